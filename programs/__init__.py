@@ -1,0 +1,34 @@
+"""The gallery: one architecture per file, each a file to copy and change."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import sympy as sp
+
+
+def per_layer(name: str, value: Any, layers: int) -> list[Any]:
+    """A hyperparameter that is one number, or one per layer, as a list.
+
+    >>> per_layer("sigma_w", 2, 3)
+    [2, 2, 2]
+    """
+    from tensorprog.errors import ProgramError
+
+    if isinstance(layers, bool) or not isinstance(layers, (int, np.integer)) or layers < 1:
+        raise ProgramError(f"the number of layers must be a positive integer, got {layers!r}")
+    if isinstance(value, (list, tuple, np.ndarray)) and not isinstance(value, sp.Basic):
+        if len(value) != layers:
+            raise ProgramError(f"{name} has {len(value)} values for {layers} layers")
+        return list(value)
+    return [value] * layers
+
+
+GALLERY: dict[str, Callable[..., Any]] = {}
+for _module in pkgutil.iter_modules(__path__):
+    _found = getattr(importlib.import_module(f"{__name__}.{_module.name}"), _module.name)
+    GALLERY[_module.name] = globals()[_module.name] = _found

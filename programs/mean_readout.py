@@ -1,0 +1,18 @@
+"""The network whose gradient independence fails: f = Σ_α x_α/√n, √n times the mean coordinate.
+
+The backward pass starts from a constant vector instead of a random one, so Wᵀdh is correlated with the
+forward pass: its Ż is σ_w² E[φ''(h)] φ(h^{l−1}), which the gradient independence assumption would drop.
+"""
+
+from typing import Any
+
+import tensorprog as tp
+
+
+@tp.network
+def mean_readout(net: Any, x: Any, *, depth: int = 2, phi: Any = tp.relu, sigma_w: Any = 1) -> Any:
+    """An MLP of ``depth`` nonlinear layers read out by its mean coordinate."""
+    h = net.embed("U", x, std=sigma_w)
+    for l in range(2, depth + 1):
+        h = net.dense(("W", l), phi(h), std=sigma_w)
+    return net.average(phi(h))

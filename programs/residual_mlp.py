@@ -1,0 +1,15 @@
+"""The residual MLP: x^l = x^{l−1} + α W^l φ(x^{l−1}), x¹ = U ξ, f = V·φ(x^L)/√n."""
+
+from typing import Any
+
+import tensorprog as tp
+
+
+@tp.network
+def residual_mlp(net: Any, x: Any, *, depth: int = 3, phi: Any = tp.relu, sigma_w: Any = 1, sigma_v: Any = 1,
+                 alpha: Any = 1) -> Any:  # fmt: skip
+    """``depth`` layers, all but the first residual, with branch scale ``alpha``."""
+    h = net.embed("U", x, std=sigma_w)
+    for l in range(2, depth + 1):
+        h = h + alpha * net.dense(("W", l), phi(h), std=sigma_w)
+    return net.readout("V", phi(h), std=sigma_v)

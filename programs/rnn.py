@@ -1,0 +1,28 @@
+"""The recurrent network of the RNTK paper (Alemohammad et al. 2021), for sequences of any length.
+
+h^{l,t} = φ(W^l h^{l,t−1} + U^l h^{l−1,t} + b^l), h^{0,t} = x_t, h^{l,0} ~ N(0, σ_h²), f = V·h^{L,T}/√n.
+"""
+
+from typing import Any
+
+import tensorprog as tp
+from tensorprog.programs import per_layer
+
+
+@tp.network
+def rnn(net: Any, x: Any, *, layers: int = 1, phi: Any = tp.relu, sigma_w: Any = 1, sigma_u: Any = 1,
+        sigma_b: Any = 0, sigma_h: Any = 0, sigma_v: Any = 1, tied: bool = True) -> Any:  # fmt: skip
+    """``layers`` stacked recurrent layers; ``tied=False`` gives every time step its own weights."""
+    w, u, b = (per_layer(n, s, layers) for n, s in
+               [("sigma_w", sigma_w), ("sigma_u", sigma_u), ("sigma_b", sigma_b)])  # fmt: skip
+    state = {l: net.state(("h", l), std=sigma_h) for l in range(1, layers + 1) if sigma_h != 0}
+    for t, x_t in enumerate(x, start=1):
+        below = x_t
+        for l in range(1, layers + 1):
+            index = (() if layers == 1 else (l,)) + (() if tied else (t,))
+            layer = net.embed if l == 1 else net.dense
+            h = layer(("U", *index), below, std=u[l - 1]) + net.bias(("b", *index), std=b[l - 1])
+            if l in state:
+                h = net.dense(("W", *index), state[l], std=w[l - 1]) + h
+            below = state[l] = phi(h)
+    return net.readout("V", below, std=sigma_v)

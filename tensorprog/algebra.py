@@ -1,0 +1,305 @@
+"""Sparse polynomials in interned generators: the working form of every Z and every limit equation.
+
+sympy is the language of users and of results; this leaner form carries the inner loop, where the same
+few products, derivatives and expectations are taken many thousands of times.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from fractions import Fraction
+from typing import Any
+
+import sympy as sp
+
+from tensorprog.functions import Fn, Sign, Step
+
+Coefficient = Any  # int, Fraction, or an irrational sympy number
+_counter = itertools.count()
+
+
+class Gen:
+    """A generator; ``support`` is the set of base Gaussians it depends on (empty for a scalar)."""
+
+    __slots__ = ("index", "symbol", "support")
+
+    def __init__(self, symbol: sp.Expr | None, support: frozenset[Gaussian] | None = None) -> None:
+        self.index = next(_counter)
+        self.symbol = symbol
+        self.support = frozenset() if support is None else support
+
+    def __repr__(self) -> str:
+        return str(self.symbol)
+
+
+class Scalar(Gen):
+    """A deterministic quantity: a hyperparameter, or a sympy expression of some."""
+
+    __slots__ = ()
+
+
+class Gaussian(Gen):
+    """A centred base Gaussian: the Ẑ of a MatMul or the random part of an initial vector.
+
+    Only Gaussians with the same ``block`` can be correlated.
+    """
+
+    __slots__ = ("block", "source")
+
+    def __init__(self, symbol: sp.Symbol, block: Hashable, source: Any) -> None:
+        super().__init__(symbol)
+        self.support = frozenset([self])
+        self.block, self.source = block, source
+
+
+class Apply(Gen):
+    """A function of random variables: a table member of one argument, or an opaque formula of several."""
+
+    __slots__ = ("args", "fn", "powers")
+
+    def __init__(self, fn: Any, args: tuple[Poly, ...]) -> None:
+        super().__init__(None, frozenset().union(*(a.support for a in args)))
+        self.fn, self.args = fn, args
+        self.powers = _POWERS.get(fn)
+
+    def __repr__(self) -> str:
+        return f"{self.fn}{self.args}"
+
+
+# step^e = step and sign^e = sign^(e mod 2) almost surely.  Without this, the formal derivative of step³
+# would be 3 step² δ, a product that the jump at 0 leaves undefined.
+_POWERS: dict[Any, Callable[[int], int]] = {Step: lambda e: 1, Sign: lambda e: e % 2}
+
+
+class Poly:
+    """An immutable polynomial {monomial: coefficient}; a monomial is a sorted tuple of (Gen, exponent)."""
+
+    __slots__ = ("_hash", "_support", "terms")
+
+    def __init__(self, terms: dict[Any, Coefficient]) -> None:
+        self.terms = terms
+        self._hash: int | None = None
+        self._support: frozenset[Gaussian] | None = None
+
+    @property
+    def support(self) -> frozenset[Gaussian]:
+        if self._support is None:
+            self._support = frozenset().union(*(g.support for m in self.terms for g, _ in m))
+        return self._support
+
+    def __hash__(self) -> int:
+        if self._hash is None:
+            self._hash = hash(frozenset(self.terms.items()))
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Poly) and self.terms == other.terms)
+
+    def __bool__(self) -> bool:
+        return bool(self.terms)
+
+    def __add__(self, other: Poly) -> Poly:
+        if not other.terms:
+            return self
+        if not self.terms:
+            return other
+        terms = dict(self.terms)
+        for mono, c in other.terms.items():
+            _accumulate(terms, mono, c)
+        return Poly(terms)
+
+    def __mul__(self, other: Poly) -> Poly:
+        terms: dict[Any, Coefficient] = {}
+        for m1, c1 in self.terms.items():
+            for m2, c2 in other.terms.items():
+                _accumulate(terms, merge(m1, m2), times(c1, c2))
+        return Poly(terms)
+
+    def scale(self, c: Coefficient) -> Poly:
+        return Poly({m: times(c, k) for m, k in self.terms.items()}) if c else ZERO
+
+    def __pow__(self, n: int) -> Poly:
+        result = self
+        for _ in range(n - 1):
+            result = result * self
+        return result
+
+    def __repr__(self) -> str:
+        return f"Poly({to_sympy(self)})"
+
+
+ZERO, ONE = Poly({}), Poly({(): 1})
+
+
+def times(a: Coefficient, b: Coefficient) -> Coefficient:
+    """Product of two coefficients, rational whenever it can be."""
+    return a * b if isinstance(a, (int, Fraction)) and isinstance(b, (int, Fraction)) else coefficient(a * b)
+
+
+def coefficient(c: Any) -> Coefficient:
+    """A sympy number as int or Fraction where it is rational."""
+    if isinstance(c, (int, Fraction)):
+        return c
+    if c.is_Rational:
+        return Fraction(int(c.p), int(c.q)) if c.q != 1 else int(c.p)
+    return sp.expand(c)
+
+
+def _accumulate(terms: dict[Any, Coefficient], mono: Any, c: Coefficient) -> None:
+    old = terms.get(mono)
+    if old is not None:
+        c = old + c if isinstance(c, (int, Fraction)) and isinstance(old, (int, Fraction)) else coefficient(old + c)
+    if c:
+        terms[mono] = c
+    elif old is not None:
+        del terms[mono]
+
+
+def add_all(polys: Iterable[Poly]) -> Poly:
+    """The sum of many polynomials."""
+    terms: dict[Any, Coefficient] = {}
+    for p in polys:
+        for mono, c in p.terms.items():
+            _accumulate(terms, mono, c)
+    return Poly(terms)
+
+
+def merge(a: Any, b: Any) -> Any:
+    """The product of two monomials."""
+    if not a:
+        return b
+    if not b:
+        return a
+    exponents = dict(a)
+    for g, e in b:
+        e += exponents.pop(g, 0)
+        if e > 1 and isinstance(g, Apply) and g.powers is not None:
+            e = g.powers(e)
+        if e:
+            exponents[g] = e
+    return tuple(sorted(exponents.items(), key=_index))
+
+
+def _index(factor: tuple[Gen, int]) -> int:
+    return factor[0].index
+
+
+def drop(mono: Any, gen: Gen) -> Any:
+    """The monomial with one factor ``gen`` removed."""
+    return tuple((g, e - (g is gen)) for g, e in mono if not (g is gen and e == 1))
+
+
+def monomial(gen: Gen) -> Poly:
+    """A generator as a polynomial."""
+    return Poly({((gen, 1),): 1})
+
+
+def constant(c: Any) -> Poly:
+    """A number as a polynomial."""
+    c = coefficient(sp.sympify(c) if not isinstance(c, (int, Fraction)) else c)
+    return Poly({(): c}) if c else ZERO
+
+
+def affine(p: Poly) -> bool:
+    """Whether p is affine in base Gaussians with deterministic coefficients."""
+    for mono in p.terms:
+        random = [(g, e) for g, e in mono if g.support]
+        if random and (len(random) > 1 or random[0][1] > 1 or not isinstance(random[0][0], Gaussian)):
+            return False
+    return True
+
+
+def linear_parts(p: Poly) -> tuple[Poly, dict[Gaussian, Poly]]:
+    """Constant term and coefficients of an affine polynomial."""
+    mean: dict[Any, Coefficient] = {}
+    parts: dict[Gaussian, dict[Any, Coefficient]] = {}
+    for mono, c in p.terms.items():
+        random = [g for g, _ in mono if g.support]
+        target = parts.setdefault(random[0], {}) if random else mean  # type: ignore[arg-type]
+        target[drop(mono, random[0]) if random else mono] = c
+    return Poly(mean), {g: Poly(t) for g, t in parts.items()}
+
+
+class Algebra:
+    """Interns scalars and function applications, so that equal things are one object."""
+
+    def __init__(self) -> None:
+        self._scalars: dict[sp.Expr, Poly] = {}
+        self._applies: dict[Any, Poly] = {}
+        self._derivatives: dict[Any, Poly] = {}
+
+    def scalar(self, expr: sp.Expr) -> Poly:
+        """A sympy expression without random variables."""
+        if expr not in self._scalars:
+            self._scalars[expr] = monomial(Scalar(expr))
+        return self._scalars[expr]
+
+    def apply(self, fn: Any, args: tuple[Poly, ...]) -> Poly:
+        """fn(args) for a member of the function table, or an opaque formula (sympy Lambda)."""
+        key = (fn, args)
+        if key not in self._applies:
+            self._applies[key] = monomial(Apply(fn, args))
+        return self._applies[key]
+
+    def from_sympy(self, expr: sp.Expr, env: Mapping[sp.Symbol, Poly]) -> Poly:
+        """A sympy expression with polynomials for its symbols; what is no polynomial becomes an Apply."""
+        if expr in env:
+            return env[expr]
+        if expr.is_number and not isinstance(expr, Fn) and not expr.has(Fn):
+            return constant(expr)
+        if isinstance(expr, sp.Add):
+            return add_all(self.from_sympy(a, env) for a in expr.args)
+        if isinstance(expr, sp.Mul):
+            result = ONE
+            for a in expr.args:
+                result = result * self.from_sympy(a, env)
+            return result
+        if isinstance(expr, sp.Pow) and expr.exp.is_Integer and expr.exp > 0:
+            return self.from_sympy(expr.base, env) ** int(expr.exp)
+        if isinstance(expr, Fn):
+            return self.apply(type(expr), (self.from_sympy(expr.args[0], env),))
+        slots = sorted(expr.free_symbols & env.keys(), key=str)
+        if not slots:
+            return self.scalar(expr)
+        dummies = sp.symbols(f"a0:{len(slots)}", real=True)
+        formula = sp.Lambda(dummies, expr.xreplace(dict(zip(slots, dummies, strict=True))))
+        return self.apply(formula, tuple(env[s] for s in slots))
+
+    def derivative(self, p: Poly, g: Gaussian) -> Poly:
+        """∂p/∂g."""
+        return add_all(
+            self._factor_derivative(f, g) * Poly({drop(mono, f): times(c, e)})
+            for mono, c in p.terms.items()
+            for f, e in mono
+            if g in f.support
+        )
+
+    def _factor_derivative(self, f: Gen, g: Gaussian) -> Poly:
+        if f is g:
+            return ONE
+        assert isinstance(f, Apply)
+        key = (f, g)
+        if key not in self._derivatives:
+            self._derivatives[key] = add_all(
+                self._partial(f, i) * self.derivative(a, g) for i, a in enumerate(f.args) if g in a.support
+            )
+        return self._derivatives[key]
+
+    def _partial(self, f: Apply, i: int) -> Poly:
+        if isinstance(f.fn, sp.Lambda):
+            env = dict(zip(f.fn.variables, f.args, strict=True))
+            return self.from_sympy(sp.diff(f.fn.expr, f.fn.variables[i]), env)
+        factor, cls = f.fn.derived()
+        return self.apply(cls, f.args).scale(factor)
+
+
+def to_sympy(p: Poly, rename: Callable[[Gen], sp.Expr] | None = None) -> sp.Expr:
+    """A polynomial as a sympy expression; ``rename`` overrides the symbol of a generator."""
+
+    def of(g: Gen) -> sp.Expr:
+        if rename is not None and (s := rename(g)) is not None:
+            return s
+        return g.fn(*(to_sympy(a, rename) for a in g.args)) if isinstance(g, Apply) else g.symbol
+
+    return sp.Add(*(sp.Mul(sp.sympify(c), *(of(g) ** e for g, e in m)) for m, c in p.terms.items()))

@@ -1,0 +1,306 @@
+"""Architectures in NTK parametrization: a function of (net, x), traced once per input."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import sympy as sp
+
+from tensorprog.dsl.program import Mat, Program, Vec, exact
+from tensorprog.errors import ProgramError, nearest
+from tensorprog.ir.instructions import InitVector, Var
+
+
+class NeedsSequence(ProgramError):
+    """The network iterates over its input, so its inputs are sequences."""
+
+
+@dataclass(frozen=True)
+class Datum:
+    """One input vector ξ ∈ R^d: the ``time``-th of input number ``owner`` (None when not a sequence)."""
+
+    owner: int
+    label: str
+    time: int | None = None
+
+    def __str__(self) -> str:
+        return self.label if self.time is None else f"{self.label}{self.time}"
+
+    def __iter__(self) -> Iterator[Datum]:
+        raise NeedsSequence(f"the network iterates over its input {self.label}: give sequences, of shape (T, d)")
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def __getitem__(self, index: Any) -> Datum:
+        return list(iter(self))[index]  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A trainable parameter shared by name: ``kind`` is matrix, embedding, bias or readout."""
+
+    key: Any
+    kind: str
+    std: sp.Expr
+    var: Var | None = None
+
+    @property
+    def indices(self) -> tuple[int, ...]:
+        """The integers of a key such as ("W", 2)."""
+        return tuple(k for k in self.key if isinstance(k, int)) if isinstance(self.key, tuple) else ()
+
+
+@dataclass(frozen=True)
+class Readout:
+    """One term std·v·x/√n of an output; ``trained`` is False for the constant vector of an average."""
+
+    name: str
+    v: Var
+    x: Var
+    std: sp.Expr
+    trained: bool = True
+
+
+@dataclass(frozen=True)
+class Output:
+    """The scalar output f(ξ): a sum of readouts and of trained output biases."""
+
+    readouts: tuple[Readout, ...] = ()
+    biases: tuple[tuple[str, sp.Expr], ...] = ()
+
+    def __add__(self, other: Any) -> Output:
+        if other == 0:
+            return self
+        if not isinstance(other, Output):
+            raise ProgramError(f"outputs can be added to outputs only, got {other!r}")
+        return Output(self.readouts + other.readouts, self.biases + other.biases)
+
+    __radd__ = __add__
+
+
+@dataclass
+class Trace:
+    """A network traced on some inputs: one program, with the parameters and outputs named.
+
+    Attributes:
+        program: the forward program of all inputs.
+        outputs: the output of each input.
+        inputs: the data vectors of each input, in time order.
+        parameters: by name.
+        embeddings: which datum and parameter each embedded vector came from.
+        grams: normalised inner products ⟨ξ,ξ'⟩ = ξ·ξ'/d by symbol.
+        states: untrained initial vectors.
+    """
+
+    program: Program = field(default_factory=Program)
+    outputs: list[Output] = field(default_factory=list)
+    inputs: list[tuple[Datum, ...]] = field(default_factory=list)
+    parameters: dict[str, Parameter] = field(default_factory=dict)
+    embeddings: dict[Var, tuple[str, Datum]] = field(default_factory=dict)
+    grams: dict[sp.Symbol, tuple[Datum, Datum]] = field(default_factory=dict)
+    states: dict[Var, str] = field(default_factory=dict)
+
+    def gram(self, a: Datum, b: Datum) -> sp.Symbol:
+        """The symbol of a·b/d."""
+        if (a.owner, a.time or 0) > (b.owner, b.time or 0):
+            a, b = b, a
+        symbol = sp.Symbol(f"⟨{a},{b}⟩", real=True)
+        self.grams[symbol] = (a, b)
+        return symbol
+
+    @property
+    def passes_gia_check(self) -> bool:
+        """The simple GIA check: every readout vector is random, centred, and read by the readout only."""
+        read = {v for _, op in self.program for v in op.operands}
+        readouts = [r for f in self.outputs for r in f.readouts]
+        return all(r.trained and r.v not in read for r in readouts)
+
+
+class Net:
+    """What an architecture sees: parameters by name, one method per kind of layer."""
+
+    def __init__(self, trace: Trace, label: str) -> None:
+        self._trace, self._label = trace, label
+
+    def embed(self, key: Any, x: Datum, std: Any = 1) -> Vec:
+        """The input layer U ξ = std · u ξ/√d, u ~ N(0, 1) of shape n×d."""
+        if not isinstance(x, Datum):
+            if isinstance(x, tuple):
+                raise ProgramError(f"embed({key!r}, ..) takes one vector of the sequence: write `for x_t in x`")
+            raise ProgramError(f"embed({key!r}, ..) takes an input vector, got {type(x).__name__} {x!r}")
+        t, std = self._trace, exact(std, f"std of {key!r}")
+        name = self._declare(key, "embedding", std)
+        for var, use in t.embeddings.items():
+            if use == (name, x):
+                return Vec(t.program, var)
+        cov = [(v, std**2 * t.gram(d, x)) for v, (n, d) in t.embeddings.items() if n == name]
+        var_name = f"{name}({x})"
+        cov.append((Var(var_name, "vector"), std**2 * t.gram(x, x)))
+        var = t.program.append(var_name, InitVector(sp.S.Zero, tuple(c for c in cov if c[1] != 0)))
+        t.embeddings[var] = (name, x)
+        return Vec(t.program, var)
+
+    def weight(self, key: Any, std: Any = 1) -> Mat:
+        """The matrix W = std · w/√n, w ~ N(0, 1) of shape n×n; use ``W @ h`` and ``W.T @ h``."""
+        t, std = self._trace, exact(std, f"std of {key!r}")
+        name = self._declare(key, "matrix", std)
+        if t.parameters[name].var is None:
+            var = t.program.matrix(name, std**2).var
+            t.parameters[name] = Parameter(key, "matrix", std, var)
+        return Mat(t.program, t.program.named(name))
+
+    def dense(self, key: Any, h: Vec, std: Any = 1) -> Vec:
+        """The hidden layer W h."""
+        weight = self.weight(key, std)
+        stem = f"{weight}({self._label})"
+        taken = stem in t._names if (t := self._trace.program) else False
+        return weight.apply(h, t.fresh(f"{stem}_") if taken else stem)
+
+    def bias(self, key: Any, std: Any = 1) -> Any:
+        """The bias vector std · b, b ~ N(0, 1); the number 0 when std is 0."""
+        t, std = self._trace, exact(std, f"std of {key!r}")
+        if std == 0:
+            return sp.S.Zero
+        name = self._declare(key, "bias", std)
+        if t.parameters[name].var is None:
+            t.parameters[name] = Parameter(key, "bias", std, t.program.vector(name, std**2).var)
+        return Vec(t.program, t.program.named(name))
+
+    def state(self, key: Any, std: Any = 1) -> Vec:
+        """An untrained initial vector with rows N(0, std²): its own copy for each input."""
+        t, name = self._trace, _name(key)
+        vec = t.program.vector(f"{name}({self._label})", exact(std, f"std of {key!r}") ** 2)
+        t.states[vec.var] = name
+        return vec
+
+    def readout(self, key: Any, x: Vec, std: Any = 1, bias: Any = 0) -> Output:
+        """The output std · v·x/√n, v ~ N(0, 1), plus ``bias`` · c with a trained scalar c ~ N(0, 1)."""
+        self._check_vector(key, x)
+        t, std, bias = self._trace, exact(std, f"std of {key!r}"), exact(bias, f"bias of {key!r}")
+        name = self._declare(key, "readout", std)
+        if t.parameters[name].var is None:
+            t.parameters[name] = Parameter(key, "readout", std, t.program.vector(name, 1).var)
+        biases = ((f"{name}.bias", bias),) if bias != 0 else ()
+        return Output((Readout(name, t.program.named(name), x.var, std),), biases)
+
+    def average(self, x: Vec, scale: Any = 1) -> Output:
+        """The output scale · Σ_α x_α/√n, i.e. √n times the mean coordinate: a readout by the constant vector 1.
+
+        No random readout vector stands between output and body, so gradient independence fails.
+        """
+        self._check_vector("average", x)
+        t = self._trace
+        if "ones" not in t.program._names:
+            t.program.append("ones", InitVector(sp.S.One, ()))
+        return Output((Readout("ones", t.program.named("ones"), x.var, exact(scale, "scale"), trained=False),))
+
+    def _check_vector(self, key: Any, x: Any) -> None:
+        if not isinstance(x, Vec):
+            raise ProgramError(f"the readout {key!r} takes a vector of the network, got {type(x).__name__} {x!r}")
+
+    def _declare(self, key: Any, kind: str, std: sp.Expr) -> str:
+        name = _name(key)
+        if std.is_negative:
+            raise ProgramError(f"std of {key!r} is {std}; a standard deviation cannot be negative")
+        known = self._trace.parameters.setdefault(name, Parameter(key, kind, std))
+        if known.kind != kind:
+            raise ProgramError(f"parameter {name!r} is a {known.kind} and cannot be used as a {kind}")
+        if known.std != std:
+            raise ProgramError(f"parameter {name!r} is shared, but its std is {known.std} in one place and {std} in another")
+        return name
+
+
+def _name(key: Any) -> str:
+    """("W", 2) ↦ "W2", ("W", 1, 3) ↦ "W1_3", "U" ↦ "U"."""
+    if isinstance(key, str) and key:
+        return key
+    if isinstance(key, tuple) and key and isinstance(key[0], str) and all(isinstance(k, int) for k in key[1:]):
+        return key[0] + "_".join(map(str, key[1:]))
+    raise ProgramError(f"a parameter is named by a string or by (string, int, ..), got {key!r}")
+
+
+class Network:
+    """An architecture with its hyperparameters."""
+
+    def __init__(self, fn: Callable[..., Any], hyperparameters: dict[str, Any], name: str) -> None:
+        self.fn, self.hyperparameters, self.name = fn, hyperparameters, name
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{k}={v}" for k, v in self.hyperparameters.items())
+        return f"{self.name}({shown})"
+
+    @functools.cached_property
+    def takes_sequences(self) -> bool:
+        """Whether inputs are sequences, found by tracing."""
+        try:
+            self.trace([None])
+        except NeedsSequence:
+            return True
+        return False
+
+    def trace(self, lengths: Sequence[int | None], labels: Sequence[str] | None = None) -> Trace:
+        """The forward program on several inputs.
+
+        Args:
+            lengths: for each input, the length of the sequence, or None for a single vector.
+            labels: for each input, its printed name; x, x', x'', .. when None.
+
+        Raises:
+            ProgramError: what the architecture does cannot be expressed, with its own words.
+        """
+        labels = labels or ["x" + "'" * i if i < 3 else f"x[{i}]" for i in range(len(lengths))]
+        t = Trace()
+        for i, (length, label) in enumerate(zip(lengths, labels, strict=True)):
+            if length is not None and length < 1:
+                raise ProgramError(f"input {label} is an empty sequence; its length must be at least 1")
+            single = length is None
+            data = (Datum(i, label),) if single else tuple(Datum(i, label, s + 1) for s in range(length or 0))
+            t.inputs.append(data)
+            output = self.fn(Net(t, label), data[0] if single else data, **self.hyperparameters)
+            if not isinstance(output, Output) or not output.readouts:
+                raise ProgramError(f"{self.name} must return net.readout(..) or net.average(..), got {output!r}")
+            t.outputs.append(output)
+        return t
+
+
+def network(fn: Callable[..., Any]) -> Callable[..., Network]:
+    """Turn a function (net, x, *, hyperparameters) into an architecture.
+
+    Args:
+        fn: builds the network of one input with ``net.embed``, ``net.dense``, ``net.bias``,
+            ``net.state`` and ``net.readout``; parameters of the same name are shared.
+
+    Returns:
+        A function of the hyperparameters that gives a ``Network``.
+
+    Raises:
+        ProgramError: when called with an unknown hyperparameter (the nearest name is suggested).
+
+    >>> import tensorprog as tp
+    >>> @tp.network
+    ... def one_hidden_layer(net, x, *, phi=tp.relu, sigma_w=1):
+    ...     return net.readout("V", phi(net.embed("U", x, std=sigma_w)))
+    >>> one_hidden_layer(sigma_w=2)
+    one_hidden_layer(phi=relu, sigma_w=2)
+    """
+    signature = inspect.signature(fn)
+    names = list(signature.parameters)[2:]
+    defaults = {k: p.default for k, p in signature.parameters.items() if p.default is not p.empty}
+
+    @functools.wraps(fn)
+    def build(**hyperparameters: Any) -> Network:
+        for key in hyperparameters:
+            if key not in names:
+                raise ProgramError(f"{fn.__name__} has no hyperparameter {key!r}; {nearest(key, names)}")
+        missing = [k for k in names if k not in hyperparameters and k not in defaults]
+        if missing:
+            raise ProgramError(f"{fn.__name__} needs a value for {', '.join(missing)}")
+        return Network(fn, {k: hyperparameters.get(k, defaults.get(k)) for k in names}, fn.__name__)
+
+    build.network = fn  # type: ignore[attr-defined]
+    return build

@@ -1,0 +1,306 @@
+"""Writing a program in Python: matrices, vectors and scalars with operator sugar."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import numbers
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
+import numpy as np
+import sympy as sp
+
+from tensorprog.errors import ProgramError
+from tensorprog.functions import from_sympy
+from tensorprog.ir import serial
+from tensorprog.ir.graph import ProgramGraph
+from tensorprog.ir.instructions import (
+    InitMatrix,
+    InitScalar,
+    InitVector,
+    MatMul,
+    Moment,
+    Nonlin,
+    Slot,
+    Var,
+    scalar_slot,
+    vector_slot,
+)
+from tensorprog.ir.spec import covariance_violations
+
+
+def exact(value: Any, what: str = "value") -> sp.Expr:
+    """A hyperparameter as an exact sympy expression; floats become the decimal fraction they print as.
+
+    Args:
+        value: int, float, numpy number or sympy expression.
+        what: how to call it in an error.
+
+    Raises:
+        ProgramError: not a finite number and not a sympy expression.
+
+    >>> exact(0.1)
+    1/10
+    """
+    if isinstance(value, sp.Expr) and not value.is_Float:
+        if value.has(sp.nan, sp.oo, sp.zoo, -sp.oo):
+            raise ProgramError(f"{what} is {value}; it must be finite")
+        return value.xreplace({f: exact(f) for f in value.atoms(sp.Float)})
+    if isinstance(value, (bool, str)) or not isinstance(value, (numbers.Real, sp.Float, np.number)):
+        raise ProgramError(f"{what} must be a number or a sympy expression, got {type(value).__name__} {value!r}")
+    if not math.isfinite(value):
+        raise ProgramError(f"{what} is {value}; it must be finite")
+    return sp.Rational(repr(float(value))) if float(value) != int(value) else sp.Integer(int(value))
+
+
+class Program(ProgramGraph):
+    """A NETSOR⊤⁺ program (TP2b Def. B.1).
+
+    >>> import tensorprog as tp
+    >>> p = tp.Program()
+    >>> W, x = p.matrix("W"), p.vector("x")
+    >>> y = W.T @ tp.relu(W @ x)
+    >>> len(p)
+    5
+    """
+
+    def matrix(self, name: str | None = None, variance: Any = 1) -> Mat:
+        """An n×n matrix with entries iid N(0, variance/n)."""
+        op = InitMatrix(exact(variance, f"the variance of matrix {name!r}"))
+        return Mat(self, self.append(name, op, "W"))
+
+    def vector(self, name: str | None = None, variance: Any = 1, mean: Any = 0) -> Vec:
+        """A vector with rows iid N(mean, variance), independent of everything else."""
+        name = name or self.fresh("v")
+        return self._vectors([name], [[variance]], [mean])[0]
+
+    def gaussian(self, names: str | Sequence[str], cov: Any, mean: Any = 0) -> list[Vec]:
+        """Vectors whose rows are iid draws of one joint Gaussian.
+
+        Args:
+            names: names separated by spaces, or a list of them.
+            cov: k×k covariance, numbers or sympy expressions; numbers must be symmetric PSD.
+            mean: one mean for all, or a list of k.
+
+        Raises:
+            ProgramError: wrong shape, asymmetric, not positive semidefinite, NaN or infinite.
+        """
+        names = names.split() if isinstance(names, str) else list(names)
+        means = [mean] * len(names) if np.ndim(mean) == 0 else list(mean)
+        if len(means) != len(names):
+            raise ProgramError(f"{len(names)} vectors need {len(names)} means, got {len(means)}")
+        if np.ndim(cov) != 2:
+            raise ProgramError(f"the covariance of {', '.join(names)} must be a square matrix, got {cov!r}")
+        return self._vectors(names, [list(row) for row in np.asarray(cov, dtype=object)], means)
+
+    def _vectors(self, names: list[str], cov: list[list[Any]], means: list[Any]) -> list[Vec]:
+        cov = [[exact(c, f"the covariance of {', '.join(names)}") for c in row] for row in cov]
+        problem = next(covariance_violations(names, cov), None)
+        if problem:
+            raise ProgramError(problem)
+        handles: list[Vec] = []
+        variables = [Var(n, "vector") for n in names]
+        for i, name in enumerate(names):
+            entries = tuple((variables[j], cov[i][j]) for j in range(i + 1) if j == i or cov[i][j] != 0)
+            op = InitVector(exact(means[i], f"the mean of vector {name!r}"), entries)
+            handles.append(Vec(self, self.append(name, op)))
+        return handles
+
+    def scalar(self, name: str | None = None, value: Any = 0) -> Scal:
+        """An initial scalar and its limit."""
+        return Scal(self, self.append(name, InitScalar(exact(value, f"the value of scalar {name!r}")), "s"))
+
+    def to_json(self) -> str:
+        """The program as JSON text."""
+        return serial.to_json(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read a program that ``to_json`` wrote; nothing in the text is evaluated.
+
+        Raises:
+            ProgramError: the text is not a well-formed program.
+        """
+        program = cls()
+        serial.load_json(text, program)
+        return program
+
+
+class Handle:
+    """A variable together with its program."""
+
+    __array_ufunc__ = None
+
+    def __init__(self, program: Program, var: Var) -> None:
+        self.program, self.var = program, var
+
+    def __repr__(self) -> str:
+        return self.var.name
+
+
+class Mat(Handle):
+    """A matrix, or its transpose."""
+
+    def __init__(self, program: Program, var: Var, transpose: bool = False) -> None:
+        super().__init__(program, var)
+        self.transpose = transpose
+
+    @property
+    def T(self) -> Mat:
+        """The transpose."""
+        return Mat(self.program, self.var, not self.transpose)
+
+    def __matmul__(self, x: Any) -> Vec:
+        return self.apply(x)
+
+    def apply(self, x: Any, name: str | None = None) -> Vec:
+        """``self @ x`` with a name."""
+        if not isinstance(x, Vec):
+            raise ProgramError(f"a matrix multiplies a vector of a program, got {type(x).__name__} {x!r}")
+        same_program(self, x)
+        return Vec(self.program, self.program.append(name, MatMul(self.var, self.transpose, x.var), "g"))
+
+
+class _Arithmetic(Handle):
+    """+ - * / ** and unary minus, as Nonlins."""
+
+    def __add__(self, other: Any) -> Any:
+        return _combine(lambda a, b: a + b, self, other)
+
+    def __sub__(self, other: Any) -> Any:
+        return _combine(lambda a, b: a - b, self, other)
+
+    def __mul__(self, other: Any) -> Any:
+        return _combine(lambda a, b: a * b, self, other)
+
+    def __radd__(self, other: Any) -> Any:
+        return _combine(lambda a, b: b + a, self, other)
+
+    def __rsub__(self, other: Any) -> Any:
+        return _combine(lambda a, b: b - a, self, other)
+
+    def __rmul__(self, other: Any) -> Any:
+        return _combine(lambda a, b: b * a, self, other)
+
+    def __truediv__(self, other: Any) -> Any:
+        return _combine(lambda a, b: a / b, self, other)
+
+    def __pow__(self, exponent: Any) -> Any:
+        return _combine(lambda a, b: a**b, self, other=exponent)
+
+    def __neg__(self) -> Any:
+        return _combine(lambda a, b: a * b, self, -1)
+
+
+class Vec(_Arithmetic):
+    """A vector of a program."""
+
+
+class Scal(_Arithmetic):
+    """A scalar of a program."""
+
+
+def _combine(fn: Callable[[Any, Any], Any], a: Handle, other: Any) -> Any:
+    operands = [a, other] if isinstance(other, Handle) else [a]
+    vectors = [h for h in operands if isinstance(h, Vec)]
+    if any(isinstance(h, Mat) for h in operands):
+        raise ProgramError(f"a matrix can only multiply a vector, with @; got {operands}")
+    if not isinstance(other, Handle):
+        other = exact(other, "an operand")
+    scalars = [h for h in operands if isinstance(h, Scal)]
+    slots = {id(h): vector_slot(i) for i, h in enumerate(vectors)}
+    slots |= {id(h): scalar_slot(j) for j, h in enumerate(scalars)}
+    body = fn(slots[id(a)], slots.get(id(other), other))
+    return _append(Nonlin if vectors else Moment, body, vectors, scalars, None)
+
+
+def same_program(*handles: Handle) -> Program:
+    """The program that all handles belong to.
+
+    Raises:
+        ProgramError: they belong to different programs.
+    """
+    first = handles[0]
+    for h in handles[1:]:
+        if h.program is not first.program:
+            raise ProgramError(f"{first} and {h} belong to different programs; build them in one")
+    return first.program
+
+
+def nonlin(fn: Any, *vectors: Vec, params: Sequence[Scal] = (), name: str | None = None) -> Vec:
+    """Apply a function coordinatewise: z_α = ψ(x¹_α, .., x^k_α; θ₁, .., θ_l).
+
+    Args:
+        fn: a function of k + l arguments that sympy can trace, e.g. ``lambda a, b, s: a*sp.tanh(b) + s``.
+        vectors: the k vectors.
+        params: the l scalars.
+        name: name of the result; a fresh one when None.
+
+    Returns:
+        The vector z.
+
+    Raises:
+        ProgramError: wrong number of arguments, mixed programs, or ``fn`` returns no sympy expression.
+
+    >>> import tensorprog as tp, sympy as sp
+    >>> p = tp.Program()
+    >>> tp.nonlin(lambda a, s: sp.tanh(a) + s, p.vector("a"), params=[p.scalar("s", 2)], name="z")
+    z
+    """
+    if not vectors:
+        raise ProgramError("nonlin needs at least one vector")
+    return _append(Nonlin, _trace(fn, vectors, params), vectors, params, name)  # type: ignore[no-any-return]
+
+
+def moment(fn: Any, *vectors: Vec, params: Sequence[Scal] = (), name: str | None = None) -> Scal:
+    """The scalar (1/n) Σ_α ψ(x¹_α, .., x^k_α; θ), whose limit is E ψ(Z^{x¹}, .., Z^{x^k}; θ̊).
+
+    Arguments and errors are those of ``nonlin``.
+
+    >>> import tensorprog as tp
+    >>> p = tp.Program()
+    >>> m = tp.moment(lambda a: a**2, p.vector("a", variance=3))
+    >>> tp.limit(p).value(m)
+    3
+    """
+    return _append(Moment, _trace(fn, vectors, params), vectors, params, name)  # type: ignore[no-any-return]
+
+
+def _trace(fn: Any, vectors: Sequence[Any], params: Sequence[Any]) -> sp.Expr:
+    for v, cls in [*((v, Vec) for v in vectors), *((s, Scal) for s in params)]:
+        if not isinstance(v, cls):
+            raise ProgramError(f"expected a {cls.__name__} of a program, got {type(v).__name__} {v!r}")
+    return trace(fn, len(vectors), len(params))
+
+
+def trace(fn: Any, vectors: int, scalars: int = 0) -> sp.Expr:
+    """The body of a Python function of so many vectors' coordinates and scalars."""
+    slots: list[Slot] = [vector_slot(i) for i in range(vectors)]
+    slots += [scalar_slot(j) for j in range(scalars)]
+    _check_arity(fn, len(slots))
+    result = fn(*slots)
+    if not isinstance(result, (sp.Expr, numbers.Real)):
+        raise ProgramError(f"{fn!r} must return a sympy expression of its arguments, got {result!r}")
+    return from_sympy(exact(result, "the function"))
+
+
+def _check_arity(fn: Any, count: int) -> None:
+    if not callable(fn):
+        raise ProgramError(f"expected a function, got {fn!r}")
+    try:
+        inspect.signature(fn).bind(*range(count))
+    except TypeError as error:
+        raise ProgramError(f"the function takes other arguments than the {count} operands given: {error}") from None
+    except ValueError:
+        return  # a builtin without a signature
+
+
+def _append(cls: Any, body: sp.Expr, vectors: Sequence[Vec], params: Sequence[Scal], name: str | None) -> Any:
+    handles = [*vectors, *params]
+    if not handles:
+        raise ProgramError("a Moment needs at least one operand")
+    program = same_program(*handles)
+    op = cls(body, tuple(v.var for v in vectors), tuple(s.var for s in params))
+    var = program.append(name, op, "x" if cls is Nonlin else "m")
+    return (Vec if cls is Nonlin else Scal)(program, var)

@@ -1,0 +1,42 @@
+"""The exceptions of the package: every message names what was given and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class TensorProgramError(Exception):
+    """Base class of every error raised on purpose by this package."""
+
+
+class ProgramError(TensorProgramError, ValueError):
+    """A program, network or file is not well formed."""
+
+
+class DataError(TensorProgramError, ValueError):
+    """Numbers given to a program or kernel cannot be used (shape, NaN, not positive semidefinite)."""
+
+
+class NoRuleError(TensorProgramError, NotImplementedError):
+    """No rule is registered for an instruction, function or expectation."""
+
+
+class AssumptionError(TensorProgramError, ValueError):
+    """A formula was asked for outside the assumptions under which it holds."""
+
+
+class AccuracyError(TensorProgramError, ArithmeticError):
+    """A number could not be computed to the accuracy asked for."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint naming the known names closest to ``name``.
+
+    >>> nearest("sigma_q", ["sigma_w", "depth"])
+    "did you mean 'sigma_w'? known: depth, sigma_w"
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}known: {', '.join(names)}"

@@ -1,0 +1,1 @@
+"""Gaussian expectations of products of nonlinearities: closed forms, quadrature and their dispatcher."""

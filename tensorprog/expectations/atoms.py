@@ -1,0 +1,134 @@
+"""Atoms: the expectations E Π φ_i(u_i) that no rule takes further, keyed so that equal ones are one name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import sympy as sp
+
+from tensorprog.algebra import Apply, Gaussian, Gen, Poly, affine, to_sympy
+from tensorprog.functions import Fn, latex_name, text_name
+
+
+class NameSymbol(sp.Symbol):  # type: ignore[misc]
+    """A symbol with its own LaTeX; two of them are equal when their texts are."""
+
+    def __new__(cls, name: str, latex: str | None = None) -> NameSymbol:
+        self = sp.Symbol.__xnew__(cls, name, real=True)
+        self._tex = latex if latex is not None else sp.latex(sp.Symbol(name))
+        return self  # type: ignore[no-any-return]
+
+    __slots__ = ("_tex",)
+
+    def _latex(self, printer: Any) -> str:
+        return self._tex
+
+
+class Expect(Gen):
+    """E body(u), u ~ N(mean, cov): ``cov`` lists the upper triangle row by row.
+
+    Attributes:
+        body: sympy expression in ``variables`` (and in names of scalars).
+        variables: the Gaussian variables u1..uk.
+        cov, mean: polynomials in scalars, names and other atoms.
+        scalars: the scalar generators that ``body`` reads, by symbol.
+    """
+
+    __slots__ = ("body", "cov", "mean", "scalars", "variables")
+
+    def __init__(self, body: sp.Expr, cov: tuple[Poly, ...], mean: tuple[Poly, ...],
+                 scalars: dict[sp.Expr, Gen]) -> None:  # fmt: skip
+        super().__init__(None)
+        self.body, self.cov, self.mean, self.scalars = body, cov, mean, scalars
+        self.variables = variables(len(mean))
+        shown = [to_sympy(c) for c in (*cov, *(mean if any(mean) else ()))]
+        text, latex = _head(body, self.variables, False), _head(body, self.variables, True)
+        self.symbol = NameSymbol(
+            f"{text}({', '.join(map(str, shown))})", rf"{latex}\left[{', '.join(map(sp.latex, shown))}\right]"
+        )
+
+    def entry(self, i: int, j: int) -> Poly:
+        """Cov(u_i, u_j)."""
+        i, j, k = min(i, j), max(i, j), len(self.mean)
+        return self.cov[i * k - i * (i - 1) // 2 + j - i]
+
+
+def variables(k: int) -> tuple[sp.Symbol, ...]:
+    """The Gaussian variables u1..uk of atoms."""
+    return tuple(sp.Symbol(f"u{i + 1}", real=True) for i in range(k))
+
+
+def _head(body: sp.Expr, us: tuple[sp.Symbol, ...], latex: bool) -> str:
+    """V_φ for E φ(u)φ(v) and E φ(u)²; V_{φ,ψ} for E φ(u)ψ(v); E_φ for E φ(u); else the body itself."""
+    subscript = [_product(body, u, latex) for u in us]
+    if any(s is None for s in subscript):
+        letter, name = "E", sp.latex(body) if latex else str(body)
+    elif len(us) == 1:
+        square = [f for f in sp.Mul.make_args(body) if f.as_base_exp()[1] == 2]
+        if square == [body]:
+            letter, name = "V", str(_product(square[0].as_base_exp()[0], us[0], latex))
+        else:
+            letter, name = "E", str(subscript[0])
+    else:
+        letter = "V"
+        name = str(subscript[0]) if len(set(subscript)) == 1 else (", " if latex else ",").join(map(str, subscript))
+    return rf"\mathsf{{{letter}}}_{{{name}}}" if latex else f"{letter}[{name}]"
+
+
+def _product(body: sp.Expr, u: sp.Symbol, latex: bool) -> str | None:
+    """The functions of u in a product of functions of single variables; None when the body is not one."""
+    names = []
+    for f in sp.Mul.make_args(body):
+        base, e = f.as_base_exp()
+        if not (isinstance(base, Fn) and base.args[0].is_Symbol):
+            return None
+        if base.args[0] == u:
+            name = latex_name(type(base)) if latex else text_name(type(base))
+            names.append(name if e == 1 else f"({name})^{{{e}}}" if latex else f"({name})^{e}")
+    return (" " if latex else "·").join(sorted(names)) or None
+
+
+def random_arguments(factors: list[Apply]) -> list[Poly]:
+    """The Gaussian variables that the factors are functions of, in order of first use.
+
+    An affine argument is one variable; inside any other argument every base Gaussian and every affine
+    argument of an inner function is.
+    """
+    seen: dict[Poly, None] = {}
+    for f in factors:
+        for a in f.args:
+            seen.update(dict.fromkeys(_leaves(a)))
+    return list(seen)
+
+
+def _leaves(p: Poly) -> Iterator[Poly]:
+    if affine(p) and p.support:
+        yield p
+        return
+    for mono in p.terms:
+        for g, _ in mono:
+            if isinstance(g, Gaussian):
+                yield Poly({((g, 1),): 1})
+            elif isinstance(g, Apply):
+                for a in g.args:
+                    yield from _leaves(a)
+
+
+def body_of(factors: list[tuple[Apply, int]], forms: list[Poly], scalars: dict[sp.Expr, Gen]) -> sp.Expr:
+    """The product of the factors as a sympy expression in u1..uk; collects the scalars it reads."""
+    us = dict(zip(forms, variables(len(forms)), strict=True))
+
+    def poly(p: Poly) -> sp.Expr:
+        return us[p] if p in us else to_sympy(p, generator)
+
+    def generator(g: Gen) -> sp.Expr | None:
+        if isinstance(g, Gaussian):
+            return us[Poly({((g, 1),): 1})]
+        if isinstance(g, Apply):
+            args = [poly(a) for a in g.args]
+            return g.fn(*args)
+        scalars[g.symbol] = g
+        return g.symbol
+
+    return sp.Mul(*(generator(f) ** e for f, e in factors))

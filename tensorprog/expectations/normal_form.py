@@ -1,0 +1,169 @@
+"""E of a polynomial in base Gaussians and function atoms: split, Stein, name what is left.
+
+1. expand (a Poly is expanded); 2. split each monomial into independent blocks; 3. remove a bare Gaussian
+b by Stein, E[b F] = Σ_b' Cov(b, b') E[∂_b' F]; 4. what remains, E Π φ_i(u_i), is one atom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tensorprog.algebra import (
+    ONE,
+    ZERO,
+    Algebra,
+    Apply,
+    Gaussian,
+    Poly,
+    add_all,
+    drop,
+    linear_parts,
+    monomial,
+)
+from tensorprog.expectations.atoms import Expect, body_of, random_arguments
+from tensorprog.functions import Fn
+
+Mono = tuple[Any, ...]
+
+
+class Expectation:
+    """The expectation of polynomials under the law of the base Gaussians.
+
+    Args:
+        algebra: the interning algebra of all polynomials involved.
+        cov: covariance of two base Gaussians of the same block.
+        name: gives a covariance of two affine forms a name, or returns it as it is when it is simple.
+    """
+
+    def __init__(
+        self,
+        algebra: Algebra,
+        cov: Callable[[Gaussian, Gaussian], Poly],
+        name: Callable[[Poly, Poly, Poly], Poly],
+    ) -> None:
+        self.algebra, self._base_cov, self._name = algebra, cov, name
+        self._moments: dict[Mono, Poly] = {}
+        self._form_cov: dict[tuple[Poly, Poly], Poly] = {}
+        self._atoms: dict[Any, Poly] = {}
+
+    def __call__(self, p: Poly) -> Poly:
+        """E p."""
+        return add_all(
+            Poly({tuple(f for f in mono if not f[0].support): c})
+            * self._moment(tuple(f for f in mono if f[0].support))
+            for mono, c in p.terms.items()
+        )
+
+    def cov(self, a: Gaussian, b: Gaussian) -> Poly:
+        """Covariance of two base Gaussians."""
+        return self._base_cov(a, b) if a.block == b.block else ZERO
+
+    def covariance(self, u: Poly, v: Poly) -> Poly:
+        """Cov(u, v) of two affine forms, named."""
+        key = (u, v)
+        if key not in self._form_cov:
+            left, right = linear_parts(u)[1], linear_parts(v)[1]
+            value = add_all(
+                x * y * self.cov(a, b) for a, x in left.items() for b, y in right.items() if a.block == b.block
+            )
+            self._form_cov[key] = self._form_cov[v, u] = self._name(u, v, value)
+        return self._form_cov[key]
+
+    def _moment(self, mono: Mono) -> Poly:
+        if not mono:
+            return ONE
+        if mono not in self._moments:
+            self._moments[mono] = self._product(self._blocks(mono))
+        return self._moments[mono]
+
+    def _product(self, blocks: list[Mono]) -> Poly:
+        result = ONE
+        for block in sorted(blocks, key=_cost):  # a lone Gaussian first: its mean 0 saves all the rest
+            value = self._moments.get(block)
+            if value is None:
+                value = self._moments[block] = self._block(block)
+            result = result * value
+            if not result:
+                break
+        return result
+
+    def _blocks(self, mono: Mono) -> list[Mono]:
+        """Connected components of the factors under nonzero covariance."""
+        groups: list[tuple[set[Gaussian], list[Any]]] = []
+        for factor in mono:
+            support, members = set(factor[0].support), [factor]
+            rest = []
+            for other_support, others in groups:
+                if self._linked(support, other_support):
+                    support, members = support | other_support, others + members
+                else:
+                    rest.append((other_support, others))
+            groups = [*rest, (support, members)]
+        return [tuple(sorted(members, key=lambda f: f[0].index)) for _, members in groups]
+
+    def _linked(self, a: set[Gaussian], b: set[Gaussian]) -> bool:
+        return any(x is y or (x.block == y.block and self._base_cov(x, y)) for x in a for y in b)
+
+    def _block(self, mono: Mono) -> Poly:
+        bare = [g for g, _ in mono if isinstance(g, Gaussian)]
+        if bare:
+            return self._stein(bare[-1], drop(mono, bare[-1]))
+        if _odd(mono):
+            return ZERO
+        return self._atom(mono)
+
+    def _stein(self, b: Gaussian, rest: Mono) -> Poly:
+        p = Poly({rest: 1})
+        related = [(x, self.cov(b, x)) for x in sorted(p.support, key=lambda x: x.index)]
+        return add_all(c * self(self.algebra.derivative(p, x)) for x, c in related if c)
+
+    def _atom(self, mono: Mono) -> Poly:
+        forms = random_arguments([f for f, _ in mono])
+        scalars: dict[Any, Any] = {}
+        body = body_of(list(mono), forms, scalars)
+        cov = tuple(self.covariance(u, v) for i, u in enumerate(forms) for v in forms[i:])
+        mean = tuple(linear_parts(u)[0] for u in forms)
+        key = (body, cov, mean)
+        if key not in self._atoms:
+            self._atoms[key] = monomial(Expect(body, cov, mean, scalars))
+        return self._atoms[key]
+
+
+def _cost(mono: Mono) -> tuple[int, int]:
+    return (any(isinstance(g, Apply) for g, _ in mono), len(mono))
+
+
+def _odd(mono: Mono) -> bool:
+    """Whether the product is odd under u ↦ -u for jointly centred Gaussians."""
+    sign = 1
+    for f, e in mono:
+        parity = _parity(f)
+        if not parity:
+            return False
+        sign *= parity**e
+    return sign < 0
+
+
+def _parity(f: Apply) -> int:
+    if not (isinstance(f.fn, type) and issubclass(f.fn, Fn)):
+        return 0
+    argument = _poly_parity(f.args[0])
+    family = f.fn.family.parity * (-1) ** f.fn.order if f.fn.family.parity else 0
+    return {1: 1, -1: family}.get(argument, 0)
+
+
+def _poly_parity(p: Poly) -> int:
+    """+1, -1 or 0 (mixed) under a change of sign of all base Gaussians."""
+    found = set()
+    for mono in p.terms:
+        sign = 1
+        for g, e in mono:
+            if isinstance(g, Gaussian):
+                sign *= (-1) ** e
+            elif isinstance(g, Apply) and g.support:
+                sign *= _parity(g) ** e
+        found.add(sign)
+    return found.pop() if len(found) == 1 else 0
+
+

@@ -1,0 +1,385 @@
+"""Value of E body(u), u Gaussian, with an error bound: reductions, then closed form or quadrature."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import sympy as sp
+
+from tensorprog.errors import AccuracyError, DataError, NoRuleError
+from tensorprog.expectations.closed_forms import (
+    MEANS,
+    affine,
+    determinant,
+    find_pair,
+    kinks,
+    pair_factor,
+    parity,
+    pivoted_factor,
+)
+from tensorprog.expectations.quadrature import ROUNDING, Problem, Result, late, panels, trapezoid
+from tensorprog.functions import FAMILIES, Fn, Sign, Step, evaluate, from_sympy, is_delta, member
+
+Array = Any
+SLACK = 1e-9  # how far a covariance may exceed its bound, and the worst error accepted, both relative
+
+
+@dataclass(frozen=True)
+class Value:
+    """An expectation: ``value``, absolute ``error`` bound or estimate of the same shape, and ``method``."""
+
+    value: Array
+    error: Array
+    method: str
+
+
+@dataclass(frozen=True)
+class _Law:
+    """Law of the Gaussian variables and values of the other symbols; arrays that broadcast."""
+
+    variables: tuple[sp.Symbol, ...]
+    cov: Mapping[tuple[int, int], Array]
+    mean: tuple[Array, ...]
+    scalars: Mapping[sp.Symbol, Array]
+    rtol: float
+    atol: float
+
+    def restrict(self, keep: Sequence[int]) -> _Law:
+        """The law of some of the variables."""
+        cov = {(a, b): self.get(i, j) for a, i in enumerate(keep) for b, j in enumerate(keep) if a <= b}
+        variables, mean = zip(*((self.variables[i], self.mean[i]) for i in keep), strict=True)
+        return replace(self, variables=variables, cov=cov, mean=mean)
+
+    def get(self, i: int, j: int) -> Array:
+        """Covariance of variables i and j."""
+        return self.cov[min(i, j), max(i, j)]
+
+    def read(self, body: sp.Expr) -> list[int]:
+        """Indices of the variables a body reads."""
+        return [i for i, u in enumerate(self.variables) if u in body.free_symbols]
+
+    def columns(self, body: sp.Expr) -> list[Array]:
+        """Everything the value of a body depends on."""
+        read = self.read(body)
+        used = [a for s, a in self.scalars.items() if s in body.free_symbols]
+        return [self.get(i, j) for i in read for j in read if i <= j] + [self.mean[i] for i in read] + used
+
+    def shape(self, body: sp.Expr) -> tuple[int, ...]:
+        """Shape of the value of a body."""
+        return np.broadcast_shapes((), *(np.shape(a) for a in self.columns(body)))
+
+    def centred(self, body: sp.Expr) -> bool:
+        """Whether all the variables a body reads have mean 0 everywhere."""
+        return not any(np.any(self.mean[i]) for i in self.read(body))
+
+
+def expectation(
+    body: sp.Expr,
+    variables: tuple[sp.Symbol, ...],
+    cov: list[list[Any]],
+    mean: list[Any] | None = None,
+    scalars: Mapping[sp.Symbol, Any] | None = None,
+    rtol: float = 1e-12,
+    atol: float = 1e-14,
+) -> Value:
+    """Compute the expectation of a function of jointly Gaussian variables.
+
+    E body(u_1, …, u_k; s) with u ~ N(mean, cov).  Sums are taken apart, Dirac deltas integrated out,
+    independent factors separated; what is left is a closed form, or a quadrature over one or two
+    dimensions (three or four where the body is smooth).  At zero variance a variable equals its mean, and
+    step(0) = 0 except beside a delta, where it is 1/2; at |ρ| = 1 the two variables are proportional, and
+    nothing is regularised.
+
+    Args:
+        body: expression in ``variables`` and ``scalars``.
+        variables: the Gaussian symbols.
+        cov: k lists of k floats or arrays that broadcast together; only i ≤ j is read.
+        mean: k floats or arrays; zeros if absent.
+        scalars: values of other symbols, arrays that broadcast with the rest.
+        rtol: tolerance of the quadrature, relative to E |body|.
+        atol: absolute tolerance of the quadrature.
+
+    Returns:
+        Value whose arrays have the broadcast shape of the entries that the body depends on.
+
+    Raises:
+        DataError: covariance not finite or not positive semidefinite; delta of a variable of zero variance.
+        NoRuleError: too many dimensions, a delta of a non-affine argument, or an abstract function.
+        AccuracyError: the error stays above 1e-9 of E |body|.
+
+    Reference: see :mod:`tensorprog.expectations.closed_forms` and :mod:`tensorprog.expectations.quadrature`.
+
+    >>> from tensorprog.functions import Relu
+    >>> u, v = sp.symbols("u v")
+    >>> result = expectation(Relu(u) * Relu(v), (u, v), [[1.0, 1.0], [1.0, 1.0]])
+    >>> float(result.value), result.method
+    (0.5, 'closed form')
+    """
+    count = range(len(variables))
+    law = _Law(
+        tuple(variables),
+        {(i, j): np.asarray(cov[i][j], float) for i in count for j in count if i <= j},
+        tuple(np.asarray(0.0 if mean is None else mean[i], float) for i in count),
+        {s: np.asarray(a, float) for s, a in (scalars or {}).items()},
+        rtol,
+        atol,
+    )
+    return _expect(from_sympy(sp.sympify(body)), _validated(law))
+
+
+def _validated(law: _Law) -> _Law:
+    named = {f"cov[{i}][{j}]": a for (i, j), a in law.cov.items()}
+    named |= {f"mean[{i}]": a for i, a in enumerate(law.mean)} | {str(s): a for s, a in law.scalars.items()}
+    for name, a in named.items():
+        if not np.all(np.isfinite(a)):
+            raise DataError(f"{name} holds a NaN or an infinity; every entry must be finite")
+    for i, u in enumerate(law.variables):
+        if np.any(law.get(i, i) < 0):
+            raise DataError(f"cov[{i}][{i}] = {np.min(law.get(i, i))} is negative; it is the variance of {u}")
+    cov = dict(law.cov)
+    for i, j in (key for key in cov if key[0] < key[1]):
+        bound = _bound(cov[i, i], cov[j, j])
+        if np.any(np.abs(cov[i, j]) > bound * (1 + SLACK)):
+            raise DataError(
+                f"cov[{i}][{j}] exceeds sqrt(cov[{i}][{i}] cov[{j}][{j}]) by up to "
+                f"{np.max(np.abs(cov[i, j]) - bound):.3g}: the covariance is not positive semidefinite"
+            )
+        cov[i, j] = np.clip(cov[i, j], -bound, bound)
+    return replace(law, cov=cov)
+
+
+def _bound(q1: Array, q2: Array) -> Array:
+    """√(q1 q2), exactly q for q1 = q2 = q, and free of underflow."""
+    return np.maximum(np.sqrt(q1 * q2), np.sqrt(q1) * np.sqrt(q2))
+
+
+def _expect(body: sp.Expr, law: _Law) -> Value:
+    """Sum of the terms: those with a rule one by one, the others together by quadrature."""
+    total, groups = Value(0.0, 0.0, ""), dict[Any, sp.Expr]()
+    body = sp.expand(body, power_base=False, power_exp=False, log=False)
+    for term in sp.Add.make_args(body):
+        coefficient, rest = term.as_independent(*law.variables, as_Add=False)
+        found = _direct(rest, law)
+        if found is None:
+            key = tuple(law.read(rest)), bool(kinks(rest, law.variables))
+            groups[key] = groups.get(key, 0) + term
+        elif coefficient != 0:
+            factor = _evaluate(coefficient, law.scalars)
+            total = _plus(total, Value(factor * found.value, np.abs(factor) * found.error, found.method))
+    for group in groups.values():
+        total = _plus(total, _quadrature(group, law))
+    return replace(total, value=np.asarray(total.value), error=np.asarray(total.error))
+
+
+def _evaluate(expr: sp.Expr, scalars: Mapping[sp.Symbol, Array]) -> Array:
+    with np.errstate(all="ignore"):
+        return np.asarray(evaluate(expr, scalars), float)
+
+
+def _plus(a: Value, b: Value) -> Value:
+    methods = dict.fromkeys(m for v in (a, b) for m in v.method.split(" + ") if m)
+    return Value(a.value + b.value, a.error + b.error, " + ".join(methods))
+
+
+def _times(a: Value, b: Value) -> Value:
+    error = np.abs(a.value) * b.error + np.abs(b.value) * a.error + a.error * b.error
+    methods = dict.fromkeys(m for v in (a, b) for m in v.method.split(" + ") if m)
+    return Value(a.value * b.value, error, " + ".join(methods))
+
+
+def _direct(body: sp.Expr, law: _Law) -> Value | None:
+    """The value of a product without quadrature of the whole, or None."""
+    for rule in (_constant, _without_delta, _odd, _independent, _tabled):
+        value = rule(body, law)
+        if value is not None:
+            return value
+    return None
+
+
+def _constant(body: sp.Expr, law: _Law) -> Value | None:
+    return None if law.read(body) else Value(_evaluate(body, law.scalars), 0.0, "closed form")
+
+
+def _odd(body: sp.Expr, law: _Law) -> Value | None:
+    if parity(body, law.variables) != -1 or not law.centred(body):
+        return None
+    return Value(np.zeros(law.shape(body)), 0.0, "odd")
+
+
+def _independent(body: sp.Expr, law: _Law) -> Value | None:
+    """Product over blocks of variables that share no factor and have covariance 0 everywhere."""
+    read = law.read(body)
+    factors = sp.Mul.make_args(body)
+    block = {i: {i} for i in read}
+    linked = [law.read(f) for f in factors] + [[i, j] for i in read for j in read if np.any(law.get(i, j))]
+    for together in linked:
+        union = set().union(*(block[i] for i in together))
+        block |= dict.fromkeys(union, union)
+    sets = {min(s): s for s in block.values()}
+    if len(sets) < 2:
+        return None
+    value = Value(1.0, 0.0, "")
+    for members in sets.values():
+        part = sp.Mul(*(f for f in factors if set(law.read(f)) & members))
+        value = _times(value, _expect(part, law.restrict(sorted(members))))
+    return value
+
+
+def _tabled(body: sp.Expr, law: _Law) -> Value | None:
+    """Closed form of φ(u), φ(u)ψ(u) or φ(u)ψ(v) with zero means."""
+    classes: list[tuple[type[Fn], int]] = []
+    for f in sp.Mul.make_args(body):
+        base, power = f.as_base_exp()
+        if not (isinstance(base, Fn) and base.args[0] in law.variables and power.is_Integer and power > 0):
+            return None
+        classes += [(type(base), law.variables.index(base.args[0]))] * min(int(power), 3)
+    if len(classes) > 2 or not law.centred(body):
+        return None
+    if len(classes) == 1:
+        form = MEANS.get(classes[0][0])
+        return None if form is None else _closed(form.formula, (law.get(classes[0][1], classes[0][1]),))
+    (first, i), (second, j) = classes
+    pair = find_pair(first, second)
+    return None if pair is None else _closed(pair, (law.get(i, i), law.get(j, j), law.get(i, j)))
+
+
+def _closed(formula: Callable[..., Array], arguments: tuple[Array, ...]) -> Value:
+    with np.errstate(all="ignore"):
+        value = formula(*arguments)
+    return Value(value, 4e-15 * np.abs(value), "closed form")
+
+
+def _without_delta(body: sp.Expr, law: _Law) -> Value | None:
+    """E δ^(k)(a) G by conditioning on a = 0; derivatives of the delta move to the density and to G."""
+    if not any(is_delta(type(f)) for f in body.atoms(Fn)):
+        return None
+    law, factors = law.restrict(law.read(body)), sp.Mul.make_args(body)
+    deltas = [f for f in factors if is_delta(type(f))]
+    if not deltas:
+        raise NoRuleError(f"E {body}: a Dirac delta must be a factor of its own, to the first power")
+    delta = max(deltas, key=lambda f: (f.order, sp.default_sort_key(f)))
+    rest = sp.Mul(*(f for f in factors if f != delta))
+    argument = delta.args[0]
+    gradient, constant = affine(argument, law.variables)
+    if not gradient or not any(gradient):
+        raise NoRuleError(f"E {body}: {delta} needs an argument affine in {law.variables}, not constant")
+    slopes = {i: _evaluate(g, law.scalars) for i, g in enumerate(gradient) if g != 0}
+    gains = [sum(s * law.get(i, j) for j, s in slopes.items()) for i in range(len(gradient))]
+    variance = sum(s * gains[i] for i, s in slopes.items())
+    if np.any(variance <= 0):
+        raise DataError(f"E {body}: {argument} has variance 0, so its density at 0 is infinite")
+    centre = _evaluate(constant, law.scalars) + sum(s * law.mean[i] for i, s in slopes.items())
+    if delta.order:
+        return _by_parts(delta, rest, law, gains, variance, centre)
+    pivot = next((i for i, s in slopes.items() if np.all(s != 0)), None)
+    if pivot is None:
+        raise NoRuleError(f"E {body}: every coefficient in the argument of {delta} is 0 somewhere")
+    return _conditioned(rest, law, argument, pivot, gains, variance, centre)
+
+
+def _by_parts(
+    delta: Fn, rest: sp.Expr, law: _Law, gains: list[Array], variance: Array, centre: Array
+) -> Value:
+    """E δ^(k)(a) G = E δ^(k-1)(a) [(a - m) G / V - Σ cov(a, u_i) ∂_i G / V]."""
+    symbols = [sp.Dummy(f"g{i}") for i in law.variables]
+    inverse, offset = sp.Dummy("inverse"), sp.Dummy("m")
+    values = {s: g / variance for s, g in zip(symbols, gains, strict=True)}
+    scalars = {**law.scalars, **values, inverse: 1 / variance, offset: centre}
+    argument = delta.args[0]
+    moved = (argument - offset) * inverse * rest
+    moved -= sum(s * sp.diff(rest, u) for s, u in zip(symbols, law.variables, strict=True))
+    lower = member(FAMILIES["delta"], delta.order - 1)
+    return _expect(lower(argument) * moved, replace(law, scalars=scalars))
+
+
+def _conditioned(
+    rest: sp.Expr,
+    law: _Law,
+    argument: sp.Expr,
+    pivot: int,
+    gains: list[Array],
+    variance: Array,
+    centre: Array,
+) -> Value:
+    """Density of a at 0 times E [G | a = 0], where the pivot variable is eliminated through a = 0."""
+    u = law.variables[pivot]
+    keep = [i for i in range(len(law.variables)) if i != pivot]
+    single = argument.free_symbols & set(law.variables) == {u}
+    solution = sp.expand(-(argument - sp.diff(argument, u) * u).expand() / sp.diff(argument, u))
+    cov: dict[tuple[int, int], Array] = {}
+    for a, i in enumerate(keep):
+        exact = determinant(law.get(i, i), law.get(pivot, pivot), law.get(i, pivot)) / law.get(pivot, pivot)
+        cov[a, a] = exact if single else np.maximum(law.get(i, i) - gains[i] ** 2 / variance, 0.0)
+    for a, b in combinations(range(len(keep)), 2):
+        bound = _bound(cov[a, a], cov[b, b])
+        raw = law.get(keep[a], keep[b]) - gains[keep[a]] * gains[keep[b]] / variance
+        cov[a, b] = np.clip(raw, -bound, bound)
+    mean = tuple(law.mean[i] - gains[i] * centre / variance for i in keep)
+    inner = replace(law, variables=tuple(law.variables[i] for i in keep), cov=cov, mean=mean)
+    density = np.exp(-(centre**2) / (2 * variance)) / np.sqrt(2 * np.pi * variance)
+    value = _expect(_half_step(rest.subs(u, solution)), inner)
+    return _times(Value(density, ROUNDING * density, ""), value)
+
+
+def _half_step(body: sp.Expr) -> sp.Expr:
+    """Write step as (1 + sign)/2, which is 1/2 at 0, the value that a delta at the jump sees."""
+    body = body.replace(
+        lambda e: e.is_Pow and isinstance(e.base, Step) and e.exp.is_Integer and e.exp > 1, lambda e: e.base
+    )
+    return body.replace(Step, lambda x: (1 + Sign(x)) / 2)
+
+
+def _quadrature(body: sp.Expr, law: _Law) -> Value:
+    """Quadrature of a sum of terms that read the same variables."""
+    read = law.read(body)
+    law = law.restrict(read)
+    shape = law.shape(body)
+    used = body.free_symbols & set(law.scalars)
+    flat = {s: np.broadcast_to(law.scalars[s], shape).reshape(-1) for s in used}
+    cov = {key: np.broadcast_to(a, shape).reshape(-1) for key, a in law.cov.items()}
+    mean = np.stack([np.broadcast_to(m, shape).reshape(-1) for m in law.mean], axis=1)
+    with np.errstate(all="ignore"):
+        factor = pair_factor(cov) if len(read) == 2 else pivoted_factor(cov, len(read))
+        problem = Problem(body, law.variables, mean, factor, flat)
+        if not len(mean):
+            return Value(np.zeros(shape), np.zeros(shape), "empty")
+        result, method = _integrate(problem, law.rtol, law.atol)
+    _check(result, body, cov, law.atol)
+    return Value(result.value.reshape(shape), result.error.reshape(shape), method)
+
+
+def _integrate(problem: Problem, rtol: float, atol: float) -> tuple[Result, str]:
+    rank, kinked = problem.factor.shape[2], bool(kinks(problem.body, problem.variables))
+    if rank > (2 if kinked else 4):
+        raise NoRuleError(
+            f"E {problem.body} has {rank} Gaussian dimensions{' and kinks' if kinked else ''}: only one- and "
+            "two-dimensional expectations are computed, and three- or four-dimensional ones without kinks"
+        )
+    if kinked:
+        return panels(problem, rtol, atol), "Gauss-Legendre panels"
+    result = trapezoid(problem, rtol, atol)
+    if rank > 2:
+        return result, "trapezoid tensor"
+    rows = late(result, SLACK / 10, atol)
+    if len(rows):
+        again = panels(problem.take(rows), rtol, atol)
+        better = again.error < result.error[rows]
+        result.value[rows[better]], result.error[rows[better]] = again.value[better], again.error[better]
+        result.scale[rows[better]] = again.scale[better]
+    return result, "trapezoid"
+
+
+def _check(result: Result, body: sp.Expr, cov: Mapping[tuple[int, int], Array], atol: float) -> None:
+    bad = ~(result.error <= np.maximum(atol, SLACK * result.scale)) | ~np.isfinite(result.value)
+    if not bad.any():
+        return
+    worst = int(np.argmax(np.where(bad, np.nan_to_num(result.error, nan=np.inf), -1.0)))
+    entry = ", ".join(f"cov[{i}][{j}] = {a[worst]:.6g}" for (i, j), a in cov.items())
+    raise AccuracyError(
+        f"E {body} reached an error of {result.error[worst]:.2g} only, for a size of "
+        f"{result.scale[worst]:.2g}, at {entry}; the function may not be integrable, or be too steep"
+    )

@@ -1,0 +1,286 @@
+"""Coordinatewise functions: sympy classes closed under differentiation, each with its numbers.
+
+A *family* is a nonlinearity with all of its derivatives; ``member(family, k)`` is the sympy class of
+the k-th one.  Where a derivative is another named function it is that function: relu' = step,
+step' = delta, |x|' = sign, sin' = cos.  Everything else in the package reads this table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import sympy as sp
+from scipy import special
+
+from tensorprog.errors import NoRuleError
+
+Array = Any
+X = sp.Symbol("x", real=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Family:
+    """A nonlinearity and its derivatives.
+
+    Attributes:
+        name: registered name, also the printed one.
+        latex: LaTeX of the function itself.
+        definition: sympy expression in ``X`` made of elementary functions; None for an abstract φ.
+        numeric: numerically safe value of orders that need one; other orders use ``definition``.
+        kinks: points where some derivative of order 0 or 1 jumps.
+        parity: +1 even, -1 odd, 0 neither.
+        derivative: order k ↦ (coefficient, family, order) where it is another named function.
+    """
+
+    name: str
+    latex: str
+    definition: sp.Expr | None = None
+    numeric: Callable[[int], Callable[[Array], Array] | None] = lambda order: None
+    kinks: tuple[float, ...] = ()
+    parity: int = 0
+    derivative: Callable[[int], tuple[int, str, int]] | None = None
+
+
+FAMILIES: dict[str, Family] = {}
+
+
+class Fn(sp.Function):  # type: ignore[misc]
+    """Base of the sympy classes of all members; ``family`` and ``order`` are set on each."""
+
+    nargs = 1
+    family: Family
+    order: int
+
+    @classmethod
+    def derived(cls) -> tuple[int, type[Fn]]:
+        """The derivative as (coefficient, class)."""
+        if cls.family.derivative is None:
+            return 1, member(cls.family, cls.order + 1)
+        coefficient, name, order = cls.family.derivative(cls.order)
+        return coefficient, member(FAMILIES[name], order)
+
+    def fdiff(self, argindex: int = 1) -> sp.Expr:
+        coefficient, cls = self.derived()
+        return coefficient * cls(self.args[0])
+
+    def _latex(self, printer: Any, exp: Any = None) -> str:
+        head = latex_name(type(self))
+        if exp is not None:
+            head = f"{head}^{{{exp}}}" if not self.order else f"\\left({head}\\right)^{{{exp}}}"
+        return f"{head}\\left({printer._print(self.args[0])}\\right)"
+
+
+def latex_name(cls: type[Fn]) -> str:
+    """LaTeX name of a member, with primes: φ, φ', φ'', φ^{(3)}."""
+    return cls.family.latex + _primes(cls.order, "^{(%d)}")
+
+
+def text_name(cls: type[Fn]) -> str:
+    """Text name of a member: phi, phi', phi''."""
+    return cls.family.name + _primes(cls.order, "^(%d)")
+
+
+def _primes(order: int, many: str) -> str:
+    return "'" * order if order < 3 else many % order
+
+
+@lru_cache(maxsize=None)
+def member(family: Family, order: int) -> type[Fn]:
+    """The sympy class of the ``order``-th derivative of ``family``."""
+    name = family.name + "'" * order
+    return type(name, (Fn,), {"family": family, "order": order, "nargs": 1})
+
+
+def is_kinked(cls: type[Fn]) -> bool:
+    """Whether the member itself has a kink or a jump."""
+    return bool(cls.family.kinks)
+
+
+def is_delta(cls: Any) -> bool:
+    """Whether the class is a derivative of the Dirac delta."""
+    return isinstance(cls, type) and issubclass(cls, Fn) and cls.family.name == "delta"
+
+
+def _register(name: str, **fields: Any) -> type[Fn]:
+    FAMILIES[name] = Family(name, **{"latex": rf"\operatorname{{{name}}}", **fields})
+    return member(FAMILIES[name], 0)
+
+
+def abstract(name: str) -> type[Fn]:
+    """An unspecified smooth function φ, carried symbolically: φ' = φ', φ'' = φ'', and no numbers.
+
+    Args:
+        name: its printed name; a Greek name (``"phi"``) becomes a Greek letter in LaTeX.
+
+    >>> phi = abstract("phi")
+    >>> phi(X).diff(X)
+    phi'(x)
+    """
+    if not name.isidentifier():
+        raise NoRuleError(f"abstract({name!r}): the name must be an identifier such as 'phi'")
+    return member(_abstract_family(name), 0)
+
+
+@lru_cache(maxsize=None)
+def _abstract_family(name: str) -> Family:
+    return Family(name, latex=sp.latex(sp.Symbol(name)))
+
+
+def _only(*values: Callable[[Array], Array]) -> Callable[[int], Callable[[Array], Array] | None]:
+    return lambda order: values[order] if order < len(values) else None
+
+
+def _cycle(name: str, *numpy_functions: Callable[[Array], Array]) -> Any:
+    return lambda order: numpy_functions[order % len(numpy_functions)]
+
+
+def _step(x: Array) -> Array:
+    return np.heaviside(x, np.zeros((), np.asarray(x).dtype))
+
+
+Relu = _register("relu", kinks=(0.0,), numeric=_only(lambda x: np.maximum(x, 0)),
+                 derivative=lambda k: (1, "step", 0))
+Step = _register("step", kinks=(0.0,), numeric=_only(_step), derivative=lambda k: (1, "delta", 0))
+Sign = _register("sign", kinks=(0.0,), parity=-1, numeric=_only(np.sign),
+                 derivative=lambda k: (2, "delta", 0))
+Abs = _register("abs", kinks=(0.0,), parity=1, numeric=_only(np.abs),
+                derivative=lambda k: (1, "sign", 0))
+Delta = _register("delta", latex=r"\delta", kinks=(0.0,), parity=1)
+Exp = _register("exp", latex=r"\exp", numeric=_cycle("exp", np.exp), derivative=lambda k: (1, "exp", 0))
+Sin = _register("sin", latex=r"\sin", parity=-1, numeric=_only(np.sin),
+                derivative=lambda k: (1, "cos", 0))
+Cos = _register("cos", latex=r"\cos", parity=1, numeric=_only(np.cos),
+                derivative=lambda k: (-1, "sin", 0))
+Erf = _register("erf", definition=sp.erf(X), parity=-1, numeric=_only(special.erf))
+Tanh = _register("tanh", latex=r"\tanh", definition=sp.tanh(X), parity=-1, numeric=_only(np.tanh))
+Sigmoid = _register("sigmoid", latex=r"\varsigma", definition=(1 + sp.tanh(X / 2)) / 2,
+                    numeric=_only(special.expit))
+Softplus = _register("softplus", numeric=_only(lambda x: np.logaddexp(0, x)),
+                     derivative=lambda k: (1, "sigmoid", 0))
+Silu = _register("silu", definition=X * (1 + sp.tanh(X / 2)) / 2,
+                 numeric=_only(lambda x: x * special.expit(x)))
+Gelu = _register("gelu", definition=X * (1 + sp.erf(X / sp.sqrt(2))) / 2,
+                 numeric=_only(lambda x: x * special.ndtr(x)))
+Gauss = _register("gauss", latex=r"\operatorname{gauss}", definition=sp.exp(-(X**2) / 2), parity=1)
+
+_ELEMENTARY: dict[Any, Callable[..., Array]] = {
+    sp.exp: np.exp, sp.log: np.log, sp.tanh: np.tanh, sp.sinh: np.sinh, sp.cosh: np.cosh,
+    sp.sin: np.sin, sp.cos: np.cos, sp.tan: np.tan, sp.atan: np.arctan, sp.asin: np.arcsin,
+    sp.acos: np.arccos, sp.asinh: np.arcsinh, sp.erf: special.erf, sp.erfc: special.erfc,
+    sp.Abs: np.abs, sp.sign: np.sign, sp.Heaviside: lambda x, *_: _step(x),
+}  # fmt: skip
+_FROM_SYMPY: dict[Any, type[Fn]] = {
+    sp.exp: Exp, sp.tanh: Tanh, sp.sin: Sin, sp.cos: Cos, sp.erf: Erf, sp.Abs: Abs, sp.sign: Sign,
+    sp.Heaviside: Step, sp.DiracDelta: Delta,
+}  # fmt: skip
+
+
+def from_sympy(expr: sp.Expr) -> sp.Expr:
+    """Rewrite sympy's own functions as members of the table, so that their rules apply.
+
+    >>> from_sympy(sp.Max(0, X) + sp.tanh(X))
+    tanh(x) + relu(x)
+    """
+    expr = expr.replace(sp.Max, _fold(1)).replace(sp.Min, _fold(-1))
+    for theirs, ours in _FROM_SYMPY.items():
+        expr = expr.replace(theirs, lambda *args, ours=ours: ours(args[0]))
+    return expr
+
+
+def _fold(sign: int) -> Callable[..., sp.Expr]:
+    """Max (sign 1) and Min (sign -1) of several arguments by relu."""
+
+    def fold(*args: sp.Expr) -> sp.Expr:
+        numbers = [a for a in args if a.is_number]
+        result, *rest = numbers + [a for a in args if not a.is_number]
+        for a in rest:
+            result = result + sign * Relu(sign * (a - result))
+        return result
+
+    return fold
+
+
+def evaluate(expr: sp.Expr, values: Mapping[sp.Symbol, Array]) -> Array:
+    """Value of a sympy expression on arrays, by walking its tree (nothing is compiled or evaluated as text).
+
+    Args:
+        expr: an expression in symbols, numbers, ``+ * **``, elementary functions and table members.
+        values: an array or float for every free symbol; arrays broadcast.
+
+    Raises:
+        NoRuleError: a symbol has no value, or a function has no numbers (an abstract φ).
+
+    >>> evaluate(Relu(X) + X**2, {X: np.array([-2.0, 3.0])})
+    array([ 4., 12.])
+    """
+    memo: dict[sp.Basic, Array] = {}
+    with np.errstate(over="ignore", under="ignore"):
+        return _walk(sp.sympify(expr), values, memo)
+
+
+def _walk(expr: sp.Basic, values: Mapping[sp.Symbol, Array], memo: dict[sp.Basic, Array]) -> Array:
+    if expr in memo:
+        return memo[expr]
+    result: Array
+    if expr.is_Symbol:
+        if expr not in values:
+            raise NoRuleError(f"no value was given for {expr}: pass values={{{expr}: ...}}")
+        result = values[expr]
+    elif not expr.args:
+        result = float(expr)
+    else:
+        result = _apply(expr, [_walk(a, values, memo) for a in expr.args])
+    memo[expr] = result
+    return result
+
+
+def _apply(expr: sp.Basic, args: list[Array]) -> Array:
+    if isinstance(expr, sp.Add):
+        return _fold_left(lambda a, b: a + b, args)
+    if isinstance(expr, sp.Mul):
+        return _fold_left(lambda a, b: a * b, args)
+    if isinstance(expr, sp.Pow):
+        return _power(args[0], expr.exp, args[1])
+    if isinstance(expr, Fn):
+        return numeric(type(expr))(args[0])
+    rule = _ELEMENTARY.get(expr.func)
+    if rule is None:
+        raise NoRuleError(f"{expr.func} has no numeric rule; use functions of {sorted(FAMILIES)}")
+    return rule(*args)
+
+
+def _fold_left(op: Callable[[Array, Array], Array], args: list[Array]) -> Array:
+    result = args[0]
+    for a in args[1:]:
+        result = op(result, a)
+    return result
+
+
+def _power(base: Array, exponent: sp.Expr, value: Array) -> Array:
+    if exponent.is_Integer:
+        return base ** int(exponent) if exponent > 0 else 1 / base ** int(-exponent)
+    return np.sqrt(base) if exponent == sp.Rational(1, 2) else base**value
+
+
+@lru_cache(maxsize=None)
+def numeric(cls: type[Fn]) -> Callable[[Array], Array]:
+    """The numpy function of a table member.
+
+    Raises:
+        NoRuleError: the member is abstract, or a Dirac delta (which has no values, only expectations).
+    """
+    direct = cls.family.numeric(cls.order)
+    if direct is not None:
+        return direct
+    if cls.family.definition is None:
+        raise NoRuleError(
+            f"{text_name(cls)} has no numbers: "
+            + ("a Dirac delta has expectations only" if is_delta(cls) else
+               "it is abstract; build the network with a concrete function such as tp.relu")
+        )
+    formula = sp.diff(cls.family.definition, X, cls.order)
+    return lambda x: evaluate(formula, {X: x})

@@ -1,0 +1,1 @@
+"""The intermediate representation: instructions, the program graph, its well-formedness, JSON."""

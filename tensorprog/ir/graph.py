@@ -1,0 +1,106 @@
+"""The program: append-only single assignment over a networkx.MultiDiGraph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Self
+
+import networkx as nx
+
+from tensorprog.errors import ProgramError
+from tensorprog.ir.instructions import RESULT_KIND, Instruction, Var
+from tensorprog.ir.spec import violations
+
+
+def as_var(x: Any) -> Var:
+    """The variable behind a handle, or the variable itself."""
+    var = getattr(x, "var", x)
+    if not isinstance(var, Var):
+        raise ProgramError(f"expected a variable of a program, got {type(x).__name__} {x!r}")
+    return var
+
+
+class ProgramGraph:
+    """An ordered list of instructions, each defining one new variable.
+
+    ``graph`` has a node per variable (attribute ``op``) and an edge per operand, keyed by its position.
+    """
+
+    def __init__(self) -> None:
+        self.graph = nx.MultiDiGraph()
+        self._names: dict[str, Var] = {}
+
+    def append(self, name: str | None, op: Instruction, prefix: str = "x") -> Var:
+        """Add an instruction and return the variable it defines.
+
+        Args:
+            name: unique name, or None for a fresh one starting with ``prefix``.
+            op: the instruction; its operands must be defined already.
+
+        Raises:
+            ProgramError: the name is taken, or the instruction is not well formed.
+        """
+        if name is None:
+            name = self.fresh(prefix)
+        if not isinstance(name, str) or not name:
+            raise ProgramError(f"a variable's name must be a non-empty string, got {name!r}")
+        if name in self._names:
+            raise ProgramError(f"{name!r} is already defined in this program; choose another name")
+        problem = next(iter(violations(op, name, self)), None)
+        if problem is not None:
+            raise ProgramError(f"{problem}\n{self._listing(name, op)}")
+        var = Var(name, RESULT_KIND[type(op)])
+        self.graph.add_node(var, op=op)
+        self.graph.add_edges_from((v, var, i) for i, v in enumerate(op.operands))
+        self._names[name] = var
+        return var
+
+    def fresh(self, prefix: str) -> str:
+        """A name that is not taken yet."""
+        i = len(self._names)
+        while f"{prefix}{i}" in self._names:
+            i += 1
+        return f"{prefix}{i}"
+
+    def op(self, var: Var) -> Instruction:
+        """The instruction that defines ``var``."""
+        try:
+            return self.graph.nodes[var]["op"]  # type: ignore[no-any-return]
+        except KeyError:
+            raise ProgramError(f"{var!r} is not a variable of this program") from None
+
+    def named(self, name: str) -> Var:
+        """The variable called ``name``."""
+        if name not in self._names:
+            raise ProgramError(f"this program defines no {name!r}; it has {', '.join(self._names) or 'nothing'}")
+        return self._names[name]
+
+    def __contains__(self, var: object) -> bool:
+        return var in self.graph
+
+    def __iter__(self) -> Iterator[tuple[Var, Instruction]]:
+        for var, data in self.graph.nodes(data="op"):
+            yield var, data
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def copy(self) -> Self:
+        """A copy that can be extended without touching this program."""
+        other = type(self)()
+        other.graph = self.graph.copy()
+        other._names = dict(self._names)
+        return other
+
+    def __str__(self) -> str:
+        return "\n".join(_line(v.name, op) for v, op in self)
+
+    def _listing(self, name: str, op: Instruction) -> str:
+        tail = list(self)[-3:]
+        lines = ["    " + _line(v.name, o) for v, o in tail]
+        return "\n".join([*lines, "--> " + _line(name, op)])
+
+
+def _line(name: str, op: Instruction) -> str:
+    fields = ", ".join(f"{k}={getattr(op, k)}" for k in op.__dataclass_fields__)
+    return f"{name} := {type(op).__name__}({fields})"

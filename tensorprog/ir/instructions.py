@@ -1,0 +1,124 @@
+"""Variables and instructions of NETSOR⊤⁺ programs: frozen, flat, hashable (TP2b Def. B.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import sympy as sp
+
+Kind = Literal["matrix", "vector", "scalar"]
+
+
+@dataclass(frozen=True, slots=True)
+class Var:
+    """A named variable of a program; its instruction is found in the program graph."""
+
+    name: str
+    kind: Kind
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+class Slot(sp.Symbol):  # type: ignore[misc]
+    """A placeholder of a Nonlin or Moment body; never equal to a user's symbol of the same name."""
+
+    def __new__(cls, name: str) -> Slot:
+        return sp.Symbol.__xnew__(cls, name, real=True)  # type: ignore[no-any-return]
+
+
+def vector_slot(i: int) -> Slot:
+    """The placeholder of the i-th vector operand (0-based)."""
+    return Slot(f"x{i}")
+
+
+def scalar_slot(j: int) -> Slot:
+    """The placeholder of the j-th scalar operand (0-based)."""
+    return Slot(f"s{j}")
+
+
+@dataclass(frozen=True, slots=True)
+class InitMatrix:
+    """n×n matrix with entries iid N(0, variance/n)."""
+
+    variance: sp.Expr
+
+    @property
+    def operands(self) -> tuple[Var, ...]:
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class InitVector:
+    """A vector whose rows are iid; ``cov`` holds its covariances with itself and earlier vectors."""
+
+    mean: sp.Expr
+    cov: tuple[tuple[Var, sp.Expr], ...]
+
+    @property
+    def operands(self) -> tuple[Var, ...]:
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class InitScalar:
+    """A scalar with the deterministic limit ``value``."""
+
+    value: sp.Expr
+
+    @property
+    def operands(self) -> tuple[Var, ...]:
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class MatMul:
+    """``matrix @ x``, or ``matrix.T @ x`` when ``transpose``."""
+
+    matrix: Var
+    transpose: bool
+    x: Var
+
+    @property
+    def operands(self) -> tuple[Var, ...]:
+        return (self.matrix, self.x)
+
+
+@dataclass(frozen=True, slots=True)
+class Nonlin:
+    """Coordinatewise ``body`` in ``vector_slot(i)`` for args and ``scalar_slot(j)`` for params."""
+
+    body: sp.Expr
+    args: tuple[Var, ...]
+    params: tuple[Var, ...] = ()
+
+    @property
+    def operands(self) -> tuple[Var, ...]:
+        return self.args + self.params
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The scalar (1/n) Σ_α body of the operands' coordinates."""
+
+    body: sp.Expr
+    args: tuple[Var, ...]
+    params: tuple[Var, ...] = ()
+
+    @property
+    def operands(self) -> tuple[Var, ...]:
+        return self.args + self.params
+
+
+Instruction = InitMatrix | InitVector | InitScalar | MatMul | Nonlin | Moment
+RESULT_KIND: dict[type, Kind] = {
+    InitMatrix: "matrix", InitVector: "vector", InitScalar: "scalar",
+    MatMul: "vector", Nonlin: "vector", Moment: "scalar",
+}  # fmt: skip
+
+
+def slots_of(op: Any) -> dict[sp.Symbol, Var]:
+    """Map from the placeholders of a Nonlin or Moment to the operands they stand for."""
+    pairs = {vector_slot(i): v for i, v in enumerate(op.args)}
+    return pairs | {scalar_slot(j): v for j, v in enumerate(op.params)}

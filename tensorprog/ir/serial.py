@@ -1,0 +1,270 @@
+"""Programs as JSON: expressions are nested lists with a fixed set of heads; no string is ever evaluated."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import sympy as sp
+
+from tensorprog.errors import ProgramError, nearest
+from tensorprog.functions import FAMILIES, Fn, abstract, member
+from tensorprog.ir.graph import ProgramGraph
+from tensorprog.ir.instructions import (
+    InitMatrix,
+    InitScalar,
+    InitVector,
+    Instruction,
+    MatMul,
+    Moment,
+    Nonlin,
+    Slot,
+    Var,
+)
+from tensorprog.ir.spec import covariance_violations
+
+FORMAT, VERSION = "tensorprog-program", 1
+_SYMBOL = re.compile(r"[^\W\d][\w']*|⟨[\w',]+⟩")
+_CONSTANTS = {"pi": sp.pi, "e": sp.E}
+_CALLS: dict[str, Any] = {f.__name__: f for f in (sp.log, sp.sinh, sp.cosh, sp.tan, sp.atan, sp.asin, sp.acos, sp.asinh, sp.erfc)}
+
+
+def encode(expr: sp.Expr) -> Any:
+    """A sympy expression as nested lists, e.g. ``["+", 1, ["fn", "relu", 0, ["slot", "x0"]]]``."""
+    if expr.is_Integer:
+        return int(expr)
+    if expr.is_Rational:
+        return ["rational", int(expr.p), int(expr.q)]
+    if expr.is_Float:
+        return float(expr)
+    if isinstance(expr, Slot):
+        return ["slot", expr.name]
+    if expr.is_Symbol:
+        facts = sorted(f for f in ("real", "positive", "nonnegative") if expr.assumptions0.get(f))
+        return ["symbol", expr.name, *facts]
+    for name, constant in _CONSTANTS.items():
+        if expr == constant:
+            return ["constant", name]
+    if isinstance(expr, Fn):
+        head = "fn" if expr.family.name in FAMILIES else "abstract"
+        return [head, expr.family.name, expr.order, encode(expr.args[0])]
+    for head, cls in _OPERATORS.items():
+        if isinstance(expr, cls):
+            return [head, *map(encode, expr.args)]
+    if expr.func.__name__ in _CALLS:
+        return ["call", expr.func.__name__, *map(encode, expr.args)]
+    raise ProgramError(f"{expr} cannot be written to JSON: no encoding for {expr.func}")
+
+
+_OPERATORS: dict[str, Any] = {"+": sp.Add, "*": sp.Mul, "^": sp.Pow}
+
+
+def decode(data: Any) -> sp.Expr:
+    """The inverse of ``encode``.
+
+    Raises:
+        ProgramError: anything but the nested lists that ``encode`` writes.
+    """
+    if isinstance(data, bool) or data is None:
+        raise ProgramError(f"expected an expression, got {data!r}")
+    if isinstance(data, int):
+        return sp.Integer(data)
+    if isinstance(data, float):
+        return sp.Float(data, 17)
+    if not isinstance(data, list) or not data or not isinstance(data[0], str):
+        raise ProgramError(
+            f"expected a number or a list such as ['+', 1, ['slot', 'x0']], got {data!r}; text is never evaluated"
+        )
+    rule = _DECODERS.get(data[0])
+    if rule is None:
+        raise ProgramError(f"unknown expression head {data[0]!r}; {nearest(data[0], _DECODERS)}")
+    try:
+        return rule(*data[1:])
+    except (TypeError, ValueError, KeyError, ZeroDivisionError) as error:
+        if isinstance(error, ProgramError):
+            raise
+        raise ProgramError(f"malformed expression {data!r}: {error}") from error
+
+
+def _symbol(name: str, *facts: str) -> sp.Symbol:
+    if not isinstance(name, str) or not _SYMBOL.fullmatch(name):
+        raise ProgramError(f"{name!r} is not a symbol name")
+    if not set(facts) <= {"real", "positive", "nonnegative"}:
+        raise ProgramError(f"unknown assumptions {facts} of symbol {name!r}")
+    return sp.Symbol(name, **dict.fromkeys(facts, True))
+
+
+def _slot(name: str) -> Slot:
+    if not re.fullmatch(r"[xs]\d+", name):
+        raise ProgramError(f"{name!r} is not a placeholder such as 'x0' or 's1'")
+    return Slot(name)
+
+
+def _order(order: Any) -> int:
+    if not isinstance(order, int) or isinstance(order, bool) or not 0 <= order <= 50:
+        raise ProgramError(f"a derivative order must be an integer from 0 to 50, got {order!r}")
+    return order
+
+
+def _fn(name: str, order: int, argument: Any) -> sp.Expr:
+    if name not in FAMILIES:
+        raise ProgramError(f"unknown function {name!r}; {nearest(str(name), FAMILIES)}")
+    return member(FAMILIES[name], _order(order))(decode(argument))
+
+
+def _rational(p: Any, q: Any) -> sp.Expr:
+    if not (isinstance(p, int) and isinstance(q, int) and q != 0):
+        raise ProgramError(f"a rational needs two integers, got {p!r} and {q!r}")
+    return sp.Rational(p, q)
+
+
+_DECODERS: dict[str, Callable[..., sp.Expr]] = {
+    "rational": _rational,
+    "slot": _slot,
+    "symbol": _symbol,
+    "constant": lambda name: _CONSTANTS[name],
+    "fn": _fn,
+    "abstract": lambda name, order, a: member(abstract(name).family, _order(order))(decode(a)),
+    "call": lambda name, *args: _CALLS[name](*map(decode, args)),
+    "+": lambda *args: sp.Add(*map(decode, args)),
+    "*": lambda *args: sp.Mul(*map(decode, args)),
+    "^": lambda base, exponent: sp.Pow(decode(base), decode(exponent)),
+}
+
+_INSTRUCTIONS: dict[str, type] = {
+    c.__name__: c for c in (InitMatrix, InitVector, InitScalar, MatMul, Nonlin, Moment)
+}
+
+
+def to_json(program: ProgramGraph) -> str:
+    """The program as JSON text, one object per instruction."""
+    rows = [{"name": v.name, "op": type(op).__name__, **_fields(op)} for v, op in program]
+    return json.dumps({"format": FORMAT, "version": VERSION, "instructions": rows}, indent=1)
+
+
+def _fields(op: Instruction) -> dict[str, Any]:
+    return {key: _field_out(getattr(op, key)) for key in op.__dataclass_fields__}
+
+
+def _field_out(value: Any) -> Any:
+    if isinstance(value, Var):
+        return value.name
+    if isinstance(value, tuple):
+        return [_field_out(v) for v in value]
+    return value if isinstance(value, bool) else encode(value)
+
+
+def load_json(text: str, program: ProgramGraph) -> None:
+    """Read the instructions of ``text`` into an empty program.
+
+    Raises:
+        ProgramError: not JSON, another format, an unknown instruction or field, an operand that is not
+            defined before it is read (a cycle is named as such), or anything that is not a program.
+    """
+    try:
+        data = json.loads(text, parse_constant=_no_constant)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ProgramError(f"this is not a JSON program: {error}") from error
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise ProgramError(f"expected a JSON object with \"format\": \"{FORMAT}\"")
+    if data.get("version") != VERSION:
+        raise ProgramError(f"version {data.get('version')!r} of the format is not known; this is version {VERSION}")
+    rows = data.get("instructions")
+    if not isinstance(rows, list):
+        raise ProgramError("\"instructions\" must be a list")
+    reads = {row["name"]: set(_names_in(row)) for row in rows if isinstance(row, dict) and isinstance(row.get("name"), str)}
+    for i, row in enumerate(rows):
+        _load_row(i, row, program, reads)
+    _check_covariance(program)
+
+
+def _no_constant(text: str) -> Any:
+    raise ProgramError(f"{text} is not a number that a program may hold")
+
+
+def _names_in(row: dict[str, Any]) -> Iterator[str]:
+    for key in ("matrix", "x"):
+        if isinstance(row.get(key), str):
+            yield row[key]
+    for key in ("args", "params"):
+        if isinstance(row.get(key), list):
+            yield from (v for v in row[key] if isinstance(v, str))
+
+
+def _load_row(i: int, row: Any, program: ProgramGraph, reads: dict[str, set[str]]) -> None:
+    if not isinstance(row, dict) or not isinstance(row.get("name"), str):
+        raise ProgramError(f"instruction {i} must be an object with a \"name\", got {row!r}")
+    name, kind = row["name"], row.get("op")
+    cls = _INSTRUCTIONS.get(kind) if isinstance(kind, str) else None
+    if cls is None:
+        raise ProgramError(f"`{name}` has the unknown instruction {kind!r}; {nearest(str(kind), _INSTRUCTIONS)}")
+    fields = cls.__dataclass_fields__  # type: ignore[attr-defined]
+    if set(row) != {"name", "op", *fields}:
+        raise ProgramError(f"`{name}` := {kind} needs the fields {', '.join(fields)}; got {', '.join(row)}")
+    try:
+        op = cls(**{key: _FIELD_IN[key](row[key], name, program, reads) for key in fields})
+    except RecursionError as error:
+        raise ProgramError(f"an expression of `{name}` is nested too deeply") from error
+    program.append(name, op)
+
+
+def _operand(value: Any, name: str, program: ProgramGraph, reads: dict[str, set[str]]) -> Var:
+    if not isinstance(value, str):
+        raise ProgramError(f"`{name}` must name its operand by a string, got {value!r}")
+    if value not in program._names:
+        if name in _reachable(value, reads):
+            raise ProgramError(f"`{name}` reads `{value}`, which itself depends on `{name}`: a cycle")
+        raise ProgramError(f"`{name}` reads `{value}`, which no earlier instruction defines")
+    return program.named(value)
+
+
+def _reachable(start: str, reads: dict[str, set[str]]) -> set[str]:
+    seen, todo = set(), [start]
+    while todo:
+        current = todo.pop()
+        if current not in seen:
+            seen.add(current)
+            todo.extend(reads.get(current, ()))
+    return seen
+
+
+def _operands(value: Any, name: str, *context: Any) -> tuple[Var, ...]:
+    if not isinstance(value, list):
+        raise ProgramError(f"`{name}` needs a list of operand names, got {value!r}")
+    return tuple(_operand(v, name, *context) for v in value)
+
+
+def _cov(value: Any, name: str, program: ProgramGraph, reads: Any) -> tuple[tuple[Var, sp.Expr], ...]:
+    if not isinstance(value, list) or not all(isinstance(p, list) and len(p) == 2 for p in value):
+        raise ProgramError(f"\"cov\" of `{name}` must be a list of [name, covariance] pairs, got {value!r}")
+    return tuple(
+        (Var(name, "vector") if v == name else _operand(v, name, program, reads), decode(c)) for v, c in value
+    )
+
+
+def _flag(value: Any, name: str, *_: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ProgramError(f"\"transpose\" of `{name}` must be true or false, got {value!r}")
+    return value
+
+
+def _expr(value: Any, *_: Any) -> sp.Expr:
+    return decode(value)
+
+
+_FIELD_IN: dict[str, Callable[..., Any]] = {
+    "variance": _expr, "mean": _expr, "value": _expr, "body": _expr, "cov": _cov,
+    "matrix": _operand, "x": _operand, "transpose": _flag, "args": _operands, "params": _operands,
+}  # fmt: skip
+
+
+def _check_covariance(program: ProgramGraph) -> None:
+    """Initial vectors linked by covariances form blocks; each block of numbers must be PSD."""
+    entries = {(v, w): c for v, op in program if isinstance(op, InitVector) for w, c in op.cov}
+    names = [v for v, op in program if isinstance(op, InitVector)]
+    cov = [[entries.get((v, w), entries.get((w, v), sp.S.Zero)) for w in names] for v in names]
+    problem = next(covariance_violations([v.name for v in names], cov), None)
+    if problem:
+        raise ProgramError(problem)

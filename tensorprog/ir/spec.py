@@ -1,0 +1,135 @@
+"""What makes a program well formed: one list of rules for any program, one for canonical programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import singledispatch
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import sympy as sp
+
+from tensorprog.errors import NoRuleError
+from tensorprog.ir.instructions import (
+    InitMatrix,
+    InitScalar,
+    InitVector,
+    MatMul,
+    Moment,
+    Nonlin,
+    Slot,
+    Var,
+    slots_of,
+)
+
+if TYPE_CHECKING:
+    from tensorprog.ir.graph import ProgramGraph
+
+
+@singledispatch
+def violations(op: Any, name: str, program: ProgramGraph) -> Iterator[str]:
+    """Every reason why ``name := op`` cannot follow the program, as sentences."""
+    raise NoRuleError(f"unknown instruction {type(op).__name__}: register a rule in tensorprog.ir.spec.violations")
+
+
+def _reads(name: str, operands: tuple[Var, ...], kind: str, program: ProgramGraph) -> Iterator[str]:
+    for v in operands:
+        if v.kind != kind:
+            yield f"`{name}` reads the {v.kind} `{v}` where a {kind} is needed"
+        elif v not in program:
+            yield f"`{name}` reads `{v}`, which no earlier instruction of this program defines"
+
+
+def _number(name: str, what: str, value: sp.Expr, *, nonnegative: bool = False) -> Iterator[str]:
+    if not isinstance(value, sp.Expr):
+        yield f"the {what} of `{name}` must be a number or a sympy expression, got {value!r}"
+    elif value.is_finite is False or value is sp.nan:
+        yield f"the {what} of `{name}` is {value}; it must be finite"
+    elif value.is_number and not value.is_real:
+        yield f"the {what} of `{name}` is {value}; it must be real"
+    elif nonnegative and value.is_negative:
+        yield f"the {what} of `{name}` is {value}; a variance cannot be negative"
+
+
+def _matrix(op: InitMatrix, name: str, program: ProgramGraph) -> Iterator[str]:
+    yield from _number(name, "variance", op.variance, nonnegative=True)
+
+
+def _vector(op: InitVector, name: str, program: ProgramGraph) -> Iterator[str]:
+    yield from _number(name, "mean", op.mean)
+    for v, c in op.cov:
+        if v.name == name:
+            yield from _number(name, "variance", c, nonnegative=True)
+        else:
+            yield from _reads(name, (v,), "vector", program)
+            yield from _number(name, f"covariance with {v}", c)
+            if v in program and not isinstance(program.op(v), InitVector):
+                yield f"`{name}` has a covariance with `{v}`, which is not an initial vector"
+
+
+def _scalar(op: InitScalar, name: str, program: ProgramGraph) -> Iterator[str]:
+    yield from _number(name, "value", op.value)
+
+
+def _matmul(op: MatMul, name: str, program: ProgramGraph) -> Iterator[str]:
+    yield from _reads(name, (op.matrix,), "matrix", program)
+    yield from _reads(name, (op.x,), "vector", program)
+
+
+def _function(op: Nonlin | Moment, name: str, program: ProgramGraph) -> Iterator[str]:
+    yield from _reads(name, op.args, "vector", program)
+    yield from _reads(name, op.params, "scalar", program)
+    if not isinstance(op.body, sp.Expr):
+        yield f"the body of `{name}` must be a sympy expression, got {op.body!r}"
+        return
+    if op.body.has(sp.nan, sp.zoo, sp.oo):
+        yield f"the body of `{name}` is {op.body}; it must be finite"
+    known = slots_of(op)
+    for s in sorted(op.body.atoms(Slot), key=str):
+        if s not in known:
+            yield (
+                f"the body {op.body} of `{name}` reads {s}, but there are {len(op.args)} vectors"
+                f" and {len(op.params)} scalars"
+            )
+
+
+for _type, _rule in {InitMatrix: _matrix, InitVector: _vector, InitScalar: _scalar, MatMul: _matmul,
+                     Nonlin: _function, Moment: _function}.items():  # fmt: skip
+    violations.register(_type)(_rule)
+
+
+def canonical_violations(program: ProgramGraph) -> Iterator[str]:
+    """Every reason why a program is not canonical (TP2b Def. 5.4, "reduced").
+
+    Nonlins and Moments read G-vars only, MatMuls read X-vars only, no two instructions are equal.
+    """
+    seen: dict[Any, Var] = {}
+    for var, op in program:
+        if isinstance(op, (Nonlin, Moment)):
+            yield from (f"`{var}` reads the X-var `{v}`" for v in op.args if isinstance(program.op(v), Nonlin))
+        if isinstance(op, MatMul) and not isinstance(program.op(op.x), Nonlin):
+            yield f"the MatMul `{var}` reads the G-var `{op.x}`"
+        if isinstance(op, (MatMul, Nonlin, Moment)):
+            if op in seen:
+                yield f"`{var}` repeats `{seen[op]}`"
+            seen[op] = var
+
+
+def covariance_violations(names: list[str], cov: list[list[sp.Expr]]) -> Iterator[str]:
+    """Every reason why a matrix is not the covariance of vectors with these names.
+
+    Symbolic entries are not judged; a matrix of numbers must be symmetric positive semidefinite.
+    """
+    k = len(names)
+    if len(cov) != k or any(len(row) != k for row in cov):
+        yield f"the covariance of {', '.join(names)} must be {k}×{k}, got {len(cov)}×{len(cov[0]) if cov else 0}"
+        return
+    for i in range(k):
+        for j in range(i):
+            if cov[i][j] != cov[j][i]:
+                yield f"the covariance is not symmetric: entry ({names[i]}, {names[j]}) is {cov[i][j]}, its mirror {cov[j][i]}"
+                return
+    if all(c.is_number and c.is_finite for row in cov for c in row):
+        eigenvalues = np.linalg.eigvalsh(np.array(cov, dtype=float))
+        if eigenvalues[0] < -1e-12 * max(1.0, eigenvalues[-1]):
+            yield f"the covariance of {', '.join(names)} is not positive semidefinite: eigenvalue {eigenvalues[0]:.3g}"

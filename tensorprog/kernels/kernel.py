@@ -1,0 +1,274 @@
+"""Kernels of a network: derived once per pair of sequence lengths, printed, and computed on data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import sympy as sp
+
+from tensorprog.algebra import Poly, Scalar, to_sympy
+from tensorprog.dsl.network import Datum, Network, Trace
+from tensorprog.errors import AssumptionError, DataError, ProgramError, nearest
+from tensorprog.expectations.atoms import NameSymbol
+from tensorprog.ir.instructions import Var
+from tensorprog.kernels.data import Inputs, read_inputs, symbol_values
+from tensorprog.kernels.names import NetworkNames
+from tensorprog.kernels.ntk import nngp as nngp_poly
+from tensorprog.kernels.ntk import ntk_terms, sum_terms
+from tensorprog.kernels.paths import PathSum, enumerate_kernel
+from tensorprog.limit.equations import as_equations, reachable
+from tensorprog.limit.evaluate import numbers
+from tensorprog.limit.master import Limit
+from tensorprog.passes.backprop import Gradients, backprop
+
+Length = int | None
+BLOCK_BYTES = 2**27
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """A kernel between inputs of given lengths: the value ``poly`` in the equations of ``limit``."""
+
+    trace: Trace
+    gradients: list[Gradients]
+    limit: Limit
+    poly: Poly
+
+
+def derive_limit(net: Network, lengths: Sequence[Length], backward: bool, assume_gia: bool = False) -> Derivation:
+    """Trace a network on inputs of these lengths and take the limit, with or without its backward pass."""
+    trace = net.trace(lengths)
+    program, gradients = backprop(trace) if backward else (trace.program, [])
+    forward = trace.program
+    drop = (lambda v: v not in forward) if assume_gia else (lambda v: False)
+    limit = Limit(program, NetworkNames(trace, gradients), assume_gia=drop)
+    return Derivation(trace, gradients, limit, Poly({}))
+
+
+class Kernel:
+    """A limiting kernel K(x, x') of a network, as formulas and as numbers.
+
+    ``K.equations`` lists the named equations; ``K(X1, X2)`` is the Gram matrix.
+    """
+
+    def __init__(self, net: Network, kind: str, method: str, lengths: Sequence[Length] | None = None,
+                 assume_gia: bool = False) -> None:  # fmt: skip
+        self.net, self.kind, self.method, self.assume_gia = net, kind, method, assume_gia
+        self.lengths = self._lengths(lengths)
+        self._derived: dict[Any, Derivation] = {}
+
+    def _lengths(self, lengths: Sequence[Length] | None) -> tuple[Length, Length]:
+        if not self.net.takes_sequences:
+            if lengths is not None and any(t is not None for t in lengths):
+                raise ProgramError(f"{self.net.name} takes single vectors; leave out lengths={tuple(lengths)}")
+            return (None, None)
+        if lengths is None:
+            return (3, 3)
+        if len(lengths) != 2 or not all(isinstance(t, int) and t >= 1 for t in lengths):
+            raise ProgramError(f"lengths must be two positive integers (T, T'), got {lengths!r}")
+        return (lengths[0], lengths[1])
+
+    # ---- formulas --------------------------------------------------------------------------------
+
+    def derive(self, lengths: tuple[Length, Length] | None = None, same: bool = False) -> Derivation:
+        """The derivation for two inputs of these lengths; for one input with itself when ``same``."""
+        lengths = lengths or self.lengths
+        key = (lengths, same)
+        if key not in self._derived:
+            traced = lengths[:1] if same else lengths
+            d = derive_limit(self.net, traced, self.kind == "ntk" and self.method == "backprop", self.assume_gia)
+            value = _METHODS[self.kind, self.method](d, 0, len(traced) - 1)
+            self._derived[key] = Derivation(d.trace, d.gradients, d.limit, value)
+        return self._derived[key]
+
+    @property
+    def passes_gia_check(self) -> bool:
+        """Whether the simple GIA check holds (TP2b; the readout vector is random, centred, used once)."""
+        return self.derive().trace.passes_gia_check
+
+    @property
+    def under_gia(self) -> Kernel:
+        """The kernel that assuming gradient independence would give; wrong when the check fails."""
+        if self.kind != "ntk" or self.method != "backprop":
+            raise AssumptionError("under_gia is defined for tp.ntk(net, method='backprop')")
+        return Kernel(self.net, self.kind, self.method, self.lengths if self.net.takes_sequences else None, True)
+
+    @property
+    def symbol(self) -> NameSymbol:
+        """The printed name of the kernel's value."""
+        a, b = (data[0].label for data in self.derive().trace.inputs)
+        head, tex = ("K", "K") if self.kind == "nngp" else ("Θ", r"\Theta")
+        return NameSymbol(f"{head}({a},{b})", f"{tex}({a},{b})")
+
+    @property
+    def equations(self) -> list[sp.Eq]:
+        """The named equations in dependency order; the last one is the kernel."""
+        d = self.derive()
+        return [*as_equations([d.poly]), sp.Eq(self.symbol, to_sympy(d.poly), evaluate=False)]
+
+    def text(self) -> str:
+        """The equations as text, one a line, with the meaning of V and ⟨·,·⟩."""
+        return "\n".join([*self._header(), "", *(f"  {e.lhs} = {_text(e.rhs)}" for e in self.equations)])
+
+    def latex(self) -> str:
+        r"""The equations as a LaTeX ``align*`` environment."""
+        lines = [rf"{sp.latex(e.lhs)} &= {sp.latex(e.rhs)}" for e in self.equations]
+        return "\\begin{align*}\n" + " \\\\\n".join(lines) + "\n\\end{align*}"
+
+    def _repr_latex_(self) -> str:
+        return self.latex()
+
+    def __repr__(self) -> str:
+        return f"<{self.kind.upper()} of {self.net!r} by {self.method}>"
+
+    def _header(self) -> list[str]:
+        lengths = "" if self.lengths[0] is None else f", T = {self.lengths[0]}, T' = {self.lengths[1]}"
+        lines = [
+            f"{self.kind.upper()} of {self.net!r}{lengths}, by {self.method}",
+            "V[φ](q,c,q') = E φ(u)φ(u'), (u,u') ~ N(0, [[q,c],[c,q']]); E[φ](q) = E φ(u), u ~ N(0, q); "
+            "⟨x,x'⟩ = x·x'/d",
+        ]
+        if self.kind == "ntk":
+            verdict = "passes" if self.passes_gia_check else "FAILS"
+            lines.append(f"simple GIA check: {verdict}; " + (
+                "gradient independence was assumed, which is wrong here" if self.assume_gia and verdict == "FAILS"
+                else "every ZDot was computed, none assumed away" if self.method == "backprop" and not self.assume_gia
+                else "gradient independence holds"))  # fmt: skip
+        return lines
+
+    # ---- numbers ---------------------------------------------------------------------------------
+
+    def __call__(self, X1: Any, X2: Any = None, values: Mapping[Any, Any] | None = None) -> np.ndarray:
+        """The Gram matrix K(X1[i], X2[j]).
+
+        Args:
+            X1: inputs: (N, d) vectors, (N, T, d) sequences, or a list of (T_i, d) sequences.
+            X2: like X1; None for X1 with itself, which gives a symmetric matrix whose diagonal compares
+                each input with itself (an RNN's initial state is then the same vector on both sides).
+            values: numbers for hyperparameters that are symbols, by symbol.
+
+        Returns:
+            Array (N1, N2), float64.
+
+        Raises:
+            DataError: NaN or infinite data, empty sequences, different feature dimensions, a symbol
+                without a value.
+        """
+        first = read_inputs(X1, "X1", self.net.takes_sequences)
+        second = first if X2 is None else read_inputs(X2, "X2", self.net.takes_sequences)
+        if first.dimension != second.dimension:
+            raise DataError(f"X1 has feature dimension {first.dimension} and X2 {second.dimension}; they must agree")
+        K = np.empty((len(first), len(second)))
+        hyper = symbol_values(values)
+        for t1, rows in first.groups.items():
+            for t2, columns in second.groups.items():
+                if X2 is None and (t1 or 0) > (t2 or 0):
+                    continue
+                block = self._block(first, t1, rows, second, t2, columns, hyper)
+                K[np.ix_(rows, columns)] = block
+                if X2 is None:
+                    K[np.ix_(columns, rows)] = block.T
+        if X2 is None:
+            self._symmetrise(K, first, hyper)
+        return K
+
+    def _block(self, a: Inputs, t1: Length, rows: Any, b: Inputs, t2: Length, columns: Any, hyper: Any) -> np.ndarray:
+        d = self.derive((t1, t2))
+        needed = _grams(d)
+        width = max(1, int(BLOCK_BYTES / (8 * len(columns) * (1 + len(reachable([d.poly]))))))
+        parts = []
+        for start in range(0, len(rows), width):
+            chunk = rows[start : start + width]
+            grams = {s: _gram(a.data[t1][start : start + width], b.data[t2], x, y, d.trace) for s, (x, y) in needed.items()}
+            value = numbers([d.poly], {**hyper, **grams})[0]
+            parts.append(np.broadcast_to(value, (len(chunk), len(columns))))
+        return np.concatenate(parts)
+
+    def _symmetrise(self, K: np.ndarray, inputs: Inputs, hyper: Any) -> None:
+        """Mirror the lower triangle and set the diagonal, exactly, from each input with itself."""
+        K[:] = np.tril(K) + np.tril(K, -1).T
+        for t, rows in inputs.groups.items():
+            d = self.derive((t, t), same=True)
+            x = inputs.data[t]
+            grams = {s: np.einsum("nd,nd->n", x[:, _at(p)], x[:, _at(q)]) / x.shape[-1] for s, (p, q) in _grams(d).items()}
+            K[rows, rows] = numbers([d.poly], {**hyper, **grams})[0]
+
+
+def _text(expr: sp.Expr) -> str:
+    """A right-hand side as text; long rational numbers are shown as decimals."""
+    return str(expr.replace(lambda e: e.is_Rational and e.q > 1000, lambda e: sp.Float(e, 12)))
+
+
+def _grams(d: Derivation) -> dict[sp.Symbol, tuple[Datum, Datum]]:
+    scalars = {g.symbol for g in reachable([d.poly]) if isinstance(g, Scalar)}
+    return {s: pair for s, pair in d.trace.grams.items() if s in scalars}
+
+
+def _gram(x1: np.ndarray, x2: np.ndarray, p: Datum, q: Datum, trace: Trace) -> np.ndarray:
+    """ξ·ξ'/d of all pairs: a column for the first input with itself, a row for the second, else a matrix."""
+    side, d = (x1, x2), x1.shape[-1]
+    if p.owner == q.owner:
+        own = np.einsum("nd,nd->n", side[p.owner][:, _at(p)], side[p.owner][:, _at(q)]) / d
+        return own[:, None] if p.owner == 0 else own[None, :]
+    return x1[:, _at(p)] @ x2[:, _at(q)].T / d  # type: ignore[no-any-return]
+
+
+def _at(d: Datum) -> int:
+    return 0 if d.time is None else d.time - 1
+
+
+def _by_backprop(d: Derivation, i: int, j: int) -> Poly:
+    return sum_terms(ntk_terms(d.trace, d.gradients, i, j), d.limit)
+
+
+_METHODS = {
+    ("nngp", "forward"): lambda d, i, j: nngp_poly(d.trace, d.limit, i, j),
+    ("ntk", "backprop"): _by_backprop,
+    ("ntk", "paths"): lambda d, i, j: PathSum(d.trace, d.limit).kernel(i, j),
+    ("ntk", "enumeration"): lambda d, i, j: enumerate_kernel(PathSum(d.trace, d.limit), i, j),
+}
+
+
+def ntk(net: Network, method: str = "backprop", lengths: Sequence[int] | None = None) -> Kernel:
+    """The neural tangent kernel of a network in the infinite-width limit (TP2b Eq. 100).
+
+    Args:
+        net: an architecture.
+        method: ``"backprop"``, the limit of the gradient program, always right; ``"paths"``, path sums
+            by dynamic programming; ``"enumeration"``, all pairs of paths, for small networks.
+        lengths: for sequences, the (T, T') of the printed formulas; (3, 3) when None. ``K(X1, X2)``
+            derives every pair of lengths it meets.
+
+    Raises:
+        ProgramError: unknown method, or lengths that do not fit.
+        AssumptionError: path sums were asked for where gradient independence fails.
+
+    >>> import tensorprog as tp
+    >>> K = tp.ntk(tp.programs.mlp(depth=1, phi=tp.abstract("phi"), sigma_w=1, sigma_b=0))
+    >>> print(K.equations[-1].rhs)
+    V[phi'](Σ^(1)(x,x), Σ^(1)(x,x'), Σ^(1)(x',x'))*Σ^(1)(x,x') + V[phi](Σ^(1)(x,x), Σ^(1)(x,x'), Σ^(1)(x',x'))
+    """
+    known = [m for kind, m in _METHODS if kind == "ntk"]
+    if method not in known:
+        raise ProgramError(f"unknown method {method!r} for the NTK; {nearest(str(method), known)}")
+    return Kernel(net, "ntk", method, lengths)
+
+
+def nngp(net: Network, lengths: Sequence[int] | None = None) -> Kernel:
+    """The NNGP kernel of a network: the limiting covariance of its outputs, σ_v² E Z^x Z^x'.
+
+    Args:
+        net: an architecture.
+        lengths: as in ``ntk``.
+
+    >>> import tensorprog as tp
+    >>> K = tp.nngp(tp.programs.mlp(depth=1, phi=tp.relu, sigma_w=1, sigma_b=0))
+    >>> K([[1.0, 1.0]])
+    array([[0.5]])
+    """
+    return Kernel(net, "nngp", "forward", lengths)
+
+

@@ -1,0 +1,108 @@
+"""Printed names of a network's limit: Σ, Π with layer, time and input indices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sympy as sp
+
+from tensorprog.dsl.network import Trace
+from tensorprog.ir.instructions import InitVector, MatMul, Nonlin, Var
+from tensorprog.passes.backprop import Gradients
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a vector stands in its network."""
+
+    layer: int | None
+    time: int | None
+    owner: str
+
+
+class NetworkNames:
+    """Names Σ^(l,t,t')(x,x') of covariances and Π^(l,t,t')(x,x') of gradient covariances.
+
+    A pre-activation's layer is the first integer in the key of its matrix (or embedding), or the number
+    of earlier uses of a matrix that has none; its time is that of the last datum it depends on.
+    """
+
+    def __init__(self, trace: Trace, gradients: list[Gradients]) -> None:
+        self.trace = trace
+        self.primal: dict[Var, Var] = {}
+        for g in gradients:
+            for var, ds in g.of.items():  # the pre-activation comes before the G-vars and biases it sums
+                for d in ds:
+                    self.primal.setdefault(d, var)
+        self._time: dict[Var, int | None] = {}
+        self._owner: dict[Var, str] = {}
+        self._depth: dict[Var, int | None] = {}
+        self._scan()
+
+    def __call__(self, kind: str, a: Var | None, b: Var | None) -> tuple[str, str] | None:
+        if kind == "value" and a is not None:
+            return a.name, rf"\mathring{{{a.name}}}".replace("_", r"\_")
+        if a is None or b is None:
+            return None
+        backward = a in self.primal and b in self.primal
+        head, tex = {"cov": ("Σ", r"\Sigma"), "moment": ("E", r"\mathbb{E}"), "zdot": ("a", "a"),
+                     "theta": ("Θ", r"\Theta")}[kind]  # fmt: skip
+        places = self._place(self.primal[a] if backward else a), self._place(self.primal[b] if backward else b)
+        if kind == "moment" and backward:
+            head, tex = "Π", r"\Pi"
+        if places[0] is None or places[1] is None or kind == "zdot":
+            return f"{head}({a},{b})", rf"{tex}({_tex(a)},{_tex(b)})"
+        order = [data[0].label for data in self.trace.inputs]
+        p, q = sorted((p for p in places if p), key=lambda p: order.index(p.owner))
+        return self._indexed(head, tex, p, q)
+
+    def _indexed(self, head: str, tex: str, p: Place, q: Place) -> tuple[str, str]:
+        layers = [] if p.layer is None else [p.layer] if p.layer == q.layer else [p.layer, q.layer]
+        times = [] if p.time is None else [p.time, q.time]
+        index = ",".join(map(str, [*layers, *times]))
+        pair = f"({p.owner},{q.owner})"
+        return (f"{head}^({index}){pair}", rf"{tex}^{{({index})}}{pair}") if index else (head + pair, tex + pair)
+
+    def _scan(self) -> None:
+        """Time, owner and layer of every forward vector, in one pass."""
+        uses: dict[tuple[Var, str, int | None], int] = {}
+        has_layers = any(p.indices for p in self.trace.parameters.values())
+        embedded = self.trace.embeddings
+        for var, op in self.trace.program:
+            operands = [v for v in op.operands if v.kind == "vector"]
+            times = [t for v in operands if (t := self._time.get(v)) is not None]
+            self._time[var] = max(times, default=None)
+            owners = [o for v in operands if (o := self._owner.get(v))]
+            if owners:
+                self._owner[var] = owners[-1]
+            if var in embedded:
+                name, datum = embedded[var]
+                self._time[var], self._owner[var] = datum.time, self.trace.inputs[datum.owner][0].label
+                indices = self.trace.parameters[name].indices
+                self._depth[var] = indices[0] if indices else 1 if has_layers or datum.time is None else None
+            elif isinstance(op, MatMul):
+                self._depth[var] = self._matmul_depth(var, op, uses)
+            elif isinstance(op, Nonlin):
+                layers = [v for v in operands if v in self._depth and not isinstance(self.trace.program.op(v), InitVector)]
+                layers = layers or [v for v in operands if v in self._depth]
+                if layers:
+                    self._depth[var] = self._depth[layers[-1]]
+
+    def _matmul_depth(self, var: Var, op: MatMul, uses: dict[tuple[Var, str, int | None], int]) -> int | None:
+        parameter = next((p for p in self.trace.parameters.values() if p.var == op.matrix), None)
+        if parameter is not None and parameter.indices:
+            return parameter.indices[0]
+        if self._time[var] is not None:
+            return None
+        key = (op.matrix, self._owner.get(var, ""), None)
+        uses[key] = uses.get(key, 1) + 1
+        return uses[key]
+
+    def _place(self, var: Var) -> Place | None:
+        if var not in self._owner or (var not in self._depth):
+            return None
+        return Place(self._depth[var], self._time[var], self._owner[var])
+
+
+def _tex(var: Var) -> str:
+    return sp.latex(sp.Symbol(var.name)) if var.name.isidentifier() else var.name.replace("_", r"\_")

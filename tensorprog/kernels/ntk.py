@@ -1,0 +1,123 @@
+"""The NTK as a sum over uses of parameters, exact at every width (TP2b Eq. 99-100).
+
+Θ(ξ,ξ') = Σ_W σ_W² Σ_{g=Wh, g'=Wh'} Moment(dg dg') Moment(h h') + embeddings + biases + readouts.
+One list of terms serves both the limit (Moments become expectations) and finite width (averages).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import sympy as sp
+
+from tensorprog.algebra import ONE, ZERO, Poly, add_all
+from tensorprog.dsl.network import Trace
+from tensorprog.errors import AssumptionError
+from tensorprog.ir.instructions import MatMul, Var
+from tensorprog.limit.master import Limit, deep_recursion
+from tensorprog.passes.backprop import Gradients
+
+
+@dataclass(frozen=True)
+class Term:
+    """factor · Moment(gradient pair) · Moment(activation pair); a missing pair counts 1."""
+
+    factor: sp.Expr
+    gradient: tuple[Var, Var] | None = None
+    activation: tuple[Var, Var] | None = None
+
+
+def ntk_terms(trace: Trace, gradients: list[Gradients], i: int, j: int) -> Iterator[Term]:
+    """The terms of Θ(ξ_i, ξ_j)."""
+    yield from _matrix_terms(trace, gradients[i], gradients[j])
+    yield from _initial_terms(trace, gradients[i], gradients[j])
+    yield from readout_terms(trace, i, j)
+
+
+def _matrix_terms(trace: Trace, a: Gradients, b: Gradients) -> Iterator[Term]:
+    for p in trace.parameters.values():
+        if p.kind != "matrix":
+            continue
+        left, right = _uses(trace, a, p.var), _uses(trace, b, p.var)
+        for dg, h, transpose in left:
+            for dg2, h2, transpose2 in right:
+                # the gradient of W is dg hᵀ for g = Wh and h dgᵀ for g = Wᵀh
+                pairs = ((dg, dg2), (h, h2)) if transpose == transpose2 else ((dg, h2), (h, dg2))
+                yield Term(p.std**2, *pairs)
+
+
+def _uses(trace: Trace, g: Gradients, matrix: Var | None) -> list[tuple[Var, Var, bool]]:
+    return [
+        (d, op.x, op.transpose)
+        for var, op in trace.program
+        if isinstance(op, MatMul) and op.matrix == matrix
+        for d in g.of.get(var, ())
+    ]
+
+
+def _initial_terms(trace: Trace, a: Gradients, b: Gradients) -> Iterator[Term]:
+    for p in trace.parameters.values():
+        if p.kind == "bias" and p.var is not None:
+            for d in a.of.get(p.var, ()):
+                for d2 in b.of.get(p.var, ()):
+                    yield Term(p.std**2, (d, d2))
+    by_name = defaultdict(list)
+    for var, (name, datum) in trace.embeddings.items():
+        by_name[name].append((var, datum))
+    for name, uses in by_name.items():
+        for var, datum in uses:
+            for d in a.of.get(var, ()):
+                for var2, datum2 in uses:
+                    for d2 in b.of.get(var2, ()):
+                        yield Term(trace.parameters[name].std ** 2 * trace.gram(datum, datum2), (d, d2))
+
+
+def readout_terms(trace: Trace, i: int, j: int) -> Iterator[Term]:
+    """σ_v² Moment(x x') of the readouts, and the output biases."""
+    f, f2 = trace.outputs[i], trace.outputs[j]
+    for r in f.readouts:
+        for r2 in f2.readouts:
+            if r.trained and r2.trained and r.v == r2.v:
+                yield Term(r.std**2, activation=(r.x, r2.x))
+    for name, std in f.biases:
+        for name2, _ in f2.biases:
+            if name == name2:
+                yield Term(std**2)
+
+
+def sum_terms(terms: Iterator[Term], limit: Limit) -> Poly:
+    """The limit of a sum of terms, as Σ Π·(...) with a named cofactor wherever one is known."""
+    products = []
+    with deep_recursion(len(limit.program)):
+        for t in terms:
+            gradient = limit.moment(*t.gradient) if t.gradient else ONE
+            activation = limit.moment(*t.activation) if gradient and t.activation else ONE
+            products.append((gradient, limit.algebra.from_sympy(t.factor, {}) * activation))
+    return group(products, limit)
+
+
+def group(products: Iterable[tuple[Poly, Poly]], limit: Limit) -> Poly:
+    """Σ a·b with the b of equal a added up first, and their sum named where it is a known quantity."""
+    cofactors: dict[Poly, list[Poly]] = defaultdict(list)
+    for a, b in products:
+        if a and b:
+            cofactors[a].append(b)
+    sums = ((a, add_all(parts)) for a, parts in cofactors.items())
+    return add_all(a * (limit.system.lookup(total) or total) for a, total in sums)
+
+
+def nngp(trace: Trace, limit: Limit, i: int, j: int) -> Poly:
+    """The NNGP kernel: the limiting covariance of the outputs, σ_v² E Z^x Z^x' summed over readouts.
+
+    Raises:
+        AssumptionError: an output is read by a constant vector; it has no Gaussian-process limit given by
+            second moments.
+    """
+    if not trace.passes_gia_check:
+        raise AssumptionError(
+            "this network's readout is not an independent random vector, so its output is no Gaussian process "
+            "with a covariance given by the program's limit; use net.readout for an NNGP kernel"
+        )
+    return sum_terms(readout_terms(trace, i, j), limit) if trace.outputs else ZERO

@@ -1,0 +1,1 @@
+"""The infinite-width limit: Z random variables, named equations, the Master Theorem."""

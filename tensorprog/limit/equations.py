@@ -1,0 +1,121 @@
+"""The ordered system of named scalar equations that a limit is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+import sympy as sp
+
+from tensorprog.algebra import Apply, Gen, Poly, Scalar, monomial, to_sympy
+from tensorprog.expectations.atoms import Expect, NameSymbol
+from tensorprog.ir.instructions import Var
+
+
+class Name(Gen):
+    """A named scalar and its definition."""
+
+    __slots__ = ("definition",)
+
+    def __init__(self, symbol: NameSymbol, definition: Poly) -> None:
+        super().__init__(symbol)
+        self.definition = definition
+
+
+class Namer(Protocol):
+    """Chooses printed names; returns (text, latex), or None for a numbered one."""
+
+    def __call__(self, kind: str, a: Var | None, b: Var | None) -> tuple[str, str] | None: ...
+
+
+def plain_names(kind: str, a: Var | None, b: Var | None) -> tuple[str, str] | None:
+    """Names for a program written by hand: Σ(x,y), E(x,y), and scalars by their own names."""
+    if a is None or (b is None and kind != "value"):
+        return None
+    if kind == "value":
+        return a.name, rf"\mathring{{{sp.latex(sp.Symbol(a.name))}}}"
+    head, tex = {"cov": ("Σ", r"\Sigma"), "moment": ("E", r"\mathbb{E}"), "zdot": ("a", "a")}[kind]
+    return f"{head}({a},{b})", rf"{tex}({sp.latex(sp.Symbol(a.name))},{sp.latex(sp.Symbol(str(b)))})"
+
+
+class Equations:
+    """Names with their definitions, in dependency order; equal definitions share one name."""
+
+    def __init__(self, namer: Namer = plain_names) -> None:
+        self.namer = namer
+        self.names: list[Name] = []
+        self._by_definition: dict[Poly, Poly] = {}
+        self._taken: dict[str, int] = {}
+
+    def define(self, p: Poly, kind: str, a: Var | None = None, b: Var | None = None) -> Poly:
+        """A name for p; p itself when it is a number, one name or one symbol (for moments, one atom)."""
+        if _simple(p, atoms=kind != "cov"):
+            return p
+        if p not in self._by_definition:
+            text, latex = self.namer(kind, a, b) or _numbered(kind, len(self.names))
+            name = Name(self._symbol(text, latex), p)
+            self.names.append(name)
+            self._by_definition[p] = monomial(name)
+        return self._by_definition[p]
+
+    def lookup(self, p: Poly) -> Poly | None:
+        """The name whose definition is p, if there is one."""
+        return self._by_definition.get(p)
+
+    def _symbol(self, text: str, latex: str) -> NameSymbol:
+        count = self._taken[text] = self._taken.get(text, 0) + 1
+        return NameSymbol(text, latex) if count == 1 else NameSymbol(f"{text}.{count}", rf"{latex}_{{[{count}]}}")
+
+    def __iter__(self) -> Iterable[Name]:  # type: ignore[override]
+        return iter(self.names)
+
+
+def _simple(p: Poly, atoms: bool) -> bool:
+    """A number, one name, one symbol; for moments also one atom, or a product of hyperparameters."""
+    if len(p.terms) > 1:
+        return False
+    for mono, c in p.terms.items():
+        gens = [g for g, _ in mono]
+        single = c == 1 and len(mono) == 1 and mono[0][1] == 1
+        if not (
+            not mono
+            or (single and isinstance(gens[0], (Name, Scalar)))
+            or (atoms and single and isinstance(gens[0], Expect))
+            or (atoms and all(isinstance(g, Scalar) for g in gens))
+        ):
+            return False
+    return True
+
+
+def _numbered(kind: str, k: int) -> tuple[str, str]:
+    head, tex = {"cov": ("Σ", r"\Sigma"), "moment": ("E", r"\mathbb{E}"), "value": ("m", "m")}.get(kind, ("a", "a"))
+    return f"{head}_{k}", f"{tex}_{{{k}}}"
+
+
+def children(g: Gen) -> Iterable[Poly]:
+    """The polynomials that a generator's value depends on."""
+    if isinstance(g, Name):
+        return (g.definition,)
+    if isinstance(g, Expect):
+        return (*g.cov, *g.mean, *(monomial(s) for s in g.scalars.values()))
+    return g.args if isinstance(g, Apply) else ()
+
+
+def reachable(polys: Iterable[Poly], stop: Callable[[Gen], bool] = lambda g: False) -> list[Gen]:
+    """All generators that the polynomials depend on, in dependency order."""
+    seen: set[Gen] = set()
+    todo = [g for p in polys for m in p.terms for g, _ in m]
+    while todo:
+        g = todo.pop()
+        if g not in seen:
+            seen.add(g)
+            if not stop(g):
+                todo.extend(h for p in children(g) for m in p.terms for h, _ in m)
+    return sorted(seen, key=lambda g: g.index)  # a generator is made after everything it depends on
+
+
+def as_equations(polys: Iterable[Poly]) -> list[sp.Eq]:
+    """The definitions needed for ``polys`` as sympy equations, in dependency order."""
+    return [
+        sp.Eq(g.symbol, to_sympy(g.definition), evaluate=False) for g in reachable(polys) if isinstance(g, Name)
+    ]

@@ -1,0 +1,150 @@
+"""Values of named equations: one walk over the generators, two interpretations of an atom.
+
+``numbers`` computes atoms by closed form or quadrature on arrays.  ``same`` decides whether two
+quantities are equal with all names unfolded: every independent quantity gets a random 60-digit number,
+an atom one that depends on its functions and covariance only.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Iterable, Mapping
+from fractions import Fraction
+from typing import Any
+
+import mpmath
+import numpy as np
+import sympy as sp
+
+from tensorprog.algebra import Apply, Gen, Poly, Scalar
+from tensorprog.errors import DataError, NoRuleError
+from tensorprog.expectations.atoms import Expect, variables
+from tensorprog.expectations.numeric import expectation
+from tensorprog.functions import evaluate as evaluate_expr
+from tensorprog.limit.equations import Name, reachable
+
+Array = Any
+
+
+def evaluate_all(
+    polys: Iterable[Poly], leaf: Callable[[Gen, Callable[[Poly], Any]], Any], number: Callable[[Any], Any]
+) -> list[Any]:
+    """Values of polynomials, given a rule for every generator that is not a name."""
+    polys = list(polys)
+    values: dict[Gen, Any] = {}
+
+    def value(p: Poly) -> Any:
+        total: Any = number(0)
+        for mono, c in p.terms.items():
+            term = number(c)
+            for g, e in mono:
+                term = term * values[g] ** e if e > 1 else term * values[g]
+            total = total + term
+        return total
+
+    for g in reachable(polys):
+        values[g] = value(g.definition) if isinstance(g, Name) else leaf(g, value)
+    return [value(p) for p in polys]
+
+
+def numbers(polys: Iterable[Poly], values: Mapping[sp.Symbol, Array]) -> list[Array]:
+    """Numeric values; those of the hyperparameters are given by symbol, as floats or arrays.
+
+    Raises:
+        DataError: a symbol has no value, or some value is not finite.
+    """
+
+    def leaf(g: Gen, value: Callable[[Poly], Any]) -> Array:
+        if isinstance(g, Scalar):
+            return _scalar(g.symbol, values)
+        if isinstance(g, Expect):
+            return _atom(g, value)
+        assert isinstance(g, Apply)
+        if isinstance(g.fn, sp.Lambda):
+            return evaluate_expr(g.fn.expr, dict(zip(g.fn.variables, map(value, g.args), strict=True)))
+        u = variables(1)[0]
+        return evaluate_expr(g.fn(u), {u: value(g.args[0])})
+
+    results = evaluate_all(polys, leaf, float)
+    for p, r in zip(polys, results, strict=True):
+        if not np.all(np.isfinite(r)):
+            raise DataError(f"the value of {p} is not finite; check the scale of inputs and hyperparameters")
+    return results
+
+
+def _scalar(expr: sp.Expr, values: Mapping[sp.Symbol, Array]) -> Array:
+    missing = sorted(map(str, expr.free_symbols - values.keys()))
+    if missing:
+        raise DataError(f"no value for {', '.join(missing)}: pass values={{{missing[0]}: ...}}")
+    return evaluate_expr(expr, values)
+
+
+def _atom(g: Expect, value: Callable[[Poly], Any]) -> Array:
+    k = len(g.mean)
+    cov = [[value(g.entry(i, j)) for j in range(k)] for i in range(k)]
+    mean = [value(m) for m in g.mean] if any(g.mean) else None
+    scalars = {s: value(Poly({((h, 1),): 1})) for s, h in g.scalars.items()}
+    try:
+        return expectation(g.body, g.variables, cov, mean, scalars).value
+    except NoRuleError as error:
+        raise NoRuleError(f"{g.symbol}: {error}") from error
+
+
+def same(p: Poly, q: Poly, seed: int = 0) -> bool:
+    """Whether two quantities are equal with all names unfolded.
+
+    A polynomial identity that holds at random points to 50 digits holds identically, up to a
+    probability far below that of a hardware error (Schwartz–Zippel).
+    """
+    a, b = fingerprint([p, q], seed)
+    with mpmath.workdps(60):
+        return bool(abs(a - b) <= mpmath.mpf(10) ** -45 * (abs(a) + abs(b)))
+
+
+def fingerprint(polys: Iterable[Poly], seed: int = 0) -> list[Any]:
+    """The values of polynomials at one random point, equal exactly when the quantities are (see ``same``)."""
+
+    def draw(*key: Any) -> Any:
+        return mpmath.mpf(random.Random(repr((seed, key))).getrandbits(200)) / 2**200 + 1
+
+    def leaf(g: Gen, value: Callable[[Poly], Any]) -> Any:
+        if isinstance(g, Scalar):
+            return _mp_scalar(g.symbol, draw)
+        if isinstance(g, Expect):
+            return draw(_canonical_atom(g, value))
+        assert isinstance(g, Apply)
+        return draw(str(g.fn), [_digits(value(a)) for a in g.args])
+
+    with mpmath.workdps(60):
+        return evaluate_all(polys, leaf, _mp)
+
+
+def _mp(c: Any) -> Any:
+    if isinstance(c, (int, Fraction)):
+        return mpmath.mpf(c.numerator) / c.denominator
+    return mpmath.mpf(str(sp.N(c, 60)))
+
+
+def _mp_scalar(expr: sp.Expr, draw: Callable[..., Any]) -> Any:
+    point = {s: sp.Float(str(draw(str(s))), 60) for s in expr.free_symbols}
+    return _mp(sp.N(expr.subs(point), 60))
+
+
+def _digits(x: Any) -> str:
+    return str(mpmath.nstr(x, 40))
+
+
+def _canonical_atom(g: Expect, value: Callable[[Poly], Any]) -> str:
+    """A text that is the same for atoms that differ by the order of their variables."""
+    k, us = len(g.mean), g.variables
+    scalars = {s: sp.Symbol(_digits(value(Poly({((h, 1),): 1})))) for s, h in g.scalars.items()}
+    body = g.body.xreplace(scalars)
+    mean = [_digits(value(m)) for m in g.mean]
+    cov = [[_digits(value(g.entry(i, j))) for j in range(k)] for i in range(k)]
+    orders = itertools.permutations(range(k)) if k <= 4 else [tuple(range(k))]
+    return min(
+        repr((str(body.xreplace({us[o]: us[i] for i, o in enumerate(order)})), [mean[o] for o in order],
+              [cov[a][b] for a in order for b in order]))
+        for order in orders
+    )  # fmt: skip

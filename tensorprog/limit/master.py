@@ -1,0 +1,280 @@
+"""The Master Theorem as an interpreter: one rule per instruction (TP2b Def. B.3, Thm B.4)."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from functools import singledispatch
+from typing import Any
+
+import sympy as sp
+
+from tensorprog.algebra import ZERO, Algebra, Gaussian, Gen, Poly, add_all, monomial, to_sympy
+from tensorprog.dsl.program import trace
+from tensorprog.errors import NoRuleError, ProgramError
+from tensorprog.expectations.atoms import NameSymbol
+from tensorprog.expectations.normal_form import Expectation
+from tensorprog.ir.graph import ProgramGraph, as_var
+from tensorprog.ir.instructions import (
+    InitMatrix,
+    InitScalar,
+    InitVector,
+    MatMul,
+    Moment,
+    Nonlin,
+    Var,
+    slots_of,
+    vector_slot,
+)
+from tensorprog.limit.equations import Equations, Namer, as_equations, plain_names, reachable
+from tensorprog.limit.evaluate import numbers
+from tensorprog.limit.fields import Field
+from tensorprog.limit.zdot import zdot_terms
+
+INITIAL = "initial vectors"
+
+
+class Limit:
+    """The infinite-width limit of a program: what its vectors' coordinates and its scalars converge to.
+
+    Args:
+        program: the program.
+        namer: how covariances and moments are called.
+        assume_gia: MatMuls whose Ż is taken to be 0, to show what a wrong assumption would give.
+    """
+
+    def __init__(
+        self,
+        program: ProgramGraph,
+        namer: Namer = plain_names,
+        assume_gia: Callable[[Var], bool] = lambda var: False,
+    ) -> None:
+        self.program, self.assume_gia = program, assume_gia
+        self.algebra = Algebra()
+        self.system = Equations(namer)
+        self.expect = Expectation(self.algebra, self._base_cov, self._name_covariance)
+        self.z: dict[Var, Poly] = {}
+        self.zhats: dict[Var, Poly] = {}
+        self.zdots: dict[Var, Poly] = {}
+        self.zdot_terms: dict[Var, list[tuple[Poly, Var]]] = {}
+        self.variance: dict[Var, Poly] = {}
+        self.fields: dict[Any, Field] = {}
+        self.initial: dict[tuple[Gaussian, Gaussian], Poly] = {}
+        self._cov: dict[tuple[Gaussian, Gaussian], Poly] = {}
+        self._form_var: dict[Poly, Var] = {}
+        self._asked: list[Poly] = []
+        self._moments: dict[tuple[Poly, Poly], Poly] = {}
+        with deep_recursion(len(program)):
+            for var, op in program:
+                interpret(op, var, self)
+                if var.kind == "vector":
+                    self._form_var.setdefault(self.z[var], var)
+
+    # ---- questions in sympy ------------------------------------------------------------------------
+
+    def Z(self, x: Any) -> sp.Expr:
+        """Z^x as a sympy expression in base Gaussians and names."""
+        return to_sympy(self._z(x))
+
+    def zhat(self, x: Any) -> sp.Expr:
+        """Ẑ^{Wy} of a MatMul x = W y."""
+        return to_sympy(self._of_matmul(self.zhats, x))
+
+    def zdot(self, x: Any) -> sp.Expr:
+        """Ż^{Wy} of a MatMul x = W y."""
+        return to_sympy(self._of_matmul(self.zdots, x))
+
+    def mean(self, x: Any) -> sp.Expr:
+        """E Z^x."""
+        return self._ask(lambda: self.expect(self._z(x)))
+
+    def cov(self, x: Any, y: Any) -> sp.Expr:
+        """Cov(Z^x, Z^y) = E Z^x Z^y − E Z^x E Z^y."""
+        zx, zy = self._z(x), self._z(y)
+        return self._ask(lambda: self.moment(x, y) + (self.expect(zx) * self.expect(zy)).scale(-1))
+
+    def E(self, fn: Any, *vectors: Any) -> sp.Expr:
+        """E ψ(Z^{x¹}, .., Z^{x^k}) for a sympy-traceable ψ."""
+        body = trace(fn, len(vectors))
+        env = {vector_slot(i): self._z(v) for i, v in enumerate(vectors)}
+        return self._ask(lambda: self.expect(self.algebra.from_sympy(body, env)))
+
+    def value(self, scalar: Any) -> sp.Expr:
+        """The limit θ̊ of a scalar of the program."""
+        var = as_var(scalar)
+        if var.kind != "scalar" or var not in self.z:
+            raise ProgramError(f"{var} is not a scalar of this program")
+        return to_sympy(self.z[var])
+
+    @property
+    def equations(self) -> list[sp.Eq]:
+        """All named equations defined so far, in dependency order."""
+        return as_equations(monomial(n) for n in self.system.names)
+
+    def evaluate(self, expr: Any, values: Mapping[sp.Symbol, Any] | None = None) -> Any:
+        """The number that an expression in names, atoms and hyperparameters stands for.
+
+        Args:
+            expr: what ``cov``, ``mean``, ``E`` or ``value`` returned, or any formula in those.
+            values: hyperparameters by symbol, floats or arrays.
+
+        Raises:
+            DataError: a hyperparameter has no value.
+            NoRuleError: an atom has more Gaussian dimensions than can be computed.
+        """
+        expr = sp.sympify(expr) if not isinstance(expr, sp.Basic) else expr
+        known = {g.symbol: monomial(g) for g in self._generators() if g.symbol is not None}
+        p = self.algebra.from_sympy(expr, known)
+        return numbers([p], dict(values or {}))[0]
+
+    # ---- the working level: polynomials ----------------------------------------------------------------
+
+    def moment(self, x: Any, y: Any) -> Poly:
+        """E Z^x Z^y, named."""
+        return self._moment(self._z(x), self._z(y), as_var(x), as_var(y))
+
+    def define(self, p: Poly, var: Var) -> Poly:
+        """A name for the limit of a scalar variable."""
+        return self.system.define(p, "value", var)
+
+    def derivative_mean(self, derivative: Poly, var: Var, g: Gaussian) -> Poly:
+        """E of a derivative of Z^var with respect to Ẑ^{W source}, named."""
+        return self.system.define(self.expect(derivative), "zdot", var, g.source)
+
+    def _moment(self, zx: Poly, zy: Poly, x: Var, y: Var) -> Poly:
+        key = (zx, zy)
+        if key not in self._moments:
+            value = self.system.define(self.expect(zx * zy), "moment", x, y)
+            self._moments[key] = self._moments[zy, zx] = value
+        return self._moments[key]
+
+    def _base_cov(self, a: Gaussian, b: Gaussian) -> Poly:
+        key = (a, b) if a.index <= b.index else (b, a)
+        if key not in self._cov:
+            if a.block == INITIAL:
+                value = self.initial.get(key, ZERO)
+            else:
+                field = self.fields[a.block]
+                value = field.variance * self._moment(field.z[a], field.z[b], a.source, b.source)
+            self._cov[key] = value
+        return self._cov[key]
+
+    def _name_covariance(self, u: Poly, v: Poly, value: Poly) -> Poly:
+        return self.system.define(value, "cov", self._form_var.get(u), self._form_var.get(v))
+
+    def _generators(self) -> list[Gen]:
+        roots = [monomial(n) for n in self.system.names]
+        roots += [*self.z.values(), *self._asked]
+        return [g for g in reachable(roots) if not g.support]
+
+    def _ask(self, question: Callable[[], Poly]) -> sp.Expr:
+        with deep_recursion(len(self.program)):
+            answer = question()
+        self._asked.append(answer)
+        return to_sympy(answer)
+
+    def _z(self, x: Any) -> Poly:
+        var = as_var(x)
+        if var.kind != "vector" or var not in self.z:
+            raise ProgramError(f"{var} is not a vector of this program")
+        return self.z[var]
+
+    def _of_matmul(self, table: dict[Var, Poly], x: Any) -> Poly:
+        var = as_var(x)
+        if var not in table:
+            raise ProgramError(f"{var} is not the result of a MatMul of this program")
+        return table[var]
+
+
+@singledispatch
+def interpret(op: Any, var: Var, limit: Limit) -> None:
+    """Add what ``var := op`` converges to; register a rule for a new instruction."""
+    raise NoRuleError(f"no limit rule for {type(op).__name__}: register one with tensorprog.limit.master.interpret")
+
+
+@interpret.register(InitMatrix)
+def _(op: InitMatrix, var: Var, limit: Limit) -> None:
+    limit.variance[var] = limit.algebra.from_sympy(op.variance, {})
+
+
+@interpret.register(InitVector)
+def _(op: InitVector, var: Var, limit: Limit) -> None:
+    z = limit.algebra.from_sympy(op.mean, {})
+    if any(v == var for v, _ in op.cov) and any(c != 0 for _, c in op.cov):
+        g = Gaussian(NameSymbol(f"Z({var})", rf"Z^{{{sp.latex(sp.Symbol(var.name))}}}"), INITIAL, var)
+        limit.zhats[var] = monomial(g)
+        for other, c in op.cov:
+            h = g if other == var else _gaussian_of(limit.zhats.get(other))
+            if h is not None and c != 0:
+                limit.initial[(h, g)] = limit.algebra.from_sympy(c, {})
+        z = z + monomial(g)
+    limit.z[var] = z
+
+
+def _gaussian_of(p: Poly | None) -> Gaussian | None:
+    return next(iter(p.support)) if p is not None else None
+
+
+@interpret.register(InitScalar)
+def _(op: InitScalar, var: Var, limit: Limit) -> None:
+    limit.z[var] = limit.algebra.from_sympy(op.value, {})
+
+
+@interpret.register(MatMul)
+def _(op: MatMul, var: Var, limit: Limit) -> None:
+    zx, variance = limit.z[op.x], limit.variance[op.matrix]
+    block, opposite = (op.matrix, op.transpose), (op.matrix, not op.transpose)
+    field = limit.fields.setdefault(block, Field(block, variance))
+    zhat = field.gaussian(zx, op.x, f"{op.matrix}{'ᵀ' if op.transpose else ''} {op.x}") if variance else ZERO
+    terms: list[tuple[Poly, Var]] = []
+    if not limit.assume_gia(var):
+        terms = zdot_terms(zx, opposite, variance, limit.algebra, lambda d, g: limit.derivative_mean(d, op.x, g))
+    limit.zdot_terms[var] = terms
+    limit.zhats[var], limit.zdots[var] = zhat, add_all(c * limit.z[y] for c, y in terms)
+    limit.z[var] = zhat + limit.zdots[var]
+
+
+@interpret.register(Nonlin)
+def _(op: Nonlin, var: Var, limit: Limit) -> None:
+    limit.z[var] = limit.algebra.from_sympy(op.body, {s: limit.z[v] for s, v in slots_of(op).items()})
+
+
+@interpret.register(Moment)
+def _(op: Moment, var: Var, limit: Limit) -> None:
+    body = limit.algebra.from_sympy(op.body, {s: limit.z[v] for s, v in slots_of(op).items()})
+    limit.z[var] = limit.define(limit.expect(body), var)
+
+
+@contextlib.contextmanager
+def deep_recursion(size: int) -> Iterator[None]:
+    """Let covariances recurse through a program of ``size`` instructions."""
+    old = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(old, 2000 + 40 * size))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(old)
+
+
+def limit(program: ProgramGraph, method: str = "exact", **options: Any) -> Limit:
+    """The infinite-width limit of a program (TP2b Thm B.4).
+
+    Args:
+        program: any program.
+        method: ``"exact"``: named equations, evaluated by closed forms and quadrature.
+
+    Raises:
+        NoRuleError: the method is not available.
+
+    >>> import tensorprog as tp
+    >>> p = tp.Program()
+    >>> W, x = p.matrix("W"), p.vector("x")
+    >>> y = W.T @ tp.step(W @ x)
+    >>> lim = tp.limit(p)
+    >>> round(lim.evaluate(lim.E(lambda a, b: a * b, x, y)), 12)
+    0.398942280401
+    """
+    if method != "exact":
+        raise NoRuleError(f"method={method!r} is not available; use method='exact'")
+    return Limit(program, **options)

@@ -1,0 +1,1 @@
+"""Program transformations, one per file: pure, names survive."""
