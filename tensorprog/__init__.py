@@ -29,6 +29,8 @@ from tensorprog.errors import DataError as DataError
 from tensorprog.errors import NoRuleError as NoRuleError
 from tensorprog.errors import ProgramError as ProgramError
 from tensorprog.errors import TensorProgramError as TensorProgramError
+from tensorprog.finite.empirical import empirical_ntk as empirical_ntk
+from tensorprog.finite.sample import sample as sample
 from tensorprog.kernels.kernel import Kernel as Kernel
 from tensorprog.kernels.kernel import nngp as nngp
 from tensorprog.kernels.kernel import ntk as ntk

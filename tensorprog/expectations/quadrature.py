@@ -8,7 +8,7 @@ slowly along the outer axis, and nothing becomes singular as |ρ| → 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
@@ -17,14 +17,15 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.expectations.closed_forms import affine, kinks
-from tensorprog.functions import evaluate
+from tensorprog.functions import Fn, evaluate
 
 Array = Any
 BLOCK = 1 << 18  # nodes evaluated together: 2 MB per temporary array
 RADII = (9.0, 12.0, 17.0, 24.0, 34.0)
-STEPS = tuple(0.5 * 2 ** (-k / 2) for k in range(18))
-NODE_LIMIT = {1: 1 << 14, 2: 1 << 20, 3: 1 << 24, 4: 1 << 26}
-ORDERS = (16, 23, 32, 45, 64, 90, 128, 181, 256)
+STEPS = tuple(0.5 * 2 ** (-k / 2) for k in range(28))
+NODE_LIMIT = {1: 1 << 17, 2: 1 << 20, 3: 1 << 24, 4: 1 << 26}
+ORDERS = (16, 23, 32, 45, 64, 90, 128, 181, 256, 362)
+SPACING = 1.5  # widest gap between nodes, in units of a function's argument, that cannot skip a feature
 ROUNDING = 4e-15
 
 
@@ -81,23 +82,51 @@ def late(result: Result, rtol: float, atol: float) -> Array:
 Rule = Callable[[Problem, Any], tuple[Array, Array]]
 
 
-def refine(problem: Problem, rule: Rule, levels: tuple[Any, ...], rtol: float, atol: float) -> Result:
+def refine(
+    problem: Problem,
+    rule: Rule,
+    levels: Sequence[Any],
+    spacing: Callable[[Any], float],
+    rtol: float,
+    atol: float,
+) -> Result:
     """Go through the levels of a rule, each entry until two successive levels agree.
 
-    The tolerance is ``atol`` + ``rtol`` E |body|; errors are the last differences, at least the rounding.
+    The tolerance is ``atol`` + ``rtol`` E |body|; errors are the last differences, at least the rounding,
+    and infinite where the nodes, ``spacing`` standard deviations apart, could have skipped a steep feature.
     """
-    count = len(problem.mean)
+    count, steep = len(problem.mean), steepness(problem)
     value, error, scale = np.full(count, np.nan), np.full(count, np.inf), np.zeros(count)
     active = np.arange(count)
     for level in levels:
+        gap = spacing(level) * steep[active]
+        if np.all(gap > 2 * SPACING):
+            continue
         new, size = rule(problem.take(active), level)
         difference = np.maximum(np.abs(new - value[active]), ROUNDING * size / 2)
         value[active], scale[active] = new, size
-        error[active] = np.where(np.isfinite(size), difference, np.inf)
-        active = active[~((difference <= atol + max(rtol, ROUNDING) * size) & np.isfinite(size))]
+        error[active] = np.where(np.isfinite(difference) & (gap <= SPACING), difference, np.inf)
+        active = active[~((error[active] <= atol + max(rtol, ROUNDING) * size) & np.isfinite(size))]
         if not len(active):
             break
     return Result(value, error, scale)
+
+
+def steepness(problem: Problem) -> Array:
+    """Largest standard deviation among the arguments of functions that have a length scale, (N,)."""
+    variables = set(problem.variables)
+    atoms = [f.args[0] for f in problem.body.atoms(sp.Function) if not (isinstance(f, Fn) and f.family.kinks)]
+    atoms += [p.base for p in problem.body.atoms(sp.Pow) if not (p.exp.is_Integer and p.exp > 0)]
+    steep = np.zeros(len(problem.mean))
+    for expr in (a for a in atoms if a.free_symbols & variables):
+        read = [i for i, u in enumerate(problem.variables) if u in expr.free_symbols]
+        gradient, _ = affine(expr, tuple(problem.variables[i] for i in read))
+        rows = np.abs(problem.factor[:, read]).sum(axis=1)
+        if gradient:
+            slopes = np.stack([_column(problem, g) for g in gradient], axis=1)
+            rows = np.einsum("ni,nir->nr", slopes, problem.factor[:, read])
+        steep = np.maximum(steep, np.linalg.norm(rows, axis=-1))
+    return steep
 
 
 def blocks(count: int, nodes: int) -> Iterator[slice]:
@@ -153,7 +182,7 @@ def trapezoid(problem: Problem, rtol: float, atol: float) -> Result:
     """
     rank, reach = problem.factor.shape[2], radius(problem, atol)
     levels = tuple((h, reach) for h in STEPS if (2 * reach / h) ** rank <= NODE_LIMIT[rank])
-    return refine(problem, _trapezoid, levels, rtol, atol)
+    return refine(problem, _trapezoid, levels, lambda level: level[0], rtol, atol)
 
 
 def _trapezoid(problem: Problem, level: tuple[float, float]) -> tuple[Array, Array]:
@@ -209,17 +238,29 @@ def panels(problem: Problem, rtol: float, atol: float) -> Result:
     0.158655253931
     """
     reach = radius(problem, atol)
-    expressions = kinks(problem.body, problem.variables)
+    centres, nested = _centres(problem)
+    expressions = sorted({*kinks(problem.body, problem.variables), *centres}, key=sp.default_sort_key)
     curves = split_kinks(problem.take(slice(0, 1)), expressions, reach)[1]
-    result = refine(
-        problem, partial(_segments, expressions, reach), ORDERS[:2] if curves else ORDERS, rtol, atol
-    )
+    # nodes cluster quadratically at the breakpoints, where the steep features are unless nested
+    spacing: Callable[[int], float] = lambda n: 14 / n if nested else 130 / n**2  # noqa: E731
+    rule, orders = partial(_segments, expressions, reach), () if curves else ORDERS
+    result, steep = refine(problem, rule, orders, spacing, rtol, atol), steepness(problem)
     for i in late(result, 1e-10, atol):
         view = frame(problem.take(slice(i, i + 1)), expressions, reach)
-        value, error, scale = _bisect(view, lambda size: atol + max(rtol, 1e-13) * size)
-        if error < result.error[i]:
-            result.value[i], result.error[i], result.scale[i] = value, error, scale
+        found = _bisect(view, steep[i], lambda size: atol + max(rtol, 1e-13) * size)
+        if curves:  # a second scan for the roots of the curves shows whether the first missed some
+            again = _bisect(replace(view, scan=257), steep[i], lambda size: atol + max(rtol, 1e-13) * size)
+            found = again[0], max(again[1], abs(again[0] - found[0])), again[2]
+        if found[1] < result.error[i]:
+            result.value[i], result.error[i], result.scale[i] = found
     return result
+
+
+def _centres(problem: Problem) -> tuple[set[sp.Expr], bool]:
+    """Affine arguments of smooth functions, which are steepest around 0, and whether others are nested."""
+    arguments = {f.args[0] for f in problem.body.atoms(Fn) if not f.family.kinks}
+    flat = {a for a in arguments if affine(a, problem.variables)[0]}
+    return {a for a in flat if a.free_symbols & set(problem.variables)}, flat != arguments
 
 
 @dataclass(frozen=True)
@@ -232,6 +273,7 @@ class Frame:
     breaks: Array
     curves: list[sp.Expr]
     reach: float
+    scan: int = 65
 
 
 def split_kinks(problem: Problem, expressions: list[sp.Expr], reach: float) -> tuple[Any, list[sp.Expr]]:
@@ -290,15 +332,28 @@ def frame(problem: Problem, expressions: list[sp.Expr], reach: float) -> Frame:
     if problem.factor.shape[2] == 1:
         breaks = _clipped(_ratio(offset, normal[..., 0]), reach)
         return Frame(problem, offset, offset, breaks, curves, reach)
-    beta = _inner_angle(normal)
+    beta = _angle_along(problem, curves)
+    beta = _inner_angle(normal) if beta is None else beta
     outer, inner = np.stack([np.sin(beta), -np.cos(beta)], -1), np.stack([np.cos(beta), np.sin(beta)], -1)
     factor = np.stack([problem.factor @ outer[:, :, None], problem.factor @ inner[:, :, None]], -1)[:, :, 0]
-    height = np.einsum("njr,nr->nj", normal, inner)
-    intercept = _ratio(offset, height)
-    slope = np.nan_to_num(_ratio(-np.einsum("njr,nr->nj", normal, outer), height))
+    height, run = np.einsum("njr,nr->nj", normal, inner), np.einsum("njr,nr->nj", normal, outer)
+    upright = np.abs(height) < 1e-12 * np.abs(run)  # beside curves only: a breakpoint of the outer axis
+    height = np.where(upright, 0.0, height)
+    intercept, slope = _ratio(offset, height), np.nan_to_num(_ratio(-run, height))
     j, k = np.triu_indices(offset.shape[1], 1)
     crossing = _ratio(intercept[:, k] - intercept[:, j], slope[:, j] - slope[:, k])
-    return Frame(replace(problem, factor=factor), intercept, slope, _clipped(crossing, reach), curves, reach)
+    breaks = np.concatenate([crossing, np.where(upright, _ratio(offset, run), np.nan)], axis=1)
+    rotated = replace(problem, factor=factor)
+    return Frame(rotated, intercept, slope, _clipped(breaks, reach), curves, reach)
+
+
+def _angle_along(problem: Problem, curves: list[sp.Expr]) -> Array | None:
+    """Inner axis along which only a variable changes that a curve is affine in, so that it has one root."""
+    for curve in curves if len(problem.variables) == 2 else ():
+        for u, other in zip(problem.variables, (problem.factor[:, 1], problem.factor[:, 0]), strict=True):
+            if u not in sp.diff(curve, u).free_symbols:
+                return np.arctan2(other[:, 1], other[:, 0]) + np.pi / 2
+    return None
 
 
 def _inner_angle(normal: Array) -> Array:
@@ -349,7 +404,9 @@ def strip(view: Frame, x: Array, order: int) -> tuple[Array, Array]:
     breaks = view.intercept[:, None] + view.slope[:, None] * x[..., None]
     for curve in view.curves:
         along = partial(view.problem.of, curve, x[..., None])
-        breaks = np.concatenate([breaks, sign_changes(along, np.full((*x.shape, 1), view.reach), 65)], -1)
+        breaks = np.concatenate(
+            [breaks, sign_changes(along, np.full((*x.shape, 1), view.reach), view.scan)], -1
+        )
     y, weight = _nodes(_clipped(breaks, view.reach), view.reach, order)
     f = view.problem.values(x[..., None], y)
     return (f * weight).sum(-1), (np.abs(f) * weight).sum(-1)
@@ -369,15 +426,19 @@ def _segments(expressions: list[sp.Expr], reach: float, problem: Problem, order:
     return value, scale
 
 
-def _bisect(view: Frame, tolerance: Callable[[float], float]) -> tuple[float, float, float]:
+def _bisect(view: Frame, steep: float, tolerance: Callable[[float], float]) -> tuple[float, float, float]:
     """Value, error and scale of one entry: halve outer pieces until each agrees with its two halves."""
-    ends = np.unique(np.concatenate([np.linspace(-view.reach, view.reach, 9), view.breaks[0]]))
-    low, high = ends[:-1], ends[1:]
-    whole, size = _pieces(view, low, high)
+    graded = view.reach * 0.5 ** np.arange(4 + np.log2(1 + steep))
+    ends = [np.linspace(-view.reach, view.reach, 9)]
+    ends += [np.concatenate([b - graded, [b], b + graded]) for b in view.breaks[0]]
+    points = np.unique(np.clip(np.concatenate(ends), -view.reach, view.reach))
+    order = 16 * int(np.clip(1.25 * np.sqrt(steep), 3, 32))
+    low, high = points[:-1], points[1:]
+    whole, size = _pieces(view, low, high, order)
     totals, allowed = np.zeros(3), tolerance(float(size.sum())) / 16
     for depth in range(48):
         middle = (low + high) / 2
-        halves, sizes = _pieces(view, np.concatenate([low, middle]), np.concatenate([middle, high]))
+        halves, sizes = _pieces(view, np.concatenate([low, middle]), np.concatenate([middle, high]), order)
         halves, sizes = halves.reshape(2, -1), sizes.reshape(2, -1)
         gap = np.abs(halves.sum(0) - whole)
         again = (gap > allowed) & (depth < 47) & (len(low) < 512)
@@ -390,13 +451,13 @@ def _bisect(view: Frame, tolerance: Callable[[float], float]) -> tuple[float, fl
     return value, max(error, ROUNDING * scale / 2), scale
 
 
-def _pieces(view: Frame, low: Array, high: Array) -> tuple[Array, Array]:
-    """Integrals over outer pieces [low, high] of one entry, with 16 outer and 48 inner nodes."""
+def _pieces(view: Frame, low: Array, high: Array, order: int) -> tuple[Array, Array]:
+    """Integrals over outer pieces [low, high] of one entry, with 16 outer and ``order`` inner nodes."""
     t, w = _legendre(16)
     x = (low[:, None] + (high - low)[:, None] * t).reshape(-1)
     weight = ((high - low)[:, None] * w).reshape(-1) * np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
     out = np.zeros((2, len(x)))
-    for part in blocks(len(x), 48 * 8):
-        out[:, part] = np.concatenate(strip(view, x[None, part], 48))
+    for part in blocks(len(x), order * 8):
+        out[:, part] = np.concatenate(strip(view, x[None, part], order))
     value, size = (out * weight).reshape(2, len(low), -1).sum(-1)
     return value, size

@@ -140,6 +140,29 @@ def test_kinks_away_from_zero_and_nested(argument):
     assert got.value == pytest.approx(want, abs=1e-11)
 
 
+def test_kink_on_a_curve_of_both_variables():
+    x, w = np.polynomial.legendre.leggauss(200)
+    want = 0.0
+    for low in np.linspace(-9, 9, 721)[:-1]:
+        u = low + 0.0125 * (x + 1)
+        m, s = np.sin(3 * u) + 0.5 * u**2, np.abs(u) * np.sqrt(0.75)
+        want += np.sum(0.0125 * w * _density(u) * NORMAL_MEANS[Relu(V)](m, s))
+    for body in (Relu(sp.sin(3 * U) + V * U), Relu(sp.sin(3 * V) + V * U)):
+        got = expectation(body, (U, V), [[1.0, 0.5], [0, 1.0]])
+        assert got.value == pytest.approx(want, abs=1e-10)
+
+
+@pytest.mark.parametrize("q", [1e2, 1e4, 1e6])
+@pytest.mark.parametrize("mean", [0.0, 3.0])
+def test_steep_functions_are_not_skipped(q, mean):
+    """tanh' has mass 2 in a window that is only 1/√q standard deviations wide."""
+    slope = member(Tanh.family, 1)
+    one = expectation(slope(U), (U,), [[q]], [mean])
+    assert one.value == pytest.approx(2 * _density(mean / np.sqrt(q)) / np.sqrt(q), rel=2 / q)
+    two = expectation(slope(U) * Step(V), (U, V), [[q, 0.5], [0, 1.0]], [mean, 0.0])
+    assert two.value == pytest.approx(one.value / 2, rel=0.05)
+
+
 @pytest.mark.parametrize("body, want", [(sp.sqrt(sp.Abs(U)), special.gamma(0.75) * 2**0.25 / np.sqrt(np.pi)),
                                         (sp.log(U**2), -np.euler_gamma - np.log(2)),
                                         (1 / (1 + U**2), np.sqrt(np.pi / 2) * special.erfcx(0.5**0.5)),

@@ -1,0 +1,175 @@
+"""A network at width n: its outputs, gradients and empirical NTK from the program's own backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import sympy as sp
+
+from tensorprog.dsl.network import Network, Trace
+from tensorprog.errors import DataError
+from tensorprog.finite.execute import Values, execute
+from tensorprog.finite.sample import batches, normal
+from tensorprog.functions import evaluate
+from tensorprog.ir.graph import ProgramGraph
+from tensorprog.ir.instructions import Var
+from tensorprog.kernels.data import Inputs, read_inputs, symbol_values
+from tensorprog.kernels.ntk import Term, ntk_terms
+from tensorprog.passes.backprop import Gradients, backprop
+
+Hyper = dict[sp.Symbol, float]
+
+
+@dataclass(frozen=True)
+class FiniteNetwork:
+    """A network traced on given inputs, ready to run at any width.
+
+    ``program`` includes the backward pass of every output; ``hyper`` holds the numbers of all symbols,
+    inner products of the data among them.
+    """
+
+    trace: Trace
+    program: ProgramGraph
+    gradients: list[Gradients]
+    inputs: Inputs
+    hyper: Hyper
+
+    @classmethod
+    def of(cls, net: Network, inputs: Inputs, values: Mapping[Any, Any] | None = None) -> FiniteNetwork:
+        """Trace a network on data."""
+        labels = [f"x[{i}]" for i in range(len(inputs))]
+        trace = net.trace(inputs.lengths, labels)
+        program, gradients = backprop(trace)
+        hyper = symbol_values(values)
+        data = [inputs[i] for i in range(len(inputs))]
+        for name, datum in trace.embeddings.values():
+            for other_name, other in trace.embeddings.values():
+                if name == other_name:
+                    a, b = data[datum.owner][(datum.time or 1) - 1], data[other.owner][(other.time or 1) - 1]
+                    hyper[trace.gram(datum, other)] = float(a @ b) / inputs.dimension
+        return cls(trace, program, gradients, inputs, hyper)
+
+    def draw(self, width: int, seeds: list[int], dtype: Any = np.float64) -> dict[str, np.ndarray]:
+        """Parameters and states ~ N(0, 1): (S, n, n), embeddings (S, n, d), vectors (S, n), output biases (S, 1)."""
+        shapes: dict[str, tuple[int, ...]] = {"matrix": (width, width), "embedding": (width, self.inputs.dimension)}
+        drawn = {n: normal(seeds, n, shapes.get(p.kind, (width,)), dtype) for n, p in self.trace.parameters.items()}
+        drawn |= {v.name: normal(seeds, v.name, (width,), dtype) for v in self.trace.states}
+        drawn |= {n: normal(seeds, n, (1,), dtype) for f in self.trace.outputs for n, _ in f.biases}
+        return drawn
+
+    def run(self, parameters: Mapping[str, np.ndarray]) -> Values:
+        """All variables of the program, forward and backward, at these parameters."""
+        first = next(iter(parameters.values()))
+        count = len(first)
+        values: Values = {}
+        for name, p in self.trace.parameters.items():
+            if p.var is not None:
+                w = parameters[name]
+                scale = 1.0 if p.kind == "readout" else float(evaluate(p.std, self.hyper))
+                values[p.var] = w * np.asarray(scale / np.sqrt(w.shape[-1]) if p.kind == "matrix" else scale, w.dtype)
+        for var, (name, datum) in self.trace.embeddings.items():
+            u = parameters[name]
+            xi = self.inputs[datum.owner][(datum.time or 1) - 1].astype(u.dtype)
+            std = float(evaluate(self.trace.parameters[name].std, self.hyper))
+            values[var] = u @ (xi * np.asarray(std / np.sqrt(xi.size), u.dtype))
+        for var in self.trace.states:
+            variance = dict(self.program.op(var).cov).get(var, sp.S.Zero)  # type: ignore[union-attr]
+            w = parameters[var.name]
+            values[var] = w * np.asarray(np.sqrt(evaluate(variance, self.hyper)), w.dtype)
+        width = next(v.shape[-1] for k, v in values.items() if k.kind == "vector")
+        if "ones" in self.trace.program._names:
+            values[self.trace.program.named("ones")] = np.ones((count, width), first.dtype)
+        return execute(self.program, values, self.hyper)
+
+    def outputs(self, values: Values, parameters: Mapping[str, np.ndarray]) -> np.ndarray:
+        """f(ξ_i) for every seed and input, (S, N): std · v·x/√n summed over readouts, plus biases."""
+        columns = []
+        for f in self.trace.outputs:
+            total = 0.0
+            for r in f.readouts:
+                v, x = values[r.v], values[r.x]
+                total = total + evaluate(r.std, self.hyper) * np.sum(v * x, axis=-1) / np.sqrt(x.shape[-1])
+            for name, std in f.biases:
+                total = total + evaluate(std, self.hyper) * parameters[name][:, 0]
+            columns.append(total)
+        return np.stack(columns, axis=-1)
+
+    def ntk(self, values: Values, pairs: list[tuple[int, int]] | None = None) -> np.ndarray:
+        """The empirical NTK (S, N, N); with ``pairs``, only those entries (and their mirrors) are computed."""
+        n = len(self.trace.outputs)
+        count = values[self.trace.outputs[0].readouts[0].x].shape[0]
+        theta = np.zeros((count, n, n))
+        memo: dict[tuple[Var, Var], np.ndarray] = {}
+        for i, j in pairs or [(i, j) for i in range(n) for j in range(i, n)]:
+            terms = ntk_terms(self.trace, self.gradients, i, j)
+            theta[:, i, j] = theta[:, j, i] = sum(self._term(t, values, memo) for t in terms)
+        return theta
+
+    def _term(self, term: Term, values: Values, memo: dict[tuple[Var, Var], np.ndarray]) -> Any:
+        result = evaluate(term.factor, self.hyper)
+        for pair in (term.gradient, term.activation):
+            if pair is not None:
+                if pair not in memo:
+                    memo[pair] = np.einsum("sn,sn->s", values[pair[0]], values[pair[1]]) / values[pair[0]].shape[-1]
+                result = result * memo[pair]
+        return result
+
+
+def empirical_ntk(
+    net: Network,
+    X1: Any,
+    X2: Any = None,
+    *,
+    width: int,
+    seed: int = 0,
+    seeds: int | None = None,
+    values: Mapping[Any, Any] | None = None,
+    dtype: Any = np.float64,
+) -> np.ndarray:
+    """The NTK of one network of width n at initialization, from its own gradients (TP2b Eq. 99).
+
+    Args:
+        net: an architecture.
+        X1: inputs: (N, d), (N, T, d) or a list of (T_i, d).
+        X2: like X1; None for X1 with itself.
+        width: n.
+        seed: of the parameters.
+        seeds: None for one network; S for S of them.
+        values: numbers for hyperparameter symbols.
+        dtype: ``float64`` or ``float32``.
+
+    Returns:
+        Array (N1, N2), or (S, N1, N2).
+
+    Raises:
+        DataError: bad inputs, or a symbol without a value.
+
+    >>> import tensorprog as tp
+    >>> tp.empirical_ntk(tp.programs.deep_linear(depth=1), [[1.0, 0.0]], width=64).shape
+    (1, 1)
+    """
+    first = read_inputs(X1, "X1", net.takes_sequences)
+    both = first
+    if X2 is not None:
+        second = read_inputs(X2, "X2", net.takes_sequences)
+        if second.dimension != first.dimension:
+            raise DataError(f"X1 has feature dimension {first.dimension} and X2 {second.dimension}; they must agree")
+        both = concatenate(first, second, net.takes_sequences)
+    n1, n = len(first), len(both)
+    pairs = None if X2 is None else [(i, j) for i in range(n1) for j in range(n1, n)]
+    finite = FiniteNetwork.of(net, both, values)
+    parts = []
+    for batch in batches(finite.program, width, seed, seeds or 1, dtype):
+        theta = finite.ntk(finite.run(finite.draw(width, batch, dtype)), pairs)
+        parts.append(theta if X2 is None else theta[:, :n1, n1:])
+    result = np.concatenate(parts)
+    return result if seeds is not None else result[0]  # type: ignore[no-any-return]
+
+
+def concatenate(a: Inputs, b: Inputs, sequences: bool) -> Inputs:
+    """The inputs of a followed by those of b."""
+    items = [x[i] for x in (a, b) for i in range(len(x))]
+    return read_inputs(items if sequences else np.concatenate(items), "X", sequences)

@@ -1,0 +1,91 @@
+"""Running a program at width n: the same program object whose limit is taken, to float rounding."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from functools import singledispatch
+from typing import Any
+
+import numpy as np
+import sympy as sp
+
+from tensorprog.errors import DataError, NoRuleError
+from tensorprog.functions import evaluate
+from tensorprog.ir.graph import ProgramGraph
+from tensorprog.ir.instructions import InitMatrix, InitScalar, InitVector, MatMul, Moment, Nonlin, Var, slots_of
+
+Array = Any
+Values = dict[Var, Array]
+
+
+def execute(program: ProgramGraph, initial: Mapping[Var, Array], hyper: Mapping[sp.Symbol, float]) -> Values:
+    """Values of all variables.
+
+    Args:
+        program: the program.
+        initial: for every initial matrix an array (S, n, n), vector (S, n), scalar (S, 1); S counts seeds.
+        hyper: numbers for hyperparameter symbols.
+
+    Returns:
+        The value of every variable, with the same leading axis S.
+    """
+    values: Values = dict(initial)
+    for group in _schedule(program):
+        if isinstance(group[0][1], MatMul):
+            _matmuls(group, values)
+        else:
+            for var, op in group:
+                if var not in values:
+                    values[var] = run(op, values, hyper)
+    return values
+
+
+def _schedule(program: ProgramGraph) -> list[list[tuple[Var, Any]]]:
+    """Groups that can run in this order; MatMuls by one matrix that are ready together form one group."""
+    level: dict[Var, int] = {}
+    groups: dict[Any, list[tuple[Var, Any]]] = defaultdict(list)
+    for var, op in program:
+        matmul = isinstance(op, MatMul)
+        level[var] = max((level[v] for v in op.operands), default=0) + matmul
+        key = (level[var], 0, op.matrix.name, op.transpose) if matmul else (level[var], 1, "", False)
+        groups[key].append((var, op))
+    return [groups[key] for key in sorted(groups)]
+
+
+def _matmuls(group: list[tuple[Var, MatMul]], values: Values) -> None:
+    matrix = values[group[0][1].matrix]
+    stacked = np.stack([values[op.x] for _, op in group], axis=-1)
+    product = (np.swapaxes(matrix, -1, -2) if group[0][1].transpose else matrix) @ stacked
+    for k, (var, _) in enumerate(group):
+        values[var] = np.ascontiguousarray(product[..., k])
+
+
+@singledispatch
+def run(op: Any, values: Values, hyper: Mapping[sp.Symbol, float]) -> Array:
+    """The value of an instruction; register a rule for a new one."""
+    raise NoRuleError(f"no rule to run {type(op).__name__}: register one with tensorprog.finite.execute.run")
+
+
+@run.register(InitMatrix)
+@run.register(InitVector)
+def _(op: Any, values: Values, hyper: Mapping[sp.Symbol, float]) -> Array:
+    raise DataError("an initial matrix or vector was given no value")
+
+
+@run.register(InitScalar)
+def _(op: InitScalar, values: Values, hyper: Mapping[sp.Symbol, float]) -> Array:
+    return np.reshape(evaluate(op.value, hyper), (1, 1))
+
+
+@run.register(Nonlin)
+def _(op: Nonlin, values: Values, hyper: Mapping[sp.Symbol, float]) -> Array:
+    result = evaluate(op.body, {**hyper, **{s: values[v] for s, v in slots_of(op).items()}})
+    return np.broadcast_to(result, values[op.args[0]].shape)
+
+
+@run.register(Moment)
+def _(op: Moment, values: Values, hyper: Mapping[sp.Symbol, float]) -> Array:
+    result = evaluate(op.body, {**hyper, **{s: values[v] for s, v in slots_of(op).items()}})
+    like = [values[v] for v in op.operands]
+    return np.mean(np.broadcast_to(result, np.broadcast_shapes(*(a.shape for a in like))), axis=-1, keepdims=True)

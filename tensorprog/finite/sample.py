@@ -1,0 +1,168 @@
+"""Sampling a program at width n."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import sympy as sp
+
+from tensorprog.errors import DataError, ProgramError
+from tensorprog.finite.execute import Values, execute
+from tensorprog.functions import evaluate
+from tensorprog.ir.graph import ProgramGraph, as_var
+from tensorprog.ir.instructions import InitMatrix, InitVector, Var
+
+MEMORY = 2**30
+
+
+def stream(seed: int, name: str) -> np.random.Generator:
+    """The random stream of one named initial variable: it does not depend on what else is drawn."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(zlib.crc32(name.encode()),)))
+
+
+class Run:
+    """Values of a program's variables: ``run[x]`` is an array (n,) or, for many seeds, (S, n)."""
+
+    def __init__(self, values: Values, single: bool) -> None:
+        self._values, self._single = values, single
+
+    def __getitem__(self, x: Any) -> Any:
+        var = as_var(x)
+        if var not in self._values:
+            raise ProgramError(f"{var} has no value in this run (matrices are not kept when there are many seeds)")
+        value = self._values[var]
+        if var.kind == "scalar":
+            return float(value[0, 0]) if self._single else value[:, 0]
+        return value[0] if self._single else value
+
+
+def sample(
+    program: ProgramGraph,
+    width: int,
+    seed: int = 0,
+    values: Mapping[sp.Symbol, float] | None = None,
+    dtype: Any = np.float64,
+    seeds: int | None = None,
+    memory: int = MEMORY,
+) -> Run:
+    """Run a program at width n with freshly drawn initial matrices and vectors.
+
+    Args:
+        program: the program.
+        width: n.
+        seed: of the random streams; one program, width and seed always give the same numbers.
+        values: numbers for hyperparameter symbols.
+        dtype: ``float64`` or ``float32``.
+        seeds: None for one run; a number S for S runs (seeds seed, .., seed+S−1) at once.
+        memory: bound in bytes on the matrices held at a time.
+
+    Returns:
+        ``run[x]``: array (n,) or (S, n) for a vector, a float or (S,) for a scalar.
+
+    Raises:
+        DataError: a hyperparameter has no value, or a covariance is not positive semidefinite.
+
+    >>> import tensorprog as tp
+    >>> p = tp.Program()
+    >>> W, x = p.matrix("W"), p.vector("x")
+    >>> tp.sample(p, width=256, seed=1)[x].shape
+    (256,)
+    """
+    if isinstance(width, bool) or not isinstance(width, (int, np.integer)) or width < 1:
+        raise DataError(f"width must be a positive integer, got {width!r}")
+    if seeds is not None and seeds < 1:
+        raise DataError(f"seeds must be a positive integer, got {seeds!r}")
+    if np.dtype(dtype) not in (np.float32, np.float64):
+        raise DataError(f"dtype must be float64 or float32, got {dtype!r}")
+    hyper = {s: float(v) for s, v in (values or {}).items()}
+    parts = [
+        execute(program, _initial(program, width, batch, hyper, dtype), hyper)
+        for batch in batches(program, width, seed, seeds or 1, dtype, memory)
+    ]
+    if seeds is None:
+        return Run(parts[0], single=True)
+    kept = (v for v, _ in program if v.kind != "matrix")
+    return Run({v: _join([part[v] for part in parts], seeds) for v in kept}, single=False)
+
+
+def batches(
+    program: ProgramGraph, width: int, seed: int, seeds: int, dtype: Any, memory: int = MEMORY
+) -> Iterator[list[int]]:
+    """The seeds in batches whose matrices fit into ``memory`` bytes."""
+    matrices = sum(v.kind == "matrix" for v, _ in program)
+    vectors = len(program) - matrices
+    each = (matrices * width**2 + vectors * width) * np.dtype(dtype).itemsize
+    size = max(1, int(memory // max(each, 1)))
+    for start in range(0, seeds, size):
+        yield [seed + s for s in range(start, min(start + size, seeds))]
+
+
+def _join(parts: list[Any], seeds: int) -> Any:
+    joined = np.concatenate(parts)
+    return np.broadcast_to(joined, (seeds, *joined.shape[1:])) if len(joined) == 1 else joined
+
+
+def _initial(
+    program: ProgramGraph, width: int, seeds: list[int], hyper: Mapping[sp.Symbol, float], dtype: Any
+) -> Values:
+    values: Values = {}
+    for var, op in program:
+        if isinstance(op, InitMatrix):
+            std = np.sqrt(_checked(op.variance, hyper, f"the variance of {var}") / width)
+            values[var] = normal(seeds, var.name, (width, width), dtype) * np.asarray(std, dtype)
+    values.update(_vectors(program, width, seeds, hyper, dtype))
+    return values
+
+
+def normal(seeds: list[int], name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Standard normal draws (S, *shape) from the stream of ``name`` for each seed."""
+    out = np.empty((len(seeds), *shape), dtype)
+    for k, s in enumerate(seeds):
+        stream(s, name).standard_normal(dtype=np.dtype(dtype).type, out=out[k])
+    return out
+
+
+def _vectors(
+    program: ProgramGraph, width: int, seeds: list[int], hyper: Mapping[sp.Symbol, float], dtype: Any
+) -> Values:
+    initial = [(v, op) for v, op in program if isinstance(op, InitVector)]
+    position = {v: i for i, (v, _) in enumerate(initial)}
+    cov = np.zeros((len(initial), len(initial)))
+    for v, op in initial:
+        for w, c in op.cov:
+            i, j = position[v], position[w]
+            cov[i, j] = cov[j, i] = evaluate(c, hyper)
+    root = _root(cov, [v for v, _ in initial])
+    noise = [normal(seeds, v.name, (width,), dtype) for v, _ in initial]
+    result: Values = {}
+    for i, (v, op) in enumerate(initial):
+        total = np.full((len(seeds), width), evaluate(op.mean, hyper), dtype)
+        for j in np.flatnonzero(root[i]):
+            total += np.asarray(root[i, j], dtype) * noise[j]
+        result[v] = total
+    return result
+
+
+def _root(cov: np.ndarray, names: list[Var]) -> np.ndarray:
+    """A square root of a covariance: diagonal where it is, else by eigenvalues (PSD matrices may be singular)."""
+    if not np.isfinite(cov).all():
+        raise DataError("a covariance of the initial vectors is not finite")
+    diagonal = np.diag(np.diag(cov))
+    if np.array_equal(cov, diagonal) and (np.diag(cov) >= 0).all():
+        return np.sqrt(diagonal)  # type: ignore[no-any-return]
+    eigenvalues, vectors = np.linalg.eigh(cov)
+    if eigenvalues[0] < -1e-12 * max(1.0, eigenvalues[-1]):
+        raise DataError(
+            f"the covariance of {', '.join(map(str, names))} is not positive semidefinite: eigenvalue {eigenvalues[0]:.3g}"
+        )
+    return vectors * np.sqrt(np.maximum(eigenvalues, 0)) @ vectors.T  # type: ignore[no-any-return]
+
+
+def _checked(expr: sp.Expr, hyper: Mapping[sp.Symbol, float], what: str) -> float:
+    value = float(evaluate(expr, hyper))
+    if not (np.isfinite(value) and value >= 0):
+        raise DataError(f"{what} is {value}; it must be finite and not negative")
+    return value
