@@ -5,12 +5,14 @@ h¹ = U ξ + b¹, h^l = W^l φ(h^{l−1}) + b^l, f = V·φ(h^L)/√n  (Jacot et 
 
 from typing import Any
 
+import sympy as sp
+
 import tensorprog as tp
 from tensorprog.programs import per_layer
 
 
 @tp.network
-def mlp(net: Any, x: Any, *, depth: int = 3, phi: Any = tp.relu, sigma_w: Any = 2**0.5, sigma_b: Any = 0,
+def mlp(net: Any, x: Any, *, depth: int = 3, phi: Any = tp.relu, sigma_w: Any = sp.sqrt(2), sigma_b: Any = 0,
         sigma_v: Any = 1) -> Any:  # fmt: skip
     """``depth`` nonlinear layers; sigma_w and sigma_b are numbers or one per layer."""
     w, b = per_layer("sigma_w", sigma_w, depth), per_layer("sigma_b", sigma_b, depth)

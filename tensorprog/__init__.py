@@ -36,5 +36,9 @@ from tensorprog.kernels.kernel import nngp as nngp
 from tensorprog.kernels.kernel import ntk as ntk
 from tensorprog.limit.master import Limit as Limit
 from tensorprog.limit.master import limit as limit
+from tensorprog.passes.canonicalize import canonicalize as canonicalize
+from tensorprog.verify import Claim as Claim
+from tensorprog.verify import Verification as Verification
+from tensorprog.verify import verify as verify
 
 from tensorprog import programs as programs  # isort: skip  (the gallery is written in the names above)

@@ -22,7 +22,7 @@ _counter = itertools.count()
 class Gen:
     """A generator; ``support`` is the set of base Gaussians it depends on (empty for a scalar)."""
 
-    __slots__ = ("index", "symbol", "support")
+    __slots__ = ("index", "support", "symbol")
 
     def __init__(self, symbol: sp.Expr | None, support: frozenset[Gaussian] | None = None) -> None:
         self.index = next(_counter)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
 import sympy as sp
 from scipy import special
+from sympy.printing.pretty.pretty_symbology import pretty_symbol
 
 from tensorprog.errors import NoRuleError
 
@@ -80,15 +81,15 @@ def latex_name(cls: type[Fn]) -> str:
 
 
 def text_name(cls: type[Fn]) -> str:
-    """Text name of a member: phi, phi', phi''."""
-    return cls.family.name + _primes(cls.order, "^(%d)")
+    """Text name of a member: φ, φ', φ'', φ^(3)."""
+    return str(pretty_symbol(cls.family.name)) + _primes(cls.order, "^(%d)")
 
 
 def _primes(order: int, many: str) -> str:
     return "'" * order if order < 3 else many % order
 
 
-@lru_cache(maxsize=None)
+@cache
 def member(family: Family, order: int) -> type[Fn]:
     """The sympy class of the ``order``-th derivative of ``family``."""
     name = family.name + "'" * order
@@ -125,7 +126,7 @@ def abstract(name: str) -> type[Fn]:
     return member(_abstract_family(name), 0)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _abstract_family(name: str) -> Family:
     return Family(name, latex=sp.latex(sp.Symbol(name)))
 
@@ -142,29 +143,20 @@ def _step(x: Array) -> Array:
     return np.heaviside(x, np.zeros((), np.asarray(x).dtype))
 
 
-Relu = _register("relu", kinks=(0.0,), numeric=_only(lambda x: np.maximum(x, 0)),
-                 derivative=lambda k: (1, "step", 0))
+Relu = _register("relu", kinks=(0.0,), numeric=_only(lambda x: np.maximum(x, 0)), derivative=lambda k: (1, "step", 0))
 Step = _register("step", kinks=(0.0,), numeric=_only(_step), derivative=lambda k: (1, "delta", 0))
-Sign = _register("sign", kinks=(0.0,), parity=-1, numeric=_only(np.sign),
-                 derivative=lambda k: (2, "delta", 0))
-Abs = _register("abs", kinks=(0.0,), parity=1, numeric=_only(np.abs),
-                derivative=lambda k: (1, "sign", 0))
+Sign = _register("sign", kinks=(0.0,), parity=-1, numeric=_only(np.sign), derivative=lambda k: (2, "delta", 0))
+Abs = _register("abs", kinks=(0.0,), parity=1, numeric=_only(np.abs), derivative=lambda k: (1, "sign", 0))
 Delta = _register("delta", latex=r"\delta", kinks=(0.0,), parity=1)
 Exp = _register("exp", latex=r"\exp", numeric=_cycle("exp", np.exp), derivative=lambda k: (1, "exp", 0))
-Sin = _register("sin", latex=r"\sin", parity=-1, numeric=_only(np.sin),
-                derivative=lambda k: (1, "cos", 0))
-Cos = _register("cos", latex=r"\cos", parity=1, numeric=_only(np.cos),
-                derivative=lambda k: (-1, "sin", 0))
+Sin = _register("sin", latex=r"\sin", parity=-1, numeric=_only(np.sin), derivative=lambda k: (1, "cos", 0))
+Cos = _register("cos", latex=r"\cos", parity=1, numeric=_only(np.cos), derivative=lambda k: (-1, "sin", 0))
 Erf = _register("erf", definition=sp.erf(X), parity=-1, numeric=_only(special.erf))
 Tanh = _register("tanh", latex=r"\tanh", definition=sp.tanh(X), parity=-1, numeric=_only(np.tanh))
-Sigmoid = _register("sigmoid", latex=r"\varsigma", definition=(1 + sp.tanh(X / 2)) / 2,
-                    numeric=_only(special.expit))
-Softplus = _register("softplus", numeric=_only(lambda x: np.logaddexp(0, x)),
-                     derivative=lambda k: (1, "sigmoid", 0))
-Silu = _register("silu", definition=X * (1 + sp.tanh(X / 2)) / 2,
-                 numeric=_only(lambda x: x * special.expit(x)))
-Gelu = _register("gelu", definition=X * (1 + sp.erf(X / sp.sqrt(2))) / 2,
-                 numeric=_only(lambda x: x * special.ndtr(x)))
+Sigmoid = _register("sigmoid", latex=r"\varsigma", definition=(1 + sp.tanh(X / 2)) / 2, numeric=_only(special.expit))
+Softplus = _register("softplus", numeric=_only(lambda x: np.logaddexp(0, x)), derivative=lambda k: (1, "sigmoid", 0))
+Silu = _register("silu", definition=X * (1 + sp.tanh(X / 2)) / 2, numeric=_only(lambda x: x * special.expit(x)))
+Gelu = _register("gelu", definition=X * (1 + sp.erf(X / sp.sqrt(2))) / 2, numeric=_only(lambda x: x * special.ndtr(x)))
 Gauss = _register("gauss", latex=r"\operatorname{gauss}", definition=sp.exp(-(X**2) / 2), parity=1)
 
 _ELEMENTARY: dict[Any, Callable[..., Array]] = {
@@ -266,7 +258,7 @@ def _power(base: Array, exponent: sp.Expr, value: Array) -> Array:
     return np.sqrt(base) if exponent == sp.Rational(1, 2) else base**value
 
 
-@lru_cache(maxsize=None)
+@cache
 def numeric(cls: type[Fn]) -> Callable[[Array], Array]:
     """The numpy function of a table member.
 
@@ -279,8 +271,11 @@ def numeric(cls: type[Fn]) -> Callable[[Array], Array]:
     if cls.family.definition is None:
         raise NoRuleError(
             f"{text_name(cls)} has no numbers: "
-            + ("a Dirac delta has expectations only" if is_delta(cls) else
-               "it is abstract; build the network with a concrete function such as tp.relu")
+            + (
+                "a Dirac delta has expectations only"
+                if is_delta(cls)
+                else "it is abstract; build the network with a concrete function such as tp.relu"
+            )
         )
     formula = sp.diff(cls.family.definition, X, cls.order)
     return lambda x: evaluate(formula, {X: x})

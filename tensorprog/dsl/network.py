@@ -13,6 +13,7 @@ import sympy as sp
 from tensorprog.dsl.program import Mat, Program, Vec, exact
 from tensorprog.errors import ProgramError, nearest
 from tensorprog.ir.instructions import InitVector, Var
+from tensorprog.printing import inner
 
 
 class NeedsSequence(ProgramError):
@@ -109,7 +110,7 @@ class Trace:
         """The symbol of a·b/d."""
         if (a.owner, a.time or 0) > (b.owner, b.time or 0):
             a, b = b, a
-        symbol = sp.Symbol(f"⟨{a},{b}⟩", real=True)
+        symbol = inner(str(a), str(b))
         self.grams[symbol] = (a, b)
         return symbol
 
@@ -211,7 +212,7 @@ class Net:
         if known.kind != kind:
             raise ProgramError(f"parameter {name!r} is a {known.kind} and cannot be used as a {kind}")
         if known.std != std:
-            raise ProgramError(f"parameter {name!r} is shared, but its std is {known.std} in one place and {std} in another")
+            raise ProgramError(f"parameter {name!r} is shared, but its std is {known.std} here and {std} there")
         return name
 
 

@@ -6,6 +6,7 @@ import inspect
 import math
 import numbers
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Any, Self
 
 import numpy as np
@@ -31,7 +32,9 @@ from tensorprog.ir.spec import covariance_violations
 
 
 def exact(value: Any, what: str = "value") -> sp.Expr:
-    """A hyperparameter as an exact sympy expression; floats become the decimal fraction they print as.
+    """A hyperparameter as an exact sympy expression.
+
+    A float becomes the decimal fraction it prints as, or a root such as √2 when it is one to the last digit.
 
     Args:
         value: int, float, numpy number or sympy expression.
@@ -40,8 +43,8 @@ def exact(value: Any, what: str = "value") -> sp.Expr:
     Raises:
         ProgramError: not a finite number and not a sympy expression.
 
-    >>> exact(0.1)
-    1/10
+    >>> exact(0.1), exact(2**0.5)
+    (1/10, sqrt(2))
     """
     if isinstance(value, sp.Expr) and not value.is_Float:
         if value.has(sp.nan, sp.oo, sp.zoo, -sp.oo):
@@ -51,7 +54,17 @@ def exact(value: Any, what: str = "value") -> sp.Expr:
         raise ProgramError(f"{what} must be a number or a sympy expression, got {type(value).__name__} {value!r}")
     if not math.isfinite(value):
         raise ProgramError(f"{what} is {value}; it must be finite")
-    return sp.Rational(repr(float(value))) if float(value) != int(value) else sp.Integer(int(value))
+    return _rational(float(value))
+
+
+def _rational(value: float) -> sp.Expr:
+    """The simplest exact number that a float stands for: √r when its square is a short fraction, else its decimal."""
+    if value == int(value):
+        return sp.Integer(int(value))
+    square = Fraction(value * value).limit_denominator(1000)
+    if len(repr(value)) > 15 and abs(math.sqrt(square) - abs(value)) <= math.ulp(value):
+        return sp.sqrt(sp.Rational(square)) * (1 if value > 0 else -1)
+    return sp.Rational(repr(value))
 
 
 class Program(ProgramGraph):
@@ -90,9 +103,10 @@ class Program(ProgramGraph):
         means = [mean] * len(names) if np.ndim(mean) == 0 else list(mean)
         if len(means) != len(names):
             raise ProgramError(f"{len(names)} vectors need {len(names)} means, got {len(means)}")
-        if np.ndim(cov) != 2:
+        rows = _rows(cov)
+        if rows is None:
             raise ProgramError(f"the covariance of {', '.join(names)} must be a square matrix, got {cov!r}")
-        return self._vectors(names, [list(row) for row in np.asarray(cov, dtype=object)], means)
+        return self._vectors(names, rows, means)
 
     def _vectors(self, names: list[str], cov: list[list[Any]], means: list[Any]) -> list[Vec]:
         cov = [[exact(c, f"the covariance of {', '.join(names)}") for c in row] for row in cov]
@@ -125,6 +139,15 @@ class Program(ProgramGraph):
         program = cls()
         serial.load_json(text, program)
         return program
+
+
+def _rows(cov: Any) -> list[list[Any]] | None:
+    """A matrix as a list of rows; None when it is not one."""
+    try:
+        rows = [list(row) for row in (cov.tolist() if isinstance(cov, (np.ndarray, sp.MatrixBase)) else cov)]
+    except TypeError:
+        return None
+    return rows if rows else None
 
 
 class Handle:
@@ -185,6 +208,12 @@ class _Arithmetic(Handle):
 
     def __truediv__(self, other: Any) -> Any:
         return _combine(lambda a, b: a / b, self, other)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return _combine(lambda a, b: b / a, self, other)
+
+    def __rpow__(self, other: Any) -> Any:
+        return _combine(lambda a, b: b**a, self, other)
 
     def __pow__(self, exponent: Any) -> Any:
         return _combine(lambda a, b: a**b, self, other=exponent)

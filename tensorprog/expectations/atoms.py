@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import sympy as sp
 
 from tensorprog.algebra import Apply, Gaussian, Gen, Poly, affine, to_sympy
 from tensorprog.functions import Fn, latex_name, text_name
-
-
-class NameSymbol(sp.Symbol):  # type: ignore[misc]
-    """A symbol with its own LaTeX; two of them are equal when their texts are."""
-
-    def __new__(cls, name: str, latex: str | None = None) -> NameSymbol:
-        self = sp.Symbol.__xnew__(cls, name, real=True)
-        self._tex = latex if latex is not None else sp.latex(sp.Symbol(name))
-        return self  # type: ignore[no-any-return]
-
-    __slots__ = ("_tex",)
-
-    def _latex(self, printer: Any) -> str:
-        return self._tex
+from tensorprog.printing import NameSymbol, latex, text
 
 
 class Expect(Gen):
@@ -43,9 +29,9 @@ class Expect(Gen):
         self.body, self.cov, self.mean, self.scalars = body, cov, mean, scalars
         self.variables = variables(len(mean))
         shown = [to_sympy(c) for c in (*cov, *(mean if any(mean) else ()))]
-        text, latex = _head(body, self.variables, False), _head(body, self.variables, True)
+        head, tex = _head(body, self.variables, False), _head(body, self.variables, True)
         self.symbol = NameSymbol(
-            f"{text}({', '.join(map(str, shown))})", rf"{latex}\left[{', '.join(map(sp.latex, shown))}\right]"
+            f"{head}({', '.join(map(text, shown))})", rf"{tex}\left[{', '.join(map(latex, shown))}\right]"
         )
 
     def entry(self, i: int, j: int) -> Poly:
@@ -59,24 +45,24 @@ def variables(k: int) -> tuple[sp.Symbol, ...]:
     return tuple(sp.Symbol(f"u{i + 1}", real=True) for i in range(k))
 
 
-def _head(body: sp.Expr, us: tuple[sp.Symbol, ...], latex: bool) -> str:
+def _head(body: sp.Expr, us: tuple[sp.Symbol, ...], tex: bool) -> str:
     """V_φ for E φ(u)φ(v) and E φ(u)²; V_{φ,ψ} for E φ(u)ψ(v); E_φ for E φ(u); else the body itself."""
-    subscript = [_product(body, u, latex) for u in us]
+    subscript = [_product(body, u, tex) for u in us]
     if any(s is None for s in subscript):
-        letter, name = "E", sp.latex(body) if latex else str(body)
+        letter, name = "E", latex(body) if tex else text(body)
     elif len(us) == 1:
         square = [f for f in sp.Mul.make_args(body) if f.as_base_exp()[1] == 2]
         if square == [body]:
-            letter, name = "V", str(_product(square[0].as_base_exp()[0], us[0], latex))
+            letter, name = "V", str(_product(square[0].as_base_exp()[0], us[0], tex))
         else:
             letter, name = "E", str(subscript[0])
     else:
         letter = "V"
-        name = str(subscript[0]) if len(set(subscript)) == 1 else (", " if latex else ",").join(map(str, subscript))
-    return rf"\mathsf{{{letter}}}_{{{name}}}" if latex else f"{letter}[{name}]"
+        name = str(subscript[0]) if len(set(subscript)) == 1 else (", " if tex else ",").join(map(str, subscript))
+    return rf"\mathsf{{{letter}}}_{{{name}}}" if tex else f"{letter}[{name}]"
 
 
-def _product(body: sp.Expr, u: sp.Symbol, latex: bool) -> str | None:
+def _product(body: sp.Expr, u: sp.Symbol, tex: bool) -> str | None:
     """The functions of u in a product of functions of single variables; None when the body is not one."""
     names = []
     for f in sp.Mul.make_args(body):
@@ -84,9 +70,9 @@ def _product(body: sp.Expr, u: sp.Symbol, latex: bool) -> str | None:
         if not (isinstance(base, Fn) and base.args[0].is_Symbol):
             return None
         if base.args[0] == u:
-            name = latex_name(type(base)) if latex else text_name(type(base))
-            names.append(name if e == 1 else f"({name})^{{{e}}}" if latex else f"({name})^{e}")
-    return (" " if latex else "·").join(sorted(names)) or None
+            name = latex_name(type(base)) if tex else text_name(type(base))
+            names.append(name if e == 1 else f"({name})^{{{e}}}" if tex else f"({name})^{e}")
+    return (" " if tex else "·").join(sorted(names)) or None
 
 
 def random_arguments(factors: list[Apply]) -> list[Poly]:

@@ -370,4 +370,4 @@ def affine(expr: sp.Expr, variables: tuple[sp.Symbol, ...]) -> tuple[tuple[sp.Ex
     gradient = tuple(sp.expand(sp.diff(expr, u)) for u in variables)
     if any(g.free_symbols & set(variables) or g.has(sp.Derivative) for g in gradient):
         return (), sp.S.Zero
-    return gradient, expr.subs({u: 0 for u in variables})
+    return gradient, expr.subs(dict.fromkeys(variables, 0))

@@ -50,8 +50,7 @@ class Expectation:
     def __call__(self, p: Poly) -> Poly:
         """E p."""
         return add_all(
-            Poly({tuple(f for f in mono if not f[0].support): c})
-            * self._moment(tuple(f for f in mono if f[0].support))
+            Poly({tuple(f for f in mono if not f[0].support): c}) * self._moment(tuple(f for f in mono if f[0].support))
             for mono, c in p.terms.items()
         )
 
@@ -165,5 +164,3 @@ def _poly_parity(p: Poly) -> int:
                 sign *= _parity(g) ** e
         found.add(sign)
     return found.pop() if len(found) == 1 else 0
-
-

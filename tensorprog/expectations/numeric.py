@@ -281,9 +281,7 @@ def _without_delta(body: sp.Expr, law: _Law) -> Value | None:
     return _conditioned(rest, law, argument, pivot, gains, variance, centre)
 
 
-def _by_parts(
-    delta: Fn, rest: sp.Expr, law: _Law, gains: list[Array], variance: Array, centre: Array
-) -> Value:
+def _by_parts(delta: Fn, rest: sp.Expr, law: _Law, gains: list[Array], variance: Array, centre: Array) -> Value:
     """E δ^(k)(a) G = E δ^(k-1)(a) [(a - m) G / V - Σ cov(a, u_i) ∂_i G / V]."""
     symbols = [sp.Dummy(f"g{i}") for i in law.variables]
     inverse, offset = sp.Dummy("inverse"), sp.Dummy("m")

@@ -404,9 +404,7 @@ def strip(view: Frame, x: Array, order: int) -> tuple[Array, Array]:
     breaks = view.intercept[:, None] + view.slope[:, None] * x[..., None]
     for curve in view.curves:
         along = partial(view.problem.of, curve, x[..., None])
-        breaks = np.concatenate(
-            [breaks, sign_changes(along, np.full((*x.shape, 1), view.reach), view.scan)], -1
-        )
+        breaks = np.concatenate([breaks, sign_changes(along, np.full((*x.shape, 1), view.reach), view.scan)], -1)
     y, weight = _nodes(_clipped(breaks, view.reach), view.reach, order)
     f = view.problem.values(x[..., None], y)
     return (f * weight).sum(-1), (np.abs(f) * weight).sum(-1)

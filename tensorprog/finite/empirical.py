@@ -103,7 +103,8 @@ class FiniteNetwork:
         count = values[self.trace.outputs[0].readouts[0].x].shape[0]
         theta = np.zeros((count, n, n))
         memo: dict[tuple[Var, Var], np.ndarray] = {}
-        for i, j in pairs or [(i, j) for i in range(n) for j in range(i, n)]:
+        upper = [(i, j) for i in range(n) for j in range(i, n)]
+        for i, j in upper if pairs is None else pairs:
             terms = ntk_terms(self.trace, self.gradients, i, j)
             theta[:, i, j] = theta[:, j, i] = sum(self._term(t, values, memo) for t in terms)
         return theta

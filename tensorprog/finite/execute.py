@@ -13,7 +13,16 @@ import sympy as sp
 from tensorprog.errors import DataError, NoRuleError
 from tensorprog.functions import evaluate
 from tensorprog.ir.graph import ProgramGraph
-from tensorprog.ir.instructions import InitMatrix, InitScalar, InitVector, MatMul, Moment, Nonlin, Var, slots_of
+from tensorprog.ir.instructions import (
+    InitMatrix,
+    InitScalar,
+    InitVector,
+    MatMul,
+    Moment,
+    Nonlin,
+    Var,
+    slots_of,
+)
 
 Array = Any
 Values = dict[Var, Array]
@@ -46,9 +55,8 @@ def _schedule(program: ProgramGraph) -> list[list[tuple[Var, Any]]]:
     level: dict[Var, int] = {}
     groups: dict[Any, list[tuple[Var, Any]]] = defaultdict(list)
     for var, op in program:
-        matmul = isinstance(op, MatMul)
-        level[var] = max((level[v] for v in op.operands), default=0) + matmul
-        key = (level[var], 0, op.matrix.name, op.transpose) if matmul else (level[var], 1, "", False)
+        level[var] = max((level[v] for v in op.operands), default=0) + isinstance(op, MatMul)
+        key = (level[var], 0, op.matrix.name, op.transpose) if isinstance(op, MatMul) else (level[var], 1, "", False)
         groups[key].append((var, op))
     return [groups[key] for key in sorted(groups)]
 

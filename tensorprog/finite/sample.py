@@ -18,9 +18,9 @@ from tensorprog.ir.instructions import InitMatrix, InitVector, Var
 MEMORY = 2**30
 
 
-def stream(seed: int, name: str) -> np.random.Generator:
-    """The random stream of one named initial variable: it does not depend on what else is drawn."""
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(zlib.crc32(name.encode()),)))
+def stream(seed: int, name: str, width: int) -> np.random.Generator:
+    """The random stream of one named initial variable: independent of other names, seeds and widths."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(zlib.crc32(name.encode()), width)))
 
 
 class Run:
@@ -121,7 +121,7 @@ def normal(seeds: list[int], name: str, shape: tuple[int, ...], dtype: Any) -> n
     """Standard normal draws (S, *shape) from the stream of ``name`` for each seed."""
     out = np.empty((len(seeds), *shape), dtype)
     for k, s in enumerate(seeds):
-        stream(s, name).standard_normal(dtype=np.dtype(dtype).type, out=out[k])
+        stream(s, name, shape[0]).standard_normal(dtype=np.dtype(dtype).type, out=out[k])
     return out
 
 
@@ -140,8 +140,9 @@ def _vectors(
     result: Values = {}
     for i, (v, op) in enumerate(initial):
         total = np.full((len(seeds), width), evaluate(op.mean, hyper), dtype)
-        for j in np.flatnonzero(root[i]):
-            total += np.asarray(root[i, j], dtype) * noise[j]
+        for coefficient, draws in zip(root[i], noise, strict=True):
+            if coefficient:
+                total += np.asarray(coefficient, dtype) * draws
         result[v] = total
     return result
 
@@ -156,7 +157,8 @@ def _root(cov: np.ndarray, names: list[Var]) -> np.ndarray:
     eigenvalues, vectors = np.linalg.eigh(cov)
     if eigenvalues[0] < -1e-12 * max(1.0, eigenvalues[-1]):
         raise DataError(
-            f"the covariance of {', '.join(map(str, names))} is not positive semidefinite: eigenvalue {eigenvalues[0]:.3g}"
+            f"the covariance of {', '.join(map(str, names))} is not positive semidefinite: "
+            f"eigenvalue {eigenvalues[0]:.3g}"
         )
     return vectors * np.sqrt(np.maximum(eigenvalues, 0)) @ vectors.T  # type: ignore[no-any-return]
 

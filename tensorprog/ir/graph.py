@@ -79,8 +79,7 @@ class ProgramGraph:
         return var in self.graph
 
     def __iter__(self) -> Iterator[tuple[Var, Instruction]]:
-        for var, data in self.graph.nodes(data="op"):
-            yield var, data
+        yield from self.graph.nodes(data="op")
 
     def __len__(self) -> int:
         return len(self._names)

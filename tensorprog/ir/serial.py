@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import networkx as nx
 import sympy as sp
 
 from tensorprog.errors import ProgramError, nearest
@@ -24,25 +26,35 @@ from tensorprog.ir.instructions import (
     Var,
 )
 from tensorprog.ir.spec import covariance_violations
+from tensorprog.printing import inner
 
 FORMAT, VERSION = "tensorprog-program", 1
-_SYMBOL = re.compile(r"[^\W\d][\w']*|⟨[\w',]+⟩")
+MAX_EXPONENT, MAX_BITS = 1000, 20_000  # of a power of numbers: 10^(10^10) must not fill the memory
+_SYMBOL = re.compile(r"[^\W\d][\w']*|⟨[\w'\[\]]+,[\w'\[\]]+⟩")
 _CONSTANTS = {"pi": sp.pi, "e": sp.E}
-_CALLS: dict[str, Any] = {f.__name__: f for f in (sp.log, sp.sinh, sp.cosh, sp.tan, sp.atan, sp.asin, sp.acos, sp.asinh, sp.erfc)}
+_CALLS: dict[str, Any] = {
+    f.__name__: f for f in (sp.log, sp.sinh, sp.cosh, sp.tan, sp.atan, sp.asin, sp.acos, sp.asinh, sp.erfc)
+}
 
 
 def encode(expr: sp.Expr) -> Any:
-    """A sympy expression as nested lists, e.g. ``["+", 1, ["fn", "relu", 0, ["slot", "x0"]]]``."""
+    """A sympy expression as nested lists, e.g. ``["+", 1, ["fn", "relu", 0, ["slot", "x0"]]]``.
+
+    Raises:
+        ProgramError: ``decode`` would not read the same expression.
+    """
     if expr.is_Integer:
         return int(expr)
     if expr.is_Rational:
         return ["rational", int(expr.p), int(expr.q)]
-    if expr.is_Float:
+    if expr.is_Float and expr == sp.Float(float(expr)):
         return float(expr)
     if isinstance(expr, Slot):
         return ["slot", expr.name]
     if expr.is_Symbol:
         facts = sorted(f for f in ("real", "positive", "nonnegative") if expr.assumptions0.get(f))
+        if _symbol(expr.name, *facts) != expr:
+            raise ProgramError(f"symbol {expr} cannot be written to JSON: it has assumptions other than {facts}")
         return ["symbol", expr.name, *facts]
     for name, constant in _CONSTANTS.items():
         if expr == constant:
@@ -51,7 +63,7 @@ def encode(expr: sp.Expr) -> Any:
         head = "fn" if expr.family.name in FAMILIES else "abstract"
         return [head, expr.family.name, expr.order, encode(expr.args[0])]
     for head, cls in _OPERATORS.items():
-        if isinstance(expr, cls):
+        if isinstance(expr, cls) and not (head == "^" and expr.exp.is_Number and abs(expr.exp) > MAX_EXPONENT):
             return [head, *map(encode, expr.args)]
     if expr.func.__name__ in _CALLS:
         return ["call", expr.func.__name__, *map(encode, expr.args)]
@@ -72,7 +84,9 @@ def decode(data: Any) -> sp.Expr:
     if isinstance(data, int):
         return sp.Integer(data)
     if isinstance(data, float):
-        return sp.Float(data, 17)
+        if not math.isfinite(data):
+            raise ProgramError(f"{data} is not a number that a program may hold")
+        return sp.Float(data)
     if not isinstance(data, list) or not data or not isinstance(data[0], str):
         raise ProgramError(
             f"expected a number or a list such as ['+', 1, ['slot', 'x0']], got {data!r}; text is never evaluated"
@@ -82,7 +96,7 @@ def decode(data: Any) -> sp.Expr:
         raise ProgramError(f"unknown expression head {data[0]!r}; {nearest(data[0], _DECODERS)}")
     try:
         return rule(*data[1:])
-    except (TypeError, ValueError, KeyError, ZeroDivisionError) as error:
+    except (TypeError, ValueError, KeyError, ArithmeticError) as error:
         if isinstance(error, ProgramError):
             raise
         raise ProgramError(f"malformed expression {data!r}: {error}") from error
@@ -93,6 +107,8 @@ def _symbol(name: str, *facts: str) -> sp.Symbol:
         raise ProgramError(f"{name!r} is not a symbol name")
     if not set(facts) <= {"real", "positive", "nonnegative"}:
         raise ProgramError(f"unknown assumptions {facts} of symbol {name!r}")
+    if name.startswith("⟨"):
+        return inner(*name[1:-1].split(","))
     return sp.Symbol(name, **dict.fromkeys(facts, True))
 
 
@@ -114,6 +130,25 @@ def _fn(name: str, order: int, argument: Any) -> sp.Expr:
     return member(FAMILIES[name], _order(order))(decode(argument))
 
 
+def _abstract(name: str, order: int, argument: Any) -> sp.Expr:
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ProgramError(f"{name!r} is not the name of a function")
+    return member(abstract(name).family, _order(order))(decode(argument))
+
+
+def _power(base: Any, exponent: Any) -> sp.Expr:
+    b, e = decode(base), decode(exponent)
+    if e.is_Number and not abs(e) <= MAX_EXPONENT:
+        raise ProgramError(f"the exponent {_short(e)} is not between -{MAX_EXPONENT} and {MAX_EXPONENT}")
+    if b.is_Rational and e.is_Number and max(b.p.bit_length(), b.q.bit_length()) * abs(e) > MAX_BITS:
+        raise ProgramError(f"the power {_short(b)}^{e} has more than {MAX_BITS} bits")
+    return sp.Pow(b, e)
+
+
+def _short(number: sp.Expr) -> str:
+    return str(number if number.is_Integer and number.p.bit_length() < 100 else sp.N(number, 6))
+
+
 def _rational(p: Any, q: Any) -> sp.Expr:
     if not (isinstance(p, int) and isinstance(q, int) and q != 0):
         raise ProgramError(f"a rational needs two integers, got {p!r} and {q!r}")
@@ -126,16 +161,14 @@ _DECODERS: dict[str, Callable[..., sp.Expr]] = {
     "symbol": _symbol,
     "constant": lambda name: _CONSTANTS[name],
     "fn": _fn,
-    "abstract": lambda name, order, a: member(abstract(name).family, _order(order))(decode(a)),
+    "abstract": _abstract,
     "call": lambda name, *args: _CALLS[name](*map(decode, args)),
     "+": lambda *args: sp.Add(*map(decode, args)),
     "*": lambda *args: sp.Mul(*map(decode, args)),
-    "^": lambda base, exponent: sp.Pow(decode(base), decode(exponent)),
+    "^": _power,
 }
 
-_INSTRUCTIONS: dict[str, type] = {
-    c.__name__: c for c in (InitMatrix, InitVector, InitScalar, MatMul, Nonlin, Moment)
-}
+_INSTRUCTIONS: dict[str, type] = {c.__name__: c for c in (InitMatrix, InitVector, InitScalar, MatMul, Nonlin, Moment)}
 
 
 def to_json(program: ProgramGraph) -> str:
@@ -165,16 +198,20 @@ def load_json(text: str, program: ProgramGraph) -> None:
     """
     try:
         data = json.loads(text, parse_constant=_no_constant)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
+        if isinstance(error, ProgramError):
+            raise
         raise ProgramError(f"this is not a JSON program: {error}") from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise ProgramError(f"expected a JSON object with \"format\": \"{FORMAT}\"")
+        raise ProgramError(f'expected a JSON object with "format": "{FORMAT}"')
     if data.get("version") != VERSION:
         raise ProgramError(f"version {data.get('version')!r} of the format is not known; this is version {VERSION}")
     rows = data.get("instructions")
     if not isinstance(rows, list):
-        raise ProgramError("\"instructions\" must be a list")
-    reads = {row["name"]: set(_names_in(row)) for row in rows if isinstance(row, dict) and isinstance(row.get("name"), str)}
+        raise ProgramError('"instructions" must be a list')
+    reads = {
+        row["name"]: set(_names_in(row)) for row in rows if isinstance(row, dict) and isinstance(row.get("name"), str)
+    }
     for i, row in enumerate(rows):
         _load_row(i, row, program, reads)
     _check_covariance(program)
@@ -195,7 +232,7 @@ def _names_in(row: dict[str, Any]) -> Iterator[str]:
 
 def _load_row(i: int, row: Any, program: ProgramGraph, reads: dict[str, set[str]]) -> None:
     if not isinstance(row, dict) or not isinstance(row.get("name"), str):
-        raise ProgramError(f"instruction {i} must be an object with a \"name\", got {row!r}")
+        raise ProgramError(f'instruction {i} must be an object with a "name", got {row!r}')
     name, kind = row["name"], row.get("op")
     cls = _INSTRUCTIONS.get(kind) if isinstance(kind, str) else None
     if cls is None:
@@ -204,10 +241,13 @@ def _load_row(i: int, row: Any, program: ProgramGraph, reads: dict[str, set[str]
     if set(row) != {"name", "op", *fields}:
         raise ProgramError(f"`{name}` := {kind} needs the fields {', '.join(fields)}; got {', '.join(row)}")
     try:
-        op = cls(**{key: _FIELD_IN[key](row[key], name, program, reads) for key in fields})
+        program.append(name, cls(**{key: _FIELD_IN[key](row[key], name, program, reads) for key in fields}))
     except RecursionError as error:
         raise ProgramError(f"an expression of `{name}` is nested too deeply") from error
-    program.append(name, op)
+    except ProgramError as error:
+        if f"`{name}`" in str(error) or repr(name) in str(error):
+            raise
+        raise ProgramError(f"`{name}`: {error}") from error
 
 
 def _operand(value: Any, name: str, program: ProgramGraph, reads: dict[str, set[str]]) -> Var:
@@ -238,15 +278,13 @@ def _operands(value: Any, name: str, *context: Any) -> tuple[Var, ...]:
 
 def _cov(value: Any, name: str, program: ProgramGraph, reads: Any) -> tuple[tuple[Var, sp.Expr], ...]:
     if not isinstance(value, list) or not all(isinstance(p, list) and len(p) == 2 for p in value):
-        raise ProgramError(f"\"cov\" of `{name}` must be a list of [name, covariance] pairs, got {value!r}")
-    return tuple(
-        (Var(name, "vector") if v == name else _operand(v, name, program, reads), decode(c)) for v, c in value
-    )
+        raise ProgramError(f'"cov" of `{name}` must be a list of [name, covariance] pairs, got {value!r}')
+    return tuple((Var(name, "vector") if v == name else _operand(v, name, program, reads), decode(c)) for v, c in value)
 
 
 def _flag(value: Any, name: str, *_: Any) -> bool:
     if not isinstance(value, bool):
-        raise ProgramError(f"\"transpose\" of `{name}` must be true or false, got {value!r}")
+        raise ProgramError(f'"transpose" of `{name}` must be true or false, got {value!r}')
     return value
 
 
@@ -263,8 +301,10 @@ _FIELD_IN: dict[str, Callable[..., Any]] = {
 def _check_covariance(program: ProgramGraph) -> None:
     """Initial vectors linked by covariances form blocks; each block of numbers must be PSD."""
     entries = {(v, w): c for v, op in program if isinstance(op, InitVector) for w, c in op.cov}
-    names = [v for v, op in program if isinstance(op, InitVector)]
-    cov = [[entries.get((v, w), entries.get((w, v), sp.S.Zero)) for w in names] for v in names]
-    problem = next(covariance_violations([v.name for v in names], cov), None)
-    if problem:
-        raise ProgramError(problem)
+    linked = nx.Graph(entries.keys())
+    for members in nx.connected_components(linked):
+        block = [v for v, _ in program if v in members]
+        cov = [[entries.get((v, w), entries.get((w, v), sp.S.Zero)) for w in block] for v in block]
+        problem = next(covariance_violations([v.name for v in block], cov), None)
+        if problem:
+            raise ProgramError(problem)

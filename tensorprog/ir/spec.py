@@ -57,7 +57,9 @@ def _matrix(op: InitMatrix, name: str, program: ProgramGraph) -> Iterator[str]:
 
 def _vector(op: InitVector, name: str, program: ProgramGraph) -> Iterator[str]:
     yield from _number(name, "mean", op.mean)
-    for v, c in op.cov:
+    for k, (v, c) in enumerate(op.cov):
+        if any(v == w for w, _ in op.cov[:k]):
+            yield f"`{name}` lists its covariance with `{v}` twice"
         if v.name == name:
             yield from _number(name, "variance", c, nonnegative=True)
         else:
@@ -95,7 +97,7 @@ def _function(op: Nonlin | Moment, name: str, program: ProgramGraph) -> Iterator
 
 for _type, _rule in {InitMatrix: _matrix, InitVector: _vector, InitScalar: _scalar, MatMul: _matmul,
                      Nonlin: _function, Moment: _function}.items():  # fmt: skip
-    violations.register(_type)(_rule)
+    violations.register(_type)(_rule)  # type: ignore[arg-type]
 
 
 def canonical_violations(program: ProgramGraph) -> Iterator[str]:
@@ -122,7 +124,8 @@ def covariance_violations(names: list[str], cov: list[list[sp.Expr]]) -> Iterato
     """
     k = len(names)
     if len(cov) != k or any(len(row) != k for row in cov):
-        yield f"the covariance of {', '.join(names)} must be {k}×{k}, got {len(cov)}×{len(cov[0]) if cov else 0}"
+        rows = ", ".join(str(len(row)) for row in cov)
+        yield f"the covariance of {', '.join(names)} must be {k}×{k}, got {len(cov)} rows of length {rows}"
         return
     for i in range(k):
         for j in range(i):

@@ -12,8 +12,6 @@ import sympy as sp
 from tensorprog.algebra import Poly, Scalar, to_sympy
 from tensorprog.dsl.network import Datum, Network, Trace
 from tensorprog.errors import AssumptionError, DataError, ProgramError, nearest
-from tensorprog.expectations.atoms import NameSymbol
-from tensorprog.ir.instructions import Var
 from tensorprog.kernels.data import Inputs, read_inputs, symbol_values
 from tensorprog.kernels.names import NetworkNames
 from tensorprog.kernels.ntk import nngp as nngp_poly
@@ -23,6 +21,7 @@ from tensorprog.limit.equations import as_equations, reachable
 from tensorprog.limit.evaluate import numbers
 from tensorprog.limit.master import Limit
 from tensorprog.passes.backprop import Gradients, backprop
+from tensorprog.printing import NameSymbol, latex, text
 
 Length = int | None
 BLOCK_BYTES = 2**27
@@ -111,11 +110,11 @@ class Kernel:
 
     def text(self) -> str:
         """The equations as text, one a line, with the meaning of V and ⟨·,·⟩."""
-        return "\n".join([*self._header(), "", *(f"  {e.lhs} = {_text(e.rhs)}" for e in self.equations)])
+        return "\n".join([*self._header(), "", *(f"  {e.lhs} = {text(e.rhs)}" for e in self.equations)])
 
     def latex(self) -> str:
         r"""The equations as a LaTeX ``align*`` environment."""
-        lines = [rf"{sp.latex(e.lhs)} &= {sp.latex(e.rhs)}" for e in self.equations]
+        lines = [rf"{latex(e.lhs)} &= {latex(e.rhs)}" for e in self.equations]
         return "\\begin{align*}\n" + " \\\\\n".join(lines) + "\n\\end{align*}"
 
     def _repr_latex_(self) -> str:
@@ -128,8 +127,7 @@ class Kernel:
         lengths = "" if self.lengths[0] is None else f", T = {self.lengths[0]}, T' = {self.lengths[1]}"
         lines = [
             f"{self.kind.upper()} of {self.net!r}{lengths}, by {self.method}",
-            "V[φ](q,c,q') = E φ(u)φ(u'), (u,u') ~ N(0, [[q,c],[c,q']]); E[φ](q) = E φ(u), u ~ N(0, q); "
-            "⟨x,x'⟩ = x·x'/d",
+            "V[φ](q,c,q') = E φ(u)φ(u'), (u,u') ~ N(0, [[q,c],[c,q']]); E[φ](q) = E φ(u), u ~ N(0, q); ⟨x,x'⟩ = x·x'/d",
         ]
         if self.kind == "ntk":
             verdict = "passes" if self.passes_gia_check else "FAILS"
@@ -182,7 +180,8 @@ class Kernel:
         parts = []
         for start in range(0, len(rows), width):
             chunk = rows[start : start + width]
-            grams = {s: _gram(a.data[t1][start : start + width], b.data[t2], x, y, d.trace) for s, (x, y) in needed.items()}
+            side = (a.data[t1][start : start + width], b.data[t2])
+            grams = {s: _gram(side, x, y) for s, (x, y) in needed.items()}
             value = numbers([d.poly], {**hyper, **grams})[0]
             parts.append(np.broadcast_to(value, (len(chunk), len(columns))))
         return np.concatenate(parts)
@@ -193,13 +192,8 @@ class Kernel:
         for t, rows in inputs.groups.items():
             d = self.derive((t, t), same=True)
             x = inputs.data[t]
-            grams = {s: np.einsum("nd,nd->n", x[:, _at(p)], x[:, _at(q)]) / x.shape[-1] for s, (p, q) in _grams(d).items()}
+            grams = {s: _own(x, p, q) for s, (p, q) in _grams(d).items()}
             K[rows, rows] = numbers([d.poly], {**hyper, **grams})[0]
-
-
-def _text(expr: sp.Expr) -> str:
-    """A right-hand side as text; long rational numbers are shown as decimals."""
-    return str(expr.replace(lambda e: e.is_Rational and e.q > 1000, lambda e: sp.Float(e, 12)))
 
 
 def _grams(d: Derivation) -> dict[sp.Symbol, tuple[Datum, Datum]]:
@@ -207,13 +201,16 @@ def _grams(d: Derivation) -> dict[sp.Symbol, tuple[Datum, Datum]]:
     return {s: pair for s, pair in d.trace.grams.items() if s in scalars}
 
 
-def _gram(x1: np.ndarray, x2: np.ndarray, p: Datum, q: Datum, trace: Trace) -> np.ndarray:
+def _gram(side: tuple[np.ndarray, np.ndarray], p: Datum, q: Datum) -> np.ndarray:
     """ξ·ξ'/d of all pairs: a column for the first input with itself, a row for the second, else a matrix."""
-    side, d = (x1, x2), x1.shape[-1]
     if p.owner == q.owner:
-        own = np.einsum("nd,nd->n", side[p.owner][:, _at(p)], side[p.owner][:, _at(q)]) / d
+        own = _own(side[p.owner], p, q)
         return own[:, None] if p.owner == 0 else own[None, :]
-    return x1[:, _at(p)] @ x2[:, _at(q)].T / d  # type: ignore[no-any-return]
+    return side[0][:, _at(p)] @ side[1][:, _at(q)].T / side[0].shape[-1]  # type: ignore[no-any-return]
+
+
+def _own(x: np.ndarray, p: Datum, q: Datum) -> np.ndarray:
+    return np.einsum("nd,nd->n", x[:, _at(p)], x[:, _at(q)]) / x.shape[-1]  # type: ignore[no-any-return]
 
 
 def _at(d: Datum) -> int:
@@ -249,7 +246,7 @@ def ntk(net: Network, method: str = "backprop", lengths: Sequence[int] | None = 
     >>> import tensorprog as tp
     >>> K = tp.ntk(tp.programs.mlp(depth=1, phi=tp.abstract("phi"), sigma_w=1, sigma_b=0))
     >>> print(K.equations[-1].rhs)
-    V[phi'](Σ^(1)(x,x), Σ^(1)(x,x'), Σ^(1)(x',x'))*Σ^(1)(x,x') + V[phi](Σ^(1)(x,x), Σ^(1)(x,x'), Σ^(1)(x',x'))
+    V[φ'](Σ^(1)(x,x), Σ^(1)(x,x'), Σ^(1)(x',x'))*Σ^(1)(x,x') + V[φ](Σ^(1)(x,x), Σ^(1)(x,x'), Σ^(1)(x',x'))
     """
     known = [m for kind, m in _METHODS if kind == "ntk"]
     if method not in known:
@@ -270,5 +267,3 @@ def nngp(net: Network, lengths: Sequence[int] | None = None) -> Kernel:
     array([[0.5]])
     """
     return Kernel(net, "nngp", "forward", lengths)
-
-

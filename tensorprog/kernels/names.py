@@ -83,10 +83,10 @@ class NetworkNames:
             elif isinstance(op, MatMul):
                 self._depth[var] = self._matmul_depth(var, op, uses)
             elif isinstance(op, Nonlin):
-                layers = [v for v in operands if v in self._depth and not isinstance(self.trace.program.op(v), InitVector)]
-                layers = layers or [v for v in operands if v in self._depth]
-                if layers:
-                    self._depth[var] = self._depth[layers[-1]]
+                placed = [v for v in operands if v in self._depth]
+                computed = [v for v in placed if not isinstance(self.trace.program.op(v), InitVector)]
+                if placed:
+                    self._depth[var] = self._depth[(computed or placed)[-1]]
 
     def _matmul_depth(self, var: Var, op: MatMul, uses: dict[tuple[Var, str, int | None], int]) -> int | None:
         parameter = next((p for p in self.trace.parameters.values() if p.var == op.matrix), None)

@@ -21,6 +21,7 @@ from tensorprog.ir.instructions import Instruction, MatMul, Nonlin, Var, slots_o
 from tensorprog.kernels.ntk import group
 from tensorprog.limit.master import Limit, deep_recursion
 
+
 class PathSum:
     """Sums ⟨p,q⟩ over pairs of equal paths of a traced network."""
 

@@ -8,8 +8,9 @@ from typing import Protocol
 import sympy as sp
 
 from tensorprog.algebra import Apply, Gen, Poly, Scalar, monomial, to_sympy
-from tensorprog.expectations.atoms import Expect, NameSymbol
+from tensorprog.expectations.atoms import Expect
 from tensorprog.ir.instructions import Var
+from tensorprog.printing import NameSymbol
 
 
 class Name(Gen):
@@ -116,6 +117,4 @@ def reachable(polys: Iterable[Poly], stop: Callable[[Gen], bool] = lambda g: Fal
 
 def as_equations(polys: Iterable[Poly]) -> list[sp.Eq]:
     """The definitions needed for ``polys`` as sympy equations, in dependency order."""
-    return [
-        sp.Eq(g.symbol, to_sympy(g.definition), evaluate=False) for g in reachable(polys) if isinstance(g, Name)
-    ]
+    return [sp.Eq(g.symbol, to_sympy(g.definition), evaluate=False) for g in reachable(polys) if isinstance(g, Name)]

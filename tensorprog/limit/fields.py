@@ -7,8 +7,8 @@ from fractions import Fraction
 from typing import Any
 
 from tensorprog.algebra import Gaussian, Poly, monomial
-from tensorprog.expectations.atoms import NameSymbol
 from tensorprog.ir.instructions import Var
+from tensorprog.printing import NameSymbol
 
 
 class Field:

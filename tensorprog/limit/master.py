@@ -13,7 +13,6 @@ import sympy as sp
 from tensorprog.algebra import ZERO, Algebra, Gaussian, Gen, Poly, add_all, monomial, to_sympy
 from tensorprog.dsl.program import trace
 from tensorprog.errors import NoRuleError, ProgramError
-from tensorprog.expectations.atoms import NameSymbol
 from tensorprog.expectations.normal_form import Expectation
 from tensorprog.ir.graph import ProgramGraph, as_var
 from tensorprog.ir.instructions import (
@@ -31,6 +30,7 @@ from tensorprog.limit.equations import Equations, Namer, as_equations, plain_nam
 from tensorprog.limit.evaluate import numbers
 from tensorprog.limit.fields import Field
 from tensorprog.limit.zdot import zdot_terms
+from tensorprog.printing import NameSymbol
 
 INITIAL = "initial vectors"
 

@@ -1,0 +1,242 @@
+"""The command line: derive, verify, list."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sympy as sp
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from tensorprog.dsl.network import Network
+from tensorprog.dsl.nonlinearities import Nonlinearity, by_name
+from tensorprog.errors import ProgramError, TensorProgramError, nearest
+from tensorprog.kernels.kernel import Kernel, nngp, ntk
+from tensorprog.programs import GALLERY
+from tensorprog.verify import WIDTHS, Verification, verify
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status: 0, 1 when a claim failed, 2 for bad input."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except TensorProgramError as error:
+        print(f"tensorprog: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        return 0
+    except KeyboardInterrupt:
+        print("tensorprog: interrupted; finished runs are kept in --out, the same command resumes", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="tensorprog", description="Infinite-width limits, derived and verified.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    for name, (run, text, add) in _COMMANDS.items():
+        sub = commands.add_parser(name, help=text, description=text)
+        add(sub)
+        sub.set_defaults(run=run)
+    return parser
+
+
+def _add_network(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("network", help="a gallery name, or path.py[:network]")
+    parser.add_argument("-p", "--param", action="append", default=[], metavar="NAME=VALUE",
+                        help="hyperparameter: a number, sqrt(2), 1/3, true, a nonlinearity, a list 1,2,3, "
+                        "or a name that becomes a symbol")  # fmt: skip
+    parser.add_argument("--lengths", metavar="T,T'", help="sequence lengths, for networks that take sequences")
+
+
+def _add_derive(parser: argparse.ArgumentParser) -> None:
+    _add_network(parser)
+    parser.add_argument("--kernel", choices=["ntk", "nngp"], default="ntk")
+    parser.add_argument("--method", default="backprop", help="backprop (default), paths or enumeration")
+    parser.add_argument("--latex", action="store_true", help="print LaTeX instead of text")
+
+
+def _add_verify(parser: argparse.ArgumentParser) -> None:
+    _add_network(parser)
+    parser.add_argument("--data", type=Path, help=".npy file of inputs; random ones when left out")
+    parser.add_argument("--inputs", type=int, default=3, help="number of random inputs (default 3)")
+    parser.add_argument("--dim", type=int, default=4, help="feature dimension of random inputs (default 4)")
+    parser.add_argument("--data-seed", type=int, default=0, help="seed of random inputs")
+    parser.add_argument("--widths", default=",".join(map(str, WIDTHS)), help="comma-separated widths")
+    parser.add_argument("--seeds", type=int, default=32, help="networks per width (default 32)")
+    parser.add_argument("--out", type=Path, help="folder for runs.jsonl, verdict.txt and error.png; resumes")
+
+
+def load_network(spec: str, parameters: list[str]) -> Network:
+    """A network from the gallery or from a Python file, with NAME=VALUE hyperparameters.
+
+    Raises:
+        ProgramError: no such network, file or hyperparameter (the nearest name is suggested).
+    """
+    build = _builder(spec)
+    defaults = {k: p.default for k, p in inspect.signature(build).parameters.items()}
+    hyper = {}
+    for item in parameters:
+        name, equals, text = item.partition("=")
+        if not equals:
+            raise ProgramError(f"-p {item}: write NAME=VALUE")
+        function = isinstance(defaults.get(name), Nonlinearity)
+        hyper[name] = by_name(text) if function else parse_value(text)
+    network = build(**hyper)
+    if not isinstance(network, Network):
+        raise ProgramError(f"{spec} is not a network; decorate it with @tp.network")
+    return network
+
+
+def _builder(spec: str) -> Callable[..., Any]:
+    path, _, name = spec.rpartition(":") if ".py:" in spec else (spec, "", "")
+    if not path.endswith(".py"):
+        if spec not in GALLERY:
+            raise ProgramError(f"no network {spec!r} in the gallery; {nearest(spec, GALLERY)}; or give path.py:network")
+        return GALLERY[spec]
+    if not Path(path).is_file():
+        raise ProgramError(f"there is no file {path}")
+    module_spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    assert module_spec is not None and module_spec.loader is not None
+    module = importlib.util.module_from_spec(module_spec)
+    try:
+        module_spec.loader.exec_module(module)
+    except TensorProgramError:
+        raise
+    except Exception as error:
+        raise ProgramError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
+    found = {k: v for k, v in vars(module).items() if hasattr(v, "network")}
+    if name and name not in found:
+        raise ProgramError(f"{path} defines no network {name!r}; {nearest(name, found)}")
+    if not name and len(found) != 1:
+        raise ProgramError(f"{path} defines {len(found)} networks ({', '.join(found)}); choose one with {path}:NAME")
+    return found[name] if name else next(iter(found.values()))  # type: ignore[no-any-return]
+
+
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+
+
+def parse_value(text: str) -> Any:
+    """A hyperparameter value from the command line; nothing is evaluated as code.
+
+    >>> [parse_value(t) for t in ("3", "0.5", "1/3", "sqrt(2)", "true", "1,2", "sigma_w")]
+    [3, 1/2, 1/3, sqrt(2), True, [1, 2], sigma_w]
+    """
+    if "," in text:
+        return [parse_value(part) for part in text.split(",")]
+    if re.fullmatch(r"[-+]?\d+", text):
+        return int(text)
+    if re.fullmatch(_NUMBER, text):
+        return sp.Rational(text)
+    if match := re.fullmatch(r"([-+]?\d+)/(\d+)", text):
+        if int(match[2]) == 0:
+            raise ProgramError(f"{text}: division by zero")
+        return sp.Rational(int(match[1]), int(match[2]))
+    if match := re.fullmatch(rf"sqrt\(({_NUMBER})\)", text):
+        return sp.sqrt(sp.Rational(match[1]))
+    if text in ("true", "false"):
+        return text == "true"
+    if re.fullmatch(r"[A-Za-z]\w*", text):
+        return sp.Symbol(text, positive=True)
+    raise ProgramError(f"cannot read the value {text!r}; write a number, 1/3, sqrt(2), true, 1,2,3 or a symbol's name")
+
+
+def _integers(text: str, what: str) -> list[int]:
+    if not re.fullmatch(r"\d+(,\d+)*", text):
+        raise ProgramError(f"{what} must be integers separated by commas, got {text!r}")
+    return [int(part) for part in text.split(",")]
+
+
+def derive_command(a: argparse.Namespace) -> int:
+    """Print the equations of a kernel."""
+    net = load_network(a.network, a.param)
+    lengths = _integers(a.lengths, "--lengths") if a.lengths else None
+    kernel: Kernel = nngp(net, lengths) if a.kernel == "nngp" else ntk(net, a.method, lengths)
+    print(kernel.latex() if a.latex else kernel.text())
+    if a.kernel == "ntk" and a.method == "backprop" and not kernel.passes_gia_check and not a.latex:
+        print("\nFor comparison, what assuming gradient independence would give:\n")
+        print(kernel.under_gia.text())
+    return 0
+
+
+def verify_command(a: argparse.Namespace) -> int:
+    """Verify a network's kernels against finite-width runs and print the verdicts."""
+    net = load_network(a.network, a.param)
+    inputs = _inputs(net, a)
+    with _progress() as progress:
+        result = verify(net, inputs, _integers(a.widths, "--widths"), a.seeds, out=a.out, progress=progress)
+    show(result)
+    if a.out is not None:
+        result.save(a.out / "verdict.txt")
+        print(f"wrote {a.out / 'verdict.txt'} and {result.save(a.out / 'error.png')}")
+    return 0 if result.passed else 1
+
+
+def _inputs(net: Network, a: argparse.Namespace) -> Any:
+    if a.data is not None:
+        try:
+            return np.load(a.data, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise ProgramError(f"cannot read --data {a.data}: {error}") from error
+    rng = np.random.default_rng(a.data_seed)
+    if min(a.inputs, a.dim) < 1:
+        raise ProgramError(f"--inputs and --dim must be positive, got {a.inputs} and {a.dim}")
+    if not net.takes_sequences:
+        return rng.standard_normal((a.inputs, a.dim))
+    lengths = _integers(a.lengths, "--lengths") if a.lengths else [3, 2]
+    return [rng.standard_normal((lengths[i % len(lengths)], a.dim)) for i in range(max(a.inputs, len(lengths)))]
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int, str], None]]:
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("derive")
+
+        def update(done: int, total: int, what: str) -> None:
+            bar.update(task, completed=done, total=total, description=what)
+
+        yield update
+
+
+def show(result: Verification) -> None:
+    """Print a verification as a table."""
+    table = Table(title=result.title, title_justify="left", expand=False)
+    for column in ("verdict", "claim", "detail"):
+        table.add_column(column, overflow="fold")
+    for c in result.claims:
+        colour = {True: "green", False: "bold red", None: "yellow"}[c.passed]
+        table.add_row(f"[{colour}]{c.verdict}[/]", c.name, c.detail)
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    console.print(table)
+    console.print("all claims hold" if result.passed else "SOME CLAIM FAILED", highlight=False)
+
+
+def list_command(a: argparse.Namespace) -> int:
+    """List the gallery and its hyperparameters."""
+    for name, build in sorted(GALLERY.items()):
+        module = sys.modules[build.__module__]
+        print(f"{name}: {(module.__doc__ or '').strip().splitlines()[0]}")
+        hyper = inspect.signature(build).parameters.values()
+        print("    " + ", ".join(f"{p.name}={p.default}" for p in hyper if p.kind is p.KEYWORD_ONLY))
+    return 0
+
+
+_COMMANDS: dict[str, tuple[Callable[[Any], int], str, Callable[[Any], None]]] = {
+    "derive": (derive_command, "print the equations of a network's NTK or NNGP kernel", _add_derive),
+    "verify": (verify_command, "check a network's kernels against finite-width runs", _add_verify),
+    "list": (list_command, "list the gallery of architectures", lambda parser: None),
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

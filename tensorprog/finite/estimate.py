@@ -1,0 +1,103 @@
+"""Statistics of finite-width runs: standard errors, extrapolation in 1/n, the exponent of the error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+FAMILY_ERROR = 1e-3
+
+
+@dataclass(frozen=True)
+class Extrapolation:
+    """Limits estimated from means at several widths by mean = limit + a/n, with standard errors."""
+
+    limit: np.ndarray
+    stderr: np.ndarray
+    degrees: int
+
+    def zscores(self, expected: np.ndarray) -> np.ndarray:
+        """(estimate − expected)/stderr; 0 or infinite where nothing fluctuates."""
+        difference = self.limit - expected
+        scale = 1e-9 * np.maximum(1.0, np.abs(expected))
+        still = self.stderr <= scale
+        z = difference / np.where(still, 1.0, self.stderr)
+        return np.where(still, np.where(np.abs(difference) <= 10 * scale, 0.0, np.inf), z)
+
+    @property
+    def threshold(self) -> float:
+        """The |z| that all entries stay below with probability 1 − 10⁻³ when they are right; at least 4."""
+        quantile = stats.t.ppf(1 - FAMILY_ERROR / (2 * max(1, self.limit.size)), self.degrees)
+        return max(4.0, float(quantile))
+
+
+def extrapolate(widths: list[int], samples: list[np.ndarray]) -> Extrapolation:
+    """Weighted least squares of mean_n = limit + a/n, entry by entry.
+
+    Args:
+        widths: two or more different widths (one: its mean is taken as it is).
+        samples: per width an array (S, ...) of independent runs, S ≥ 2.
+
+    Returns:
+        The intercepts, with the standard errors that the runs' spread implies.
+    """
+    means = np.stack([s.mean(axis=0) for s in samples])
+    errors = np.stack([s.std(axis=0, ddof=1) / np.sqrt(len(s)) for s in samples])
+    degrees = sum(len(s) - 1 for s in samples)
+    if len(widths) == 1:
+        return Extrapolation(means[0], errors[0], degrees)
+    x = (1 / np.asarray(widths, float)).reshape(-1, *([1] * (means.ndim - 1)))
+    w = 1 / np.maximum(errors, 1e-300) ** 2
+    s0, s1, s2 = w.sum(0), (w * x).sum(0), (w * x * x).sum(0)
+    t0, t1 = (w * means).sum(0), (w * x * means).sum(0)
+    determinant = s0 * s2 - s1**2
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        limit, variance = (s2 * t0 - s1 * t1) / determinant, s2 / determinant
+    still = errors.max(axis=0) < 1e-150  # nothing fluctuates: the mean is the limit
+    return Extrapolation(
+        np.where(still, means[-1], limit), np.where(still, 0.0, np.sqrt(np.maximum(variance, 0))), degrees
+    )
+
+
+@dataclass(frozen=True)
+class Exponent:
+    """The fitted p of error ~ n^p, with a 95 % confidence interval, and the errors it was fitted to."""
+
+    slope: float
+    low: float
+    high: float
+    errors: np.ndarray
+    stderrs: np.ndarray
+
+    def compatible(self, expected: float, tolerance: float) -> bool:
+        """Whether the confidence interval meets expected ± tolerance."""
+        return bool(self.low <= expected + tolerance and self.high >= expected - tolerance)
+
+    def __str__(self) -> str:
+        return f"{self.slope:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+
+
+def exponent(widths: list[int], deviations: list[np.ndarray], resamples: int = 1000, seed: int = 0) -> Exponent:
+    """Fit log RMS deviation against log n; the interval is a bootstrap over runs.
+
+    Args:
+        widths: two or more widths.
+        deviations: per width an array (S, ...) of (run − limit), on a common scale.
+    """
+    squares = [(d.reshape(len(d), -1) ** 2).mean(axis=1) for d in deviations]
+    rng = np.random.default_rng(seed)
+    drawn = [s[rng.integers(len(s), size=(resamples, len(s)))].mean(axis=1) for s in squares]
+    x = np.log(np.asarray(widths, float))
+    slopes = _slope(x, np.log(np.stack(drawn)) / 2)
+    rms = np.array([np.sqrt(s.mean()) for s in squares])
+    low, high = np.quantile(slopes, [0.025, 0.975])
+    stderrs = np.array([np.sqrt(d).std() for d in drawn])
+    return Exponent(float(_slope(x, np.log(rms))), float(low), float(high), rms, stderrs)
+
+
+def _slope(x: np.ndarray, y: np.ndarray) -> Any:
+    centred = x - x.mean()
+    return np.tensordot(centred, y, axes=1) / (centred**2).sum()

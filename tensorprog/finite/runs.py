@@ -1,0 +1,131 @@
+"""Many finite-width runs, streamed to disk line by line so that an interrupted series resumes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from tensorprog.errors import DataError
+from tensorprog.finite.empirical import FiniteNetwork
+from tensorprog.finite.sample import batches
+from tensorprog.ir.instructions import Var
+
+MEMORY = 2**28
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run: the empirical NTK (N, N), the outputs (N,), means and second moments of the G-vars."""
+
+    ntk: np.ndarray
+    outputs: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+
+
+Records = dict[tuple[int, int], Record]
+
+
+def collect(
+    finite: FiniteNetwork,
+    gvars: list[Var],
+    widths: list[int],
+    seeds: int,
+    header: dict[str, Any],
+    path: Path | None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Records:
+    """Run every (width, seed) that is not on disk yet.
+
+    Args:
+        finite: the network on its inputs.
+        gvars: whose coordinate moments to take.
+        widths, seeds: seeds 0 .. seeds−1 at every width.
+        header: what identifies the series; a file with another header is refused.
+        path: a JSON-lines file, or None to keep results in memory only.
+        progress: called with (done, total, what) after every batch.
+
+    Raises:
+        DataError: the file holds other settings or is damaged before its last line.
+    """
+    records = _read(path, header) if path is not None else {}
+    total = len(widths) * seeds
+    with _append_to(path, header) as file:
+        for width in widths:
+            todo = [s for s in range(seeds) if (width, s) not in records]
+            for batch in _consecutive(finite, width, todo):
+                for seed, record in zip(batch, _run(finite, gvars, width, batch), strict=True):
+                    records[width, seed] = record
+                    if file is not None:
+                        row = {"width": width, "seed": seed, **{k: v.tolist() for k, v in vars(record).items()}}
+                        file.write(json.dumps(row) + "\n")
+                if file is not None:
+                    file.flush()
+                if progress is not None:
+                    progress(sum((w, s) in records for w in widths for s in range(seeds)), total, f"width {width}")
+    return records
+
+
+def _consecutive(finite: FiniteNetwork, width: int, todo: list[int]) -> list[list[int]]:
+    size = len(next(batches(finite.program, width, 0, max(1, len(todo)), np.float64, MEMORY)))
+    return [todo[i : i + size] for i in range(0, len(todo), size)]
+
+
+def _run(finite: FiniteNetwork, gvars: list[Var], width: int, seeds: list[int]) -> list[Record]:
+    parameters = finite.draw(width, seeds)
+    values = finite.run(parameters)
+    theta, outputs = finite.ntk(values), finite.outputs(values, parameters)
+    g = np.stack([np.broadcast_to(values[v], (len(seeds), width)) for v in gvars], axis=1)
+    second = g @ np.swapaxes(g, 1, 2) / width
+    return [Record(theta[k], outputs[k], g[k].mean(axis=1), second[k]) for k in range(len(seeds))]
+
+
+class _append_to:
+    """The file opened for appending, with its header written; or None when there is no path."""
+
+    def __init__(self, path: Path | None, header: dict[str, Any]) -> None:
+        self.path, self.header = path, header
+        self.file: TextIO | None = None
+
+    def __enter__(self) -> TextIO | None:
+        if self.path is None:
+            return None
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = not self.path.exists() or self.path.stat().st_size == 0
+        self.file = self.path.open("a")
+        if fresh:
+            self.file.write(json.dumps(self.header) + "\n")
+        return self.file
+
+    def __exit__(self, *_: Any) -> None:
+        if self.file is not None:
+            self.file.close()
+
+
+def _read(path: Path, header: dict[str, Any]) -> Records:
+    """The records on disk; a last line cut off by an interruption is dropped from the file."""
+    if not path.exists() or path.stat().st_size == 0:
+        return {}
+    raw = path.read_bytes()
+    complete = raw[: raw.rfind(b"\n") + 1]
+    if len(complete) < len(raw):
+        path.write_bytes(complete)
+    if not complete:
+        return {}
+    lines = complete.decode(errors="replace").splitlines()
+    try:
+        rows = [json.loads(line) for line in lines]
+        records = {
+            (r["width"], r["seed"]): Record(*(np.array(r[k], float) for k in ("ntk", "outputs", "first", "second")))
+            for r in rows[1:]
+        }
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is damaged ({error}); move it away to start again") from error
+    if rows[0] != header:
+        raise DataError(f"{path} holds runs of other settings ({rows[0].get('network')}); give another folder")
+    return records

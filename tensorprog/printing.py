@@ -1,0 +1,83 @@
+"""How things print: symbols with their own LaTeX, one-line text, LaTeX."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import sympy as sp
+from sympy.printing.latex import LatexPrinter
+from sympy.printing.precedence import PRECEDENCE
+from sympy.printing.pretty.pretty_symbology import pretty_symbol
+from sympy.printing.str import StrPrinter
+
+_SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+_LONG = 1000  # rational numbers with a larger denominator print as decimals
+
+
+class NameSymbol(sp.Symbol):  # type: ignore[misc]
+    """A symbol with its own LaTeX; two of them are equal when their texts are."""
+
+    __slots__ = ("_tex",)
+
+    def __new__(cls, name: str, tex: str | None = None) -> NameSymbol:
+        self = sp.Symbol.__xnew__(cls, name, real=True)
+        self._tex = tex if tex is not None else sp.latex(sp.Symbol(name))
+        return self  # type: ignore[no-any-return]
+
+    def __getnewargs_ex__(self) -> tuple[Any, Any]:
+        return (self.name, self._tex), {}
+
+    def _latex(self, printer: Any) -> str:
+        return self._tex
+
+
+def inner(a: str, b: str) -> NameSymbol:
+    """The symbol ⟨a,b⟩ of a normalised inner product of two data vectors such as ``x`` and ``x'2``."""
+    return NameSymbol(f"⟨{a},{b}⟩", rf"\langle {_indexed(a)},{_indexed(b)}\rangle")
+
+
+def _indexed(label: str) -> str:
+    match = re.fullmatch(r"(.*?)(\d+)", label)
+    return rf"{match[1]}_{{{match[2]}}}" if match else label
+
+
+class _Text(StrPrinter):  # type: ignore[misc]
+    def _print_Symbol(self, expr: sp.Symbol) -> str:
+        name = expr.name
+        return pretty_symbol(name) if type(expr) is sp.Symbol and name.replace("_", "").isalnum() else name
+
+    def _print_Pow(self, expr: sp.Pow, rational: bool = False) -> str:
+        if expr.exp.is_Integer and expr.exp > 1:
+            base = self.parenthesize(expr.base, PRECEDENCE["Pow"], strict=False)
+            return base + str(expr.exp).translate(_SUPERSCRIPT)
+        return str(super()._print_Pow(expr, rational))
+
+    def _print_Mul(self, expr: sp.Mul) -> str:
+        return str(super()._print_Mul(expr)).replace("*", "·")
+
+    def _print_Rational(self, expr: sp.Rational) -> str:
+        return f"{float(expr):.12g}" if expr.q > _LONG else str(super()._print_Rational(expr))
+
+
+class _Latex(LatexPrinter):  # type: ignore[misc]
+    def _print_Rational(self, expr: sp.Rational) -> str:
+        return f"{float(expr):.12g}" if expr.q > _LONG else str(super()._print_Rational(expr))
+
+
+def text(expr: Any) -> str:
+    """An expression as one line of text.
+
+    >>> text(sp.Symbol("sigma_w") ** 2 * sp.Symbol("x") + sp.Rational(1, 3))
+    'σ_w²·x + 1/3'
+    """
+    return str(_Text().doprint(expr))
+
+
+def latex(expr: Any) -> str:
+    """An expression as LaTeX.
+
+    >>> latex(inner("x1", "x'2"))
+    "\\\\langle x_{1},x'_{2}\\\\rangle"
+    """
+    return str(_Latex().doprint(expr))

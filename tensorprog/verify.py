@@ -1,0 +1,263 @@
+"""Checking a network's kernels: derivations against each other and against finite-width runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tensorprog.algebra import Poly
+from tensorprog.dsl.network import Network
+from tensorprog.errors import DataError, NoRuleError
+from tensorprog.finite.empirical import FiniteNetwork
+from tensorprog.finite.estimate import Exponent, Extrapolation, exponent, extrapolate
+from tensorprog.finite.runs import Record, collect
+from tensorprog.ir.instructions import InitVector, MatMul, Var
+from tensorprog.kernels.data import Inputs, read_inputs
+from tensorprog.kernels.kernel import ntk
+from tensorprog.kernels.names import NetworkNames
+from tensorprog.kernels.ntk import ntk_terms, readout_terms, sum_terms
+from tensorprog.limit.evaluate import numbers, same
+from tensorprog.limit.master import Limit, deep_recursion
+
+MAX_GVARS = 40
+WIDTHS = (128, 256, 512, 1024)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One thing that was checked; ``passed`` is None where it does not apply, with the reason as detail."""
+
+    name: str
+    passed: bool | None
+    detail: str
+
+    @property
+    def verdict(self) -> str:
+        """ok, FAILED or n/a."""
+        return {True: "ok", False: "FAILED", None: "n/a"}[self.passed]
+
+
+@dataclass
+class Verification:
+    """The claims checked for a network, with the figures behind them."""
+
+    title: str
+    claims: list[Claim] = field(default_factory=list)
+    widths: list[int] = field(default_factory=list)
+    seeds: int = 0
+    errors: dict[str, Exponent] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """Whether no claim failed."""
+        return all(c.passed is not False for c in self.claims)
+
+    def text(self) -> str:
+        """A table of claims and verdicts."""
+        width = max(len(c.name) for c in self.claims)
+        rows = [f"  {c.verdict:<6} {c.name:<{width}}  {c.detail}" for c in self.claims]
+        verdict = "all claims hold" if self.passed else "SOME CLAIM FAILED"
+        runs = f"widths {', '.join(map(str, self.widths))}, {self.seeds} seeds each"
+        return "\n".join([f"{self.title}: {verdict} ({runs})", *rows])
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def save(self, path: str | Path) -> Path:
+        """Write the error plot (.png) or the claims (.txt) to a file.
+
+        Raises:
+            DataError: another ending.
+        """
+        path = Path(path)
+        if path.suffix == ".png":
+            from tensorprog.report.plots import plot_errors
+
+            plot_errors(self.title, self.widths, self.errors, path)
+        elif path.suffix == ".txt":
+            path.write_text(self.text() + "\n")
+        else:
+            raise DataError(f"cannot save a verification as {path.name!r}; use a name ending in .png or .txt")
+        return path
+
+
+def verify(
+    net: Network,
+    inputs: Any,
+    widths: Sequence[int] = WIDTHS,
+    seeds: int = 32,
+    *,
+    values: Mapping[Any, Any] | None = None,
+    out: str | Path | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Verification:
+    """Check the kernels of a network on given inputs.
+
+    The claims: backpropagation and path sums agree symbolically; the kernel on data is the limit of the
+    program traced on that data; the NTK, the output covariance and the coordinate moments of all G-vars
+    are what finite-width runs converge to (means fitted by limit + a/n, within the stated number of
+    standard errors); the error of the empirical NTK shrinks like n^(−1/2).
+
+    Args:
+        net: an architecture, with a concrete nonlinearity.
+        inputs: (N, d) vectors, (N, T, d) sequences or a list of (T_i, d).
+        widths: increasing widths n.
+        seeds: independent networks per width.
+        values: numbers for hyperparameters that are symbols.
+        out: a folder for ``runs.jsonl``; an interrupted run resumes from it.
+        progress: called with (done, total, what).
+
+    Returns:
+        The claims with their verdicts.
+
+    Raises:
+        DataError: bad inputs, fewer than two widths or seeds, or a folder with the runs of other settings.
+
+    >>> import tensorprog as tp
+    >>> v = tp.verify(tp.programs.deep_linear(depth=2), [[1.0, 0.5], [0.0, 1.0]], widths=(32, 64, 128), seeds=32)
+    >>> v.passed
+    True
+    """
+    widths = [_positive(w, "a width", 2) for w in widths]
+    seeds = _positive(seeds, "seeds", 2)
+    if len(set(widths)) < 2 or len(set(widths)) != len(widths):
+        raise DataError(f"verify needs two or more different widths, got {widths}")
+    data = read_inputs(inputs, "inputs", net.takes_sequences)
+    check = _Check(net, data, values)
+    result = Verification(repr(net), widths=sorted(widths), seeds=seeds)
+    result.claims += [check.ways_agree(), check.kernel_on_data()]
+    header = {"network": repr(net), "program": check.fingerprint(), "gvars": [v.name for v in check.gvars]}
+    path = Path(out) / "runs.jsonl" if out is not None else None
+    records = collect(check.finite, check.gvars, result.widths, seeds, header, path, progress)
+    check.statistics(result, [[records[w, s] for s in range(seeds)] for w in result.widths])
+    return result
+
+
+def _positive(value: Any, what: str, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise DataError(f"{what} must be an integer of at least {least}, got {value!r}")
+    return int(value)
+
+
+class _Check:
+    """The limit quantities of a network traced on data, and the claims about them."""
+
+    def __init__(self, net: Network, data: Inputs, values: Mapping[Any, Any] | None) -> None:
+        self.net, self.data, self.values = net, data, values
+        self.finite = FiniteNetwork.of(net, data, values)
+        trace = self.finite.trace
+        self.limit = Limit(self.finite.program, NetworkNames(trace, self.finite.gradients))
+        gvars = [v for v, op in self.finite.program if isinstance(op, MatMul)
+                 or (isinstance(op, InitVector) and any(c != 0 for _, c in op.cov))]  # fmt: skip
+        step = -(-len(gvars) // MAX_GVARS)
+        self.gvars: list[Var] = gvars[::step]
+        self.gia = trace.passes_gia_check
+        self.theta = self._gram(lambda i, j: ntk_terms(trace, self.finite.gradients, i, j))
+
+    def _gram(self, terms: Callable[[int, int], Any]) -> np.ndarray:
+        n = len(self.data)
+        polys = {(i, j): sum_terms(terms(i, j), self.limit) for i in range(n) for j in range(i, n)}
+        result = np.empty((n, n))
+        for (i, j), value in zip(polys, self._numbers(list(polys.values())), strict=True):
+            result[i, j] = result[j, i] = value
+        return result
+
+    def _numbers(self, polys: list[Poly]) -> list[Any]:
+        return numbers(polys, self.finite.hyper)
+
+    def fingerprint(self) -> str:
+        """A hash of the program and of the data."""
+        digest = hashlib.sha256(str(self.finite.program).encode())
+        digest.update(json.dumps(sorted((str(k), v) for k, v in self.finite.hyper.items())).encode())
+        for i in range(len(self.data)):
+            digest.update(self.data[i].tobytes())
+        return digest.hexdigest()[:16]
+
+    # ---- derivations against each other ----------------------------------------------------------
+
+    def ways_agree(self) -> Claim:
+        """Backpropagation = path sums, with all names unfolded."""
+        name = "backprop = paths (symbolic)"
+        if not self.gia:
+            return Claim(name, None, "the simple GIA check fails, so path sums do not apply")
+        backprop, paths = ntk(self.net, "backprop"), ntk(self.net, "paths")
+        lengths = sorted(self.data.groups, key=lambda t: t or 0)
+        pairs = [(a, b) for a in lengths for b in lengths if (a or 0) <= (b or 0)]
+        equal = [same(backprop.derive(p).poly, paths.derive(p).poly) for p in pairs]
+        shown = "" if lengths == [None] else f" at (T, T') = {', '.join(map(str, pairs))}"
+        return Claim(name, all(equal), f"{sum(equal)} of {len(equal)} derivations equal{shown}")
+
+    def kernel_on_data(self) -> Claim:
+        """K(X) from the two-input derivation = the limit of the program traced on all inputs."""
+        items = [self.data[i] for i in range(len(self.data))]
+        X = items if self.net.takes_sequences else np.concatenate(items)
+        gap = np.abs(ntk(self.net)(X, values=self.values) - self.theta).max() / np.abs(self.theta).max()
+        return Claim("K(X) = limit of the traced program", bool(gap <= 1e-9), f"largest relative difference {gap:.1e}")
+
+    # ---- against finite width ------------------------------------------------------------------------
+
+    def statistics(self, result: Verification, records: list[list[Record]]) -> None:
+        """Add the claims about the runs, one list of records per width."""
+        widths = result.widths
+        upper = np.triu_indices(len(self.data))
+        theta = [np.stack([r.ntk for r in rows])[:, upper[0], upper[1]] for rows in records]
+        expected = self.theta[upper]
+        result.claims.append(_within("NTK = empirical NTK", extrapolate(widths, theta), expected))
+        result.errors["NTK"] = self._exponent(result, widths, theta, expected)
+        result.claims.append(self._outputs(widths, records, upper))
+        result.claims.append(self._moments(widths, records))
+        if not self.gia:
+            result.claims.append(self._wrong_kernel(widths, theta, upper))
+
+    def _exponent(
+        self, result: Verification, widths: list[int], theta: list[np.ndarray], expected: np.ndarray
+    ) -> Exponent:
+        scale = np.abs(self.theta).max()
+        fit = exponent(widths, [(t - expected) / scale for t in theta])
+        result.claims.append(
+            Claim("NTK error ~ n^(-1/2)", fit.compatible(-0.5, 0.1), f"fitted exponent {fit}, expected -0.5 ± 0.1")
+        )
+        return fit
+
+    def _outputs(self, widths: list[int], records: list[list[Record]], upper: Any) -> Claim:
+        name = "NNGP = output covariance"
+        if not self.gia:
+            return Claim(name, None, "the readout is not random, so the outputs are no Gaussian process")
+        K = self._gram(lambda i, j: readout_terms(self.finite.trace, i, j))
+        products = [np.stack([np.outer(r.outputs, r.outputs)[upper] for r in rows]) for rows in records]
+        return _within(name, extrapolate(widths, products), K[upper])
+
+    def _moments(self, widths: list[int], records: list[list[Record]]) -> Claim:
+        k = len(self.gvars)
+        upper = np.triu_indices(k)
+        with deep_recursion(len(self.finite.program)):
+            polys = [self.limit.expect(self.limit.z[v]) for v in self.gvars]
+            polys += [self.limit.moment(self.gvars[i], self.gvars[j]) for i, j in zip(*upper, strict=True)]
+        name = f"coordinate moments of {k} G-vars"
+        try:
+            expected = np.array(self._numbers(polys), float)
+        except NoRuleError as error:
+            return Claim(name, None, str(error))
+        samples = [np.stack([np.concatenate([r.first, r.second[upper]]) for r in rows]) for rows in records]
+        return _within(name, extrapolate(widths, samples), expected)
+
+    def _wrong_kernel(self, widths: list[int], theta: list[np.ndarray], upper: Any) -> Claim:
+        forward = self.finite.trace.program
+        self.limit = Limit(self.finite.program, assume_gia=lambda v: v not in forward)
+        wrong = self._gram(lambda i, j: ntk_terms(self.finite.trace, self.finite.gradients, i, j))[upper]
+        z = np.abs(extrapolate(widths, theta).zscores(wrong)).max()
+        detail = (f"assuming it would give {wrong[0]:.6g} instead of {self.theta[upper][0]:.6g} "
+                  f"at the first input: {z:.1f} standard errors from the runs")  # fmt: skip
+        return Claim("gradient independence fails here", bool(z > 4), detail)
+
+
+def _within(name: str, fit: Extrapolation, expected: np.ndarray) -> Claim:
+    z = np.abs(fit.zscores(expected)).max()
+    detail = f"largest deviation {z:.2f} standard errors of {expected.size} numbers (bound {fit.threshold:.2f})"
+    return Claim(name, bool(z <= fit.threshold), detail)
