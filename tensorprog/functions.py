@@ -238,7 +238,7 @@ def _apply(expr: sp.Basic, args: list[Array]) -> Array:
     if isinstance(expr, sp.Pow):
         return _power(args[0], expr.exp, args[1])
     if isinstance(expr, Fn):
-        return numeric(type(expr))(args[0])
+        return numeric(type(expr))(args[0])  # type: ignore[arg-type]
     rule = _ELEMENTARY.get(expr.func)
     if rule is None:
         raise NoRuleError(f"{expr.func} has no numeric rule; use functions of {sorted(FAMILIES)}")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import sympy as sp
 
-from tensorprog.algebra import Apply, Gaussian, Gen, Poly, affine, to_sympy
+from tensorprog.algebra import Apply, Gaussian, Gen, Poly, affine, monomial, to_sympy
 from tensorprog.functions import Fn, latex_name, text_name
 from tensorprog.printing import NameSymbol, latex, text
 
@@ -75,7 +75,22 @@ def _product(body: sp.Expr, u: sp.Symbol, tex: bool) -> str | None:
     return (" " if tex else "·").join(sorted(names)) or None
 
 
-def random_arguments(factors: list[Apply]) -> list[Poly]:
+def stein_ends(f: Apply) -> bool:
+    """Whether derivatives of f bring no new Gaussian factors: none stands in a product inside its arguments.
+
+    Stein turns E b φ(b c) into E c φ'(b c), and so on for ever; such factors stay inside the atom.
+    """
+    for a in f.args:
+        for mono in a.terms:
+            random = [(g, e) for g, e in mono if g.support]
+            if any(isinstance(g, Gaussian) for g, _ in random) and (len(random) > 1 or random[0][1] > 1):
+                return False
+            if not all(stein_ends(g) for g, _ in random if isinstance(g, Apply)):
+                return False
+    return True
+
+
+def random_arguments(factors: list[Gen]) -> list[Poly]:
     """The Gaussian variables that the factors are functions of, in order of first use.
 
     An affine argument is one variable; inside any other argument every base Gaussian and every affine
@@ -83,7 +98,7 @@ def random_arguments(factors: list[Apply]) -> list[Poly]:
     """
     seen: dict[Poly, None] = {}
     for f in factors:
-        for a in f.args:
+        for a in f.args if isinstance(f, Apply) else (monomial(f),):
             seen.update(dict.fromkeys(_leaves(a)))
     return list(seen)
 
@@ -95,22 +110,22 @@ def _leaves(p: Poly) -> Iterator[Poly]:
     for mono in p.terms:
         for g, _ in mono:
             if isinstance(g, Gaussian):
-                yield Poly({((g, 1),): 1})
+                yield monomial(g)
             elif isinstance(g, Apply):
                 for a in g.args:
                     yield from _leaves(a)
 
 
-def body_of(factors: list[tuple[Apply, int]], forms: list[Poly], scalars: dict[sp.Expr, Gen]) -> sp.Expr:
+def body_of(factors: list[tuple[Gen, int]], forms: list[Poly], scalars: dict[sp.Expr, Gen]) -> sp.Expr:
     """The product of the factors as a sympy expression in u1..uk; collects the scalars it reads."""
     us = dict(zip(forms, variables(len(forms)), strict=True))
 
     def poly(p: Poly) -> sp.Expr:
         return us[p] if p in us else to_sympy(p, generator)
 
-    def generator(g: Gen) -> sp.Expr | None:
+    def generator(g: Gen) -> sp.Expr:
         if isinstance(g, Gaussian):
-            return us[Poly({((g, 1),): 1})]
+            return us[monomial(g)]
         if isinstance(g, Apply):
             args = [poly(a) for a in g.args]
             return g.fn(*args)

@@ -1,7 +1,7 @@
 """E of a polynomial in base Gaussians and function atoms: split, Stein, name what is left.
 
 1. expand (a Poly is expanded); 2. split each monomial into independent blocks; 3. remove a bare Gaussian
-b by Stein, E[b F] = Σ_b' Cov(b, b') E[∂_b' F]; 4. what remains, E Π φ_i(u_i), is one atom.
+b by Stein, E[b F] = Σ_b' Cov(b, b') E[∂_b' F], where that ends; 4. what remains, E Π φ_i(u_i), is one atom.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tensorprog.algebra import (
     linear_parts,
     monomial,
 )
-from tensorprog.expectations.atoms import Expect, body_of, random_arguments
+from tensorprog.expectations.atoms import Expect, body_of, random_arguments, stein_ends
 from tensorprog.functions import Fn
 
 Mono = tuple[Any, ...]
@@ -106,11 +106,9 @@ class Expectation:
 
     def _block(self, mono: Mono) -> Poly:
         bare = [g for g, _ in mono if isinstance(g, Gaussian)]
-        if bare:
+        if bare and all(stein_ends(f) for f, _ in mono if isinstance(f, Apply)):
             return self._stein(bare[-1], drop(mono, bare[-1]))
-        if _odd(mono):
-            return ZERO
-        return self._atom(mono)
+        return ZERO if _odd(mono) else self._atom(mono)
 
     def _stein(self, b: Gaussian, rest: Mono) -> Poly:
         p = Poly({rest: 1})
@@ -137,7 +135,7 @@ def _odd(mono: Mono) -> bool:
     """Whether the product is odd under u ↦ -u for jointly centred Gaussians."""
     sign = 1
     for f, e in mono:
-        parity = _parity(f)
+        parity = _parity(f) if isinstance(f, Apply) else -1
         if not parity:
             return False
         sign *= parity**e

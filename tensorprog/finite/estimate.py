@@ -50,16 +50,14 @@ def extrapolate(widths: list[int], samples: list[np.ndarray]) -> Extrapolation:
     if len(widths) == 1:
         return Extrapolation(means[0], errors[0], degrees)
     x = (1 / np.asarray(widths, float)).reshape(-1, *([1] * (means.ndim - 1)))
-    w = 1 / np.maximum(errors, 1e-300) ** 2
+    scale = errors.max(axis=0)
+    still = scale <= 1e-150  # nothing fluctuates: the mean is the limit
+    w = 1 / np.maximum(np.where(still, 1.0, errors / np.where(still, 1.0, scale)), 1e-6) ** 2
     s0, s1, s2 = w.sum(0), (w * x).sum(0), (w * x * x).sum(0)
     t0, t1 = (w * means).sum(0), (w * x * means).sum(0)
     determinant = s0 * s2 - s1**2
-    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        limit, variance = (s2 * t0 - s1 * t1) / determinant, s2 / determinant
-    still = errors.max(axis=0) < 1e-150  # nothing fluctuates: the mean is the limit
-    return Extrapolation(
-        np.where(still, means[-1], limit), np.where(still, 0.0, np.sqrt(np.maximum(variance, 0))), degrees
-    )
+    limit = np.where(still, means[-1], (s2 * t0 - s1 * t1) / determinant)
+    return Extrapolation(limit, np.where(still, 0.0, scale * np.sqrt(s2 / determinant)), degrees)
 
 
 @dataclass(frozen=True)

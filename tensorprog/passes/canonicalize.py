@@ -90,7 +90,8 @@ class _Build:
     def body(self, op: Nonlin | Moment) -> sp.Expr:
         """The body of an old instruction as an expression in the placeholders of G-vars and scalars."""
         new = {s: self.kept[v] for s, v in slots_of(op).items()}
-        return from_sympy(op.body.xreplace({s: self._bodies.get(v) or self.ref(v) for s, v in new.items()}))
+        operands = {s: self._bodies[v] if v in self._bodies else self.ref(v) for s, v in new.items()}
+        return from_sympy(op.body.xreplace(operands))
 
     def function(self, cls: Any, name: str, body: sp.Expr) -> Var:
         """The Nonlin or Moment of an expression in placeholders, with the operands it reads in order."""
