@@ -239,8 +239,27 @@ class Algebra:
         """fn(args) for a member of the function table, or an opaque formula (sympy Lambda)."""
         key = (fn, args)
         if key not in self._applies:
-            self._applies[key] = monomial(Apply(fn, args))
+            self._applies[key] = self._split_jump(fn, args) or monomial(Apply(fn, args))
         return self._applies[key]
+
+    def _split_jump(self, fn: Any, args: tuple[Poly, ...]) -> Poly | None:
+        """f(A + B·step) = f(A) + (f(A + B) − f(A))·step, and likewise for sign; None without a jump.
+
+        With the jump inside f the chain rule would give f' at the jump, where it has two values.
+        """
+        for i, a in enumerate(args):
+            jump = next((g for m in a.terms for g, _ in m if isinstance(g, Apply) and g.powers), None)
+            if jump is not None:
+                without = Poly({m: c for m, c in a.terms.items() if all(g is not jump for g, _ in m)})
+                slope = Poly({drop(m, jump): c for m, c in a.terms.items() if any(g is jump for g, _ in m)})
+                low_value = 0 if jump.fn is Step else -1
+                ends = (without + slope.scale(low_value), without + slope)
+                low, high = (self.apply(fn, (*args[:i], end, *args[i + 1 :])) for end in ends)
+                mean, half = (
+                    (low, Fraction(1)) if jump.fn is Step else ((low + high).scale(Fraction(1, 2)), Fraction(1, 2))
+                )
+                return mean + ((high + low.scale(-1)) * monomial(jump)).scale(half)
+        return None
 
     def from_sympy(self, expr: sp.Expr, env: Mapping[sp.Symbol, Poly]) -> Poly:
         """A sympy expression with polynomials for its symbols; what is no polynomial becomes an Apply."""

@@ -173,7 +173,7 @@ def verify_command(a: argparse.Namespace) -> int:
     """Verify a network's kernels against finite-width runs and print the verdicts."""
     net = load_network(a.network, a.param)
     inputs = _inputs(net, a)
-    with _progress() as progress:
+    with progress_bar() as progress:
         result = verify(net, inputs, _integers(a.widths, "--widths"), a.seeds, out=a.out, progress=progress)
     show(result)
     if a.out is not None:
@@ -198,7 +198,8 @@ def _inputs(net: Network, a: argparse.Namespace) -> Any:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int, int, str], None]]:
+def progress_bar() -> Iterator[Callable[[int, int, str], None]]:
+    """A progress bar on the error stream; yields the function to report to."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("derive")

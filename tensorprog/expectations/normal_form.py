@@ -6,7 +6,7 @@ b by Stein, E[b F] = Σ_b' Cov(b, b') E[∂_b' F], where that ends; 4. what rema
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any
 
 from tensorprog.algebra import (
@@ -73,8 +73,19 @@ class Expectation:
         if not mono:
             return ONE
         if mono not in self._moments:
-            self._moments[mono] = self._product(self._blocks(mono))
+            self._moments[mono] = ZERO if self._isolated(mono) else self._product(self._blocks(mono))
         return self._moments[mono]
+
+    def _isolated(self, mono: Mono) -> bool:
+        """Whether some Gaussian factor is independent of all others, so that its mean 0 ends the matter.
+
+        Asked first because it is cheap: gradients of unaligned time steps vanish here, before any
+        covariance of the forward pass is derived for them.
+        """
+        return any(
+            e == 1 and isinstance(g, Gaussian) and not any(self._linked({g}, f.support) for f, _ in mono if f is not g)
+            for g, e in mono
+        )
 
     def _product(self, blocks: list[Mono]) -> Poly:
         result = ONE
@@ -101,7 +112,7 @@ class Expectation:
             groups = [*rest, (support, members)]
         return [tuple(sorted(members, key=lambda f: f[0].index)) for _, members in groups]
 
-    def _linked(self, a: set[Gaussian], b: set[Gaussian]) -> bool:
+    def _linked(self, a: Set[Gaussian], b: Set[Gaussian]) -> bool:
         return any(x is y or (x.block == y.block and self._base_cov(x, y)) for x in a for y in b)
 
     def _block(self, mono: Mono) -> Poly:

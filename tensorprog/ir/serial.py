@@ -62,15 +62,18 @@ def encode(expr: sp.Expr) -> Any:
     if isinstance(expr, Fn):
         head = "fn" if expr.family.name in FAMILIES else "abstract"
         return [head, expr.family.name, expr.order, encode(expr.args[0])]
+    if isinstance(expr, (sp.Pow, sp.exp)):  # sympy's exp(u) is e^u
+        if not expr.exp.is_Number or abs(expr.exp) <= MAX_EXPONENT:
+            return ["^", encode(expr.base), encode(expr.exp)]
     for head, cls in _OPERATORS.items():
-        if isinstance(expr, cls) and not (head == "^" and expr.exp.is_Number and abs(expr.exp) > MAX_EXPONENT):
+        if isinstance(expr, cls):
             return [head, *map(encode, expr.args)]
     if expr.func.__name__ in _CALLS:
         return ["call", expr.func.__name__, *map(encode, expr.args)]
     raise ProgramError(f"{expr} cannot be written to JSON: no encoding for {expr.func}")
 
 
-_OPERATORS: dict[str, Any] = {"+": sp.Add, "*": sp.Mul, "^": sp.Pow}
+_OPERATORS: dict[str, Any] = {"+": sp.Add, "*": sp.Mul}
 
 
 def decode(data: Any) -> sp.Expr:
@@ -136,6 +139,13 @@ def _abstract(name: str, order: int, argument: Any) -> sp.Expr:
     return member(abstract(name).family, _order(order))(decode(argument))
 
 
+def _product(*args: Any) -> sp.Expr:
+    factors = [decode(a) for a in args]
+    if len(factors) == 2 and isinstance(factors[1], sp.Add) and factors[0].is_Rational and factors[0] not in (0, 1):
+        return sp.Mul(*factors, evaluate=False)  # as sympy's diff leaves it; Mul would expand it
+    return sp.Mul(*factors)
+
+
 def _power(base: Any, exponent: Any) -> sp.Expr:
     b, e = decode(base), decode(exponent)
     if e.is_Number and not abs(e) <= MAX_EXPONENT:
@@ -164,7 +174,7 @@ _DECODERS: dict[str, Callable[..., sp.Expr]] = {
     "abstract": _abstract,
     "call": lambda name, *args: _CALLS[name](*map(decode, args)),
     "+": lambda *args: sp.Add(*map(decode, args)),
-    "*": lambda *args: sp.Mul(*map(decode, args)),
+    "*": _product,
     "^": _power,
 }
 

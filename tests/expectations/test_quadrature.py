@@ -234,9 +234,7 @@ def test_three_and_four_smooth_variables():
 @given(q1=st.floats(0.1, 4), q2=st.floats(0.1, 4), rho=st.floats(-0.95, 0.95), m=st.floats(-1, 1))
 def test_delta_is_the_derivative_of_step(q1, q2, rho, m):
     cov, h = _cov(q1, q2, rho), 1e-4
-    above, below = (
-        expectation(Step(U + S) * Sigmoid(V), (U, V), cov, [m, 0.2], {S: x}).value for x in (h, -h)
-    )
+    above, below = (expectation(Step(U + S) * Sigmoid(V), (U, V), cov, [m, 0.2], {S: x}).value for x in (h, -h))
     got = expectation(Delta(U) * Sigmoid(V), (U, V), cov, [m, 0.2])
     assert got.value == pytest.approx((above - below) / (2 * h), abs=2e-6)
     shifted = [expectation(Delta(2 * U + S) * Sigmoid(V + U), (U, V), cov, [m, 0.2], {S: x}).value

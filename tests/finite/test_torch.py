@@ -170,34 +170,32 @@ class Both:
 
     def gradients(self, i, k):
         """∂f_i/∂(w, u, b, v) from the program's dx = √n ∂f/∂x, at seed k."""
-        trace, of = self.finite.trace, self.finite.gradients[i].of
-        value = lambda v: self.values[v][k].astype(float)  # noqa: E731
-        total = {n: np.zeros(w.shape[1:]) for n, w in self.parameters.items() if n not in map(str, trace.states)}
-        owner = {p.var: n for n, p in trace.parameters.items() if p.var is not None}
-        for var, op in trace.program:
-            root = np.sqrt(len(value(var))) if var.kind == "vector" else 0
-            d = sum(value(term) for term in of.get(var, ())) / root if var in of else None
-            if d is None:
-                continue
-            if isinstance(op, MatMul):
-                n, outer = owner[op.matrix], np.outer(d, value(op.x))
-                total[n] += self._std(n) / root * (outer.T if op.transpose else outer)
-            elif var in trace.embeddings:
-                n, datum = trace.embeddings[var]
-                xi = np.atleast_2d(self.X[datum.owner])[(datum.time or 1) - 1]
-                total[n] += self._std(n) * np.outer(d, xi) / np.sqrt(DIMENSION)
-            elif var in owner and trace.parameters[owner[var]].kind == "bias":
-                total[owner[var]] += self._std(owner[var]) * d
+        trace, states = self.finite.trace, {v.name for v in self.finite.trace.states}
+        total = {n: np.zeros(w.shape[1:]) for n, w in self.parameters.items() if n not in states}
+        for var, terms in self.finite.gradients[i].of.items():
+            d = sum(self.values[t][k] for t in terms) / np.sqrt(len(self.values[var][k]))
+            for name, gradient in self._parameter(var, d, k):
+                total[name] += float(trace.parameters[name].std) * gradient
         for r in trace.outputs[i].readouts:
             if r.trained:
-                x = value(r.x)
-                total[r.name] += float(r.std) * x / np.sqrt(len(x))
-        for n, std in trace.outputs[i].biases:
-            total[n] += float(std)
+                total[r.name] += float(r.std) * self.values[r.x][k] / np.sqrt(len(self.values[r.x][k]))
+        for name, std in trace.outputs[i].biases:
+            total[name] += float(std)
         return total
 
-    def _std(self, name):
-        return float(self.finite.trace.parameters[name].std)
+    def _parameter(self, var, d, k):
+        """What ∂f/∂var = d contributes to the parameter that makes var, before its standard deviation."""
+        trace, op = self.finite.trace, self.finite.trace.program.op(var)
+        owner = {p.var: n for n, p in trace.parameters.items()}
+        if isinstance(op, MatMul):
+            outer = np.outer(d, self.values[op.x][k]) / np.sqrt(len(d))
+            yield owner[op.matrix], outer.T if op.transpose else outer
+        elif var in trace.embeddings:
+            name, datum = trace.embeddings[var]
+            xi = np.atleast_2d(self.X[datum.owner])[(datum.time or 1) - 1]
+            yield name, np.outer(d, xi) / np.sqrt(len(xi))
+        elif var in owner:
+            yield owner[var], d
 
 
 def assert_close(actual, expected, rtol=1e-9):
