@@ -13,9 +13,9 @@ from tensorprog.programs import per_layer
 def rnn(net: Any, x: Any, *, layers: int = 1, phi: Any = tp.relu, sigma_w: Any = 1, sigma_u: Any = 1,
         sigma_b: Any = 0, sigma_h: Any = 0, sigma_v: Any = 1, tied: bool = True) -> Any:  # fmt: skip
     """``layers`` stacked recurrent layers; ``tied=False`` gives every time step its own weights."""
-    w, u, b = (per_layer(n, s, layers) for n, s in
-               [("sigma_w", sigma_w), ("sigma_u", sigma_u), ("sigma_b", sigma_b)])  # fmt: skip
-    state = {l: net.state(("h", l), std=sigma_h) for l in range(1, layers + 1) if sigma_h != 0}
+    w, u, b, s = (per_layer(n, value, layers) for n, value in
+                  [("sigma_w", sigma_w), ("sigma_u", sigma_u), ("sigma_b", sigma_b), ("sigma_h", sigma_h)])  # fmt: skip
+    state = {l: net.state(("h", l), std=s[l - 1]) for l in range(1, layers + 1) if s[l - 1] != 0}
     for t, x_t in enumerate(x, start=1):
         below = x_t
         for l in range(1, layers + 1):

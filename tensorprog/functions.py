@@ -17,7 +17,7 @@ import sympy as sp
 from scipy import special
 from sympy.printing.pretty.pretty_symbology import pretty_symbol
 
-from tensorprog.errors import NoRuleError
+from tensorprog.errors import DataError, NoRuleError
 
 Array = Any
 X = sp.Symbol("x", real=True)
@@ -204,7 +204,8 @@ def evaluate(expr: sp.Expr, values: Mapping[sp.Symbol, Array]) -> Array:
         values: an array or float for every free symbol; arrays broadcast.
 
     Raises:
-        NoRuleError: a symbol has no value, or a function has no numbers (an abstract φ).
+        DataError: a symbol has no value.
+        NoRuleError: a function has no numbers (an abstract φ).
 
     >>> evaluate(Relu(X) + X**2, {X: np.array([-2.0, 3.0])})
     array([ 4., 12.])
@@ -220,12 +221,14 @@ def _walk(expr: sp.Basic, values: Mapping[sp.Symbol, Array], memo: dict[sp.Basic
     result: Array
     if expr.is_Symbol:
         if expr not in values:
-            raise NoRuleError(f"no value was given for {expr}: pass values={{{expr}: ...}}")
+            raise DataError(f"no value was given for {expr}: pass values={{{expr}: ...}}")
         result = values[expr]
     elif not expr.args:
         result = float(expr)
     else:
         result = _apply(expr, [_walk(a, values, memo) for a in expr.args])
+        if isinstance(result, np.floating):  # a number, not an array: it must not widen float32 arrays
+            result = float(result)
     memo[expr] = result
     return result
 

@@ -24,6 +24,7 @@ from tensorprog.kernels.names import NetworkNames
 from tensorprog.kernels.ntk import ntk_terms, readout_terms, sum_terms
 from tensorprog.limit.evaluate import numbers, same
 from tensorprog.limit.master import Limit, deep_recursion
+from tensorprog.passes.decouple import decouple
 
 MAX_GVARS = 40
 WIDTHS = (128, 256, 512, 1024)
@@ -249,7 +250,7 @@ class _Check:
 
     def _wrong_kernel(self, widths: list[int], theta: list[np.ndarray], upper: Any) -> Claim:
         forward = self.finite.trace.program
-        self.limit = Limit(self.finite.program, assume_gia=lambda v: v not in forward)
+        self.limit = Limit(decouple(self.finite.program, lambda var, op: var not in forward))
         wrong = self._gram(lambda i, j: ntk_terms(self.finite.trace, self.finite.gradients, i, j))[upper]
         z = np.abs(extrapolate(widths, theta).zscores(wrong)).max()
         detail = (f"assuming it would give {wrong[0]:.6g} instead of {self.theta[upper][0]:.6g} "

@@ -12,7 +12,7 @@ import sympy as sp
 from tensorprog.dsl.network import Network, Trace
 from tensorprog.errors import DataError
 from tensorprog.finite.execute import Values, execute
-from tensorprog.finite.sample import batches, normal
+from tensorprog.finite.sample import batches, check_settings, normal
 from tensorprog.functions import evaluate
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import Var
@@ -152,6 +152,7 @@ def empirical_ntk(
     >>> tp.empirical_ntk(tp.programs.deep_linear(depth=1), [[1.0, 0.0]], width=64).shape
     (1, 1)
     """
+    check_settings(width, seed, seeds, dtype)
     first = read_inputs(X1, "X1", net.takes_sequences)
     both = first
     if X2 is not None:

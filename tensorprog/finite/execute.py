@@ -40,13 +40,14 @@ def execute(program: ProgramGraph, initial: Mapping[Var, Array], hyper: Mapping[
         The value of every variable, with the same leading axis S.
     """
     values: Values = dict(initial)
+    dtype = np.result_type(*initial.values()) if initial else np.dtype(float)
     for group in _schedule(program):
         if isinstance(group[0][1], MatMul):
             _matmuls(group, values)
         else:
             for var, op in group:
                 if var not in values:
-                    values[var] = run(op, values, hyper)
+                    values[var] = np.asarray(run(op, values, hyper), dtype)
     return values
 
 

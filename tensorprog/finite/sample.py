@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,7 +19,7 @@ MEMORY = 2**30
 
 def stream(seed: int, name: str, width: int) -> np.random.Generator:
     """The random stream of one named initial variable: independent of other names, seeds and widths."""
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(zlib.crc32(name.encode()), width)))
+    return np.random.default_rng(np.random.SeedSequence([seed, width, *name.encode()]))
 
 
 class Run:
@@ -71,21 +70,31 @@ def sample(
     >>> tp.sample(p, width=256, seed=1)[x].shape
     (256,)
     """
-    if isinstance(width, bool) or not isinstance(width, (int, np.integer)) or width < 1:
-        raise DataError(f"width must be a positive integer, got {width!r}")
-    if seeds is not None and seeds < 1:
-        raise DataError(f"seeds must be a positive integer, got {seeds!r}")
-    if np.dtype(dtype) not in (np.float32, np.float64):
-        raise DataError(f"dtype must be float64 or float32, got {dtype!r}")
+    check_settings(width, seed, seeds, dtype)
     hyper = {s: float(v) for s, v in (values or {}).items()}
     parts = [
-        execute(program, _initial(program, width, batch, hyper, dtype), hyper)
+        (len(batch), execute(program, _initial(program, width, batch, hyper, dtype), hyper))
         for batch in batches(program, width, seed, seeds or 1, dtype, memory)
     ]
     if seeds is None:
-        return Run(parts[0], single=True)
+        return Run(parts[0][1], single=True)
     kept = (v for v, _ in program if v.kind != "matrix")
-    return Run({v: _join([part[v] for part in parts], seeds) for v in kept}, single=False)
+    return Run({v: _join([(count, part[v]) for count, part in parts]) for v in kept}, single=False)
+
+
+def check_settings(width: Any, seed: Any, seeds: Any, dtype: Any) -> None:
+    """Refuse widths, seeds and dtypes that cannot be run.
+
+    Raises:
+        DataError: naming the one that cannot.
+    """
+    for what, value, least in (("width", width, 1), ("seed", seed, 0), ("seeds", seeds, 1)):
+        if what == "seeds" and value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+            raise DataError(f"{what} must be a {'positive' if least else 'nonnegative'} integer, got {value!r}")
+    if dtype not in (np.float32, np.float64, "float32", "float64", np.dtype("float32"), np.dtype("float64")):
+        raise DataError(f"dtype must be float64 or float32, got {dtype!r}")
 
 
 def batches(
@@ -100,9 +109,8 @@ def batches(
         yield [seed + s for s in range(start, min(start + size, seeds))]
 
 
-def _join(parts: list[Any], seeds: int) -> Any:
-    joined = np.concatenate(parts)
-    return np.broadcast_to(joined, (seeds, *joined.shape[1:])) if len(joined) == 1 else joined
+def _join(parts: list[tuple[int, Any]]) -> Any:
+    return np.concatenate([np.broadcast_to(value, (count, *value.shape[1:])) for count, value in parts])
 
 
 def _initial(
@@ -148,19 +156,24 @@ def _vectors(
 
 
 def _root(cov: np.ndarray, names: list[Var]) -> np.ndarray:
-    """A square root of a covariance: diagonal where it is, else by eigenvalues (PSD matrices may be singular)."""
+    """The Cholesky factor of a covariance, singular ones included: no vector depends on later ones.
+
+    Equal vectors get equal rows, and a vector that is a combination of earlier ones gets no noise of its own.
+    """
     if not np.isfinite(cov).all():
         raise DataError("a covariance of the initial vectors is not finite")
-    diagonal = np.diag(np.diag(cov))
-    if np.array_equal(cov, diagonal) and (np.diag(cov) >= 0).all():
-        return np.sqrt(diagonal)  # type: ignore[no-any-return]
-    eigenvalues, vectors = np.linalg.eigh(cov)
-    if eigenvalues[0] < -1e-12 * max(1.0, eigenvalues[-1]):
-        raise DataError(
-            f"the covariance of {', '.join(map(str, names))} is not positive semidefinite: "
-            f"eigenvalue {eigenvalues[0]:.3g}"
-        )
-    return vectors * np.sqrt(np.maximum(eigenvalues, 0)) @ vectors.T  # type: ignore[no-any-return]
+    root = np.zeros_like(cov)
+    tolerance = 1e-12 * np.diag(cov).max(initial=0.0)
+    for j in range(len(cov)):
+        column = cov[j:, j] - root[j:, :j] @ root[j, :j]
+        if column[0] > tolerance:
+            root[j:, j] = column / np.sqrt(column[0])
+        elif column[0] < -tolerance or np.abs(column).max() > 1e6 * tolerance:
+            raise DataError(
+                f"the covariance of {', '.join(map(str, names))} is not positive semidefinite: {names[j]} is left with "
+                f"variance {column[0]:.3g} and covariance {np.abs(column).max():.3g} given the vectors before it"
+            )
+    return root
 
 
 def _checked(expr: sp.Expr, hyper: Mapping[sp.Symbol, float], what: str) -> float:

@@ -130,7 +130,8 @@ def covariance_violations(names: list[str], cov: list[list[sp.Expr]]) -> Iterato
     for i in range(k):
         for j in range(i):
             if cov[i][j] != cov[j][i]:
-                yield f"the covariance is not symmetric: entry ({names[i]}, {names[j]}) is {cov[i][j]}, its mirror {cov[j][i]}"
+                pair = f"({names[i]}, {names[j]})"
+                yield f"the covariance is not symmetric: entry {pair} is {cov[i][j]}, its mirror {cov[j][i]}"
                 return
     if all(c.is_number and c.is_finite for row in cov for c in row):
         eigenvalues = np.linalg.eigvalsh(np.array(cov, dtype=float))

@@ -21,6 +21,7 @@ from tensorprog.limit.equations import as_equations, reachable
 from tensorprog.limit.evaluate import numbers
 from tensorprog.limit.master import Limit
 from tensorprog.passes.backprop import Gradients, backprop
+from tensorprog.passes.decouple import decouple
 from tensorprog.printing import NameSymbol, latex, text
 
 Length = int | None
@@ -42,8 +43,9 @@ def derive_limit(net: Network, lengths: Sequence[Length], backward: bool, assume
     trace = net.trace(lengths)
     program, gradients = backprop(trace) if backward else (trace.program, [])
     forward = trace.program
-    drop = (lambda v: v not in forward) if assume_gia else (lambda v: False)
-    limit = Limit(program, NetworkNames(trace, gradients), assume_gia=drop)
+    if assume_gia:
+        program = decouple(program, lambda var, op: var not in forward)
+    limit = Limit(program, NetworkNames(trace, gradients))
     return Derivation(trace, gradients, limit, Poly({}))
 
 
@@ -206,7 +208,13 @@ def _gram(side: tuple[np.ndarray, np.ndarray], p: Datum, q: Datum) -> np.ndarray
     if p.owner == q.owner:
         own = _own(side[p.owner], p, q)
         return own[:, None] if p.owner == 0 else own[None, :]
-    return side[0][:, _at(p)] @ side[1][:, _at(q)].T / side[0].shape[-1]  # type: ignore[no-any-return]
+    a, b = side[p.owner][:, _at(p)], side[q.owner][:, _at(q)]
+    cross = a @ b.T / a.shape[-1]
+    own = np.einsum("nd,nd->n", a, a) / a.shape[-1]
+    for i, j in np.argwhere(np.abs(cross - own[:, None]) <= 1e-10 * own[:, None]):
+        if np.array_equal(a[i], b[j]):  # equal vectors: to the last digit, since angles near 0 amplify rounding
+            cross[i, j] = own[i]
+    return cross  # type: ignore[no-any-return]
 
 
 def _own(x: np.ndarray, p: Datum, q: Datum) -> np.ndarray:
@@ -246,7 +254,7 @@ def ntk(net: Network, method: str = "backprop", lengths: Sequence[int] | None = 
     >>> import tensorprog as tp
     >>> K = tp.ntk(tp.programs.mlp(depth=1, phi=tp.abstract("phi"), sigma_w=1, sigma_b=0))
     >>> print(K.equations[-1].rhs)
-    V[φ'](Σ^(1)(x,x), Σ^(1)(x,x'), Σ^(1)(x',x'))*Σ^(1)(x,x') + V[φ](Σ^(1)(x,x), Σ^(1)(x,x'), Σ^(1)(x',x'))
+    V[φ'](⟨x,x⟩, ⟨x,x'⟩, ⟨x',x'⟩)*⟨x,x'⟩ + V[φ](⟨x,x⟩, ⟨x,x'⟩, ⟨x',x'⟩)
     """
     known = [m for kind, m in _METHODS if kind == "ntk"]
     if method not in known:

@@ -41,16 +41,10 @@ class Limit:
     Args:
         program: the program.
         namer: how covariances and moments are called.
-        assume_gia: MatMuls whose Ż is taken to be 0, to show what a wrong assumption would give.
     """
 
-    def __init__(
-        self,
-        program: ProgramGraph,
-        namer: Namer = plain_names,
-        assume_gia: Callable[[Var], bool] = lambda var: False,
-    ) -> None:
-        self.program, self.assume_gia = program, assume_gia
+    def __init__(self, program: ProgramGraph, namer: Namer = plain_names) -> None:
+        self.program = program
         self.algebra = Algebra()
         self.system = Equations(namer)
         self.expect = Expectation(self.algebra, self._base_cov, self._name_covariance)
@@ -227,9 +221,7 @@ def _(op: MatMul, var: Var, limit: Limit) -> None:
     block, opposite = (op.matrix, op.transpose), (op.matrix, not op.transpose)
     field = limit.fields.setdefault(block, Field(block, variance))
     zhat = field.gaussian(zx, op.x, f"{op.matrix}{'ᵀ' if op.transpose else ''} {op.x}") if variance else ZERO
-    terms: list[tuple[Poly, Var]] = []
-    if not limit.assume_gia(var):
-        terms = zdot_terms(zx, opposite, variance, limit.algebra, lambda d, g: limit.derivative_mean(d, op.x, g))
+    terms = zdot_terms(zx, opposite, variance, limit.algebra, lambda d, g: limit.derivative_mean(d, op.x, g))
     limit.zdot_terms[var] = terms
     limit.zhats[var], limit.zdots[var] = zhat, add_all(c * limit.z[y] for c, y in terms)
     limit.z[var] = zhat + limit.zdots[var]
@@ -272,7 +264,7 @@ def limit(program: ProgramGraph, method: str = "exact", **options: Any) -> Limit
     >>> W, x = p.matrix("W"), p.vector("x")
     >>> y = W.T @ tp.step(W @ x)
     >>> lim = tp.limit(p)
-    >>> round(lim.evaluate(lim.E(lambda a, b: a * b, x, y)), 12)
+    >>> print(round(lim.evaluate(lim.E(lambda a, b: a * b, x, y)), 12))
     0.398942280401
     """
     if method != "exact":

@@ -86,7 +86,7 @@ def backprop(trace: Trace) -> tuple[ProgramGraph, list[Gradients]]:
     >>> import tensorprog as tp
     >>> program, (g,) = backprop(tp.programs.mlp(depth=2).trace([None]))
     >>> [v.name for v in g.of]
-    ['x8', 'W2(x)', 'b2', 'x4', 'U(x)', 'b1']
+    ['x6', 'x5', 'W2(x)', 'x2', 'x1', 'U(x)']
     """
     program: ProgramGraph = trace.program.copy()
     forward = list(trace.program)

@@ -284,8 +284,17 @@ def test_empirical_ntk_takes_values_of_symbols():
 
 
 def test_empirical_ntk_names_a_symbol_without_a_value():
-    with pytest.raises(tp.TensorProgramError, match="no value was given for w"):
+    with pytest.raises(tp.DataError, match=r"no value .*w.*values="):
         tp.empirical_ntk(tp.programs.mlp(sigma_w=sp.Symbol("w", positive=True)), [[1.0]], width=8)
+
+
+@pytest.mark.parametrize(
+    "option", [{"width": 0}, {"width": -1}, {"width": 8.0}, {"seeds": 0}, {"seeds": 2.5}, {"seed": -1},
+               {"dtype": np.int32}, {"dtype": "foo"}], ids=str)  # fmt: skip
+def test_empirical_ntk_refuses_bad_options(option):
+    name = next(iter(option))
+    with pytest.raises(tp.DataError, match=f"{name} must be"):
+        tp.empirical_ntk(tp.programs.mlp(), [[1.0, 2.0]], **{"width": 8, **option})
 
 
 # ---- scalars inside a network --------------------------------------------------------------------

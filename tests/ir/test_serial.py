@@ -82,7 +82,8 @@ EXPRESSIONS = [
     sp.Symbol("c", positive=True), sp.Symbol("c", nonnegative=True), sp.Symbol("σ_w'"), inner("x'", "x[3]"),
     1 / (1 + X**2), X**-3,
     sp.log(1 + X**2), sp.sinh(X), sp.cosh(X), sp.tan(X), sp.atan(X), sp.asin(X), sp.acos(X), sp.asinh(X), sp.erfc(X),
-    2**X, X**X, sp.exp(2), sp.exp(X), sp.Rational(1, 3) ** X, (1 + X) ** sp.Rational(-3, 2), tp.relu(tp.tanh(X) - sp.Rational(1, 2)),
+    2**X, X**X, sp.exp(2),
+    sp.exp(X), sp.Rational(1, 3) ** X, (1 + X) ** sp.Rational(-3, 2), tp.relu(tp.tanh(X) - sp.Rational(1, 2)),
 ]  # fmt: skip
 
 

@@ -211,13 +211,13 @@ def test_an_abstract_function_has_formulas():
 
 
 def test_a_kernel_too_large_for_floats_is_no_number():
-    with pytest.raises(DataError, match="not finite"):
-        gram(vectors(sigma_w=S), 1e150 * GOOD, values={S: 1e10})
+    with np.errstate(over="ignore"), pytest.raises(DataError, match="not finite"):
+        gram(tp.programs.deep_linear(depth=2, sigma_w=S), 1e150 * GOOD, values={S: 1e10})
 
 
 @pytest.mark.parametrize("width", [0, -1, 2.5, "8", True, None])
 def test_a_width_is_a_positive_integer(width):
     p = tp.Program()
     p.vector("v")
-    with pytest.raises(DataError, match="width must be a positive integer"):
+    with pytest.raises(DataError, match="width must be .*integer"):
         tp.sample(p, width=width)
