@@ -62,9 +62,8 @@ def encode(expr: sp.Expr) -> Any:
     if isinstance(expr, Fn):
         head = "fn" if expr.family.name in FAMILIES else "abstract"
         return [head, expr.family.name, expr.order, encode(expr.args[0])]
-    if isinstance(expr, (sp.Pow, sp.exp)):  # sympy's exp(u) is e^u
-        if not expr.exp.is_Number or abs(expr.exp) <= MAX_EXPONENT:
-            return ["^", encode(expr.base), encode(expr.exp)]
+    if isinstance(expr, (sp.Pow, sp.exp)) and not (expr.exp.is_Number and abs(expr.exp) > MAX_EXPONENT):
+        return ["^", encode(expr.base), encode(expr.exp)]  # sympy's exp(u) is e^u
     for head, cls in _OPERATORS.items():
         if isinstance(expr, cls):
             return [head, *map(encode, expr.args)]

@@ -8,6 +8,7 @@ import sympy as sp
 
 from tensorprog.dsl.network import Trace
 from tensorprog.ir.instructions import InitVector, MatMul, Nonlin, Var
+from tensorprog.limit.equations import HEADS
 from tensorprog.passes.backprop import Gradients
 
 
@@ -45,8 +46,7 @@ class NetworkNames:
         if a is None or b is None:
             return None
         backward = a in self.primal and b in self.primal
-        head, tex = {"cov": ("Σ", r"\Sigma"), "moment": ("E", r"\mathbb{E}"), "zdot": ("a", "a"),
-                     "theta": ("Θ", r"\Theta")}[kind]  # fmt: skip
+        head, tex = HEADS[kind]
         places = self._place(self.primal[a] if backward else a), self._place(self.primal[b] if backward else b)
         if kind == "moment" and backward:
             head, tex = "Π", r"\Pi"

@@ -29,13 +29,22 @@ class Namer(Protocol):
     def __call__(self, kind: str, a: Var | None, b: Var | None) -> tuple[str, str] | None: ...
 
 
+HEADS = {
+    "cov": ("Σ", r"\Sigma"),
+    "moment": ("E", r"\mathbb{E}"),
+    "theta": ("Θ", r"\Theta"),
+    "value": ("m", "m"),
+    "zdot": ("a", "a"),
+}
+
+
 def plain_names(kind: str, a: Var | None, b: Var | None) -> tuple[str, str] | None:
     """Names for a program written by hand: Σ(x,y), E(x,y), and scalars by their own names."""
     if a is None or (b is None and kind != "value"):
         return None
     if kind == "value":
         return a.name, rf"\mathring{{{sp.latex(sp.Symbol(a.name))}}}"
-    head, tex = {"cov": ("Σ", r"\Sigma"), "moment": ("E", r"\mathbb{E}"), "zdot": ("a", "a")}[kind]
+    head, tex = HEADS[kind]
     return f"{head}({a},{b})", rf"{tex}({sp.latex(sp.Symbol(a.name))},{sp.latex(sp.Symbol(str(b)))})"
 
 
@@ -89,7 +98,7 @@ def _simple(p: Poly, atoms: bool) -> bool:
 
 
 def _numbered(kind: str, k: int) -> tuple[str, str]:
-    head, tex = {"cov": ("Σ", r"\Sigma"), "moment": ("E", r"\mathbb{E}"), "value": ("m", "m")}.get(kind, ("a", "a"))
+    head, tex = HEADS[kind]
     return f"{head}_{k}", f"{tex}_{{{k}}}"
 
 

@@ -7,11 +7,9 @@ import pytest
 import sympy as sp
 
 import tensorprog as tp
-from tensorprog.kernels.ntk import ntk_terms, sum_terms
+from tensorprog.kernels.paths import PathSum
 from tensorprog.limit.evaluate import numbers, same
 from tensorprog.limit.master import Limit
-from tensorprog.passes.backprop import backprop
-from tensorprog.passes.decouple import decouple
 
 GALLERY = tp.programs.GALLERY
 WITHOUT_PHI = {"deep_linear"}
@@ -188,27 +186,27 @@ def test_gradient_independence_holds_where_the_readout_is_random(name):
     assert same(value(kernel), value(kernel.under_gia))
 
 
-def test_wt_in_the_forward_pass_keeps_gradient_independence_but_not_independence_of_wt():
-    """Backward matrices may be replaced by one independent copy (which keeps its own Ż); Wᵀ by another may not."""
+def test_wt_in_the_forward_pass_keeps_gradient_independence_but_needs_paths_along_zdot():
+    """Backward matrices may be replaced by one independent copy; the source's path formula lacks a term."""
     net = build("tied_autoencoder")
     kernel = tp.ntk(net)
     assert same(value(kernel), value(kernel.under_gia))
-    assert not same(value(kernel), transpose_independent(net, [None, None])[0](0, 1))
+    assert not same(value(kernel), paths_without_zdot(net, [None, None])[0](0, 1))
 
 
-def transpose_independent(net, lengths):
-    """The NTK's value for a pair of inputs if Wᵀ were independent of W, and the limit it lives in."""
+def paths_without_zdot(net, lengths):
+    """The path sum of TP2b Prop. D.3 as printed, for pairs of inputs, and the trace it belongs to."""
     trace = net.trace(lengths)
-    program, gradients = backprop(trace)
-    limit = Limit(decouple(program, lambda var, op: op.transpose))
-    return lambda i, j: sum_terms(ntk_terms(trace, gradients, i, j), limit), trace
+    limit = Limit(trace.program)
+    limit.zdot_terms.clear()
+    return PathSum(trace, limit).kernel, trace
 
 
 def wrong_kernel(net, X):
-    """What the assumption that fails for this network would give on data."""
+    """What the formula that fails for this network would give on data."""
     if net.name == "mean_readout":
         return tp.ntk(net).under_gia(X)
-    value, trace = transpose_independent(net, [None] * len(X))
+    value, trace = paths_without_zdot(net, [None] * len(X))
     dots = {s: X[a.owner] @ X[b.owner] / X.shape[1] for s, (a, b) in trace.grams.items()}
     pairs = [value(min(i, j), max(i, j)) for i in range(len(X)) for j in range(len(X))]
     return np.reshape(numbers(pairs, dots), (len(X), len(X)))
