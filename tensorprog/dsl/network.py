@@ -134,7 +134,7 @@ class Net:
             if isinstance(x, tuple):
                 raise ProgramError(f"embed({key!r}, ..) takes one vector of the sequence: write `for x_t in x`")
             raise ProgramError(f"embed({key!r}, ..) takes an input vector, got {type(x).__name__} {x!r}")
-        t, std = self._trace, exact(std, f"std of {key!r}")
+        t, std = self._trace, _std(key, std)
         name = self._declare(key, "embedding", std)
         for var, use in t.embeddings.items():
             if use == (name, x):
@@ -148,7 +148,7 @@ class Net:
 
     def weight(self, key: Any, std: Any = 1) -> Mat:
         """The matrix W = std · w/√n, w ~ N(0, 1) of shape n×n; use ``W @ h`` and ``W.T @ h``."""
-        t, std = self._trace, exact(std, f"std of {key!r}")
+        t, std = self._trace, _std(key, std)
         name = self._declare(key, "matrix", std)
         if t.parameters[name].var is None:
             var = t.program.matrix(name, std**2).var
@@ -164,7 +164,7 @@ class Net:
 
     def bias(self, key: Any, std: Any = 1) -> Any:
         """The bias vector std · b, b ~ N(0, 1); the number 0 when std is 0."""
-        t, std = self._trace, exact(std, f"std of {key!r}")
+        t, std = self._trace, _std(key, std)
         if std == 0:
             return sp.S.Zero
         name = self._declare(key, "bias", std)
@@ -175,14 +175,14 @@ class Net:
     def state(self, key: Any, std: Any = 1) -> Vec:
         """An untrained initial vector with rows N(0, std²): its own copy for each input."""
         t, name = self._trace, _name(key)
-        vec = t.program.vector(f"{name}({self._label})", exact(std, f"std of {key!r}") ** 2)
+        vec = t.program.vector(f"{name}({self._label})", _std(key, std) ** 2)
         t.states[vec.var] = name
         return vec
 
     def readout(self, key: Any, x: Vec, std: Any = 1, bias: Any = 0) -> Output:
         """The output std · v·x/√n, v ~ N(0, 1), plus ``bias`` · c with a trained scalar c ~ N(0, 1)."""
         self._check_vector(key, x)
-        t, std, bias = self._trace, exact(std, f"std of {key!r}"), exact(bias, f"bias of {key!r}")
+        t, std, bias = self._trace, _std(key, std), exact(bias, f"bias of {key!r}")
         name = self._declare(key, "readout", std)
         if t.parameters[name].var is None:
             t.parameters[name] = Parameter(key, "readout", std, t.program.vector(name, 1).var)
@@ -206,14 +206,19 @@ class Net:
 
     def _declare(self, key: Any, kind: str, std: sp.Expr) -> str:
         name = _name(key)
-        if std.is_negative:
-            raise ProgramError(f"std of {key!r} is {std}; a standard deviation cannot be negative")
         known = self._trace.parameters.setdefault(name, Parameter(key, kind, std))
         if known.kind != kind:
             raise ProgramError(f"parameter {name!r} is a {known.kind} and cannot be used as a {kind}")
         if known.std != std:
             raise ProgramError(f"parameter {name!r} is shared, but its std is {known.std} here and {std} there")
         return name
+
+
+def _std(key: Any, std: Any) -> sp.Expr:
+    std = exact(std, f"std of {key!r}")
+    if std.is_negative:
+        raise ProgramError(f"std of {key!r} is {std}; a standard deviation cannot be negative")
+    return std
 
 
 def _name(key: Any) -> str:

@@ -90,11 +90,12 @@ def _(op: InitScalar, values: Values, hyper: Mapping[sp.Symbol, float]) -> Array
 @run.register(Nonlin)
 def _(op: Nonlin, values: Values, hyper: Mapping[sp.Symbol, float]) -> Array:
     result = evaluate(op.body, {**hyper, **{s: values[v] for s, v in slots_of(op).items()}})
-    return np.broadcast_to(result, values[op.args[0]].shape)
+    like = op.args[0] if op.args else next(v for v in values if v.kind == "vector")
+    return np.broadcast_to(result, values[like].shape)
 
 
 @run.register(Moment)
 def _(op: Moment, values: Values, hyper: Mapping[sp.Symbol, float]) -> Array:
     result = evaluate(op.body, {**hyper, **{s: values[v] for s, v in slots_of(op).items()}})
-    like = [values[v] for v in op.operands]
-    return np.mean(np.broadcast_to(result, np.broadcast_shapes(*(a.shape for a in like))), axis=-1, keepdims=True)
+    shape = np.broadcast_shapes((1, 1), *(values[v].shape for v in op.operands))
+    return np.mean(np.broadcast_to(result, shape), axis=-1, keepdims=True)

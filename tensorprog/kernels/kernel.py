@@ -209,8 +209,9 @@ def _gram(side: tuple[np.ndarray, np.ndarray], p: Datum, q: Datum) -> np.ndarray
         own = _own(side[p.owner], p, q)
         return own[:, None] if p.owner == 0 else own[None, :]
     a, b = side[p.owner][:, _at(p)], side[q.owner][:, _at(q)]
-    cross = a @ b.T / a.shape[-1]
-    own = np.einsum("nd,nd->n", a, a) / a.shape[-1]
+    with np.errstate(over="ignore"):
+        cross = a @ b.T / a.shape[-1]
+        own = np.einsum("nd,nd->n", a, a) / a.shape[-1]
     for i, j in np.argwhere(np.abs(cross - own[:, None]) <= 1e-10 * own[:, None]):
         if np.array_equal(a[i], b[j]):  # equal vectors: to the last digit, since angles near 0 amplify rounding
             cross[i, j] = own[i]
@@ -218,7 +219,8 @@ def _gram(side: tuple[np.ndarray, np.ndarray], p: Datum, q: Datum) -> np.ndarray
 
 
 def _own(x: np.ndarray, p: Datum, q: Datum) -> np.ndarray:
-    return np.einsum("nd,nd->n", x[:, _at(p)], x[:, _at(q)]) / x.shape[-1]  # type: ignore[no-any-return]
+    with np.errstate(over="ignore"):
+        return np.einsum("nd,nd->n", x[:, _at(p)], x[:, _at(q)]) / x.shape[-1]  # type: ignore[no-any-return]
 
 
 def _at(d: Datum) -> int:

@@ -66,7 +66,8 @@ def numbers(polys: Iterable[Poly], values: Mapping[sp.Symbol, Array]) -> list[Ar
         u = variables(1)[0]
         return evaluate_expr(g.fn(u), {u: value(g.args[0])})
 
-    results = evaluate_all(polys, leaf, float)
+    with np.errstate(over="ignore", invalid="ignore"):  # a value that is not finite is refused below
+        results = evaluate_all(polys, leaf, float)
     for p, r in zip(polys, results, strict=True):
         if not np.all(np.isfinite(r)):
             raise DataError(f"the value of {p} is not finite; check the scale of inputs and hyperparameters")

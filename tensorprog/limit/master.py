@@ -11,7 +11,7 @@ from typing import Any
 import sympy as sp
 
 from tensorprog.algebra import ZERO, Algebra, Gaussian, Gen, Poly, add_all, monomial, to_sympy
-from tensorprog.dsl.program import trace
+from tensorprog.dsl.program import exact, trace
 from tensorprog.errors import NoRuleError, ProgramError
 from tensorprog.expectations.normal_form import Expectation
 from tensorprog.ir.graph import ProgramGraph, as_var
@@ -49,6 +49,7 @@ class Limit:
         self.system = Equations(namer)
         self.expect = Expectation(self.algebra, self._base_cov, self._name_covariance)
         self.z: dict[Var, Poly] = {}
+        self.gaussians: dict[Var, Gaussian] = {}
         self.zhats: dict[Var, Poly] = {}
         self.zdots: dict[Var, Poly] = {}
         self.zdot_terms: dict[Var, list[tuple[Poly, Var]]] = {}
@@ -117,7 +118,7 @@ class Limit:
             DataError: a hyperparameter has no value.
             NoRuleError: an atom has more Gaussian dimensions than can be computed.
         """
-        expr = sp.sympify(expr) if not isinstance(expr, sp.Basic) else expr
+        expr = exact(expr, "the expression") if not isinstance(expr, sp.Expr) else expr
         known = {g.symbol: monomial(g) for g in self._generators() if g.symbol is not None}
         p = self.algebra.from_sympy(expr, known)
         return numbers([p], dict(values or {}))[0]
@@ -197,17 +198,13 @@ def _(op: InitVector, var: Var, limit: Limit) -> None:
     z = limit.algebra.from_sympy(op.mean, {})
     if any(v == var for v, _ in op.cov) and any(c != 0 for _, c in op.cov):
         g = Gaussian(NameSymbol(f"Z({var})", rf"Z^{{{sp.latex(sp.Symbol(var.name))}}}"), INITIAL, var)
-        limit.zhats[var] = monomial(g)
+        limit.gaussians[var] = g
         for other, c in op.cov:
-            h = g if other == var else _gaussian_of(limit.zhats.get(other))
+            h = limit.gaussians.get(other)
             if h is not None and c != 0:
                 limit.initial[(h, g)] = limit.algebra.from_sympy(c, {})
         z = z + monomial(g)
     limit.z[var] = z
-
-
-def _gaussian_of(p: Poly | None) -> Gaussian | None:
-    return next(iter(p.support)) if p is not None else None
 
 
 @interpret.register(InitScalar)
