@@ -34,9 +34,13 @@ from tensorprog.finite.sample import sample as sample
 from tensorprog.kernels.kernel import Kernel as Kernel
 from tensorprog.kernels.kernel import nngp as nngp
 from tensorprog.kernels.kernel import ntk as ntk
+from tensorprog.kernels.training import Certificate as Certificate
+from tensorprog.kernels.training import Training as Training
+from tensorprog.kernels.training import unroll as unroll
 from tensorprog.limit.master import Limit as Limit
 from tensorprog.limit.master import limit as limit
 from tensorprog.passes.canonicalize import canonicalize as canonicalize
+from tensorprog.passes.optimizer import SGD as SGD
 from tensorprog.verify import Claim as Claim
 from tensorprog.verify import Verification as Verification
 from tensorprog.verify import verify as verify

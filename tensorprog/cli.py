@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import sympy as sp
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -92,10 +93,21 @@ def load_network(spec: str, parameters: list[str]) -> Network:
             raise ProgramError(f"-p {item}: write NAME=VALUE")
         function = isinstance(defaults.get(name), Nonlinearity)
         hyper[name] = by_name(text) if function else parse_value(text)
-    network = build(**hyper)
-    if not isinstance(network, Network):
-        raise ProgramError(f"{spec} is not a network; decorate it with @tp.network")
+    network: Network = build(**hyper)
+    with _blaming(f"{network!r} cannot be traced"):
+        network.takes_sequences  # noqa: B018
     return network
+
+
+@contextmanager
+def _blaming(what: str) -> Iterator[None]:
+    """Whatever a user's code raises, as a ProgramError."""
+    try:
+        yield
+    except TensorProgramError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise ProgramError(f"{what}: {type(error).__name__}: {error}") from error
 
 
 def _builder(spec: str) -> Callable[..., Any]:
@@ -109,13 +121,11 @@ def _builder(spec: str) -> Callable[..., Any]:
     module_spec = importlib.util.spec_from_file_location(Path(path).stem, path)
     assert module_spec is not None and module_spec.loader is not None
     module = importlib.util.module_from_spec(module_spec)
-    try:
+    with _blaming(f"{path} cannot be run"):
         module_spec.loader.exec_module(module)
-    except TensorProgramError:
-        raise
-    except Exception as error:
-        raise ProgramError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
-    found = {k: v for k, v in vars(module).items() if hasattr(v, "network")}
+    found = {k: v for k, v in vars(module).items() if inspect.isfunction(v) and hasattr(v, "network")}
+    if not found:
+        raise ProgramError(f"{path} defines no network; decorate a function with @tp.network")
     if name and name not in found:
         raise ProgramError(f"{path} defines no network {name!r}; {nearest(name, found)}")
     if not name and len(found) != 1:
@@ -123,7 +133,8 @@ def _builder(spec: str) -> Callable[..., Any]:
     return found[name] if name else next(iter(found.values()))  # type: ignore[no-any-return]
 
 
-_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_UNSIGNED = r"(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?"
+_NUMBER = rf"[-+]?{_UNSIGNED}"
 
 
 def parse_value(text: str) -> Any:
@@ -142,7 +153,7 @@ def parse_value(text: str) -> Any:
         if int(match[2]) == 0:
             raise ProgramError(f"{text}: division by zero")
         return sp.Rational(int(match[1]), int(match[2]))
-    if match := re.fullmatch(rf"sqrt\(({_NUMBER})\)", text):
+    if match := re.fullmatch(rf"sqrt\(({_UNSIGNED})\)", text):
         return sp.sqrt(sp.Rational(match[1]))
     if text in ("true", "false"):
         return text == "true"
@@ -184,17 +195,26 @@ def verify_command(a: argparse.Namespace) -> int:
 
 def _inputs(net: Network, a: argparse.Namespace) -> Any:
     if a.data is not None:
-        try:
-            return np.load(a.data, allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise ProgramError(f"cannot read --data {a.data}: {error}") from error
-    rng = np.random.default_rng(a.data_seed)
+        return _load(a.data)
     if min(a.inputs, a.dim) < 1:
         raise ProgramError(f"--inputs and --dim must be positive, got {a.inputs} and {a.dim}")
+    if a.data_seed < 0:
+        raise ProgramError(f"--data-seed must not be negative, got {a.data_seed}")
+    rng = np.random.default_rng(a.data_seed)
     if not net.takes_sequences:
+        if a.lengths:
+            raise ProgramError(f"{net.name} takes single vectors; leave out --lengths {a.lengths}")
         return rng.standard_normal((a.inputs, a.dim))
     lengths = _integers(a.lengths, "--lengths") if a.lengths else [3, 2]
     return [rng.standard_normal((lengths[i % len(lengths)], a.dim)) for i in range(max(a.inputs, len(lengths)))]
+
+
+def _load(path: Path) -> Any:
+    try:
+        with path.open("rb") as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ProgramError(f"cannot read --data {path}: {error}") from error
 
 
 @contextmanager
@@ -212,12 +232,12 @@ def progress_bar() -> Iterator[Callable[[int, int, str], None]]:
 
 def show(result: Verification) -> None:
     """Print a verification as a table."""
-    table = Table(title=result.title, title_justify="left", expand=False)
+    table = Table(title=escape(result.title), title_justify="left", expand=False)
     for column in ("verdict", "claim", "detail"):
         table.add_column(column, overflow="fold")
     for c in result.claims:
         colour = {True: "green", False: "bold red", None: "yellow"}[c.passed]
-        table.add_row(f"[{colour}]{c.verdict}[/]", c.name, c.detail)
+        table.add_row(f"[{colour}]{c.verdict}[/]", escape(c.name), escape(c.detail))
     console = Console(width=None if sys.stdout.isatty() else 140)
     console.print(table)
     console.print("all claims hold" if result.passed else "SOME CLAIM FAILED", highlight=False)

@@ -82,7 +82,7 @@ class Verification:
 
             plot_errors(self.title, self.widths, self.errors, path)
         elif path.suffix == ".txt":
-            path.write_text(self.text() + "\n")
+            path.write_text(self.text() + "\n", encoding="utf-8")
         else:
             raise DataError(f"cannot save a verification as {path.name!r}; use a name ending in .png or .txt")
         return path
@@ -169,6 +169,10 @@ class _Check:
             result[i, j] = result[j, i] = value
         return result
 
+    @property
+    def _scale(self) -> float:
+        return float(np.abs(self.theta).max()) or 1.0
+
     def _numbers(self, polys: list[Poly]) -> list[Any]:
         return numbers(polys, self.finite.hyper)
 
@@ -198,7 +202,7 @@ class _Check:
         """K(X) from the two-input derivation = the limit of the program traced on all inputs."""
         items = [self.data[i] for i in range(len(self.data))]
         X = items if self.net.takes_sequences else np.concatenate(items)
-        gap = np.abs(ntk(self.net)(X, values=self.values) - self.theta).max() / np.abs(self.theta).max()
+        gap = np.abs(ntk(self.net)(X, values=self.values) - self.theta).max() / self._scale
         return Claim("K(X) = limit of the traced program", bool(gap <= 1e-9), f"largest relative difference {gap:.1e}")
 
     # ---- against finite width ------------------------------------------------------------------------
@@ -210,21 +214,19 @@ class _Check:
         theta = [np.stack([r.ntk for r in rows])[:, upper[0], upper[1]] for rows in records]
         expected = self.theta[upper]
         result.claims.append(_within("NTK = empirical NTK", extrapolate(widths, theta), expected))
-        result.errors["NTK"] = self._exponent(result, widths, theta, expected)
+        self._exponent(result, widths, theta, expected)
         result.claims.append(self._outputs(widths, records, upper))
         result.claims.append(self._moments(widths, records))
         if not self.gia:
             result.claims.append(self._wrong_kernel(widths, theta, upper))
 
-    def _exponent(
-        self, result: Verification, widths: list[int], theta: list[np.ndarray], expected: np.ndarray
-    ) -> Exponent:
-        scale = np.abs(self.theta).max()
-        fit = exponent(widths, [(t - expected) / scale for t in theta])
-        result.claims.append(
-            Claim("NTK error ~ n^(-1/2)", fit.compatible(-0.5, 0.1), f"fitted exponent {fit}, expected -0.5 ± 0.1")
-        )
-        return fit
+    def _exponent(self, result: Verification, widths: list[int], theta: list[np.ndarray], expected: np.ndarray) -> None:
+        name, deviations = "NTK error ~ n^(-1/2)", [(t - expected) / self._scale for t in theta]
+        if all(np.abs(d).max() <= 1e-9 for d in deviations):
+            result.claims.append(Claim(name, None, "the empirical NTK equals its limit at every width"))
+            return
+        fit = result.errors["NTK"] = exponent(widths, deviations)
+        result.claims.append(Claim(name, fit.compatible(-0.5, 0.1), f"fitted exponent {fit}, expected -0.5 ± 0.1"))
 
     def _outputs(self, widths: list[int], records: list[list[Record]], upper: Any) -> Claim:
         name = "NNGP = output covariance"
@@ -232,7 +234,8 @@ class _Check:
             return Claim(name, None, "the readout is not random, so the outputs are no Gaussian process")
         K = self._gram(lambda i, j: readout_terms(self.finite.trace, i, j))
         products = [np.stack([np.outer(r.outputs, r.outputs)[upper] for r in rows]) for rows in records]
-        return _within(name, extrapolate(widths, products), K[upper])
+        variance = np.outer(np.diag(K), np.diag(K)) + K**2  # of f(x) f(x') for Gaussian f
+        return _within(name, extrapolate(widths, products, variance[upper]), K[upper])
 
     def _moments(self, widths: list[int], records: list[list[Record]]) -> Claim:
         k = len(self.gvars)

@@ -90,7 +90,8 @@ class Trace:
 
     Attributes:
         program: the forward program of all inputs.
-        outputs: the output of each input.
+        heads: the outputs of each input, one or several.
+        outputs: of each input the one that kernels are about, the first unless chosen otherwise.
         inputs: the data vectors of each input, in time order.
         parameters: by name.
         embeddings: which datum and parameter each embedded vector came from.
@@ -99,6 +100,7 @@ class Trace:
     """
 
     program: Program = field(default_factory=Program)
+    heads: list[tuple[Output, ...]] = field(default_factory=list)
     outputs: list[Output] = field(default_factory=list)
     inputs: list[tuple[Datum, ...]] = field(default_factory=list)
     parameters: dict[str, Parameter] = field(default_factory=dict)
@@ -118,7 +120,7 @@ class Trace:
     def passes_gia_check(self) -> bool:
         """The simple GIA check: every readout vector is random, centred, and read by the readout only."""
         read = {v for _, op in self.program for v in op.operands}
-        readouts = [r for f in self.outputs for r in f.readouts]
+        readouts = [r for heads in self.heads for f in heads for r in f.readouts]
         return all(r.trained and r.v not in read for r in readouts)
 
 
@@ -267,10 +269,14 @@ class Network:
             single = length is None
             data = (Datum(i, label),) if single else tuple(Datum(i, label, s + 1) for s in range(length or 0))
             t.inputs.append(data)
-            output = self.fn(Net(t, label), data[0] if single else data, **self.hyperparameters)
-            if not isinstance(output, Output) or not output.readouts:
-                raise ProgramError(f"{self.name} must return net.readout(..) or net.average(..), got {output!r}")
-            t.outputs.append(output)
+            returned = self.fn(Net(t, label), data[0] if single else data, **self.hyperparameters)
+            heads = returned if isinstance(returned, tuple) else (returned,)
+            if not heads or not all(isinstance(f, Output) and f.readouts for f in heads):
+                raise ProgramError(
+                    f"{self.name} must return net.readout(..) or net.average(..), or a tuple of them; got {returned!r}"
+                )
+            t.heads.append(heads)
+            t.outputs.append(heads[0])
         return t
 
 

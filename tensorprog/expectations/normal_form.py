@@ -127,7 +127,7 @@ class Expectation:
         return add_all(c * self(self.algebra.derivative(p, x)) for x, c in related if c)
 
     def _atom(self, mono: Mono) -> Poly:
-        forms = random_arguments([f for f, _ in mono])
+        forms = sorted(random_arguments([f for f, _ in mono]), key=_age)
         scalars: dict[Any, Any] = {}
         body = body_of(list(mono), forms, scalars)
         cov = tuple(self.covariance(u, v) for i, u in enumerate(forms) for v in forms[i:])
@@ -136,6 +136,11 @@ class Expectation:
         if key not in self._atoms:
             self._atoms[key] = monomial(Expect(body, cov, mean, scalars))
         return self._atoms[key]
+
+
+def _age(form: Poly) -> list[int]:
+    """One order of variables for all atoms: by the Gaussians they are made of, oldest first."""
+    return sorted(g.index for g in form.support)
 
 
 def _cost(mono: Mono) -> tuple[int, int]:

@@ -22,31 +22,37 @@ class Extrapolation:
     def zscores(self, expected: np.ndarray) -> np.ndarray:
         """(estimate − expected)/stderr; 0 or infinite where nothing fluctuates."""
         difference = self.limit - expected
-        scale = 1e-9 * np.maximum(1.0, np.abs(expected))
+        scale = 1e-9 * np.abs(expected).max(initial=0.0)
         still = self.stderr <= scale
         z = difference / np.where(still, 1.0, self.stderr)
         return np.where(still, np.where(np.abs(difference) <= 10 * scale, 0.0, np.inf), z)
 
     @property
     def threshold(self) -> float:
-        """The |z| that all entries stay below with probability 1 − 10⁻³ when they are right; at least 4."""
+        """The |z| that all entries stay below with probability 1 − 10⁻³ when they are right; at least 4.
+
+        The degrees of freedom are those of one width: the weights are estimated too, so the sum would be too many.
+        """
         quantile = stats.t.ppf(1 - FAMILY_ERROR / (2 * max(1, self.limit.size)), self.degrees)
         return max(4.0, float(quantile))
 
 
-def extrapolate(widths: list[int], samples: list[np.ndarray]) -> Extrapolation:
+def extrapolate(widths: list[int], samples: list[np.ndarray], variance: np.ndarray | None = None) -> Extrapolation:
     """Weighted least squares of mean_n = limit + a/n, entry by entry.
 
     Args:
         widths: two or more different widths (one: its mean is taken as it is).
         samples: per width an array (S, ...) of independent runs, S ≥ 2.
+        variance: of the entries of one run, where it is known; else estimated at each width, which is
+            biased for skewed entries, since runs that happen to be small then weigh more.
 
     Returns:
         The intercepts, with the standard errors that the runs' spread implies.
     """
     means = np.stack([s.mean(axis=0) for s in samples])
-    errors = np.stack([s.std(axis=0, ddof=1) / np.sqrt(len(s)) for s in samples])
-    degrees = sum(len(s) - 1 for s in samples)
+    spread = [s.var(axis=0, ddof=1) if variance is None else variance for s in samples]
+    errors = np.stack([np.sqrt(v / len(s)) for v, s in zip(spread, samples, strict=True)])
+    degrees = min(len(s) - 1 for s in samples)
     if len(widths) == 1:
         return Extrapolation(means[0], errors[0], degrees)
     x = (1 / np.asarray(widths, float)).reshape(-1, *([1] * (means.ndim - 1)))

@@ -14,6 +14,7 @@ from tensorprog.errors import DataError, NoRuleError
 from tensorprog.functions import evaluate
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import (
+    Difference,
     InitMatrix,
     InitScalar,
     InitVector,
@@ -92,6 +93,14 @@ def _(op: Nonlin, values: Values, hyper: Mapping[sp.Symbol, float]) -> Array:
     result = evaluate(op.body, {**hyper, **{s: values[v] for s, v in slots_of(op).items()}})
     like = op.args[0] if op.args else next(v for v in values if v.kind == "vector")
     return np.broadcast_to(result, values[like].shape)
+
+
+@run.register(Difference)
+def _(op: Difference, values: Values, hyper: Mapping[sp.Symbol, float]) -> Array:
+    theta = values[op.theta]
+    before: dict[sp.Symbol, Array] = {s: values[v] for s, v in slots_of(op).items()}
+    after = before | {s: before[s] + theta * values[d] for s, d in op.changes.items()}
+    return (evaluate(op.body, {**hyper, **after}) - evaluate(op.body, {**hyper, **before})) / theta
 
 
 @run.register(Moment)

@@ -95,9 +95,12 @@ class _append_to:
     def __enter__(self) -> TextIO | None:
         if self.path is None:
             return None
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = not self.path.exists() or self.path.stat().st_size == 0
-        self.file = self.path.open("a")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            fresh = not self.path.exists() or self.path.stat().st_size == 0
+            self.file = self.path.open("a")
+        except OSError as error:
+            raise DataError(f"runs cannot be written to {self.path}: {error}") from error
         if fresh:
             self.file.write(json.dumps(self.header) + "\n")
         return self.file
@@ -119,13 +122,15 @@ def _read(path: Path, header: dict[str, Any]) -> Records:
         return {}
     lines = complete.decode(errors="replace").splitlines()
     try:
-        rows = [json.loads(line) for line in lines]
+        found, *rows = [json.loads(line) for line in lines]
+        other = found != header
         records = {
             (r["width"], r["seed"]): Record(*(np.array(r[k], float) for k in ("ntk", "outputs", "first", "second")))
-            for r in rows[1:]
+            for r in ([] if other else rows)
         }
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is damaged ({error}); move it away to start again") from error
-    if rows[0] != header:
-        raise DataError(f"{path} holds runs of other settings ({rows[0].get('network')}); give another folder")
+    if other:
+        network = found.get("network") if isinstance(found, dict) else found
+        raise DataError(f"{path} holds runs of other settings ({network}); give another folder")
     return records

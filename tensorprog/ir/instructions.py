@@ -111,10 +111,37 @@ class Moment:
         return self.args + self.params
 
 
-Instruction = InitMatrix | InitVector | InitScalar | MatMul | Nonlin | Moment
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """(ψ(x + θ·δx; s + θ·δs) − ψ(x; s))/θ coordinatewise; Σ ∂ψ·δ where θ = 0 (TP2b Eq. 84).
+
+    ``arg_deltas`` and ``param_deltas`` go with ``args`` and ``params``; None where nothing changes.
+    """
+
+    body: sp.Expr
+    args: tuple[Var, ...]
+    arg_deltas: tuple[Var | None, ...]
+    params: tuple[Var, ...]
+    param_deltas: tuple[Var | None, ...]
+    theta: Var
+
+    @property
+    def operands(self) -> tuple[Var, ...]:
+        changes = (*self.arg_deltas, *self.param_deltas)
+        return (*self.args, *self.params, *(v for v in changes if v is not None), self.theta)
+
+    @property
+    def changes(self) -> dict[sp.Symbol, Var]:
+        """The deltas by the placeholder that they change."""
+        slots = [vector_slot(i) for i in range(len(self.args))] + [scalar_slot(j) for j in range(len(self.params))]
+        deltas = (*self.arg_deltas, *self.param_deltas)
+        return {s: d for s, d in zip(slots, deltas, strict=True) if d is not None}
+
+
+Instruction = InitMatrix | InitVector | InitScalar | MatMul | Nonlin | Moment | Difference
 RESULT_KIND: dict[type, Kind] = {
     InitMatrix: "matrix", InitVector: "vector", InitScalar: "scalar",
-    MatMul: "vector", Nonlin: "vector", Moment: "scalar",
+    MatMul: "vector", Nonlin: "vector", Moment: "scalar", Difference: "vector",
 }  # fmt: skip
 
 

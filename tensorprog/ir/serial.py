@@ -15,6 +15,7 @@ from tensorprog.errors import ProgramError, nearest
 from tensorprog.functions import FAMILIES, Fn, abstract, member
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import (
+    Difference,
     InitMatrix,
     InitScalar,
     InitVector,
@@ -177,7 +178,9 @@ _DECODERS: dict[str, Callable[..., sp.Expr]] = {
     "^": _power,
 }
 
-_INSTRUCTIONS: dict[str, type] = {c.__name__: c for c in (InitMatrix, InitVector, InitScalar, MatMul, Nonlin, Moment)}
+_INSTRUCTIONS: dict[str, type] = {
+    c.__name__: c for c in (InitMatrix, InitVector, InitScalar, MatMul, Nonlin, Moment, Difference)
+}
 
 
 def to_json(program: ProgramGraph) -> str:
@@ -195,7 +198,7 @@ def _field_out(value: Any) -> Any:
         return value.name
     if isinstance(value, tuple):
         return [_field_out(v) for v in value]
-    return value if isinstance(value, bool) else encode(value)
+    return value if value is None or isinstance(value, bool) else encode(value)
 
 
 def load_json(text: str, program: ProgramGraph) -> None:
@@ -231,10 +234,10 @@ def _no_constant(text: str) -> Any:
 
 
 def _names_in(row: dict[str, Any]) -> Iterator[str]:
-    for key in ("matrix", "x"):
+    for key in ("matrix", "x", "theta"):
         if isinstance(row.get(key), str):
             yield row[key]
-    for key in ("args", "params"):
+    for key in ("args", "params", "arg_deltas", "param_deltas"):
         if isinstance(row.get(key), list):
             yield from (v for v in row[key] if isinstance(v, str))
 
@@ -285,6 +288,12 @@ def _operands(value: Any, name: str, *context: Any) -> tuple[Var, ...]:
     return tuple(_operand(v, name, *context) for v in value)
 
 
+def _changes(value: Any, name: str, *context: Any) -> tuple[Var | None, ...]:
+    if not isinstance(value, list):
+        raise ProgramError(f"`{name}` needs a list of operand names or nulls, got {value!r}")
+    return tuple(None if v is None else _operand(v, name, *context) for v in value)
+
+
 def _cov(value: Any, name: str, program: ProgramGraph, reads: Any) -> tuple[tuple[Var, sp.Expr], ...]:
     if not isinstance(value, list) or not all(isinstance(p, list) and len(p) == 2 for p in value):
         raise ProgramError(f'"cov" of `{name}` must be a list of [name, covariance] pairs, got {value!r}')
@@ -304,6 +313,7 @@ def _expr(value: Any, *_: Any) -> sp.Expr:
 _FIELD_IN: dict[str, Callable[..., Any]] = {
     "variance": _expr, "mean": _expr, "value": _expr, "body": _expr, "cov": _cov,
     "matrix": _operand, "x": _operand, "transpose": _flag, "args": _operands, "params": _operands,
+    "arg_deltas": _changes, "param_deltas": _changes, "theta": _operand,
 }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import sympy as sp
 
 from tensorprog.errors import NoRuleError
 from tensorprog.ir.instructions import (
+    Difference,
     InitMatrix,
     InitScalar,
     InitVector,
@@ -95,8 +96,20 @@ def _function(op: Nonlin | Moment, name: str, program: ProgramGraph) -> Iterator
             )
 
 
+def _difference(op: Difference, name: str, program: ProgramGraph) -> Iterator[str]:
+    yield from _function(Nonlin(op.body, op.args, op.params), name, program)
+    for what, values, deltas, kind in (
+        ("vectors", op.args, op.arg_deltas, "vector"),
+        ("scalars", op.params, op.param_deltas, "scalar"),
+    ):
+        if len(values) != len(deltas):
+            yield f"`{name}` has {len(values)} {what} and {len(deltas)} changes of them"
+        yield from _reads(name, tuple(d for d in deltas if d is not None), kind, program)
+    yield from _reads(name, (op.theta,), "scalar", program)
+
+
 for _type, _rule in {InitMatrix: _matrix, InitVector: _vector, InitScalar: _scalar, MatMul: _matmul,
-                     Nonlin: _function, Moment: _function}.items():  # fmt: skip
+                     Nonlin: _function, Moment: _function, Difference: _difference}.items():  # fmt: skip
     violations.register(_type)(_rule)  # type: ignore[arg-type]
 
 
@@ -109,7 +122,7 @@ def canonical_violations(program: ProgramGraph) -> Iterator[str]:
     for var, op in program:
         if isinstance(op, (Nonlin, Moment)):
             yield from (f"`{var}` reads the X-var `{v}`" for v in op.args if isinstance(program.op(v), Nonlin))
-        if isinstance(op, MatMul) and not isinstance(program.op(op.x), Nonlin):
+        if isinstance(op, MatMul) and not isinstance(program.op(op.x), (Nonlin, Difference)):
             yield f"the MatMul `{var}` reads the G-var `{op.x}`"
         if isinstance(op, (MatMul, Nonlin, Moment)):
             if op in seen:

@@ -31,9 +31,14 @@ class Term:
 
 def ntk_terms(trace: Trace, gradients: list[Gradients], i: int, j: int) -> Iterator[Term]:
     """The terms of Θ(ξ_i, ξ_j)."""
-    yield from _matrix_terms(trace, gradients[i], gradients[j])
-    yield from _initial_terms(trace, gradients[i], gradients[j])
+    yield from body_terms(trace, gradients[i], gradients[j])
     yield from readout_terms(trace, i, j)
+
+
+def body_terms(trace: Trace, a: Gradients, b: Gradients) -> Iterator[Term]:
+    """The terms of matrices, biases and embeddings, for two outputs with these gradients."""
+    yield from _matrix_terms(trace, a, b)
+    yield from _initial_terms(trace, a, b)
 
 
 def _matrix_terms(trace: Trace, a: Gradients, b: Gradients) -> Iterator[Term]:

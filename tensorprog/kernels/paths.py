@@ -10,12 +10,12 @@ backpropagation formula contains them.)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 import sympy as sp
 
 from tensorprog.algebra import ONE, ZERO, Poly, add_all
-from tensorprog.dsl.network import Trace
+from tensorprog.dsl.network import Output, Readout, Trace
 from tensorprog.errors import AssumptionError
 from tensorprog.ir.instructions import Instruction, MatMul, Nonlin, Var, slots_of
 from tensorprog.kernels.ntk import group
@@ -23,9 +23,15 @@ from tensorprog.limit.master import Limit, deep_recursion
 
 
 class PathSum:
-    """Sums ⟨p,q⟩ over pairs of equal paths of a traced network."""
+    """Sums ⟨p,q⟩ over pairs of equal paths of a traced network.
 
-    def __init__(self, trace: Trace, limit: Limit) -> None:
+    Args:
+        trace: the traced network.
+        limit: a limit that contains its forward program.
+        trained: names of the parameters that count; all when None.
+    """
+
+    def __init__(self, trace: Trace, limit: Limit, trained: Container[str] | None = None) -> None:
         if not trace.passes_gia_check:
             raise AssumptionError(
                 "path sums assume gradient independence, and this network fails the simple GIA check "
@@ -33,25 +39,35 @@ class PathSum:
             )
         self.trace, self.limit, self.program = trace, limit, trace.program
         self._theta: dict[tuple[Var, Var], Poly] = {}
+        names = {*trace.parameters, *(n for heads in trace.heads for f in heads for n, _ in f.biases)}
+        self._trained = {n for n in names if trained is None or n in trained}
+        self._name = {p.var: n for n, p in trace.parameters.items() if p.var is not None}
         self._weight: dict[Var, sp.Expr] = {p.var: p.std**2 for p in trace.parameters.values() if p.var is not None}
         self._partials: dict[Var, list[tuple[Var, Poly]]] = {}
 
     def kernel(self, i: int, j: int) -> Poly:
-        """K = Σ_readouts σ_v² (E Z^x Z^x' + Σ E[∂_iψ ∂_jψ'] Θ(h_i, h'_j))."""
-        f, f2 = self.trace.outputs[i], self.trace.outputs[j]
+        """K of two inputs' outputs."""
+        return self.heads(self.trace.outputs[i], self.trace.outputs[j])
+
+    def heads(self, f: Output, f2: Output) -> Poly:
+        """K = Σ_readouts σ_v² (E Z^x Z^x' + Σ E[∂_iψ ∂_jψ'] Θ(h_i, h'_j)) of two outputs."""
         with deep_recursion(len(self.program)):
             total = [
-                self.scalar(r.std * r2.std) * (self.limit.moment(r.x, r2.x) + self.through(r.x, r2.x))
+                self.scalar(r.std * r2.std) * (self.readout(r, r2) + self.through(r.x, r2.x))
                 for r in f.readouts
                 for r2 in f2.readouts
                 if r.v == r2.v
             ]
-        return add_all([*total, self.output_biases(i, j)])
+        return add_all([*total, self.output_biases(f, f2)])
 
-    def output_biases(self, i: int, j: int) -> Poly:
-        """σ² of every output bias that both outputs have."""
-        f, f2 = self.trace.outputs[i], self.trace.outputs[j]
-        return add_all(self.scalar(std**2) for name, std in f.biases for other, _ in f2.biases if name == other)
+    def readout(self, r: Readout, r2: Readout) -> Poly:
+        """E Z^x Z^x' where the readout vector is trained."""
+        return self.limit.moment(r.x, r2.x) if r.name in self._trained else ZERO
+
+    def output_biases(self, f: Output, f2: Output) -> Poly:
+        """σ² of every trained output bias that both outputs have."""
+        common = {name for name, _ in f2.biases} & self._trained
+        return add_all(self.scalar(std**2) for name, std in f.biases if name in common)
 
     def through(self, x: Var, y: Var) -> Poly:
         """Σ_ij E[∂_iψ ∂_jψ'] Θ(h_i, h'_j) of two vectors."""
@@ -86,7 +102,7 @@ class PathSum:
         """What the parameter read by both G-vars contributes itself: σ_W² E Z^x Z^x', σ_u² ⟨ξ,ξ'⟩, σ_b²."""
         a, b = self.program.op(g), self.program.op(h)
         if isinstance(a, MatMul) and isinstance(b, MatMul):
-            factor = self.factor(g, h)
+            factor = self.factor(g, h) if self._name[a.matrix] in self._trained else ZERO
             return factor * self.limit.moment(a.x, b.x) if factor else ZERO
         return self._initial(g, h)
 
@@ -95,8 +111,10 @@ class PathSum:
         if g in embedded and h in embedded:
             (name, datum), (other, datum2) = embedded[g], embedded[h]
             std = self.trace.parameters[name].std
-            return self.scalar(std**2 * self.trace.gram(datum, datum2)) if name == other else ZERO
-        return self.scalar(self._weight[g]) if g == h and g in self._weight else ZERO
+            common = name == other and name in self._trained
+            return self.scalar(std**2 * self.trace.gram(datum, datum2)) if common else ZERO
+        trained = g == h and self._name.get(g) in self._trained
+        return self.scalar(self._weight[g]) if trained else ZERO
 
     def partials(self, x: Var) -> list[tuple[Var, Poly]]:
         """The G-vars whose tangents reach x through Nonlins and Ż's, each with its derivative at the Z's."""
@@ -152,11 +170,11 @@ def enumerate_kernel(s: PathSum, i: int, j: int) -> Poly:
     """The same kernel by listing all pairs of paths, for small networks: the check on the recursion."""
     f, f2 = s.trace.outputs[i], s.trace.outputs[j]
     pairs = [(r, r2) for r in f.readouts for r2 in f2.readouts if r.v == r2.v]
-    total = [s.scalar(r.std * r2.std) * s.limit.moment(r.x, r2.x) for r, r2 in pairs]
+    total = [s.scalar(r.std * r2.std) * s.readout(r, r2) for r, r2 in pairs]
     total += [
         s.scalar(r.std * r2.std) * inner_product(s, p, q)
         for r, r2 in pairs
         for p in paths(s, r.x)
         for q in paths(s, r2.x)
     ]
-    return add_all([*total, s.output_biases(i, j)])
+    return add_all([*total, s.output_biases(f, f2)])

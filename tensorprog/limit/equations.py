@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Protocol
+from collections.abc import Callable, Iterable, Set
+from typing import Any, Protocol
 
 import sympy as sp
 
-from tensorprog.algebra import Apply, Gen, Poly, Scalar, monomial, to_sympy
+from tensorprog.algebra import Apply, Gen, Poly, Scalar, add_all, monomial, to_sympy
 from tensorprog.expectations.atoms import Expect
 from tensorprog.ir.instructions import Var
 from tensorprog.printing import NameSymbol
 
 
 class Name(Gen):
-    """A named scalar and its definition."""
+    """A named scalar, its definition, and what kind of quantity it is (a key of ``HEADS``)."""
 
-    __slots__ = ("definition",)
+    __slots__ = ("definition", "kind")
 
-    def __init__(self, symbol: NameSymbol, definition: Poly) -> None:
+    def __init__(self, symbol: NameSymbol, definition: Poly, kind: str) -> None:
         super().__init__(symbol)
-        self.definition = definition
+        self.definition, self.kind = definition, kind
 
 
 class Namer(Protocol):
@@ -63,7 +63,7 @@ class Equations:
             return p
         if p not in self._by_definition:
             text, latex = self.namer(kind, a, b) or _numbered(kind, len(self.names))
-            name = Name(self._symbol(text, latex), p)
+            name = Name(self._symbol(text, latex), p, kind)
             self.names.append(name)
             self._by_definition[p] = monomial(name)
         return self._by_definition[p]
@@ -100,6 +100,22 @@ def _simple(p: Poly, atoms: bool) -> bool:
 def _numbered(kind: str, k: int) -> tuple[str, str]:
     head, tex = HEADS[kind]
     return f"{head}_{k}", f"{tex}_{{{k}}}"
+
+
+def unfold(p: Poly, kinds: Set[str], most: int = 100_000) -> Poly:
+    """p with the names of these kinds replaced by their definitions, as long as it has at most ``most`` terms."""
+    while True:
+        opened = add_all(_open(mono, c, kinds) for mono, c in p.terms.items())
+        if opened == p or len(opened.terms) > most:
+            return p
+        p = opened
+
+
+def _open(mono: Any, c: Any, kinds: Set[str]) -> Poly:
+    result = Poly({(): c})
+    for g, e in mono:
+        result = result * (g.definition if isinstance(g, Name) and g.kind in kinds else monomial(g)) ** e
+    return result
 
 
 def children(g: Gen) -> Iterable[Poly]:

@@ -12,10 +12,11 @@ import sympy as sp
 
 from tensorprog.algebra import ZERO, Algebra, Gaussian, Gen, Poly, add_all, monomial, to_sympy
 from tensorprog.dsl.program import exact, trace
-from tensorprog.errors import NoRuleError, ProgramError
+from tensorprog.errors import AssumptionError, NoRuleError, ProgramError
 from tensorprog.expectations.normal_form import Expectation
 from tensorprog.ir.graph import ProgramGraph, as_var
 from tensorprog.ir.instructions import (
+    Difference,
     InitMatrix,
     InitScalar,
     InitVector,
@@ -227,6 +228,16 @@ def _(op: MatMul, var: Var, limit: Limit) -> None:
 @interpret.register(Nonlin)
 def _(op: Nonlin, var: Var, limit: Limit) -> None:
     limit.z[var] = limit.algebra.from_sympy(op.body, {s: limit.z[v] for s, v in slots_of(op).items()})
+
+
+@interpret.register(Difference)
+def _(op: Difference, var: Var, limit: Limit) -> None:
+    if limit.z[op.theta]:
+        raise AssumptionError(f"`{var}` divides by `{op.theta}`, whose limit is {limit.value(op.theta)} and not 0")
+    env = {s: limit.z[v] for s, v in slots_of(op).items()}
+    limit.z[var] = add_all(
+        limit.algebra.from_sympy(sp.diff(op.body, s), env) * limit.z[d] for s, d in op.changes.items()
+    )
 
 
 @interpret.register(Moment)

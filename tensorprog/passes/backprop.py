@@ -7,6 +7,7 @@ m_θ = Σ Moment(dz ∂_θψ) adds m_θ ∂_iψ to the dx_i of θ = Moment(ψ(x.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import singledispatch
 from typing import Any
@@ -25,10 +26,9 @@ from tensorprog.ir.instructions import (
     Nonlin,
     Slot,
     Var,
-    scalar_slot,
     slots_of,
-    vector_slot,
 )
+from tensorprog.passes.emit import Emitter
 
 
 @dataclass
@@ -41,37 +41,47 @@ class Gradients:
     of: dict[Var, tuple[Var, ...]] = field(default_factory=dict)
 
 
-class _Tape:
-    """The program being extended, and the contributions collected so far, as expressions in operand slots."""
+class Tape(Emitter):
+    """The program being extended, and the gradient contributions collected so far, as expressions in refs.
 
-    def __init__(self, program: ProgramGraph, label: str) -> None:
-        self.program, self.label = program, label
+    ``now`` and ``matmul`` say what a variable and a product with a matrix are at the time of the
+    backward pass: themselves, unless the weights have moved since the program was traced.
+    """
+
+    def __init__(self, program: ProgramGraph, prefix: str) -> None:
+        super().__init__(program, prefix)
         self.terms: dict[Var, list[sp.Expr]] = defaultdict(list)
-        self._refs: dict[Slot, Var] = {}
 
-    def ref(self, var: Var) -> Slot:
-        """A placeholder for a variable of the program."""
-        slot = Slot(f"@{var.name}")
-        self._refs[slot] = var
-        return slot
+    def now(self, var: Var) -> Var:
+        """The value of a forward variable."""
+        return var
 
-    def emit(self, cls: Any, expr: sp.Expr, name: str | None = None) -> Var:
-        """Append Nonlin or Moment of an expression in refs; a bare reference is the variable itself."""
-        if isinstance(expr, Slot) and self._refs[expr].kind == ("vector" if cls is Nonlin else "scalar"):
-            return self._refs[expr]
-        operands = sorted((self._refs[s] for s in expr.atoms(Slot)), key=lambda v: v.name)
-        args = tuple(v for v in operands if v.kind == "vector")
-        params = tuple(v for v in operands if v.kind == "scalar")
-        slots = {self.ref(v): vector_slot(i) for i, v in enumerate(args)}
-        slots |= {self.ref(v): scalar_slot(j) for j, v in enumerate(params)}
-        name = name if name and name not in self.program._names else None
-        return self.program.append(name, cls(expr.xreplace(slots), args, params), f"d{self.label}_")
+    def matmul(self, matrix: Var, transpose: bool, x: Var) -> Var:
+        """The product of a vector with a matrix."""
+        return self.product(matrix, transpose, x)
 
-    def mean(self, expr: sp.Expr) -> sp.Expr:
-        """The Moment of an expression; the expression itself when it has no vectors in it."""
-        if any(self._refs[s].kind == "vector" for s in expr.atoms(Slot)):
-            return self.ref(self.emit(Moment, expr))
-        return expr
+    def operands(self, op: Any) -> dict[sp.Symbol, Slot]:
+        """References to the operands of a Nonlin or Moment, by placeholder."""
+        return {s: self.ref(self.now(v)) for s, v in slots_of(op).items()}
+
+    def backward(self, forward: Iterable[tuple[Var, Any]], output: Output, suffix: str = "") -> Gradients:
+        """The gradient of one output with respect to everything it depends on."""
+        gradients = Gradients()
+        for r in output.readouts:
+            self.terms[r.x].append(r.std * self.ref(self.now(r.v)))
+        for var, op in reversed(list(forward)):
+            terms = self.terms.pop(var, [])
+            if not terms or var.kind == "matrix":
+                continue
+            if var.kind == "scalar":
+                pull(op, sp.Add(*terms), self)
+            elif isinstance(op, InitVector):
+                gradients.of[var] = tuple(self.emit(Nonlin, e, f"d{var}{suffix}") for e in terms)
+            else:
+                gradient = self.emit(Nonlin, sp.Add(*terms), f"d{var}{suffix}")
+                gradients.of[var] = (gradient,)
+                pull(op, self.ref(gradient), self)
+        return gradients
 
 
 def backprop(trace: Trace) -> tuple[ProgramGraph, list[Gradients]]:
@@ -89,34 +99,15 @@ def backprop(trace: Trace) -> tuple[ProgramGraph, list[Gradients]]:
     ['x6', 'x5', 'W2(x)', 'x2', 'x1', 'U(x)']
     """
     program: ProgramGraph = trace.program.copy()
-    forward = list(trace.program)
-    gradients = []
-    for data, output in zip(trace.inputs, trace.outputs, strict=True):
-        gradients.append(_backward(program, forward, output, data[0].label))
+    gradients = [
+        Tape(program, f"d{data[0].label}_").backward(trace.program, output)
+        for data, output in zip(trace.inputs, trace.outputs, strict=True)
+    ]
     return program, gradients
 
 
-def _backward(program: ProgramGraph, forward: list[Any], output: Output, label: str) -> Gradients:
-    tape, gradients = _Tape(program, label), Gradients()
-    for r in output.readouts:
-        tape.terms[r.x].append(r.std * tape.ref(r.v))
-    for var, op in reversed(forward):
-        terms = tape.terms.pop(var, [])
-        if not terms or var.kind == "matrix":
-            continue
-        if var.kind == "scalar":
-            pull(op, sp.Add(*terms), tape)
-        elif isinstance(op, InitVector):
-            gradients.of[var] = tuple(tape.emit(Nonlin, e, f"d{var}") for e in terms)
-        else:
-            gradient = tape.emit(Nonlin, sp.Add(*terms), f"d{var}")
-            gradients.of[var] = (gradient,)
-            pull(op, tape.ref(gradient), tape)
-    return gradients
-
-
 @singledispatch
-def pull(op: Any, d: sp.Expr, tape: _Tape) -> None:
+def pull(op: Any, d: sp.Expr, tape: Tape) -> None:
     """Add what the gradient ``d`` of an instruction's result contributes to its operands."""
     raise NoRuleError(f"no gradient rule for {type(op).__name__}: register one with tensorprog.passes.backprop.pull")
 
@@ -124,34 +115,28 @@ def pull(op: Any, d: sp.Expr, tape: _Tape) -> None:
 @pull.register(InitMatrix)
 @pull.register(InitVector)
 @pull.register(InitScalar)
-def _(op: Any, d: sp.Expr, tape: _Tape) -> None:
+def _(op: Any, d: sp.Expr, tape: Tape) -> None:
     return
 
 
 @pull.register(MatMul)
-def _(op: MatMul, d: sp.Expr, tape: _Tape) -> None:
-    back = tape.program.append(None, MatMul(op.matrix, not op.transpose, tape._refs[d]), f"d{tape.label}_")  # type: ignore[index]
-    tape.terms[op.x].append(tape.ref(back))
+def _(op: MatMul, d: sp.Expr, tape: Tape) -> None:
+    tape.terms[op.x].append(tape.ref(tape.matmul(op.matrix, not op.transpose, tape.emit(Nonlin, d))))
 
 
 @pull.register(Nonlin)
-def _(op: Nonlin, d: sp.Expr, tape: _Tape) -> None:
-    refs = {s: tape.ref(v) for s, v in slots_of(op).items()}
-    for slot, var in slots_of(op).items():
-        partial = sp.diff(op.body, slot).xreplace(refs)
-        if partial == 0:
-            continue
-        if var.kind == "vector":
-            tape.terms[var].append(d * partial)
-        else:
-            tape.terms[var].append(tape.mean(d * partial))
-
-
-@pull.register(Moment)
-def _(op: Moment, d: sp.Expr, tape: _Tape) -> None:
-    refs = {s: tape.ref(v) for s, v in slots_of(op).items()}
+def _(op: Nonlin, d: sp.Expr, tape: Tape) -> None:
+    refs = tape.operands(op)
     for slot, var in slots_of(op).items():
         partial = sp.diff(op.body, slot).xreplace(refs)
         if partial != 0:
-            term = d * partial if var.kind == "vector" else d * tape.mean(partial)
-            tape.terms[var].append(term)
+            tape.terms[var].append(d * partial if var.kind == "vector" else tape.mean(d * partial))
+
+
+@pull.register(Moment)
+def _(op: Moment, d: sp.Expr, tape: Tape) -> None:
+    refs = tape.operands(op)
+    for slot, var in slots_of(op).items():
+        partial = sp.diff(op.body, slot).xreplace(refs)
+        if partial != 0:
+            tape.terms[var].append(d * partial if var.kind == "vector" else d * tape.mean(partial))

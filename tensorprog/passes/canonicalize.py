@@ -15,6 +15,7 @@ from tensorprog.errors import NoRuleError
 from tensorprog.functions import from_sympy
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import (
+    Difference,
     InitMatrix,
     InitScalar,
     InitVector,
@@ -136,6 +137,19 @@ def rewrite(op: Any, var: Var, build: _Build) -> Var:
 @rewrite.register(InitScalar)
 def _(op: Any, var: Var, build: _Build) -> Var:
     return build.append(var.name, op)
+
+
+@rewrite.register(Difference)
+def _(op: Difference, var: Var, build: _Build) -> Var:
+    def new(variables: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(v if v is None else build.kept[v] for v in variables)
+
+    changed = Difference(
+        op.body, new(op.args), new(op.arg_deltas), new(op.params), new(op.param_deltas), build.kept[op.theta]
+    )
+    result = build.merged(var.name, changed)
+    build._bodies[result] = build.ref(result)  # an X-var that cannot be fused into what reads it
+    return result
 
 
 @rewrite.register(MatMul)

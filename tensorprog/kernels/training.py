@@ -1,0 +1,378 @@
+"""The limit of a training run: coordinate distributions along training, and the NTKTRAIN certificate.
+
+Theorem to certify (TP2b Eq. 22): lim f_{t+1}(ξ) − f_t(ξ) = −η_t χ_t K(ξ, ξ_t).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sympy as sp
+
+from tensorprog.algebra import Poly, add_all, to_sympy
+from tensorprog.dsl.network import Network, Trace
+from tensorprog.errors import ProgramError
+from tensorprog.ir.graph import ProgramGraph, as_var
+from tensorprog.ir.instructions import Var
+from tensorprog.kernels.kernel import Kernel, Length
+from tensorprog.kernels.names import NetworkNames
+from tensorprog.kernels.paths import PathSum
+from tensorprog.limit.equations import HEADS, as_equations, unfold
+from tensorprog.limit.evaluate import fingerprint, same
+from tensorprog.limit.master import Limit
+from tensorprog.passes.decouple import decouple
+from tensorprog.passes.optimizer import SGD, Loss
+from tensorprog.passes.unroll import Plan, Unrolled, trained_names, unroll_trace
+from tensorprog.printing import NameSymbol, latex, text
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a certificate: the change of f at a step, the predicted one, and whether they are equal."""
+
+    symbol: NameSymbol
+    change: Poly
+    prediction: Poly | None
+    equal: bool | None
+
+
+class Certificate:
+    """The verdict on f_{t+1} − f_t = −Σ c χ K for every step and test input."""
+
+    def __init__(self, title: str, rows: list[Row], kernels: dict[NameSymbol, Poly], statement: str) -> None:
+        self.title, self.rows, self.kernels, self.statement = title, rows, kernels, statement
+
+    @property
+    def passed(self) -> bool:
+        """Whether the change of f was equal to the prediction at every step (False where there is none)."""
+        return all(r.equal is True for r in self.rows)
+
+    @property
+    def equations(self) -> list[sp.Eq]:
+        """The named equations behind the changes, the kernels, and the changes themselves."""
+        system = as_equations([r.change for r in self.rows])
+        return system + [sp.Eq(r.symbol, to_sympy(r.change), evaluate=False) for r in self.rows]
+
+    def text(self, equations: bool = False) -> str:
+        """The verdict on every row; with ``equations``, the derived formulas too; differing terms always."""
+        lines = [self.title, self.statement]
+        if equations:
+            lines += ["", *(f"  {e.lhs} = {text(e.rhs)}" for e in self.equations)]
+        for r in self.rows:
+            verdict = {True: "equal", False: "NOT EQUAL", None: "derived"}[r.equal]
+            lines.append(f"  {verdict:<10} {r.symbol}")
+            if r.equal is False and r.prediction is not None:
+                lines += [f"      {line}" for line in differing_terms(r.change, r.prediction)]
+            if r.equal is None:
+                lines.append(f"      = {text(to_sympy(r.change))}")
+        return "\n".join(lines)
+
+    def latex(self) -> str:
+        r"""The changes with their equations as an ``align*`` environment."""
+        lines = [rf"{latex(e.lhs)} &= {latex(e.rhs)}" for e in self.equations]
+        return "\\begin{align*}\n" + " \\\\\n".join(lines) + "\n\\end{align*}"
+
+    def _repr_latex_(self) -> str:
+        return self.latex()
+
+    def __str__(self) -> str:
+        return self.text()
+
+
+def differing_terms(p: Poly, q: Poly, most: int = 6) -> list[str]:
+    """The terms of two unequal quantities that have no equal partner on the other side."""
+    sides = [_terms(p), _terms(q)]
+    values = [fingerprint(side) for side in sides]
+    keys = [[f"{v:.30e}" if isinstance(v, float) else str(v)[:40] for v in side] for side in values]
+    lines = []
+    for name, own, other, terms in (("derived", 0, 1, sides[0]), ("predicted", 1, 0, sides[1])):
+        alone = [t for t, key in zip(terms, keys[own], strict=True) if key not in keys[other]]
+        shown = [text(to_sympy(t)) for t in alone[:most]]
+        more = [f"and {len(alone) - most} more"] if len(alone) > most else []
+        lines.append(f"only {name}: " + ("; ".join([*shown, *more]) or "nothing"))
+    return lines
+
+
+def _terms(p: Poly) -> list[Poly]:
+    """The monomials of a quantity, with all names but those of covariances unfolded while that stays short."""
+    return [Poly({mono: c}) for mono, c in unfold(p, HEADS.keys() - {"cov"}, most=500).terms.items()]
+
+
+class Training:
+    """An unrolled training run and its limit.
+
+    ``program`` is the NETSOR⊤⁺ program of the whole run; executed at width n it is the run.
+    """
+
+    def __init__(self, net: Network, unrolled: Unrolled) -> None:
+        self.net, self.unrolled = net, unrolled
+
+    @property
+    def program(self) -> ProgramGraph:
+        """The program of the whole run."""
+        return self.unrolled.program
+
+    @property
+    def trace(self) -> Trace:
+        """The forward program at time 0."""
+        return self.unrolled.trace
+
+    @property
+    def plan(self) -> Plan:
+        """What is trained on what."""
+        return self.unrolled.plan
+
+    @functools.cached_property
+    def limit(self) -> Limit:
+        """The limit of the program."""
+        return Limit(self.program, self._names)
+
+    @functools.cached_property
+    def _names(self) -> NetworkNames:
+        return NetworkNames(self.trace, list(self.unrolled.gradients.values()))
+
+    def f(self, t: int, test: int = 0, head: int = 0) -> sp.Expr:
+        """lim f_t of a test input, a formula in f_0 and the χ's."""
+        return to_sympy(self._f(t, test, head))
+
+    def delta_f(self, t: int, test: int = 0, head: int = 0) -> sp.Expr:
+        """lim f_{t+1} − f_t of a test input."""
+        return to_sympy(self._change(self.limit, t, test, head))
+
+    def Z(self, t: int, vector: Any) -> sp.Expr:
+        """Z of a vector of the trace at time t (by variable or by name)."""
+        return self.limit.Z(self.at(t, vector))
+
+    def zdelta(self, t: int, vector: Any) -> sp.Expr:
+        """Z of the scaled change δx_t = √n (x_t − x_0) of a vector; 0 where it does not move."""
+        var = self._var(vector)
+        if (t, var) not in self.unrolled.delta:
+            self.at(t, vector)
+        delta = self.unrolled.delta.get((t, var))
+        return self.limit.Z(delta) if delta is not None else sp.S.Zero
+
+    def at(self, t: int, vector: Any) -> Var:
+        """The variable of the program that holds a vector of the trace at time t.
+
+        Raises:
+            ProgramError: the run does not compute it (samples are only followed at their own step).
+        """
+        var = self._var(vector)
+        if t == 0:
+            return var
+        if (t, var) not in self.unrolled.state:
+            delta = self.unrolled.delta.get((t, var), self)
+            if delta is None:
+                return self.unrolled.base.get((t, var), var)
+            times = sorted(s for s, v in self.unrolled.state if v == var)
+            raise ProgramError(f"the run does not hold {var} at time {t}; it holds it at {[0, *times]}")
+        return self.unrolled.state[t, var]
+
+    def _var(self, vector: Any) -> Var:
+        return self.trace.program.named(vector) if isinstance(vector, str) else as_var(vector)
+
+    def _f(self, t: int, test: int, head: int) -> Poly:
+        return self._value(self.limit, self._output(t, test, head))
+
+    def _output(self, t: int, test: int, head: int) -> Var:
+        if not 0 <= t <= self.plan.steps:
+            raise ProgramError(f"t must be between 0 and {self.plan.steps}, got {t}")
+        return self.unrolled.f[t, self.plan.tests[test], head]
+
+    def _change(self, limit: Limit, t: int, test: int, head: int) -> Poly:
+        before, after = (self._value(limit, self._output(s, test, head)) for s in (t, t + 1))
+        return after + before.scale(-1)
+
+    @staticmethod
+    def _value(limit: Limit, var: Var) -> Poly:
+        """The limit of an output in terms of kernels and χ's: names of the program's own scalars are opened."""
+        return unfold(limit.z[var], {"value"})
+
+    # ---- the certificate ---------------------------------------------------------------------------
+
+    def certify(self, kernel: Any = None, gia: bool = False) -> Certificate:
+        """Compare the derived change of f with kernel gradient descent, step by step, symbolically.
+
+        Plain SGD is certified against −η_t Σ χ_t K(ξ, ξ_t)/B; momentum against the update it implies,
+        −Σ_s (c_{t+1,s} − c_{t,s}) χ_s K(ξ, ξ_s)/B.  With weight decay there is no fixed kernel; the
+        derived update is stated.
+
+        Args:
+            kernel: another network (or kernel of one) to predict with; None derives K of this one by
+                path sums, independently of the unrolled program.
+            gia: derive the change as if Wᵀ were independent of W, to show what that would give.
+
+        Returns:
+            The rows, printable; ``.passed`` is the verdict.
+        """
+        limit = self.limit
+        if gia:
+            limit = Limit(decouple(self.program, lambda var, op: op.transpose), self._names)
+        kernels: dict[tuple[int, int, int, int], Poly] = {}
+        source = self._kernels(kernel, limit)
+        rows = []
+        for t in range(self.plan.steps):
+            for test in range(len(self.plan.tests)):
+                for head in range(len(self.trace.heads[self.plan.tests[test]])):
+                    rows.append(self._row(limit, t, test, head, source, kernels))
+        printed = {self._kernel_name(*key): p for key, p in kernels.items()}
+        return Certificate(self._title(gia), rows, printed, self._statement())
+
+    def _row(self, limit: Limit, t: int, test: int, head: int, source: Any, kernels: dict[Any, Poly]) -> Row:
+        i = self.plan.tests[test]
+        label = self.trace.inputs[i][0].label + (f".{head}" if len(self.trace.heads[i]) > 1 else "")
+        symbol = NameSymbol(f"f{t + 1}({label}) − f{t}({label})", rf"f_{{{t + 1}}}({label}) - f_{{{t}}}({label})")
+        change = self._change(limit, t, test, head)
+        if self.plan.optimizer.decays:
+            return Row(symbol, change, None, None)
+        terms = []
+        for s in range(t + 1):
+            c = self.plan.optimizer.weight(t + 1, s) - (self.plan.optimizer.weight(t, s) if s < t else 0)
+            weight = limit.algebra.from_sympy(-c / len(self.plan.schedule[s]), {})
+            for position, j in enumerate(self.plan.schedule[s]):
+                for l in range(len(self.trace.heads[j])):
+                    key = (i, j, head, l)
+                    if key not in kernels:
+                        kernels[key] = source(*key)
+                    chi = limit.z[self.unrolled.chi[s, position, l]]
+                    terms.append(weight * chi * kernels[key])
+        prediction = add_all(terms)
+        return Row(symbol, change, prediction, same(change, prediction))
+
+    def _kernels(self, kernel: Any, limit: Limit) -> Any:
+        """(i, j, head, head') ↦ K as a polynomial."""
+        if kernel is None:
+            return _PathKernels(self.trace, limit, self.plan.trained)
+        net = kernel.net if isinstance(kernel, Kernel) else kernel
+        if not isinstance(net, Network):
+            raise ProgramError(f"certify compares with a network or a kernel of one, got {kernel!r}")
+        lengths: list[Length] = [data[0].time and len(data) for data in self.trace.inputs]
+        trace = net.trace(lengths, [data[0].label for data in self.trace.inputs])
+        return _PathKernels(trace, Limit(trace.program, NetworkNames(trace, [])), None)
+
+    def _kernel_name(self, i: int, j: int, k: int, l: int) -> NameSymbol:
+        a, b = (self.trace.inputs[n][0].label for n in (i, j))
+        return NameSymbol(f"K({a},{b})" + (f".{k}{l}" if len(self.trace.heads[i]) > 1 else ""))
+
+    def _title(self, gia: bool) -> str:
+        wrong = ", if Wᵀ were independent of W (it is not)" if gia else ""
+        return f"{self.net!r}, {self.plan.steps} steps of {self.plan.optimizer!r}{wrong}"
+
+    def _statement(self) -> str:
+        if self.plan.optimizer.decays:
+            return "with weight decay no fixed kernel describes training; the derived changes of f:"
+        if self.plan.optimizer.plain:
+            return "f_{t+1}(ξ) − f_t(ξ) against −η_t Σ χ_t K(ξ, ξ_t)/B:"
+        return "f_{t+1}(ξ) − f_t(ξ) against −Σ_s (c_{t+1,s} − c_{t,s}) Σ χ_s K(ξ, ξ_s)/B, c the momentum's weights:"
+
+
+class _PathKernels:
+    """Kernels between heads of a trace by path sums."""
+
+    def __init__(self, trace: Trace, limit: Limit, trained: frozenset[str] | None) -> None:
+        self.trace, self.sum = trace, PathSum(trace, limit, trained)
+
+    def __call__(self, i: int, j: int, k: int, l: int) -> Poly:
+        a, b = self.trace.heads[i], self.trace.heads[j]
+        if k >= len(a) or l >= len(b):
+            raise ProgramError(f"the network to compare with has {len(a)} outputs, not {max(k, l) + 1}")
+        return self.sum.heads(a[k], b[l])
+
+
+def unroll(
+    net: Network,
+    steps: int,
+    optimizer: SGD | None = None,
+    batch: int = 1,
+    loss: Any = None,
+    trainable: Sequence[str] | None = None,
+    tests: int = 1,
+    lengths: Sequence[int] | None = None,
+) -> Training:
+    """Write a whole training run as one program (TP2b App. D.1).
+
+    Args:
+        net: an architecture.
+        steps: number of SGD steps.
+        optimizer: ``tp.SGD(lr, momentum, weight_decay)``; a symbolic learning rate η when None.
+        batch: samples per step, all different, with weight 1/batch each.
+        loss: None leaves χ_t = L'(f_t) a symbol; ``"mse"``, ``"logistic"`` or a function of (f, y).
+        trainable: names or kinds of the parameters to train; None for all.
+        tests: number of test inputs to follow.
+        lengths: for sequences, the lengths of the tests followed by those of the samples; 3 when None.
+
+    Returns:
+        The run: ``.program``, ``.delta_f(t, test)``, ``.Z(t, vector)``, ``.certify()``.
+
+    Raises:
+        ProgramError: steps or batch below 1, an unknown parameter or loss, an unsupported optimizer.
+
+    >>> import tensorprog as tp
+    >>> tp.unroll(tp.programs.mlp(depth=2, phi=tp.abstract("phi")), steps=2).certify().passed
+    True
+    """
+    for what, value in (("steps", steps), ("batch", batch), ("tests", tests)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ProgramError(f"{what} must be a positive integer, got {value!r}")
+    count = tests + steps * batch
+    labels = [*("x" + "'" * i for i in range(tests)), *(f"ξ{s}" for s in range(steps * batch))]
+    shape = _lengths(net, lengths, count)
+    schedule = tuple(tuple(tests + t * batch + b for b in range(batch)) for t in range(steps))
+    return plan_training(net, shape, labels, range(tests), schedule, optimizer, loss, trainable)
+
+
+def plan_training(
+    net: Network,
+    lengths: Sequence[Length],
+    labels: Sequence[str],
+    tests: Iterable[int],
+    schedule: Sequence[Sequence[int]],
+    optimizer: SGD | None = None,
+    loss: Any = None,
+    trainable: Sequence[str] | None = None,
+) -> Training:
+    """A training run on inputs of given lengths: which are tests, and which are the samples of each step."""
+    optimizer = SGD(sp.Symbol("eta", positive=True)) if optimizer is None else optimizer
+    if not isinstance(optimizer, SGD):
+        raise ProgramError(f"unsupported optimizer {optimizer!r}; use tp.SGD(lr, momentum, weight_decay)")
+    trace = net.trace(lengths, labels)
+    for t in range(len(schedule)):
+        optimizer.rate(t)
+    plan = Plan(
+        steps=len(schedule),
+        tests=tuple(tests),
+        schedule=tuple(tuple(step) for step in schedule),
+        optimizer=optimizer,
+        loss=Loss(loss, len(trace.heads[0])),
+        trained=trained_names(trace, trainable),
+    )
+    return Training(net, unroll_trace(trace, plan))
+
+
+def _lengths(net: Network, lengths: Sequence[int] | None, count: int) -> list[Length]:
+    if not net.takes_sequences:
+        if lengths is not None:
+            raise ProgramError(f"{net.name} takes single vectors; leave out lengths={lengths}")
+        return [None] * count
+    if lengths is None:
+        return [3] * count
+    if len(lengths) != count:
+        raise ProgramError(f"lengths must give one length for each of the {count} tests and samples, got {lengths}")
+    return list(lengths)
+
+
+def one_step_kernel(net: Network, lengths: Sequence[Length], same_input: bool) -> tuple[Trace, Limit, Poly]:
+    """K read off one SGD step: lim f_1(x) − f_0(x) with η = 1 and χ = −1 at the sample x'."""
+    labels = ["x", "x'"][: len(lengths)]
+    sample = 0 if same_input else 1
+    training = plan_training(net, lengths, labels, [0], [[sample]], SGD(1))
+    chi = training.unrolled.chi[0, 0, 0]
+    change = training._change(training.limit, 0, 0, 0)
+    symbol = training.limit.z[chi]
+    (mono,) = symbol.terms
+    gen = mono[0][0]
+    value = add_all(Poly({tuple(f for f in m if f[0] is not gen): c}) for m, c in change.terms.items()).scale(-1)
+    return training.trace, training.limit, value

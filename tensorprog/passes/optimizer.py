@@ -1,0 +1,132 @@
+"""Optimizers and losses, as the coefficients and derivatives that unrolled programs need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import sympy as sp
+
+from tensorprog.dsl.program import exact
+from tensorprog.errors import ProgramError, nearest
+from tensorprog.functions import Softplus, from_sympy
+
+
+class SGD:
+    """Stochastic gradient descent, as in torch.optim.SGD: m_t = μ m_{t−1} + G_t + λ w_t, w_{t+1} = w_t − η_t m_t.
+
+    All parameters are those of the NTK parametrization (w ~ N(0, 1)).
+
+    Args:
+        lr: η: a number, a sympy expression, a list with one for each step, or a function of t.
+        momentum: μ, in [0, 1).
+        weight_decay: λ ≥ 0.
+
+    >>> SGD(lr=0.5, momentum=0.5).weight(2, 0)
+    3/4
+    """
+
+    def __init__(self, lr: Any, momentum: Any = 0, weight_decay: Any = 0) -> None:
+        self.lr = lr if callable(lr) or isinstance(lr, (list, tuple)) else exact(lr, "lr")
+        self.momentum, self.weight_decay = exact(momentum, "momentum"), exact(weight_decay, "weight_decay")
+        if self.momentum.is_number and not 0 <= self.momentum < 1:
+            raise ProgramError(f"momentum must be in [0, 1), got {momentum}")
+        if self.weight_decay.is_negative:
+            raise ProgramError(f"weight_decay must not be negative, got {weight_decay}")
+
+    def __repr__(self) -> str:
+        return f"SGD(lr={self.lr}, momentum={self.momentum}, weight_decay={self.weight_decay})"
+
+    @property
+    def plain(self) -> bool:
+        """Neither momentum nor weight decay."""
+        return self.momentum == 0 and self.weight_decay == 0
+
+    @property
+    def decays(self) -> bool:
+        """Whether there is weight decay."""
+        return bool(self.weight_decay != 0)
+
+    def rate(self, t: int) -> sp.Expr:
+        """η_t."""
+        if callable(self.lr):
+            return exact(self.lr(t), f"lr({t})")
+        if isinstance(self.lr, (list, tuple)):
+            if t >= len(self.lr):
+                raise ProgramError(f"lr lists {len(self.lr)} rates; step {t} has none")
+            return exact(self.lr[t], f"lr[{t}]")
+        return self.lr
+
+    def decay(self, t: int) -> sp.Expr:
+        """a_t in w_t = a_t w_0 − Σ_s c_{t,s} G_s."""
+        return self._coefficients(t)[0]
+
+    def weight(self, t: int, s: int) -> sp.Expr:
+        """c_{t,s} in w_t = a_t w_0 − Σ_s c_{t,s} G_s."""
+        return self._coefficients(t)[1][s]
+
+    @cache  # noqa: B019  (one optimizer, few steps)
+    def _coefficients(self, t: int) -> tuple[sp.Expr, list[sp.Expr], sp.Expr, list[sp.Expr]]:
+        """(a_t, c_t, α_t, β_t), where the momentum buffer is m_{t−1} = α_t w_0 + Σ_s β_{t,s} G_s."""
+        if t == 0:
+            return sp.S.One, [], sp.S.Zero, []
+        a, c, alpha, beta = self._coefficients(t - 1)
+        eta, mu, decay = self.rate(t - 1), self.momentum, self.weight_decay
+        alpha = sp.expand(mu * alpha + decay * a)
+        beta = [sp.expand(mu * b - decay * w) for b, w in zip(beta, c, strict=True)] + [sp.S.One]
+        c = [sp.expand(w + eta * b) for w, b in zip([*c, sp.S.Zero], beta, strict=True)]
+        return sp.expand(a - eta * alpha), c, alpha, beta
+
+
+class Loss:
+    """A loss L(f, y) by name, as a function of (f, y), or None, which leaves χ_t = L'(f_t) a symbol.
+
+    ``"mse"`` is (f − y)²/2 and ``"logistic"`` log(1 + exp(−y f)), summed over outputs.
+
+    Raises:
+        ProgramError: unknown name, or a function whose derivative sympy cannot take.
+    """
+
+    def __init__(self, loss: Any, heads: int) -> None:
+        self.name = loss if isinstance(loss, str) else getattr(loss, "__name__", str(loss))
+        self._f = [sp.Dummy(f"f{k}", real=True) for k in range(heads)]
+        self._y = [sp.Dummy(f"y{k}", real=True) for k in range(heads)]
+        self._derivatives = None if loss is None else self._differentiate(loss)
+
+    @property
+    def uses_labels(self) -> bool:
+        """Whether χ is computed from labels."""
+        return self._derivatives is not None
+
+    def derivative(self, k: int, f: Sequence[sp.Expr], y: Sequence[sp.Expr]) -> sp.Expr | None:
+        """χ = ∂L/∂f_k; None when it stays a symbol."""
+        if self._derivatives is None:
+            return None
+        return self._derivatives[k].xreplace(dict(zip([*self._f, *self._y], [*f, *y], strict=True)))
+
+    def _differentiate(self, loss: Any) -> list[sp.Expr]:
+        if isinstance(loss, str) and loss not in _LOSSES:
+            raise ProgramError(f"unknown loss {loss!r}; {nearest(loss, _LOSSES)}; or give a function of (f, y)")
+        fn: Callable[..., Any] = _LOSSES[loss] if isinstance(loss, str) else loss
+        if not callable(fn):
+            raise ProgramError(f"loss must be a name, a function of (f, y) or None, got {loss!r}")
+        named = isinstance(loss, str)
+        single = len(self._f) == 1
+        total = (
+            sum(fn(f, y) for f, y in zip(self._f, self._y, strict=True)) if named
+            else fn(self._f[0], self._y[0]) if single else fn(tuple(self._f), tuple(self._y))
+        )  # fmt: skip
+        if not isinstance(total, sp.Expr) or not total.free_symbols & set(self._f):
+            raise ProgramError(f"the loss {self.name} must return a sympy expression of f, got {total!r}")
+        derivatives = [sp.diff(from_sympy(exact(total, "the loss")), f) for f in self._f]
+        for d in derivatives:
+            if d.has(sp.Derivative, sp.Subs, sp.nan) or any(g.func.__name__ == "delta" for g in d.atoms(sp.Function)):
+                raise ProgramError(f"the loss {self.name} has no derivative that can be computed: {d}")
+        return derivatives
+
+
+_LOSSES: dict[str, Callable[[sp.Expr, sp.Expr], sp.Expr]] = {
+    "mse": lambda f, y: (f - y) ** 2 / 2,
+    "logistic": lambda f, y: Softplus(-y * f),
+}
