@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import sympy as sp
 
-from tensorprog.dsl.network import Network, Trace
+from tensorprog.dsl.network import Network, Output, Trace
 from tensorprog.errors import DataError
 from tensorprog.finite.execute import Values, execute
 from tensorprog.finite.sample import batches, check_settings, normal
@@ -40,28 +40,24 @@ class FiniteNetwork:
     @classmethod
     def of(cls, net: Network, inputs: Inputs, values: Mapping[Any, Any] | None = None) -> FiniteNetwork:
         """Trace a network on data."""
-        labels = [f"x[{i}]" for i in range(len(inputs))]
-        trace = net.trace(inputs.lengths, labels)
+        trace = net.trace(inputs.lengths, [f"x[{i}]" for i in range(len(inputs))])
         program, gradients = backprop(trace)
-        hyper = symbol_values(values)
-        data = [inputs[i] for i in range(len(inputs))]
-        for name, datum in trace.embeddings.values():
-            for other_name, other in trace.embeddings.values():
-                if name == other_name:
-                    a, b = data[datum.owner][(datum.time or 1) - 1], data[other.owner][(other.time or 1) - 1]
-                    hyper[trace.gram(datum, other)] = float(a @ b) / inputs.dimension
-        return cls(trace, program, gradients, inputs, hyper)
+        return cls(trace, program, gradients, inputs, hyper_values(trace, inputs, values))
 
     def draw(self, width: int, seeds: list[int], dtype: Any = np.float64) -> dict[str, np.ndarray]:
         """Parameters and states ~ N(0, 1): (S, n, n), embeddings (S, n, d), vectors (S, n), output biases (S, 1)."""
         shapes: dict[str, tuple[int, ...]] = {"matrix": (width, width), "embedding": (width, self.inputs.dimension)}
         drawn = {n: normal(seeds, n, shapes.get(p.kind, (width,)), dtype) for n, p in self.trace.parameters.items()}
         drawn |= {v.name: normal(seeds, v.name, (width,), dtype) for v in self.trace.states}
-        drawn |= {n: normal(seeds, n, (1,), dtype) for f in self.trace.outputs for n, _ in f.biases}
+        drawn |= {n: normal(seeds, n, (1,), dtype) for heads in self.trace.heads for f in heads for n, _ in f.biases}
         return drawn
 
     def run(self, parameters: Mapping[str, np.ndarray]) -> Values:
         """All variables of the program, forward and backward, at these parameters."""
+        return execute(self.program, self.initial(parameters), self.hyper)
+
+    def initial(self, parameters: Mapping[str, np.ndarray]) -> Values:
+        """The initial matrices and vectors of the program at these parameters."""
         first = next(iter(parameters.values()))
         count = len(first)
         values: Values = {}
@@ -82,20 +78,28 @@ class FiniteNetwork:
         width = next(v.shape[-1] for k, v in values.items() if k.kind == "vector")
         if "ones" in self.trace.program._names:
             values[self.trace.program.named("ones")] = np.ones((count, width), first.dtype)
-        return execute(self.program, values, self.hyper)
+        return values
 
     def outputs(self, values: Values, parameters: Mapping[str, np.ndarray]) -> np.ndarray:
         """f(ξ_i) for every seed and input, (S, N): std · v·x/√n summed over readouts, plus biases."""
-        columns = []
-        for f in self.trace.outputs:
-            total = 0.0
-            for r in f.readouts:
-                v, x = values[r.v], values[r.x]
-                total = total + evaluate(r.std, self.hyper) * np.sum(v * x, axis=-1) / np.sqrt(x.shape[-1])
-            for name, std in f.biases:
-                total = total + evaluate(std, self.hyper) * parameters[name][:, 0]
-            columns.append(total)
-        return np.stack(columns, axis=-1)
+        return np.stack([self.output(f, values, parameters) for f in self.trace.outputs], axis=-1)
+
+    def output(
+        self,
+        f: Output,
+        values: Values,
+        parameters: Mapping[str, np.ndarray],
+        at: Callable[[Var], Var] = lambda var: var,
+        decay: Callable[[str], float] = lambda name: 1.0,
+    ) -> np.ndarray:
+        """One output for every seed, (S,): ``at`` gives the vectors to read, ``decay`` scales output biases."""
+        total: Any = 0.0
+        for r in f.readouts:
+            v, x = values[at(r.v)], values[at(r.x)]
+            total = total + evaluate(r.std, self.hyper) * np.sum(v * x, axis=-1) / np.sqrt(x.shape[-1])
+        for name, std in f.biases:
+            total = total + decay(name) * evaluate(std, self.hyper) * parameters[name][:, 0]
+        return np.asarray(total)
 
     def ntk(self, values: Values, pairs: list[tuple[int, int]] | None = None) -> np.ndarray:
         """The empirical NTK (S, N, N); with ``pairs``, only those entries (and their mirrors) are computed."""
@@ -117,6 +121,18 @@ class FiniteNetwork:
                     memo[pair] = np.einsum("sn,sn->s", values[pair[0]], values[pair[1]]) / values[pair[0]].shape[-1]
                 result = result * memo[pair]
         return result
+
+
+def hyper_values(trace: Trace, inputs: Inputs, values: Mapping[Any, Any] | None) -> Hyper:
+    """Numbers for all symbols of a trace: the given ones, and the inner products of the data."""
+    hyper = symbol_values(values)
+    data = [inputs[i] for i in range(len(inputs))]
+    for name, datum in trace.embeddings.values():
+        for other_name, other in trace.embeddings.values():
+            if name == other_name:
+                a, b = data[datum.owner][(datum.time or 1) - 1], data[other.owner][(other.time or 1) - 1]
+                hyper[trace.gram(datum, other)] = float(a @ b) / inputs.dimension
+    return hyper
 
 
 def empirical_ntk(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import singledispatch
 from typing import Any
 
@@ -29,37 +29,58 @@ Array = Any
 Values = dict[Var, Array]
 
 
-def execute(program: ProgramGraph, initial: Mapping[Var, Array], hyper: Mapping[sp.Symbol, float]) -> Values:
+def execute(
+    program: ProgramGraph,
+    initial: Mapping[Var, Array],
+    hyper: Mapping[sp.Symbol, float],
+    only: Collection[Var] | None = None,
+) -> Values:
     """Values of all variables.
 
     Args:
         program: the program.
         initial: for every initial matrix an array (S, n, n), vector (S, n), scalar (S, 1); S counts seeds.
         hyper: numbers for hyperparameter symbols.
+        only: the variables to compute, with all that they depend on; all when None.
 
     Returns:
         The value of every variable, with the same leading axis S.
     """
     values: Values = dict(initial)
     dtype = np.result_type(*initial.values()) if initial else np.dtype(float)
-    for group in _schedule(program):
+    for group in _schedule(program, values, only):
         if isinstance(group[0][1], MatMul):
             _matmuls(group, values)
         else:
             for var, op in group:
-                if var not in values:
-                    values[var] = np.asarray(run(op, values, hyper), dtype)
+                values[var] = np.asarray(run(op, values, hyper), dtype)
     return values
 
 
-def _schedule(program: ProgramGraph) -> list[list[tuple[Var, Any]]]:
+def ancestors(program: ProgramGraph, ends: Iterable[Var]) -> set[Var]:
+    """The variables that ``ends`` depend on, themselves included."""
+    seen: set[Var] = set()
+    todo = list(ends)
+    while todo:
+        var = todo.pop()
+        if var not in seen:
+            seen.add(var)
+            todo.extend(program.op(var).operands)
+    return seen
+
+
+def _schedule(
+    program: ProgramGraph, known: Collection[Var], only: Collection[Var] | None
+) -> list[list[tuple[Var, Any]]]:
     """Groups that can run in this order; MatMuls by one matrix that are ready together form one group."""
+    wanted = None if only is None else ancestors(program, only)
     level: dict[Var, int] = {}
     groups: dict[Any, list[tuple[Var, Any]]] = defaultdict(list)
     for var, op in program:
         level[var] = max((level[v] for v in op.operands), default=0) + isinstance(op, MatMul)
         key = (level[var], 0, op.matrix.name, op.transpose) if isinstance(op, MatMul) else (level[var], 1, "", False)
-        groups[key].append((var, op))
+        if var not in known and (wanted is None or var in wanted):
+            groups[key].append((var, op))
     return [groups[key] for key in sorted(groups)]
 
 

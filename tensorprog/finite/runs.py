@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 import numpy as np
 
 from tensorprog.errors import DataError
 from tensorprog.finite.empirical import FiniteNetwork
 from tensorprog.finite.sample import batches
+from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import Var
 
 MEMORY = 2**28
@@ -29,6 +30,7 @@ class Record:
 
 
 Records = dict[tuple[int, int], Record]
+R = TypeVar("R")
 
 
 def collect(
@@ -53,13 +55,37 @@ def collect(
     Raises:
         DataError: the file holds other settings or is damaged before its last line.
     """
-    records = _read(path, header) if path is not None else {}
+    return stream(
+        lambda width, batch: _run(finite, gvars, width, batch), Record, finite.program, widths, seeds, header, path,
+        progress,
+    )  # fmt: skip
+
+
+def stream(
+    run: Callable[[int, list[int]], list[R]],
+    kind: type[R],
+    program: ProgramGraph,
+    widths: list[int],
+    seeds: int,
+    header: dict[str, Any],
+    path: Path | None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> dict[tuple[int, int], R]:
+    """Records of ``run(width, seeds)`` for all widths and seeds, resumed from ``path``; see ``collect``.
+
+    Args:
+        run: gives one record of class ``kind``, a dataclass of arrays, for each seed.
+        kind: that class.
+        program: what is run, for the memory bound.
+        widths, seeds, header, path, progress: as in ``collect``.
+    """
+    records = _read(path, header, kind) if path is not None else {}
     total = len(widths) * seeds
     with _append_to(path, header) as file:
         for width in widths:
             todo = [s for s in range(seeds) if (width, s) not in records]
-            for batch in _consecutive(finite, width, todo):
-                for seed, record in zip(batch, _run(finite, gvars, width, batch), strict=True):
+            for batch in _consecutive(program, width, todo):
+                for seed, record in zip(batch, run(width, batch), strict=True):
                     records[width, seed] = record
                     if file is not None:
                         row = {"width": width, "seed": seed, **{k: v.tolist() for k, v in vars(record).items()}}
@@ -71,8 +97,8 @@ def collect(
     return records
 
 
-def _consecutive(finite: FiniteNetwork, width: int, todo: list[int]) -> list[list[int]]:
-    size = len(next(batches(finite.program, width, 0, max(1, len(todo)), np.float64, MEMORY)))
+def _consecutive(program: ProgramGraph, width: int, todo: list[int]) -> list[list[int]]:
+    size = len(next(batches(program, width, 0, max(1, len(todo)), np.float64, MEMORY)))
     return [todo[i : i + size] for i in range(0, len(todo), size)]
 
 
@@ -110,7 +136,7 @@ class _append_to:
             self.file.close()
 
 
-def _read(path: Path, header: dict[str, Any]) -> Records:
+def _read(path: Path, header: dict[str, Any], kind: type[R]) -> dict[tuple[int, int], R]:
     """The records on disk; a last line cut off by an interruption is dropped from the file."""
     if not path.exists() or path.stat().st_size == 0:
         return {}
@@ -124,10 +150,9 @@ def _read(path: Path, header: dict[str, Any]) -> Records:
     try:
         found, *rows = [json.loads(line) for line in lines]
         other = found != header
-        records = {
-            (r["width"], r["seed"]): Record(*(np.array(r[k], float) for k in ("ntk", "outputs", "first", "second")))
-            for r in ([] if other else rows)
-        }
+        names = [f.name for f in fields(kind)]  # type: ignore[arg-type]
+        rows = [] if other else rows
+        records = {(r["width"], r["seed"]): kind(**{k: np.array(r[k], float) for k in names}) for r in rows}
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is damaged ({error}); move it away to start again") from error
     if other:

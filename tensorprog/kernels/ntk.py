@@ -7,13 +7,13 @@ One list of terms serves both the limit (Moments become expectations) and finite
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 
 import sympy as sp
 
 from tensorprog.algebra import ONE, ZERO, Poly, add_all
-from tensorprog.dsl.network import Trace
+from tensorprog.dsl.network import Parameter, Trace
 from tensorprog.errors import AssumptionError
 from tensorprog.ir.instructions import MatMul, Var
 from tensorprog.limit.master import Limit, deep_recursion
@@ -35,14 +35,15 @@ def ntk_terms(trace: Trace, gradients: list[Gradients], i: int, j: int) -> Itera
     yield from readout_terms(trace, i, j)
 
 
-def body_terms(trace: Trace, a: Gradients, b: Gradients) -> Iterator[Term]:
-    """The terms of matrices, biases and embeddings, for two outputs with these gradients."""
-    yield from _matrix_terms(trace, a, b)
-    yield from _initial_terms(trace, a, b)
+def body_terms(trace: Trace, a: Gradients, b: Gradients, trained: Container[str] | None = None) -> Iterator[Term]:
+    """The terms of matrices, biases and embeddings (all, or those ``trained``), for outputs with these gradients."""
+    chosen = {n: p for n, p in trace.parameters.items() if trained is None or n in trained}
+    yield from _matrix_terms(trace, a, b, chosen)
+    yield from _initial_terms(trace, a, b, chosen)
 
 
-def _matrix_terms(trace: Trace, a: Gradients, b: Gradients) -> Iterator[Term]:
-    for p in trace.parameters.values():
+def _matrix_terms(trace: Trace, a: Gradients, b: Gradients, chosen: dict[str, Parameter]) -> Iterator[Term]:
+    for p in chosen.values():
         if p.kind != "matrix":
             continue
         left, right = _uses(trace, a, p.var), _uses(trace, b, p.var)
@@ -62,15 +63,16 @@ def _uses(trace: Trace, g: Gradients, matrix: Var | None) -> list[tuple[Var, Var
     ]
 
 
-def _initial_terms(trace: Trace, a: Gradients, b: Gradients) -> Iterator[Term]:
-    for p in trace.parameters.values():
+def _initial_terms(trace: Trace, a: Gradients, b: Gradients, chosen: dict[str, Parameter]) -> Iterator[Term]:
+    for p in chosen.values():
         if p.kind == "bias" and p.var is not None:
             for d in a.of.get(p.var, ()):
                 for d2 in b.of.get(p.var, ()):
                     yield Term(p.std**2, (d, d2))
     by_name = defaultdict(list)
     for var, (name, datum) in trace.embeddings.items():
-        by_name[name].append((var, datum))
+        if name in chosen:
+            by_name[name].append((var, datum))
     for name, uses in by_name.items():
         for var, datum in uses:
             for d in a.of.get(var, ()):
@@ -79,16 +81,16 @@ def _initial_terms(trace: Trace, a: Gradients, b: Gradients) -> Iterator[Term]:
                         yield Term(trace.parameters[name].std ** 2 * trace.gram(datum, datum2), (d, d2))
 
 
-def readout_terms(trace: Trace, i: int, j: int) -> Iterator[Term]:
-    """σ_v² Moment(x x') of the readouts, and the output biases."""
+def readout_terms(trace: Trace, i: int, j: int, trained: Container[str] | None = None) -> Iterator[Term]:
+    """σ_v² Moment(x x') of the readouts, and the output biases (all, or those ``trained``)."""
     f, f2 = trace.outputs[i], trace.outputs[j]
     for r in f.readouts:
         for r2 in f2.readouts:
-            if r.trained and r2.trained and r.v == r2.v:
+            if r.trained and r2.trained and r.v == r2.v and (trained is None or r.name in trained):
                 yield Term(r.std**2, activation=(r.x, r2.x))
     for name, std in f.biases:
         for name2, _ in f2.biases:
-            if name == name2:
+            if name == name2 and (trained is None or name in trained):
                 yield Term(std**2)
 
 

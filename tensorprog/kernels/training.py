@@ -46,9 +46,9 @@ class Certificate:
         self.title, self.rows, self.kernels, self.statement = title, rows, kernels, statement
 
     @property
-    def passed(self) -> bool:
-        """Whether the change of f was equal to the prediction at every step (False where there is none)."""
-        return all(r.equal is True for r in self.rows)
+    def passed(self) -> bool | None:
+        """Whether the change of f was equal to the prediction at every step; None where there is no prediction."""
+        return None if any(r.equal is None for r in self.rows) else all(r.equal for r in self.rows)
 
     @property
     def equations(self) -> list[sp.Eq]:
@@ -333,6 +333,7 @@ def plan_training(
     optimizer: SGD | None = None,
     loss: Any = None,
     trainable: Sequence[str] | None = None,
+    probes: Sequence[int] = (),
 ) -> Training:
     """A training run on inputs of given lengths: which are tests, and which are the samples of each step."""
     optimizer = SGD(sp.Symbol("eta", positive=True)) if optimizer is None else optimizer
@@ -348,6 +349,7 @@ def plan_training(
         optimizer=optimizer,
         loss=Loss(loss, len(trace.heads[0])),
         trained=trained_names(trace, trainable),
+        probes=tuple(probes),
     )
     return Training(net, unroll_trace(trace, plan))
 

@@ -10,7 +10,7 @@ import sympy as sp
 
 from tensorprog.dsl.program import exact
 from tensorprog.errors import ProgramError, nearest
-from tensorprog.functions import Softplus, from_sympy
+from tensorprog.functions import Softplus, evaluate, from_sympy
 
 
 class SGD:
@@ -104,6 +104,13 @@ class Loss:
         if self._derivatives is None:
             return None
         return self._derivatives[k].xreplace(dict(zip([*self._f, *self._y], [*f, *y], strict=True)))
+
+    def values(self, k: int, f: Any, y: Any, hyper: Any) -> Any:
+        """Numbers of ∂L/∂f_k on arrays, one of f and one of y for each output."""
+        if self._derivatives is None:
+            raise ProgramError("the loss is None: its derivative is a symbol")
+        point = dict(zip([*self._f, *self._y], [*f, *y], strict=True))
+        return evaluate(self._derivatives[k], {**hyper, **point})
 
     def _differentiate(self, loss: Any) -> list[sp.Expr]:
         if isinstance(loss, str) and loss not in _LOSSES:

@@ -48,6 +48,7 @@ class Plan:
         schedule: the batch of each step.
         optimizer, loss: how.
         trained: names of the parameters that move.
+        probes: times at which the gradients of the tests are written too, to follow their NTK.
     """
 
     steps: int
@@ -56,6 +57,7 @@ class Plan:
     optimizer: SGD
     loss: Loss
     trained: frozenset[str]
+    probes: tuple[int, ...] = ()
 
 
 @dataclass
@@ -70,6 +72,7 @@ class Unrolled:
         state: value at time t of a variable of the trace, for those that were needed.
         delta: its scaled change √n (x_t − x̂_t), where it moves.
         gradients: of the output (t, position in the batch, head).
+        probes: gradients of the first output of a test, by (t, input).
         outputs0: the initial scalars f̂_t, by (t, input, head); t is 0 without weight decay.
         base: for weight decay, the value x̂_t of a variable.
         labels: the initial scalars y, by (input, head).
@@ -85,6 +88,7 @@ class Unrolled:
     state: dict[tuple[int, Var], Var] = field(default_factory=dict)
     delta: dict[tuple[int, Var], Var | None] = field(default_factory=dict)
     gradients: dict[tuple[int, int, int], Gradients] = field(default_factory=dict)
+    probes: dict[tuple[int, int], Gradients] = field(default_factory=dict)
     outputs0: dict[tuple[int, int, int], Var] = field(default_factory=dict)
     base: dict[tuple[int, Var], Var] = field(default_factory=dict)
     labels: dict[tuple[int, int], Var] = field(default_factory=dict)
@@ -111,6 +115,9 @@ def unroll_trace(trace: Trace, plan: Plan) -> Unrolled:
             run.sample(t, position, i)
     for i in plan.tests:
         run.outputs(plan.steps, i)
+        for t in plan.probes:
+            tape = TimeTape(run, t, f"p{t}_")
+            run.u.probes[t, i] = tape.backward(run.forward.items(), trace.heads[i][0], f"@{t}")
     return run.u
 
 

@@ -22,7 +22,8 @@ def plot_errors(title: str, widths: list[int], errors: dict[str, Exponent], path
         centre = np.exp(np.log(fit.errors * np.sqrt(n)).mean())
         axes.plot(n, centre / np.sqrt(n), "--", color="gray", linewidth=1)
     axes.plot([], [], "--", color="gray", linewidth=1, label=r"$\propto n^{-1/2}$")
-    axes.set(xscale="log", yscale="log", xlabel="width n", ylabel="RMS relative error (bars: ±2 SE)")
+    scale = "log" if errors else "linear"
+    axes.set(xscale="log", yscale=scale, xlabel="width n", ylabel="RMS relative error (bars: ±2 SE)")
     axes.set_xticks(n, [f"{w}" for w in widths])
     axes.set_xticks([], minor=True)
     axes.set_title(title, fontsize=9, wrap=True)
