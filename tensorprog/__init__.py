@@ -41,6 +41,8 @@ from tensorprog.limit.master import Limit as Limit
 from tensorprog.limit.master import limit as limit
 from tensorprog.passes.canonicalize import canonicalize as canonicalize
 from tensorprog.passes.optimizer import SGD as SGD
+from tensorprog.train import TrainingReport as TrainingReport
+from tensorprog.train import train as train
 from tensorprog.verify import Claim as Claim
 from tensorprog.verify import Verification as Verification
 from tensorprog.verify import verify as verify

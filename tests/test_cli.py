@@ -70,6 +70,11 @@ def output(cli):
     return run
 
 
+def equations(text):
+    """The lines of a printed kernel; the order of independent equations is not part of what is promised."""
+    return sorted(text.splitlines())
+
+
 # ---- list and derive -----------------------------------------------------------------------------
 
 
@@ -85,34 +90,38 @@ def test_derive_prints_the_equations_of_the_ntk(output, name):
     net = GALLERY[name]()
     out = output("derive", name)
     kernel = tp.ntk(net)
-    assert out.startswith(kernel.text() + "\n")
+    lines = kernel.text().splitlines()
+    assert equations("\n".join(out.splitlines()[: len(lines)])) == sorted(lines)
     assert ("what assuming gradient independence would give" in out) == (name == "mean_readout")
 
 
 def test_derive_prints_the_wrong_kernel_beside_the_right_one(output):
     kernel = tp.ntk(tp.programs.mean_readout())
-    assert output("derive", "mean_readout").endswith(kernel.under_gia.text() + "\n")
+    out, wrong = output("derive", "mean_readout").splitlines(), kernel.under_gia.text().splitlines()
+    assert sorted(out[-len(wrong) :]) == sorted(wrong)
     assert "would give" not in output("derive", "mean_readout", "--latex")
 
 
-@pytest.mark.parametrize("name", GALLERY)
+@pytest.mark.parametrize("name", sorted(set(GALLERY) - {"mean_readout"}))
 def test_derive_prints_the_nngp(output, name):
-    assert output("derive", name, "--kernel", "nngp") == tp.nngp(GALLERY[name]()).text() + "\n"
+    assert equations(output("derive", name, "--kernel", "nngp")) == equations(tp.nngp(GALLERY[name]()).text())
 
 
 @pytest.mark.parametrize("method", ["paths", "enumeration"])
 def test_derive_prints_other_derivations(output, method):
     out = output("derive", "mlp", "--method", method)
-    assert out == tp.ntk(tp.programs.mlp(), method=method).text() + "\n" and f"by {method}" in out
+    assert equations(out) == equations(tp.ntk(tp.programs.mlp(), method=method).text()) and f"by {method}" in out
 
 
 def test_derive_prints_latex(output):
-    assert output("derive", "mlp", "--latex") == tp.ntk(tp.programs.mlp()).latex() + "\n"
+    out = output("derive", "mlp", "--latex")
+    assert out.startswith("\\begin{align*}\n") and out.endswith("\n\\end{align*}\n")
+    assert out.rstrip("\n") == tp.ntk(tp.programs.mlp()).latex()
 
 
 def test_derive_takes_the_lengths_of_both_sequences(output):
     out = output("derive", "rnn", "--lengths", "3,2")
-    assert out == tp.ntk(tp.programs.rnn(), lengths=(3, 2)).text() + "\n"
+    assert equations(out) == equations(tp.ntk(tp.programs.rnn(), lengths=(3, 2)).text())
     assert "T = 3, T' = 2" in out
 
 
@@ -120,18 +129,18 @@ def test_derive_takes_symbols_and_an_abstract_nonlinearity(output):
     w, b = (sp.Symbol(s, positive=True) for s in ("sigma_w", "b"))
     net = tp.programs.mlp(phi=tp.abstract("phi"), sigma_w=w, sigma_b=b)
     out = output("derive", "mlp", "-p", "phi=phi", "-p", "sigma_w=sigma_w", "--param", "sigma_b=b")
-    assert out == tp.ntk(net).text() + "\n" and "σ_w²" in out and "V[φ']" in out
+    assert equations(out) == equations(tp.ntk(net).text()) and "σ_w²" in out and "V[φ']" in out
 
 
 def test_derive_takes_one_value_per_layer(output):
     net = tp.programs.mlp(depth=2, sigma_w=[1, sp.sqrt(2)], sigma_b=[0, sp.Rational(1, 3)])
     out = output("derive", "mlp", "-p", "depth=2", "-p", "sigma_w=1,sqrt(2)", "-p", "sigma_b=0,1/3")
-    assert out == tp.ntk(net).text() + "\n"
+    assert equations(out) == equations(tp.ntk(net).text())
 
 
 def test_derive_takes_truth_values(output):
     out = output("derive", "rnn", "-p", "tied=false")
-    assert out == tp.ntk(tp.programs.rnn(tied=False)).text() + "\n"
+    assert equations(out) == equations(tp.ntk(tp.programs.rnn(tied=False)).text())
 
 
 # ---- a user's file -------------------------------------------------------------------------------
@@ -269,6 +278,7 @@ def test_a_failed_claim_gives_exit_status_1(cli, tmp_path, monkeypatch):
         (["derive", "deep_linear", "-p", "depth=2.5"], ["deep_linear(depth=5/2"]),
         (["derive", "mlp", "--method", "bakprop"], ["'bakprop'", "did you mean 'backprop'?"]),
         (["derive", "mean_readout", "--method", "paths"], ["GIA check", "method='backprop'"]),
+        (["derive", "mean_readout", "--kernel", "nngp"], ["no Gaussian process", "net.readout"]),
         (["derive", "mlp", "--lengths", "3,2"], ["mlp takes single vectors", "(3, 2)"]),
         (["derive", "rnn", "--lengths", "3"], ["[3]"]),
         (["derive", "rnn", "--lengths", "3,2,1"], ["[3, 2, 1]"]),

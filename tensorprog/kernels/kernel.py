@@ -80,6 +80,9 @@ class Kernel:
         key = (lengths, same)
         if key not in self._derived:
             traced = lengths[:1] if same else lengths
+            if self.method == "sgd":
+                self._derived[key] = _by_sgd(self.net, traced)
+                return self._derived[key]
             d = derive_limit(self.net, traced, self.kind == "ntk" and self.method == "backprop", self.assume_gia)
             value = _METHODS[self.kind, self.method](d, 0, len(traced) - 1)
             self._derived[key] = Derivation(d.trace, d.gradients, d.limit, value)
@@ -132,11 +135,14 @@ class Kernel:
             "V[φ](q,c,q') = E φ(u)φ(u'), (u,u') ~ N(0, [[q,c],[c,q']]); E[φ](q) = E φ(u), u ~ N(0, q); ⟨x,x'⟩ = x·x'/d",
         ]
         if self.kind == "ntk":
-            verdict = "passes" if self.passes_gia_check else "FAILS"
-            lines.append(f"simple GIA check: {verdict}; " + (
-                "gradient independence was assumed, which is wrong here" if self.assume_gia and verdict == "FAILS"
-                else "every ZDot was computed, none assumed away" if self.method == "backprop" and not self.assume_gia
-                else "gradient independence holds"))  # fmt: skip
+            passes = self.passes_gia_check
+            if self.assume_gia and not passes:
+                note = "gradient independence was assumed, which is wrong here"
+            elif self.method in ("backprop", "sgd") and not self.assume_gia:
+                note = "every ZDot was computed, none assumed away"
+            else:
+                note = "gradient independence holds"
+            lines.append(f"simple GIA check: {'passes' if passes else 'FAILS'}; {note}")
         return lines
 
     # ---- numbers ---------------------------------------------------------------------------------
@@ -231,10 +237,19 @@ def _by_backprop(d: Derivation, i: int, j: int) -> Poly:
     return sum_terms(ntk_terms(d.trace, d.gradients, i, j), d.limit)
 
 
-_METHODS = {
+def _by_sgd(net: Network, lengths: Sequence[Length]) -> Derivation:
+    """K read off one step of SGD: lim f_1(x) − f_0(x) = −η χ K(x, x') for the sample x'."""
+    from tensorprog.kernels.training import one_step_kernel  # which derives kernels itself
+
+    trace, limit, value = one_step_kernel(net, lengths)
+    return Derivation(trace, [], limit, value)
+
+
+_METHODS: dict[tuple[str, str], Any] = {
     ("nngp", "forward"): lambda d, i, j: nngp_poly(d.trace, d.limit, i, j),
     ("ntk", "backprop"): _by_backprop,
     ("ntk", "paths"): lambda d, i, j: PathSum(d.trace, d.limit).kernel(i, j),
+    ("ntk", "sgd"): _by_sgd,
     ("ntk", "enumeration"): lambda d, i, j: enumerate_kernel(PathSum(d.trace, d.limit), i, j),
 }
 
@@ -245,7 +260,8 @@ def ntk(net: Network, method: str = "backprop", lengths: Sequence[int] | None = 
     Args:
         net: an architecture.
         method: ``"backprop"``, the limit of the gradient program, always right; ``"paths"``, path sums
-            by dynamic programming; ``"enumeration"``, all pairs of paths, for small networks.
+            by dynamic programming; ``"sgd"``, read off one step of training; ``"enumeration"``, all pairs
+            of paths, for small networks.
         lengths: for sequences, the (T, T') of the printed formulas; (3, 3) when None. ``K(X1, X2)``
             derives every pair of lengths it meets.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import sympy as sp
@@ -19,10 +20,12 @@ from tensorprog.ir.graph import ProgramGraph, as_var
 from tensorprog.ir.instructions import Var
 from tensorprog.kernels.kernel import Kernel, Length
 from tensorprog.kernels.names import NetworkNames
+from tensorprog.kernels.ntk import body_terms, readout_terms, sum_terms
 from tensorprog.kernels.paths import PathSum
 from tensorprog.limit.equations import HEADS, as_equations, unfold
 from tensorprog.limit.evaluate import fingerprint, same
 from tensorprog.limit.master import Limit
+from tensorprog.passes.backprop import backprop
 from tensorprog.passes.decouple import decouple
 from tensorprog.passes.optimizer import SGD, Loss
 from tensorprog.passes.unroll import Plan, Unrolled, trained_names, unroll_trace
@@ -245,6 +248,8 @@ class Training:
     def _kernels(self, kernel: Any, limit: Limit) -> Any:
         """(i, j, head, head') ↦ K as a polynomial."""
         if kernel is None:
+            if not self.trace.passes_gia_check:
+                return _BackpropKernels(self.trace, self.plan.trained)
             return _PathKernels(self.trace, limit, self.plan.trained)
         net = kernel.net if isinstance(kernel, Kernel) else kernel
         if not isinstance(net, Network):
@@ -280,6 +285,21 @@ class _PathKernels:
         if k >= len(a) or l >= len(b):
             raise ProgramError(f"the network to compare with has {len(a)} outputs, not {max(k, l) + 1}")
         return self.sum.heads(a[k], b[l])
+
+
+class _BackpropKernels:
+    """Kernels between first outputs of a trace by backpropagation, where path sums do not apply."""
+
+    def __init__(self, trace: Trace, trained: frozenset[str] | None) -> None:
+        self.trace, self.trained = trace, trained
+        program, self.gradients = backprop(trace)
+        self.limit = Limit(program, NetworkNames(trace, self.gradients))
+
+    def __call__(self, i: int, j: int, k: int, l: int) -> Poly:
+        if k or l:
+            raise ProgramError("several outputs and a failing GIA check: only the first output can be certified")
+        body = body_terms(self.trace, self.gradients[i], self.gradients[j], self.trained)
+        return sum_terms(chain(body, readout_terms(self.trace, i, j, self.trained)), self.limit)
 
 
 def unroll(
@@ -366,15 +386,12 @@ def _lengths(net: Network, lengths: Sequence[int] | None, count: int) -> list[Le
     return list(lengths)
 
 
-def one_step_kernel(net: Network, lengths: Sequence[Length], same_input: bool) -> tuple[Trace, Limit, Poly]:
-    """K read off one SGD step: lim f_1(x) − f_0(x) with η = 1 and χ = −1 at the sample x'."""
+def one_step_kernel(net: Network, lengths: Sequence[Length]) -> tuple[Trace, Limit, Poly]:
+    """K(x, x') read off one SGD step on x': lim f_1(x) − f_0(x) at η = 1, χ = −1; K(x, x) for a single length."""
     labels = ["x", "x'"][: len(lengths)]
-    sample = 0 if same_input else 1
-    training = plan_training(net, lengths, labels, [0], [[sample]], SGD(1))
-    chi = training.unrolled.chi[0, 0, 0]
-    change = training._change(training.limit, 0, 0, 0)
-    symbol = training.limit.z[chi]
-    (mono,) = symbol.terms
-    gen = mono[0][0]
-    value = add_all(Poly({tuple(f for f in m if f[0] is not gen): c}) for m, c in change.terms.items()).scale(-1)
-    return training.trace, training.limit, value
+
+    def loss(f: Any, y: Any) -> Any:
+        return -(f[0] if isinstance(f, tuple) else f)
+
+    training = plan_training(net, lengths, labels, [0], [[len(lengths) - 1]], SGD(1), loss)
+    return training.trace, training.limit, training._change(training.limit, 0, 0, 0)

@@ -157,8 +157,7 @@ class _Unroller:
                 total += r.std * e.mean(e.ref(dv) * e.ref(self.now(t, r.x)))
         for name, std in output.biases:
             for c, chi, j, l, _ in self.past(t, name):
-                if any(n == name for n, _ in self.trace.heads[j][l].biases):
-                    total -= c * std**2 * e.ref(chi)
+                total -= c * std * sum(s for n, s in self.trace.heads[j][l].biases if n == name) * e.ref(chi)
         return e.emit(Moment, total, f"f{t}({self.label(i)}){self.head(i, k)}")
 
     def output0(self, t: int, i: int, k: int) -> Var:

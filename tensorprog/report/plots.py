@@ -13,19 +13,57 @@ from tensorprog.finite.estimate import Exponent
 
 def plot_errors(title: str, widths: list[int], errors: dict[str, Exponent], path: Path) -> None:
     """Error against width on log axes, with the n^(−1/2) line."""
-    figure = Figure(figsize=(6.4, 4.4), dpi=150, layout="constrained")
+    plot_exponents(title, widths, errors, path, "RMS relative error (bars: ±2 SE)")
+
+
+def plot_exponents(
+    title: str, widths: list[int], errors: dict[str, Exponent], path: Path, ylabel: str = "size (bars: ±2 SE)"
+) -> None:
+    """Quantities against width on log axes, each with the line of slope −1/2, −3/4 or −1 nearest to its fit."""
+    figure = Figure(figsize=(7.2, 5.4), dpi=150, layout="constrained")
     axes: Any = figure.subplots()
     n = np.array(widths, float)
+    slopes = set()
     for name, fit in errors.items():
         label = f"{name}: exponent {fit.slope:.2f} [{fit.low:.2f}, {fit.high:.2f}]"
         axes.errorbar(n, fit.errors, yerr=2 * fit.stderrs, fmt="o", capsize=3, label=label)
-        centre = np.exp(np.log(fit.errors * np.sqrt(n)).mean())
-        axes.plot(n, centre / np.sqrt(n), "--", color="gray", linewidth=1)
-    axes.plot([], [], "--", color="gray", linewidth=1, label=r"$\propto n^{-1/2}$")
-    scale = "log" if errors else "linear"
-    axes.set(xscale="log", yscale=scale, xlabel="width n", ylabel="RMS relative error (bars: ±2 SE)")
+        slope = min(_STYLE, key=lambda s: abs(s - fit.slope))
+        slopes.add(slope)
+        centre = np.exp(np.log(fit.errors * n**-slope).mean())
+        axes.plot(n, centre * n**slope, _STYLE[slope], color="gray", linewidth=1)
+    for slope in sorted(slopes, reverse=True):
+        axes.plot([], [], _STYLE[slope], color="gray", linewidth=1, label=_LABEL[slope])
+    axes.set(xscale="log", yscale="log" if errors else "linear", xlabel="width n", ylabel=ylabel)
     axes.set_xticks(n, [f"{w}" for w in widths])
     axes.set_xticks([], minor=True)
     axes.set_title(title, fontsize=9, wrap=True)
-    axes.legend(fontsize=8)
+    if errors:
+        axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
+    figure.savefig(path)
+
+
+_STYLE = {-0.5: "--", -0.75: "-.", -1.0: ":"}
+_LABEL = {-0.5: r"$\propto n^{-1/2}$", -0.75: r"$\propto n^{-3/4}$", -1.0: r"$\propto n^{-1}$"}
+
+
+def plot_trajectories(
+    title: str, f: dict[int, np.ndarray], prediction: dict[int, np.ndarray], path: Path, inputs: int = 4
+) -> None:
+    """f_t of one network at the smallest and at the largest width, with the prediction over it."""
+    figure = Figure(figsize=(9.6, 4.2), dpi=150, layout="constrained")
+    panels: Any = figure.subplots(1, 2, sharey=True)
+    for axes, width in zip(panels, (min(f), max(f)), strict=True):
+        run = f[width][0, :, :inputs, 0]
+        t = np.arange(len(run))
+        for i in range(run.shape[1]):
+            axes.plot(t, run[:, i], "o-", markersize=3, linewidth=1, label=f"input {i}")
+            if width in prediction:
+                axes.plot(t, prediction[width][0, :, i, 0], "k--", linewidth=0.9)
+        axes.set_title(f"width {width}", fontsize=9)
+        axes.set_xlabel("step t")
+    if prediction:
+        panels[0].plot([], [], "k--", linewidth=0.9, label="kernel prediction")
+    panels[0].set_ylabel("output f")
+    panels[0].legend(fontsize=7)
+    figure.suptitle(title, fontsize=8, wrap=True)
     figure.savefig(path)

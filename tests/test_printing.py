@@ -1,0 +1,238 @@
+"""How expressions and kernels print: text, LaTeX, and the names of the papers."""
+
+import copy
+import pickle
+import re
+
+import pytest
+import sympy as sp
+from matplotlib.mathtext import MathTextParser
+
+import tensorprog as tp
+from tensorprog.printing import NameSymbol, inner, latex, text
+
+GALLERY = tp.programs.GALLERY
+X, W, S1 = sp.symbols("x sigma_w sigma_w1")
+SIGMA = NameSymbol("Σ^(1)(x,x')", r"\Sigma^{(1)}(x,x')")
+
+
+@tp.network
+def tied_mlp(net, x, *, depth=3, phi=tp.relu):
+    """A weight-tied MLP: one matrix in every layer."""
+    h = net.embed("U", x)
+    for _ in range(depth):
+        h = net.dense("W", phi(h))
+    return net.readout("V", phi(h))
+
+
+# ---- expressions ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("expr", "as_text", "as_latex"),
+    [
+        (W**2 * X + sp.Rational(1, 3), "σ_w²·x + 1/3", r"\sigma_{w}^{2} x + \frac{1}{3}"),
+        (X**12, "x¹²", "x^{12}"),
+        ((X + 1) ** 3, "(x + 1)³", r"\left(x + 1\right)^{3}"),
+        (1 / X, "1/x", r"\frac{1}{x}"),
+        (sp.sqrt(2) * X, "sqrt(2)·x", r"\sqrt{2} x"),
+        (X ** sp.Rational(3, 2), "x**(3/2)", r"x^{\frac{3}{2}}"),
+        (-X, "-x", "- x"),
+        (2 * sp.pi, "2·pi", r"2 \pi"),
+        (sp.Rational(7, 1000), "7/1000", r"\frac{7}{1000}"),
+        (sp.Rational(123456, 1000003), "0.123455629633", "0.123455629633"),
+        (sp.Symbol("alpha") * X, "α·x", r"\alpha x"),
+        (SIGMA**2, "Σ^(1)(x,x')²", r"\left(\Sigma^{(1)}(x,x')\right)^{2}"),
+        (2 * SIGMA, "2·Σ^(1)(x,x')", r"2 \Sigma^{(1)}(x,x')"),
+        (inner("x", "x'"), "⟨x,x'⟩", r"\langle x,x'\rangle"),
+        (inner("x1", "x'12"), "⟨x1,x'12⟩", r"\langle x_{1},x'_{12}\rangle"),
+        (tp.relu(X), "relu(x)", r"\operatorname{relu}\left(x\right)"),
+        (sp.S.Zero, "0", "0"),
+    ],
+    ids=str,
+)
+def test_expressions_print(expr, as_text, as_latex):
+    assert text(expr) == as_text
+    assert latex(expr) == as_latex
+
+
+# ---- symbols with their own LaTeX ----------------------------------------------------------------
+
+
+def test_symbols_are_equal_when_their_texts_are():
+    other = NameSymbol("Σ^(1)(x,x')", "another")
+    assert other == SIGMA and hash(other) == hash(SIGMA)
+    assert NameSymbol("Σ^(2)(x,x')", r"\Sigma^{(1)}(x,x')") != SIGMA
+    assert SIGMA - other == 0
+
+
+def test_a_symbol_without_latex_gets_that_of_its_name():
+    assert latex(NameSymbol("sigma_w")) == r"\sigma_{w}"
+    assert latex(NameSymbol("a", "A")) == "A"
+
+
+def test_symbols_are_real():
+    assert SIGMA.is_real and sp.sqrt(SIGMA**2) == sp.Abs(SIGMA)
+
+
+@pytest.mark.parametrize(
+    "duplicate",
+    [lambda e: pickle.loads(pickle.dumps(e)), copy.copy, copy.deepcopy],
+    ids=["pickle", "copy", "deepcopy"],
+)
+@pytest.mark.parametrize("expr", [SIGMA, SIGMA**2 * X + 1, inner("x1", "x'2")], ids=str)
+def test_copies_are_equal_and_print_the_same(expr, duplicate):
+    again = duplicate(expr)
+    assert again == expr and hash(again) == hash(expr)
+    assert (text(again), latex(again)) == (text(expr), latex(expr))
+    assert {type(s) for s in again.free_symbols} == {type(s) for s in expr.free_symbols}
+
+
+def test_substitution_keeps_symbols():
+    assert (X**2 + X).xreplace({X: SIGMA}) == SIGMA**2 + SIGMA
+    assert (SIGMA**2 + X).xreplace({SIGMA: X}) == X**2 + X
+    assert latex((X * W).xreplace({X: SIGMA})) == r"\Sigma^{(1)}(x,x') \sigma_{w}"
+    assert (SIGMA * X).subs(NameSymbol("Σ^(1)(x,x')"), 2) == 2 * X
+    assert sp.lambdify([SIGMA], SIGMA**2)(3) == 9
+
+
+# ---- the names of kernels --------------------------------------------------------------------------
+
+
+def names(kernel):
+    return [str(e.lhs) for e in kernel.equations]
+
+
+def over_pairs(*indexed):
+    return {f"{name}({a})" for name in indexed for a in ("x,x", "x,x'", "x',x'")}
+
+
+def test_an_mlp_prints_as_in_the_papers():
+    found = names(tp.ntk(tp.programs.mlp(depth=3)))
+    assert set(found) == {*over_pairs("Σ^(1)", "Σ^(2)", "Σ^(3)"), "Π^(1)(x,x')", "Π^(2)(x,x')", "Θ(x,x')"}
+    assert found[-1] == "Θ(x,x')"
+
+
+def test_path_sums_name_the_tangent_kernels_of_the_layers():
+    found = names(tp.ntk(tp.programs.mlp(depth=3), method="paths"))
+    assert {n for n in found if n[0] == "Θ"} == {"Θ^(2)(x,x')", "Θ^(3)(x,x')", "Θ(x,x')"}
+    assert not any(n.startswith("Π") for n in found)
+
+
+def test_the_nngp_is_called_k():
+    found = names(tp.nngp(tp.programs.mlp(depth=2)))
+    assert set(found) == {*over_pairs("Σ^(1)", "Σ^(2)"), "K(x,x')"} and found[-1] == "K(x,x')"
+
+
+def test_a_recurrent_network_prints_its_times():
+    found = names(tp.ntk(tp.programs.rnn(), lengths=(2, 2)))
+    assert set(found) == {*over_pairs("Σ^(2,2)"), "Π^(1,1)(x,x')", "Θ(x,x')"}
+    found = names(tp.ntk(tp.programs.rnn(sigma_b=1), lengths=(3, 2)))
+    assert {"Σ^(2,1)(x,x')", "Σ^(3,2)(x,x')", "Σ^(3,3)(x,x)", "Σ^(2,2)(x',x')"} <= set(found)
+    assert not any("^(" in n and n.count(",") != 2 for n in found)
+
+
+def test_two_recurrent_layers_print_layer_and_times():
+    found = names(tp.ntk(tp.programs.rnn(layers=2, sigma_h=1), lengths=(2, 2)))
+    assert {"Σ^(1,2,2)(x,x')", "Σ^(2,2,2)(x,x')", "Π^(1,1,1)(x,x')", "Π^(2,1,1)(x,x')"} <= set(found)
+    assert all(re.fullmatch(r"[ΣΠ]\^\([12],[12],[12]\)\(x'?,x'?\)|Θ\(x,x'\)", n) for n in found)
+
+
+def test_layers_that_share_one_matrix_are_numbered_by_its_uses():
+    found = names(tp.ntk(tied_mlp(depth=3)))
+    assert set(found) == {
+        *over_pairs("Σ^(2)", "Σ^(3)", "Σ^(4)"),
+        "Π^(1)(x,x')",
+        "Π^(2)(x,x')",
+        "Π^(3)(x,x')",
+        "Θ(x,x')",
+    }
+
+
+def test_inner_products_of_the_data_have_no_names():
+    first = tp.ntk(tied_mlp(depth=1)).equations[0]
+    assert text(first.rhs).startswith("V[relu](⟨x")
+
+
+CASES = [
+    pytest.param(GALLERY[name], kind, id=f"{name}-{kind}")
+    for name in GALLERY
+    for kind in ("backprop", "paths", "nngp")
+    if not (name == "mean_readout" and kind != "backprop")
+] + [pytest.param(tied_mlp, kind, id=f"tied_mlp-{kind}") for kind in ("backprop", "paths", "nngp")]
+
+
+def kernel_of(build, kind):
+    has_phi = "phi" in build().hyperparameters
+    net = build(phi=tp.abstract("phi")) if has_phi else build()
+    lengths = (3, 2) if net.takes_sequences else None
+    return tp.nngp(net, lengths) if kind == "nngp" else tp.ntk(net, kind, lengths)
+
+
+@pytest.mark.parametrize(("build", "kind"), CASES)
+def test_names_are_unique_and_defined_before_they_are_used(build, kind):
+    kernel = kernel_of(build, kind)
+    lefts = [e.lhs for e in kernel.equations]
+    assert len(set(lefts)) == len(lefts) == len({latex(s) for s in lefts})
+    known, used = set(), set()
+    for e in kernel.equations:
+        here = {s for s in lefts if re.search(re.escape(str(s)) + r"(?!\.\d)", text(e.rhs))}
+        assert here <= known
+        used |= here
+        known.add(e.lhs)
+    assert used == set(lefts[:-1])  # nothing is defined in vain
+    assert lefts[-1] == kernel.symbol
+
+
+@pytest.mark.parametrize(("build", "kind"), CASES)
+def test_text_has_one_line_an_equation_after_its_header(build, kind):
+    kernel = kernel_of(build, kind)
+    header, _, body = kernel.text().partition("\n\n")
+    assert header.startswith(f"{kernel.kind.upper()} of {kernel.net!r}")
+    assert ("GIA check" in header) == (kind != "nngp")
+    assert body.splitlines() == [f"  {e.lhs} = {text(e.rhs)}" for e in kernel.equations]
+    assert "*" not in body and "Symbol" not in body
+
+
+@pytest.mark.parametrize(("build", "kind"), CASES)
+def test_latex_is_well_formed(build, kind):
+    kernel = kernel_of(build, kind)
+    first, *lines, last = kernel.latex().splitlines()
+    assert (first, last) == (r"\begin{align*}", r"\end{align*}")
+    assert len(lines) == len(kernel.equations)
+    assert all(line.endswith(r" \\") for line in lines[:-1]) and not lines[-1].endswith(r"\\")
+    parser = MathTextParser("path")
+    for line in lines:
+        left, right = line.removesuffix(r" \\").split(" &= ")
+        assert left.isascii() and right.isascii()
+        for side in (left, right):
+            parser.parse(f"${side}$")
+
+
+def test_notebooks_show_the_latex():
+    kernel = tp.ntk(tp.programs.mlp(depth=1))
+    assert kernel._repr_latex_() == kernel.latex()
+    assert r"\Theta(x,x') &= \mathsf{V}_{\operatorname{relu}}\left[" in kernel.latex()
+
+
+def test_kernels_have_a_short_representation():
+    assert repr(tp.ntk(tp.programs.deep_linear(depth=2), "paths")) == (
+        "<NTK of deep_linear(depth=2, sigma_w=1, sigma_v=1) by paths>"
+    )
+    assert repr(tp.nngp(tied_mlp())) == "<NNGP of tied_mlp(depth=3, phi=relu) by forward>"
+
+
+def test_the_header_says_what_was_assumed():
+    right = tp.ntk(tp.programs.mean_readout())
+    assert "GIA check: FAILS; every ZDot was computed, none assumed away" in right.text()
+    assert "GIA check: FAILS; gradient independence was assumed, which is wrong here" in right.under_gia.text()
+    assert "GIA check: passes; gradient independence holds" in tp.ntk(tp.programs.mlp(), "paths").text()
+
+
+def test_latex_of_an_equation_with_symbols():
+    net = tp.programs.mlp(depth=1, phi=tp.abstract("phi"), sigma_w=sp.Symbol("sigma_w", positive=True))
+    assert r"\Sigma^{(1)}(x,x') &= \langle x,x'\rangle \sigma_{w}^{2}" in tp.ntk(net).latex()
+    assert (
+        r"\mathsf{V}_{\phi'}\left[\Sigma^{(1)}(x,x), \Sigma^{(1)}(x,x'), \Sigma^{(1)}(x',x')\right]"
+        in tp.ntk(net).latex()
+    )
