@@ -20,8 +20,9 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(STAMP)         ## cost of derivations against depth and time
+bench: $(STAMP)         ## cost of derivations, certificates and training runs
 	$(BIN)/python benchmarks/derivation.py
+	$(BIN)/python benchmarks/training.py
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed")'

@@ -1,4 +1,4 @@
-"""The command line: derive, verify, list."""
+"""The command line: derive, verify, train, list."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,9 @@ from tensorprog.dsl.network import Network
 from tensorprog.dsl.nonlinearities import Nonlinearity, by_name
 from tensorprog.errors import ProgramError, TensorProgramError, nearest
 from tensorprog.kernels.kernel import Kernel, nngp, ntk
+from tensorprog.passes.optimizer import SGD
 from tensorprog.programs import GALLERY
+from tensorprog.train import train
 from tensorprog.verify import WIDTHS, Verification, verify
 
 
@@ -31,7 +34,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0, 1 when a claim failed, 2 for bad input."""
     arguments = _parser().parse_args(argv)
     try:
-        return int(arguments.run(arguments))
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: print(f"tensorprog: warning: {message}", file=sys.stderr)
+            return int(arguments.run(arguments))
     except TensorProgramError as error:
         print(f"tensorprog: {error}", file=sys.stderr)
         return 2
@@ -69,13 +74,30 @@ def _add_derive(parser: argparse.ArgumentParser) -> None:
 
 def _add_verify(parser: argparse.ArgumentParser) -> None:
     _add_network(parser)
+    _add_data(parser, seeds=32)
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    _add_network(parser)
+    parser.add_argument("--steps", type=int, default=10, help="SGD steps (default 10)")
+    parser.add_argument("--lr", default="0.5", help="learning rate, or one per step: 0.5,0.4,..")
+    parser.add_argument("--momentum", default="0")
+    parser.add_argument("--weight-decay", default="0")
+    parser.add_argument("--batch", type=int, default=1, help="samples per step (default 1)")
+    parser.add_argument("--loss", default="mse", help="mse, (f − y)²/2, or logistic")
+    parser.add_argument("--trainable", help="names or kinds of the parameters to train, separated by commas")
+    parser.add_argument("--labels", type=Path, help=".npy file of labels; random ones when left out")
+    _add_data(parser, seeds=16)
+
+
+def _add_data(parser: argparse.ArgumentParser, seeds: int) -> None:
     parser.add_argument("--data", type=Path, help=".npy file of inputs; random ones when left out")
     parser.add_argument("--inputs", type=int, default=3, help="number of random inputs (default 3)")
     parser.add_argument("--dim", type=int, default=4, help="feature dimension of random inputs (default 4)")
-    parser.add_argument("--data-seed", type=int, default=0, help="seed of random inputs")
+    parser.add_argument("--data-seed", type=int, default=0, help="seed of random inputs and labels")
     parser.add_argument("--widths", default=",".join(map(str, WIDTHS)), help="comma-separated widths")
-    parser.add_argument("--seeds", type=int, default=32, help="networks per width (default 32)")
-    parser.add_argument("--out", type=Path, help="folder for runs.jsonl, verdict.txt and error.png; resumes")
+    parser.add_argument("--seeds", type=int, default=seeds, help=f"networks per width (default {seeds})")
+    parser.add_argument("--out", type=Path, help="folder for the runs, the verdict and the pictures; resumes")
 
 
 def load_network(spec: str, parameters: list[str]) -> Network:
@@ -193,9 +215,32 @@ def verify_command(a: argparse.Namespace) -> int:
     return 0 if result.passed else 1
 
 
+def train_command(a: argparse.Namespace) -> int:
+    """Train networks of several widths and compare with kernel gradient descent."""
+    net = load_network(a.network, a.param)
+    inputs = _inputs(net, a)
+    optimizer = SGD(parse_value(a.lr), parse_value(a.momentum), parse_value(a.weight_decay))
+    with progress_bar() as progress:
+        report = train(
+            net, inputs, _labels(a, len(inputs)), steps=a.steps, optimizer=optimizer, batch=a.batch, loss=a.loss,
+            trainable=a.trainable.split(",") if a.trainable else None,
+            widths=_integers(a.widths, "--widths"), seeds=a.seeds, out=a.out, progress=progress,
+        )  # fmt: skip
+    print(report.text())
+    if a.out is not None:
+        print("wrote " + ", ".join(map(str, report.save(a.out))))
+    return 0 if report.passed else 1
+
+
+def _labels(a: argparse.Namespace, count: int) -> Any:
+    if a.labels is not None:
+        return _load(a.labels, "--labels")
+    return np.random.default_rng([a.data_seed, 1]).standard_normal(count)
+
+
 def _inputs(net: Network, a: argparse.Namespace) -> Any:
     if a.data is not None:
-        return _load(a.data)
+        return _load(a.data, "--data")
     if min(a.inputs, a.dim) < 1:
         raise ProgramError(f"--inputs and --dim must be positive, got {a.inputs} and {a.dim}")
     if a.data_seed < 0:
@@ -209,12 +254,12 @@ def _inputs(net: Network, a: argparse.Namespace) -> Any:
     return [rng.standard_normal((lengths[i % len(lengths)], a.dim)) for i in range(max(a.inputs, len(lengths)))]
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path, option: str) -> Any:
     try:
         with path.open("rb") as file:
             return np.lib.format.read_array(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise ProgramError(f"cannot read --data {path}: {error}") from error
+        raise ProgramError(f"cannot read {option} {path}: {error}") from error
 
 
 @contextmanager
@@ -222,9 +267,9 @@ def progress_bar() -> Iterator[Callable[[int, int, str], None]]:
     """A progress bar on the error stream; yields the function to report to."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("derive")
 
         def update(done: int, total: int, what: str) -> None:
+            task = bar.task_ids[0] if bar.task_ids else bar.add_task(what)
             bar.update(task, completed=done, total=total, description=what)
 
         yield update
@@ -256,6 +301,7 @@ def list_command(a: argparse.Namespace) -> int:
 _COMMANDS: dict[str, tuple[Callable[[Any], int], str, Callable[[Any], None]]] = {
     "derive": (derive_command, "print the equations of a network's NTK or NNGP kernel", _add_derive),
     "verify": (verify_command, "check a network's kernels against finite-width runs", _add_verify),
+    "train": (train_command, "train networks and compare with kernel gradient descent", _add_train),
     "list": (list_command, "list the gallery of architectures", lambda parser: None),
 }
 

@@ -210,14 +210,14 @@ def evaluate(expr: sp.Expr, values: Mapping[sp.Symbol, Array]) -> Array:
     >>> evaluate(Relu(X) + X**2, {X: np.array([-2.0, 3.0])})
     array([ 4., 12.])
     """
-    memo: dict[sp.Basic, Array] = {}
+    memo: dict[int, Array] = {}
     with np.errstate(over="ignore", under="ignore"):
         return _walk(sp.sympify(expr), values, memo)
 
 
-def _walk(expr: sp.Basic, values: Mapping[sp.Symbol, Array], memo: dict[sp.Basic, Array]) -> Array:
-    if expr in memo:
-        return memo[expr]
+def _walk(expr: sp.Basic, values: Mapping[sp.Symbol, Array], memo: dict[int, Array]) -> Array:
+    if id(expr) in memo:  # sympy shares equal subexpressions; comparing them would cost more than it saves
+        return memo[id(expr)]
     result: Array
     if expr.is_Symbol:
         if expr not in values:
@@ -229,7 +229,7 @@ def _walk(expr: sp.Basic, values: Mapping[sp.Symbol, Array], memo: dict[sp.Basic
         result = _apply(expr, [_walk(a, values, memo) for a in expr.args])
         if isinstance(result, np.floating):  # a number, not an array: it must not widen float32 arrays
             result = float(result)
-    memo[expr] = result
+    memo[id(expr)] = result
     return result
 
 

@@ -15,7 +15,7 @@ from tensorprog.errors import DataError
 from tensorprog.finite.empirical import concatenate
 from tensorprog.finite.estimate import Exponent, exponent
 from tensorprog.finite.runs import stream
-from tensorprog.finite.training import FiniteTraining, Trajectory
+from tensorprog.finite.training import FiniteTraining, Trajectory, diverges
 from tensorprog.functions import Fn, Sign, Step
 from tensorprog.ir.instructions import Nonlin
 from tensorprog.kernels.data import read_inputs
@@ -124,6 +124,8 @@ def train(
     Raises:
         DataError, ProgramError: bad data, labels or settings.
     """
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise DataError(f"steps must be a positive integer, got {steps!r}")
     inputs = read_inputs(X, "X", net.takes_sequences)
     if np.ndim(y) and len(y) != len(inputs):
         raise DataError(f"X has {len(inputs)} inputs and y {len(y)} labels; they must agree")
@@ -156,8 +158,13 @@ def _compare(
     report: TrainingReport, run: FiniteTraining, records: dict[int, list[Trajectory]], times: list[int]
 ) -> None:
     decays = run.training.plan.optimizer.decays
+    report.f = {w: np.stack([r.f for r in rows]) for w, rows in records.items()}
+    diverged = [w for w in report.widths if diverges(report.f[w])]
+    if diverged:
+        detail = f"|f| explodes at width {', '.join(map(str, diverged))}; lower the learning rate"
+        report.claims.append(Claim("training is stable", False, detail))
+        return
     for w, rows in records.items():
-        report.f[w] = np.stack([r.f for r in rows])
         if not decays:
             report.prediction[w] = run.predict(report.f[w][:, 0], np.stack([r.chi for r in rows]))
             report.own[w] = run.predict(report.f[w][:, 0])

@@ -21,7 +21,7 @@ RNG = np.random.default_rng(0)
 VECTORS = RNG.standard_normal((3, 4))
 SEQUENCES = [RNG.standard_normal((t, 4)) for t in (3, 2, 3)]
 
-WAYS = "backprop = paths (symbolic)"
+WAYS = "backprop = "  # names of claims, or how they begin
 DATA = "K(X) = limit of the traced program"
 NTK = "NTK = empirical NTK"
 ERROR = "NTK error ~ n^(-1/2)"
@@ -40,8 +40,8 @@ def check(net, inputs=None, **settings):
 
 
 def verdicts(result):
-    """Verdicts by claim, without the number of G-vars."""
-    return {MOMENTS if c.name.startswith(MOMENTS) else c.name: c.verdict for c in result.claims}
+    """Verdicts by claim."""
+    return {next((n for n in (WAYS, MOMENTS) if c.name.startswith(n)), c.name): c.verdict for c in result.claims}
 
 
 def failed(result):
@@ -90,8 +90,9 @@ def test_other_hyperparameters_pass(net):
 def test_a_network_whose_gradients_depend_on_the_forward_pass_says_what_does_not_apply():
     result = check(tp.programs.mean_readout())
     assert result.passed
-    assert {n for n, v in verdicts(result).items() if v == "n/a"} == {WAYS, NNGP}
-    assert "GIA check fails" in claim(result, WAYS).detail
+    assert {n for n, v in verdicts(result).items() if v == "n/a"} == {NNGP}
+    assert "paths" not in claim(result, WAYS).name
+    assert "path sums do not apply: the simple GIA check fails" in claim(result, WAYS).detail
     assert "not random" in claim(result, NNGP).detail
     assert claim(result, GIA).verdict == "ok"
     right, wrong = (
@@ -102,7 +103,7 @@ def test_a_network_whose_gradients_depend_on_the_forward_pass_says_what_does_not
 
 def test_sequences_of_all_their_lengths_are_compared():
     result = check(tp.programs.rnn())
-    assert claim(result, WAYS).detail == "3 of 3 derivations equal at (T, T') = (2, 2), (2, 3), (3, 3)"
+    assert claim(result, WAYS).detail == "6 of 6 comparisons equal at (T, T') = (2, 2), (2, 3), (3, 3)"
 
 
 def test_symbols_take_their_values():
@@ -169,7 +170,8 @@ def test_a_wrong_path_sum_is_caught_symbolically(name, monkeypatch):
     result = check(GALLERY[name](sigma_w=2), widths=(32, 64), seeds=8)
     assert not result.passed
     assert failed(result) == {WAYS}
-    assert claim(result, WAYS).detail.startswith("0 of ")
+    good, total = claim(result, WAYS).detail.split(" comparisons")[0].split(" of ")
+    assert int(total) == 2 * int(good)  # the comparison with one SGD step still holds
 
 
 def test_a_path_sum_that_is_wrong_for_some_lengths_is_caught(monkeypatch):
@@ -181,7 +183,7 @@ def test_a_path_sum_that_is_wrong_for_some_lengths_is_caught(monkeypatch):
 
     monkeypatch.setattr(PathSum, "kernel", wrong)
     result = check(tp.programs.rnn(), widths=(32, 64), seeds=8)
-    assert failed(result) == {WAYS} and claim(result, WAYS).detail.startswith("2 of 3")
+    assert failed(result) == {WAYS} and claim(result, WAYS).detail.startswith("5 of 6")
 
 
 def test_wrong_moments_are_caught(monkeypatch):

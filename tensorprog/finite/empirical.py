@@ -56,16 +56,17 @@ class FiniteNetwork:
         """All variables of the program, forward and backward, at these parameters."""
         return execute(self.program, self.initial(parameters), self.hyper)
 
-    def initial(self, parameters: Mapping[str, np.ndarray]) -> Values:
-        """The initial matrices and vectors of the program at these parameters."""
+    def initial(self, parameters: Mapping[str, np.ndarray], overwrite: bool = False) -> Values:
+        """The initial matrices and vectors of the program at these parameters; matrices scaled in place on request."""
         first = next(iter(parameters.values()))
         count = len(first)
         values: Values = {}
         for name, p in self.trace.parameters.items():
             if p.var is not None:
                 w = parameters[name]
-                scale = 1.0 if p.kind == "readout" else float(evaluate(p.std, self.hyper))
-                values[p.var] = w * np.asarray(scale / np.sqrt(w.shape[-1]) if p.kind == "matrix" else scale, w.dtype)
+                std = 1.0 if p.kind == "readout" else float(evaluate(p.std, self.hyper))
+                scale = np.asarray(std / np.sqrt(w.shape[-1]) if p.kind == "matrix" else std, w.dtype)
+                values[p.var] = np.multiply(w, scale, out=w if overwrite and p.kind == "matrix" else None)
         for var, (name, datum) in self.trace.embeddings.items():
             u = parameters[name]
             xi = self.inputs[datum.owner][(datum.time or 1) - 1].astype(u.dtype)

@@ -18,7 +18,7 @@ from tensorprog.ir.instructions import Var
 from tensorprog.kernels.data import Inputs
 from tensorprog.kernels.ntk import Term, body_terms, readout_terms
 from tensorprog.kernels.paths import PathSum
-from tensorprog.kernels.training import Training, plan_training
+from tensorprog.kernels.training import Training, check_counts, plan_training
 from tensorprog.limit.evaluate import numbers
 from tensorprog.limit.master import Limit
 from tensorprog.passes.optimizer import SGD
@@ -64,6 +64,7 @@ class FiniteTraining:
         probes: Sequence[int] = (),
         values: Mapping[Any, Any] | None = None,
     ) -> None:
+        check_counts(steps=steps, batch=batch)
         self.net, self.inputs, self.steps, self.batch = net, inputs, steps, batch
         labels = _labels(y, len(inputs))
         if batch > len(labels):
@@ -86,20 +87,20 @@ class FiniteTraining:
     def run(self, width: int, seeds: list[int], dtype: Any = np.float64) -> list[Trajectory]:
         """Train networks of width n, one per seed."""
         parameters = self.finite.draw(width, seeds, dtype)
-        values = self.execute(parameters)
+        values = self.execute(parameters, overwrite=True)
         f, chi = self.outputs(values), self.chi(values)
-        size = np.abs(f).max(initial=0.0)
-        if not np.isfinite(size) or size > DIVERGED * max(1.0, np.abs(f[:, 0]).max()):
+        if diverges(f):
+            size = np.abs(f).max(initial=0.0)
             warnings.warn(f"training diverges at width {width}: |f| reaches {size:.3g}; lower the learning rate",
                           RuntimeWarning, stacklevel=2)  # fmt: skip
         theta = [self.ntk(values, t) for t in self.training.plan.probes]
         return [Trajectory(f[s], chi[s], np.stack([k[s] for k in theta]) if theta else np.zeros((0, 0, 0)))
                 for s in range(len(seeds))]  # fmt: skip
 
-    def execute(self, parameters: Mapping[str, np.ndarray]) -> Values:
-        """All variables of the unrolled program at these initial parameters."""
+    def execute(self, parameters: Mapping[str, np.ndarray], overwrite: bool = False) -> Values:
+        """All variables of the unrolled program at these initial parameters; see ``FiniteNetwork.initial``."""
         program, hyper = self.u.program, self.finite.hyper
-        values = self.finite.initial(parameters)
+        values = self.finite.initial(parameters, overwrite)
         width = next(v.shape[-1] for k, v in values.items() if k.kind == "vector")
         dtype = next(iter(parameters.values())).dtype
         values[self.u.theta] = np.full((1, 1), width**-0.5, dtype)
@@ -211,6 +212,11 @@ class FiniteTraining:
         loss = self.training.plan.loss
         fs, ys = (np.moveaxis(a[..., samples, :], -1, 0) for a in (f, self.y))
         return np.stack([loss.values(k, fs, ys, self.finite.hyper) for k in range(self.heads)], axis=-1)
+
+
+def diverges(f: np.ndarray) -> bool:
+    """Whether outputs (S, steps + 1, ..) explode: not finite, or 10⁶ times what they were at first."""
+    return not np.isfinite(f).all() or bool(np.abs(f).max() > DIVERGED * max(1.0, np.abs(f[:, 0]).max()))
 
 
 def _labels(y: Any, inputs: int) -> np.ndarray:

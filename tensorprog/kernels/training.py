@@ -334,14 +334,23 @@ def unroll(
     >>> tp.unroll(tp.programs.mlp(depth=2, phi=tp.abstract("phi")), steps=2).certify().passed
     True
     """
-    for what, value in (("steps", steps), ("batch", batch), ("tests", tests)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ProgramError(f"{what} must be a positive integer, got {value!r}")
+    check_counts(steps=steps, batch=batch, tests=tests)
     count = tests + steps * batch
     labels = [*("x" + "'" * i for i in range(tests)), *(f"ξ{s}" for s in range(steps * batch))]
     shape = _lengths(net, lengths, count)
     schedule = tuple(tuple(tests + t * batch + b for b in range(batch)) for t in range(steps))
     return plan_training(net, shape, labels, range(tests), schedule, optimizer, loss, trainable)
+
+
+def check_counts(**counts: Any) -> None:
+    """Refuse numbers of steps, samples or tests that are not positive integers.
+
+    Raises:
+        ProgramError: naming the one that is not.
+    """
+    for what, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ProgramError(f"{what} must be a positive integer, got {value!r}")
 
 
 def plan_training(
@@ -359,6 +368,9 @@ def plan_training(
     optimizer = SGD(sp.Symbol("eta", positive=True)) if optimizer is None else optimizer
     if not isinstance(optimizer, SGD):
         raise ProgramError(f"unsupported optimizer {optimizer!r}; use tp.SGD(lr, momentum, weight_decay)")
+    for t in probes:
+        if isinstance(t, bool) or not isinstance(t, int) or not 0 <= t <= len(schedule):
+            raise ProgramError(f"probes must be times between 0 and {len(schedule)}, got {t!r}")
     trace = net.trace(lengths, labels)
     for t in range(len(schedule)):
         optimizer.rate(t)
@@ -381,7 +393,7 @@ def _lengths(net: Network, lengths: Sequence[int] | None, count: int) -> list[Le
         return [None] * count
     if lengths is None:
         return [3] * count
-    if len(lengths) != count:
+    if not isinstance(lengths, (list, tuple)) or len(lengths) != count or not all(isinstance(n, int) for n in lengths):
         raise ProgramError(f"lengths must give one length for each of the {count} tests and samples, got {lengths}")
     return list(lengths)
 

@@ -16,12 +16,14 @@ class Emitter:
     def __init__(self, program: ProgramGraph, prefix: str) -> None:
         self.program, self.prefix = program, prefix
         self._refs: dict[Slot, Var] = {}
+        self._slots: dict[Var, Slot] = {}
 
     def ref(self, var: Var) -> Slot:
         """A placeholder for a variable of the program."""
-        slot = Slot(f"@{var.name}")
-        self._refs[slot] = var
-        return slot
+        if var not in self._slots:
+            self._slots[var] = Slot(f"@{var.name}")
+            self._refs[self._slots[var]] = var
+        return self._slots[var]
 
     def emit(self, cls: Any, expr: sp.Expr, name: str | None = None) -> Var:
         """Append the Nonlin or Moment of an expression in refs; a bare reference is the variable itself."""

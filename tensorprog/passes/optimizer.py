@@ -30,9 +30,9 @@ class SGD:
     def __init__(self, lr: Any, momentum: Any = 0, weight_decay: Any = 0) -> None:
         self.lr = lr if callable(lr) or isinstance(lr, (list, tuple)) else exact(lr, "lr")
         self.momentum, self.weight_decay = exact(momentum, "momentum"), exact(weight_decay, "weight_decay")
-        if self.momentum.is_number and not 0 <= self.momentum < 1:
+        if self.momentum.is_number and not (self.momentum.is_real and 0 <= self.momentum < 1):
             raise ProgramError(f"momentum must be in [0, 1), got {momentum}")
-        if self.weight_decay.is_negative:
+        if self.weight_decay.is_negative or self.weight_decay.is_real is False:
             raise ProgramError(f"weight_decay must not be negative, got {weight_decay}")
 
     def __repr__(self) -> str:
@@ -51,7 +51,11 @@ class SGD:
     def rate(self, t: int) -> sp.Expr:
         """η_t."""
         if callable(self.lr):
-            return exact(self.lr(t), f"lr({t})")
+            try:
+                rate = self.lr(t)
+            except TypeError as error:
+                raise ProgramError(f"lr must be a number, a list or a function of t: {error}") from error
+            return exact(rate, f"lr({t})")
         if isinstance(self.lr, (list, tuple)):
             if t >= len(self.lr):
                 raise ProgramError(f"lr lists {len(self.lr)} rates; step {t} has none")
@@ -120,10 +124,14 @@ class Loss:
             raise ProgramError(f"loss must be a name, a function of (f, y) or None, got {loss!r}")
         named = isinstance(loss, str)
         single = len(self._f) == 1
-        total = (
-            sum(fn(f, y) for f, y in zip(self._f, self._y, strict=True)) if named
-            else fn(self._f[0], self._y[0]) if single else fn(tuple(self._f), tuple(self._y))
-        )  # fmt: skip
+        try:
+            total = (
+                sum(fn(f, y) for f, y in zip(self._f, self._y, strict=True)) if named
+                else fn(self._f[0], self._y[0]) if single else fn(tuple(self._f), tuple(self._y))
+            )  # fmt: skip
+        except TypeError as error:
+            of = "(f, y) of sympy symbols" if single else f"(f, y), tuples of {len(self._f)} sympy symbols"
+            raise ProgramError(f"the loss {self.name} must be a function of {of}: {error}") from error
         if not isinstance(total, sp.Expr) or not total.free_symbols & set(self._f):
             raise ProgramError(f"the loss {self.name} must return a sympy expression of f, got {total!r}")
         derivatives = [sp.diff(from_sympy(exact(total, "the loss")), f) for f in self._f]

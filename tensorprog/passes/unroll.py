@@ -11,7 +11,7 @@ time t is x_t = x̂_t + θ δx_t, where x̂_t is its value with the parameters a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import singledispatch
 from typing import Any
@@ -170,6 +170,7 @@ class _Unroller:
                                 f"f_0{'' if time == 0 else f'^{{({time})}}'}({self.label(i)}){head}")  # fmt: skip
             for r in self.trace.heads[i][k].readouts:
                 self.base(t, r.x)
+                self.base(t, r.v)
             self.u.outputs0[key] = self.u.program.append(f"f̂{time}({self.label(i)}){head}", InitScalar(symbol))
         return self.u.outputs0[key]
 
@@ -400,8 +401,8 @@ def trained_names(trace: Trace, trainable: Sequence[str] | None) -> frozenset[st
     kinds |= {n: "output bias" for heads in trace.heads for f in heads for n, _ in f.biases}
     if trainable is None:
         return frozenset(kinds)
-    if isinstance(trainable, str):
-        raise ProgramError(f"trainable must be a list of names, got the string {trainable!r}")
+    if isinstance(trainable, str) or not isinstance(trainable, Iterable):
+        raise ProgramError(f"trainable must be a list of names, got the {type(trainable).__name__} {trainable!r}")
     known = {*kinds, *kinds.values()}
     for name in trainable:
         if name not in known:

@@ -219,7 +219,7 @@ NETWORKS = [
     ("reread", "tanh", {}, 0.1),
 ]
 IDS = [f"{name}-{phi or 'linear'}-{k}" for k, (name, phi, *_) in enumerate(NETWORKS)]
-RAGGED = (3, 1, 4, 2)
+RAGGED = (2, 3, 1, 2)
 
 
 def build(name, phi, hyperparameters):
@@ -234,8 +234,8 @@ def build(name, phi, hyperparameters):
 
 
 def quartic(f, y):
-    """A loss that the package does not know by name."""
-    return (f - y) ** 4 / 4
+    """A loss that the package does not know by name; of several outputs it gets tuples."""
+    return sum((a - b) ** 4 / 4 for a, b in zip(f, y, strict=True)) if isinstance(f, tuple) else (f - y) ** 4 / 4
 
 
 LOSSES = {
@@ -356,17 +356,20 @@ def test_plain_sgd_equals_torch(case):
     Both(*case).check()
 
 
-@pytest.mark.parametrize("case", NETWORKS, ids=IDS)
+SLOW = [pytest.param(c, id=i, marks=[pytest.mark.slow] if i == "rnn-tanh-14" else []) for c, i in zip(NETWORKS, IDS)]
+
+
+@pytest.mark.parametrize("case", SLOW)
 def test_momentum_and_weight_decay_on_batches_equal_torch(case):
     *network, lr = case
     Both(*network, lr / 2, batch=2, momentum=0.5, weight_decay=0.1).check()
 
 
-@pytest.mark.parametrize("case", [NETWORKS[3], NETWORKS[11], NETWORKS[14]], ids=lambda c: c[0])
+@pytest.mark.parametrize("case", [NETWORKS[3], NETWORKS[11]], ids=lambda c: c[0])
 @pytest.mark.parametrize("width", [1, 7, 512])
 def test_it_is_exact_at_every_width(case, width):
     *network, lr = case
-    Both(*network, lr / 2, width=width, seeds=[9], batch=2, momentum=0.5, probes=(STEPS,)).check()
+    Both(*network, lr / 2, width=width, seeds=[9], momentum=0.5, probes=(STEPS,)).check()
 
 
 def test_a_readout_bias_may_be_read_with_two_scales():
@@ -419,22 +422,22 @@ SUBSETS = {
 FIXED = ["U(x[0])", "U(x[3])", "b1", "b2", "b3", "V"]
 
 
+@pytest.mark.parametrize("probes", [(), PROBES], ids=["outputs", "kernels-too"])
 @pytest.mark.parametrize("decay", [0, 0.1], ids=["plain", "weight-decay"])
 @pytest.mark.parametrize("subset", SUBSETS.values(), ids=SUBSETS)
-def test_training_some_parameters_equals_torch(subset, decay):
-    Both("biased", "tanh", {}, 0.3, trainable=subset, weight_decay=decay, batch=2).check()
+def test_training_some_parameters_equals_torch(subset, decay, probes):
+    Both("biased", "tanh", {}, 0.3, trainable=subset, weight_decay=decay, probes=probes).check()
 
 
 @pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1, "momentum": 0.5}], ids=["plain", "both"])
 @pytest.mark.parametrize("subset", [None, *SUBSETS.values()], ids=["all", *SUBSETS])
 def test_vectors_of_trained_parameters_are_those_of_torch_and_untrained_ones_stay(subset, options):
-    both = Both("biased", "tanh", {}, 0.2, trainable=subset, **options)
+    both = Both("biased", "tanh", {}, 0.2, trainable=subset, probes=(), **options)
     std = {"U": 1.2, "b1": 0.4, "b2": 0.3, "b3": 0.5, "V": 1.0}
     trained = both.trained()
     for name in FIXED:
         parameter = name.partition("(")[0]
         if parameter not in trained:
-            assert (STEPS, both.run.training.trace.program.named(name)) not in both.run.u.state
             np.testing.assert_array_equal(both.now(STEPS, name), both.now(0, name))
             continue
         for k, (_, _, final) in enumerate(both.torch_runs):
@@ -446,7 +449,7 @@ def test_vectors_of_trained_parameters_are_those_of_torch_and_untrained_ones_sta
 
 
 def test_only_the_recurrent_matrix_of_an_rnn_moves():
-    Both("rnn", "tanh", {"layers": 2, "sigma_b": 0.3, "sigma_h": 0.5}, 0.3, trainable=["W1", "W2"], batch=2).check()
+    Both("rnn", "tanh", {"layers": 2, "sigma_b": 0.3, "sigma_h": 0.5}, 0.3, trainable=["W1", "W2"]).check()
 
 
 # ---- what run returns ----------------------------------------------------------------------------
