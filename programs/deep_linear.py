@@ -3,12 +3,14 @@
 from typing import Any
 
 import tensorprog as tp
+from tensorprog.programs import per_layer
 
 
 @tp.network
 def deep_linear(net: Any, x: Any, *, depth: int = 3, sigma_w: Any = 1, sigma_v: Any = 1) -> Any:
     """``depth`` linear layers without nonlinearity."""
-    h = net.embed("U", x, std=sigma_w)
+    w = per_layer("sigma_w", sigma_w, depth)
+    h = net.embed("U", x, std=w[0])
     for l in range(2, depth + 1):
-        h = net.dense(("W", l), h, std=sigma_w)
+        h = net.dense(("W", l), h, std=w[l - 1])
     return net.readout("V", h, std=sigma_v)

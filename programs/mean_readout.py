@@ -7,12 +7,14 @@ forward pass: its Ż is σ_w² E[φ''(h)] φ(h^{l−1}), which the gradient inde
 from typing import Any
 
 import tensorprog as tp
+from tensorprog.programs import per_layer
 
 
 @tp.network
 def mean_readout(net: Any, x: Any, *, depth: int = 2, phi: Any = tp.relu, sigma_w: Any = 1) -> Any:
     """An MLP of ``depth`` nonlinear layers read out by its mean coordinate."""
-    h = net.embed("U", x, std=sigma_w)
+    w = per_layer("sigma_w", sigma_w, depth)
+    h = net.embed("U", x, std=w[0])
     for l in range(2, depth + 1):
-        h = net.dense(("W", l), phi(h), std=sigma_w)
+        h = net.dense(("W", l), phi(h), std=w[l - 1])
     return net.average(phi(h))

@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from tensorprog.dsl.network import Network
-from tensorprog.dsl.nonlinearities import Nonlinearity, by_name
+from tensorprog.dsl.nonlinearities import NONLINEARITIES, Nonlinearity, by_name
 from tensorprog.errors import ProgramError, TensorProgramError, nearest
 from tensorprog.kernels.kernel import Kernel, nngp, ntk
 from tensorprog.passes.optimizer import SGD
@@ -113,7 +113,10 @@ def load_network(spec: str, parameters: list[str]) -> Network:
         name, equals, text = item.partition("=")
         if not equals:
             raise ProgramError(f"-p {item}: write NAME=VALUE")
-        function = isinstance(defaults.get(name), Nonlinearity)
+        default = defaults.get(name)
+        function = isinstance(default, Nonlinearity) or (
+            default is inspect.Parameter.empty and text in {*NONLINEARITIES, "phi"}
+        )
         hyper[name] = by_name(text) if function else parse_value(text)
     network: Network = build(**hyper)
     with _blaming(f"{network!r} cannot be traced"):

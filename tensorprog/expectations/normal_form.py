@@ -113,7 +113,11 @@ class Expectation:
         return [tuple(sorted(members, key=lambda f: f[0].index)) for _, members in groups]
 
     def _linked(self, a: Set[Gaussian], b: Set[Gaussian]) -> bool:
-        return any(x is y or (x.block == y.block and self._base_cov(x, y)) for x in a for y in b)
+        if not a.isdisjoint(b):
+            return True
+        # in order of age: what is derived first, and so the order of the equations, must not depend on hashes
+        left, right = (sorted(s, key=lambda g: g.index) for s in (a, b))
+        return any(x.block == y.block and self._base_cov(x, y) for x in left for y in right)
 
     def _block(self, mono: Mono) -> Poly:
         bare = [g for g, _ in mono if isinstance(g, Gaussian)]

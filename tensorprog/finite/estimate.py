@@ -66,6 +66,9 @@ def extrapolate(widths: list[int], samples: list[np.ndarray], variance: np.ndarr
     return Extrapolation(limit, np.where(still, 0.0, scale * np.sqrt(s2 / determinant)), degrees)
 
 
+_WIDER = float(stats.norm.ppf(1 - FAMILY_ERROR / 2) / stats.norm.ppf(0.975))  # from a 95 % interval to 99.9 %
+
+
 @dataclass(frozen=True)
 class Exponent:
     """The fitted p of error ~ n^p, with a 95 % confidence interval, and the errors it was fitted to."""
@@ -77,8 +80,9 @@ class Exponent:
     stderrs: np.ndarray
 
     def compatible(self, expected: float, tolerance: float) -> bool:
-        """Whether the confidence interval meets expected ± tolerance."""
-        return bool(self.low <= expected + tolerance and self.high >= expected - tolerance)
+        """Whether the 99.9 % confidence interval meets expected ± tolerance: one false alarm in a thousand."""
+        low, high = (self.slope + _WIDER * (end - self.slope) for end in (self.low, self.high))
+        return bool(low <= expected + tolerance and high >= expected - tolerance)
 
     def __str__(self) -> str:
         return f"{self.slope:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"

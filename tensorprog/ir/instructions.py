@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any, Literal
 
 import sympy as sp
@@ -29,13 +29,13 @@ class Slot(sp.Symbol):  # type: ignore[misc]
         return sp.Symbol.__xnew__(cls, name, real=True)  # type: ignore[no-any-return]
 
 
-@lru_cache(maxsize=None)
+@cache
 def vector_slot(i: int) -> Slot:
     """The placeholder of the i-th vector operand (0-based)."""
     return Slot(f"x{i}")
 
 
-@lru_cache(maxsize=None)
+@cache
 def scalar_slot(j: int) -> Slot:
     """The placeholder of the j-th scalar operand (0-based)."""
     return Slot(f"s{j}")

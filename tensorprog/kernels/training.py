@@ -406,4 +406,5 @@ def one_step_kernel(net: Network, lengths: Sequence[Length]) -> tuple[Trace, Lim
         return -(f[0] if isinstance(f, tuple) else f)
 
     training = plan_training(net, lengths, labels, [0], [[len(lengths) - 1]], SGD(1), loss)
-    return training.trace, training.limit, training._change(training.limit, 0, 0, 0)
+    change = training._change(training.limit, 0, 0, 0)
+    return training.trace, training.limit, unfold(change, {"zdot"}, most=5000)
