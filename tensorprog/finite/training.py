@@ -17,7 +17,6 @@ from tensorprog.functions import evaluate
 from tensorprog.ir.instructions import Var
 from tensorprog.kernels.data import Inputs
 from tensorprog.kernels.ntk import Term, body_terms, readout_terms
-from tensorprog.kernels.paths import PathSum
 from tensorprog.kernels.training import Training, check_counts, plan_training
 from tensorprog.limit.evaluate import numbers
 from tensorprog.limit.master import Limit
@@ -93,7 +92,8 @@ class FiniteTraining:
             size = np.abs(f).max(initial=0.0)
             warnings.warn(f"training diverges at width {width}: |f| reaches {size:.3g}; lower the learning rate",
                           RuntimeWarning, stacklevel=2)  # fmt: skip
-        theta = [self.ntk(values, t) for t in self.training.plan.probes]
+        with np.errstate(over="ignore", invalid="ignore"):
+            theta = [self.ntk(values, t) for t in self.training.plan.probes]
         return [Trajectory(f[s], chi[s], np.stack([k[s] for k in theta]) if theta else np.zeros((0, 0, 0)))
                 for s in range(len(seeds))]  # fmt: skip
 
@@ -171,10 +171,10 @@ class FiniteTraining:
     def kernel(self) -> np.ndarray:
         """The limiting NTK of the trained parameters, (N, heads, N, heads)."""
         trace = self.training.trace
-        paths = PathSum(trace, Limit(trace.program), self.training.plan.trained)
+        kernel = self.training.kernels(Limit(trace.program))
         n = range(len(self.inputs))
         keys = [(i, k, j, l) for i in n for k in range(self.heads) for j in n for l in range(self.heads)]
-        polys = [paths.heads(trace.heads[i][k], trace.heads[j][l]) for i, k, j, l in keys]
+        polys = [kernel(i, j, k, l) for i, k, j, l in keys]
         values = numbers(polys, self.finite.hyper)
         return np.array(values, float).reshape(len(self.inputs), self.heads, len(self.inputs), self.heads)
 

@@ -6,7 +6,7 @@ Theorem to certify (TP2b Eq. 22): lim f_{t+1}(ξ) − f_t(ξ) = −η_t χ_t K(�
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -30,6 +30,8 @@ from tensorprog.passes.decouple import decouple
 from tensorprog.passes.optimizer import SGD, Loss
 from tensorprog.passes.unroll import Plan, Unrolled, trained_names, unroll_trace
 from tensorprog.printing import NameSymbol, latex, text
+
+KernelOfHeads = Callable[[int, int, int, int], Poly]
 
 
 @dataclass(frozen=True)
@@ -215,7 +217,7 @@ class Training:
         if gia:
             limit = Limit(decouple(self.program, lambda var, op: op.transpose), self._names)
         kernels: dict[tuple[int, int, int, int], Poly] = {}
-        source = self._kernels(kernel, limit)
+        source = self.kernels(limit) if kernel is None else self._kernels_of(kernel)
         rows = []
         for t in range(self.plan.steps):
             for test in range(len(self.plan.tests)):
@@ -245,12 +247,14 @@ class Training:
         prediction = add_all(terms)
         return Row(symbol, change, prediction, same(change, prediction))
 
-    def _kernels(self, kernel: Any, limit: Limit) -> Any:
-        """(i, j, head, head') ↦ K as a polynomial."""
-        if kernel is None:
-            if not self.trace.passes_gia_check:
-                return _BackpropKernels(self.trace, self.plan.trained)
-            return _PathKernels(self.trace, limit, self.plan.trained)
+    def kernels(self, limit: Limit) -> KernelOfHeads:
+        """(i, j, head, head') ↦ the NTK of the trained parameters, in a limit of the forward program."""
+        if not self.trace.passes_gia_check:
+            return _BackpropKernels(self.trace, self.plan.trained)
+        return _PathKernels(self.trace, limit, self.plan.trained)
+
+    def _kernels_of(self, kernel: Any) -> KernelOfHeads:
+        """The same for another network, on inputs of the same names."""
         net = kernel.net if isinstance(kernel, Kernel) else kernel
         if not isinstance(net, Network):
             raise ProgramError(f"certify compares with a network or a kernel of one, got {kernel!r}")
@@ -369,7 +373,7 @@ def plan_training(
     if not isinstance(optimizer, SGD):
         raise ProgramError(f"unsupported optimizer {optimizer!r}; use tp.SGD(lr, momentum, weight_decay)")
     for t in probes:
-        if isinstance(t, bool) or not isinstance(t, int) or not 0 <= t <= len(schedule):
+        if not 0 <= t <= len(schedule):
             raise ProgramError(f"probes must be times between 0 and {len(schedule)}, got {t!r}")
     trace = net.trace(lengths, labels)
     for t in range(len(schedule)):

@@ -367,7 +367,7 @@ def rebase(op: Any, var: Var, run: _Unroller, t: int) -> Var:
 @rebase.register(InitVector)
 def _(op: InitVector, var: Var, run: _Unroller, t: int) -> Var:
     a = run.u.decay(t, run.parameter[var][0]) if var in run.parameter else sp.S.One
-    return run.emitter.emit(Nonlin, a * run.emitter.ref(var))
+    return run.emitter.emit(Nonlin, a * run.emitter.ref(var), f"{var}~{t}")
 
 
 @rebase.register(MatMul)
@@ -375,7 +375,7 @@ def _(op: MatMul, var: Var, run: _Unroller, t: int) -> Var:
     x, e = run.base(t, op.x), run.emitter
     a = run.u.decay(t, run.parameter[op.matrix][0])
     product = var if x == op.x else e.product(op.matrix, op.transpose, x)
-    return e.emit(Nonlin, a * e.ref(product))
+    return e.emit(Nonlin, a * e.ref(product), f"{var}~{t}")
 
 
 @rebase.register(Nonlin)

@@ -1,0 +1,117 @@
+"""Training reports: exponents of error and drift, resuming, wrong kernels, bad settings."""
+
+import json
+
+import numpy as np
+import pytest
+
+import tensorprog as tp
+from tensorprog.finite.training import FiniteTraining
+from tensorprog.train import train
+
+RNG = np.random.default_rng(0)
+X, Y = RNG.normal(size=(4, 3)), RNG.normal(size=4)
+SEQUENCES = [RNG.normal(size=(t, 3)) for t in (3, 2, 3, 3)]
+SMALL = {"widths": (32, 64, 128), "seeds": 8, "steps": 3}
+NETS = {
+    "mlp tanh": (tp.programs.mlp(depth=2, phi=tp.tanh, sigma_b=0.5), X),
+    "mlp relu": (tp.programs.mlp(depth=2, phi=tp.relu, sigma_b=0.5), X),
+    "rnn tanh": (tp.programs.rnn(phi=tp.tanh), SEQUENCES),
+    "rnn relu": (tp.programs.rnn(phi=tp.relu, sigma_b=0.3), SEQUENCES),
+}
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_networks_follow_their_kernel(name):
+    net, inputs = NETS[name]
+    report = train(net, inputs, Y, **SMALL)
+    assert report.passed, report.text()
+    assert report.f[128].shape == report.prediction[128].shape == (8, 4, 4, 1)
+    assert (
+        np.abs(report.f[128] - report.prediction[128]).max() < np.abs(report.f[128][:, 1:] - report.f[128][:, :1]).max()
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", [tp.SGD(0.5), tp.SGD(0.3, momentum=0.5)], ids=["plain", "momentum"])
+@pytest.mark.parametrize("name", NETS)
+def test_error_and_drift_shrink_with_their_exponents_up_to_width_4096(name, optimizer):
+    net, inputs = NETS[name]
+    report = train(net, inputs, Y, steps=10, optimizer=optimizer, widths=[128 * 2**k for k in range(6)], seeds=32)
+    print(report.text())
+    assert report.passed, report.text()
+
+
+def test_a_wrong_kernel_is_refused(monkeypatch):
+    right = FiniteTraining.kernel
+    monkeypatch.setattr(FiniteTraining, "kernel", lambda self: 1.5 * right(self))
+    report = train(NETS["mlp tanh"][0], X, Y, widths=(64, 256, 1024), seeds=8, steps=3)
+    assert not report.passed and "FAILED |f − prediction|" in report.text()
+
+
+def test_a_mean_readout_drifts_more():
+    """Without a random readout the kernel's change of order n^(−1/2) does not cancel."""
+    centred = tp.polynomial(-0.5, 1, 0.5)  # E φ = 0 at unit variance, so that f_0 has a limit
+    unit = X * np.sqrt(3) / np.linalg.norm(X, axis=1, keepdims=True)
+    report = train(tp.programs.mean_readout(depth=1, phi=centred), unit, Y, widths=(64, 256, 1024), seeds=16, steps=3,
+                   optimizer=tp.SGD(0.1))  # fmt: skip
+    assert report.passed and "kernel drift ~ n^(-0.5)" in report.text()
+
+
+def test_momentum_batches_tests_and_subsets_of_parameters():
+    net, _ = NETS["mlp tanh"]
+    options = {"optimizer": tp.SGD(0.3, momentum=0.5), "batch": 2, "trainable": ["matrix"], "X_test": X[:2] + 1}
+    report = train(net, X, Y, **SMALL, **options)
+    assert report.passed and report.f[32].shape == (8, 4, 6, 1)
+
+
+def test_weight_decay_has_no_prediction():
+    report = train(NETS["mlp tanh"][0], X, Y, optimizer=tp.SGD(0.3, weight_decay=0.1), **SMALL)
+    assert not report.prediction and report.claims[0].passed is None and "no fixed kernel" in report.text()
+
+
+def test_a_diverging_run_warns_and_fails():
+    with pytest.warns(RuntimeWarning, match="diverges at width") as caught:
+        report = train(NETS["mlp relu"][0], X, Y, optimizer=tp.SGD(1e4), widths=(32, 64), seeds=2, steps=6)
+    assert [str(w.message).split(":")[0][-2:] for w in caught] == ["32", "64"]
+    assert not report.passed and "lower the learning rate" in report.text()
+
+
+def test_a_series_resumes_and_writes_its_pictures(tmp_path):
+    net, _ = NETS["mlp tanh"]
+
+    def interrupt(done, total, what):
+        if what == "width 64":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(net, X, Y, out=tmp_path, progress=interrupt, **SMALL)
+    kept = (tmp_path / "training.jsonl").read_text().splitlines()
+    assert len(kept) == 1 + 16 and json.loads(kept[1])["width"] == 32
+    report = train(net, X, Y, out=tmp_path, **SMALL)
+    assert (tmp_path / "training.jsonl").read_text().splitlines()[:17] == kept
+    fresh = train(net, X, Y, **SMALL)
+    assert all(np.array_equal(report.f[w], fresh.f[w]) for w in report.widths)
+    assert all(path.stat().st_size > 100 for path in report.save(tmp_path / "pictures"))
+
+
+@pytest.mark.parametrize(
+    ("options", "culprit"),
+    [
+        ({"y": Y[:3]}, "X has 4 inputs and y 3 labels"),
+        ({"steps": 0}, "steps must be a positive integer"),
+        ({"times": [7]}, "times must lie between 1 and 3"),
+        ({"widths": [64]}, "two or more widths"),
+        ({"seeds": 1}, "two or more widths and seeds"),
+        ({"batch": 5}, "a batch of 5"),
+        ({"loss": None}, "training needs a loss"),
+        ({"trainable": ["W9"]}, "W9"),
+        ({"optimizer": "adam"}, "unsupported optimizer"),
+        ({"X": [[np.nan, 0.0]], "y": [0.0]}, "nan"),
+    ],
+    ids=str,
+)
+def test_bad_settings_are_refused_by_name(options, culprit):
+    settings = {"X": X, "y": Y, **SMALL, **options}
+    with pytest.raises(tp.TensorProgramError, match=culprit):
+        train(NETS["mlp tanh"][0], settings.pop("X"), settings.pop("y"), **settings)
