@@ -38,7 +38,9 @@ from tensorprog.kernels.training import Certificate as Certificate
 from tensorprog.kernels.training import Training as Training
 from tensorprog.kernels.training import unroll as unroll
 from tensorprog.limit.master import Limit as Limit
-from tensorprog.limit.master import limit as limit
+from tensorprog.limit.methods import limit as limit
+from tensorprog.limit.sampling import Estimate as Estimate
+from tensorprog.limit.sampling import SampledLimit as SampledLimit
 from tensorprog.passes.canonicalize import canonicalize as canonicalize
 from tensorprog.passes.optimizer import SGD as SGD
 from tensorprog.train import TrainingReport as TrainingReport

@@ -12,7 +12,8 @@ from tensorprog.errors import DataError, ProgramError
 from tensorprog.finite.execute import Values, execute
 from tensorprog.functions import evaluate
 from tensorprog.ir.graph import ProgramGraph, as_var
-from tensorprog.ir.instructions import InitMatrix, InitVector, Var
+from tensorprog.ir.instructions import InitMatrix, InitVector
+from tensorprog.limit.covariance import cholesky
 
 MEMORY = 2**30
 
@@ -137,13 +138,7 @@ def _vectors(
     program: ProgramGraph, width: int, seeds: list[int], hyper: Mapping[sp.Symbol, float], dtype: Any
 ) -> Values:
     initial = [(v, op) for v, op in program if isinstance(op, InitVector)]
-    position = {v: i for i, (v, _) in enumerate(initial)}
-    cov = np.zeros((len(initial), len(initial)))
-    for v, op in initial:
-        for w, c in op.cov:
-            i, j = position[v], position[w]
-            cov[i, j] = cov[j, i] = evaluate(c, hyper)
-    root = _root(cov, [v for v, _ in initial])
+    root = cholesky(initial, lambda expr: evaluate(expr, hyper))
     noise = [normal(seeds, v.name, (width,), dtype) for v, _ in initial]
     result: Values = {}
     for i, (v, op) in enumerate(initial):
@@ -153,27 +148,6 @@ def _vectors(
                 total += np.asarray(coefficient, dtype) * draws
         result[v] = total
     return result
-
-
-def _root(cov: np.ndarray, names: list[Var]) -> np.ndarray:
-    """The Cholesky factor of a covariance, singular ones included: no vector depends on later ones.
-
-    Equal vectors get equal rows, and a vector that is a combination of earlier ones gets no noise of its own.
-    """
-    if not np.isfinite(cov).all():
-        raise DataError("a covariance of the initial vectors is not finite")
-    root = np.zeros_like(cov)
-    tolerance = 1e-12 * np.diag(cov).max(initial=0.0)
-    for j in range(len(cov)):
-        column = cov[j:, j] - root[j:, :j] @ root[j, :j]
-        if column[0] > tolerance:
-            root[j:, j] = column / np.sqrt(column[0])
-        elif column[0] < -tolerance or np.abs(column).max() > 1e6 * tolerance:
-            raise DataError(
-                f"the covariance of {', '.join(map(str, names))} is not positive semidefinite: {names[j]} is left with "
-                f"variance {column[0]:.3g} and covariance {np.abs(column).max():.3g} given the vectors before it"
-            )
-    return root
 
 
 def _checked(expr: sp.Expr, hyper: Mapping[sp.Symbol, float], what: str) -> float:

@@ -149,7 +149,12 @@ class Training:
 
     def Z(self, t: int, vector: Any) -> sp.Expr:
         """Z of a vector of the trace at time t (by variable or by name)."""
-        return self.limit.Z(self.at(t, vector))
+        var, u = self._var(vector), self.unrolled
+        if (t, var) not in u.state and u.delta.get((t, var)) is not None:  # x_t = x̂_t + θ δx_t, and θ → 0
+            held = u.base.get((t, var)) if self.plan.optimizer.decays else var
+            if held is not None:
+                return self.limit.Z(held)
+        return self.limit.Z(self.at(t, var))
 
     def zdelta(self, t: int, vector: Any) -> sp.Expr:
         """Z of the scaled change δx_t = √n (x_t − x_0) of a vector; 0 where it does not move."""

@@ -255,26 +255,3 @@ def deep_recursion(size: int) -> Iterator[None]:
         yield
     finally:
         sys.setrecursionlimit(old)
-
-
-def limit(program: ProgramGraph, method: str = "exact", **options: Any) -> Limit:
-    """The infinite-width limit of a program (TP2b Thm B.4).
-
-    Args:
-        program: any program.
-        method: ``"exact"``: named equations, evaluated by closed forms and quadrature.
-
-    Raises:
-        NoRuleError: the method is not available.
-
-    >>> import tensorprog as tp
-    >>> p = tp.Program()
-    >>> W, x = p.matrix("W"), p.vector("x")
-    >>> y = W.T @ tp.step(W @ x)
-    >>> lim = tp.limit(p)
-    >>> print(round(lim.evaluate(lim.E(lambda a, b: a * b, x, y)), 12))
-    0.398942280401
-    """
-    if method != "exact":
-        raise NoRuleError(f"method={method!r} is not available; use method='exact'")
-    return Limit(program, **options)

@@ -219,6 +219,7 @@ NETWORKS = [
     ("reread", "tanh", {}, 0.1),
 ]
 IDS = [f"{name}-{phi or 'linear'}-{k}" for k, (name, phi, *_) in enumerate(NETWORKS)]
+SLOW = ("rnn-tanh-14",)
 RAGGED = (2, 3, 1, 2)
 
 
@@ -356,10 +357,10 @@ def test_plain_sgd_equals_torch(case):
     Both(*case).check()
 
 
-SLOW = [pytest.param(c, id=i, marks=[pytest.mark.slow] if i == "rnn-tanh-14" else []) for c, i in zip(NETWORKS, IDS)]
+WITH_SLOW = [pytest.param(c, id=i, marks=[pytest.mark.slow] * (i in SLOW)) for c, i in zip(NETWORKS, IDS, strict=True)]
 
 
-@pytest.mark.parametrize("case", SLOW)
+@pytest.mark.parametrize("case", WITH_SLOW)
 def test_momentum_and_weight_decay_on_batches_equal_torch(case):
     *network, lr = case
     Both(*network, lr / 2, batch=2, momentum=0.5, weight_decay=0.1).check()

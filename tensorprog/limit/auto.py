@@ -1,0 +1,62 @@
+"""The limit by whatever works: exact where a formula can be computed, sampled elsewhere, and saying which."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import sympy as sp
+
+from tensorprog.errors import AccuracyError, NoRuleError
+from tensorprog.ir.graph import ProgramGraph
+from tensorprog.limit.master import Limit
+from tensorprog.limit.sampling import Estimate, SampledLimit
+
+
+class AutoLimit:
+    """The questions of ``Limit`` answered by numbers; ``answer.method`` is ``"exact"`` or ``"sampled"``.
+
+    Args are those of ``SampledLimit``.
+    """
+
+    def __init__(self, program: ProgramGraph, values: Mapping[sp.Symbol, float] | None = None, **sampling: Any) -> None:
+        self.program, self.values = program, dict(values or {})
+        self._sampling = sampling
+
+    @functools.cached_property
+    def exact(self) -> Limit | None:
+        """The exact limit; None where the program has no rule for it."""
+        try:
+            return Limit(self.program)
+        except (NoRuleError, AccuracyError):
+            return None
+
+    @functools.cached_property
+    def sampled(self) -> SampledLimit:
+        """The sampled limit."""
+        return SampledLimit(self.program, values=self.values, **self._sampling)
+
+    def mean(self, x: Any) -> Estimate:
+        """E Z^x."""
+        return self._answer(lambda lim: lim.mean(x))
+
+    def cov(self, x: Any, y: Any) -> Estimate:
+        """Cov(Z^x, Z^y)."""
+        return self._answer(lambda lim: lim.cov(x, y))
+
+    def E(self, fn: Any, *vectors: Any) -> Estimate:
+        """E ψ(Z^{x¹}, .., Z^{x^k})."""
+        return self._answer(lambda lim: lim.E(fn, *vectors))
+
+    def value(self, scalar: Any) -> Estimate:
+        """The limit of a scalar."""
+        return self._answer(lambda lim: lim.value(scalar))
+
+    def _answer(self, question: Callable[[Any], Any]) -> Estimate:
+        try:
+            if self.exact is not None:
+                return Estimate(float(self.exact.evaluate(question(self.exact), self.values)))
+        except (NoRuleError, AccuracyError):
+            pass
+        return question(self.sampled)  # type: ignore[no-any-return]

@@ -1,0 +1,40 @@
+"""``tp.limit``: one question, three ways to answer it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tensorprog.errors import NoRuleError, nearest
+from tensorprog.ir.graph import ProgramGraph
+from tensorprog.limit.auto import AutoLimit
+from tensorprog.limit.master import Limit
+from tensorprog.limit.sampling import SampledLimit
+
+METHODS: dict[str, Any] = {"exact": Limit, "sampling": SampledLimit, "auto": AutoLimit}
+
+
+def limit(program: ProgramGraph, method: str = "exact", **options: Any) -> Any:
+    """The infinite-width limit of a program (TP2b Thm B.4).
+
+    Args:
+        program: any program.
+        method: ``"exact"``, named equations evaluated by closed forms and quadrature (a ``Limit``);
+            ``"sampling"``, numbers with standard errors for any program (a ``SampledLimit``, options
+            ``samples, seed, values, memory``); ``"auto"``, exact numbers where they can be computed and
+            sampled ones elsewhere (an ``AutoLimit``).
+        options: of the method.
+
+    Raises:
+        NoRuleError: there is no such method.
+
+    >>> import tensorprog as tp
+    >>> p = tp.Program()
+    >>> W, x = p.matrix("W"), p.vector("x")
+    >>> y = W.T @ tp.step(W @ x)
+    >>> lim = tp.limit(p)
+    >>> print(round(lim.evaluate(lim.E(lambda a, b: a * b, x, y)), 12))
+    0.398942280401
+    """
+    if method not in METHODS:
+        raise NoRuleError(f"method={method!r} is not available; {nearest(str(method), METHODS)}")
+    return METHODS[method](program, **options)

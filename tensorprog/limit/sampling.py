@@ -1,0 +1,290 @@
+"""The sampling interpreter: the limit of any program, by drawing iid copies of its base Gaussians.
+
+For each orientation of a matrix, the vectors y it has multiplied span a space with an orthonormal basis e_k
+in L², and independent standard Gaussians ε_k go with it.  Then
+
+    Ẑ^{Wy} = σ_W Σ_k E[Z^y e_k] ε_k      and, with e_k, ε_k those of Wᵀ,      Ż^{Wx} = σ_W Σ_k E[ε_k Z^x] e_k,
+
+which is the Stein form Σ_i (C⁺b)_i Z^{y_i} of the correction, for singular C and kinked functions too.  Expectations
+are means over the samples.  Everything is repeated on independent randomisations, whose spread is the standard error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import singledispatch
+from typing import Any
+
+import numpy as np
+import sympy as sp
+from scipy import special
+from scipy.stats import qmc
+
+from tensorprog.dsl.program import trace
+from tensorprog.errors import AssumptionError, DataError, NoRuleError, ProgramError
+from tensorprog.functions import evaluate
+from tensorprog.ir.graph import ProgramGraph, as_var
+from tensorprog.ir.instructions import (
+    Difference,
+    InitMatrix,
+    InitScalar,
+    InitVector,
+    MatMul,
+    Moment,
+    Nonlin,
+    Var,
+    slots_of,
+    vector_slot,
+)
+from tensorprog.limit.covariance import cholesky
+
+REPLICATES = 16
+SOBOL_DIMENSIONS = 512
+MEMORY = 2**30
+DEPENDENT = 1e-9  # a vector this close to the span of earlier ones brings no new Gaussian
+
+
+class Estimate(float):
+    """A number with its standard error; 0 where it is exact."""
+
+    stderr: float
+
+    def __new__(cls, value: float, stderr: float = 0.0) -> Estimate:
+        self = super().__new__(cls, value)
+        self.stderr = float(stderr)
+        return self
+
+    @property
+    def method(self) -> str:
+        """``"sampled"`` or ``"exact"``."""
+        return "sampled" if self.stderr else "exact"
+
+    def __repr__(self) -> str:
+        return f"{float(self):.6g} ± {self.stderr:.2g}"
+
+
+class _Field:
+    """The orthonormal basis e_k of what a matrix orientation has multiplied, with its Gaussians ε_k."""
+
+    def __init__(self) -> None:
+        self.e: list[np.ndarray] = []
+        self.eps: list[np.ndarray] = []
+
+    def gaussian(self, z: np.ndarray, fresh: np.ndarray) -> np.ndarray:
+        """Σ_k E[z e_k] ε_k, extending the basis by what is new in z."""
+        size = np.sqrt(np.mean(z * z))
+        result, rest = np.zeros_like(z), z.copy()
+        for _ in range(2):  # twice is enough (Gram–Schmidt)
+            for e, eps in zip(self.e, self.eps, strict=True):
+                c = np.mean(rest * e)
+                rest -= c * e
+                result += c * eps
+        norm = np.sqrt(np.mean(rest * rest))
+        if norm > DEPENDENT * size:
+            self.e.append(rest / norm)
+            self.eps.append(fresh)
+            result = result + norm * fresh
+        return result
+
+    def correction(self, z: np.ndarray) -> np.ndarray:
+        """Σ_k E[ε_k z] e_k."""
+        result = np.zeros_like(z)
+        for e, eps in zip(self.e, self.eps, strict=True):
+            result += np.mean(eps * z) * e
+        return result
+
+
+class _Replicate:
+    """One randomisation: samples (m,) of every vector, numbers for scalars and matrix variances."""
+
+    def __init__(self, program: ProgramGraph, noise: np.ndarray, hyper: Mapping[sp.Symbol, float]) -> None:
+        self.program, self.hyper = program, hyper
+        self.values: dict[Var, Any] = {}
+        self.fields: dict[tuple[Var, bool], _Field] = {}
+        self._noise = iter(noise)
+        self.samples = noise.shape[1]
+        self._initial()
+        for var, op in program:
+            if var not in self.values:
+                self.values[var] = draw(op, var, self)
+
+    def fresh(self) -> np.ndarray:
+        """New standard Gaussian samples."""
+        return next(self._noise)
+
+    def number(self, expr: sp.Expr) -> float:
+        """The value of a hyperparameter expression."""
+        return float(evaluate(expr, self.hyper))
+
+    def apply(self, op: Any) -> np.ndarray:
+        """The body of a Nonlin or Moment on the samples."""
+        point = {**self.hyper, **{s: self.values[v] for s, v in slots_of(op).items()}}
+        return np.broadcast_to(np.asarray(evaluate(op.body, point), float), (self.samples,))
+
+    def _initial(self) -> None:
+        vectors = [(v, op) for v, op in self.program if isinstance(op, InitVector)]
+        root = cholesky(vectors, self.number)
+        noise = np.stack([self.fresh() for _ in vectors]) if vectors else np.zeros((0, self.samples))
+        for (var, op), row in zip(vectors, root, strict=True):
+            self.values[var] = self.number(op.mean) + row @ noise
+
+
+@singledispatch
+def draw(op: Any, var: Var, run: _Replicate) -> Any:
+    """Samples of ``var := op``; register a rule for a new instruction."""
+    raise NoRuleError(f"no sampling rule for {type(op).__name__}: register one with tensorprog.limit.sampling.draw")
+
+
+@draw.register(InitMatrix)
+def _(op: InitMatrix, var: Var, run: _Replicate) -> float:
+    return run.number(op.variance)
+
+
+@draw.register(InitScalar)
+def _(op: InitScalar, var: Var, run: _Replicate) -> float:
+    return run.number(op.value)
+
+
+@draw.register(MatMul)
+def _(op: MatMul, var: Var, run: _Replicate) -> np.ndarray:
+    z, sigma = run.values[op.x], np.sqrt(run.values[op.matrix])
+    own = run.fields.setdefault((op.matrix, op.transpose), _Field())
+    opposite = run.fields.get((op.matrix, not op.transpose))
+    result = own.gaussian(z, run.fresh())
+    if opposite is not None:
+        result = result + opposite.correction(z)
+    return np.asarray(sigma * result)
+
+
+@draw.register(Nonlin)
+def _(op: Nonlin, var: Var, run: _Replicate) -> np.ndarray:
+    return run.apply(op)
+
+
+@draw.register(Moment)
+def _(op: Moment, var: Var, run: _Replicate) -> float:
+    return float(np.mean(run.apply(op)))
+
+
+@draw.register(Difference)
+def _(op: Difference, var: Var, run: _Replicate) -> np.ndarray:
+    if run.values[op.theta] != 0:
+        raise AssumptionError(f"`{var}` divides by `{op.theta}`, whose limit is {run.values[op.theta]} and not 0")
+    total = np.zeros(run.samples)
+    point = {**run.hyper, **{s: run.values[v] for s, v in slots_of(op).items()}}
+    for s, delta in op.changes.items():
+        total = total + evaluate(sp.diff(op.body, s), point) * run.values[delta]
+    return total
+
+
+class SampledLimit:
+    """The limit of a program by sampling: the questions of ``Limit``, answered by numbers with standard errors.
+
+    >>> import tensorprog as tp
+    >>> p = tp.Program()
+    >>> W, x = p.matrix("W"), p.vector("x")
+    >>> y = W.T @ tp.step(W @ x)
+    >>> lim = tp.limit(p, method="sampling", samples=2**16)
+    >>> abs(lim.cov(x, y) - 0.39894) < 5 * lim.stderr(lim.cov(x, y))
+    True
+
+    Args:
+        program: any program.
+        samples: how many in all, rounded up to ``REPLICATES`` powers of two.
+        seed: of the randomisations.
+        values: numbers for hyperparameter symbols.
+        memory: bound in bytes on the samples that are held; beyond it they are drawn again for each question.
+    """
+
+    def __init__(
+        self,
+        program: ProgramGraph,
+        samples: int = 2**18,
+        seed: int = 0,
+        values: Mapping[sp.Symbol, float] | None = None,
+        memory: int = MEMORY,
+    ) -> None:
+        for what, value, least in (("samples", samples, 1), ("seed", seed, 0)):
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+                raise DataError(f"{what} must be an integer of at least {least}, got {value!r}")
+        self.program, self.seed = program, seed
+        self.hyper = {s: float(v) for s, v in (values or {}).items()}
+        vectors = sum(v.kind == "vector" for v, _ in program)
+        each = max(4, (max(1, samples // REPLICATES) - 1).bit_length())
+        while each > 10 and 8 * 3 * vectors * 2**each > memory:
+            each -= 1
+        self._log2 = each
+        self.replicates = max(REPLICATES, -(-samples // 2**each))
+        keep = 8 * vectors * 2**each * self.replicates <= memory
+        self._cache: dict[int, _Replicate] | None = {} if keep else None
+
+    @property
+    def samples(self) -> int:
+        """Samples used in all."""
+        return self.replicates * 2**self._log2
+
+    def mean(self, x: Any) -> Estimate:
+        """E Z^x."""
+        return self._estimate(lambda r: np.mean(self._z(r, x)))
+
+    def cov(self, x: Any, y: Any) -> Estimate:
+        """Cov(Z^x, Z^y)."""
+
+        def question(run: _Replicate) -> Any:
+            a, b = self._z(run, x), self._z(run, y)
+            return np.mean(a * b) - np.mean(a) * np.mean(b)
+
+        return self._estimate(question)
+
+    def E(self, fn: Any, *vectors: Any) -> Estimate:
+        """E ψ(Z^{x¹}, .., Z^{x^k}) for a sympy-traceable ψ."""
+        body = trace(fn, len(vectors))
+
+        def question(run: _Replicate) -> Any:
+            point = {vector_slot(i): self._z(run, v) for i, v in enumerate(vectors)}
+            return np.mean(evaluate(body, {**self.hyper, **point}))
+
+        return self._estimate(question)
+
+    def value(self, scalar: Any) -> Estimate:
+        """The limit of a scalar of the program."""
+        var = as_var(scalar)
+        if var.kind != "scalar" or var not in self.program:
+            raise ProgramError(f"{var} is not a scalar of this program")
+        return self._estimate(lambda r: r.values[var])
+
+    def evaluate(self, expr: Any, values: Any = None) -> Any:
+        """The number itself: answers are numbers already."""
+        return expr
+
+    @staticmethod
+    def stderr(answer: Estimate) -> float:
+        """The standard error of an answer."""
+        return answer.stderr
+
+    def _z(self, run: _Replicate, x: Any) -> np.ndarray:
+        var = as_var(x)
+        if var.kind != "vector" or var not in self.program:
+            raise ProgramError(f"{var} is not a vector of this program")
+        return np.asarray(run.values[var])
+
+    def _estimate(self, question: Callable[[_Replicate], Any]) -> Estimate:
+        answers = np.array([float(question(self._replicate(k))) for k in range(self.replicates)])
+        return Estimate(answers.mean(), answers.std(ddof=1) / np.sqrt(self.replicates))
+
+    def _replicate(self, k: int) -> _Replicate:
+        if self._cache is not None and k in self._cache:
+            return self._cache[k]
+        run = _Replicate(self.program, self._gaussians(k), self.hyper)
+        if self._cache is not None:
+            self._cache[k] = run
+        return run
+
+    def _gaussians(self, k: int) -> np.ndarray:
+        """Standard Gaussians (dimensions, m): scrambled Sobol points where there are few dimensions."""
+        dimensions = sum(isinstance(op, (InitVector, MatMul)) for _, op in self.program)
+        rng = np.random.default_rng([self.seed, k])
+        if dimensions > SOBOL_DIMENSIONS or not dimensions:
+            return rng.standard_normal((dimensions, 2**self._log2))
+        points = qmc.Sobol(dimensions, scramble=True, rng=rng).random_base2(self._log2)
+        return np.asarray(special.ndtri(np.clip(points.T, 2.0**-54, 1 - 2.0**-53)))
