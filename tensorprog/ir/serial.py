@@ -27,11 +27,12 @@ from tensorprog.ir.instructions import (
     Var,
 )
 from tensorprog.ir.spec import covariance_violations
-from tensorprog.printing import inner
+from tensorprog.printing import NameSymbol, inner
 
 FORMAT, VERSION = "tensorprog-program", 1
 MAX_EXPONENT, MAX_BITS = 1000, 20_000  # of a power of numbers: 10^(10^10) must not fill the memory
-_SYMBOL = re.compile(r"[^\W\d][\w']*|⟨[\w'\[\]]+,[\w'\[\]]+⟩")
+_SYMBOL = re.compile(r"[^\W\d][\w']*(\.\d+)?|⟨[\w'\[\]]+,[\w'\[\]]+⟩")
+_OUTPUT = re.compile(r"(f_0(\^\d+)?|y)\([\w'\[\]]+\)(\.\d+)?")  # initial scalars of a training run
 _CONSTANTS = {"pi": sp.pi, "e": sp.E}
 _CALLS: dict[str, Any] = {
     f.__name__: f for f in (sp.log, sp.sinh, sp.cosh, sp.tan, sp.atan, sp.asin, sp.acos, sp.asinh, sp.erfc)
@@ -106,6 +107,8 @@ def decode(data: Any) -> sp.Expr:
 
 
 def _symbol(name: str, *facts: str) -> sp.Symbol:
+    if isinstance(name, str) and _OUTPUT.fullmatch(name):
+        return NameSymbol(name)
     if not isinstance(name, str) or not _SYMBOL.fullmatch(name):
         raise ProgramError(f"{name!r} is not a symbol name")
     if not set(facts) <= {"real", "positive", "nonnegative"}:

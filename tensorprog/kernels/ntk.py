@@ -89,9 +89,9 @@ def readout_terms(trace: Trace, i: int, j: int, trained: Container[str] | None =
             if r.trained and r2.trained and r.v == r2.v and (trained is None or r.name in trained):
                 yield Term(r.std**2, activation=(r.x, r2.x))
     for name, std in f.biases:
-        for name2, _ in f2.biases:
+        for name2, std2 in f2.biases:
             if name == name2 and (trained is None or name in trained):
-                yield Term(std**2)
+                yield Term(std * std2)
 
 
 def sum_terms(terms: Iterator[Term], limit: Limit) -> Poly:

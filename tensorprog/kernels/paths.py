@@ -65,9 +65,13 @@ class PathSum:
         return self.limit.moment(r.x, r2.x) if r.name in self._trained else ZERO
 
     def output_biases(self, f: Output, f2: Output) -> Poly:
-        """σ² of every trained output bias that both outputs have."""
-        common = {name for name, _ in f2.biases} & self._trained
-        return add_all(self.scalar(std**2) for name, std in f.biases if name in common)
+        """σσ' of every trained output bias that both outputs have."""
+        return add_all(
+            self.scalar(std * std2)
+            for name, std in f.biases
+            for name2, std2 in f2.biases
+            if name == name2 and name in self._trained
+        )
 
     def through(self, x: Var, y: Var) -> Poly:
         """Σ_ij E[∂_iψ ∂_jψ'] Θ(h_i, h'_j) of two vectors."""

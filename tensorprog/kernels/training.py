@@ -6,7 +6,7 @@ Theorem to certify (TP2b Eq. 22): lim f_{t+1}(ξ) − f_t(ξ) = −η_t χ_t K(�
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -265,7 +265,10 @@ class Training:
             raise ProgramError(f"certify compares with a network or a kernel of one, got {kernel!r}")
         lengths: list[Length] = [data[0].time and len(data) for data in self.trace.inputs]
         trace = net.trace(lengths, [data[0].label for data in self.trace.inputs])
-        return _PathKernels(trace, Limit(trace.program, NetworkNames(trace, [])), None)
+        names = {*trace.parameters, *(n for heads in trace.heads for f in heads for n, _ in f.biases)}
+        own = {*self.trace.parameters, *(n for heads in self.trace.heads for f in heads for n, _ in f.biases)}
+        trained = names - (own - self.plan.trained)
+        return _PathKernels(trace, Limit(trace.program, NetworkNames(trace, [])), trained)
 
     def _kernel_name(self, i: int, j: int, k: int, l: int) -> NameSymbol:
         a, b = (self.trace.inputs[n][0].label for n in (i, j))
@@ -286,7 +289,7 @@ class Training:
 class _PathKernels:
     """Kernels between heads of a trace by path sums."""
 
-    def __init__(self, trace: Trace, limit: Limit, trained: frozenset[str] | None) -> None:
+    def __init__(self, trace: Trace, limit: Limit, trained: Set[str] | None) -> None:
         self.trace, self.sum = trace, PathSum(trace, limit, trained)
 
     def __call__(self, i: int, j: int, k: int, l: int) -> Poly:

@@ -247,32 +247,31 @@ class _Unroller:
     def update(self, t: int, matrix: Var, transpose: bool, x: Var) -> sp.Expr:
         """√n (a_t W_0 − W_t) x, or of the transpose: Σ_s c χ_s σ_W² Σ dg_s Moment(h_s x)."""
         name, parameter = self.parameter[matrix]
-        e, total = self.emitter, sp.S.Zero
+        e, terms = self.emitter, []
         for c, chi, _, _, key in self.past(t, name):
             for g, op in self.uses[matrix]:
                 for d in self.u.gradients[key].of.get(g, ()):
                     h = self.now(key[0], op.x)
                     out, inside = (d, h) if op.transpose == transpose else (h, d)
                     moment = e.mean(e.ref(inside) * e.ref(x))
-                    total += c * parameter.std**2 * e.ref(chi) * moment * e.ref(out)
-        return total
+                    terms.append(c * parameter.std**2 * e.ref(chi) * moment * e.ref(out))
+        return sp.Add(*terms)
 
     def initial_update(self, t: int, var: Var) -> sp.Expr:
         """√n (a_t v_0 − v_t) of an embedded vector, a bias or a readout vector."""
         if var not in self.parameter:
             return sp.S.Zero
         name, p = self.parameter[var]
-        e, total = self.emitter, sp.S.Zero
+        e, terms = self.emitter, []
         for c, chi, j, l, key in self.past(t, name):
             if p.kind == "readout":
-                for r in self.trace.heads[j][l].readouts:
-                    if r.v == var and r.trained:
-                        total += c * r.std * e.ref(chi) * e.ref(self.now(key[0], r.x))
+                reads = [r for r in self.trace.heads[j][l].readouts if r.v == var and r.trained]
+                terms += [c * r.std * e.ref(chi) * e.ref(self.now(key[0], r.x)) for r in reads]
                 continue
             for other, d in self._initial_gradients(var, name, key):
                 factor = p.std**2 if p.kind == "bias" else p.std**2 * self._gram(var, other)
-                total += c * factor * e.ref(chi) * e.ref(d)
-        return total
+                terms.append(c * factor * e.ref(chi) * e.ref(d))
+        return sp.Add(*terms)
 
     def _initial_gradients(self, var: Var, name: str, key: tuple[int, int, int]) -> Iterator[tuple[Var, Var]]:
         embedded = self.trace.embeddings

@@ -13,7 +13,8 @@ from scipy import special
 from tensorprog.errors import AccuracyError, DataError, NoRuleError
 from tensorprog.expectations.closed_forms import kinks
 from tensorprog.expectations.numeric import expectation
-from tensorprog.expectations.quadrature import Problem, panels, trapezoid
+from tensorprog.expectations.panels import panels
+from tensorprog.expectations.quadrature import Problem, trapezoid
 from tensorprog.functions import (
     Abs,
     Cos,

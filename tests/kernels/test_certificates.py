@@ -520,3 +520,28 @@ def gap_to_limit(run, width, seeds):
                for i in range(len(run.inputs))] for t in range(1, run.steps + 1)]  # fmt: skip
     limit = np.moveaxis(np.array([[np.broadcast_to(v, len(seeds)) for v in row] for row in limits]), -1, 0)
     return f[:, 1:] - limit, f[:, 1:] - f[:, :1]
+
+
+@tp.network
+def two_reads_of_one_readout(net, x):
+    h = net.embed("U", x)
+    return net.readout("V", PHI(h), bias=0.4) + net.readout("V", PHI(net.dense("W", h)), bias=0.9)
+
+
+def test_a_readout_bias_read_twice_adds_up():
+    """f has the bias (0.4 + 0.9) c: the kernel gains 1.3², in every derivation."""
+    net = two_reads_of_one_readout()
+    kernels = [tp.ntk(net, method).derive().poly for method in ("backprop", "paths", "sgd")]
+    assert all(same(kernels[0], k) for k in kernels[1:])
+    assert tp.unroll(net, steps=2).certify().passed
+    assert "1.69" in tp.ntk(net).text() or "169/100" in tp.ntk(net).text()
+
+
+def test_a_foreign_kernel_is_restricted_to_what_is_trained():
+    net = tp.programs.mlp(depth=2, phi=PHI, sigma_w=1)
+    assert tp.unroll(net, steps=1, trainable=["matrix"]).certify(kernel=net).passed
+    assert (
+        not tp.unroll(net, steps=1, trainable=["matrix"])
+        .certify(kernel=tp.programs.mlp(depth=1, phi=PHI, sigma_w=1))
+        .passed
+    )
