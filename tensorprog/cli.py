@@ -23,7 +23,8 @@ from rich.table import Table
 from tensorprog.dsl.network import Network
 from tensorprog.dsl.nonlinearities import NONLINEARITIES, Nonlinearity, by_name
 from tensorprog.errors import ProgramError, TensorProgramError, nearest
-from tensorprog.kernels.kernel import Kernel, nngp, ntk
+from tensorprog.kernels.kernel import Kernel
+from tensorprog.kernels.methods import nngp, ntk
 from tensorprog.passes.optimizer import SGD
 from tensorprog.programs import GALLERY
 from tensorprog.train import train

@@ -10,7 +10,7 @@ import numpy as np
 from tensorprog.cli import progress_bar, show
 from tensorprog.dsl.network import Network
 from tensorprog.dsl.nonlinearities import relu
-from tensorprog.kernels.kernel import nngp, ntk
+from tensorprog.kernels.methods import nngp, ntk
 from tensorprog.programs import mlp, rnn
 from tensorprog.verify import verify
 

@@ -19,7 +19,7 @@ from tensorprog.finite.estimate import Exponent, Extrapolation, exponent, extrap
 from tensorprog.finite.runs import Record, collect
 from tensorprog.ir.instructions import InitVector, MatMul, Var
 from tensorprog.kernels.data import Inputs, read_inputs
-from tensorprog.kernels.kernel import ntk
+from tensorprog.kernels.methods import ntk
 from tensorprog.kernels.names import NetworkNames
 from tensorprog.kernels.ntk import ntk_terms, readout_terms, sum_terms
 from tensorprog.limit.evaluate import numbers, same

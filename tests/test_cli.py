@@ -275,7 +275,7 @@ def test_a_failed_claim_gives_exit_status_1(cli, tmp_path, monkeypatch):
         (["derive", "mlp", "-p", "sigma_w=1,2"], ["sigma_w has 2 values for 3 layers"]),
         (["derive", "mlp", "-p", "depth=0"], ["number of layers", "got 0"]),
         (["derive", "mlp", "-p", "depth=n"], ["number of layers", "got n"]),
-        (["derive", "deep_linear", "-p", "depth=2.5"], ["deep_linear(depth=5/2"]),
+        (["derive", "deep_linear", "-p", "depth=2.5"], ["must be a positive integer, got 5/2"]),
         (["derive", "mlp", "--method", "bakprop"], ["'bakprop'", "did you mean 'backprop'?"]),
         (["derive", "mean_readout", "--method", "paths"], ["GIA check", "method='backprop'"]),
         (["derive", "mean_readout", "--kernel", "nngp"], ["no Gaussian process", "net.readout"]),

@@ -9,7 +9,7 @@ import sympy as sp
 
 import tensorprog as tp
 from tensorprog.ir.instructions import MatMul
-from tensorprog.kernels import kernel as kernel_module
+from tensorprog.kernels import methods as methods_module
 from tensorprog.kernels.ntk import ntk_terms
 from tensorprog.kernels.paths import PathSum
 from tensorprog.limit.master import Limit
@@ -157,7 +157,7 @@ def test_a_wrong_factor_in_the_limit_of_the_ntk_is_caught(name, monkeypatch):
 @pytest.mark.parametrize("name", ["mlp", "rnn", "tied_autoencoder"])
 def test_a_wrong_factor_in_every_limit_is_caught_by_the_runs_and_by_the_paths(name, monkeypatch):
     monkeypatch.setattr(verify_module, "ntk_terms", scaled(4))
-    monkeypatch.setattr(kernel_module, "ntk_terms", scaled(4))
+    monkeypatch.setattr(methods_module, "ntk_terms", scaled(4))
     result = check(GALLERY[name](sigma_w=2))
     assert not result.passed
     assert failed(result) == {WAYS, NTK, ERROR}
@@ -235,7 +235,7 @@ def test_an_error_that_does_not_shrink_is_caught(monkeypatch):
         return {(w, s): records[64, s] for w, s in records}  # every width shows the runs of the smallest
 
     monkeypatch.setattr(verify_module, "collect", stuck)
-    assert ERROR in failed(check(tp.programs.mlp()))
+    assert ERROR in failed(check(tp.programs.mlp(), widths=(64, 256, 1024)))
 
 
 # ---- what it returns -----------------------------------------------------------------------------

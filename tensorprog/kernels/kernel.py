@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,17 +11,11 @@ import sympy as sp
 
 from tensorprog.algebra import Poly, Scalar, to_sympy
 from tensorprog.dsl.network import Datum, Network, Trace
-from tensorprog.errors import AssumptionError, DataError, ProgramError, nearest
+from tensorprog.errors import AssumptionError, DataError, ProgramError
 from tensorprog.kernels.data import Inputs, read_inputs, symbol_values
-from tensorprog.kernels.names import NetworkNames
-from tensorprog.kernels.ntk import nngp as nngp_poly
-from tensorprog.kernels.ntk import ntk_terms, sum_terms
-from tensorprog.kernels.paths import PathSum, enumerate_kernel
 from tensorprog.limit.equations import as_equations, reachable
 from tensorprog.limit.evaluate import numbers
 from tensorprog.limit.master import Limit
-from tensorprog.passes.backprop import Gradients, backprop
-from tensorprog.passes.decouple import decouple
 from tensorprog.printing import NameSymbol, latex, text
 
 Length = int | None
@@ -33,20 +27,11 @@ class Derivation:
     """A kernel between inputs of given lengths: the value ``poly`` in the equations of ``limit``."""
 
     trace: Trace
-    gradients: list[Gradients]
     limit: Limit
     poly: Poly
 
 
-def derive_limit(net: Network, lengths: Sequence[Length], backward: bool, assume_gia: bool = False) -> Derivation:
-    """Trace a network on inputs of these lengths and take the limit, with or without its backward pass."""
-    trace = net.trace(lengths)
-    program, gradients = backprop(trace) if backward else (trace.program, [])
-    forward = trace.program
-    if assume_gia:
-        program = decouple(program, lambda var, op: var not in forward)
-    limit = Limit(program, NetworkNames(trace, gradients))
-    return Derivation(trace, gradients, limit, Poly({}))
+Derive = Callable[[Network, Sequence[Length]], Derivation]
 
 
 class Kernel:
@@ -55,9 +40,18 @@ class Kernel:
     ``K.equations`` lists the named equations; ``K(X1, X2)`` is the Gram matrix.
     """
 
-    def __init__(self, net: Network, kind: str, method: str, lengths: Sequence[Length] | None = None,
-                 assume_gia: bool = False) -> None:  # fmt: skip
+    def __init__(
+        self,
+        net: Network,
+        kind: str,
+        method: str,
+        derive: Derive,
+        lengths: Sequence[Length] | None = None,
+        derive_under_gia: Derive | None = None,
+        assume_gia: bool = False,
+    ) -> None:
         self.net, self.kind, self.method, self.assume_gia = net, kind, method, assume_gia
+        self._derive, self._derive_under_gia = derive, derive_under_gia
         self.lengths = self._lengths(lengths)
         self._derived: dict[Any, Derivation] = {}
 
@@ -79,13 +73,7 @@ class Kernel:
         lengths = lengths or self.lengths
         key = (lengths, same)
         if key not in self._derived:
-            traced = lengths[:1] if same else lengths
-            if self.method == "sgd":
-                self._derived[key] = _by_sgd(self.net, traced)
-                return self._derived[key]
-            d = derive_limit(self.net, traced, self.kind == "ntk" and self.method == "backprop", self.assume_gia)
-            value = _METHODS[self.kind, self.method](d, 0, len(traced) - 1)
-            self._derived[key] = Derivation(d.trace, d.gradients, d.limit, value)
+            self._derived[key] = self._derive(self.net, lengths[:1] if same else lengths)
         return self._derived[key]
 
     @property
@@ -96,9 +84,10 @@ class Kernel:
     @property
     def under_gia(self) -> Kernel:
         """The kernel that assuming gradient independence would give; wrong when the check fails."""
-        if self.kind != "ntk" or self.method != "backprop":
+        if self._derive_under_gia is None:
             raise AssumptionError("under_gia is defined for tp.ntk(net, method='backprop')")
-        return Kernel(self.net, self.kind, self.method, self.lengths if self.net.takes_sequences else None, True)
+        lengths = self.lengths if self.net.takes_sequences else None
+        return Kernel(self.net, self.kind, self.method, self._derive_under_gia, lengths, assume_gia=True)
 
     @property
     def symbol(self) -> NameSymbol:
@@ -231,65 +220,3 @@ def _own(x: np.ndarray, p: Datum, q: Datum) -> np.ndarray:
 
 def _at(d: Datum) -> int:
     return 0 if d.time is None else d.time - 1
-
-
-def _by_backprop(d: Derivation, i: int, j: int) -> Poly:
-    return sum_terms(ntk_terms(d.trace, d.gradients, i, j), d.limit)
-
-
-def _by_sgd(net: Network, lengths: Sequence[Length]) -> Derivation:
-    """K read off one step of SGD: lim f_1(x) − f_0(x) = −η χ K(x, x') for the sample x'."""
-    from tensorprog.kernels.training import one_step_kernel  # which derives kernels itself
-
-    trace, limit, value = one_step_kernel(net, lengths)
-    return Derivation(trace, [], limit, value)
-
-
-_METHODS: dict[tuple[str, str], Any] = {
-    ("nngp", "forward"): lambda d, i, j: nngp_poly(d.trace, d.limit, i, j),
-    ("ntk", "backprop"): _by_backprop,
-    ("ntk", "paths"): lambda d, i, j: PathSum(d.trace, d.limit).kernel(i, j),
-    ("ntk", "sgd"): _by_sgd,
-    ("ntk", "enumeration"): lambda d, i, j: enumerate_kernel(PathSum(d.trace, d.limit), i, j),
-}
-
-
-def ntk(net: Network, method: str = "backprop", lengths: Sequence[int] | None = None) -> Kernel:
-    """The neural tangent kernel of a network in the infinite-width limit (TP2b Eq. 100).
-
-    Args:
-        net: an architecture.
-        method: ``"backprop"``, the limit of the gradient program, always right; ``"paths"``, path sums
-            by dynamic programming; ``"sgd"``, read off one step of training; ``"enumeration"``, all pairs
-            of paths, for small networks.
-        lengths: for sequences, the (T, T') of the printed formulas; (3, 3) when None. ``K(X1, X2)``
-            derives every pair of lengths it meets.
-
-    Raises:
-        ProgramError: unknown method, or lengths that do not fit.
-        AssumptionError: path sums were asked for where gradient independence fails.
-
-    >>> import tensorprog as tp
-    >>> K = tp.ntk(tp.programs.mlp(depth=1, phi=tp.abstract("phi"), sigma_w=1, sigma_b=0))
-    >>> print(K.equations[-1].rhs)
-    V[φ'](⟨x,x⟩, ⟨x,x'⟩, ⟨x',x'⟩)*⟨x,x'⟩ + V[φ](⟨x,x⟩, ⟨x,x'⟩, ⟨x',x'⟩)
-    """
-    known = [m for kind, m in _METHODS if kind == "ntk"]
-    if method not in known:
-        raise ProgramError(f"unknown method {method!r} for the NTK; {nearest(str(method), known)}")
-    return Kernel(net, "ntk", method, lengths)
-
-
-def nngp(net: Network, lengths: Sequence[int] | None = None) -> Kernel:
-    """The NNGP kernel of a network: the limiting covariance of its outputs, σ_v² E Z^x Z^x'.
-
-    Args:
-        net: an architecture.
-        lengths: as in ``ntk``.
-
-    >>> import tensorprog as tp
-    >>> K = tp.nngp(tp.programs.mlp(depth=1, phi=tp.relu, sigma_w=1, sigma_b=0))
-    >>> K([[1.0, 1.0]])
-    array([[0.5]])
-    """
-    return Kernel(net, "nngp", "forward", lengths)

@@ -1,0 +1,98 @@
+"""``tp.ntk`` and ``tp.nngp``: the ways to derive a kernel, as a table."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+from tensorprog.dsl.network import Network
+from tensorprog.errors import ProgramError, nearest
+from tensorprog.kernels.kernel import Derivation, Derive, Kernel, Length
+from tensorprog.kernels.names import NetworkNames
+from tensorprog.kernels.ntk import nngp as nngp_value
+from tensorprog.kernels.ntk import ntk_terms, sum_terms
+from tensorprog.kernels.paths import PathSum, enumerate_kernel
+from tensorprog.kernels.training import one_step_kernel
+from tensorprog.limit.master import Limit
+from tensorprog.passes.backprop import backprop
+from tensorprog.passes.decouple import decouple
+
+
+def _by_backprop(net: Network, lengths: Sequence[Length], assume_gia: bool = False) -> Derivation:
+    trace = net.trace(lengths)
+    program, gradients = backprop(trace)
+    if assume_gia:
+        program = decouple(program, lambda var, op: var not in trace.program)
+    limit = Limit(program, NetworkNames(trace, gradients))
+    return Derivation(trace, limit, sum_terms(ntk_terms(trace, gradients, 0, len(lengths) - 1), limit))
+
+
+def _by_paths(net: Network, lengths: Sequence[Length]) -> Derivation:
+    trace = net.trace(lengths)
+    limit = Limit(trace.program, NetworkNames(trace, []))
+    return Derivation(trace, limit, PathSum(trace, limit).kernel(0, len(lengths) - 1))
+
+
+def _by_enumeration(net: Network, lengths: Sequence[Length]) -> Derivation:
+    trace = net.trace(lengths)
+    limit = Limit(trace.program, NetworkNames(trace, []))
+    return Derivation(trace, limit, enumerate_kernel(PathSum(trace, limit), 0, len(lengths) - 1))
+
+
+def _by_sgd(net: Network, lengths: Sequence[Length]) -> Derivation:
+    return Derivation(*one_step_kernel(net, lengths))
+
+
+def _nngp(net: Network, lengths: Sequence[Length]) -> Derivation:
+    trace = net.trace(lengths)
+    limit = Limit(trace.program, NetworkNames(trace, []))
+    return Derivation(trace, limit, nngp_value(trace, limit, 0, len(lengths) - 1))
+
+
+NTK_METHODS: dict[str, Derive] = {
+    "backprop": _by_backprop,
+    "paths": _by_paths,
+    "sgd": _by_sgd,
+    "enumeration": _by_enumeration,
+}
+
+
+def ntk(net: Network, method: str = "backprop", lengths: Sequence[int] | None = None) -> Kernel:
+    """The neural tangent kernel of a network in the infinite-width limit (TP2b Eq. 100).
+
+    Args:
+        net: an architecture.
+        method: ``"backprop"``, the limit of the gradient program, always right; ``"paths"``, path sums
+            by dynamic programming; ``"sgd"``, read off one step of training; ``"enumeration"``, all pairs
+            of paths, for small networks.
+        lengths: for sequences, the (T, T') of the printed formulas; (3, 3) when None. ``K(X1, X2)``
+            derives every pair of lengths it meets.
+
+    Raises:
+        ProgramError: unknown method, or lengths that do not fit.
+        AssumptionError: path sums were asked for where gradient independence fails.
+
+    >>> import tensorprog as tp
+    >>> K = tp.ntk(tp.programs.mlp(depth=1, phi=tp.abstract("phi"), sigma_w=1, sigma_b=0))
+    >>> print(K.equations[-1].rhs)
+    V[φ'](⟨x,x⟩, ⟨x,x'⟩, ⟨x',x'⟩)*⟨x,x'⟩ + V[φ](⟨x,x⟩, ⟨x,x'⟩, ⟨x',x'⟩)
+    """
+    if not isinstance(method, str) or method not in NTK_METHODS:
+        raise ProgramError(f"unknown method {method!r} for the NTK; {nearest(str(method), NTK_METHODS)}")
+    under_gia = functools.partial(_by_backprop, assume_gia=True) if method == "backprop" else None
+    return Kernel(net, "ntk", method, NTK_METHODS[method], lengths, under_gia)
+
+
+def nngp(net: Network, lengths: Sequence[int] | None = None) -> Kernel:
+    """The NNGP kernel of a network: the limiting covariance of its outputs, σ_v² E Z^x Z^x'.
+
+    Args:
+        net: an architecture.
+        lengths: as in ``ntk``.
+
+    >>> import tensorprog as tp
+    >>> K = tp.nngp(tp.programs.mlp(depth=1, phi=tp.relu, sigma_w=1, sigma_b=0))
+    >>> K([[1.0, 1.0]])
+    array([[0.5]])
+    """
+    return Kernel(net, "nngp", "forward", _nngp, lengths)
