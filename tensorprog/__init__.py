@@ -31,10 +31,10 @@ from tensorprog.errors import ProgramError as ProgramError
 from tensorprog.errors import TensorProgramError as TensorProgramError
 from tensorprog.finite.empirical import empirical_ntk as empirical_ntk
 from tensorprog.finite.sample import sample as sample
+from tensorprog.kernels.certificate import Certificate as Certificate
 from tensorprog.kernels.kernel import Kernel as Kernel
 from tensorprog.kernels.methods import nngp as nngp
 from tensorprog.kernels.methods import ntk as ntk
-from tensorprog.kernels.training import Certificate as Certificate
 from tensorprog.kernels.training import Training as Training
 from tensorprog.kernels.training import unroll as unroll
 from tensorprog.limit.master import Limit as Limit

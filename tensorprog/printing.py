@@ -45,7 +45,10 @@ def _indexed(label: str) -> str:
 class _Text(StrPrinter):  # type: ignore[misc]
     def _print_Symbol(self, expr: sp.Symbol) -> str:
         name = expr.name
-        return pretty_symbol(name) if type(expr) is sp.Symbol and name.replace("_", "").isalnum() else name
+        if type(expr) is not sp.Symbol or not name.replace("_", "").isalnum():
+            return str(name)
+        pretty = str(pretty_symbol(name))
+        return name if " " in pretty else pretty
 
     def _print_Pow(self, expr: sp.Pow, rational: bool = False) -> str:
         if expr.exp.is_Integer and expr.exp > 1:

@@ -1,9 +1,10 @@
-"""Value of E body(u), u Gaussian, with an error bound: reductions, then closed form or quadrature."""
+"""Value of E body(u), u Gaussian, with an error bound: reductions, then closed form, series or quadrature."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.errors import AccuracyError, DataError, NoRuleError
+from tensorprog.expectations.chebyshev import chebyshev
 from tensorprog.expectations.closed_forms import (
     MEANS,
     affine,
@@ -21,60 +23,15 @@ from tensorprog.expectations.closed_forms import (
     parity,
     pivoted_factor,
 )
-from tensorprog.expectations.quadrature import ROUNDING, Problem, Result, late, panels, trapezoid
+from tensorprog.expectations.law import Law, Value
+from tensorprog.expectations.mehler import mehler, split
+from tensorprog.expectations.panels import panels
+from tensorprog.expectations.quadrature import ROUNDING, Problem, Result, late, trapezoid
 from tensorprog.functions import FAMILIES, Fn, Sign, Step, evaluate, from_sympy, is_delta, member
 
 Array = Any
+FEW = 64  # pairs up to which the coefficients of a series do not pay off
 SLACK = 1e-9  # how far a covariance may exceed its bound, and the worst error accepted, both relative
-
-
-@dataclass(frozen=True)
-class Value:
-    """An expectation: ``value``, absolute ``error`` bound or estimate of the same shape, and ``method``."""
-
-    value: Array
-    error: Array
-    method: str
-
-
-@dataclass(frozen=True)
-class _Law:
-    """Law of the Gaussian variables and values of the other symbols; arrays that broadcast."""
-
-    variables: tuple[sp.Symbol, ...]
-    cov: Mapping[tuple[int, int], Array]
-    mean: tuple[Array, ...]
-    scalars: Mapping[sp.Symbol, Array]
-    rtol: float
-    atol: float
-
-    def restrict(self, keep: Sequence[int]) -> _Law:
-        """The law of some of the variables."""
-        cov = {(a, b): self.get(i, j) for a, i in enumerate(keep) for b, j in enumerate(keep) if a <= b}
-        variables, mean = zip(*((self.variables[i], self.mean[i]) for i in keep), strict=True)
-        return replace(self, variables=variables, cov=cov, mean=mean)
-
-    def get(self, i: int, j: int) -> Array:
-        """Covariance of variables i and j."""
-        return self.cov[min(i, j), max(i, j)]
-
-    def read(self, body: sp.Expr) -> list[int]:
-        """Indices of the variables a body reads."""
-        return [i for i, u in enumerate(self.variables) if u in body.free_symbols]
-
-    def columns(self, body: sp.Expr) -> list[Array]:
-        """Everything the value of a body depends on."""
-        read = self.read(body)
-        used = [a for s, a in self.scalars.items() if s in body.free_symbols]
-        return [self.get(i, j) for i in read for j in read if i <= j] + [self.mean[i] for i in read] + used
-
-    def shape(self, body: sp.Expr) -> tuple[int, ...]:
-        """Shape of the value of a body."""
-        return np.broadcast_shapes((), *(np.shape(a) for a in self.columns(body)))
-
-    def centred(self, body: sp.Expr) -> bool:
-        """Whether all the variables a body reads have mean 0 everywhere."""
-        return not any(np.any(self.mean[i]) for i in self.read(body))
 
 
 def expectation(
@@ -89,10 +46,10 @@ def expectation(
     """Compute the expectation of a function of jointly Gaussian variables.
 
     E body(u_1, …, u_k; s) with u ~ N(mean, cov).  Sums are taken apart, Dirac deltas integrated out,
-    independent factors separated; what is left is a closed form, or a quadrature over one or two
-    dimensions (three or four where the body is smooth).  At zero variance a variable equals its mean, and
-    step(0) = 0 except beside a delta, where it is 1/2; at |ρ| = 1 the two variables are proportional, and
-    nothing is regularised.
+    independent factors separated; what is left is a closed form, a Mehler series (many smooth pairs), or a
+    quadrature over one or two dimensions (three or four where the body is smooth).  At zero variance a
+    variable equals its mean, and step(0) = 0 except beside a delta, where it is 1/2; at |ρ| = 1 the two
+    variables are proportional, and nothing is regularised.
 
     Args:
         body: expression in ``variables`` and ``scalars``.
@@ -111,7 +68,7 @@ def expectation(
         NoRuleError: too many dimensions, a delta of a non-affine argument, or an abstract function.
         AccuracyError: the error stays above 1e-9 of E |body|.
 
-    Reference: see :mod:`tensorprog.expectations.closed_forms` and :mod:`tensorprog.expectations.quadrature`.
+    Reference: see the modules ``closed_forms``, ``mehler``, ``quadrature`` and ``panels`` of this package.
 
     >>> from tensorprog.functions import Relu
     >>> u, v = sp.symbols("u v")
@@ -120,7 +77,7 @@ def expectation(
     (0.5, 'closed form')
     """
     count = range(len(variables))
-    law = _Law(
+    law = Law(
         tuple(variables),
         {(i, j): np.asarray(cov[i][j], float) for i in count for j in count if i <= j},
         tuple(np.asarray(0.0 if mean is None else mean[i], float) for i in count),
@@ -131,7 +88,7 @@ def expectation(
     return _expect(from_sympy(sp.sympify(body)), _validated(law))
 
 
-def _validated(law: _Law) -> _Law:
+def _validated(law: Law) -> Law:
     named = {f"cov[{i}][{j}]": a for (i, j), a in law.cov.items()}
     named |= {f"mean[{i}]": a for i, a in enumerate(law.mean)} | {str(s): a for s, a in law.scalars.items()}
     for name, a in named.items():
@@ -157,7 +114,7 @@ def _bound(q1: Array, q2: Array) -> Array:
     return np.maximum(np.sqrt(q1 * q2), np.sqrt(q1) * np.sqrt(q2))
 
 
-def _expect(body: sp.Expr, law: _Law) -> Value:
+def _expect(body: sp.Expr, law: Law) -> Value:
     """Sum of the terms: those with a rule one by one, the others together by quadrature."""
     total, groups = Value(0.0, 0.0, ""), dict[Any, sp.Expr]()
     body = sp.expand(body, power_base=False, power_exp=False, log=False)
@@ -191,26 +148,26 @@ def _times(a: Value, b: Value) -> Value:
     return Value(a.value * b.value, error, " + ".join(methods))
 
 
-def _direct(body: sp.Expr, law: _Law) -> Value | None:
+def _direct(body: sp.Expr, law: Law) -> Value | None:
     """The value of a product without quadrature of the whole, or None."""
-    for rule in (_constant, _without_delta, _odd, _independent, _tabled):
+    for rule in (_constant, _without_delta, _odd, _independent, _tabled, _series):
         value = rule(body, law)
         if value is not None:
             return value
     return None
 
 
-def _constant(body: sp.Expr, law: _Law) -> Value | None:
+def _constant(body: sp.Expr, law: Law) -> Value | None:
     return None if law.read(body) else Value(_evaluate(body, law.scalars), 0.0, "closed form")
 
 
-def _odd(body: sp.Expr, law: _Law) -> Value | None:
+def _odd(body: sp.Expr, law: Law) -> Value | None:
     if parity(body, law.variables) != -1 or not law.centred(body):
         return None
     return Value(np.zeros(law.shape(body)), 0.0, "odd")
 
 
-def _independent(body: sp.Expr, law: _Law) -> Value | None:
+def _independent(body: sp.Expr, law: Law) -> Value | None:
     """Product over blocks of variables that share no factor and have covariance 0 everywhere."""
     read = law.read(body)
     factors = sp.Mul.make_args(body)
@@ -229,7 +186,7 @@ def _independent(body: sp.Expr, law: _Law) -> Value | None:
     return value
 
 
-def _tabled(body: sp.Expr, law: _Law) -> Value | None:
+def _tabled(body: sp.Expr, law: Law) -> Value | None:
     """Closed form of φ(u), φ(u)ψ(u) or φ(u)ψ(v) with zero means."""
     classes: list[tuple[type[Fn], int]] = []
     for f in sp.Mul.make_args(body):
@@ -253,7 +210,44 @@ def _closed(formula: Callable[..., Array], arguments: tuple[Array, ...]) -> Valu
     return Value(value, 4e-15 * np.abs(value), "closed form")
 
 
-def _without_delta(body: sp.Expr, law: _Law) -> Value | None:
+def _series(body: sp.Expr, law: Law) -> Value | None:
+    """Mehler series of many φ(u)ψ(v) with zero means; the entries that it does not certify by quadrature."""
+    shape = law.shape(body)
+    if np.prod(shape) <= FEW or split(body, law.variables) is None or not law.centred(body):
+        return None
+    i, j = law.read(body)
+    pair = law.variables[i], law.variables[j]
+    value, error = mehler(body, pair, law.get(i, i), law.get(j, j), np.broadcast_to(law.get(i, j), shape), law.atol)
+    missed = np.flatnonzero(~(error <= law.atol + law.rtol * np.abs(value)))
+    if not len(missed):
+        return Value(value, error, "Mehler series")
+    rest = _beyond(body, law.flat((i, j), shape, missed))
+    value.flat[missed], error.flat[missed] = rest.value, rest.error
+    return Value(value, error, rest.method if len(missed) == value.size else f"Mehler series + {rest.method}")
+
+
+def _beyond(body: sp.Expr, law: Law) -> Value:
+    """Flat entries that the series misses: interpolation if they are very many, else quadrature."""
+    q1, q2, c = law.get(0, 0), law.get(1, 1), law.get(0, 1)
+    value, error = np.zeros(len(c)), np.full(len(c), np.inf)
+
+    def rule(q1: Array, q2: Array, c: Array) -> tuple[Array, Array]:
+        cov, mean = {(0, 0): q1, (0, 1): c, (1, 1): q2}, (np.zeros(()), np.zeros(()))
+        found = _quadrature(body, replace(law, cov=cov, mean=mean, rtol=law.rtol / 16))
+        return found.value, found.error
+
+    if np.all(q1 > 0) and np.all(q2 > 0):
+        with suppress(AccuracyError):  # beyond the range asked for, where the quadrature may fail
+            value, error = chebyshev(rule, (body, law.variables, law.rtol, law.atol), q1, q2, c, law.rtol)
+    missed = np.flatnonzero(~(error <= law.atol + 4 * law.rtol * np.abs(value)))
+    if not len(missed):
+        return Value(value, error, "Chebyshev interpolation")
+    rest = _quadrature(body, law.flat((0, 1), c.shape, missed))
+    value[missed], error[missed] = rest.value, rest.error
+    return Value(value, error, rest.method if len(missed) == len(c) else f"Chebyshev interpolation + {rest.method}")
+
+
+def _without_delta(body: sp.Expr, law: Law) -> Value | None:
     """E δ^(k)(a) G by conditioning on a = 0; derivatives of the delta move to the density and to G."""
     if not any(is_delta(type(f)) for f in body.atoms(Fn)):
         return None
@@ -281,7 +275,7 @@ def _without_delta(body: sp.Expr, law: _Law) -> Value | None:
     return _conditioned(rest, law, argument, pivot, gains, variance, centre)
 
 
-def _by_parts(delta: Fn, rest: sp.Expr, law: _Law, gains: list[Array], variance: Array, centre: Array) -> Value:
+def _by_parts(delta: Fn, rest: sp.Expr, law: Law, gains: list[Array], variance: Array, centre: Array) -> Value:
     """E δ^(k)(a) G = E δ^(k-1)(a) [(a - m) G / V - Σ cov(a, u_i) ∂_i G / V]."""
     symbols = [sp.Dummy(f"g{i}") for i in law.variables]
     inverse, offset = sp.Dummy("inverse"), sp.Dummy("m")
@@ -296,7 +290,7 @@ def _by_parts(delta: Fn, rest: sp.Expr, law: _Law, gains: list[Array], variance:
 
 def _conditioned(
     rest: sp.Expr,
-    law: _Law,
+    law: Law,
     argument: sp.Expr,
     pivot: int,
     gains: list[Array],
@@ -331,7 +325,7 @@ def _half_step(body: sp.Expr) -> sp.Expr:
     return body.replace(Step, lambda x: (1 + Sign(x)) / 2)
 
 
-def _quadrature(body: sp.Expr, law: _Law) -> Value:
+def _quadrature(body: sp.Expr, law: Law) -> Value:
     """Quadrature of a sum of terms that read the same variables."""
     read = law.read(body)
     law = law.restrict(read)

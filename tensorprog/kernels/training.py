@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Sequence, Set
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -18,92 +17,21 @@ from tensorprog.dsl.network import Network, Trace
 from tensorprog.errors import ProgramError
 from tensorprog.ir.graph import ProgramGraph, as_var
 from tensorprog.ir.instructions import Var
+from tensorprog.kernels.certificate import Certificate, Row
 from tensorprog.kernels.kernel import Kernel, Length
 from tensorprog.kernels.names import NetworkNames
 from tensorprog.kernels.ntk import body_terms, readout_terms, sum_terms
 from tensorprog.kernels.paths import PathSum
-from tensorprog.limit.equations import HEADS, as_equations, unfold
-from tensorprog.limit.evaluate import fingerprint, same
+from tensorprog.limit.equations import unfold
+from tensorprog.limit.evaluate import same
 from tensorprog.limit.master import Limit
 from tensorprog.passes.backprop import backprop
 from tensorprog.passes.decouple import decouple
 from tensorprog.passes.optimizer import SGD, Loss
 from tensorprog.passes.unroll import Plan, Unrolled, trained_names, unroll_trace
-from tensorprog.printing import NameSymbol, latex, text
+from tensorprog.printing import NameSymbol
 
 KernelOfHeads = Callable[[int, int, int, int], Poly]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of a certificate: the change of f at a step, the predicted one, and whether they are equal."""
-
-    symbol: NameSymbol
-    change: Poly
-    prediction: Poly | None
-    equal: bool | None
-
-
-class Certificate:
-    """The verdict on f_{t+1} − f_t = −Σ c χ K for every step and test input."""
-
-    def __init__(self, title: str, rows: list[Row], kernels: dict[NameSymbol, Poly], statement: str) -> None:
-        self.title, self.rows, self.kernels, self.statement = title, rows, kernels, statement
-
-    @property
-    def passed(self) -> bool | None:
-        """Whether the change of f was equal to the prediction at every step; None where there is no prediction."""
-        return None if any(r.equal is None for r in self.rows) else all(r.equal for r in self.rows)
-
-    @property
-    def equations(self) -> list[sp.Eq]:
-        """The named equations behind the changes, the kernels, and the changes themselves."""
-        system = as_equations([r.change for r in self.rows])
-        return system + [sp.Eq(r.symbol, to_sympy(r.change), evaluate=False) for r in self.rows]
-
-    def text(self, equations: bool = False) -> str:
-        """The verdict on every row; with ``equations``, the derived formulas too; differing terms always."""
-        lines = [self.title, self.statement]
-        if equations:
-            lines += ["", *(f"  {e.lhs} = {text(e.rhs)}" for e in self.equations)]
-        for r in self.rows:
-            verdict = {True: "equal", False: "NOT EQUAL", None: "derived"}[r.equal]
-            lines.append(f"  {verdict:<10} {r.symbol}")
-            if r.equal is False and r.prediction is not None:
-                lines += [f"      {line}" for line in differing_terms(r.change, r.prediction)]
-            if r.equal is None:
-                lines.append(f"      = {text(to_sympy(r.change))}")
-        return "\n".join(lines)
-
-    def latex(self) -> str:
-        r"""The changes with their equations as an ``align*`` environment."""
-        lines = [rf"{latex(e.lhs)} &= {latex(e.rhs)}" for e in self.equations]
-        return "\\begin{align*}\n" + " \\\\\n".join(lines) + "\n\\end{align*}"
-
-    def _repr_latex_(self) -> str:
-        return self.latex()
-
-    def __str__(self) -> str:
-        return self.text()
-
-
-def differing_terms(p: Poly, q: Poly, most: int = 6) -> list[str]:
-    """The terms of two unequal quantities that have no equal partner on the other side."""
-    sides = [_terms(p), _terms(q)]
-    values = [fingerprint(side) for side in sides]
-    keys = [[f"{v:.30e}" if isinstance(v, float) else str(v)[:40] for v in side] for side in values]
-    lines = []
-    for name, own, other, terms in (("derived", 0, 1, sides[0]), ("predicted", 1, 0, sides[1])):
-        alone = [t for t, key in zip(terms, keys[own], strict=True) if key not in keys[other]]
-        shown = [text(to_sympy(t)) for t in alone[:most]]
-        more = [f"and {len(alone) - most} more"] if len(alone) > most else []
-        lines.append(f"only {name}: " + ("; ".join([*shown, *more]) or "nothing"))
-    return lines
-
-
-def _terms(p: Poly) -> list[Poly]:
-    """The monomials of a quantity, with all names but those of covariances unfolded while that stays short."""
-    return [Poly({mono: c}) for mono, c in unfold(p, HEADS.keys() - {"cov"}, most=500).terms.items()]
 
 
 class Training:
@@ -199,7 +127,7 @@ class Training:
     @staticmethod
     def _value(limit: Limit, var: Var) -> Poly:
         """The limit of an output in terms of kernels and χ's: names of the program's own scalars are opened."""
-        return unfold(limit.z[var], {"value"})
+        return unfold(limit.z[var], {"value", "zdot"}, most=2000)
 
     # ---- the certificate ---------------------------------------------------------------------------
 
@@ -237,20 +165,21 @@ class Training:
         symbol = NameSymbol(f"f{t + 1}({label}) − f{t}({label})", rf"f_{{{t + 1}}}({label}) - f_{{{t}}}({label})")
         change = self._change(limit, t, test, head)
         if self.plan.optimizer.decays:
-            return Row(symbol, change, None, None)
-        terms = []
+            return Row(symbol, change, None, None, None)
+        terms, formula = [], []
         for s in range(t + 1):
             c = self.plan.optimizer.weight(t + 1, s) - (self.plan.optimizer.weight(t, s) if s < t else 0)
-            weight = limit.algebra.from_sympy(-c / len(self.plan.schedule[s]), {})
+            weight = -c / len(self.plan.schedule[s])
             for position, j in enumerate(self.plan.schedule[s]):
                 for l in range(len(self.trace.heads[j])):
                     key = (i, j, head, l)
                     if key not in kernels:
                         kernels[key] = source(*key)
-                    chi = limit.z[self.unrolled.chi[s, position, l]]
-                    terms.append(weight * chi * kernels[key])
+                    chi = self.unrolled.chi[s, position, l]
+                    terms.append(limit.algebra.from_sympy(weight, {}) * limit.z[chi] * kernels[key])
+                    formula.append(weight * sp.Symbol(chi.name, real=True) * self._kernel_name(*key))
         prediction = add_all(terms)
-        return Row(symbol, change, prediction, same(change, prediction))
+        return Row(symbol, change, prediction, sp.Add(*formula), same(change, prediction))
 
     def kernels(self, limit: Limit) -> KernelOfHeads:
         """(i, j, head, head') ↦ the NTK of the trained parameters, in a limit of the forward program."""
