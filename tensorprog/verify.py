@@ -16,8 +16,8 @@ from tensorprog.dsl.network import Network
 from tensorprog.errors import DataError, NoRuleError
 from tensorprog.finite.empirical import FiniteNetwork
 from tensorprog.finite.estimate import Exponent, Extrapolation, exponent, extrapolate
-from tensorprog.finite.runs import Record, collect
-from tensorprog.ir.instructions import InitVector, MatMul, Var
+from tensorprog.finite.runs import ALL_PAIRS, Record, collect
+from tensorprog.ir.instructions import InitVector, MatMul
 from tensorprog.kernels.data import Inputs, read_inputs
 from tensorprog.kernels.methods import ntk
 from tensorprog.kernels.names import NetworkNames
@@ -26,7 +26,6 @@ from tensorprog.limit.evaluate import numbers, same
 from tensorprog.limit.master import Limit, deep_recursion
 from tensorprog.passes.decouple import decouple
 
-MAX_GVARS = 40
 WIDTHS = (128, 256, 512, 1024)
 
 
@@ -154,10 +153,8 @@ class _Check:
         self.finite = FiniteNetwork.of(net, data, values)
         trace = self.finite.trace
         self.limit = Limit(self.finite.program, NetworkNames(trace, self.finite.gradients))
-        gvars = [v for v, op in self.finite.program if isinstance(op, MatMul)
+        self.gvars = [v for v, op in self.finite.program if isinstance(op, MatMul)
                  or (isinstance(op, InitVector) and any(c != 0 for _, c in op.cov))]  # fmt: skip
-        step = -(-len(gvars) // MAX_GVARS)
-        self.gvars: list[Var] = gvars[::step]
         self.gia = trace.passes_gia_check
         self.theta = self._gram(lambda i, j: ntk_terms(trace, self.finite.gradients, i, j))
 
@@ -239,16 +236,17 @@ class _Check:
 
     def _moments(self, widths: list[int], records: list[list[Record]]) -> Claim:
         k = len(self.gvars)
-        upper = np.triu_indices(k)
+        pairs = np.triu_indices(k) if k <= ALL_PAIRS else (np.arange(k), np.arange(k))
         with deep_recursion(len(self.finite.program)):
             polys = [self.limit.expect(self.limit.z[v]) for v in self.gvars]
-            polys += [self.limit.moment(self.gvars[i], self.gvars[j]) for i, j in zip(*upper, strict=True)]
+            polys += [self.limit.moment(self.gvars[i], self.gvars[j]) for i, j in zip(*pairs, strict=True)]
         name = f"coordinate moments of {k} G-vars"
         try:
             expected = np.array(self._numbers(polys), float)
         except NoRuleError as error:
             return Claim(name, None, str(error))
-        samples = [np.stack([np.concatenate([r.first, r.second[upper]]) for r in rows]) for rows in records]
+        chosen = pairs if k <= ALL_PAIRS else slice(None)
+        samples = [np.stack([np.concatenate([r.first, r.second[chosen]]) for r in rows]) for rows in records]
         return _within(name, extrapolate(widths, samples), expected)
 
     def _wrong_kernel(self, widths: list[int], theta: list[np.ndarray], upper: Any) -> Claim:

@@ -17,11 +17,14 @@ from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import Var
 
 MEMORY = 2**28
+ALL_PAIRS = 40
 
 
 @dataclass(frozen=True)
 class Record:
-    """One run: the empirical NTK (N, N), the outputs (N,), means and second moments of the G-vars."""
+    """One run: the empirical NTK (N, N), the outputs (N,), means (k,) of the G-vars and their second moments:
+    all pairs (k, k), or the squares (k,) when there are more than ``ALL_PAIRS`` G-vars.
+    """
 
     ntk: np.ndarray
     outputs: np.ndarray
@@ -107,7 +110,8 @@ def _run(finite: FiniteNetwork, gvars: list[Var], width: int, seeds: list[int]) 
     values = finite.run(parameters)
     theta, outputs = finite.ntk(values), finite.outputs(values, parameters)
     g = np.stack([np.broadcast_to(values[v], (len(seeds), width)) for v in gvars], axis=1)
-    second = g @ np.swapaxes(g, 1, 2) / width
+    few = len(gvars) <= ALL_PAIRS
+    second = g @ np.swapaxes(g, 1, 2) / width if few else np.mean(g * g, axis=2)
     return [Record(theta[k], outputs[k], g[k].mean(axis=1), second[k]) for k in range(len(seeds))]
 
 

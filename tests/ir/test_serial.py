@@ -304,7 +304,7 @@ def test_malformed_text_is_refused_by_name_and_never_evaluated(case, nothing_is_
         tp.Program.from_json(source)
     for culprit in culprits:
         assert culprit in str(caught.value)
-    assert time.perf_counter() - start < 2
+    assert time.perf_counter() - start < 10
 
 
 def test_the_guard_against_evaluation_works(nothing_is_evaluated):
