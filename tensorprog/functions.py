@@ -96,11 +96,6 @@ def member(family: Family, order: int) -> type[Fn]:
     return type(name, (Fn,), {"family": family, "order": order, "nargs": 1})
 
 
-def is_kinked(cls: type[Fn]) -> bool:
-    """Whether the member itself has a kink or a jump."""
-    return bool(cls.family.kinks)
-
-
 def is_delta(cls: Any) -> bool:
     """Whether the class is a derivative of the Dirac delta."""
     return isinstance(cls, type) and issubclass(cls, Fn) and cls.family.name == "delta"

@@ -13,7 +13,7 @@ import numpy as np
 
 from tensorprog.algebra import Poly
 from tensorprog.dsl.network import Network
-from tensorprog.errors import DataError, NoRuleError
+from tensorprog.errors import AccuracyError, DataError, NoRuleError
 from tensorprog.finite.empirical import FiniteNetwork
 from tensorprog.finite.estimate import Exponent, Extrapolation, exponent, extrapolate
 from tensorprog.finite.runs import ALL_PAIRS, Record, collect
@@ -99,7 +99,7 @@ def verify(
 ) -> Verification:
     """Check the kernels of a network on given inputs.
 
-    The claims: backpropagation and path sums agree symbolically; the kernel on data is the limit of the
+    The claims: backpropagation, path sums and one SGD step agree symbolically; the kernel on data is the limit of the
     program traced on that data; the NTK, the output covariance and the coordinate moments of all G-vars
     are what finite-width runs converge to (means fitted by limit + a/n, within the stated number of
     standard errors); the error of the empirical NTK shrinks like n^(−1/2).
@@ -243,7 +243,7 @@ class _Check:
         name = f"coordinate moments of {k} G-vars"
         try:
             expected = np.array(self._numbers(polys), float)
-        except NoRuleError as error:
+        except (NoRuleError, AccuracyError) as error:
             return Claim(name, None, str(error))
         chosen = pairs if k <= ALL_PAIRS else slice(None)
         samples = [np.stack([np.concatenate([r.first, r.second[chosen]]) for r in rows]) for rows in records]

@@ -117,6 +117,12 @@ class Trace:
         return symbol
 
     @property
+    def trainable(self) -> dict[str, str]:
+        """The kind of every trainable parameter by name; output biases are among them."""
+        biases = (name for heads in self.heads for f in heads for name, _ in f.biases)
+        return {name: p.kind for name, p in self.parameters.items()} | dict.fromkeys(biases, "output bias")
+
+    @property
     def passes_gia_check(self) -> bool:
         """The simple GIA check: every readout vector is random, centred, and read by the readout only."""
         read = {v for _, op in self.program for v in op.operands}
@@ -160,9 +166,8 @@ class Net:
     def dense(self, key: Any, h: Vec, std: Any = 1) -> Vec:
         """The hidden layer W h."""
         weight = self.weight(key, std)
-        stem = f"{weight}({self._label})"
-        taken = stem in t._names if (t := self._trace.program) else False
-        return weight.apply(h, t.fresh(f"{stem}_") if taken else stem)
+        stem, program = f"{weight}({self._label})", self._trace.program
+        return weight.apply(h, program.fresh(f"{stem}_") if stem in program else stem)
 
     def bias(self, key: Any, std: Any = 1) -> Any:
         """The bias vector std · b, b ~ N(0, 1); the number 0 when std is 0."""
@@ -198,7 +203,7 @@ class Net:
         """
         self._check_vector("average", x)
         t = self._trace
-        if "ones" not in t.program._names:
+        if "ones" not in t.program:
             t.program.append("ones", InitVector(sp.S.One, ()))
         return Output((Readout("ones", t.program.named("ones"), x.var, exact(scale, "scale"), trained=False),))
 

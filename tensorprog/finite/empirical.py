@@ -49,7 +49,8 @@ class FiniteNetwork:
         shapes: dict[str, tuple[int, ...]] = {"matrix": (width, width), "embedding": (width, self.inputs.dimension)}
         drawn = {n: normal(seeds, n, shapes.get(p.kind, (width,)), dtype) for n, p in self.trace.parameters.items()}
         drawn |= {v.name: normal(seeds, v.name, (width,), dtype) for v in self.trace.states}
-        drawn |= {n: normal(seeds, n, (1,), dtype) for heads in self.trace.heads for f in heads for n, _ in f.biases}
+        biases = self.trace.trainable.keys() - self.trace.parameters.keys()
+        drawn |= {n: normal(seeds, n, (1,), dtype) for n in sorted(biases)}
         return drawn
 
     def run(self, parameters: Mapping[str, np.ndarray]) -> Values:
@@ -77,7 +78,7 @@ class FiniteNetwork:
             w = parameters[var.name]
             values[var] = w * np.asarray(np.sqrt(evaluate(variance, self.hyper)), w.dtype)
         width = next(v.shape[-1] for k, v in values.items() if k.kind == "vector")
-        if "ones" in self.trace.program._names:
+        if "ones" in self.trace.program:
             values[self.trace.program.named("ones")] = np.ones((count, width), first.dtype)
         return values
 

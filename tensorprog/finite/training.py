@@ -203,8 +203,7 @@ class FiniteTraining:
             pushes.append(np.einsum("sbl,ikbl->sik", current, K[:, :, samples]) / self.batch)
             f[:, t + 1] = f[:, t]
             for s, push in enumerate(pushes):
-                c = optimizer.weight(t + 1, s) - (optimizer.weight(t, s) if s < t else 0)
-                f[:, t + 1] -= float(evaluate(c, self.finite.hyper)) * push
+                f[:, t + 1] -= float(evaluate(optimizer.increment(t, s), self.finite.hyper)) * push
         return f
 
     def _derivative(self, f: np.ndarray, samples: list[int]) -> np.ndarray:

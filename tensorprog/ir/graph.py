@@ -76,7 +76,8 @@ class ProgramGraph:
         return self._names[name]
 
     def __contains__(self, var: object) -> bool:
-        return var in self.graph
+        """Whether a variable, or a name, is defined."""
+        return var in self._names if isinstance(var, str) else var in self.graph
 
     def __iter__(self) -> Iterator[tuple[Var, Instruction]]:
         yield from self.graph.nodes(data="op")

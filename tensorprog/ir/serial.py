@@ -268,7 +268,7 @@ def _load_row(i: int, row: Any, program: ProgramGraph, reads: dict[str, set[str]
 def _operand(value: Any, name: str, program: ProgramGraph, reads: dict[str, set[str]]) -> Var:
     if not isinstance(value, str):
         raise ProgramError(f"`{name}` must name its operand by a string, got {value!r}")
-    if value not in program._names:
+    if value not in program:
         if name in _reachable(value, reads):
             raise ProgramError(f"`{name}` reads `{value}`, which itself depends on `{name}`: a cycle")
         raise ProgramError(f"`{name}` reads `{value}`, which no earlier instruction defines")

@@ -65,7 +65,7 @@ class NetworkNames:
 
     def _scan(self) -> None:
         """Time, owner and layer of every forward vector, in one pass."""
-        uses: dict[tuple[Var, str, int | None], int] = {}
+        uses: dict[tuple[Var, str], int] = {}
         has_layers = any(p.indices for p in self.trace.parameters.values())
         embedded = self.trace.embeddings
         for var, op in self.trace.program:
@@ -88,13 +88,13 @@ class NetworkNames:
                 if placed:
                     self._depth[var] = self._depth[(computed or placed)[-1]]
 
-    def _matmul_depth(self, var: Var, op: MatMul, uses: dict[tuple[Var, str, int | None], int]) -> int | None:
+    def _matmul_depth(self, var: Var, op: MatMul, uses: dict[tuple[Var, str], int]) -> int | None:
         parameter = next((p for p in self.trace.parameters.values() if p.var == op.matrix), None)
         if parameter is not None and parameter.indices:
             return parameter.indices[0]
         if self._time[var] is not None:
             return None
-        key = (op.matrix, self._owner.get(var, ""), None)
+        key = (op.matrix, self._owner.get(var, ""))
         uses[key] = uses.get(key, 1) + 1
         return uses[key]
 

@@ -39,8 +39,7 @@ class PathSum:
             )
         self.trace, self.limit, self.program = trace, limit, trace.program
         self._theta: dict[tuple[Var, Var], Poly] = {}
-        names = {*trace.parameters, *(n for heads in trace.heads for f in heads for n, _ in f.biases)}
-        self._trained = {n for n in names if trained is None or n in trained}
+        self._trained = {n for n in trace.trainable if trained is None or n in trained}
         self._name = {p.var: n for n, p in trace.parameters.items() if p.var is not None}
         self._weight: dict[Var, sp.Expr] = {p.var: p.std**2 for p in trace.parameters.values() if p.var is not None}
         self._partials: dict[Var, list[tuple[Var, Poly]]] = {}

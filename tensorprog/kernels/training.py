@@ -168,8 +168,7 @@ class Training:
             return Row(symbol, change, None, None, None)
         terms, formula = [], []
         for s in range(t + 1):
-            c = self.plan.optimizer.weight(t + 1, s) - (self.plan.optimizer.weight(t, s) if s < t else 0)
-            weight = -c / len(self.plan.schedule[s])
+            weight = -self.plan.optimizer.increment(t, s) / len(self.plan.schedule[s])
             for position, j in enumerate(self.plan.schedule[s]):
                 for l in range(len(self.trace.heads[j])):
                     key = (i, j, head, l)
@@ -194,9 +193,7 @@ class Training:
             raise ProgramError(f"certify compares with a network or a kernel of one, got {kernel!r}")
         lengths: list[Length] = [data[0].time and len(data) for data in self.trace.inputs]
         trace = net.trace(lengths, [data[0].label for data in self.trace.inputs])
-        names = {*trace.parameters, *(n for heads in trace.heads for f in heads for n, _ in f.biases)}
-        own = {*self.trace.parameters, *(n for heads in self.trace.heads for f in heads for n, _ in f.biases)}
-        trained = names - (own - self.plan.trained)
+        trained = trace.trainable.keys() - (self.trace.trainable.keys() - self.plan.trained)
         return _PathKernels(trace, Limit(trace.program, NetworkNames(trace, [])), trained)
 
     def _kernel_name(self, i: int, j: int, k: int, l: int) -> NameSymbol:

@@ -76,9 +76,6 @@ class Equations:
         count = self._taken[text] = self._taken.get(text, 0) + 1
         return NameSymbol(text, latex) if count == 1 else NameSymbol(f"{text}.{count}", rf"{latex}_{{[{count}]}}")
 
-    def __iter__(self) -> Iterable[Name]:  # type: ignore[override]
-        return iter(self.names)
-
 
 def _simple(p: Poly, atoms: bool) -> bool:
     """A number, one name, one symbol; for moments also one atom, or a product of hyperparameters."""

@@ -45,19 +45,15 @@ DEPENDENT = 1e-9  # a vector this close to the span of earlier ones brings no ne
 
 
 class Estimate(float):
-    """A number with its standard error; 0 where it is exact."""
+    """A number with its standard error, and how it was found: ``"exact"`` or ``"sampled"``."""
 
     stderr: float
+    method: str
 
-    def __new__(cls, value: float, stderr: float = 0.0) -> Estimate:
+    def __new__(cls, value: float, stderr: float = 0.0, method: str = "exact") -> Estimate:
         self = super().__new__(cls, value)
-        self.stderr = float(stderr)
+        self.stderr, self.method = float(stderr), method
         return self
-
-    @property
-    def method(self) -> str:
-        """``"sampled"`` or ``"exact"``."""
-        return "sampled" if self.stderr else "exact"
 
     def __repr__(self) -> str:
         return f"{float(self):.6g} ± {self.stderr:.2g}"
@@ -254,7 +250,13 @@ class SampledLimit:
         return self._estimate(lambda r: r.values[var])
 
     def evaluate(self, expr: Any, values: Any = None) -> Any:
-        """The number itself: answers are numbers already."""
+        """The number itself: answers are numbers already, at the values given when the limit was made.
+
+        Raises:
+            DataError: values are given only now.
+        """
+        if values:
+            raise DataError("a sampled limit takes its values when it is made: tp.limit(p, 'sampling', values=...)")
         return expr
 
     @staticmethod
@@ -270,7 +272,7 @@ class SampledLimit:
 
     def _estimate(self, question: Callable[[_Replicate], Any]) -> Estimate:
         answers = np.array([float(question(self._replicate(k))) for k in range(self.replicates)])
-        return Estimate(answers.mean(), answers.std(ddof=1) / np.sqrt(self.replicates))
+        return Estimate(answers.mean(), answers.std(ddof=1) / np.sqrt(self.replicates), "sampled")
 
     def _replicate(self, k: int) -> _Replicate:
         if self._cache is not None and k in self._cache:

@@ -47,5 +47,5 @@ class Emitter:
         return self._append(None, MatMul(matrix, transpose, x))
 
     def _append(self, name: str | None, op: Any) -> Var:
-        name = name if name and name not in self.program._names else None
+        name = name if name and name not in self.program else None
         return self.program.append(name, op, self.prefix)

@@ -70,6 +70,10 @@ class SGD:
         """c_{t,s} in w_t = a_t w_0 − Σ_s c_{t,s} G_s."""
         return self._coefficients(t)[1][s]
 
+    def increment(self, t: int, s: int) -> sp.Expr:
+        """c_{t+1,s} − c_{t,s}, by which step t moves along G_s; η_t for s = t and 0 before without momentum."""
+        return self.weight(t + 1, s) - (self.weight(t, s) if s < t else 0)
+
     @cache  # noqa: B019  (one optimizer, few steps)
     def _coefficients(self, t: int) -> tuple[sp.Expr, list[sp.Expr], sp.Expr, list[sp.Expr]]:
         """(a_t, c_t, α_t, β_t), where the momentum buffer is m_{t−1} = α_t w_0 + Σ_s β_{t,s} G_s."""

@@ -396,8 +396,7 @@ def trained_names(trace: Trace, trainable: Sequence[str] | None) -> frozenset[st
     Raises:
         ProgramError: a name that is neither; the nearest is suggested.
     """
-    kinds = {n: p.kind for n, p in trace.parameters.items()}
-    kinds |= {n: "output bias" for heads in trace.heads for f in heads for n, _ in f.biases}
+    kinds = trace.trainable
     if trainable is None:
         return frozenset(kinds)
     if isinstance(trainable, str) or not isinstance(trainable, Iterable):
