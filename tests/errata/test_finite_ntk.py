@@ -85,9 +85,9 @@ def test_the_input_does_not_pass_through_phi(judge):
 
 
 A2, AB = 1.7, 0.6  # variance a² and covariance a·b of the pair (a z1, b z1 + √(a² − b²) z2)
-A, B = A2**0.5, AB / A2**0.5
+A, B, C = A2**0.5, AB / A2**0.5, AB / A2
 CASES = {
-    "E.1, ReLU": (tp.relu, relu, A / (2 * np.pi) * (np.sqrt(1 - (B / A) ** 2) + B / A * (np.pi / 2 + np.arcsin(B / A)))),
+    "E.1, ReLU": (tp.relu, relu, A / (2 * np.pi) * (np.sqrt(1 - C**2) + C * (np.pi / 2 + np.arcsin(C)))),
     "E.2, erf": (tp.erf, erf, 2 / np.pi * np.arctan(2 * B / np.sqrt((1 + 2 * A) ** 2 - 4 * B**2))),
     "E.2, erf'": (
         lambda h: 2 / sp.sqrt(sp.pi) * tp.gauss(sp.sqrt(2) * h),

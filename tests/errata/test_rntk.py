@@ -32,7 +32,7 @@ def recursion(x, y, layers=1, misprint=""):
         recurrent = t > 1 and s > 1
         scale = 1 if misprint == "13" and not recurrent and (t, s) != (1, 1) else 1 / D
         below = scale * sequences[i][t - 1] @ sequences[j][s - 1] if l == 1 else v(l - 1, i, t, j, s)
-        if misprint == "first step" and l > 1 and not recurrent:  # K^(l,2,2) in place of K^(l-1,2,2): Σ = σ_u² Σ/2 + σ_b²
+        if misprint == "first step" and l > 1 and not recurrent:  # K^(l,2,2): Σ = σ_u² Σ/2 + σ_b²
             return SB**2 / (1 - SU**2 / 2)
         weight = 1 if misprint == "V" else SW**2
         return SU**2 * below + SB**2 + (weight * v(l, i, t - 1, j, s - 1) if recurrent else 0)
@@ -85,8 +85,8 @@ def empirical(x, y, layers=1):
 def test_without_misprints_the_recursion_is_what_the_engine_derives(layers, lengths):
     x, y = sequences(*lengths)
     K, theta = recursion(x, y, layers)
-    assert K == pytest.approx(derived(tp.nngp, x, y, layers), rel=1e-12)
-    assert theta == pytest.approx(derived(tp.ntk, x, y, layers), rel=1e-12)
+    engine = [derived(kernel, x, y, layers) for kernel in (tp.nngp, tp.ntk)]
+    assert [K, theta] == pytest.approx(engine, rel=1e-12)
 
 
 def test_eq_13_divides_every_input_product_by_m(judge):
