@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PEERS ?= .venv-peers
 
 NOTEBOOKS := $(patsubst notebooks/%.py,docs/notebooks/%.ipynb,$(wildcard notebooks/*.py))
 
-.PHONY: demo test test-slow lint bench notebooks docs clean
+.PHONY: demo test test-slow lint bench bench-peers notebooks docs clean
 
 demo: $(STAMP)          ## derive and verify an MLP and an RNN; pictures in out/
 	$(BIN)/python -m tensorprog.demo
@@ -36,6 +37,13 @@ docs/notebooks/%.ipynb: notebooks/%.py $(shell find tensorprog programs -name '*
 	@mkdir -p docs/notebooks
 	$(BIN)/jupytext --quiet --to ipynb --set-kernel python3 --execute $< --output $@
 
+bench-peers: $(PEERS)/.installed  ## an environment of its own for neural-tangents, which make bench compares with
+
+$(PEERS)/.installed: benchmarks/peers.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
+	touch $@
+
 $(VENV)/.docs: $(STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[docs]"
 	touch $@
@@ -48,4 +56,4 @@ $(STAMP): pyproject.toml
 	touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) out build docs/notebooks docs/reference *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) out build docs/notebooks docs/reference *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
