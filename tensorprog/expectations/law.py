@@ -31,6 +31,8 @@ class Law:
     scalars: Mapping[sp.Symbol, Array]
     rtol: float
     atol: float
+    samples: int = 2**16
+    seed: int = 0
 
     def restrict(self, keep: Sequence[int]) -> Law:
         """The law of some of the variables."""

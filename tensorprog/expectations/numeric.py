@@ -27,6 +27,7 @@ from tensorprog.expectations.law import Law, Value
 from tensorprog.expectations.mehler import mehler, split
 from tensorprog.expectations.panels import panels
 from tensorprog.expectations.quadrature import ROUNDING, Problem, Result, late, trapezoid
+from tensorprog.expectations.structured import structured
 from tensorprog.functions import FAMILIES, Fn, Sign, Step, evaluate, from_sympy, is_delta, member
 
 Array = Any
@@ -42,6 +43,8 @@ def expectation(
     scalars: Mapping[sp.Symbol, Any] | None = None,
     rtol: float = 1e-12,
     atol: float = 1e-14,
+    samples: int = 2**16,
+    seed: int = 0,
 ) -> Value:
     """Compute the expectation of a function of jointly Gaussian variables.
 
@@ -84,6 +87,8 @@ def expectation(
         {s: np.asarray(a, float) for s, a in (scalars or {}).items()},
         rtol,
         atol,
+        samples,
+        seed,
     )
     return _expect(from_sympy(sp.sympify(body)), _validated(law))
 
@@ -128,7 +133,8 @@ def _expect(body: sp.Expr, law: Law) -> Value:
             factor = _evaluate(coefficient, law.scalars)
             total = _plus(total, Value(factor * found.value, np.abs(factor) * found.error, found.method))
     for group in groups.values():
-        total = _plus(total, _quadrature(group, law))
+        few = len(law.read(group)) <= 2
+        total = _plus(total, _quadrature(group, law) if few else structured(group, law, _expect, _quadrature))
     return replace(total, value=np.asarray(total.value), error=np.asarray(total.error))
 
 
