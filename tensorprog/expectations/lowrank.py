@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import least_squares
 
-from tensorprog.expectations.factors import Found, Product, density, graded, line, refine, smoothed
+from tensorprog.expectations.factors import Found, Product, density, graded, line, refine, rounding, smoothed
 from tensorprog.expectations.markov import WIDE
 from tensorprog.expectations.quadrature import SPACING
 
@@ -87,12 +87,8 @@ def lowrank_expectation(product: Product, loadings: Array, diagonal: Array, rtol
     """
     rest = product.correlation - loadings @ loadings.T
     residual = float(np.abs(rest - np.diag(np.diag(rest))).max())
-    found = refine(lambda step, reach: _sum(product, loadings, np.sqrt(diagonal), step, reach), rtol, atol)
-    if found is None or not residual:
-        return found
-    smallest = diagonal.min()
-    excess = residual / smallest if smallest else np.inf
-    return Found(found.value, found.error + excess * found.scale, found.scale)
+    noise = rounding(product, np.sqrt(diagonal), residual)
+    return refine(lambda step, reach: _sum(product, loadings, np.sqrt(diagonal), step, reach), noise, rtol, atol)
 
 
 def _sum(product: Product, loadings: Array, deviation: Array, step: float, reach: float) -> Array | None:

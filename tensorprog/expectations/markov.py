@@ -12,7 +12,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from tensorprog.expectations.factors import Found, Product, graded, line, refine, smoothed
+from tensorprog.expectations.factors import Found, Product, graded, line, refine, rounding, smoothed
 from tensorprog.expectations.quadrature import SPACING
 
 Array = Any
@@ -75,12 +75,8 @@ def tree_expectation(product: Product, tree: Tree, rtol: float, atol: float) -> 
     True
     """
     links = _links(product, tree)
-    found = refine(lambda step, reach: _messages(product, tree, links, step, reach), rtol, atol)
-    if found is None or not tree.deviation:
-        return found
-    narrow = float(min(s for _, s in links if s > 0)) if any(s > 0 for _, s in links) else 0.0
-    excess = tree.deviation / narrow**2 if narrow else np.inf
-    return Found(found.value, found.error + excess * found.scale, found.scale)
+    noise = rounding(product, np.array([s for _, s in links]), tree.deviation)
+    return refine(lambda step, reach: _messages(product, tree, links, step, reach), noise, rtol, atol)
 
 
 def _links(product: Product, tree: Tree) -> list[tuple[float, float]]:
