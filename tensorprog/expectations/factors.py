@@ -146,7 +146,7 @@ def smoothed(f: Factor, t: Array, s: float, step: float, reach: float) -> Array:
     if s == 0:
         values = f.phi(t)
         return np.stack([values, np.abs(values)], axis=-1)
-    fine = min(step, SPACING / max(f.steep * s, 1e-300))
+    fine = step * min(1.0, SPACING / max(f.steep * s, 1e-300))
     order = round(24 / fine)
     result = np.empty((len(t), 2))
     for rows in blocks(len(t), (len(f.kinks) + 1) * order):

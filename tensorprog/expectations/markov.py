@@ -13,10 +13,11 @@ import networkx as nx
 import numpy as np
 
 from tensorprog.expectations.factors import Found, Product, graded, line, refine, rounding, smoothed
-from tensorprog.expectations.quadrature import SPACING
+from tensorprog.expectations.quadrature import SPACING, blocks
 
 Array = Any
-NODES = 2048  # per variable
+NODES = 1 << 14  # of a variable whose neighbours are all leaves
+LINKED = 1 << 12  # of one with inner neighbours
 TREE = 5e-15  # how far the correlations may be from products along paths, times the number of variables
 WIDE = 0.25  # features this many standard deviations wide need no panels of their own
 
@@ -92,10 +93,12 @@ def _messages(
     for i in tree.order:
         if tree.children(i):
             breaks, scale = _resolution(product, tree, links, i, reach)
-            if reach / (step * scale) > NODES:
+            linked = tree.parent[i] >= 0 or any(tree.children(c) for c in tree.children(i))
+            most = LINKED if linked else NODES
+            if 2 * reach / (step * scale) > most:
                 return None
             lines[i] = line(breaks, scale, step, reach)
-            if len(lines[i][0]) > NODES:
+            if len(lines[i][0]) > most:
                 return None
     arrived: dict[int, Array] = {}
     for c in tree.order:
@@ -108,8 +111,10 @@ def _messages(
             values = f.phi(x)
             inner = np.stack([values, np.abs(values)], axis=-1) * arrived.get(c, 1.0)
             centre = rho * lines[p][0] if p >= 0 else np.zeros(1)
-            kernel = np.exp(-(((x - centre[:, None]) / s) ** 2) / 2) / (np.sqrt(2 * np.pi) * s)
-            message = (kernel * weight) @ inner
+            inner *= (weight / (np.sqrt(2 * np.pi) * s))[:, None]
+            message = np.empty((len(centre), 2))
+            for rows in blocks(len(centre), len(x)):
+                message[rows] = np.exp(-(((x - centre[rows, None]) / s) ** 2) / 2) @ inner
         if p < 0:
             return message[0]
         arrived[p] = arrived.get(p, 1.0) * message

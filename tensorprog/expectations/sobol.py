@@ -1,8 +1,9 @@
 """Expectations by scrambled Sobol points, with a standard error from independent randomisations.
 
 Products of kinked functions are first made smooth (Genz): the points are mapped, one variable after the other, to
-each side of its kinks, weighted by the probability of that side given the variables before it.  The Gaussians are
-drawn around the mean that they have under |f|, which a pilot run finds (Cameron and Martin's shift).
+each side of its kinks, weighted by the probability of that side given the variables before it.  Where a pilot run
+shows a gain, half of the Gaussians are drawn around another mean, and all are weighted by the mixture of the two laws;
+such weights are at most 2, so that the standard error stays honest.
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ SIDES = 64  # combinations of sides that are integrated apart
 PROBES = 257
 PILOT = 7  # log2 of the points of each net of the pilot
 FRACTIONS = (1.0, 0.25, 0.5, 0.75, 1.0, 0.5, 1.0)  # of the latest mean, which each 1.0 renews
-CLEAR = 0.7  # gain from which on a shift is worth it
+CLEAR = 0.5  # gain from which on a shift is worth it
 RANK_CUT = 1e-14
 LINE = (-np.inf, np.inf)
 Side = tuple[float, float]
+# points of the cube, the shifts, the index of the one to draw from ↦ z, f(z), and φ(z)/p_s(z) for each shift
+Sampler = Callable[[Array, list[Array], int], tuple[Array, Array, Array]]
 
 
 @dataclass(frozen=True)
@@ -78,23 +81,32 @@ def _net(dimensions: int, log2: int, *seed: int) -> Array:
     return np.clip(points, 2.0**-54, 1 - 2.0**-53)
 
 
-def shifted(f: Callable[[Array, Array], tuple[Array, Array]], dimensions: int, pilot: Array) -> Array:
-    """The shift of z with the smallest standard error on the nets of a pilot, for f(points, shift) = (z, values).
+def _mixed(sample: Sampler, shifts: list[Array], points: Array) -> tuple[Array, Array]:
+    """Points z (S, n, d) from each shift and the values f(z)/Σ_s (p_s/p)(z), (S, n), whose sum over S has the mean E f."""
+    z, values = [], []
+    for own in range(len(shifts)):
+        drawn, f, ratios = sample(points, shifts, own)
+        z.append(drawn)
+        values.append(f / np.sum(1 / ratios, axis=0))
+    return np.array(z), np.array(values)
+
+
+def _shifts(sample: Sampler, dimensions: int, pilot: Array) -> list[Array]:
+    """No shift and, if that makes the standard error on the nets of a pilot clearly smaller, a second one.
 
     Tried are fractions of the mean of z under |f|.
     """
-    best = shift = np.zeros(dimensions)
-    smallest = np.inf
+    none = np.zeros(dimensions)
+    best, mean, smallest = [none], none, np.inf
     for fraction in FRACTIONS:
-        candidate = fraction * shift
-        z, values = f(pilot, candidate)
-        spread = values.reshape(RANDOMISATIONS, -1).mean(axis=1).std()
+        shifts = [none, fraction * mean] if mean.any() else [none]
+        z, values = _mixed(sample, shifts, pilot)
+        spread = values.sum(axis=0).reshape(RANDOMISATIONS, -1).mean(axis=1).std()
         if spread < smallest:
-            best, smallest = candidate, spread * (1.0 if shift.any() else CLEAR)
-        total = np.abs(values).sum()
-        if fraction != 1 or not 0 < total < np.inf:
-            continue
-        shift = np.abs(values) @ z / total
+            best, smallest = shifts, spread * (1.0 if mean.any() else CLEAR)
+        size = np.abs(values)
+        if fraction == 1 and 0 < size.sum() < np.inf:
+            mean = np.einsum("sn,snd->d", size, z) / size.sum()
     return best
 
 
@@ -110,12 +122,12 @@ def plain(f: Callable[[Array], Array], dimensions: int, samples: int, seed: int)
     True
     """
 
-    def weighted(points: Array, shift: Array) -> tuple[Array, Array]:
-        z = shift + special.ndtri(points)
-        return z, f(z) * np.exp(-z @ shift + shift @ shift / 2)
+    def sample(points: Array, shifts: list[Array], own: int) -> tuple[Array, Array, Array]:
+        z = shifts[own] + special.ndtri(points)
+        return z, f(z), np.array([np.exp(m @ m / 2 - z @ m) for m in shifts])
 
-    shift = shifted(weighted, dimensions, _pilot(dimensions, seed))
-    return estimate(lambda points: weighted(points, shift)[1], dimensions, samples, seed)
+    shifts = _shifts(sample, dimensions, _pilot(dimensions, seed))
+    return estimate(lambda points: _mixed(sample, shifts, points)[1].sum(axis=0), dimensions, samples, seed)
 
 
 def conditioned(problem: Product, samples: int, seed: int) -> Estimate:
@@ -151,10 +163,11 @@ def conditioned(problem: Product, samples: int, seed: int) -> Estimate:
         choices.append(own)
     pieces = [partial(_one_side, factors, triangle, chosen) for chosen in product(*choices)]
     pilot = _pilot(rank, seed)
-    shifts = [shifted(piece, rank, pilot) for piece in pieces]
+    shifts = [_shifts(piece, rank, pilot) for piece in pieces]
 
     def integrand(points: Array) -> Array:
-        return sum((p(points, s)[1] for p, s in zip(pieces, shifts, strict=True)), np.zeros(len(points)))
+        parts = (_mixed(p, s, points)[1].sum(axis=0) for p, s in zip(pieces, shifts, strict=True))
+        return sum(parts, np.zeros(len(points)))
 
     return estimate(integrand, rank, samples, seed)
 
@@ -181,34 +194,40 @@ def _probes(side: Side) -> Array:
 
 
 def _one_side(
-    factors: list[Factor], triangle: Array, chosen: tuple[Side, ...], points: Array, shift: Array
-) -> tuple[Array, Array]:
-    """z, and Π φ_i(x_i) on one side of the kinks times the density of z at points of the cube."""
+    factors: list[Factor], triangle: Array, chosen: tuple[Side, ...], points: Array, shifts: list[Array], own: int
+) -> tuple[Array, Array, Array]:
+    """z on one side of the kinks, Π φ_i(x_i), and the ratio of the normal density to that of each shift at z."""
     z = np.zeros_like(points)
-    total = np.ones(len(points))
+    total, ratios = np.ones(len(points)), np.ones((len(shifts), len(points)))
     for i, (f, (low, high)) in enumerate(zip(factors, chosen, strict=True)):
         x = z @ triangle[i]
-        if i < len(shift):
-            size, m = triangle[i, i], shift[i]
-            y, weight = truncated((low - x) / size - m, (high - x) / size - m, points[:, i])
-            z[:, i] = m + y
+        if i < points.shape[1]:
+            size = triangle[i, i]
+            a, b = (low - x) / size, (high - x) / size
+            z[:, i] = shifts[own][i] + truncated(a - shifts[own][i], b - shifts[own][i], points[:, i])
+            for ratio, m in zip(ratios, (m[i] for m in shifts), strict=True):
+                ratio *= between(a - m, b - m) * np.exp(m * m / 2 - m * z[:, i])
             x = x + size * z[:, i]
-            total *= weight * np.exp(-m * y - m * m / 2)
-        total *= np.where(total != 0, f.phi(x), 0.0)
-    return z, total
+        total *= np.where(ratios[own] > 0, f.phi(x), 0.0)
+    return z, total, ratios
 
 
-def truncated(low: Array, high: Array, point: Array) -> tuple[Array, Array]:
-    """A standard normal between two bounds from a uniform point, and the probability between them.
+def between(low: Array, high: Array) -> Array:
+    """The probability that a standard normal is between two bounds, relatively accurate in both tails."""
+    flip = low > 0
+    return np.where(flip, special.ndtr(-low) - special.ndtr(-high), special.ndtr(high) - special.ndtr(low))
 
-    >>> z, weight = truncated(np.array([30.0]), np.array([np.inf]), np.array([0.5]))
-    >>> float(z[0]).__round__(3), bool(0 < weight[0] < 1e-190)
-    (30.023, True)
+
+def truncated(low: Array, high: Array, point: Array) -> Array:
+    """A standard normal between two bounds from a uniform point.
+
+    >>> z = truncated(np.array([30.0, 0.0]), np.array([np.inf, 1.0]), np.array([0.5, 0.0]))
+    >>> np.round(z, 3).tolist()
+    [30.023, 0.0]
     """
     flip = low > 0  # work in the lower tail, where probabilities are relatively accurate
     low, high = np.where(flip, -high, low), np.where(flip, -low, high)
     a, b = special.ndtr(low), special.ndtr(high)
-    between = np.clip(a + point * (b - a), 1e-300, 1 - 2.0**-53)
-    z = np.clip(special.ndtri(between), low, high)
+    z = np.clip(special.ndtri(np.clip(a + point * (b - a), 1e-300, 1 - 2.0**-53)), low, high)
     z = np.where(np.isfinite(z), z, 0.0)
-    return np.where(flip, -z, z), b - a
+    return np.where(flip, -z, z)
