@@ -14,7 +14,10 @@ Array = Any
 
 @dataclass(frozen=True)
 class Value:
-    """An expectation: ``value``, absolute ``error`` bound or estimate of the same shape, and ``method``."""
+    """An expectation: ``value``, absolute ``error`` bound or estimate of the same shape, and ``method``.
+
+    Where the method names Sobol points the error is statistical: four standard errors.
+    """
 
     value: Array
     error: Array

@@ -49,8 +49,8 @@ def expectation(
     """Compute the expectation of a function of jointly Gaussian variables.
 
     E body(u_1, …, u_k; s) with u ~ N(mean, cov).  Sums are taken apart, Dirac deltas integrated out,
-    independent factors separated; what is left is a closed form, a Mehler series (many smooth pairs), or a
-    quadrature over one or two dimensions (three or four where the body is smooth).  At zero variance a
+    independent factors separated; what is left is a closed form, a Mehler series (many smooth pairs), a
+    quadrature over one or two dimensions, or a rule of the module ``structured`` over more.  At zero variance a
     variable equals its mean, and step(0) = 0 except beside a delta, where it is 1/2; at |ρ| = 1 the two
     variables are proportional, and nothing is regularised.
 
@@ -62,16 +62,19 @@ def expectation(
         scalars: values of other symbols, arrays that broadcast with the rest.
         rtol: tolerance of the quadrature, relative to E |body|.
         atol: absolute tolerance of the quadrature.
+        samples: Sobol points in all, where three and more dimensions have no structure to use.
+        seed: of their randomisations.
 
     Returns:
         Value whose arrays have the broadcast shape of the entries that the body depends on.
 
     Raises:
         DataError: covariance not finite or not positive semidefinite; delta of a variable of zero variance.
-        NoRuleError: too many dimensions, a delta of a non-affine argument, or an abstract function.
-        AccuracyError: the error stays above 1e-9 of E |body|.
+        NoRuleError: a delta of a non-affine argument, or an abstract function.
+        AccuracyError: the error stays above 1e-9 of E |body|, or that of Sobol points above a fraction of it.
 
-    Reference: see the modules ``closed_forms``, ``mehler``, ``quadrature`` and ``panels`` of this package.
+    Reference: see the modules ``closed_forms``, ``mehler``, ``quadrature``, ``panels`` and ``structured`` of
+    this package.
 
     >>> from tensorprog.functions import Relu
     >>> u, v = sp.symbols("u v")

@@ -86,9 +86,10 @@ def _mixed(sample: Sampler, laws: list[Proposal], points: Array) -> tuple[Array,
     """Points z (S, n, d) from each law p_s and f(z)/Σ_s (p_s/p)(z), (S, n); E f is the mean of the sum over S."""
     z, values = [], []
     for own in range(len(laws)):
-        drawn, f, ratios = sample(points, laws, own)
+        with np.errstate(all="ignore"):  # where a law cannot be, its ratio is 0 and 1/0 weighs the point by 0
+            drawn, f, ratios = sample(points, laws, own)
+            values.append(f / np.sum(1 / ratios, axis=0))
         z.append(drawn)
-        values.append(f / np.sum(1 / ratios, axis=0))
     return np.array(z), np.array(values)
 
 
@@ -214,7 +215,8 @@ def _one_side(
             low, high = (bounds - mean) / scale
             z[:, i] = mean + scale * truncated(low, high, points[:, i])
             for ratio, (m, s) in zip(ratios, laws, strict=True):
-                ratio *= between(*((bounds - m[i]) / s)) * _ratio(z[:, i], m[i], s)
+                inside = between(*((bounds - m[i]) / s))
+                ratio *= np.where(inside > 0, inside * _ratio(z[:, i], m[i], s), 0.0)
             x = x + triangle[i, i] * z[:, i]
         total *= np.where(ratios[own] > 0, f.phi(x), 0.0)
     return z, total, ratios

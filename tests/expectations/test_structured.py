@@ -320,6 +320,12 @@ def test_singular_covariances():
     assert "low rank plus diagonal" in got.method and "Sobol" not in got.method
 
 
+def test_a_nearly_singular_covariance_is_near_the_singular_one():
+    at = value(of(Abs, 3), equal(3, -0.5))
+    near = value(of(Abs, 3), equal(3, -0.5 + 1e-9))
+    assert at.error < 1e-12 and abs(near.value - at.value) <= near.error + 1e-7 < 1e-3
+
+
 def test_a_singular_covariance_without_twins():
     """u4 = (u1 + u2 + u3)/√3 is positive where the others are."""
     a = np.concatenate([np.eye(3), np.full((1, 3), 3**-0.5)])

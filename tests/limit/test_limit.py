@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import sympy as sp
-from scipy import special
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scipy import special
 
 import tensorprog as tp
 from tensorprog.errors import DataError, NoRuleError, ProgramError
