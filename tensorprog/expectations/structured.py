@@ -22,6 +22,7 @@ from tensorprog.expectations.factors import Found, Product, factor
 from tensorprog.expectations.law import Law, Value
 from tensorprog.expectations.lowrank import lowrank_expectation, splittings
 from tensorprog.expectations.markov import find_tree, tree_expectation
+from tensorprog.expectations.quadrature import ROUNDING
 from tensorprog.expectations.sobol import Estimate, conditioned, pivoted, plain
 from tensorprog.functions import Fn, evaluate
 
@@ -163,10 +164,21 @@ def _lifted(body: sp.Expr, law: Law, cov: Array) -> tuple[sp.Expr, Law] | None:
     for _, gradient, rest in arguments.values():
         rows.append(np.array([float(evaluate(g, law.scalars)) for g in gradient]))
         means.append(rows[-1] @ np.array(law.mean, float) + float(evaluate(rest, law.scalars)))
-    lifted = np.array(rows) @ cov @ np.array(rows).T
+    lifted = _congruent(np.array(rows), cov)
     count = range(len(variables))
     entries = {(i, j): np.asarray(lifted[i, j]) for i in count for j in count if i <= j}
     return new, replace(law, variables=tuple(variables), cov=entries, mean=tuple(map(np.asarray, means)))
+
+
+def _congruent(a: Array, cov: Array) -> Array:
+    """a C aᵀ, where variances that are rounding only are 0 and correlations at most 1."""
+    result = a @ cov @ a.T
+    sizes = np.einsum("ij,jk,ik->i", np.abs(a), np.abs(cov), np.abs(a))
+    deviation = np.sqrt(np.where(np.diag(result) > ROUNDING * sizes, np.diag(result), 0.0))
+    bound = np.outer(deviation, deviation)
+    result = np.clip((result + result.T) / 2, -bound, bound)
+    np.fill_diagonal(result, deviation**2)
+    return result
 
 
 def _separate(term: sp.Expr, variables: tuple[sp.Symbol, ...]) -> dict[sp.Symbol, sp.Expr] | None:

@@ -110,7 +110,7 @@ class Limit:
         return as_equations(monomial(n) for n in self.system.names)
 
     def evaluate(self, expr: Any, values: Mapping[sp.Symbol, Any] | None = None) -> Any:
-        """The number that an expression in names, atoms and hyperparameters stands for.
+        """The number that an expression in names, atoms and hyperparameters stands for; see ``account`` for its error.
 
         Args:
             expr: what ``cov``, ``mean``, ``E`` or ``value`` returned, or any formula in those.
@@ -118,7 +118,7 @@ class Limit:
 
         Raises:
             DataError: a hyperparameter has no value.
-            NoRuleError: an atom has more Gaussian dimensions than can be computed.
+            NoRuleError: an atom holds an abstract function.
         """
         return numbers([self._poly(expr)], dict(values or {}))[0]
 

@@ -351,6 +351,10 @@ def test_affine_arguments_become_variables():
     a = np.array([[1.0, 1, 0], [0, 1, 1], [1, 0, 1]])
     body = Step(US[0] + US[1]) * Step(US[1] + US[2]) * Step(US[2] + US[0])
     check(value(body, np.eye(3)), orthant3(a @ a.T), 1e-13, "low rank plus diagonal")
+    b = np.array([[1.0, 0, 0], [0.3, 0.7, 0], [1.3, 0.7, 0], [0, 0.6, 0.8]])  # u3 = u1 + u2
+    constant = Sigmoid(US[0] + US[1] - US[2] + 1) * Relu(US[0]) * Relu(US[2]) * Relu(US[3])
+    rest = value(Relu(US[0]) * Relu(US[1]) * Relu(US[2]), b[[0, 2, 3]] @ b[[0, 2, 3]].T)
+    assert value(constant, b @ b.T).value == pytest.approx(special.expit(1.0) * rest.value, rel=1e-12)
     got = value(Cos(US[0] + 2 * US[1] - US[2]), equal(3, 0.2))
     assert got.value == pytest.approx(np.exp(-0.5 * np.array([1, 2, -1]) @ equal(3, 0.2) @ [1, 2, -1]), rel=1e-13)
 
