@@ -141,7 +141,7 @@ def test_equicorrelated_orthants(k):
     check(value(of(Step, k), equal(k, 0.5)), 1 / (k + 1), 1e-14, "low rank plus diagonal")
 
 
-@pytest.mark.parametrize("k", [3, 4, 8])
+@pytest.mark.parametrize("k", [3, 4, 6])
 def test_products_of_normal_distribution_functions_are_orthants(k):
     """E Π Φ(u_i) = P(ξ_i ≤ u_i for all i), the orthant of C + I: 1/(k + 1) where its correlations are 1/2."""
     got = value(of(NORMAL_CDF, k), 1.5 + 0.5 * np.eye(k))
@@ -149,8 +149,7 @@ def test_products_of_normal_distribution_functions_are_orthants(k):
     assert got.error < 1e-12
 
 
-@pytest.mark.parametrize("rho", [0.1, 0.7, 0.99])
-@pytest.mark.parametrize("phi", [Relu, Step])
+@pytest.mark.parametrize("phi, rho", [(Relu, 0.1), (Relu, 0.99), (Step, 0.7)])
 def test_equicorrelated_kinks_with_means(phi, rho):
     k, mean = 6, np.linspace(-0.5, 0.5, 6)
 
@@ -287,7 +286,7 @@ def test_standard_errors_cover_at_95_percent(case):
 @pytest.mark.slow
 @pytest.mark.parametrize("case", COVERAGE)
 def test_standard_errors_cover_at_95_percent_in_200_repeats(case):
-    draw, want = COVERAGE[case](2**12)
+    draw, want = COVERAGE[case](2**11)
     want = np.exp(-2.0) * np.cos(1.0) if want is None else want
     assert covered(draw, want, 200) > 1e-2
 
@@ -384,8 +383,8 @@ def test_steep_functions_are_not_skipped():
 
 @pytest.mark.parametrize("body", [of(Relu, 3), Tanh(US[0] * US[1] + US[2]), of(Tanh, 3) * US[0]])
 def test_indefinite_covariances_are_refused(body):
-    with pytest.raises(DataError, match=r"positive semidefinite.*eigenvalue -0\.8|positive semidefinite"):
-        value(body, [[1, 0.9, 0.9], [0.9, 1, -0.9], [0.9, -0.9, 1]])
+    with pytest.raises(DataError, match=r"positive semidefinite.*eigenvalue -0\.8"):
+        value(body, np.array([[1, 0.9, 0.9], [0.9, 1, -0.9], [0.9, -0.9, 1]]))
 
 
 def test_functions_without_an_expectation_are_refused():
