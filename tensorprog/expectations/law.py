@@ -14,7 +14,10 @@ Array = Any
 
 @dataclass(frozen=True)
 class Value:
-    """An expectation: ``value``, absolute ``error`` bound or estimate of the same shape, and ``method``."""
+    """An expectation: ``value``, absolute ``error`` bound or estimate of the same shape, and ``method``.
+
+    Where the method names Sobol points the error is statistical: four standard errors.
+    """
 
     value: Array
     error: Array
@@ -31,6 +34,8 @@ class Law:
     scalars: Mapping[sp.Symbol, Array]
     rtol: float
     atol: float
+    samples: int = 2**16
+    seed: int = 0
 
     def restrict(self, keep: Sequence[int]) -> Law:
         """The law of some of the variables."""

@@ -27,6 +27,7 @@ from tensorprog.expectations.law import Law, Value
 from tensorprog.expectations.mehler import mehler, split
 from tensorprog.expectations.panels import panels
 from tensorprog.expectations.quadrature import ROUNDING, Problem, Result, late, trapezoid
+from tensorprog.expectations.structured import structured
 from tensorprog.functions import FAMILIES, Fn, Sign, Step, evaluate, from_sympy, is_delta, member
 
 Array = Any
@@ -42,12 +43,14 @@ def expectation(
     scalars: Mapping[sp.Symbol, Any] | None = None,
     rtol: float = 1e-12,
     atol: float = 1e-14,
+    samples: int = 2**16,
+    seed: int = 0,
 ) -> Value:
     """Compute the expectation of a function of jointly Gaussian variables.
 
     E body(u_1, …, u_k; s) with u ~ N(mean, cov).  Sums are taken apart, Dirac deltas integrated out,
-    independent factors separated; what is left is a closed form, a Mehler series (many smooth pairs), or a
-    quadrature over one or two dimensions (three or four where the body is smooth).  At zero variance a
+    independent factors separated; what is left is a closed form, a Mehler series (many smooth pairs), a
+    quadrature over one or two dimensions, or a rule of the module ``structured`` over more.  At zero variance a
     variable equals its mean, and step(0) = 0 except beside a delta, where it is 1/2; at |ρ| = 1 the two
     variables are proportional, and nothing is regularised.
 
@@ -59,16 +62,19 @@ def expectation(
         scalars: values of other symbols, arrays that broadcast with the rest.
         rtol: tolerance of the quadrature, relative to E |body|.
         atol: absolute tolerance of the quadrature.
+        samples: Sobol points in all, where three and more dimensions have no structure to use.
+        seed: of their randomisations.
 
     Returns:
         Value whose arrays have the broadcast shape of the entries that the body depends on.
 
     Raises:
         DataError: covariance not finite or not positive semidefinite; delta of a variable of zero variance.
-        NoRuleError: too many dimensions, a delta of a non-affine argument, or an abstract function.
-        AccuracyError: the error stays above 1e-9 of E |body|.
+        NoRuleError: a delta of a non-affine argument, or an abstract function.
+        AccuracyError: the error stays above 1e-9 of E |body|, or that of Sobol points above a fraction of it.
 
-    Reference: see the modules ``closed_forms``, ``mehler``, ``quadrature`` and ``panels`` of this package.
+    Reference: see the modules ``closed_forms``, ``mehler``, ``quadrature``, ``panels`` and ``structured`` of
+    this package.
 
     >>> from tensorprog.functions import Relu
     >>> u, v = sp.symbols("u v")
@@ -84,6 +90,8 @@ def expectation(
         {s: np.asarray(a, float) for s, a in (scalars or {}).items()},
         rtol,
         atol,
+        samples,
+        seed,
     )
     return _expect(from_sympy(sp.sympify(body)), _validated(law))
 
@@ -128,7 +136,8 @@ def _expect(body: sp.Expr, law: Law) -> Value:
             factor = _evaluate(coefficient, law.scalars)
             total = _plus(total, Value(factor * found.value, np.abs(factor) * found.error, found.method))
     for group in groups.values():
-        total = _plus(total, _quadrature(group, law))
+        few = len(law.read(group)) <= 2
+        total = _plus(total, _quadrature(group, law) if few else structured(group, law, _expect, _quadrature))
     return replace(total, value=np.asarray(total.value), error=np.asarray(total.error))
 
 

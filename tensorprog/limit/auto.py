@@ -9,6 +9,7 @@ from typing import Any
 import sympy as sp
 
 from tensorprog.errors import AccuracyError, NoRuleError
+from tensorprog.expectations.sobol import ERRORS
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.limit.master import Limit
 from tensorprog.limit.sampling import Estimate, SampledLimit
@@ -56,7 +57,10 @@ class AutoLimit:
     def _answer(self, question: Callable[[Any], Any]) -> Estimate:
         try:
             if self.exact is not None:
-                return Estimate(float(self.exact.evaluate(question(self.exact), self.values)))
+                found = self.exact.account(question(self.exact), self.values)
+                if not found.statistical:
+                    return Estimate(float(found.value))
+                return Estimate(float(found.value), float(found.error) / ERRORS, "sampled")
         except (NoRuleError, AccuracyError):
             pass
         return question(self.sampled)  # type: ignore[no-any-return]

@@ -20,6 +20,7 @@ import sympy as sp
 from tensorprog.algebra import Apply, Gen, Poly, Scalar
 from tensorprog.errors import DataError, NoRuleError
 from tensorprog.expectations.atoms import Expect, variables
+from tensorprog.expectations.law import Value
 from tensorprog.expectations.numeric import expectation
 from tensorprog.functions import evaluate as evaluate_expr
 from tensorprog.limit.equations import Name, reachable
@@ -48,8 +49,17 @@ def evaluate_all(
     return [value(p) for p in polys]
 
 
-def numbers(polys: Iterable[Poly], values: Mapping[sp.Symbol, Array]) -> list[Array]:
+def numbers(
+    polys: Iterable[Poly],
+    values: Mapping[sp.Symbol, Array],
+    atom: Callable[[Expect, Callable[[Poly], Any]], Array] | None = None,
+) -> list[Array]:
     """Numeric values; those of the hyperparameters are given by symbol, as floats or arrays.
+
+    Args:
+        polys: polynomials in scalars, names and atoms.
+        values: of the hyperparameters.
+        atom: the value of an atom, given that of polynomials; ``expected`` if absent.
 
     Raises:
         DataError: a symbol has no value, or some value is not finite.
@@ -59,7 +69,7 @@ def numbers(polys: Iterable[Poly], values: Mapping[sp.Symbol, Array]) -> list[Ar
         if isinstance(g, Scalar):
             return _scalar(g.symbol, values)
         if isinstance(g, Expect):
-            return _atom(g, value)
+            return expected(g, value).value if atom is None else atom(g, value)
         assert isinstance(g, Apply)
         if isinstance(g.fn, sp.Lambda):
             return evaluate_expr(g.fn.expr, dict(zip(g.fn.variables, map(value, g.args), strict=True)))
@@ -81,13 +91,14 @@ def _scalar(expr: sp.Expr, values: Mapping[sp.Symbol, Array]) -> Array:
     return evaluate_expr(expr, values)
 
 
-def _atom(g: Expect, value: Callable[[Poly], Any]) -> Array:
+def expected(g: Expect, value: Callable[[Poly], Any]) -> Value:
+    """The expectation of an atom, given the values of polynomials."""
     k = len(g.mean)
     cov = [[value(g.entry(i, j)) for j in range(k)] for i in range(k)]
     mean = [value(m) for m in g.mean] if any(g.mean) else None
     scalars = {s: value(Poly({((h, 1),): 1})) for s, h in g.scalars.items()}
     try:
-        return expectation(g.body, g.variables, cov, mean, scalars).value
+        return expectation(g.body, g.variables, cov, mean, scalars)
     except NoRuleError as error:
         raise NoRuleError(f"{g.symbol}: {error}") from error
 

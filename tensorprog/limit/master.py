@@ -27,6 +27,7 @@ from tensorprog.ir.instructions import (
     slots_of,
     vector_slot,
 )
+from tensorprog.limit.accounts import Account, account
 from tensorprog.limit.equations import Equations, Namer, as_equations, plain_names, reachable
 from tensorprog.limit.evaluate import numbers
 from tensorprog.limit.fields import Field
@@ -109,7 +110,7 @@ class Limit:
         return as_equations(monomial(n) for n in self.system.names)
 
     def evaluate(self, expr: Any, values: Mapping[sp.Symbol, Any] | None = None) -> Any:
-        """The number that an expression in names, atoms and hyperparameters stands for.
+        """The number that an expression in names, atoms and hyperparameters stands for; see ``account`` for its error.
 
         Args:
             expr: what ``cov``, ``mean``, ``E`` or ``value`` returned, or any formula in those.
@@ -117,12 +118,26 @@ class Limit:
 
         Raises:
             DataError: a hyperparameter has no value.
-            NoRuleError: an atom has more Gaussian dimensions than can be computed.
+            NoRuleError: an atom holds an abstract function.
         """
+        return numbers([self._poly(expr)], dict(values or {}))[0]
+
+    def account(self, expr: Any, values: Mapping[sp.Symbol, Any] | None = None) -> Account:
+        """The number with the value, error and method of every expectation it is made of, as ``evaluate`` takes it.
+
+        >>> import tensorprog as tp
+        >>> p = tp.Program()
+        >>> x = p.vector("x")
+        >>> account = (lim := tp.limit(p)).account(lim.E(lambda a: tp.tanh(a) ** 2, x))
+        >>> account.atoms[0].method, account.statistical, bool(account.error < 1e-12)
+        ('trapezoid', False, True)
+        """
+        return account(self._poly(expr), dict(values or {}))
+
+    def _poly(self, expr: Any) -> Poly:
         expr = exact(expr, "the expression") if not isinstance(expr, sp.Expr) else expr
         known = {g.symbol: monomial(g) for g in self._generators() if g.symbol is not None}
-        p = self.algebra.from_sympy(expr, known)
-        return numbers([p], dict(values or {}))[0]
+        return self.algebra.from_sympy(expr, known)
 
     # ---- the working level: polynomials ----------------------------------------------------------------
 

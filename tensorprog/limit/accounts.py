@@ -1,0 +1,102 @@
+"""Where a number comes from: the expectations behind it, each with its error and method, and their effect on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import sympy as sp
+
+from tensorprog.algebra import Poly
+from tensorprog.errors import DataError
+from tensorprog.expectations.atoms import Expect
+from tensorprog.expectations.law import Value
+from tensorprog.limit.evaluate import expected, numbers
+
+Array = Any
+
+
+@dataclass(frozen=True)
+class AtomValue:
+    """An expectation: its symbol, value, absolute error and method."""
+
+    atom: sp.Expr
+    value: Array
+    error: Array
+    method: str
+
+    @property
+    def statistical(self) -> bool:
+        """Whether the error is a multiple of a standard error, and no bound."""
+        return "Sobol" in self.method
+
+
+@dataclass(frozen=True)
+class Account:
+    """A number and the expectations it is made of, in the order in which they were computed."""
+
+    value: Array
+    atoms: tuple[AtomValue, ...]
+    _changed: Callable[[int], Array]
+
+    @property
+    def statistical(self) -> bool:
+        """Whether some expectation has a statistical error."""
+        return any(a.statistical for a in self.atoms)
+
+    @cached_property
+    def error(self) -> Array:
+        """Σ over the expectations of how far the number moves when one of them moves by its error.
+
+        Expectations of expectations are computed again, so that errors are carried through covariances; infinite
+        where a covariance that is off by the error is none.
+        """
+        return sum((np.abs(self._changed(i) - self.value) for i in range(len(self.atoms))), np.zeros(()))
+
+
+def account(p: Poly, values: Mapping[sp.Symbol, Array]) -> Account:
+    """The account of a polynomial in scalars, names and atoms.
+
+    Args:
+        p: the quantity.
+        values: of the hyperparameters, by symbol.
+
+    Returns:
+        Account; its ``error`` costs one more evaluation per expectation, when it is asked for.
+    """
+    found: dict[Expect, Value] = {}
+
+    def record(g: Expect, value: Callable[[Poly], Any]) -> Array:
+        found[g] = expected(g, value)
+        return found[g].value
+
+    total = numbers([p], values, record)[0]
+    order = list(found)
+
+    def changed(i: int) -> Array:
+        for sign in (1, -1):
+            moved = replace(found[order[i]], value=found[order[i]].value + sign * found[order[i]].error)
+            try:
+                return numbers([p], values, _with(order[i], moved, found, set(order[:i])))[0]
+            except DataError:
+                continue
+        return np.full(np.shape(total), np.inf)
+
+    atoms = tuple(AtomValue(g.symbol, v.value, v.error, v.method) for g, v in found.items())
+    return Account(total, atoms, changed)
+
+
+def _with(
+    g: Expect, moved: Value, found: Mapping[Expect, Value], before: set[Expect]
+) -> Callable[[Expect, Callable[[Poly], Any]], Array]:
+    """The atoms again where one has moved: those computed before it are the same."""
+
+    def atom(h: Expect, value: Callable[[Poly], Any]) -> Array:
+        if h is g:
+            return moved.value
+        return found[h].value if h in before else expected(h, value).value
+
+    return atom
