@@ -16,7 +16,6 @@ from tensorprog.expectations.chebyshev import chebyshev
 from tensorprog.expectations.closed_forms import (
     MEANS,
     affine,
-    determinant,
     find_pair,
     kinks,
     pair_factor,
@@ -42,6 +41,8 @@ def expectation(
     scalars: Mapping[sp.Symbol, Any] | None = None,
     rtol: float = 1e-12,
     atol: float = 1e-14,
+    *,
+    gap: Any = None,
 ) -> Value:
     """Compute the expectation of a function of jointly Gaussian variables.
 
@@ -59,12 +60,15 @@ def expectation(
         scalars: values of other symbols, arrays that broadcast with the rest.
         rtol: tolerance of the quadrature, relative to E |body|.
         atol: absolute tolerance of the quadrature.
+        gap: of two variables, 1 - ρ with ρ = cov[0][1]/√(cov[0][0] cov[1][1]), where the caller knows it better
+            than the rounded covariance tells it: the angle is then θ = 2 asin √(gap/2).
 
     Returns:
         Value whose arrays have the broadcast shape of the entries that the body depends on.
 
     Raises:
-        DataError: covariance not finite or not positive semidefinite; delta of a variable of zero variance.
+        DataError: covariance not finite or not positive semidefinite; a gap that contradicts it or is not of two
+            variables; delta of a variable of zero variance.
         NoRuleError: too many dimensions, a delta of a non-affine argument, or an abstract function.
         AccuracyError: the error stays above 1e-9 of E |body|.
 
@@ -84,6 +88,7 @@ def expectation(
         {s: np.asarray(a, float) for s, a in (scalars or {}).items()},
         rtol,
         atol,
+        None if gap is None else np.asarray(gap, float),
     )
     return _expect(from_sympy(sp.sympify(body)), _validated(law))
 
@@ -106,7 +111,21 @@ def _validated(law: Law) -> Law:
                 f"{np.max(np.abs(cov[i, j]) - bound):.3g}: the covariance is not positive semidefinite"
             )
         cov[i, j] = np.clip(cov[i, j], -bound, bound)
+    if law.gap is not None:
+        _consistent(law.gap, law)
     return replace(law, cov=cov)
+
+
+def _consistent(gap: Array, law: Law) -> None:
+    """Refuse a gap that is not 1 - ρ; at zero variance it may be anything finite."""
+    if len(law.variables) != 2:
+        raise DataError(f"gap is 1 - ρ of two variables, but there are {len(law.variables)}: leave it out")
+    bound = _bound(law.get(0, 0), law.get(1, 1))
+    off = np.where(bound > 0, np.abs(law.get(0, 1) - bound * (1 - gap)), 0.0)
+    bad = (off > SLACK * bound) | (bound > 0) & ((gap < 0) | (gap > 2)) | ~np.isfinite(gap)
+    if np.any(bad):
+        worst = np.broadcast_to(gap, np.shape(bad))[bad][0]
+        raise DataError(f"gap = {worst} is not 1 - cov[0][1]/sqrt(cov[0][0] cov[1][1]) in [0, 2]")
 
 
 def _bound(q1: Array, q2: Array) -> Array:
@@ -201,7 +220,7 @@ def _tabled(body: sp.Expr, law: Law) -> Value | None:
         return None if form is None else _closed(form.formula, (law.get(classes[0][1], classes[0][1]),))
     (first, i), (second, j) = classes
     pair = find_pair(first, second)
-    return None if pair is None else _closed(pair, (law.get(i, i), law.get(j, j), law.get(i, j)))
+    return None if pair is None else _closed(pair, (law.get(i, i), law.get(j, j), law.get(i, j), law.det(i, j)))
 
 
 def _closed(formula: Callable[..., Array], arguments: tuple[Array, ...]) -> Value:
@@ -233,7 +252,7 @@ def _beyond(body: sp.Expr, law: Law) -> Value:
 
     def rule(q1: Array, q2: Array, c: Array) -> tuple[Array, Array]:
         cov, mean = {(0, 0): q1, (0, 1): c, (1, 1): q2}, (np.zeros(()), np.zeros(()))
-        found = _quadrature(body, replace(law, cov=cov, mean=mean, rtol=law.rtol / 16))
+        found = _quadrature(body, replace(law, cov=cov, mean=mean, gap=None, rtol=law.rtol / 16))
         return found.value, found.error
 
     if np.all(q1 > 0) and np.all(q2 > 0):
@@ -304,14 +323,14 @@ def _conditioned(
     solution = sp.expand(-(argument - sp.diff(argument, u) * u).expand() / sp.diff(argument, u))
     cov: dict[tuple[int, int], Array] = {}
     for a, i in enumerate(keep):
-        exact = determinant(law.get(i, i), law.get(pivot, pivot), law.get(i, pivot)) / law.get(pivot, pivot)
+        exact = law.det(i, pivot) / law.get(pivot, pivot)
         cov[a, a] = exact if single else np.maximum(law.get(i, i) - gains[i] ** 2 / variance, 0.0)
     for a, b in combinations(range(len(keep)), 2):
         bound = _bound(cov[a, a], cov[b, b])
         raw = law.get(keep[a], keep[b]) - gains[keep[a]] * gains[keep[b]] / variance
         cov[a, b] = np.clip(raw, -bound, bound)
     mean = tuple(law.mean[i] - gains[i] * centre / variance for i in keep)
-    inner = replace(law, variables=tuple(law.variables[i] for i in keep), cov=cov, mean=mean)
+    inner = replace(law, variables=tuple(law.variables[i] for i in keep), cov=cov, mean=mean, gap=None)
     density = np.exp(-(centre**2) / (2 * variance)) / np.sqrt(2 * np.pi * variance)
     value = _expect(_half_step(rest.subs(u, solution)), inner)
     return _times(Value(density, ROUNDING * density, ""), value)
@@ -335,7 +354,9 @@ def _quadrature(body: sp.Expr, law: Law) -> Value:
     cov = {key: np.broadcast_to(a, shape).reshape(-1) for key, a in law.cov.items()}
     mean = np.stack([np.broadcast_to(m, shape).reshape(-1) for m in law.mean], axis=1)
     with np.errstate(all="ignore"):
-        factor = pair_factor(cov) if len(read) == 2 else pivoted_factor(cov, len(read))
+        factor = pivoted_factor(cov, len(read)) if len(read) != 2 else pair_factor(
+            cov[0, 0], cov[1, 1], cov[0, 1], np.broadcast_to(law.det(0, 1), shape).reshape(-1)
+        )
         problem = Problem(body, law.variables, mean, factor, flat)
         if not len(mean):
             return Value(np.zeros(shape), np.zeros(shape), "empty")
