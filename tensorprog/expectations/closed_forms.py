@@ -112,8 +112,8 @@ def determinant(q1: Array, q2: Array, c: Array) -> Array:
     True
     """
     q1, q2, c, e1, e2 = _balanced(q1, q2, c)
-    product, product_error = _two_product(q1, q2)
-    square, square_error = _two_product(c, c)
+    product, product_error = two_product(q1, q2)
+    square, square_error = two_product(c, c)
     return np.ldexp(np.maximum((product - square) + (product_error - square_error), 0.0), 2 * (e1 + e2))
 
 
@@ -123,7 +123,8 @@ def _balanced(q1: Array, q2: Array, c: Array) -> tuple[Array, Array, Array, Arra
     return np.ldexp(q1, -2 * e1), np.ldexp(q2, -2 * e2), np.ldexp(c, -e1 - e2), e1, e2
 
 
-def _two_product(a: Array, b: Array) -> tuple[Array, Array]:
+def two_product(a: Array, b: Array) -> tuple[Array, Array]:
+    """a b as a rounded value and its rounding error, exactly."""
     product = a * b
     (a1, a2), (b1, b2) = _halves(a), _halves(b)
     return product, ((a1 * b1 - product) + a1 * b2 + a2 * b1) + a2 * b2

@@ -60,8 +60,8 @@ def expectation(
         scalars: values of other symbols, arrays that broadcast with the rest.
         rtol: tolerance of the quadrature, relative to E |body|.
         atol: absolute tolerance of the quadrature.
-        gap: of two variables, 1 - ρ with ρ = cov[0][1]/√(cov[0][0] cov[1][1]), where the caller knows it better
-            than the rounded covariance tells it: the angle is then θ = 2 asin √(gap/2).
+        gap: of two variables, 1 - ρ (or 1 - |ρ|) with ρ = cov[0][1]/√(cov[0][0] cov[1][1]), where the caller knows
+            it better than the rounded covariance tells it: q1 q2 - c² is then q1 q2 gap (2 - gap).
 
     Returns:
         Value whose arrays have the broadcast shape of the entries that the body depends on.
@@ -117,11 +117,11 @@ def _validated(law: Law) -> Law:
 
 
 def _consistent(gap: Array, law: Law) -> None:
-    """Refuse a gap that is not 1 - ρ; at zero variance it may be anything finite."""
+    """Refuse a gap that is not 1 - ρ or 1 - |ρ|; at zero variance it may be anything finite."""
     if len(law.variables) != 2:
         raise DataError(f"gap is 1 - ρ of two variables, but there are {len(law.variables)}: leave it out")
     bound = _bound(law.get(0, 0), law.get(1, 1))
-    off = np.where(bound > 0, np.abs(law.get(0, 1) - bound * (1 - gap)), 0.0)
+    off = np.where(bound > 0, np.abs(np.abs(law.get(0, 1)) - bound * np.abs(1 - gap)), 0.0)
     bad = (off > SLACK * bound) | (bound > 0) & ((gap < 0) | (gap > 2)) | ~np.isfinite(gap)
     if np.any(bad):
         worst = np.broadcast_to(gap, np.shape(bad))[bad][0]

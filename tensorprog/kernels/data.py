@@ -10,6 +10,10 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.errors import DataError
+from tensorprog.expectations.closed_forms import two_product
+from tensorprog.expectations.gaps import gap, near
+
+CHUNK = 2048  # pairs of input vectors compared together
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,54 @@ def _nonempty(x: np.ndarray, name: str) -> None:
         raise DataError(f"{name} is an empty sequence; its length must be at least 1")
     if x.shape[-1] == 0:
         raise DataError(f"{name} has feature dimension 0 (shape {x.shape})")
+
+
+def gram(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """ξ·ξ'/d of vectors along the last axis; the other axes broadcast."""
+    with np.errstate(over="ignore"):
+        if a.shape[:-1] == b.shape[:-1] or a.ndim != 3:
+            return np.einsum("...d,...d->...", a, b) / a.shape[-1]  # type: ignore[no-any-return]
+        return a[:, 0] @ b[0].T / a.shape[-1]  # type: ignore[no-any-return]
+
+
+def input_gap(a: np.ndarray, b: np.ndarray, aa: np.ndarray, bb: np.ndarray, ab: np.ndarray) -> np.ndarray:
+    """1 - |cos| of the angle between input vectors, from the vectors themselves where ``near`` finds ab too coarse.
+
+    With y's part orthogonal to x, y⊥ = y - x (x·y)/(x·x): sin = |y⊥|/|y| and 1 - |cos| = sin²/(1 + √(1 - sin²)).
+
+    Args:
+        a, b: vectors along the last axis, whose other axes broadcast.
+        aa, bb, ab: their inner products, divided by any common factor.
+
+    Returns:
+        Array of the broadcast shape; 0 for repeated vectors, 1 where one is 0.
+
+    >>> x, y = np.array([1.0, 1.0]), np.array([1.0, 1.0 + 2e-9])
+    >>> float(input_gap(x, y, x @ x, y @ y, x @ y))
+    4.999999990000001e-19
+    """
+    result = gap(aa, bb, ab)
+    where = np.nonzero(np.atleast_1d(near(aa, bb, ab)))
+    for start in range(0, len(where[0]), CHUNK):
+        rows = tuple(w[start : start + CHUNK] for w in where)
+        x, y = (np.broadcast_to(v, (*result.shape, v.shape[-1]))[rows] for v in (a, b))
+        result[rows] = _row_gap(_scaled(x), _scaled(y))
+    return result
+
+
+def _scaled(x: np.ndarray) -> np.ndarray:
+    """Rows times powers of two, so that squares neither over- nor underflow."""
+    return np.ldexp(x, -np.frexp(np.abs(x).max(axis=1, keepdims=True))[1])  # type: ignore[no-any-return]
+
+
+def _row_gap(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The residual y - r x is taken twice: first with products in two floats, then of what is left."""
+    square = np.einsum("nd,nd->n", x, x)
+    product, error = two_product(x, (np.einsum("nd,nd->n", x, y) / square)[:, None])
+    rest = (y - product) - error
+    rest -= x * (np.einsum("nd,nd->n", rest, x) / square)[:, None]
+    sine = np.einsum("nd,nd->n", rest, rest) / np.einsum("nd,nd->n", y, y)
+    return sine / (1 + np.sqrt(1 - sine))  # type: ignore[no-any-return]
 
 
 def symbol_values(values: Mapping[Any, Any] | None) -> dict[sp.Symbol, float]:

@@ -23,6 +23,7 @@ from tensorprog.expectations.atoms import Expect, variables
 from tensorprog.expectations.numeric import expectation
 from tensorprog.functions import evaluate as evaluate_expr
 from tensorprog.limit.equations import Name, reachable
+from tensorprog.limit.gap import Gaps
 
 Array = Any
 
@@ -48,8 +49,10 @@ def evaluate_all(
     return [value(p) for p in polys]
 
 
-def numbers(polys: Iterable[Poly], values: Mapping[sp.Symbol, Array]) -> list[Array]:
+def numbers(polys: Iterable[Poly], values: Mapping[sp.Symbol, Array], gaps: Gaps | None = None) -> list[Array]:
     """Numeric values; those of the hyperparameters are given by symbol, as floats or arrays.
+
+    ``gaps`` knows the angles of nearly equal variables, which their covariances have lost.
 
     Raises:
         DataError: a symbol has no value, or some value is not finite.
@@ -59,7 +62,7 @@ def numbers(polys: Iterable[Poly], values: Mapping[sp.Symbol, Array]) -> list[Ar
         if isinstance(g, Scalar):
             return _scalar(g.symbol, values)
         if isinstance(g, Expect):
-            return _atom(g, value)
+            return _atom(g, value, None if gaps is None else gaps(g, value))
         assert isinstance(g, Apply)
         if isinstance(g.fn, sp.Lambda):
             return evaluate_expr(g.fn.expr, dict(zip(g.fn.variables, map(value, g.args), strict=True)))
@@ -81,13 +84,13 @@ def _scalar(expr: sp.Expr, values: Mapping[sp.Symbol, Array]) -> Array:
     return evaluate_expr(expr, values)
 
 
-def _atom(g: Expect, value: Callable[[Poly], Any]) -> Array:
+def _atom(g: Expect, value: Callable[[Poly], Any], gap: Array | None) -> Array:
     k = len(g.mean)
     cov = [[value(g.entry(i, j)) for j in range(k)] for i in range(k)]
     mean = [value(m) for m in g.mean] if any(g.mean) else None
     scalars = {s: value(Poly({((h, 1),): 1})) for s, h in g.scalars.items()}
     try:
-        return expectation(g.body, g.variables, cov, mean, scalars).value
+        return expectation(g.body, g.variables, cov, mean, scalars, gap=gap).value
     except NoRuleError as error:
         raise NoRuleError(f"{g.symbol}: {error}") from error
 

@@ -30,6 +30,7 @@ from tensorprog.ir.instructions import (
 from tensorprog.limit.equations import Equations, Namer, as_equations, plain_names, reachable
 from tensorprog.limit.evaluate import numbers
 from tensorprog.limit.fields import Field
+from tensorprog.limit.gap import Structure
 from tensorprog.limit.zdot import zdot_terms
 from tensorprog.printing import NameSymbol
 
@@ -61,6 +62,7 @@ class Limit:
         self._form_var: dict[Poly, Var] = {}
         self._asked: list[Poly] = []
         self._moments: dict[tuple[Poly, Poly], Poly] = {}
+        self.structure = Structure(self)
         with deep_recursion(len(program)):
             for var, op in program:
                 interpret(op, var, self)
