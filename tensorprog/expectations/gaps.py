@@ -1,15 +1,15 @@
-"""The gap 1 - |ρ| of two Gaussian or random variables, carried along so that |ρ| near 1 keeps all digits.
+"""The angle of two Gaussian or random variables, carried along so that |ρ| near 1 keeps all digits.
 
 A covariance c alone has lost the angle θ between two nearly equal variables: 1 - ρ is a difference of rounded
-numbers.  The gap of a sum and of a function of two variables follow from the gaps of what they are made of by sums
-of nonnegative terms, so that nothing cancels.  ``Sides`` are the pair (1 - ρ, 1 + ρ).
+numbers.  The ``Relation`` of two sums and of two functions follows from the relations of what they are made of by
+sums of nonnegative terms, so that nothing cancels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import sympy as sp
@@ -20,7 +20,6 @@ from tensorprog.expectations.mehler import split
 from tensorprog.functions import Abs, Relu, Sign, Step, evaluate
 
 Array = Any
-Sides = tuple[Array, Array]
 NEAR = 1e-2  # gaps below this are worth more than the values hold: 1 - |ρ| has an error of some 1e-16
 CHUNK = 2048  # pairs whose series are summed together
 TAIL = 1e-12  # largest fraction of E φ² that a truncated series may miss
@@ -55,76 +54,109 @@ def near(q1: Array, q2: Array, c: Array) -> Array:
     return gap(q1, q2, c) < NEAR
 
 
-def sides(gap: Array, c: Array) -> Sides:
-    """1 - ρ and 1 + ρ from 1 - |ρ| and the sign of ρ."""
+class Relation(NamedTuple):
+    """1 - ρ, 1 + ρ and √(q1/q2) - 1 of two variables, each to its own last digits."""
+
+    minus: Array
+    plus: Array
+    stretch: Array
+
+    @property
+    def gap(self) -> Array:
+        """1 - |ρ|."""
+        return np.minimum(self.minus, self.plus)
+
+    @property
+    def angle(self) -> Array:
+        """θ with cos θ = ρ, accurate relative to itself and to π - θ."""
+        small = _angle(self.gap)
+        return np.where(self.minus <= self.plus, small, np.pi - small)
+
+
+def relation(gap: Array, c: Array, stretch: Array) -> Relation:
+    """From 1 - |ρ| and the sign of ρ."""
     positive = np.asarray(c) >= 0
-    return np.where(positive, gap, 2 - gap), np.where(positive, 2 - gap, gap)
+    return Relation(np.where(positive, gap, 2 - gap), np.where(positive, 2 - gap, gap), stretch)
 
 
-def angle(s: Sides) -> Array:
-    """θ with cos θ = ρ, accurate relative to itself and to π - θ.
-
-    >>> float(angle((np.array(1e-30), np.array(2.0))))
-    1.4142135623730952e-15
-    """
-    minus, plus = s
-    small = 2 * np.arcsin(np.sqrt(np.minimum(minus, plus) / 2))
-    return np.where(minus <= plus, small, np.pi - small)
+def stretch(q1: Array, q2: Array) -> Array:
+    """√(q1/q2) - 1 from the values; not finite where q2 = 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return (np.sqrt(q1) - np.sqrt(q2)) / np.sqrt(q2)
 
 
-def sum_sides(a: Sequence[Array], b: Sequence[Array], parts: Sequence[Sides]) -> Sides:
-    """1 ∓ ρ of two sums of independent parts.
+def _angle(gap: Array) -> Array:
+    return 2 * np.arcsin(np.sqrt(gap / 2))
 
-    For variances a_i, b_i that add up to 1 each, w_i = √(a_i b_i), W = Σ w_i:
-    1 ∓ ρ = Σ_{i<j} (√(a_i b_j) - √(a_j b_i))² / (1 + W) + Σ w_i (1 ∓ ρ_i).
+
+def sum_relation(a: Sequence[Array], b: Sequence[Array], parts: Sequence[Relation]) -> Relation:
+    """The relation of two sums of independent parts of variances a_i and b_i.
+
+    With α_i = a_i/Σa, β_i = b_i/Σb, w_i = √(α_i β_i), W = Σ w_i and 1 + e_i = √(a_i/b_i):
+    1 ∓ ρ = Σ_{i<j} (√(α_i β_j) - √(α_j β_i))² / (1 + W) + Σ w_i (1 ∓ ρ_i), where the difference is
+    √(β_i β_j Σb/Σa) (e_i - e_j), and Σa/Σb - 1 = Σ β_i (2 e_i + e_i²).
 
     Args:
         a, b: variances of the parts of the first and of the second sum.
-        parts: 1 ∓ ρ_i.
+        parts: the relation of each part.
 
     Returns:
-        The pair 1 ∓ ρ.
+        The relation of the sums.
 
     Reference: Lagrange's identity, for 1 - W².
 
-    >>> half = np.array(0.5)
-    >>> [float(s) for s in sum_sides([half, half], [half, half], [(0 * half, 0 * half + 2), (half, 3 * half)])]
-    [0.25, 1.75]
+    >>> equal, right = Relation(0.0, 2.0, 0.0), Relation(1.0, 1.0, 0.0)
+    >>> [round(float(x), 15) for x in sum_relation([1.0, 3.0], [1.0, 3.0], [equal, right])]
+    [0.75, 1.25, 0.0]
     """
-    total = sum(a), sum(b)
+    first, second = sum(a), sum(b)
     with np.errstate(divide="ignore", invalid="ignore"):
-        roots = [[np.sqrt(np.where(t > 0, x / t, 0.0)) for x in xs] for xs, t in zip((a, b), total, strict=True)]
-    weights = [x * y for x, y in zip(*roots, strict=True)]
-    pairs = combinations(range(len(a)), 2)
-    spread = sum((roots[0][i] * roots[1][j] - roots[0][j] * roots[1][i]) ** 2 for i, j in pairs)
+        roots = [(np.sqrt(np.where(first > 0, x / first, 0.0)), np.sqrt(np.where(second > 0, y / second, 0.0)))
+                 for x, y in zip(a, b, strict=True)]  # fmt: skip
+        shrink = np.sqrt(second / first)
+        spread = sum(
+            _mixed(x, y, p.stretch, q.stretch, shrink) ** 2
+            for (x, p), (y, q) in combinations(zip(roots, parts, strict=True), 2)
+        )
+        growth = sum(y**2 * p.stretch * (2 + p.stretch) for (_, y), p in zip(roots, parts, strict=True))
+        stretched = growth / (1 + np.sqrt(1 + growth))
+    weights = [x * y for x, y in roots]
     spread = spread / (1 + sum(weights))
-    minus, plus = (spread + sum(w * p[k] for w, p in zip(weights, parts, strict=True)) for k in (0, 1))
-    return minus, plus
+    minus = spread + sum(w * p.minus for w, p in zip(weights, parts, strict=True))
+    plus = spread + sum(w * p.plus for w, p in zip(weights, parts, strict=True))
+    return Relation(minus, plus, np.where(np.isfinite(stretched), stretched, stretch(first, second)))
 
 
-def function_sides(body: sp.Expr, u: sp.Symbol, q1: Array, q2: Array, s: Sides) -> Sides | None:
-    """1 ∓ ρ' of F(z1), F(z2), ρ' = E F(z1)F(z2) / √(E F(z1)² E F(z2)²), from 1 ∓ ρ of centred Gaussians z1, z2.
+def _mixed(x: tuple[Array, Array], y: tuple[Array, Array], e: Array, f: Array, shrink: Array) -> Array:
+    """√(α_i β_j) - √(α_j β_i), through the stretches where those are small."""
+    close = np.maximum(np.abs(e), np.abs(f)) < 0.5
+    return np.where(close, x[1] * y[1] * (e - f) * shrink, x[0] * y[1] - y[0] * x[1])
+
+
+def function_relation(body: sp.Expr, u: sp.Symbol, q1: Array, q2: Array, r: Relation) -> Relation | None:
+    """The relation of F(z1) and F(z2) from that of centred Gaussians z1 and z2; "variance" is E F².
 
     Args:
         body: F as an expression in u.
         u: its variable.
         q1, q2: variances of z1 and z2, (N,).
-        s: 1 ∓ ρ, each (N,).
+        r: the relation of z1 and z2, of (N,).
 
     Returns:
-        The pair 1 ∓ ρ', or None where there is no rule: F is neither smooth nor piecewise linear with one kink.
+        The relation with ρ' = E F(z1)F(z2) / √(E F(z1)² E F(z2)²), its stretch NaN where only the values have it;
+        None where there is no rule, because F is neither smooth nor piecewise linear with one kink at 0.
 
     >>> u = sp.Symbol("u")
     >>> one = np.ones(1)
-    >>> minus, plus = function_sides(Relu(u), u, one, one, (1e-20 * one, 2 * one))
-    >>> float(minus[0])
-    5e-21
+    >>> found = function_relation(Relu(u), u, one, one, Relation(1e-20 * one, 2 * one, 0 * one))
+    >>> bool(abs(found.minus[0] - 1e-20) < 1e-30)
+    True
     """
     degree = _degree(body, u)
-    if degree is not None:
-        right, left = (float(evaluate(body, {u: x})) for x in (1.0, -1.0))
-        return _linear(right, -left, s) if degree else _jump(right, left, s)
-    return _smooth(body, u, q1, q2, s)
+    if degree is None:
+        return _smooth(body, u, q1, q2, r)
+    right, left = (float(evaluate(body, {u: x})) for x in (1.0, -1.0))
+    return _linear(right, left, r) if degree else _jump(right, left, r)
 
 
 def _degree(body: sp.Expr, u: sp.Symbol) -> int | None:
@@ -139,18 +171,17 @@ def _term_degree(factor: sp.Expr, u: sp.Symbol) -> int | None:
     return 1 if factor == u else DEGREES.get(type(factor)) if factor.args and factor.args[0] in (u, -u) else None
 
 
-def _linear(right: float, left: float, s: Sides) -> Sides:
-    """F = a u + b|u|: 1 ∓ ρ' = [a² (1 ∓ ρ) + b² (1 ∓ κ(ρ))]/(a² + b²), κ the normalised kernel of |u|."""
-    odd, even = ((right + left) / 2) ** 2, ((right - left) / 2) ** 2
-    folded = _folded(np.minimum(*s))
-    minus, plus = ((odd * t + even * e) / (odd + even) for t, e in zip(s, (folded, 2 - folded), strict=True))
-    return minus, plus
+def _linear(right: float, left: float, r: Relation) -> Relation:
+    """F = a u + b|u|: 1 ∓ ρ' = [a² (1 ∓ ρ) + b² (1 ∓ κ)]/(a² + b²), κ the normalised E |z1||z2|."""
+    odd, even = ((right - left) / 2) ** 2, ((right + left) / 2) ** 2
+    folded = _folded(r.gap)
+    minus, plus = ((odd * t + even * e) / (odd + even) for t, e in ((r.minus, folded), (r.plus, 2 - folded)))
+    return Relation(minus, plus, r.stretch)
 
 
-def _folded(t: Array) -> Array:
-    """1 - E|u||v|/√(E u² E v²) = t - (2/π)(sin θ - θ cos θ) for t = 1 - |ρ| = 1 - cos θ."""
-    theta = 2 * np.arcsin(np.sqrt(t / 2))
-    return t - 2 / np.pi * _sine_minus(theta)
+def _folded(gap: Array) -> Array:
+    """1 - κ = 1 - cos θ - (2/π)(sin θ - θ cos θ) where 1 - cos θ = 1 - |ρ|."""
+    return gap - 2 / np.pi * _sine_minus(_angle(gap))
 
 
 def _sine_minus(x: Array) -> Array:
@@ -161,28 +192,28 @@ def _sine_minus(x: Array) -> Array:
     return total * x**3 / 3
 
 
-def _jump(right: float, left: float, s: Sides) -> Sides:
-    """F = a + b sign(u): 1 ∓ ρ' from E sign(u)sign(v) = 1 - 2θ/π."""
+def _jump(right: float, left: float, r: Relation) -> Relation:
+    """F = a + b sign(u), from E sign(z1) sign(z2) = 1 - 2θ/π."""
     mean, half = ((right + left) / 2) ** 2, ((right - left) / 2) ** 2
-    theta, supplement = angle(s), angle((s[1], s[0]))
-    return 2 * half * theta / np.pi / (mean + half), 2 * (mean + half * supplement / np.pi) / (mean + half)
+    near, far = r.angle / np.pi, Relation(r.plus, r.minus, 0.0).angle / np.pi
+    return Relation(2 * half * near / (mean + half), 2 * (mean + half * far) / (mean + half), np.zeros_like(near))
 
 
-def _smooth(body: sp.Expr, u: sp.Symbol, q1: Array, q2: Array, s: Sides) -> Sides | None:
+def _smooth(body: sp.Expr, u: sp.Symbol, q1: Array, q2: Array, r: Relation) -> Relation | None:
     """By the Hermite coefficients u_k, w_k of F(z1) and F(z2), normalised: Σ (u_k - w_k)²/2 + Σ u_k w_k (1 - ρ^k)."""
     v = sp.Dummy(real=True)
     if not body.has(u) or split(body * body.subs(u, v), (u, v)) is None:
         return None
     sign = parity(body, (u,))
-    minus, plus = np.empty_like(s[0]), np.empty_like(s[0])
+    minus, plus = np.empty_like(r.minus), np.empty_like(r.minus)
     for start in range(0, len(minus), CHUNK):
         rows = slice(start, start + CHUNK)
         pair = _normalised(body, u, sign, q1[rows], q2[rows])
         if pair is None:
             return None
-        minus[rows] = _series(pair, s[0][rows], s[1][rows])
-        plus[rows] = _series(pair, s[1][rows], s[0][rows]) if sign == -1 else 2 - minus[rows]
-    return minus, plus
+        minus[rows] = _series(pair, r.minus[rows], r.plus[rows])
+        plus[rows] = _series(pair, r.plus[rows], r.minus[rows]) if sign == -1 else 2 - minus[rows]
+    return Relation(minus, plus, np.full_like(minus, np.nan))
 
 
 def _normalised(body: sp.Expr, u: sp.Symbol, sign: int, q1: Array, q2: Array) -> tuple[Array, Array, Array] | None:
@@ -201,6 +232,7 @@ def _normalised(body: sp.Expr, u: sp.Symbol, sign: int, q1: Array, q2: Array) ->
 
 
 def _series(pair: tuple[Array, Array, Array], minus: Array, plus: Array) -> Array:
+    """1 - ρ' from 1 - ρ and 1 + ρ."""
     orders, first, second = pair
     k = orders[:, None]
     with np.errstate(divide="ignore", invalid="ignore"):

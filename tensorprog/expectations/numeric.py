@@ -354,8 +354,10 @@ def _quadrature(body: sp.Expr, law: Law) -> Value:
     cov = {key: np.broadcast_to(a, shape).reshape(-1) for key, a in law.cov.items()}
     mean = np.stack([np.broadcast_to(m, shape).reshape(-1) for m in law.mean], axis=1)
     with np.errstate(all="ignore"):
-        factor = pivoted_factor(cov, len(read)) if len(read) != 2 else pair_factor(
-            cov[0, 0], cov[1, 1], cov[0, 1], np.broadcast_to(law.det(0, 1), shape).reshape(-1)
+        factor = (
+            pivoted_factor(cov, len(read))
+            if len(read) != 2
+            else pair_factor(cov[0, 0], cov[1, 1], cov[0, 1], np.broadcast_to(law.det(0, 1), shape).reshape(-1))
         )
         problem = Problem(body, law.variables, mean, factor, flat)
         if not len(mean):

@@ -11,7 +11,7 @@ import sympy as sp
 
 from tensorprog.errors import DataError
 from tensorprog.expectations.closed_forms import two_product
-from tensorprog.expectations.gaps import gap, near
+from tensorprog.expectations.gaps import gap, near, stretch
 
 CHUNK = 2048  # pairs of input vectors compared together
 
@@ -120,44 +120,53 @@ def gram(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return a[:, 0] @ b[0].T / a.shape[-1]  # type: ignore[no-any-return]
 
 
-def input_gap(a: np.ndarray, b: np.ndarray, aa: np.ndarray, bb: np.ndarray, ab: np.ndarray) -> np.ndarray:
-    """1 - |cos| of the angle between input vectors, from the vectors themselves where ``near`` finds ab too coarse.
+def input_relation(
+    a: np.ndarray, b: np.ndarray, aa: np.ndarray, bb: np.ndarray, ab: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """1 - |cos| of the angle of input vectors x, y, and |x|/|y| - 1: from the vectors where ab is too coarse.
 
-    With y's part orthogonal to x, y⊥ = y - x (x·y)/(x·x): sin = |y⊥|/|y| and 1 - |cos| = sin²/(1 + √(1 - sin²)).
+    With y's part orthogonal to x, y⊥ = y - x (x·y)/(x·x): sin = |y⊥|/|y| and 1 - |cos| = sin²/(1 + √(1 - sin²));
+    |x|²/|y|² - 1 = (x - y)·(x + y)/|y|².
 
     Args:
         a, b: vectors along the last axis, whose other axes broadcast.
         aa, bb, ab: their inner products, divided by any common factor.
 
     Returns:
-        Array of the broadcast shape; 0 for repeated vectors, 1 where one is 0.
+        Two arrays of the broadcast shape; the first is 0 for repeated vectors, 1 where one is 0.
 
     >>> x, y = np.array([1.0, 1.0]), np.array([1.0, 1.0 + 2e-9])
-    >>> float(input_gap(x, y, x @ x, y @ y, x @ y))
-    4.999999990000001e-19
+    >>> [float(v) for v in input_relation(x, y, x @ x, y @ y, x @ y)]
+    [5.000000407440227e-19, -1.0000000812...e-09]
     """
-    result = gap(aa, bb, ab)
+    angles, lengths = gap(aa, bb, ab), np.array(np.broadcast_to(stretch(aa, bb), np.shape(ab)))
     where = np.nonzero(np.atleast_1d(near(aa, bb, ab)))
     for start in range(0, len(where[0]), CHUNK):
-        rows = tuple(w[start : start + CHUNK] for w in where)
-        x, y = (np.broadcast_to(v, (*result.shape, v.shape[-1]))[rows] for v in (a, b))
-        result[rows] = _row_gap(_scaled(x), _scaled(y))
-    return result
+        rows = tuple(w[start : start + CHUNK] for w in where)[: angles.ndim]
+        x, y = (np.broadcast_to(v, (*angles.shape, v.shape[-1]))[rows].reshape(-1, v.shape[-1]) for v in (a, b))
+        angles[rows], found = _compare(x, y)
+        lengths[rows] = np.where(np.isfinite(found), found, lengths[rows])
+    return angles, lengths
 
 
-def _scaled(x: np.ndarray) -> np.ndarray:
-    """Rows times powers of two, so that squares neither over- nor underflow."""
-    return np.ldexp(x, -np.frexp(np.abs(x).max(axis=1, keepdims=True))[1])  # type: ignore[no-any-return]
-
-
-def _row_gap(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The residual y - r x is taken twice: first with products in two floats, then of what is left."""
-    square = np.einsum("nd,nd->n", x, x)
-    product, error = two_product(x, (np.einsum("nd,nd->n", x, y) / square)[:, None])
+def _compare(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of rows; y⊥ is taken twice: first with products in two floats, then of what is left."""
+    (x, size), (y, other) = _scaled(x), _scaled(y)
+    xx, yy, xy = (np.einsum("nd,nd->n", *pair) for pair in ((x, x), (y, y), (x, y)))
+    product, error = two_product(x, (xy / xx)[:, None])
     rest = (y - product) - error
-    rest -= x * (np.einsum("nd,nd->n", rest, x) / square)[:, None]
-    sine = np.einsum("nd,nd->n", rest, rest) / np.einsum("nd,nd->n", y, y)
-    return sine / (1 + np.sqrt(1 - sine))  # type: ignore[no-any-return]
+    rest -= x * (np.einsum("nd,nd->n", rest, x) / xx)[:, None]
+    sine = np.einsum("nd,nd->n", rest, rest) / yy
+    with np.errstate(over="ignore", invalid="ignore"):
+        x = np.ldexp(x, size - other)
+        growth = np.einsum("nd,nd->n", x - y, x + y) / yy
+        return sine / (1 + np.sqrt(1 - sine)), growth / (1 + np.sqrt(1 + growth))
+
+
+def _scaled(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows divided by powers of two, so that squares neither over- nor underflow, and the exponents."""
+    exponent = np.frexp(np.abs(x).max(axis=1, keepdims=True))[1]
+    return np.ldexp(x, -exponent), exponent
 
 
 def symbol_values(values: Mapping[Any, Any] | None) -> dict[sp.Symbol, float]:

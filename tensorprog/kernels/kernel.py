@@ -12,7 +12,7 @@ import sympy as sp
 from tensorprog.algebra import Poly, Scalar, to_sympy
 from tensorprog.dsl.network import Datum, Network, Trace
 from tensorprog.errors import AssumptionError, DataError, ProgramError
-from tensorprog.kernels.data import Inputs, gram, input_gap, read_inputs, symbol_values
+from tensorprog.kernels.data import Inputs, gram, input_relation, read_inputs, symbol_values
 from tensorprog.limit.equations import as_equations, reachable
 from tensorprog.limit.evaluate import numbers
 from tensorprog.limit.gap import Gaps
@@ -198,14 +198,15 @@ def _values(d: Derivation, sides: Sequence[np.ndarray], hyper: Any) -> np.ndarra
     rows = {s: tuple(sides[p.owner][..., _at(p), :] for p in pair) for s, pair in _grams(d).items()}
     grams = {s: gram(*pair) for s, pair in rows.items()}
 
-    def gap(aa: sp.Symbol, ab: sp.Symbol, bb: sp.Symbol) -> np.ndarray | None:
+    def data(aa: sp.Symbol, ab: sp.Symbol, bb: sp.Symbol) -> tuple[np.ndarray, np.ndarray] | None:
         known = d.trace.grams
         if not {aa, ab, bb} <= grams.keys() or {known[aa], known[bb]} != {(datum, datum) for datum in known[ab]}:
             return None
-        return input_gap(*rows[ab], grams[aa], grams[bb], grams[ab])
+        a, b = rows[ab]
+        return input_relation(a, b, grams[aa], grams[bb], grams[ab])
 
     with deep_recursion(len(d.trace.program)):
-        return numbers([d.poly], {**hyper, **grams}, Gaps(d.limit.structure, gap))[0]  # type: ignore[no-any-return]
+        return numbers([d.poly], {**hyper, **grams}, Gaps(d.limit.structure, data))[0]  # type: ignore[no-any-return]
 
 
 def _at(d: Datum) -> int:

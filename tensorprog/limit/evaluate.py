@@ -7,7 +7,9 @@ an atom one that depends on its functions and covariance only.
 
 from __future__ import annotations
 
+import functools
 import itertools
+import operator
 import random
 from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
@@ -36,13 +38,11 @@ def evaluate_all(
     values: dict[Gen, Any] = {}
 
     def value(p: Poly) -> Any:
-        total: Any = number(0)
-        for mono, c in p.terms.items():
-            term = number(c)
-            for g, e in mono:
-                term = term * values[g] ** e if e > 1 else term * values[g]
-            total = total + term
-        return total
+        return functools.reduce(operator.add, (term(*t) for t in p.terms.items())) if p else number(0)
+
+    def term(mono: Any, c: Any) -> Any:
+        factors = [values[g] ** e if e > 1 else values[g] for g, e in mono]
+        return functools.reduce(operator.mul, factors if c == 1 and factors else [number(c), *factors])
 
     for g in reachable(polys):
         values[g] = value(g.definition) if isinstance(g, Name) else leaf(g, value)

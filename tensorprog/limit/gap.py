@@ -7,17 +7,29 @@ computes with them.  What has no such structure keeps the 1 - |c|/√(q q') of i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import sympy as sp
 
-from tensorprog.algebra import Apply, Gaussian, Gen, Poly, Scalar, add_all, affine, linear_parts, monomial, to_sympy
+from tensorprog.algebra import (
+    ONE,
+    Apply,
+    Gaussian,
+    Gen,
+    Poly,
+    Scalar,
+    add_all,
+    affine,
+    linear_parts,
+    monomial,
+    to_sympy,
+)
 from tensorprog.expectations.atoms import Expect, random_arguments, variables
 from tensorprog.expectations.closed_forms import kinks
-from tensorprog.expectations.gaps import NEAR, Sides, function_sides, gap, sides, sum_sides
+from tensorprog.expectations.gaps import NEAR, Relation, function_relation, gap, relation, stretch, sum_relation
 
 if TYPE_CHECKING:
     from tensorprog.limit.master import Limit
@@ -25,14 +37,15 @@ if TYPE_CHECKING:
 Array = Any
 Form = dict[Gaussian, Poly]
 Valued = Callable[[Poly], Array]
-Data = Callable[[sp.Symbol, sp.Symbol, sp.Symbol], Array | None]
+Data = Callable[[sp.Symbol, sp.Symbol, sp.Symbol], tuple[Array, Array] | None]
 U = variables(1)[0]
 
 
 @dataclass(frozen=True)
 class Function:
-    """F(form): ``body`` in u1, and the scalar generators that it reads by symbol."""
+    """scale · F(form): ``body`` in u1, and the scalar generators that it reads by symbol."""
 
+    scale: Poly
     body: sp.Expr
     form: Poly
     scalars: Mapping[sp.Symbol, Gen]
@@ -57,17 +70,18 @@ class Part:
 
 @dataclass(frozen=True)
 class Law:
-    """The law of a pair of forms as arrays: variances, covariance, 1 - |ρ|."""
+    """The law of a pair of forms as arrays: variances, covariance, 1 - |ρ| and √(q1/q2) - 1."""
 
     q1: Array
     q2: Array
     c: Array
     gap: Array
+    stretch: Array
 
-    def at(self, shape: tuple[int, ...], rows: Any) -> tuple[Array, Array, Sides]:
-        """Variances and 1 ∓ ρ of some entries."""
-        q1, q2, c, t = (np.broadcast_to(x, shape)[rows] for x in (self.q1, self.q2, self.c, self.gap))
-        return q1, q2, sides(t, c)
+    def at(self, shape: tuple[int, ...], rows: Any) -> tuple[Array, Array, Relation]:
+        """Variances and relation of some entries."""
+        q1, q2, c, t, e = (np.broadcast_to(x, shape)[rows] for x in (self.q1, self.q2, self.c, self.gap, self.stretch))
+        return q1, q2, relation(t, c, e)
 
 
 class Structure:
@@ -106,27 +120,19 @@ class Structure:
             for first, second in ((left, left), (left, right), (right, right))
         )
         aa, ab, bb = covs
+        if left == right:
+            return Part(aa, ab, bb, same=True)
         if not (left and right and ab):
             return Part(aa, ab, bb)
-        if left == right or (len(left) == 1 and left.keys() == right.keys()):
-            return Part(aa, ab, bb, same=True)
         block = next(iter(left)).block
         if block not in self.limit.fields:
             return Part(aa, ab, bb, data=_data(aa, ab, bb))
-        y, z = (self._source(block, form) for form in (left, right))
+        y, z = (add_all(k * self.limit.fields[block].z[g] for g, k in form.items()) for form in (left, right))
         if affine(y) and affine(z):
             return Part(aa, ab, bb, forms=(y, z))
-        functions = self._function(y), self._function(z)
-        if None in functions or not _equal(*functions):
-            return Part(aa, ab, bb)
-        return Part(aa, ab, bb, functions=functions)
-
-    def _source(self, block: Hashable, form: Form) -> Poly:
-        """Z^y of the y with form = Ẑ^{Wy}, up to a factor when it is one Gaussian."""
-        z = self.limit.fields[block].z
-        if len(form) == 1:
-            return z[next(iter(form))]
-        return add_all(k * z[g] for g, k in form.items())
+        f, g = self._function(y), self._function(z)
+        matched = f is not None and g is not None and (f.body, f.scalars) == (g.body, g.scalars)
+        return Part(aa, ab, bb, functions=(f, g) if matched else None)  # type: ignore[arg-type]
 
     def _function(self, z: Poly) -> Function | None:
         if z not in self._functions:
@@ -146,8 +152,10 @@ def _data(aa: Poly, ab: Poly, bb: Poly) -> tuple[sp.Symbol, ...] | None:
 
 
 def _function_of(z: Poly) -> Function | None:
-    """z as F of one centred form, up to a factor, or None."""
+    """z as a function of one centred form, or None."""
+    scale = ONE
     if len(z.terms) == 1:
+        scale = Poly({tuple(f for f in mono if not f[0].support): k for mono, k in z.terms.items()})
         z = Poly({tuple(f for f in mono if f[0].support): 1 for mono in z.terms})
     factors = list(dict.fromkeys(g for mono in z.terms for g, _ in mono if g.support))
     forms = random_arguments([f for f in factors if isinstance(f, Apply)] or factors)
@@ -170,11 +178,7 @@ def _function_of(z: Poly) -> Function | None:
         line = to_sympy(form, generator)
         slope = sp.diff(line, pivot)
         body = sp.expand(body.subs(pivot, (U - line + slope * pivot) / slope))
-    return None if body.free_symbols & set(bare.values()) else Function(body, form, scalars)
-
-
-def _equal(f: Function, g: Function) -> bool:
-    return f.body == g.body and f.scalars == g.scalars
+    return None if body.free_symbols & set(bare.values()) else Function(scale, body, form, scalars)
 
 
 class Gaps:
@@ -182,7 +186,7 @@ class Gaps:
 
     Args:
         structure: of the limit that the atoms belong to.
-        data: 1 - |ρ| of two inputs, given the symbols of ⟨x,x⟩, ⟨x,x'⟩ and ⟨x',x'⟩; None where it does not know.
+        data: 1 - |ρ| and |x|/|x'| - 1 of two inputs, given the symbols of ⟨x,x⟩, ⟨x,x'⟩ and ⟨x',x'⟩, or None.
     """
 
     def __init__(self, structure: Structure, data: Data) -> None:
@@ -208,35 +212,38 @@ class Gaps:
         except KeyError:  # a covariance that the evaluated quantity does not depend on
             return None
         q1, q2, c = (sum(column) for column in zip(*values, strict=True))
-        law = Law(q1, q2, c, gap(q1, q2, c))
+        law = Law(q1, q2, c, gap(q1, q2, c), np.array(np.broadcast_to(stretch(q1, q2), np.shape(c))))
         found = law.gap < NEAR
         if found.any():
             self._refine(law, parts, values, np.nonzero(found) if found.ndim else found, value)
         return law
 
     def _refine(self, law: Law, parts: list[Part], values: list[list[Array]], rows: Any, value: Valued) -> None:
-        """Replace the entries of the gap that the values have lost."""
+        """Replace the entries of gap and stretch that the values have lost."""
         shape = law.gap.shape
         a, b, c = ([np.broadcast_to(x, shape)[rows] for x in column] for column in zip(*values, strict=True))
-        found = [self._sides(*of, shape, rows, value) for of in zip(parts, a, b, c, strict=True)]
-        law.gap[rows] = np.minimum(*sum_sides(a, b, found))
+        found = [self._relation(*of, shape, rows, value) for of in zip(parts, a, b, c, strict=True)]
+        total = sum_relation(a, b, found)
+        law.gap[rows], law.stretch[rows] = total.gap, total.stretch
 
-    def _sides(self, part: Part, a: Array, b: Array, c: Array, shape: Any, rows: Any, value: Valued) -> Sides:
-        """1 ∓ ρ of a part at some entries."""
+    def _relation(self, part: Part, a: Array, b: Array, c: Array, shape: Any, rows: Any, value: Valued) -> Relation:
+        """The relation of a part at some entries."""
         if part.same:
-            return sides(np.zeros_like(c), c)
-        if part.data and (t := self.data(*part.data)) is not None:
-            return sides(np.broadcast_to(t, shape)[rows], c)
+            return relation(np.zeros_like(c), c, np.zeros_like(c))
+        if part.data and (known := self.data(*part.data)) is not None:
+            t, e = (np.broadcast_to(x, shape)[rows] for x in known)
+            return relation(t, c, e)
         if part.forms and (law := self._law(*part.forms, value)) is not None:
             return law.at(shape, rows)[2]
-        if part.functions and (s := self._function(part.functions, shape, rows, value)) is not None:
-            return s
-        return sides(gap(a, b, c), c)
+        if part.functions and (r := self._function(*part.functions, shape, rows, value)) is not None:
+            known_stretch = part.functions[0].scale == part.functions[1].scale
+            return r._replace(stretch=np.where(known_stretch & np.isfinite(r.stretch), r.stretch, stretch(a, b)))
+        return relation(gap(a, b, c), c, stretch(a, b))
 
-    def _function(self, pair: tuple[Function, Function], shape: Any, rows: Any, value: Valued) -> Sides | None:
-        law = self._law(pair[0].form, pair[1].form, value)
-        scalars = {s: value(monomial(g)) for s, g in pair[0].scalars.items()}
+    def _function(self, f: Function, g: Function, shape: Any, rows: Any, value: Valued) -> Relation | None:
+        law = self._law(f.form, g.form, value)
+        scalars = {s: value(monomial(h)) for s, h in f.scalars.items()}
         if law is None or any(np.ndim(x) for x in scalars.values()):
             return None
-        body = pair[0].body.xreplace({s: sp.Float(float(x)) for s, x in scalars.items()})
-        return function_sides(body, U, *law.at(shape, rows))
+        body = f.body.xreplace({s: sp.Float(float(x)) for s, x in scalars.items()})
+        return function_relation(body, U, *law.at(shape, rows))
