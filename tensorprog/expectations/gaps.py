@@ -23,6 +23,7 @@ Array = Any
 NEAR = 1e-2  # gaps below this are worth more than the values hold: 1 - |ρ| has an error of some 1e-16
 CHUNK = 2048  # pairs whose series are summed together
 TAIL = 1e-12  # largest fraction of E φ² that a truncated series may miss
+CLOSE = 1e-3  # stretches below this are worth an expansion
 SMALL = 1e-10  # coefficients below this fraction of the root of E φ² are left out
 DEGREES: dict[Any, int] = {Relu: 1, Abs: 1, Step: 0, Sign: 0}  # piecewise linear with one kink, at 0
 
@@ -143,8 +144,8 @@ def function_relation(body: sp.Expr, u: sp.Symbol, q1: Array, q2: Array, r: Rela
         r: the relation of z1 and z2, of (N,).
 
     Returns:
-        The relation with ρ' = E F(z1)F(z2) / √(E F(z1)² E F(z2)²), its stretch NaN where only the values have it;
-        None where there is no rule, because F is neither smooth nor piecewise linear with one kink at 0.
+        The relation with ρ' = E F(z1)F(z2) / √(E F(z1)² E F(z2)²), or None where there is no rule, because F is
+        neither smooth nor piecewise linear with one kink at 0.
 
     >>> u = sp.Symbol("u")
     >>> one = np.ones(1)
@@ -200,25 +201,36 @@ def _jump(right: float, left: float, r: Relation) -> Relation:
 
 
 def _smooth(body: sp.Expr, u: sp.Symbol, q1: Array, q2: Array, r: Relation) -> Relation | None:
-    """By the Hermite coefficients u_k, w_k of F(z1) and F(z2), normalised: Σ (u_k - w_k)²/2 + Σ u_k w_k (1 - ρ^k)."""
+    """By the Hermite coefficients a_k, b_k of F(z1) and F(z2), see ``_series``."""
     v = sp.Dummy(real=True)
     if not body.has(u) or split(body * body.subs(u, v), (u, v)) is None:
         return None
     sign = parity(body, (u,))
-    minus, plus = np.empty_like(r.minus), np.empty_like(r.minus)
-    for start in range(0, len(minus), CHUNK):
-        rows = slice(start, start + CHUNK)
-        pair = _normalised(body, u, sign, q1[rows], q2[rows])
+    found = Relation(np.zeros_like(r.minus), np.full_like(r.minus, 2.0), np.zeros_like(r.minus))
+    todo = np.flatnonzero((r.minus > 0) | (q1 != q2))  # not what is simply repeated
+    for start in range(0, len(todo), CHUNK):
+        rows = todo[start : start + CHUNK]
+        pair = _expanded(body, u, sign, q1[rows], q2[rows], r.stretch[rows])
         if pair is None:
             return None
-        minus[rows] = _series(pair, r.minus[rows], r.plus[rows])
-        plus[rows] = _series(pair, r.plus[rows], r.minus[rows]) if sign == -1 else 2 - minus[rows]
-    return Relation(minus, plus, np.full_like(minus, np.nan))
+        minus, stretched = _series(*pair, r.minus[rows], r.plus[rows])
+        plus = _series(*pair, r.plus[rows], r.minus[rows])[0] if sign == -1 else 2 - minus
+        for whole, part in zip(found, (minus, plus, stretched), strict=True):
+            whole[rows] = part
+    return found
 
 
-def _normalised(body: sp.Expr, u: sp.Symbol, sign: int, q1: Array, q2: Array) -> tuple[Array, Array, Array] | None:
-    """Orders k ≥ 0 that count and the coefficients of both functions as unit vectors, (K, N)."""
-    q, index = np.unique(np.concatenate([q1, q2]), return_inverse=True)
+def _expanded(
+    body: sp.Expr, u: sp.Symbol, sign: int, q1: Array, q2: Array, e: Array
+) -> tuple[Array, Array, Array] | None:
+    """The orders k that count, (a_k + b_k)/2 and a_k - b_k, (K, N); None where there are too many.
+
+    Where e = √(q1/q2) - 1 is small a - b is taken from the expansion in λ = log(1 + e) about the mean variance:
+    a - b = λ Df + λ³/24 D³f and (a + b)/2 = f + λ²/8 D²f, with D = x d/dx.
+    """
+    close = np.abs(e) < CLOSE
+    centre = np.sqrt(q1) * np.sqrt(q2)
+    q, index = np.unique(np.concatenate([np.where(close, centre, q) for q in (q1, q2)]), return_inverse=True)
     found = coefficients(lambda x: np.broadcast_to(evaluate(body, {u: x}), x.shape), sign, q)
     if not np.all((found.tails[-1] <= TAIL * found.square) & (found.error <= TAIL * np.sqrt(found.square))):
         return None
@@ -226,17 +238,35 @@ def _normalised(body: sp.Expr, u: sp.Symbol, sign: int, q1: Array, q2: Array) ->
     for p, part in enumerate(found.parts):
         if part is not None:
             table[p::2] = part
-    table = table / np.sqrt(np.sum(table**2, axis=0))
-    orders = np.flatnonzero(np.abs(table).max(axis=1) > SMALL)
-    return orders, table[orders][:, index[: len(q1)]], table[orders][:, index[len(q1) :]]
+    d1 = _stretching(table)
+    d2 = _stretching(d1)
+    d3 = _stretching(d2)
+    orders = np.flatnonzero(np.any(np.abs(table) > SMALL * np.sqrt(found.square), axis=1))
+    left, right = np.ix_(orders, index[: len(e)]), np.ix_(orders, index[len(e) :])
+    f, g, d1, d2, d3 = table[left], table[right], d1[left], d2[left], d3[left]
+    shift = np.log1p(np.where(close, e, 0.0))
+    mean = np.where(close, f + shift**2 / 8 * d2, (f + g) / 2)
+    return orders, mean, np.where(close, shift * d1 + shift**3 / 24 * d3, f - g)
 
 
-def _series(pair: tuple[Array, Array, Array], minus: Array, plus: Array) -> Array:
-    """1 - ρ' from 1 - ρ and 1 + ρ."""
-    orders, first, second = pair
+def _stretching(table: Array) -> Array:
+    """The coefficients k a_k + √((k + 1)(k + 2)) a_{k+2} of x f'(x), since x he_k' = k he_k + k (k - 1) he_{k-2}."""
+    k = np.arange(len(table))[:, None]
+    result = k * table
+    result[:-2] += np.sqrt((k[:-2] + 1) * (k[:-2] + 2)) * table[2:]
+    return result
+
+
+def _series(orders: Array, mean: Array, difference: Array, minus: Array, plus: Array) -> tuple[Array, Array]:
+    """1 - ρ' = Σ (a_k/|a| - b_k/|b|)²/2 + Σ a_k b_k (1 - ρ^k)/(|a||b|), and |a|/|b| - 1."""
     k = orders[:, None]
+    first, second = mean + difference / 2, mean - difference / 2
+    norms = [np.sqrt(np.sum(f**2, axis=0)) for f in (first, second)]
+    product, total = norms[0] * norms[1], norms[0] + norms[1]
+    longer = 2 * np.sum(mean * difference, axis=0) / total  # |a| - |b|
+    apart = (difference * total / 2 - mean * longer) / product
     with np.errstate(divide="ignore", invalid="ignore"):
         power = np.expm1(k * np.log1p(-np.minimum(minus, plus)))  # |ρ|^k - 1
     power = np.where(k == 0, 0.0, power)
     drop = np.where((minus > plus) & (k % 2 == 1), 2 + power, -power)  # 1 - ρ^k
-    return np.sum((first - second) ** 2 / 2 + first * second * drop, axis=0)
+    return np.sum(apart**2 / 2 + first * second / product * drop, axis=0), longer / norms[1]

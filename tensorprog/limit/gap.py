@@ -189,7 +189,7 @@ class Gaps:
         data: 1 - |ρ| and |x|/|x'| - 1 of two inputs, given the symbols of ⟨x,x⟩, ⟨x,x'⟩ and ⟨x',x'⟩, or None.
     """
 
-    def __init__(self, structure: Structure, data: Data) -> None:
+    def __init__(self, structure: Structure, data: Data = lambda *symbols: None) -> None:
         self.structure, self.data = structure, data
         self._laws: dict[tuple[Poly, Poly], Law | None] = {}
 
@@ -212,7 +212,8 @@ class Gaps:
         except KeyError:  # a covariance that the evaluated quantity does not depend on
             return None
         q1, q2, c = (sum(column) for column in zip(*values, strict=True))
-        law = Law(q1, q2, c, gap(q1, q2, c), np.array(np.broadcast_to(stretch(q1, q2), np.shape(c))))
+        gaps = gap(q1, q2, c)
+        law = Law(q1, q2, c, gaps, np.array(np.broadcast_to(stretch(q1, q2), gaps.shape)))
         found = law.gap < NEAR
         if found.any():
             self._refine(law, parts, values, np.nonzero(found) if found.ndim else found, value)
@@ -236,8 +237,8 @@ class Gaps:
         if part.forms and (law := self._law(*part.forms, value)) is not None:
             return law.at(shape, rows)[2]
         if part.functions and (r := self._function(*part.functions, shape, rows, value)) is not None:
-            known_stretch = part.functions[0].scale == part.functions[1].scale
-            return r._replace(stretch=np.where(known_stretch & np.isfinite(r.stretch), r.stretch, stretch(a, b)))
+            f, g = part.functions
+            return r if f.scale == g.scale else r._replace(stretch=stretch(a, b))
         return relation(gap(a, b, c), c, stretch(a, b))
 
     def _function(self, f: Function, g: Function, shape: Any, rows: Any, value: Valued) -> Relation | None:

@@ -30,7 +30,7 @@ from tensorprog.ir.instructions import (
 from tensorprog.limit.equations import Equations, Namer, as_equations, plain_names, reachable
 from tensorprog.limit.evaluate import numbers
 from tensorprog.limit.fields import Field
-from tensorprog.limit.gap import Structure
+from tensorprog.limit.gap import Gaps, Structure
 from tensorprog.limit.zdot import zdot_terms
 from tensorprog.printing import NameSymbol
 
@@ -124,7 +124,8 @@ class Limit:
         expr = exact(expr, "the expression") if not isinstance(expr, sp.Expr) else expr
         known = {g.symbol: monomial(g) for g in self._generators() if g.symbol is not None}
         p = self.algebra.from_sympy(expr, known)
-        return numbers([p], dict(values or {}))[0]
+        with deep_recursion(len(self.program)):
+            return numbers([p], dict(values or {}), Gaps(self.structure))[0]
 
     # ---- the working level: polynomials ----------------------------------------------------------------
 
