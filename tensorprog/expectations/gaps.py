@@ -23,7 +23,7 @@ Array = Any
 NEAR = 1e-2  # gaps below this are worth more than the values hold: 1 - |ρ| has an error of some 1e-16
 CHUNK = 2048  # pairs whose series are summed together
 TAIL = 1e-12  # largest fraction of E φ² that a truncated series may miss
-CLOSE = 1e-3  # stretches below this are worth an expansion
+CLOSE = 3e-4  # stretches below this are worth an expansion
 SMALL = 1e-10  # coefficients below this fraction of the root of E φ² are left out
 DEGREES: dict[Any, int] = {Relu: 1, Abs: 1, Step: 0, Sign: 0}  # piecewise linear with one kink, at 0
 
@@ -110,7 +110,7 @@ def sum_relation(a: Sequence[Array], b: Sequence[Array], parts: Sequence[Relatio
     >>> [round(float(x), 15) for x in sum_relation([1.0, 3.0], [1.0, 3.0], [equal, right])]
     [0.75, 1.25, 0.0]
     """
-    first, second = sum(a), sum(b)
+    first, second = np.asarray(sum(a)), np.asarray(sum(b))
     with np.errstate(divide="ignore", invalid="ignore"):
         roots = [(np.sqrt(np.where(first > 0, x / first, 0.0)), np.sqrt(np.where(second > 0, y / second, 0.0)))
                  for x, y in zip(a, b, strict=True)]  # fmt: skip

@@ -129,21 +129,22 @@ def input_relation(
     |x|²/|y|² - 1 = (x - y)·(x + y)/|y|².
 
     Args:
-        a, b: vectors along the last axis, whose other axes broadcast.
+        a, b: vectors along the last axis, whose other axes, at least one, broadcast.
         aa, bb, ab: their inner products, divided by any common factor.
 
     Returns:
         Two arrays of the broadcast shape; the first is 0 for repeated vectors, 1 where one is 0.
 
-    >>> x, y = np.array([1.0, 1.0]), np.array([1.0, 1.0 + 2e-9])
-    >>> [float(v) for v in input_relation(x, y, x @ x, y @ y, x @ y)]
-    [5.000000407440227e-19, -1.0000000812...e-09]
+    >>> x, y = np.array([[1.0, 1.0]]), np.array([[1.0, 1.0 + 2**-30]])
+    >>> one = np.array([2.0])
+    >>> [bool(abs(v[0] / w - 1) < 1e-8) for v, w in zip(input_relation(x, y, one, one, one), (2**-63, -(2**-31)))]
+    [True, True]
     """
     angles, lengths = gap(aa, bb, ab), np.array(np.broadcast_to(stretch(aa, bb), np.shape(ab)))
-    where = np.nonzero(np.atleast_1d(near(aa, bb, ab)))
+    where = np.nonzero(near(aa, bb, ab))
     for start in range(0, len(where[0]), CHUNK):
-        rows = tuple(w[start : start + CHUNK] for w in where)[: angles.ndim]
-        x, y = (np.broadcast_to(v, (*angles.shape, v.shape[-1]))[rows].reshape(-1, v.shape[-1]) for v in (a, b))
+        rows = tuple(w[start : start + CHUNK] for w in where)
+        x, y = (np.broadcast_to(v, (*angles.shape, v.shape[-1]))[rows] for v in (a, b))
         angles[rows], found = _compare(x, y)
         lengths[rows] = np.where(np.isfinite(found), found, lengths[rows])
     return angles, lengths
