@@ -25,8 +25,22 @@ from tensorprog.expectations.closed_forms import (
 from tensorprog.expectations.law import Law, Value
 from tensorprog.expectations.mehler import mehler, split
 from tensorprog.expectations.panels import panels
+from tensorprog.expectations.pieces import piecewise
 from tensorprog.expectations.quadrature import ROUNDING, Problem, Result, late, trapezoid
-from tensorprog.functions import FAMILIES, Fn, Sign, Step, evaluate, from_sympy, is_delta, member
+from tensorprog.functions import (
+    FAMILIES,
+    Fn,
+    Sign,
+    Step,
+    X,
+    evaluate,
+    from_sympy,
+    has_deltas,
+    in_steps,
+    is_delta,
+    jumps,
+    member,
+)  # fmt: skip
 
 Array = Any
 FEW = 64  # pairs up to which the coefficients of a series do not pay off
@@ -90,7 +104,14 @@ def expectation(
         atol,
         None if gap is None else np.asarray(gap, float),
     )
-    return _expect(from_sympy(sp.sympify(body)), _validated(law))
+    return _expect(_in_steps(from_sympy(sp.sympify(body)), has_deltas), _validated(law))
+
+
+def _in_steps(body: sp.Expr, which: Callable[[type[Fn]], bool]) -> sp.Expr:
+    """Write piecewise functions as steps times their pieces, and deltas."""
+    for f in (f for f in body.atoms(Fn) if type(f) not in (Step, Sign) and which(type(f))):
+        body = body.xreplace({f: in_steps(type(f)).subs(X, f.args[0])})
+    return body
 
 
 def _validated(law: Law) -> Law:
@@ -169,7 +190,7 @@ def _times(a: Value, b: Value) -> Value:
 
 def _direct(body: sp.Expr, law: Law) -> Value | None:
     """The value of a product without quadrature of the whole, or None."""
-    for rule in (_constant, _without_delta, _odd, _independent, _tabled, _series):
+    for rule in (_constant, _without_delta, _odd, _independent, _tabled, _piecewise, _series):
         value = rule(body, law)
         if value is not None:
             return value
@@ -229,6 +250,23 @@ def _closed(formula: Callable[..., Array], arguments: tuple[Array, ...]) -> Valu
     return Value(value, 4e-15 * np.abs(value), "closed form")
 
 
+def _piecewise(body: sp.Expr, law: Law) -> Value | None:
+    """Closed form of f(u)g(v) with piecewise f, g; the entries where its terms cancel by quadrature."""
+    pair = piecewise(body, law)
+    if pair is None:
+        return None
+    found, scale = pair
+    missed = np.flatnonzero(~(found.error <= law.atol + law.rtol * np.abs(found.value)))
+    if len(missed):
+        missed = missed[~(found.error.flat[missed] <= law.atol + law.rtol * scale().reshape(-1)[missed])]
+    if not len(missed):
+        return found
+    rest = _quadrature(body, law.flat(law.read(body), np.shape(found.value), missed))
+    better = ~(found.error.flat[missed] <= rest.error)
+    found.value.flat[missed[better]], found.error.flat[missed[better]] = rest.value[better], rest.error[better]
+    return replace(found, method=f"{found.method} + {rest.method}" if better.any() else found.method)
+
+
 def _series(body: sp.Expr, law: Law) -> Value | None:
     """Mehler series of many φ(u)ψ(v) with zero means; the entries that it does not certify by quadrature."""
     shape = law.shape(body)
@@ -274,9 +312,9 @@ def _without_delta(body: sp.Expr, law: Law) -> Value | None:
     deltas = [f for f in factors if is_delta(type(f))]
     if not deltas:
         raise NoRuleError(f"E {body}: a Dirac delta must be a factor of its own, to the first power")
-    delta = max(deltas, key=lambda f: (f.order, sp.default_sort_key(f)))
+    delta = min(deltas, key=lambda f: (f.order, sp.default_sort_key(f)))
     rest = sp.Mul(*(f for f in factors if f != delta))
-    argument = delta.args[0]
+    rest, argument = _in_steps(rest, jumps), delta.args[0]
     gradient, constant = affine(argument, law.variables)
     if not gradient or not any(gradient):
         raise NoRuleError(f"E {body}: {delta} needs an argument affine in {law.variables}, not constant")
@@ -354,8 +392,10 @@ def _quadrature(body: sp.Expr, law: Law) -> Value:
     cov = {key: np.broadcast_to(a, shape).reshape(-1) for key, a in law.cov.items()}
     mean = np.stack([np.broadcast_to(m, shape).reshape(-1) for m in law.mean], axis=1)
     with np.errstate(all="ignore"):
-        factor = pivoted_factor(cov, len(read)) if len(read) != 2 else pair_factor(
-            cov[0, 0], cov[1, 1], cov[0, 1], np.broadcast_to(law.det(0, 1), shape).reshape(-1)
+        factor = (
+            pivoted_factor(cov, len(read))
+            if len(read) != 2
+            else pair_factor(cov[0, 0], cov[1, 1], cov[0, 1], np.broadcast_to(law.det(0, 1), shape).reshape(-1))
         )
         problem = Problem(body, law.variables, mean, factor, flat)
         if not len(mean):
