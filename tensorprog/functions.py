@@ -37,6 +37,7 @@ class Family:
         derivative: order k ↦ (coefficient, family, order) where it is another named function.
         pieces: elementary expressions in ``X`` left of, between and right of the kinks; they define the function,
             its derivatives and their jumps, and their expectations in closed form.
+        ends: lines in ``X`` that a smooth function approaches exponentially fast at -∞ and ∞.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Family:
     parity: int = 0
     derivative: Callable[[int], tuple[int, str, int]] | None = None
     pieces: tuple[sp.Expr, ...] = ()
+    ends: tuple[sp.Expr, ...] = ()
 
     def jump(self, order: int, at: int) -> sp.Expr:
         """Jump of the derivative of an order at the kink of a number."""
@@ -216,10 +218,14 @@ Exp = _register("exp", latex=r"\exp", numeric=_cycle("exp", np.exp), derivative=
 Sin = _register("sin", latex=r"\sin", parity=-1, numeric=_only(np.sin), derivative=lambda k: (1, "cos", 0))
 Cos = _register("cos", latex=r"\cos", parity=1, numeric=_only(np.cos), derivative=lambda k: (-1, "sin", 0))
 Erf = _register("erf", definition=sp.erf(X), parity=-1, numeric=_only(special.erf))
-Tanh = _register("tanh", latex=r"\tanh", definition=sp.tanh(X), parity=-1, numeric=_only(np.tanh))
-Sigmoid = _register("sigmoid", latex=r"\varsigma", definition=(1 + sp.tanh(X / 2)) / 2, numeric=_only(special.expit))
-Softplus = _register("softplus", numeric=_only(lambda x: np.logaddexp(0, x)), derivative=lambda k: (1, "sigmoid", 0))
-Silu = _register("silu", definition=X * (1 + sp.tanh(X / 2)) / 2, numeric=_only(lambda x: x * special.expit(x)))
+Tanh = _register("tanh", latex=r"\tanh", definition=sp.tanh(X), parity=-1, numeric=_only(np.tanh),
+                 ends=(-sp.S.One, sp.S.One))  # fmt: skip
+Sigmoid = _register("sigmoid", latex=r"\varsigma", definition=(1 + sp.tanh(X / 2)) / 2, numeric=_only(special.expit),
+                    ends=(sp.S.Zero, sp.S.One))  # fmt: skip
+Softplus = _register("softplus", numeric=_only(lambda x: np.logaddexp(0, x)), derivative=lambda k: (1, "sigmoid", 0),
+                     ends=(sp.S.Zero, X))  # fmt: skip
+Silu = _register("silu", definition=X * (1 + sp.tanh(X / 2)) / 2, numeric=_only(lambda x: x * special.expit(x)),
+                 ends=(sp.S.Zero, X))  # fmt: skip
 Gelu = _register("gelu", definition=X * (1 + sp.erf(X / sp.sqrt(2))) / 2, numeric=_only(lambda x: x * special.ndtr(x)))
 Gauss = _register("gauss", latex=r"\operatorname{gauss}", definition=sp.exp(-(X**2) / 2), parity=1)
 

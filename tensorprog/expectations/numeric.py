@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
@@ -12,7 +11,6 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.errors import AccuracyError, DataError, NoRuleError
-from tensorprog.expectations.chebyshev import chebyshev
 from tensorprog.expectations.closed_forms import (
     MEANS,
     affine,
@@ -23,10 +21,10 @@ from tensorprog.expectations.closed_forms import (
     pivoted_factor,
 )
 from tensorprog.expectations.law import Law, Value
-from tensorprog.expectations.mehler import mehler, split
 from tensorprog.expectations.panels import panels
 from tensorprog.expectations.pieces import piecewise
 from tensorprog.expectations.quadrature import ROUNDING, Problem, Result, late, trapezoid
+from tensorprog.expectations.smooth import smooth_pair
 from tensorprog.functions import (
     FAMILIES,
     Fn,
@@ -43,7 +41,6 @@ from tensorprog.functions import (
 )  # fmt: skip
 
 Array = Any
-FEW = 64  # pairs up to which the coefficients of a series do not pay off
 SLACK = 1e-9  # how far a covariance may exceed its bound, and the worst error accepted, both relative
 
 
@@ -268,40 +265,8 @@ def _piecewise(body: sp.Expr, law: Law) -> Value | None:
 
 
 def _series(body: sp.Expr, law: Law) -> Value | None:
-    """Mehler series of many φ(u)ψ(v) with zero means; the entries that it does not certify by quadrature."""
-    shape = law.shape(body)
-    if np.prod(shape) <= FEW or split(body, law.variables) is None or not law.centred(body):
-        return None
-    i, j = law.read(body)
-    pair = law.variables[i], law.variables[j]
-    value, error = mehler(body, pair, law.get(i, i), law.get(j, j), np.broadcast_to(law.get(i, j), shape), law.atol)
-    missed = np.flatnonzero(~(error <= law.atol + law.rtol * np.abs(value)))
-    if not len(missed):
-        return Value(value, error, "Mehler series")
-    rest = _beyond(body, law.flat((i, j), shape, missed))
-    value.flat[missed], error.flat[missed] = rest.value, rest.error
-    return Value(value, error, rest.method if len(missed) == value.size else f"Mehler series + {rest.method}")
-
-
-def _beyond(body: sp.Expr, law: Law) -> Value:
-    """Flat entries that the series misses: interpolation if they are very many, else quadrature."""
-    q1, q2, c = law.get(0, 0), law.get(1, 1), law.get(0, 1)
-    value, error = np.zeros(len(c)), np.full(len(c), np.inf)
-
-    def rule(q1: Array, q2: Array, c: Array) -> tuple[Array, Array]:
-        cov, mean = {(0, 0): q1, (0, 1): c, (1, 1): q2}, (np.zeros(()), np.zeros(()))
-        found = _quadrature(body, replace(law, cov=cov, mean=mean, gap=None, rtol=law.rtol / 16))
-        return found.value, found.error
-
-    if np.all(q1 > 0) and np.all(q2 > 0):
-        with suppress(AccuracyError):  # beyond the range asked for, where the quadrature may fail
-            value, error = chebyshev(rule, (body, law.variables, law.rtol, law.atol), q1, q2, c, law.rtol)
-    missed = np.flatnonzero(~(error <= law.atol + 4 * law.rtol * np.abs(value)))
-    if not len(missed):
-        return Value(value, error, "Chebyshev interpolation")
-    rest = _quadrature(body, law.flat((0, 1), c.shape, missed))
-    value[missed], error[missed] = rest.value, rest.error
-    return Value(value, error, rest.method if len(missed) == len(c) else f"Chebyshev interpolation + {rest.method}")
+    """Series, localised sums or interpolation of φ(u)ψ(v) with smooth φ, ψ and zero means."""
+    return smooth_pair(body, law, _quadrature)
 
 
 def _without_delta(body: sp.Expr, law: Law) -> Value | None:

@@ -53,8 +53,8 @@ def terms(factor: sp.Expr, u: sp.Symbol) -> tuple[Term, ...] | None:
     found = _pieces(factor.subs(u, X))
     if found is None:
         return None
-    breaks, split = found[0], [_by_rate(p) for p in found[1]]
-    if None in split:
+    breaks, split = found[0], [parts for parts in map(_by_rate, found[1]) if parts is not None]
+    if len(split) < len(found[1]):
         return None
     out: list[Term] = []
     for rate, damping in sorted({key for parts in split for key in parts}, key=lambda k: (sp.re(k[0]), sp.im(k[0]))):
@@ -87,7 +87,6 @@ def _pieces(factor: sp.Expr) -> Pieces | None:
     return (tuple(breaks), tuple(pieces)) if slope > 0 else (tuple(breaks[::-1]), tuple(pieces[::-1]))
 
 
-@lru_cache(maxsize=512)
 def _own_pieces(cls: type[Fn]) -> Pieces | None:
     family = cls.family
     if family.pieces:
@@ -169,7 +168,8 @@ def closed(first: tuple[Term, ...], second: tuple[Term, ...], plane: Plane) -> t
     >>> float(closed(half, half, Plane(1.0, 1.0, 0.0, 1.0, 0.0, 0.0))[0])
     0.25
     """
-    value, error, memo = 0.0, 0.0, {}
+    value, error = np.zeros(()), np.zeros(())
+    memo: dict[Any, Any] = {}
     for a, b in product(first, second):
         key = a.rate, a.damping, b.rate, b.damping
         if key not in memo:
@@ -199,17 +199,17 @@ def piecewise(body: sp.Expr, law: Law) -> tuple[Value, Callable[[], Array]] | No
         if len(f.free_symbols) > 1:
             return None
         factors[law.read(f)[0] if f.free_symbols else read[0]] *= f
-    sums = [terms(f, law.variables[i]) for i, f in factors.items()]
-    if None in sums:
+    sums = [s for s in (terms(f, law.variables[i]) for i, f in factors.items()) if s is not None]
+    if len(sums) < len(read):
         return None
-    singles = [_single(s, f, law, i) for s, (i, f) in zip(sums, factors.items(), strict=True)]  # type: ignore[arg-type]
+    singles = [_single(s, f, law, i) for s, (i, f) in zip(sums, factors.items(), strict=True)]
     if len(read) == 1:
         return Value(*singles[0], "closed form"), lambda: np.abs(singles[0][0])
     (i, j), shape = read, law.shape(body)
     q1, q2 = law.get(i, i), law.get(j, j)
     with np.errstate(all="ignore"):
         plane = Plane(q1, q2, law.get(i, j), law.det(i, j), law.mean[i], law.mean[j])
-        value, error = closed(*sums, plane)  # type: ignore[arg-type]
+        value, error = closed(sums[0], sums[1], plane)
     (a, da), (b, db) = singles
     still = (q1 == 0) | (q2 == 0)
     value = np.where(still, a * b, value)
