@@ -53,6 +53,10 @@ exp = _of(functions.Exp, "φ(x) = exp x.")
 sin = _of(functions.Sin, "φ(x) = sin x.")
 cos = _of(functions.Cos, "φ(x) = cos x.")
 gauss = _of(functions.Gauss, "φ(x) = exp(−x²/2), the Gaussian bump.")
+hard_tanh = _of(functions.HardTanh, "φ(x) = min(max(x, −1), 1).")
+relu6 = _of(functions.Relu6, "φ(x) = min(max(x, 0), 6).")
+elu = _of(functions.Elu, "φ(x) = x for x > 0, else exp(x) − 1.")
+selu = _of(functions.Selu, "φ(x) = λ x for x > 0, else λ α (exp(x) − 1); λ = 1.0507.., α = 1.6732...")
 
 
 def leaky_relu(slope: Any = 0.01) -> Nonlinearity:
@@ -75,6 +79,40 @@ def polynomial(*coefficients: Any) -> Nonlinearity:
     return Nonlinearity(f"polynomial{tuple(c)}", lambda x: sum((a * x**k for k, a in enumerate(c)), sp.S.Zero))
 
 
+def monomial(degree: int) -> Nonlinearity:
+    """φ(x) = x^k.
+
+    >>> monomial(3)(sp.Symbol("x"))
+    x**3
+    """
+    k = _degree(degree, "monomial")
+    return Nonlinearity(f"monomial({k})", lambda x: x**k)
+
+
+def hermite(degree: int, normalised: bool = False) -> Nonlinearity:
+    """The probabilists' Hermite polynomial φ(x) = He_k(x); E He_j(u) He_k(v) = k! ρ^k δ_jk at unit variances.
+
+    Args:
+        degree: k ≥ 0.
+        normalised: divide by √k!, so that E φ(u)² = 1 at unit variance.
+
+    >>> hermite(3)(sp.Symbol("x"))
+    x**3 - 3*x
+    """
+    k = _degree(degree, "hermite")
+    factor = 1 / sp.sqrt(sp.factorial(k)) if normalised else sp.S.One
+    t = sp.Dummy("t")
+    coefficients = sp.Poly(sp.hermite_prob(k, t), t).all_coeffs()[::-1]
+    name = f"hermite({k}, normalised)" if normalised else f"hermite({k})"
+    return Nonlinearity(name, lambda x: sum((factor * a * x**n for n, a in enumerate(coefficients)), sp.S.Zero))
+
+
+def _degree(degree: int, what: str) -> int:
+    if isinstance(degree, bool) or not isinstance(degree, int) or degree < 0:
+        raise ProgramError(f"{what}({degree!r}): the degree must be an integer ≥ 0")
+    return degree
+
+
 def abstract(name: str = "phi") -> Nonlinearity:
     """An unspecified smooth φ, carried symbolically through everything.
 
@@ -87,7 +125,7 @@ def abstract(name: str = "phi") -> Nonlinearity:
 NONLINEARITIES: dict[str, Nonlinearity] = {
     f.name: f
     for f in (identity, relu, step, sign, abs_, leaky_relu(), erf, tanh, sigmoid, gelu, silu, softplus,
-              exp, sin, cos, gauss)
+              exp, sin, cos, gauss, hard_tanh, relu6, elu, selu)
 }  # fmt: skip
 NONLINEARITIES["leaky_relu"] = NONLINEARITIES.pop(leaky_relu().name)
 

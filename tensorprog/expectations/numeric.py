@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
@@ -12,7 +11,6 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.errors import AccuracyError, DataError, NoRuleError
-from tensorprog.expectations.chebyshev import chebyshev
 from tensorprog.expectations.closed_forms import (
     MEANS,
     affine,
@@ -23,13 +21,26 @@ from tensorprog.expectations.closed_forms import (
     pivoted_factor,
 )
 from tensorprog.expectations.law import Law, Value
-from tensorprog.expectations.mehler import mehler, split
 from tensorprog.expectations.panels import panels
+from tensorprog.expectations.pieces import piecewise
 from tensorprog.expectations.quadrature import ROUNDING, Problem, Result, late, trapezoid
-from tensorprog.functions import FAMILIES, Fn, Sign, Step, evaluate, from_sympy, is_delta, member
+from tensorprog.expectations.smooth import smooth_pair
+from tensorprog.functions import (
+    FAMILIES,
+    Fn,
+    Sign,
+    Step,
+    X,
+    evaluate,
+    from_sympy,
+    has_deltas,
+    in_steps,
+    is_delta,
+    jumps,
+    member,
+)  # fmt: skip
 
 Array = Any
-FEW = 64  # pairs up to which the coefficients of a series do not pay off
 SLACK = 1e-9  # how far a covariance may exceed its bound, and the worst error accepted, both relative
 
 
@@ -90,7 +101,14 @@ def expectation(
         atol,
         None if gap is None else np.asarray(gap, float),
     )
-    return _expect(from_sympy(sp.sympify(body)), _validated(law))
+    return _expect(_in_steps(from_sympy(sp.sympify(body)), has_deltas), _validated(law))
+
+
+def _in_steps(body: sp.Expr, which: Callable[[type[Fn]], bool]) -> sp.Expr:
+    """Write piecewise functions as steps times their pieces, and deltas."""
+    for f in (f for f in body.atoms(Fn) if type(f) not in (Step, Sign) and which(type(f))):
+        body = body.xreplace({f: in_steps(type(f)).subs(X, f.args[0])})
+    return body
 
 
 def _validated(law: Law) -> Law:
@@ -169,7 +187,7 @@ def _times(a: Value, b: Value) -> Value:
 
 def _direct(body: sp.Expr, law: Law) -> Value | None:
     """The value of a product without quadrature of the whole, or None."""
-    for rule in (_constant, _without_delta, _odd, _independent, _tabled, _series):
+    for rule in (_constant, _without_delta, _odd, _independent, _tabled, _piecewise, _series):
         value = rule(body, law)
         if value is not None:
             return value
@@ -229,41 +247,26 @@ def _closed(formula: Callable[..., Array], arguments: tuple[Array, ...]) -> Valu
     return Value(value, 4e-15 * np.abs(value), "closed form")
 
 
-def _series(body: sp.Expr, law: Law) -> Value | None:
-    """Mehler series of many φ(u)ψ(v) with zero means; the entries that it does not certify by quadrature."""
-    shape = law.shape(body)
-    if np.prod(shape) <= FEW or split(body, law.variables) is None or not law.centred(body):
+def _piecewise(body: sp.Expr, law: Law) -> Value | None:
+    """Closed form of f(u)g(v) with piecewise f, g; the entries where its terms cancel by quadrature."""
+    pair = piecewise(body, law)
+    if pair is None:
         return None
-    i, j = law.read(body)
-    pair = law.variables[i], law.variables[j]
-    value, error = mehler(body, pair, law.get(i, i), law.get(j, j), np.broadcast_to(law.get(i, j), shape), law.atol)
-    missed = np.flatnonzero(~(error <= law.atol + law.rtol * np.abs(value)))
+    found, scale = pair
+    missed = np.flatnonzero(~(found.error <= law.atol + law.rtol * np.abs(found.value)))
+    if len(missed):
+        missed = missed[~(found.error.flat[missed] <= law.atol + law.rtol * scale().reshape(-1)[missed])]
     if not len(missed):
-        return Value(value, error, "Mehler series")
-    rest = _beyond(body, law.flat((i, j), shape, missed))
-    value.flat[missed], error.flat[missed] = rest.value, rest.error
-    return Value(value, error, rest.method if len(missed) == value.size else f"Mehler series + {rest.method}")
+        return found
+    rest = _quadrature(body, law.flat(law.read(body), np.shape(found.value), missed))
+    better = ~(found.error.flat[missed] <= rest.error)
+    found.value.flat[missed[better]], found.error.flat[missed[better]] = rest.value[better], rest.error[better]
+    return replace(found, method=f"{found.method} + {rest.method}" if better.any() else found.method)
 
 
-def _beyond(body: sp.Expr, law: Law) -> Value:
-    """Flat entries that the series misses: interpolation if they are very many, else quadrature."""
-    q1, q2, c = law.get(0, 0), law.get(1, 1), law.get(0, 1)
-    value, error = np.zeros(len(c)), np.full(len(c), np.inf)
-
-    def rule(q1: Array, q2: Array, c: Array) -> tuple[Array, Array]:
-        cov, mean = {(0, 0): q1, (0, 1): c, (1, 1): q2}, (np.zeros(()), np.zeros(()))
-        found = _quadrature(body, replace(law, cov=cov, mean=mean, gap=None, rtol=law.rtol / 16))
-        return found.value, found.error
-
-    if np.all(q1 > 0) and np.all(q2 > 0):
-        with suppress(AccuracyError):  # beyond the range asked for, where the quadrature may fail
-            value, error = chebyshev(rule, (body, law.variables, law.rtol, law.atol), q1, q2, c, law.rtol)
-    missed = np.flatnonzero(~(error <= law.atol + 4 * law.rtol * np.abs(value)))
-    if not len(missed):
-        return Value(value, error, "Chebyshev interpolation")
-    rest = _quadrature(body, law.flat((0, 1), c.shape, missed))
-    value[missed], error[missed] = rest.value, rest.error
-    return Value(value, error, rest.method if len(missed) == len(c) else f"Chebyshev interpolation + {rest.method}")
+def _series(body: sp.Expr, law: Law) -> Value | None:
+    """Series, localised sums or interpolation of φ(u)ψ(v) with smooth φ, ψ and zero means."""
+    return smooth_pair(body, law, _quadrature)
 
 
 def _without_delta(body: sp.Expr, law: Law) -> Value | None:
@@ -274,9 +277,9 @@ def _without_delta(body: sp.Expr, law: Law) -> Value | None:
     deltas = [f for f in factors if is_delta(type(f))]
     if not deltas:
         raise NoRuleError(f"E {body}: a Dirac delta must be a factor of its own, to the first power")
-    delta = max(deltas, key=lambda f: (f.order, sp.default_sort_key(f)))
+    delta = min(deltas, key=lambda f: (f.order, sp.default_sort_key(f)))
     rest = sp.Mul(*(f for f in factors if f != delta))
-    argument = delta.args[0]
+    rest, argument = _in_steps(rest, jumps), delta.args[0]
     gradient, constant = affine(argument, law.variables)
     if not gradient or not any(gradient):
         raise NoRuleError(f"E {body}: {delta} needs an argument affine in {law.variables}, not constant")
