@@ -23,7 +23,8 @@ Array = Any
 NEAR = 1e-2  # gaps below this are worth more than the values hold: 1 - |ρ| has an error of some 1e-16
 CHUNK = 2048  # pairs whose series are summed together
 TAIL = 1e-12  # largest fraction of E φ² that a truncated series may miss
-CLOSE = 3e-4  # stretches below this are worth an expansion
+CLOSE = 3e-4  # stretches below this are worth a Taylor series
+TERMS = 4  # of it
 SMALL = 1e-10  # coefficients below this fraction of the root of E φ² are left out
 DEGREES: dict[Any, int] = {Relu: 1, Abs: 1, Step: 0, Sign: 0}  # piecewise linear with one kink, at 0
 
@@ -225,12 +226,9 @@ def _expanded(
 ) -> tuple[Array, Array, Array] | None:
     """The orders k that count, (a_k + b_k)/2 and a_k - b_k, (K, N); None where there are too many.
 
-    Where e = √(q1/q2) - 1 is small a - b is taken from the expansion in λ = log(1 + e) about the mean variance:
-    a - b = λ Df + λ³/24 D³f and (a + b)/2 = f + λ²/8 D²f, with D = x d/dx.
+    Where e = √(q1/q2) - 1 is small a - b is Taylor's series in λ = log(1 + e), Σ λⁿ/n! Dⁿb with D = x d/dx.
     """
-    close = np.abs(e) < CLOSE
-    centre = np.sqrt(q1) * np.sqrt(q2)
-    q, index = np.unique(np.concatenate([np.where(close, centre, q) for q in (q1, q2)]), return_inverse=True)
+    q, index = np.unique(np.concatenate([q1, q2]), return_inverse=True)
     found = coefficients(lambda x: np.broadcast_to(evaluate(body, {u: x}), x.shape), sign, q)
     if not np.all((found.tails[-1] <= TAIL * found.square) & (found.error <= TAIL * np.sqrt(found.square))):
         return None
@@ -238,15 +236,17 @@ def _expanded(
     for p, part in enumerate(found.parts):
         if part is not None:
             table[p::2] = part
-    d1 = _stretching(table)
-    d2 = _stretching(d1)
-    d3 = _stretching(d2)
     orders = np.flatnonzero(np.any(np.abs(table) > SMALL * np.sqrt(found.square), axis=1))
-    left, right = np.ix_(orders, index[: len(e)]), np.ix_(orders, index[len(e) :])
-    f, g, d1, d2, d3 = table[left], table[right], d1[left], d2[left], d3[left]
-    shift = np.log1p(np.where(close, e, 0.0))
-    mean = np.where(close, f + shift**2 / 8 * d2, (f + g) / 2)
-    return orders, mean, np.where(close, shift * d1 + shift**3 / 24 * d3, f - g)
+    first, second = (np.ix_(orders, i) for i in (index[: len(e)], index[len(e) :]))
+    difference, b = table[first] - table[second], table[second]
+    close = np.abs(e) < CLOSE
+    if close.any():
+        shift, series = np.log1p(np.where(close, e, 0.0)), np.zeros_like(b)
+        for n in range(1, TERMS + 1):
+            table = _stretching(table) / n
+            series += shift**n * table[second]
+        difference = np.where(close, series, difference)
+    return orders, b + difference / 2, difference
 
 
 def _stretching(table: Array) -> Array:

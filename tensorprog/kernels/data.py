@@ -13,7 +13,7 @@ from tensorprog.errors import DataError
 from tensorprog.expectations.closed_forms import two_product
 from tensorprog.expectations.gaps import gap, near, stretch
 
-CHUNK = 2048  # pairs of input vectors compared together
+CHUNK = 2**15  # entries of input vectors compared together, which stay in cache
 
 
 @dataclass(frozen=True)
@@ -140,34 +140,43 @@ def input_relation(
     >>> [bool(abs(v[0] / w - 1) < 1e-8) for v, w in zip(input_relation(x, y, one, one, one), (2**-63, -(2**-31)))]
     [True, True]
     """
-    angles, lengths = gap(aa, bb, ab), np.array(np.broadcast_to(stretch(aa, bb), np.shape(ab)))
+    angles = gap(aa, bb, ab)
+    lengths = np.array(np.broadcast_to(stretch(aa, bb), angles.shape))
     where = np.nonzero(near(aa, bb, ab))
-    for start in range(0, len(where[0]), CHUNK):
-        rows = tuple(w[start : start + CHUNK] for w in where)
-        x, y = (np.broadcast_to(v, (*angles.shape, v.shape[-1]))[rows] for v in (a, b))
-        angles[rows], found = _compare(x, y)
+    if not len(where[0]):
+        return angles, lengths
+    columns = [*_scaled(a), *_scaled(b)]
+    width = max(1, CHUNK // a.shape[-1])
+    for start in range(0, len(where[0]), width):
+        rows = tuple(w[start : start + width] for w in where)
+        angles[rows], found = _compare(*(np.broadcast_to(v, (*angles.shape, v.shape[-1]))[rows] for v in columns))
         lengths[rows] = np.where(np.isfinite(found), found, lengths[rows])
     return angles, lengths
 
 
-def _compare(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _compare(
+    x: np.ndarray, xx: np.ndarray, size: np.ndarray, y: np.ndarray, yy: np.ndarray, other: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Of rows; y⊥ is taken twice: first with products in two floats, then of what is left."""
-    (x, size), (y, other) = _scaled(x), _scaled(y)
-    xx, yy, xy = (np.einsum("nd,nd->n", *pair) for pair in ((x, x), (y, y), (x, y)))
-    product, error = two_product(x, (xy / xx)[:, None])
+    product, error = two_product(x, _dot(x, y) / xx)
     rest = (y - product) - error
-    rest -= x * (np.einsum("nd,nd->n", rest, x) / xx)[:, None]
-    sine = np.einsum("nd,nd->n", rest, rest) / yy
+    rest -= x * (_dot(rest, x) / xx)
+    sine = _dot(rest, rest) / yy
     with np.errstate(over="ignore", invalid="ignore"):
-        x = np.ldexp(x, size - other)
-        growth = np.einsum("nd,nd->n", x - y, x + y) / yy
-        return sine / (1 + np.sqrt(1 - sine)), growth / (1 + np.sqrt(1 + growth))
+        x = x * np.ldexp(1.0, size - other)
+        growth = _dot(x - y, x + y) / yy
+        return (sine / (1 + np.sqrt(1 - sine)))[..., 0], (growth / (1 + np.sqrt(1 + growth)))[..., 0]
 
 
-def _scaled(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows divided by powers of two, so that squares neither over- nor underflow, and the exponents."""
-    exponent = np.frexp(np.abs(x).max(axis=1, keepdims=True))[1]
-    return np.ldexp(x, -exponent), exponent
+def _scaled(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Vectors divided by powers of two, so that squares neither over- nor underflow; squares and exponents."""
+    exponent = np.frexp(np.abs(x).max(axis=-1, keepdims=True))[1]
+    x = np.ldexp(x, -exponent)
+    return x, _dot(x, x), exponent
+
+
+def _dot(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.einsum("...d,...d->...", x, y)[..., None]  # type: ignore[no-any-return]
 
 
 def symbol_values(values: Mapping[Any, Any] | None) -> dict[sp.Symbol, float]:
