@@ -124,8 +124,8 @@ def sum_relation(a: Sequence[Array], b: Sequence[Array], parts: Sequence[Relatio
         stretched = growth / (1 + np.sqrt(1 + growth))
     weights = [x * y for x, y in roots]
     spread = spread / (1 + sum(weights))
-    minus = spread + sum(w * p.minus for w, p in zip(weights, parts, strict=True))
-    plus = spread + sum(w * p.plus for w, p in zip(weights, parts, strict=True))
+    minus = spread + sum(np.where(w > 0, w * p.minus, 0.0) for w, p in zip(weights, parts, strict=True))
+    plus = spread + sum(np.where(w > 0, w * p.plus, 0.0) for w, p in zip(weights, parts, strict=True))
     return Relation(minus, plus, np.where(np.isfinite(stretched), stretched, stretch(first, second)))
 
 
@@ -209,11 +209,15 @@ def _smooth(body: sp.Expr, u: sp.Symbol, q1: Array, q2: Array, r: Relation) -> R
     sign = parity(body, (u,))
     found = Relation(np.zeros_like(r.minus), np.full_like(r.minus, 2.0), np.zeros_like(r.minus))
     todo = np.flatnonzero((r.minus > 0) | (q1 != q2))  # not what is simply repeated
+    if not len(todo):
+        return found
+    q, index = np.unique(np.stack([q1[todo], q2[todo]]), return_inverse=True)
+    tables = _tables(body, u, sign, q)
+    if tables is None:
+        return None
     for start in range(0, len(todo), CHUNK):
-        rows = todo[start : start + CHUNK]
-        pair = _expanded(body, u, sign, q1[rows], q2[rows], r.stretch[rows])
-        if pair is None:
-            return None
+        rows, (i, j) = todo[start : start + CHUNK], index[:, start : start + CHUNK]
+        pair = _expanded(tables, i, j, r.stretch[rows])
         minus, stretched = _series(*pair, r.minus[rows], r.plus[rows])
         plus = _series(*pair, r.plus[rows], r.minus[rows])[0] if sign == -1 else 2 - minus
         for whole, part in zip(found, (minus, plus, stretched), strict=True):
@@ -221,14 +225,8 @@ def _smooth(body: sp.Expr, u: sp.Symbol, q1: Array, q2: Array, r: Relation) -> R
     return found
 
 
-def _expanded(
-    body: sp.Expr, u: sp.Symbol, sign: int, q1: Array, q2: Array, e: Array
-) -> tuple[Array, Array, Array] | None:
-    """The orders k that count, (a_k + b_k)/2 and a_k - b_k, (K, N); None where there are too many.
-
-    Where e = √(q1/q2) - 1 is small a - b is Taylor's series in λ = log(1 + e), Σ λⁿ/n! Dⁿb with D = x d/dx.
-    """
-    q, index = np.unique(np.concatenate([q1, q2]), return_inverse=True)
+def _tables(body: sp.Expr, u: sp.Symbol, sign: int, q: Array) -> list[Array] | None:
+    """Orders k (K, 1), and coefficients (K, N) of Dⁿf/n!, n ≤ TERMS, D = x d/dx; None where K would be too large."""
     found = coefficients(lambda x: np.broadcast_to(evaluate(body, {u: x}), x.shape), sign, q)
     if not np.all((found.tails[-1] <= TAIL * found.square) & (found.error <= TAIL * np.sqrt(found.square))):
         return None
@@ -236,30 +234,39 @@ def _expanded(
     for p, part in enumerate(found.parts):
         if part is not None:
             table[p::2] = part
-    orders = np.flatnonzero(np.any(np.abs(table) > SMALL * np.sqrt(found.square), axis=1))
-    first, second = (np.ix_(orders, i) for i in (index[: len(e)], index[len(e) :]))
-    difference, b = table[first] - table[second], table[second]
+    last = np.flatnonzero(np.any(np.abs(table) > SMALL * np.sqrt(found.square), axis=1))[-1]
+    orders, tables = np.arange(last + 1)[:, None], [table[: last + 1]]
+    for n in range(1, TERMS + 1):
+        tables.append(_stretching(orders, tables[-1]) / n)
+    used = slice(1 if sign < 0 else 0, None, 1 if sign == 0 else 2)
+    return [orders[used], *(t[used] for t in tables)]
+
+
+def _expanded(tables: list[Array], i: Array, j: Array, e: Array) -> tuple[Array, Array, Array]:
+    """Orders k, (a_k + b_k)/2 and a_k - b_k of columns i and j, (K, N).
+
+    Where e = √(q1/q2) - 1 is small a - b is Taylor's series in λ = log(1 + e), Σ λⁿ/n! Dⁿb.
+    """
+    orders, first, *derivatives = tables
+    b = first[:, j]
     close = np.abs(e) < CLOSE
-    if close.any():
-        shift, series = np.log1p(np.where(close, e, 0.0)), np.zeros_like(b)
-        for n in range(1, TERMS + 1):
-            table = _stretching(table) / n
-            series += shift**n * table[second]
-        difference = np.where(close, series, difference)
+    shift = np.log1p(np.where(close, e, 0.0))
+    series = np.zeros_like(b)
+    for table in reversed(derivatives):
+        series = (series + table[:, j]) * shift
+    difference = np.where(close, series, first[:, i] - b)
     return orders, b + difference / 2, difference
 
 
-def _stretching(table: Array) -> Array:
+def _stretching(k: Array, table: Array) -> Array:
     """The coefficients k a_k + √((k + 1)(k + 2)) a_{k+2} of x f'(x), since x he_k' = k he_k + k (k - 1) he_{k-2}."""
-    k = np.arange(len(table))[:, None]
     result = k * table
     result[:-2] += np.sqrt((k[:-2] + 1) * (k[:-2] + 2)) * table[2:]
     return result
 
 
-def _series(orders: Array, mean: Array, difference: Array, minus: Array, plus: Array) -> tuple[Array, Array]:
+def _series(k: Array, mean: Array, difference: Array, minus: Array, plus: Array) -> tuple[Array, Array]:
     """1 - ρ' = Σ (a_k/|a| - b_k/|b|)²/2 + Σ a_k b_k (1 - ρ^k)/(|a||b|), and |a|/|b| - 1."""
-    k = orders[:, None]
     first, second = mean + difference / 2, mean - difference / 2
     norms = [np.sqrt(np.sum(f**2, axis=0)) for f in (first, second)]
     product, total = norms[0] * norms[1], norms[0] + norms[1]

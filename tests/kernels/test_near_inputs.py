@@ -120,6 +120,25 @@ def test_layers_of_different_functions(names, sigma_b):
     check(names, sigma_b, NEAR[[0, 3]], np.vstack([NEAR, OPPOSITE[1:-1]]))
 
 
+@pytest.mark.parametrize("name", ["relu", "abs", "erf", "leaky"])
+def test_zero_inputs_that_meet_a_bias_later(name):
+    """Without a bias in the first layer a zero input has variance 0 there, and only its later layers have an angle."""
+    phi, pair = PAIRS[name]
+    first, second = np.vstack([0 * X, X]), np.vstack([0 * X, 1e-9 * X, X])
+
+    @tp.network
+    def net(net, x):
+        h = net.dense("W2", phi(net.embed("U", x))) + net.bias("b2", std=0.5)
+        return net.readout("V", tp.relu(h))
+
+    with mp.workdps(60):
+        for row, x in zip(tp.nngp(net())(first, second), first, strict=True):
+            for value, y in zip(row, second, strict=True):
+                laws = [dot(x, x), dot(x, y), dot(y, y)]
+                q, c, r = (pair(*law)[0] + 0.25 for law in ([laws[0]] * 3, laws, [laws[2]] * 3))
+                assert value == pytest.approx(float(relu(q, c, r)[0]), rel=1e-13)
+
+
 def test_inputs_that_hardly_differ_beside_their_biases():
     """Small inputs are nearly parallel pre-activations, whatever their angle."""
     check(["relu"] * 3, 1.0, 1e-7 * NEAR[[0, 3]], 1e-7 * np.vstack([NEAR, OPPOSITE]))
