@@ -5,6 +5,7 @@ from tensorprog.dsl.nonlinearities import NONLINEARITIES as NONLINEARITIES
 from tensorprog.dsl.nonlinearities import abs_ as abs
 from tensorprog.dsl.nonlinearities import abstract as abstract
 from tensorprog.dsl.nonlinearities import cos as cos
+from tensorprog.dsl.nonlinearities import declare as declare
 from tensorprog.dsl.nonlinearities import elu as elu
 from tensorprog.dsl.nonlinearities import erf as erf
 from tensorprog.dsl.nonlinearities import exp as exp

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
+from tensorprog.expectations.heat import PANELS, SIGMAS, flow
 from tensorprog.expectations.mehler import Split
 from tensorprog.expectations.soft import Soft, soft_pair
 from tensorprog.functions import Fn, X, evaluate
@@ -21,8 +22,9 @@ Array = Any
 EPS = float(np.finfo(float).eps)
 REACHES = tuple(float(r) for r in range(8, 64, 2))
 STEPS = (0.4, 0.28, 0.2, 0.14, 0.1)  # of the rule, in the unit of x or in standard deviations
-SIGMAS = 9.0
 BLOCK = 1 << 20  # values held together
+ROWS = 1024  # entries summed together with a table
+TABLED = 200  # pairs from which a table pays off
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Local:
 
     def rest(self, x: Array) -> Array:
         """r(x)."""
+        if not (self.soft.g or self.soft.d or self.soft.a or self.soft.b):
+            return np.where(np.abs(x) <= self.reach, evaluate(self.function, {X: x}), 0.0)
         value = np.broadcast_to(evaluate(self.function, {X: x}), np.shape(x)) - self.soft(x)
         return np.where(np.abs(x) <= self.reach, value, 0.0)
 
@@ -102,38 +106,72 @@ def local_pair(parts: Split, q1: Array, q2: Array, c: Array, det: Array, rtol: f
     if first is None or second is None:
         return None
     base = soft_pair(first.soft, second.soft, q1, q2, c, det)
-    value, error = base.copy(), 4 * EPS * _size(first.soft, q1) * _size(second.soft, q2)
+    value, error = base.copy(), 4 * EPS * first.soft.size(q1) * second.soft.size(q2)
     for own, other, law in ((first, second, (q1, c, det)), (second, first, (q2, c, det))):
         one, bound = _refined(_single, own, other, law, rtol)
         value, error = value + one, error + bound
     swap = q2 > q1
-    for rows, (own, other), wider in ((~swap, (first, second), q1), (swap, (second, first), q2)):
-        if rows.any():
-            found = _refined(_double, own, other, tuple(a[rows] for a in (wider, c, det)), rtol)
-            value[rows] += found[0]
-            error[rows] += found[1]
+    for some, (own, other), wider, less in ((~swap, (first, second), q1, q2), (swap, (second, first), q2, q1)):
+        rows = np.flatnonzero(some)
+        done = np.zeros(len(rows), bool)
+        if len(rows) >= TABLED:
+            found, bound, done = _tabled(other, own, tuple(a[rows] for a in (less, c, det)), rtol)
+            value[rows[done]] += found[done]
+            error[rows[done]] += bound[done]
+        rows = rows[~done]
+        found, bound = _refined(_double, own, other, tuple(a[rows] for a in (wider, c, det)), rtol)
+        value[rows] += found
+        error[rows] += bound
     return value, error
 
 
-def _size(soft: Soft, q: Array) -> Array:
-    return abs(soft.a) + abs(soft.g) + (abs(soft.b) + abs(soft.d)) * np.sqrt(q)
+def _tabled(own: Local, other: Local, law: tuple[Array, ...], rtol: float) -> tuple[Array, Array, Array]:
+    """E r(u) r(v), q1 ≤ q2, by the tables of E[r(v) | u]; the last array tells which entries are good enough."""
+    q1, c, det = law
+    slope, variance, step = c / q1, det / q1, STEPS[max(own.start, other.start)]
+    sums, spread = np.full((3, len(q1)), np.nan), np.zeros(len(q1))
+    usable = (np.abs(slope) >= 0.7) & (variance < PANELS[-1])
+    panel = np.searchsorted(PANELS, variance, side="right") - 1
+    for number in np.unique(panel[usable]):
+        chosen = np.flatnonzero(usable & (panel == number))
+        chosen = chosen[np.argsort(np.abs(slope[chosen]))]
+        for start in range(0, len(chosen), ROWS):
+            rows = chosen[start : start + ROWS]
+            most = int(np.ceil(own.reach * np.abs(slope[rows]).max() / step))
+            inner, error = flow(other, step, int(number), variance[rows], most)
+            half = inner.shape[1] // 2
+            x = step * np.arange(-half, half + 1) / slope[rows, None]
+            scale = step / np.abs(slope[rows, None]) / np.sqrt(2 * np.pi * q1[rows, None])
+            f = own.rest(x) * np.exp(-(x**2) / (2 * q1[rows, None])) * scale
+            g = f * inner
+            sums[:, rows] = g.sum(1), 2 * g[:, ::2].sum(1), np.abs(g).sum(1)
+            spread[rows] = error * np.abs(f).sum(1)
+    bound = _bound(*sums) + spread
+    return sums[0], bound, bound <= _allowed(sums[2], rtol)
 
 
 def _refined(rule: Any, own: Local, other: Local, law: tuple[Array, ...], rtol: float) -> tuple[Array, Array]:
     """Halve the steps until the bound is small, entry by entry."""
     count = len(law[0])
-    value, error = np.zeros(count), np.full(count, np.inf)
-    active = np.arange(count)
-    for step in STEPS[max(own.start, other.start) :]:
+    value, error, active = np.zeros(count), np.full(count, np.inf), np.arange(count)
+    for step in STEPS[max(own.start, other.start) :] if count else ():
         fine, coarse, size = rule(own, other, tuple(a[active] for a in law), step)
-        gap = np.abs(fine - coarse)
-        with np.errstate(all="ignore"):
-            bound = np.where(gap > 0, gap * np.sqrt(gap / size), 0.0) + 8 * EPS * size
+        bound = _bound(fine, coarse, size)
         value[active], error[active] = fine, bound
-        active = active[~(bound <= rtol / 8 * np.maximum(size, 1e-300) + 16 * EPS * size)]
+        active = active[~(bound <= _allowed(size, rtol))]
         if not len(active):
             break
     return value, error
+
+
+def _bound(fine: Array, coarse: Array, size: Array) -> Array:
+    gap = np.abs(fine - coarse)
+    with np.errstate(all="ignore"):
+        return np.where(gap > 0, gap * np.sqrt(gap / size), 0.0) + 8 * EPS * size
+
+
+def _allowed(size: Array, rtol: float) -> Array:
+    return np.maximum(rtol / 8, 16 * EPS) * size + 1e-300
 
 
 def _nodes(reach: Array, step: Array) -> list[tuple[Array, Array]]:
@@ -204,8 +242,9 @@ def _on_lattice(other: Local, mean: Array, sigma: Array, step: float) -> tuple[A
 
 def _on_normals(other: Local, mean: Array, sigma: Array, step: float) -> tuple[Array, Array, Array]:
     """E r(mean + σ z) over a lattice of z, for σ ≤ 1."""
-    count = 2 * int(np.ceil(SIGMAS / step / 2))
-    z = step * np.arange(-count, count + 1)
-    weight = step * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
+    width = min(0.4, step / max(float(sigma.max()), 1e-300))
+    count = 2 * int(np.ceil(SIGMAS / width / 2))
+    z = width * np.arange(-count, count + 1)
+    weight = width * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
     r = other.rest(mean[..., None] + sigma[..., None] * z)
     return r @ weight, 2 * (r[..., ::2] @ weight[::2]), np.abs(r) @ weight

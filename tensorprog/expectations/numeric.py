@@ -25,6 +25,7 @@ from tensorprog.expectations.panels import panels
 from tensorprog.expectations.pieces import piecewise
 from tensorprog.expectations.quadrature import ROUNDING, Problem, Result, late, trapezoid
 from tensorprog.expectations.smooth import smooth_pair
+from tensorprog.expectations.soft import SOFT, soft_pair
 from tensorprog.functions import (
     FAMILIES,
     Fn,
@@ -237,8 +238,19 @@ def _tabled(body: sp.Expr, law: Law) -> Value | None:
         form = MEANS.get(classes[0][0])
         return None if form is None else _closed(form.formula, (law.get(classes[0][1], classes[0][1]),))
     (first, i), (second, j) = classes
-    pair = find_pair(first, second)
-    return None if pair is None else _closed(pair, (law.get(i, i), law.get(j, j), law.get(i, j), law.det(i, j)))
+    pair, arguments = find_pair(first, second), (law.get(i, i), law.get(j, j), law.get(i, j), law.det(i, j))
+    if pair is not None:
+        return _closed(pair, arguments)
+    return _soft(first, second, *arguments) if {first, second} <= SOFT.keys() else None
+
+
+def _soft(first: type[Fn], second: type[Fn], q1: Array, q2: Array, c: Array, det: Array) -> Value:
+    """Mixed pairs of step, sign, relu, abs, erf and gelu; step(0) = 0 at zero variance."""
+    one, two = SOFT[first], SOFT[second]
+    value = soft_pair(one, two, q1, q2, c, det)
+    for cls, q in ((first, q1), (second, q2)):
+        value = np.where((q == 0) & (cls is Step), 0.0, value)
+    return Value(value, 4e-16 * one.size(q1) * two.size(q2) + 4e-15 * np.abs(value), "closed form")
 
 
 def _closed(formula: Callable[..., Array], arguments: tuple[Array, ...]) -> Value:

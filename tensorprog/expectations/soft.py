@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from scipy import special
 
+from tensorprog.functions import Abs, Erf, Fn, Gelu, Relu, Sign, Step
+
 Array = Any
 
 
@@ -36,6 +38,20 @@ class Soft:
         with np.errstate(under="ignore"):
             sign, bump = special.erf(mean / np.sqrt(spread)), np.exp(-(mean**2) / spread) / np.sqrt(np.pi * spread)
         return self.a + self.b * mean + (self.g + self.d * mean) * sign + 2 * self.d * variance * bump
+
+    def size(self, q: Array) -> Array:
+        """A bound of √(E f²) at variance q."""
+        return abs(self.a) + abs(self.g) + (abs(self.b) + abs(self.d)) * np.sqrt(q)
+
+
+SOFT: dict[type[Fn], Soft] = {
+    Step: Soft(a=0.5, g=0.5),
+    Sign: Soft(g=1.0),
+    Relu: Soft(b=0.5, d=0.5),
+    Abs: Soft(d=1.0),
+    Erf: Soft(g=1.0, t=0.5),
+    Gelu: Soft(b=0.5, d=0.5, t=1.0),
+}
 
 
 def soft_pair(first: Soft, second: Soft, q1: Array, q2: Array, c: Array, det: Array) -> Array:
