@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -32,9 +32,12 @@ class Family:
         latex: LaTeX of the function itself.
         definition: sympy expression in ``X`` made of elementary functions; None for an abstract φ.
         numeric: numerically safe value of orders that need one; other orders use ``definition``.
-        kinks: points where some derivative of order 0 or 1 jumps.
+        kinks: points where some derivative jumps, ascending.
         parity: +1 even, -1 odd, 0 neither.
         derivative: order k ↦ (coefficient, family, order) where it is another named function.
+        pieces: elementary expressions in ``X`` left of, between and right of the kinks; they define the function,
+            its derivatives and their jumps, and their expectations in closed form.
+        ends: lines in ``X`` that a smooth function approaches exponentially fast at -∞ and ∞.
     """
 
     name: str
@@ -44,6 +47,13 @@ class Family:
     kinks: tuple[float, ...] = ()
     parity: int = 0
     derivative: Callable[[int], tuple[int, str, int]] | None = None
+    pieces: tuple[sp.Expr, ...] = ()
+    ends: tuple[sp.Expr, ...] = ()
+
+    def jump(self, order: int, at: int) -> sp.Expr:
+        """Jump of the derivative of an order at the kink of a number."""
+        low, high = (sp.diff(p, X, order).subs(X, self.kinks[at]) for p in self.pieces[at : at + 2])
+        return high - low
 
 
 FAMILIES: dict[str, Family] = {}
@@ -82,7 +92,8 @@ def latex_name(cls: type[Fn]) -> str:
 
 def text_name(cls: type[Fn]) -> str:
     """Text name of a member: φ, φ', φ'', φ^(3)."""
-    return str(pretty_symbol(cls.family.name)) + _primes(cls.order, "^(%d)")
+    name = cls.family.name
+    return (name if name in FAMILIES else str(pretty_symbol(name))) + _primes(cls.order, "^(%d)")
 
 
 def _primes(order: int, many: str) -> str:
@@ -99,6 +110,50 @@ def member(family: Family, order: int) -> type[Fn]:
 def is_delta(cls: Any) -> bool:
     """Whether the class is a derivative of the Dirac delta."""
     return isinstance(cls, type) and issubclass(cls, Fn) and cls.family.name == "delta"
+
+
+def jumps(cls: type[Fn]) -> bool:
+    """Whether the function itself jumps at a kink, so that its derivative holds Dirac deltas.
+
+    >>> jumps(Relu), jumps(Step), jumps(member(HardTanh.family, 1))
+    (False, True, True)
+    """
+    return _jumps(cls.family, cls.order)
+
+
+@cache
+def _jumps(family: Family, order: int) -> bool:
+    return any(sp.simplify(family.jump(order, i)) != 0 for i in range(len(family.pieces[1:])))
+
+
+def has_deltas(cls: type[Fn]) -> bool:
+    """Whether a member of a family with pieces is a generalized function.
+
+    >>> has_deltas(member(HardTanh.family, 1)), has_deltas(member(HardTanh.family, 2))
+    (False, True)
+    """
+    return bool(cls.family.pieces) and any(_jumps(cls.family, k) for k in range(cls.order))
+
+
+def in_steps(cls: type[Fn]) -> sp.Expr:
+    """A member of a family with pieces as a sum of its pieces times steps, and of Dirac deltas.
+
+    >>> in_steps(member(HardTanh.family, 2))
+    -delta(x - 1) + delta(x + 1)
+    """
+    return _in_steps(cls.family, cls.order)
+
+
+@cache
+def _in_steps(family: Family, order: int) -> sp.Expr:
+    total, kinks = sp.S.Zero, family.kinks
+    for i, piece in enumerate(family.pieces):
+        inside = [Step(X - k) for k in kinks[max(i - 1, 0) : i]] + [Step(k - X) for k in kinks[i : i + 1]]
+        total += sp.diff(piece, X, order) * sp.Mul(*inside)
+    for i, k in enumerate(kinks):
+        for lower in range(order):
+            total += family.jump(lower, i) * member(Delta.family, order - 1 - lower)(X - k)
+    return from_sympy(total)
 
 
 def _register(name: str, **fields: Any) -> type[Fn]:
@@ -138,19 +193,39 @@ def _step(x: Array) -> Array:
     return np.heaviside(x, np.zeros((), np.asarray(x).dtype))
 
 
-Relu = _register("relu", kinks=(0.0,), numeric=_only(lambda x: np.maximum(x, 0)), derivative=lambda k: (1, "step", 0))
-Step = _register("step", kinks=(0.0,), numeric=_only(_step), derivative=lambda k: (1, "delta", 0))
-Sign = _register("sign", kinks=(0.0,), parity=-1, numeric=_only(np.sign), derivative=lambda k: (2, "delta", 0))
-Abs = _register("abs", kinks=(0.0,), parity=1, numeric=_only(np.abs), derivative=lambda k: (1, "sign", 0))
-Delta = _register("delta", latex=r"\delta", kinks=(0.0,), parity=1)
+def _elu(x: Array, alpha: float = 1.0) -> Array:
+    return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
+
+
+_AT_0: dict[str, Any] = {"kinks": (sp.S.Zero,)}
+Relu = _register("relu", **_AT_0, pieces=(sp.S.Zero, X), numeric=_only(lambda x: np.maximum(x, 0)),
+                 derivative=lambda k: (1, "step", 0))  # fmt: skip
+Step = _register("step", **_AT_0, pieces=(sp.S.Zero, sp.S.One), numeric=_only(_step),
+                 derivative=lambda k: (1, "delta", 0))  # fmt: skip
+Sign = _register("sign", **_AT_0, pieces=(-sp.S.One, sp.S.One), parity=-1, numeric=_only(np.sign),
+                 derivative=lambda k: (2, "delta", 0))  # fmt: skip
+Abs = _register("abs", **_AT_0, pieces=(-X, X), parity=1, numeric=_only(np.abs), derivative=lambda k: (1, "sign", 0))
+Delta = _register("delta", latex=r"\delta", **_AT_0, parity=1)
+HardTanh = _register("hard_tanh", latex=r"\operatorname{hardtanh}", kinks=(-sp.S.One, sp.S.One), parity=-1,
+                     pieces=(-sp.S.One, X, sp.S.One), numeric=_only(lambda x: np.clip(x, -1, 1)))  # fmt: skip
+Relu6 = _register("relu6", kinks=(sp.S.Zero, sp.Integer(6)), pieces=(sp.S.Zero, X, sp.Integer(6)),
+                  numeric=_only(lambda x: np.clip(x, 0, 6)))  # fmt: skip
+Elu = _register("elu", **_AT_0, pieces=(sp.exp(X) - 1, X), numeric=_only(lambda x: _elu(x)))
+SELU = sp.Rational("1.0507009873554804934193349852946"), sp.Rational("1.6732632423543772848170429916717")
+Selu = _register("selu", **_AT_0, pieces=(SELU[0] * SELU[1] * (sp.exp(X) - 1), SELU[0] * X),
+                 numeric=_only(lambda x: float(SELU[0]) * _elu(x, float(SELU[1]))))  # fmt: skip
 Exp = _register("exp", latex=r"\exp", numeric=_cycle("exp", np.exp), derivative=lambda k: (1, "exp", 0))
 Sin = _register("sin", latex=r"\sin", parity=-1, numeric=_only(np.sin), derivative=lambda k: (1, "cos", 0))
 Cos = _register("cos", latex=r"\cos", parity=1, numeric=_only(np.cos), derivative=lambda k: (-1, "sin", 0))
 Erf = _register("erf", definition=sp.erf(X), parity=-1, numeric=_only(special.erf))
-Tanh = _register("tanh", latex=r"\tanh", definition=sp.tanh(X), parity=-1, numeric=_only(np.tanh))
-Sigmoid = _register("sigmoid", latex=r"\varsigma", definition=(1 + sp.tanh(X / 2)) / 2, numeric=_only(special.expit))
-Softplus = _register("softplus", numeric=_only(lambda x: np.logaddexp(0, x)), derivative=lambda k: (1, "sigmoid", 0))
-Silu = _register("silu", definition=X * (1 + sp.tanh(X / 2)) / 2, numeric=_only(lambda x: x * special.expit(x)))
+Tanh = _register("tanh", latex=r"\tanh", definition=sp.tanh(X), parity=-1, numeric=_only(np.tanh),
+                 ends=(-sp.S.One, sp.S.One))  # fmt: skip
+Sigmoid = _register("sigmoid", latex=r"\varsigma", definition=(1 + sp.tanh(X / 2)) / 2, numeric=_only(special.expit),
+                    ends=(sp.S.Zero, sp.S.One))  # fmt: skip
+Softplus = _register("softplus", numeric=_only(lambda x: np.logaddexp(0, x)), derivative=lambda k: (1, "sigmoid", 0),
+                     ends=(sp.S.Zero, X))  # fmt: skip
+Silu = _register("silu", definition=X * (1 + sp.tanh(X / 2)) / 2, numeric=_only(lambda x: x * special.expit(x)),
+                 ends=(sp.S.Zero, X))  # fmt: skip
 Gelu = _register("gelu", definition=X * (1 + sp.erf(X / sp.sqrt(2))) / 2, numeric=_only(lambda x: x * special.ndtr(x)))
 Gauss = _register("gauss", latex=r"\operatorname{gauss}", definition=sp.exp(-(X**2) / 2), parity=1)
 
@@ -256,6 +331,13 @@ def _power(base: Array, exponent: sp.Expr, value: Array) -> Array:
     return np.sqrt(base) if exponent == sp.Rational(1, 2) else base**value
 
 
+def _select(kinks: tuple[sp.Expr, ...], pieces: list[sp.Expr], x: Array) -> Array:
+    """The piece in whose interval x lies; at a kink, the left one, as in step(0) = 0."""
+    number = np.searchsorted([float(k) for k in kinks], x, side="left")
+    values = [np.broadcast_to(evaluate(p, {X: x}), np.shape(x)) for p in pieces]
+    return np.choose(number, values)
+
+
 @cache
 def numeric(cls: type[Fn]) -> Callable[[Array], Array]:
     """The numpy function of a table member.
@@ -266,12 +348,14 @@ def numeric(cls: type[Fn]) -> Callable[[Array], Array]:
     direct = cls.family.numeric(cls.order)
     if direct is not None:
         return direct
+    if cls.family.pieces and not has_deltas(cls):
+        return partial(_select, cls.family.kinks, [sp.diff(p, X, cls.order) for p in cls.family.pieces])
     if cls.family.definition is None:
         raise NoRuleError(
             f"{text_name(cls)} has no numbers: "
             + (
                 "a Dirac delta has expectations only"
-                if is_delta(cls)
+                if is_delta(cls) or cls.family.pieces
                 else "it is abstract; build the network with a concrete function such as tp.relu"
             )
         )

@@ -16,7 +16,7 @@ from tensorprog.finite.empirical import concatenate
 from tensorprog.finite.estimate import Exponent, exponent
 from tensorprog.finite.runs import stream
 from tensorprog.finite.training import FiniteTraining, Trajectory, diverges
-from tensorprog.functions import Fn, Sign, Step
+from tensorprog.functions import Fn, jumps
 from tensorprog.ir.instructions import Nonlin
 from tensorprog.kernels.data import read_inputs
 from tensorprog.passes.optimizer import SGD
@@ -189,8 +189,7 @@ def drift_exponent(run: FiniteTraining) -> float:
     if not run.training.trace.passes_gia_check:
         return -0.5
     bodies = (op.body for _, op in run.u.program if isinstance(op, Nonlin))
-    jumps = any(isinstance(f, (Step, Sign)) for body in bodies for f in body.atoms(Fn))
-    return -0.75 if jumps else -1.0
+    return -0.75 if any(jumps(type(f)) for body in bodies for f in body.atoms(Fn)) else -1.0
 
 
 def _error_claim(report: TrainingReport, t: int, fit: Exponent) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import sympy as sp
 
 from tensorprog import functions
@@ -53,6 +55,10 @@ exp = _of(functions.Exp, "φ(x) = exp x.")
 sin = _of(functions.Sin, "φ(x) = sin x.")
 cos = _of(functions.Cos, "φ(x) = cos x.")
 gauss = _of(functions.Gauss, "φ(x) = exp(−x²/2), the Gaussian bump.")
+hard_tanh = _of(functions.HardTanh, "φ(x) = min(max(x, −1), 1).")
+relu6 = _of(functions.Relu6, "φ(x) = min(max(x, 0), 6).")
+elu = _of(functions.Elu, "φ(x) = x for x > 0, else exp(x) − 1.")
+selu = _of(functions.Selu, "φ(x) = λ x for x > 0, else λ α (exp(x) − 1); λ = 1.0507.., α = 1.6732...")
 
 
 def leaky_relu(slope: Any = 0.01) -> Nonlinearity:
@@ -75,6 +81,108 @@ def polynomial(*coefficients: Any) -> Nonlinearity:
     return Nonlinearity(f"polynomial{tuple(c)}", lambda x: sum((a * x**k for k, a in enumerate(c)), sp.S.Zero))
 
 
+def monomial(degree: int) -> Nonlinearity:
+    """φ(x) = x^k.
+
+    >>> monomial(3)(sp.Symbol("x"))
+    x**3
+    """
+    k = _degree(degree, "monomial")
+    return Nonlinearity(f"monomial({k})", lambda x: x**k)
+
+
+def hermite(degree: int, normalised: bool = False) -> Nonlinearity:
+    """The probabilists' Hermite polynomial φ(x) = He_k(x); E He_j(u) He_k(v) = k! ρ^k δ_jk at unit variances.
+
+    Args:
+        degree: k ≥ 0.
+        normalised: divide by √k!, so that E φ(u)² = 1 at unit variance.
+
+    >>> hermite(3)(sp.Symbol("x"))
+    x**3 - 3*x
+    """
+    k = _degree(degree, "hermite")
+    factor = 1 / sp.sqrt(sp.factorial(k)) if normalised else sp.S.One
+    t = sp.Dummy("t")
+    coefficients = sp.Poly(sp.hermite_prob(k, t), t).all_coeffs()[::-1]
+    name = f"hermite({k}, normalised)" if normalised else f"hermite({k})"
+    return Nonlinearity(name, lambda x: sum((factor * a * x**n for n, a in enumerate(coefficients)), sp.S.Zero))
+
+
+def _degree(degree: int, what: str) -> int:
+    if isinstance(degree, bool) or not isinstance(degree, int) or degree < 0:
+        raise ProgramError(f"{what}({degree!r}): the degree must be an integer ≥ 0")
+    return degree
+
+
+def declare(
+    name: str,
+    formula: Callable[[sp.Symbol], Any] | None = None,
+    *,
+    kinks: Sequence[Any] = (),
+    pieces: Sequence[Callable[[sp.Symbol], Any]] = (),
+    parity: int = 0,
+    ends: Sequence[Callable[[sp.Symbol], Any]] = (),
+) -> Nonlinearity:
+    """A new nonlinearity, usable at once in programs, limits and expectations.
+
+    Either a smooth one by a formula of sympy's elementary functions, or one with kinks by its pieces, which then also
+    has expectations in closed form where they are polynomials times exponentials.
+
+    Args:
+        name: an identifier that is not taken; the printed name.
+        formula: φ(x), smooth.
+        kinks: where some derivative jumps, ascending.
+        pieces: φ left of, between and right of the kinks; one more than kinks.
+        parity: +1 even, -1 odd, 0 neither.
+        ends: two lines that a smooth φ approaches exponentially fast at -∞ and ∞, which makes large variances quick.
+
+    Raises:
+        ProgramError: the name is taken or no identifier, the declaration is incomplete, or the parity is wrong.
+
+    >>> half = sp.Rational(1, 2)
+    >>> hard_sigmoid = declare(
+    ...     "hard_sigmoid", kinks=(-3, 3), pieces=(lambda x: 0, lambda x: x / 6 + half, lambda x: 1)
+    ... )
+    >>> from tensorprog.expectations.numeric import expectation
+    >>> u, v = sp.symbols("u v")
+    >>> found = expectation(hard_sigmoid(u) * hard_sigmoid(v), (u, v), [[1.0, 0.5], [None, 2.0]])
+    >>> found.method, round(float(found.value), 12)
+    ('closed form', 0.263383348956)
+    """
+    x = functions.X
+    wholly = tuple(exact(f(x), f"a piece of {name}") for f in pieces)
+    lines = tuple(exact(f(x), f"an end of {name}") for f in ends)
+    corners = tuple(exact(k, f"a kink of {name}") for k in kinks)
+    smooth = None if formula is None else exact(formula(x), f"the formula of {name}")
+    if not name.isidentifier() or name in functions.FAMILIES:
+        raise ProgramError(f"declare({name!r}): the name must be an identifier that is not taken")
+    if (smooth is None) != bool(pieces) or (pieces and len(wholly) != len(corners) + 1) or len(lines) not in (0, 2):
+        raise ProgramError(f"declare({name!r}): give a formula, or one piece more than kinks; and no or two ends")
+    if list(corners) != sorted(corners) or any(e.free_symbols - {x} for e in (*wholly, *lines, smooth or x)):
+        raise ProgramError(f"declare({name!r}): kinks must ascend, and x must be the only symbol")
+    family = functions.Family(
+        name,
+        rf"\operatorname{{{name}}}".replace("_", ""),
+        smooth,
+        kinks=corners,
+        parity=parity,
+        pieces=wholly,
+        ends=lines,
+    )
+    _check_parity(family)
+    functions.FAMILIES[name] = family
+    return _of(functions.member(family, 0), f"The declared nonlinearity {name}.")
+
+
+def _check_parity(family: functions.Family) -> None:
+    points = np.linspace(0.03, 5, 50)
+    formula = functions.member(family, 0)(functions.X)
+    right, left = (functions.evaluate(formula, {functions.X: sign * points}) for sign in (1, -1))
+    if family.parity not in (-1, 0, 1) or (family.parity and not np.allclose(left, family.parity * right, rtol=1e-9)):
+        raise ProgramError(f"declare({family.name!r}): parity {family.parity} does not hold; 0 is always safe")
+
+
 def abstract(name: str = "phi") -> Nonlinearity:
     """An unspecified smooth φ, carried symbolically through everything.
 
@@ -87,7 +195,7 @@ def abstract(name: str = "phi") -> Nonlinearity:
 NONLINEARITIES: dict[str, Nonlinearity] = {
     f.name: f
     for f in (identity, relu, step, sign, abs_, leaky_relu(), erf, tanh, sigmoid, gelu, silu, softplus,
-              exp, sin, cos, gauss)
+              exp, sin, cos, gauss, hard_tanh, relu6, elu, selu)
 }  # fmt: skip
 NONLINEARITIES["leaky_relu"] = NONLINEARITIES.pop(leaky_relu().name)
 

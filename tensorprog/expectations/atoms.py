@@ -19,14 +19,15 @@ class Expect(Gen):
         variables: the Gaussian variables u1..uk.
         cov, mean: polynomials in scalars, names and other atoms.
         scalars: the scalar generators that ``body`` reads, by symbol.
+        forms: affine forms in base Gaussians that have this law, one per variable.
     """
 
-    __slots__ = ("body", "cov", "mean", "scalars", "variables")
+    __slots__ = ("body", "cov", "forms", "mean", "scalars", "variables")
 
     def __init__(self, body: sp.Expr, cov: tuple[Poly, ...], mean: tuple[Poly, ...],
-                 scalars: dict[sp.Expr, Gen]) -> None:  # fmt: skip
+                 scalars: dict[sp.Expr, Gen], forms: tuple[Poly, ...] = ()) -> None:  # fmt: skip
         super().__init__(None)
-        self.body, self.cov, self.mean, self.scalars = body, cov, mean, scalars
+        self.body, self.cov, self.mean, self.scalars, self.forms = body, cov, mean, scalars, forms
         self.variables = variables(len(mean))
         shown = [to_sympy(c) for c in (*cov, *(mean if any(mean) else ()))]
         head, tex = _head(body, self.variables, False), _head(body, self.variables, True)

@@ -3,15 +3,16 @@
 Also what the other methods share: factors of covariances, and the parity, kinks and affine arguments of
 a body.
 
-Every formula takes the variances ``q1``, ``q2`` and the covariance ``c`` as arrays.  Near |ρ| = 1 they
-need q1 q2 - c² to full relative accuracy, which :func:`determinant` provides without any threshold.
+Every formula takes the variances ``q1``, ``q2``, the covariance ``c`` and ``det`` = q1 q2 - c² as arrays.  Near
+|ρ| = 1 they need ``det`` to full relative accuracy; where the caller has nothing better :func:`determinant`
+computes it from the rest, without any threshold.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, wraps
 from math import factorial, pi
 from typing import Any
 
@@ -38,7 +39,7 @@ from tensorprog.functions import (
 )
 
 Array = Any
-PairFormula = Callable[[Array, Array, Array], Array]
+PairFormula = Callable[..., Array]
 ErfPrime = member(Erf.family, 1)
 GeluPrime = member(Gelu.family, 1)
 
@@ -67,17 +68,21 @@ SYMMETRY = "odd symmetry about the value at 0"
 
 
 def pair(first: type[Fn], second: type[Fn], reference: str) -> Callable[[PairFormula], PairFormula]:
-    """Register the decorated ``formula(q1, q2, c)`` as E first(u) second(v)."""
+    """Register the decorated ``formula(q1, q2, c, det)`` as E first(u) second(v); ``det`` becomes optional."""
 
     def add(formula: PairFormula) -> PairFormula:
-        PAIRS[first, second] = Form(formula, reference)
-        return formula
+        @wraps(formula)
+        def complete(q1: Array, q2: Array, c: Array, det: Array | None = None) -> Array:
+            return formula(q1, q2, c, determinant(q1, q2, c) if det is None else det)
+
+        PAIRS[first, second] = Form(complete, reference)
+        return complete
 
     return add
 
 
 def find_pair(first: type[Fn], second: type[Fn]) -> PairFormula | None:
-    """The tabled ``formula(q1, q2, c)`` of E first(u) second(v), in whichever order it is stored.
+    """The tabled ``formula(q1, q2, c, det)`` of E first(u) second(v), in whichever order it is stored.
 
     >>> round(float(find_pair(Step, Relu)(1.0, 1.0, 1.0)), 6)
     0.398942
@@ -86,7 +91,7 @@ def find_pair(first: type[Fn], second: type[Fn]) -> PairFormula | None:
         return PAIRS[first, second].formula
     if (second, first) in PAIRS:
         swapped = PAIRS[second, first].formula
-        return lambda q1, q2, c: swapped(q2, q1, c)
+        return lambda q1, q2, c, det=None: swapped(q2, q1, c, det)
     return None
 
 
@@ -107,8 +112,8 @@ def determinant(q1: Array, q2: Array, c: Array) -> Array:
     True
     """
     q1, q2, c, e1, e2 = _balanced(q1, q2, c)
-    product, product_error = _two_product(q1, q2)
-    square, square_error = _two_product(c, c)
+    product, product_error = two_product(q1, q2)
+    square, square_error = two_product(c, c)
     return np.ldexp(np.maximum((product - square) + (product_error - square_error), 0.0), 2 * (e1 + e2))
 
 
@@ -118,7 +123,8 @@ def _balanced(q1: Array, q2: Array, c: Array) -> tuple[Array, Array, Array, Arra
     return np.ldexp(q1, -2 * e1), np.ldexp(q2, -2 * e2), np.ldexp(c, -e1 - e2), e1, e2
 
 
-def _two_product(a: Array, b: Array) -> tuple[Array, Array]:
+def two_product(a: Array, b: Array) -> tuple[Array, Array]:
+    """a b as a rounded value and its rounding error, exactly."""
     product = a * b
     (a1, a2), (b1, b2) = _halves(a), _halves(b)
     return product, ((a1 * b1 - product) + a1 * b2 + a2 * b1) + a2 * b2
@@ -130,24 +136,23 @@ def _halves(a: Array) -> tuple[Array, Array]:
     return high, a - high
 
 
-def _sizes(q1: Array, q2: Array, c: Array) -> tuple[Array, Array]:
-    """√(q1 q2) and √(q1 q2 - c²)."""
-    return np.sqrt(q1) * np.sqrt(q2), np.sqrt(determinant(q1, q2, c))
+def _size(q1: Array, q2: Array) -> Array:
+    return np.sqrt(q1) * np.sqrt(q2)
 
 
-def supplement(q1: Array, q2: Array, c: Array) -> Array:
+def supplement(c: Array, det: Array) -> Array:
     """π - θ where cos θ = ρ, accurate to its last digits for all ρ; 0 at ρ = -1, π at ρ = 1.
 
-    >>> supplement(np.array([1.0, 1.0]), 1.0, np.array([-1.0, 1.0])) / np.pi
+    >>> supplement(np.array([-1.0, 1.0]), 0.0) / np.pi
     array([0., 1.])
     """
-    return np.arctan2(_sizes(q1, q2, c)[1], -c)
+    return np.arctan2(np.sqrt(det), -c)
 
 
 @pair(Relu, Relu, CHO_SAUL)
-def relu_relu(q1: Array, q2: Array, c: Array) -> Array:
+def relu_relu(q1: Array, q2: Array, c: Array, det: Array) -> Array:
     """√(q1 q2) (sin θ + (π - θ) cos θ) / 2π."""
-    return _sizes(q1, q2, c)[0] * _sine_minus(supplement(q1, q2, c)) / (2 * pi)
+    return _size(q1, q2) * _sine_minus(supplement(c, det)) / (2 * pi)
 
 
 def _sine_minus(x: Array) -> Array:
@@ -157,102 +162,101 @@ def _sine_minus(x: Array) -> Array:
 
 
 @pair(Step, Step, SHEPPARD)
-def step_step(q1: Array, q2: Array, c: Array) -> Array:
+def step_step(q1: Array, q2: Array, c: Array, det: Array) -> Array:
     """(π - θ) / 2π; 0 where a variance is 0, since step(0) = 0."""
-    return np.where(_sizes(q1, q2, c)[0] > 0, supplement(q1, q2, c) / (2 * pi), 0.0)
+    return np.where(_size(q1, q2) > 0, supplement(c, det) / (2 * pi), 0.0)
 
 
 @pair(Relu, Step, CHO_SAUL)
-def relu_step(q1: Array, q2: Array, c: Array) -> Array:
+def relu_step(q1: Array, q2: Array, c: Array, det: Array) -> Array:
     """√q1 (1 + ρ) / (2 √(2π)); 0 where q2 = 0."""
-    size, _ = _sizes(q1, q2, c)
-    det = determinant(q1, q2, c)
+    size = _size(q1, q2)
     with np.errstate(divide="ignore", invalid="ignore"):
         one_plus = np.where(c < 0, det / size / (size - c), 1 + c / size)
     return np.where(size > 0, np.sqrt(q1) * one_plus / np.sqrt(8 * pi), 0.0)
 
 
 @pair(Sign, Sign, SHEPPARD)
-def sign_sign(q1: Array, q2: Array, c: Array) -> Array:
+def sign_sign(q1: Array, q2: Array, c: Array, det: Array) -> Array:
     """2 asin(ρ) / π; 0 at zero variance."""
-    return 2 * np.arctan2(c, _sizes(q1, q2, c)[1]) / pi
+    return 2 * np.arctan2(c, np.sqrt(det)) / pi
 
 
 @pair(Abs, Abs, CHO_SAUL)
-def abs_abs(q1: Array, q2: Array, c: Array) -> Array:
+def abs_abs(q1: Array, q2: Array, c: Array, det: Array) -> Array:
     """2 √(q1 q2) (cos α + α sin α) / π with α = asin ρ."""
-    root = _sizes(q1, q2, c)[1]
+    root = np.sqrt(det)
     return 2 * (root + c * np.arctan2(c, root)) / pi
 
 
-def _erf_det(q1: Array, q2: Array, c: Array) -> Array:
+def _erf_det(q1: Array, q2: Array, det: Array) -> Array:
     """(1 + 2 q1)(1 + 2 q2) - 4 c², a sum of positive terms."""
-    return 1 + 2 * (q1 + q2) + 4 * determinant(q1, q2, c)
+    return 1 + 2 * (q1 + q2) + 4 * det
 
 
 @pair(Erf, Erf, WILLIAMS)
-def erf_erf(q1: Array, q2: Array, c: Array) -> Array:
+def erf_erf(q1: Array, q2: Array, c: Array, det: Array) -> Array:
     """(2/π) asin(2c / √((1 + 2 q1)(1 + 2 q2)))."""
-    return 2 * np.arctan2(2 * c, np.sqrt(_erf_det(q1, q2, c))) / pi
+    return 2 * np.arctan2(2 * c, np.sqrt(_erf_det(q1, q2, det))) / pi
 
 
 @pair(ErfPrime, ErfPrime, WILLIAMS + "; " + PRICE)
-def erf_prime(q1: Array, q2: Array, c: Array) -> Array:
+def erf_prime(q1: Array, q2: Array, c: Array, det: Array) -> Array:
     """(4/π) / √((1 + 2 q1)(1 + 2 q2) - 4 c²)."""
-    return 4 / (pi * np.sqrt(_erf_det(q1, q2, c)))
+    return 4 / (pi * np.sqrt(_erf_det(q1, q2, det)))
 
 
 @pair(Exp, Exp, CHARACTERISTIC)
-def exp_exp(q1: Array, q2: Array, c: Array) -> Array:
+def exp_exp(q1: Array, q2: Array, c: Array, det: Array) -> Array:
     """exp((q1 + q2 + 2 c)/2)."""
     return np.exp((q1 + q2) / 2 + c)
 
 
 @pair(Sin, Sin, CHARACTERISTIC)
-def sin_sin(q1: Array, q2: Array, c: Array) -> Array:
+def sin_sin(q1: Array, q2: Array, c: Array, det: Array) -> Array:
     """exp(-(q1 + q2)/2) sinh c, written so that neither factor over- or underflows alone."""
     size = np.abs(c)
     return -np.copysign(0.5, c) * np.exp(size - (q1 + q2) / 2) * np.expm1(-2 * size)
 
 
 @pair(Cos, Cos, CHARACTERISTIC)
-def cos_cos(q1: Array, q2: Array, c: Array) -> Array:
+def cos_cos(q1: Array, q2: Array, c: Array, det: Array) -> Array:
     """exp(-(q1 + q2)/2) cosh c."""
     return (np.exp(c - (q1 + q2) / 2) + np.exp(-c - (q1 + q2) / 2)) / 2
 
 
 @pair(Sin, Cos, CHARACTERISTIC)
-def sin_cos(q1: Array, q2: Array, c: Array) -> Array:
+def sin_cos(q1: Array, q2: Array, c: Array, det: Array) -> Array:
     """0, because the product is odd."""
     return 0.0 * (q1 + q2 + c)
 
 
 @pair(Gauss, Gauss, WILLIAMS)
-def gauss_gauss(q1: Array, q2: Array, c: Array) -> Array:
+def gauss_gauss(q1: Array, q2: Array, c: Array, det: Array) -> Array:
     """1 / √((1 + q1)(1 + q2) - c²)."""
-    return 1 / np.sqrt(_gauss_det(q1, q2, c))
+    return 1 / np.sqrt(_gauss_det(q1, q2, det))
 
 
-def _gauss_det(q1: Array, q2: Array, c: Array) -> Array:
-    return 1 + q1 + q2 + determinant(q1, q2, c)
+def _gauss_det(q1: Array, q2: Array, det: Array) -> Array:
+    return 1 + q1 + q2 + det
 
 
-def _gelu_numerator(q1: Array, q2: Array, c: Array) -> Array:
-    return determinant(q1, q2, c) + c * c * (1 / (1 + q1) + 1 / (1 + q2))
+def _gelu_numerator(q1: Array, q2: Array, c: Array, det: Array) -> Array:
+    return det + c * c * (1 / (1 + q1) + 1 / (1 + q2))
 
 
 @pair(Gelu, Gelu, TSUCHIDA)
-def gelu_gelu(q1: Array, q2: Array, c: Array) -> Array:
+def gelu_gelu(q1: Array, q2: Array, c: Array, det: Array) -> Array:
     """c/4 + c asin(c/√P)/2π + [q1 q2 + c²(1/(1+q1) + 1/(1+q2) - 1)] / (2π √(P - c²)), P = (1+q1)(1+q2)."""
-    root = np.sqrt(_gauss_det(q1, q2, c))
-    return (c * np.arctan2(root, -c) + _gelu_numerator(q1, q2, c) / root) / (2 * pi)
+    root = np.sqrt(_gauss_det(q1, q2, det))
+    return (c * np.arctan2(root, -c) + _gelu_numerator(q1, q2, c, det) / root) / (2 * pi)
 
 
 @pair(GeluPrime, GeluPrime, TSUCHIDA + "; " + PRICE)
-def gelu_prime(q1: Array, q2: Array, c: Array) -> Array:
+def gelu_prime(q1: Array, q2: Array, c: Array, det: Array) -> Array:
     """The derivative of the gelu form in c."""
-    square = _gauss_det(q1, q2, c)
-    slope = 2 * (1 / (1 + q1) + 1 / (1 + q2)) - 1 + _gelu_numerator(q1, q2, c) / square
+    square = _gauss_det(q1, q2, det)
+    slope = 2 * (1 / (1 + q1) + 1 / (1 + q2)) - 1 + _gelu_numerator(q1, q2, c, det) / square
     return (np.arctan2(np.sqrt(square), -c) + c * slope / np.sqrt(square)) / (2 * pi)
 
 
@@ -279,12 +283,11 @@ MEANS.update(
 )
 
 
-def pair_factor(cov: Mapping[tuple[int, int], Array]) -> Array:
+def pair_factor(q1: Array, q2: Array, c: Array, det: Array) -> Array:
     """Cholesky factor (N, 2, 2) of 2x2 covariances; (N, 2, 1) if all of them have rank one."""
-    q1, q2, c = cov[0, 0], cov[1, 1], cov[0, 1]
     root = np.sqrt(q1)
     slope = np.where(q1 > 0, c / root, 0.0)
-    rest = np.where(q1 > 0, np.sqrt(determinant(q1, q2, c)) / root, np.sqrt(q2))
+    rest = np.where(q1 > 0, np.sqrt(det) / root, np.sqrt(q2))
     columns = [np.stack([root, slope], axis=1), np.stack([np.zeros_like(rest), rest], axis=1)]
     return np.stack(columns if rest.any() else columns[:1], axis=2)
 

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
+from tensorprog.expectations.closed_forms import determinant
+
 Array = Any
 
 
@@ -26,7 +28,10 @@ class Value:
 
 @dataclass(frozen=True)
 class Law:
-    """Law of the Gaussian variables and values of the other symbols; arrays that broadcast."""
+    """Law of the Gaussian variables and values of the other symbols; arrays that broadcast.
+
+    ``gap`` is 1 - ρ of the two variables, where it is known better than the covariance tells it.
+    """
 
     variables: tuple[sp.Symbol, ...]
     cov: Mapping[tuple[int, int], Array]
@@ -36,16 +41,24 @@ class Law:
     atol: float
     samples: int = 2**16
     seed: int = 0
+    gap: Array | None = None
 
     def restrict(self, keep: Sequence[int]) -> Law:
         """The law of some of the variables."""
         cov = {(a, b): self.get(i, j) for a, i in enumerate(keep) for b, j in enumerate(keep) if a <= b}
         variables, mean = zip(*((self.variables[i], self.mean[i]) for i in keep), strict=True)
-        return replace(self, variables=variables, cov=cov, mean=mean)
+        return replace(self, variables=variables, cov=cov, mean=mean, gap=self.gap if len(keep) == 2 else None)
 
     def get(self, i: int, j: int) -> Array:
         """Covariance of variables i and j."""
         return self.cov[min(i, j), max(i, j)]
+
+    def det(self, i: int, j: int) -> Array:
+        """q_i q_j - c² of variables i and j, (√(q_i q_j))² (1 - ρ)(1 + ρ) where the gap is known."""
+        q1, q2, c = self.get(i, i), self.get(j, j), self.get(i, j)
+        if self.gap is None:
+            return determinant(q1, q2, c)
+        return q1 * q2 * self.gap * (2 - self.gap)
 
     def read(self, body: sp.Expr) -> list[int]:
         """Indices of the variables a body reads."""
@@ -55,7 +68,9 @@ class Law:
         """Everything the value of a body depends on."""
         read = self.read(body)
         used = [a for s, a in self.scalars.items() if s in body.free_symbols]
-        return [self.get(i, j) for i in read for j in read if i <= j] + [self.mean[i] for i in read] + used
+        cov = [self.get(i, j) for i in read for j in read if i <= j]
+        gap = [] if self.gap is None or len(read) < 2 else [self.gap]
+        return cov + gap + [self.mean[i] for i in read] + used
 
     def shape(self, body: sp.Expr) -> tuple[int, ...]:
         """Shape of the value of a body."""
@@ -74,4 +89,5 @@ class Law:
             if a <= b
         }
         mean = tuple(np.broadcast_to(self.mean[i], shape).reshape(-1)[rows] for i in read)
-        return replace(self, variables=tuple(self.variables[i] for i in read), cov=cov, mean=mean, scalars={})
+        gap = None if self.gap is None else np.broadcast_to(self.gap, shape).reshape(-1)[rows]
+        return replace(self, variables=tuple(self.variables[i] for i in read), cov=cov, mean=mean, scalars={}, gap=gap)

@@ -138,7 +138,7 @@ class Expectation:
         mean = tuple(linear_parts(u)[0] for u in forms)
         key = (body, cov, mean)
         if key not in self._atoms:
-            self._atoms[key] = monomial(Expect(body, cov, mean, scalars))
+            self._atoms[key] = monomial(Expect(body, cov, mean, scalars, tuple(forms)))
         return self._atoms[key]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
@@ -12,11 +11,9 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.errors import AccuracyError, DataError, NoRuleError
-from tensorprog.expectations.chebyshev import chebyshev
 from tensorprog.expectations.closed_forms import (
     MEANS,
     affine,
-    determinant,
     find_pair,
     kinks,
     pair_factor,
@@ -24,14 +21,28 @@ from tensorprog.expectations.closed_forms import (
     pivoted_factor,
 )
 from tensorprog.expectations.law import Law, Value
-from tensorprog.expectations.mehler import mehler, split
 from tensorprog.expectations.panels import panels
+from tensorprog.expectations.pieces import piecewise
 from tensorprog.expectations.quadrature import ROUNDING, Problem, Result, late, trapezoid
+from tensorprog.expectations.smooth import smooth_pair
+from tensorprog.expectations.soft import SOFT, soft_pair
 from tensorprog.expectations.structured import structured
-from tensorprog.functions import FAMILIES, Fn, Sign, Step, evaluate, from_sympy, is_delta, member
+from tensorprog.functions import (
+    FAMILIES,
+    Fn,
+    Sign,
+    Step,
+    X,
+    evaluate,
+    from_sympy,
+    has_deltas,
+    in_steps,
+    is_delta,
+    jumps,
+    member,
+)  # fmt: skip
 
 Array = Any
-FEW = 64  # pairs up to which the coefficients of a series do not pay off
 SLACK = 1e-9  # how far a covariance may exceed its bound, and the worst error accepted, both relative
 
 
@@ -45,6 +56,8 @@ def expectation(
     atol: float = 1e-14,
     samples: int = 2**16,
     seed: int = 0,
+    *,
+    gap: Any = None,
 ) -> Value:
     """Compute the expectation of a function of jointly Gaussian variables.
 
@@ -64,12 +77,15 @@ def expectation(
         atol: absolute tolerance of the quadrature.
         samples: Sobol points in all, where three and more dimensions have no structure to use.
         seed: of their randomisations.
+        gap: of two variables, 1 - ρ (or 1 - |ρ|) with ρ = cov[0][1]/√(cov[0][0] cov[1][1]), where the caller knows
+            it better than the rounded covariance tells it: q1 q2 - c² is then q1 q2 gap (2 - gap).
 
     Returns:
         Value whose arrays have the broadcast shape of the entries that the body depends on.
 
     Raises:
-        DataError: covariance not finite or not positive semidefinite; delta of a variable of zero variance.
+        DataError: covariance not finite or not positive semidefinite; a gap that contradicts it or is not of two
+            variables; delta of a variable of zero variance.
         NoRuleError: a delta of a non-affine argument, or an abstract function.
         AccuracyError: the error stays above 1e-9 of E |body|, or that of Sobol points above a fraction of it.
 
@@ -92,8 +108,16 @@ def expectation(
         atol,
         samples,
         seed,
+        None if gap is None else np.asarray(gap, float),
     )
-    return _expect(from_sympy(sp.sympify(body)), _validated(law))
+    return _expect(_in_steps(from_sympy(sp.sympify(body)), has_deltas), _validated(law))
+
+
+def _in_steps(body: sp.Expr, which: Callable[[type[Fn]], bool]) -> sp.Expr:
+    """Write piecewise functions as steps times their pieces, and deltas."""
+    for f in (f for f in body.atoms(Fn) if type(f) not in (Step, Sign) and which(type(f))):
+        body = body.xreplace({f: in_steps(type(f)).subs(X, f.args[0])})
+    return body
 
 
 def _validated(law: Law) -> Law:
@@ -114,7 +138,21 @@ def _validated(law: Law) -> Law:
                 f"{np.max(np.abs(cov[i, j]) - bound):.3g}: the covariance is not positive semidefinite"
             )
         cov[i, j] = np.clip(cov[i, j], -bound, bound)
+    if law.gap is not None:
+        _consistent(law.gap, law)
     return replace(law, cov=cov)
+
+
+def _consistent(gap: Array, law: Law) -> None:
+    """Refuse a gap that is not 1 - ρ or 1 - |ρ|; at zero variance it may be anything finite."""
+    if len(law.variables) != 2:
+        raise DataError(f"gap is 1 - ρ of two variables, but there are {len(law.variables)}: leave it out")
+    bound = _bound(law.get(0, 0), law.get(1, 1))
+    off = np.where(bound > 0, np.abs(np.abs(law.get(0, 1)) - bound * np.abs(1 - gap)), 0.0)
+    bad = (off > SLACK * bound) | (bound > 0) & ((gap < 0) | (gap > 2)) | ~np.isfinite(gap)
+    if np.any(bad):
+        worst = np.broadcast_to(gap, np.shape(bad))[bad][0]
+        raise DataError(f"gap = {worst} is not 1 - cov[0][1]/sqrt(cov[0][0] cov[1][1]) in [0, 2]")
 
 
 def _bound(q1: Array, q2: Array) -> Array:
@@ -159,7 +197,7 @@ def _times(a: Value, b: Value) -> Value:
 
 def _direct(body: sp.Expr, law: Law) -> Value | None:
     """The value of a product without quadrature of the whole, or None."""
-    for rule in (_constant, _without_delta, _odd, _independent, _tabled, _series):
+    for rule in (_constant, _without_delta, _odd, _independent, _tabled, _piecewise, _series):
         value = rule(body, law)
         if value is not None:
             return value
@@ -209,8 +247,19 @@ def _tabled(body: sp.Expr, law: Law) -> Value | None:
         form = MEANS.get(classes[0][0])
         return None if form is None else _closed(form.formula, (law.get(classes[0][1], classes[0][1]),))
     (first, i), (second, j) = classes
-    pair = find_pair(first, second)
-    return None if pair is None else _closed(pair, (law.get(i, i), law.get(j, j), law.get(i, j)))
+    pair, arguments = find_pair(first, second), (law.get(i, i), law.get(j, j), law.get(i, j), law.det(i, j))
+    if pair is not None:
+        return _closed(pair, arguments)
+    return _soft(first, second, *arguments) if {first, second} <= SOFT.keys() else None
+
+
+def _soft(first: type[Fn], second: type[Fn], q1: Array, q2: Array, c: Array, det: Array) -> Value:
+    """Mixed pairs of step, sign, relu, abs, erf and gelu; step(0) = 0 at zero variance."""
+    one, two = SOFT[first], SOFT[second]
+    value = soft_pair(one, two, q1, q2, c, det)
+    for cls, q in ((first, q1), (second, q2)):
+        value = np.where((q == 0) & (cls is Step), 0.0, value)
+    return Value(value, 4e-16 * one.size(q1) * two.size(q2) + 4e-15 * np.abs(value), "closed form")
 
 
 def _closed(formula: Callable[..., Array], arguments: tuple[Array, ...]) -> Value:
@@ -219,41 +268,26 @@ def _closed(formula: Callable[..., Array], arguments: tuple[Array, ...]) -> Valu
     return Value(value, 4e-15 * np.abs(value), "closed form")
 
 
-def _series(body: sp.Expr, law: Law) -> Value | None:
-    """Mehler series of many φ(u)ψ(v) with zero means; the entries that it does not certify by quadrature."""
-    shape = law.shape(body)
-    if np.prod(shape) <= FEW or split(body, law.variables) is None or not law.centred(body):
+def _piecewise(body: sp.Expr, law: Law) -> Value | None:
+    """Closed form of f(u)g(v) with piecewise f, g; the entries where its terms cancel by quadrature."""
+    pair = piecewise(body, law)
+    if pair is None:
         return None
-    i, j = law.read(body)
-    pair = law.variables[i], law.variables[j]
-    value, error = mehler(body, pair, law.get(i, i), law.get(j, j), np.broadcast_to(law.get(i, j), shape), law.atol)
-    missed = np.flatnonzero(~(error <= law.atol + law.rtol * np.abs(value)))
+    found, scale = pair
+    missed = np.flatnonzero(~(found.error <= law.atol + law.rtol * np.abs(found.value)))
+    if len(missed):
+        missed = missed[~(found.error.flat[missed] <= law.atol + law.rtol * scale().reshape(-1)[missed])]
     if not len(missed):
-        return Value(value, error, "Mehler series")
-    rest = _beyond(body, law.flat((i, j), shape, missed))
-    value.flat[missed], error.flat[missed] = rest.value, rest.error
-    return Value(value, error, rest.method if len(missed) == value.size else f"Mehler series + {rest.method}")
+        return found
+    rest = _quadrature(body, law.flat(law.read(body), np.shape(found.value), missed))
+    better = ~(found.error.flat[missed] <= rest.error)
+    found.value.flat[missed[better]], found.error.flat[missed[better]] = rest.value[better], rest.error[better]
+    return replace(found, method=f"{found.method} + {rest.method}" if better.any() else found.method)
 
 
-def _beyond(body: sp.Expr, law: Law) -> Value:
-    """Flat entries that the series misses: interpolation if they are very many, else quadrature."""
-    q1, q2, c = law.get(0, 0), law.get(1, 1), law.get(0, 1)
-    value, error = np.zeros(len(c)), np.full(len(c), np.inf)
-
-    def rule(q1: Array, q2: Array, c: Array) -> tuple[Array, Array]:
-        cov, mean = {(0, 0): q1, (0, 1): c, (1, 1): q2}, (np.zeros(()), np.zeros(()))
-        found = _quadrature(body, replace(law, cov=cov, mean=mean, rtol=law.rtol / 16))
-        return found.value, found.error
-
-    if np.all(q1 > 0) and np.all(q2 > 0):
-        with suppress(AccuracyError):  # beyond the range asked for, where the quadrature may fail
-            value, error = chebyshev(rule, (body, law.variables, law.rtol, law.atol), q1, q2, c, law.rtol)
-    missed = np.flatnonzero(~(error <= law.atol + 4 * law.rtol * np.abs(value)))
-    if not len(missed):
-        return Value(value, error, "Chebyshev interpolation")
-    rest = _quadrature(body, law.flat((0, 1), c.shape, missed))
-    value[missed], error[missed] = rest.value, rest.error
-    return Value(value, error, rest.method if len(missed) == len(c) else f"Chebyshev interpolation + {rest.method}")
+def _series(body: sp.Expr, law: Law) -> Value | None:
+    """Series, localised sums or interpolation of φ(u)ψ(v) with smooth φ, ψ and zero means."""
+    return smooth_pair(body, law, _quadrature)
 
 
 def _without_delta(body: sp.Expr, law: Law) -> Value | None:
@@ -264,9 +298,9 @@ def _without_delta(body: sp.Expr, law: Law) -> Value | None:
     deltas = [f for f in factors if is_delta(type(f))]
     if not deltas:
         raise NoRuleError(f"E {body}: a Dirac delta must be a factor of its own, to the first power")
-    delta = max(deltas, key=lambda f: (f.order, sp.default_sort_key(f)))
+    delta = min(deltas, key=lambda f: (f.order, sp.default_sort_key(f)))
     rest = sp.Mul(*(f for f in factors if f != delta))
-    argument = delta.args[0]
+    rest, argument = _in_steps(rest, jumps), delta.args[0]
     gradient, constant = affine(argument, law.variables)
     if not gradient or not any(gradient):
         raise NoRuleError(f"E {body}: {delta} needs an argument affine in {law.variables}, not constant")
@@ -313,14 +347,14 @@ def _conditioned(
     solution = sp.expand(-(argument - sp.diff(argument, u) * u).expand() / sp.diff(argument, u))
     cov: dict[tuple[int, int], Array] = {}
     for a, i in enumerate(keep):
-        exact = determinant(law.get(i, i), law.get(pivot, pivot), law.get(i, pivot)) / law.get(pivot, pivot)
+        exact = law.det(i, pivot) / law.get(pivot, pivot)
         cov[a, a] = exact if single else np.maximum(law.get(i, i) - gains[i] ** 2 / variance, 0.0)
     for a, b in combinations(range(len(keep)), 2):
         bound = _bound(cov[a, a], cov[b, b])
         raw = law.get(keep[a], keep[b]) - gains[keep[a]] * gains[keep[b]] / variance
         cov[a, b] = np.clip(raw, -bound, bound)
     mean = tuple(law.mean[i] - gains[i] * centre / variance for i in keep)
-    inner = replace(law, variables=tuple(law.variables[i] for i in keep), cov=cov, mean=mean)
+    inner = replace(law, variables=tuple(law.variables[i] for i in keep), cov=cov, mean=mean, gap=None)
     density = np.exp(-(centre**2) / (2 * variance)) / np.sqrt(2 * np.pi * variance)
     value = _expect(_half_step(rest.subs(u, solution)), inner)
     return _times(Value(density, ROUNDING * density, ""), value)
@@ -344,7 +378,11 @@ def _quadrature(body: sp.Expr, law: Law) -> Value:
     cov = {key: np.broadcast_to(a, shape).reshape(-1) for key, a in law.cov.items()}
     mean = np.stack([np.broadcast_to(m, shape).reshape(-1) for m in law.mean], axis=1)
     with np.errstate(all="ignore"):
-        factor = pair_factor(cov) if len(read) == 2 else pivoted_factor(cov, len(read))
+        factor = (
+            pivoted_factor(cov, len(read))
+            if len(read) != 2
+            else pair_factor(cov[0, 0], cov[1, 1], cov[0, 1], np.broadcast_to(law.det(0, 1), shape).reshape(-1))
+        )
         problem = Problem(body, law.variables, mean, factor, flat)
         if not len(mean):
             return Value(np.zeros(shape), np.zeros(shape), "empty")

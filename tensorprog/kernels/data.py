@@ -10,6 +10,10 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.errors import DataError
+from tensorprog.expectations.closed_forms import two_product
+from tensorprog.expectations.gaps import gap, near, stretch
+
+CHUNK = 2**15  # entries of input vectors compared together, which stay in cache
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,73 @@ def _nonempty(x: np.ndarray, name: str) -> None:
         raise DataError(f"{name} is an empty sequence; its length must be at least 1")
     if x.shape[-1] == 0:
         raise DataError(f"{name} has feature dimension 0 (shape {x.shape})")
+
+
+def gram(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """ξ·ξ'/d of vectors along the last axis; the other axes broadcast."""
+    with np.errstate(over="ignore"):
+        if a.shape[:-1] == b.shape[:-1] or a.ndim != 3:
+            return np.einsum("...d,...d->...", a, b) / a.shape[-1]  # type: ignore[no-any-return]
+        return a[:, 0] @ b[0].T / a.shape[-1]  # type: ignore[no-any-return]
+
+
+def input_relation(
+    a: np.ndarray, b: np.ndarray, aa: np.ndarray, bb: np.ndarray, ab: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """1 - |cos| of the angle of input vectors x, y, and |x|/|y| - 1: from the vectors where ab is too coarse.
+
+    With y's part orthogonal to x, y⊥ = y - x (x·y)/(x·x): sin = |y⊥|/|y| and 1 - |cos| = sin²/(1 + √(1 - sin²));
+    |x|²/|y|² - 1 = (x - y)·(x + y)/|y|².
+
+    Args:
+        a, b: vectors along the last axis, whose other axes, at least one, broadcast.
+        aa, bb, ab: their inner products, divided by any common factor.
+
+    Returns:
+        Two arrays of the broadcast shape; the first is 0 for repeated vectors, 1 where one is 0.
+
+    >>> x, y = np.array([[1.0, 1.0]]), np.array([[1.0, 1.0 + 2**-30]])
+    >>> one = np.array([2.0])
+    >>> [bool(abs(v[0] / w - 1) < 1e-8) for v, w in zip(input_relation(x, y, one, one, one), (2**-63, -(2**-31)))]
+    [True, True]
+    """
+    angles = gap(aa, bb, ab)
+    lengths = np.array(np.broadcast_to(stretch(aa, bb), angles.shape))
+    where = np.nonzero(near(aa, bb, ab))
+    if not len(where[0]):
+        return angles, lengths
+    columns = [*_scaled(a), *_scaled(b)]
+    width = max(1, CHUNK // a.shape[-1])
+    for start in range(0, len(where[0]), width):
+        rows = tuple(w[start : start + width] for w in where)
+        angles[rows], found = _compare(*(np.broadcast_to(v, (*angles.shape, v.shape[-1]))[rows] for v in columns))
+        lengths[rows] = np.where(np.isfinite(found), found, lengths[rows])
+    return angles, lengths
+
+
+def _compare(
+    x: np.ndarray, xx: np.ndarray, size: np.ndarray, y: np.ndarray, yy: np.ndarray, other: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of rows; y⊥ is taken twice: first with products in two floats, then of what is left."""
+    product, error = two_product(x, _dot(x, y) / xx)
+    rest = (y - product) - error
+    rest -= x * (_dot(rest, x) / xx)
+    sine = _dot(rest, rest) / yy
+    with np.errstate(over="ignore", invalid="ignore"):
+        x = x * np.ldexp(1.0, size - other)
+        growth = _dot(x - y, x + y) / yy
+        return (sine / (1 + np.sqrt(1 - sine)))[..., 0], (growth / (1 + np.sqrt(1 + growth)))[..., 0]
+
+
+def _scaled(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Vectors divided by powers of two, so that squares neither over- nor underflow; squares and exponents."""
+    exponent = np.frexp(np.abs(x).max(axis=-1, keepdims=True))[1]
+    x = np.ldexp(x, -exponent)
+    return x, _dot(x, x), exponent
+
+
+def _dot(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.einsum("...d,...d->...", x, y)[..., None]  # type: ignore[no-any-return]
 
 
 def symbol_values(values: Mapping[Any, Any] | None) -> dict[sp.Symbol, float]:

@@ -12,10 +12,11 @@ import sympy as sp
 from tensorprog.algebra import Poly, Scalar, to_sympy
 from tensorprog.dsl.network import Datum, Network, Trace
 from tensorprog.errors import AssumptionError, DataError, ProgramError
-from tensorprog.kernels.data import Inputs, read_inputs, symbol_values
+from tensorprog.kernels.data import Inputs, gram, input_relation, read_inputs, symbol_values
 from tensorprog.limit.equations import as_equations, reachable
 from tensorprog.limit.evaluate import numbers
-from tensorprog.limit.master import Limit
+from tensorprog.limit.gap import Gaps
+from tensorprog.limit.master import Limit, deep_recursion
 from tensorprog.printing import NameSymbol, latex, text
 
 Length = int | None
@@ -172,15 +173,11 @@ class Kernel:
 
     def _block(self, a: Inputs, t1: Length, rows: Any, b: Inputs, t2: Length, columns: Any, hyper: Any) -> np.ndarray:
         d = self.derive((t1, t2))
-        needed = _grams(d)
         width = max(1, int(BLOCK_BYTES / (8 * len(columns) * (1 + len(reachable([d.poly]))))))
         parts = []
         for start in range(0, len(rows), width):
-            chunk = rows[start : start + width]
-            side = (a.data[t1][start : start + width], b.data[t2])
-            grams = {s: _gram(side, x, y) for s, (x, y) in needed.items()}
-            value = numbers([d.poly], {**hyper, **grams})[0]
-            parts.append(np.broadcast_to(value, (len(chunk), len(columns))))
+            sides = a.data[t1][start : start + width, None], b.data[t2][None]
+            parts.append(np.broadcast_to(_values(d, sides, hyper), (sides[0].shape[0], len(columns))))
         return np.concatenate(parts)
 
     def _symmetrise(self, K: np.ndarray, inputs: Inputs, hyper: Any) -> None:
@@ -188,9 +185,7 @@ class Kernel:
         K[:] = np.tril(K) + np.tril(K, -1).T
         for t, rows in inputs.groups.items():
             d = self.derive((t, t), same=True)
-            x = inputs.data[t]
-            grams = {s: _own(x, p, q) for s, (p, q) in _grams(d).items()}
-            K[rows, rows] = numbers([d.poly], {**hyper, **grams})[0]
+            K[rows, rows] = _values(d, (inputs.data[t],), hyper)
 
 
 def _grams(d: Derivation) -> dict[sp.Symbol, tuple[Datum, Datum]]:
@@ -198,24 +193,20 @@ def _grams(d: Derivation) -> dict[sp.Symbol, tuple[Datum, Datum]]:
     return {s: pair for s, pair in d.trace.grams.items() if s in scalars}
 
 
-def _gram(side: tuple[np.ndarray, np.ndarray], p: Datum, q: Datum) -> np.ndarray:
-    """ξ·ξ'/d of all pairs: a column for the first input with itself, a row for the second, else a matrix."""
-    if p.owner == q.owner:
-        own = _own(side[p.owner], p, q)
-        return own[:, None] if p.owner == 0 else own[None, :]
-    a, b = side[p.owner][:, _at(p)], side[q.owner][:, _at(q)]
-    with np.errstate(over="ignore"):
-        cross = a @ b.T / a.shape[-1]
-        own = np.einsum("nd,nd->n", a, a) / a.shape[-1]
-    for i, j in np.argwhere(np.abs(cross - own[:, None]) <= 1e-10 * own[:, None]):
-        if np.array_equal(a[i], b[j]):  # equal vectors: to the last digit, since angles near 0 amplify rounding
-            cross[i, j] = own[i]
-    return cross  # type: ignore[no-any-return]
+def _values(d: Derivation, sides: Sequence[np.ndarray], hyper: Any) -> np.ndarray:
+    """The kernel of all pairs of inputs of the sides, (.., T, d) each, whose leading axes broadcast."""
+    rows = {s: tuple(sides[p.owner][..., _at(p), :] for p in pair) for s, pair in _grams(d).items()}
+    grams = {s: gram(*pair) for s, pair in rows.items()}
 
+    def data(aa: sp.Symbol, ab: sp.Symbol, bb: sp.Symbol) -> tuple[np.ndarray, np.ndarray] | None:
+        known = d.trace.grams
+        if not {aa, ab, bb} <= grams.keys() or {known[aa], known[bb]} != {(datum, datum) for datum in known[ab]}:
+            return None
+        a, b = rows[ab]
+        return input_relation(a, b, grams[aa], grams[bb], grams[ab])
 
-def _own(x: np.ndarray, p: Datum, q: Datum) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        return np.einsum("nd,nd->n", x[:, _at(p)], x[:, _at(q)]) / x.shape[-1]  # type: ignore[no-any-return]
+    with deep_recursion(len(d.trace.program)):
+        return numbers([d.poly], {**hyper, **grams}, Gaps(d.limit.structure, data))[0]  # type: ignore[no-any-return]
 
 
 def _at(d: Datum) -> int:

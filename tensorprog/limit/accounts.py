@@ -14,7 +14,8 @@ from tensorprog.algebra import Poly
 from tensorprog.errors import DataError
 from tensorprog.expectations.atoms import Expect
 from tensorprog.expectations.law import Value
-from tensorprog.limit.evaluate import expected, numbers
+from tensorprog.limit.evaluate import Atom, expected, numbers
+from tensorprog.limit.gap import Gaps
 
 Array = Any
 
@@ -57,30 +58,31 @@ class Account:
         return sum((np.abs(self._changed(i) - self.value) for i in range(len(self.atoms))), np.zeros(()))
 
 
-def account(p: Poly, values: Mapping[sp.Symbol, Array]) -> Account:
+def account(p: Poly, values: Mapping[sp.Symbol, Array], gaps: Callable[[], Gaps]) -> Account:
     """The account of a polynomial in scalars, names and atoms.
 
     Args:
         p: the quantity.
         values: of the hyperparameters, by symbol.
+        gaps: makes what knows the angles of nearly equal variables, for one evaluation.
 
     Returns:
         Account; its ``error`` costs one more evaluation per expectation, when it is asked for.
     """
     found: dict[Expect, Value] = {}
 
-    def record(g: Expect, value: Callable[[Poly], Any]) -> Array:
-        found[g] = expected(g, value)
+    def record(g: Expect, value: Callable[[Poly], Any], gap: Array | None) -> Array:
+        found[g] = expected(g, value, gap)
         return found[g].value
 
-    total = numbers([p], values, record)[0]
+    total = numbers([p], values, gaps(), record)[0]
     order = list(found)
 
     def changed(i: int) -> Array:
         for sign in (1, -1):
             moved = replace(found[order[i]], value=found[order[i]].value + sign * found[order[i]].error)
             try:
-                return numbers([p], values, _with(order[i], moved, found, set(order[:i])))[0]
+                return numbers([p], values, gaps(), _with(order[i], moved, found, set(order[:i])))[0]
             except DataError:
                 continue
         return np.full(np.shape(total), np.inf)
@@ -89,14 +91,12 @@ def account(p: Poly, values: Mapping[sp.Symbol, Array]) -> Account:
     return Account(total, atoms, changed)
 
 
-def _with(
-    g: Expect, moved: Value, found: Mapping[Expect, Value], before: set[Expect]
-) -> Callable[[Expect, Callable[[Poly], Any]], Array]:
+def _with(g: Expect, moved: Value, found: Mapping[Expect, Value], before: set[Expect]) -> Atom:
     """The atoms again where one has moved: those computed before it are the same."""
 
-    def atom(h: Expect, value: Callable[[Poly], Any]) -> Array:
+    def atom(h: Expect, value: Callable[[Poly], Any], gap: Array | None) -> Array:
         if h is g:
             return moved.value
-        return found[h].value if h in before else expected(h, value).value
+        return found[h].value if h in before else expected(h, value, gap).value
 
     return atom

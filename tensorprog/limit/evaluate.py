@@ -7,7 +7,9 @@ an atom one that depends on its functions and covariance only.
 
 from __future__ import annotations
 
+import functools
 import itertools
+import operator
 import random
 from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
@@ -24,8 +26,10 @@ from tensorprog.expectations.law import Value
 from tensorprog.expectations.numeric import expectation
 from tensorprog.functions import evaluate as evaluate_expr
 from tensorprog.limit.equations import Name, reachable
+from tensorprog.limit.gap import Gaps
 
 Array = Any
+Atom = Callable[[Expect, Callable[[Poly], Any], Array | None], Array]
 
 
 def evaluate_all(
@@ -36,13 +40,11 @@ def evaluate_all(
     values: dict[Gen, Any] = {}
 
     def value(p: Poly) -> Any:
-        total: Any = number(0)
-        for mono, c in p.terms.items():
-            term = number(c)
-            for g, e in mono:
-                term = term * values[g] ** e if e > 1 else term * values[g]
-            total = total + term
-        return total
+        return functools.reduce(operator.add, (term(*t) for t in p.terms.items())) if p else number(0)
+
+    def term(mono: Any, c: Any) -> Any:
+        factors = [values[g] ** e if e > 1 else values[g] for g, e in mono]
+        return functools.reduce(operator.mul, factors if c == 1 and factors else [number(c), *factors])
 
     for g in reachable(polys):
         values[g] = value(g.definition) if isinstance(g, Name) else leaf(g, value)
@@ -52,14 +54,16 @@ def evaluate_all(
 def numbers(
     polys: Iterable[Poly],
     values: Mapping[sp.Symbol, Array],
-    atom: Callable[[Expect, Callable[[Poly], Any]], Array] | None = None,
+    gaps: Gaps | None = None,
+    atom: Atom | None = None,
 ) -> list[Array]:
     """Numeric values; those of the hyperparameters are given by symbol, as floats or arrays.
 
     Args:
         polys: polynomials in scalars, names and atoms.
         values: of the hyperparameters.
-        atom: the value of an atom, given that of polynomials; ``expected`` if absent.
+        gaps: knows the angles of nearly equal variables, which their covariances have lost.
+        atom: the value of an atom, given that of polynomials and its gap; that of ``expected`` if absent.
 
     Raises:
         DataError: a symbol has no value, or some value is not finite.
@@ -69,7 +73,8 @@ def numbers(
         if isinstance(g, Scalar):
             return _scalar(g.symbol, values)
         if isinstance(g, Expect):
-            return expected(g, value).value if atom is None else atom(g, value)
+            gap = gaps(g, value) if gaps else None
+            return atom(g, value, gap) if atom else expected(g, value, gap).value
         assert isinstance(g, Apply)
         if isinstance(g.fn, sp.Lambda):
             return evaluate_expr(g.fn.expr, dict(zip(g.fn.variables, map(value, g.args), strict=True)))
@@ -91,14 +96,14 @@ def _scalar(expr: sp.Expr, values: Mapping[sp.Symbol, Array]) -> Array:
     return evaluate_expr(expr, values)
 
 
-def expected(g: Expect, value: Callable[[Poly], Any]) -> Value:
+def expected(g: Expect, value: Callable[[Poly], Any], gap: Array | None = None) -> Value:
     """The expectation of an atom, given the values of polynomials."""
     k = len(g.mean)
     cov = [[value(g.entry(i, j)) for j in range(k)] for i in range(k)]
     mean = [value(m) for m in g.mean] if any(g.mean) else None
     scalars = {s: value(Poly({((h, 1),): 1})) for s, h in g.scalars.items()}
     try:
-        return expectation(g.body, g.variables, cov, mean, scalars)
+        return expectation(g.body, g.variables, cov, mean, scalars, gap=gap)
     except NoRuleError as error:
         raise NoRuleError(f"{g.symbol}: {error}") from error
 

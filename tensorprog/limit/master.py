@@ -31,6 +31,7 @@ from tensorprog.limit.accounts import Account, account
 from tensorprog.limit.equations import Equations, Namer, as_equations, plain_names, reachable
 from tensorprog.limit.evaluate import numbers
 from tensorprog.limit.fields import Field
+from tensorprog.limit.gap import Gaps, Structure
 from tensorprog.limit.zdot import zdot_terms
 from tensorprog.printing import NameSymbol
 
@@ -62,6 +63,7 @@ class Limit:
         self._form_var: dict[Poly, Var] = {}
         self._asked: list[Poly] = []
         self._moments: dict[tuple[Poly, Poly], Poly] = {}
+        self.structure = Structure(self)
         with deep_recursion(len(program)):
             for var, op in program:
                 interpret(op, var, self)
@@ -120,7 +122,9 @@ class Limit:
             DataError: a hyperparameter has no value.
             NoRuleError: an atom holds an abstract function.
         """
-        return numbers([self._poly(expr)], dict(values or {}))[0]
+        p = self._poly(expr)
+        with deep_recursion(len(self.program)):
+            return numbers([p], dict(values or {}), Gaps(self.structure))[0]
 
     def account(self, expr: Any, values: Mapping[sp.Symbol, Any] | None = None) -> Account:
         """The number with the value, error and method of every expectation it is made of, as ``evaluate`` takes it.
@@ -132,7 +136,7 @@ class Limit:
         >>> account.atoms[0].method, account.statistical, bool(account.error < 1e-12)
         ('trapezoid', False, True)
         """
-        return account(self._poly(expr), dict(values or {}))
+        return account(self._poly(expr), dict(values or {}), lambda: Gaps(self.structure))
 
     def _poly(self, expr: Any) -> Poly:
         expr = exact(expr, "the expression") if not isinstance(expr, sp.Expr) else expr

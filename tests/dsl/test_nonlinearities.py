@@ -6,12 +6,14 @@ import warnings
 import numpy as np
 import pytest
 import sympy as sp
+import torch
+import torch.nn.functional as F
 from scipy import special
 
 import tensorprog as tp
 from tensorprog.dsl.nonlinearities import Nonlinearity, by_name
 from tensorprog.errors import NoRuleError, ProgramError
-from tensorprog.functions import FAMILIES, Fn, evaluate, from_sympy, is_delta, member
+from tensorprog.functions import FAMILIES, Fn, evaluate, from_sympy, has_deltas, in_steps, is_delta, jumps, member
 
 X = sp.Symbol("x", real=True)
 REFERENCE = {
@@ -31,12 +33,17 @@ REFERENCE = {
     "sin": np.sin,
     "cos": np.cos,
     "gauss": lambda x: np.exp(-(x**2) / 2),
+    "hard_tanh": lambda x: F.hardtanh(torch.as_tensor(x)).numpy(),
+    "relu6": lambda x: F.relu6(torch.as_tensor(x)).numpy(),
+    "elu": lambda x: F.elu(torch.as_tensor(x)).numpy(),
+    "selu": lambda x: F.selu(torch.as_tensor(x)).numpy(),
 }
 FAR = {  # the values at -1000 and 1000
     "identity": (-1000, 1000), "relu": (0, 1000), "step": (0, 1), "sign": (-1, 1), "abs": (1000, 1000),
     "leaky_relu": (-10, 1000), "erf": (-1, 1), "tanh": (-1, 1), "sigmoid": (0, 1), "gelu": (0, 1000),
     "silu": (0, 1000), "softplus": (0, 1000), "exp": (0, math.inf), "sin": (-math.sin(1000), math.sin(1000)),
     "cos": (math.cos(1000), math.cos(1000)), "gauss": (0, 0),
+    "hard_tanh": (-1, 1), "relu6": (0, 6), "elu": (-1, 1000), "selu": (-1.7580993408473766, 1050.7009873554805),
 }  # fmt: skip
 NAMES = sorted(tp.NONLINEARITIES)
 AWAY_FROM_KINKS = np.array([-3.1, -1.7, -0.8, -0.3, 0.2, 0.6, 1.4, 2.9])
@@ -46,7 +53,7 @@ DERIVATIVES = [(name, k, sp.diff(f(X), X, k)) for name, f in sorted(tp.NONLINEAR
 
 
 def has_delta(expr):
-    return any(is_delta(type(a)) for a in expr.atoms(Fn))
+    return any(is_delta(type(a)) or has_deltas(type(a)) for a in expr.atoms(Fn))
 
 
 def of(cases):
@@ -83,9 +90,37 @@ def test_derivatives_equal_central_differences(name, order, derivative):
 
 @of(c for c in DERIVATIVES if has_delta(c[2]))
 def test_derivatives_of_jumps_are_deltas(name, order, derivative):
-    jumps = {"relu": 1, "step": 1, "sign": 2, "abs": 2, "leaky_relu": sp.Rational(99, 100)}
-    first = 1 if name in {"step", "sign"} else 2
-    assert derivative == jumps[name] * member(FAMILIES["delta"], order - first)(X)
+    def delta(k, at=0):
+        return member(FAMILIES["delta"], k)(X - at) if k >= 0 else 0
+
+    at_0 = {"relu": 1, "step": 1, "sign": 2, "abs": 2, "leaky_relu": sp.Rational(99, 100)}
+    scale, alpha = sp.Rational("1.0507009873554804934193349852946"), sp.Rational("1.6732632423543772848170429916717")
+    tail = tp.exp(X) * tp.step(-X)
+    piecewise = {
+        "hard_tanh": delta(order - 2, -1) - delta(order - 2, 1),
+        "relu6": delta(order - 2) - delta(order - 2, 6),
+        "elu": tail - delta(order - 3),
+        "selu": scale * alpha * tail + scale * (1 - alpha) * delta(order - 2) - scale * alpha * delta(order - 3),
+    }
+    if name in at_0:
+        assert derivative == at_0[name] * delta(order - (1 if name in {"step", "sign"} else 2))
+    else:
+        assert sp.expand(in_steps(type(derivative)) - piecewise[name]) == 0
+
+
+@pytest.mark.parametrize("name", ["hard_tanh", "relu6", "elu", "selu"])
+def test_values_between_kinks_agree_with_autograd(name):
+    x = torch.linspace(-8, 8, 331, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad({"hard_tanh": F.hardtanh}.get(name, getattr(F, name, None))(x).sum(), x)
+    got = value(sp.diff(tp.NONLINEARITIES[name](X), X), x.detach().numpy())
+    np.testing.assert_allclose(got, slope.numpy(), rtol=1e-14)
+
+
+def test_what_jumps_is_declared_once():
+    jumping = {name for name, f in FAMILIES.items() for k in (0, 1, 2) if f.pieces and jumps(member(f, k))}
+    assert jumping == {"relu", "step", "sign", "abs", "hard_tanh", "relu6", "elu", "selu"}
+    assert [jumps(member(FAMILIES["elu"], k)) for k in range(3)] == [False, False, True]
+    assert [jumps(member(FAMILIES["selu"], k)) for k in range(2)] == [False, True]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -192,6 +227,17 @@ def test_polynomials_have_their_coefficients():
     assert tp.polynomial(7)(X) == 7 and tp.polynomial()(X) == 0
     with pytest.raises(ProgramError, match="coefficient"):
         tp.polynomial(1, "x")
+
+
+def test_monomials_and_hermite_polynomials():
+    assert tp.monomial(4)(X) == X**4 and tp.monomial(0)(X) == 1
+    x, w = np.polynomial.hermite_e.hermegauss(20)
+    he = [value(tp.hermite(k, normalised=True)(X), x) for k in range(6)]
+    np.testing.assert_allclose(np.array(he) * (w / w.sum()) @ np.array(he).T, np.eye(6), atol=1e-13)
+    np.testing.assert_allclose(value(tp.hermite(5)(X), x), np.polynomial.hermite_e.hermeval(x, [0] * 5 + [1]))
+    for bad in (-1, 1.5, True, "2"):
+        with pytest.raises(ProgramError, match="integer ≥ 0"):
+            tp.hermite(bad)
 
 
 def test_polynomial_of_degree_0_is_a_constant_vector():

@@ -7,9 +7,11 @@ import sympy as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tensorprog.errors import DataError
 from tensorprog.expectations.closed_forms import MEANS, PAIRS, determinant, find_pair, parity
 from tensorprog.expectations.numeric import expectation
 from tensorprog.functions import (
+    FAMILIES,
     Abs,
     Cos,
     Erf,
@@ -184,3 +186,39 @@ def test_determinant_is_exact_to_the_last_digits(scale):
 )
 def test_parity(body, sign):
     assert parity(body, (U, V)) == sign
+
+
+@pytest.mark.parametrize("distance", [1e-3, 1e-9, 1e-15, 1e-18, 1e-30, 0.0])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_gap_gives_the_angle_that_the_covariance_has_lost(distance, sign):
+    q1, q2 = 2.0, 3.0
+    gap = distance if sign > 0 else 2 - distance
+    cov = [[q1, np.sqrt(6.0) * (1 - gap)], [None, q2]]
+    got = {f: expectation(f(U) * f(V), (U, V), cov, gap=gap).value for f in (Relu, Step, Sign, Abs, Gelu)}
+    with mp.workdps(60):
+        theta = 2 * mp.asin(mp.sqrt(mp.mpf(gap) / 2))
+        assert float(got[Step] * 2 * np.pi) == pytest.approx(float(mp.pi - theta), rel=1e-14)
+        assert abs((0.5 - got[Step]) * 2 * np.pi - float(theta)) <= 1e-12 * float(theta) + 2e-16 * np.pi
+        want = mp.sqrt(6) * (mp.sin(theta) + (mp.pi - theta) * mp.cos(theta)) / (2 * mp.pi)
+        assert float(got[Relu]) == pytest.approx(float(want), rel=4e-15, abs=1e-40)
+    if not distance:
+        assert got[Step] == (0.5 if sign > 0 else 0.0)
+
+
+def test_a_gap_is_used_by_quadrature_series_and_delta():
+    gap = np.concatenate([[0.0], np.geomspace(1e-25, 1.9, 99)])
+    cov = [[2.0, 2.0 * (1 - gap)], [None, 2.0]]
+    delta = member(FAMILIES["delta"], 0)
+    for body in (Tanh(U) * Tanh(V), Relu(U) * Tanh(V), Relu(U) * Step(V)):
+        near, plain = expectation(body, (U, V), cov, gap=gap), expectation(body, (U, V), cov)
+        np.testing.assert_allclose(near.value, plain.value, rtol=0, atol=1e-7)
+    density = expectation(delta(U) * delta(V), (U, V), [[2.0, 2.0 * (1 - gap[1:])], [None, 2.0]], gap=gap[1:])
+    np.testing.assert_allclose(density.value, 1 / (4 * np.pi * np.sqrt(gap[1:] * (2 - gap[1:]))), rtol=1e-14)
+
+
+@pytest.mark.parametrize("gap", [0.1, -1e-3, np.nan])
+def test_a_gap_that_contradicts_the_covariance_is_refused(gap):
+    with pytest.raises(DataError, match="gap = .* is not 1 - cov"):
+        expectation(Relu(U) * Relu(V), (U, V), [[1.0, 1.0], [None, 1.0]], gap=gap)
+    with pytest.raises(DataError, match="there are 1"):
+        expectation(Relu(U), (U,), [[1.0]], gap=0.0)

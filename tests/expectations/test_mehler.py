@@ -214,15 +214,15 @@ def test_many_pairs_use_the_series_and_agree_with_quadrature():
     assert np.all(np.abs(got.value - want) <= got.error + error + 1e-15)
 
 
-def test_entries_that_the_series_misses_go_to_quadrature():
+def test_entries_that_the_series_misses_go_to_localised_sums():
     q = np.geomspace(0.1, 60, 30)
     got = expectation(Tanh(U) * Tanh(V), (U, V), [[q[:, None], np.minimum(q[:, None], q)], [None, q]])
-    assert got.method == "Mehler series + trapezoid" and got.value.shape == (30, 30)
+    assert got.method == "Mehler series + localised trapezoid" and got.value.shape == (30, 30)
     assert got.error.max() <= 1e-9
     want = [_reference(np.tanh, np.tanh, x, x, x, step=1 / 48) for x in q[::7]]
     np.testing.assert_allclose(np.diagonal(got.value)[::7], np.array(want, float), atol=1e-11)
     large = expectation(Tanh(U) * Tanh(V), (U, V), [[np.full(65, 1e3), np.full(65, 1e3)], [None, 1e3]])
-    assert large.method == "trapezoid"
+    assert large.method == "localised trapezoid"
 
 
 def test_sums_zero_means_and_abstract_functions():
