@@ -158,7 +158,8 @@ class _Corner:
         for order in range(1, n + 1):
             previous, power = sigma**2 * power, (mu * power + previous) / order
         value = _density(height) * power
-        return value, np.abs(value) * (1 + height**2 + np.minimum(x, 0) ** 2)
+        tail = np.minimum(x, 0) ** 2 if self.cut[other] else 0.0
+        return value, np.abs(value) * (1 + height**2 + tail)
 
     def _start(self) -> tuple[Array, Array]:
         """Probability that the truncated variables are beyond their kinks."""
