@@ -217,7 +217,7 @@ Selu = _register("selu", **_AT_0, pieces=(SELU[0] * SELU[1] * (sp.exp(X) - 1), S
 Exp = _register("exp", latex=r"\exp", numeric=_cycle("exp", np.exp), derivative=lambda k: (1, "exp", 0))
 Sin = _register("sin", latex=r"\sin", parity=-1, numeric=_only(np.sin), derivative=lambda k: (1, "cos", 0))
 Cos = _register("cos", latex=r"\cos", parity=1, numeric=_only(np.cos), derivative=lambda k: (-1, "sin", 0))
-Erf = _register("erf", definition=sp.erf(X), parity=-1, numeric=_only(special.erf))
+Erf = _register("erf", definition=sp.erf(X), parity=-1, numeric=_only(special.erf), ends=(-sp.S.One, sp.S.One))
 Tanh = _register("tanh", latex=r"\tanh", definition=sp.tanh(X), parity=-1, numeric=_only(np.tanh),
                  ends=(-sp.S.One, sp.S.One))  # fmt: skip
 Sigmoid = _register("sigmoid", latex=r"\varsigma", definition=(1 + sp.tanh(X / 2)) / 2, numeric=_only(special.expit),
@@ -226,8 +226,10 @@ Softplus = _register("softplus", numeric=_only(lambda x: np.logaddexp(0, x)), de
                      ends=(sp.S.Zero, X))  # fmt: skip
 Silu = _register("silu", definition=X * (1 + sp.tanh(X / 2)) / 2, numeric=_only(lambda x: x * special.expit(x)),
                  ends=(sp.S.Zero, X))  # fmt: skip
-Gelu = _register("gelu", definition=X * (1 + sp.erf(X / sp.sqrt(2))) / 2, numeric=_only(lambda x: x * special.ndtr(x)))
-Gauss = _register("gauss", latex=r"\operatorname{gauss}", definition=sp.exp(-(X**2) / 2), parity=1)
+Gelu = _register("gelu", definition=X * (1 + sp.erf(X / sp.sqrt(2))) / 2, numeric=_only(lambda x: x * special.ndtr(x)),
+                 ends=(sp.S.Zero, X))  # fmt: skip
+Gauss = _register("gauss", latex=r"\operatorname{gauss}", definition=sp.exp(-(X**2) / 2), parity=1,
+                  ends=(sp.S.Zero, sp.S.Zero))  # fmt: skip
 
 _ELEMENTARY: dict[Any, Callable[..., Array]] = {
     sp.exp: np.exp, sp.log: np.log, sp.tanh: np.tanh, sp.sinh: np.sinh, sp.cosh: np.cosh,

@@ -52,6 +52,7 @@ class Form:
     reference: str
 
 
+CANCELLING = (Gelu, GeluPrime)  # forms whose terms cancel at negative c: their rounding is that of their size
 PAIRS: dict[tuple[type[Fn], type[Fn]], Form] = {}
 MEANS: dict[type[Fn], Form] = {}
 

@@ -16,7 +16,7 @@ PANELS = (0.0, 1 / 64, 1 / 16, 1 / 4, 1.0, 4.0, 16.0, 64.0)  # of σ²
 ORDER = 24
 SIGMAS = 9.0
 FINE = 0.1  # step of the sums that fill the table
-ROUNDING = 4e-15
+ROUNDING = 1.6e-14  # of an interpolated value, as a fraction of the largest coefficient
 
 
 @lru_cache(maxsize=128)

@@ -167,11 +167,11 @@ def _refined(rule: Any, own: Local, other: Local, law: tuple[Array, ...], rtol: 
 def _bound(fine: Array, coarse: Array, size: Array) -> Array:
     gap = np.abs(fine - coarse)
     with np.errstate(all="ignore"):
-        return np.where(gap > 0, gap * np.sqrt(gap / size), 0.0) + 8 * EPS * size
+        return np.where(gap > 0, gap * np.sqrt(gap / size), 0.0) + 32 * EPS * size
 
 
 def _allowed(size: Array, rtol: float) -> Array:
-    return np.maximum(rtol / 8, 16 * EPS) * size + 1e-300
+    return np.maximum(rtol / 8, 64 * EPS) * size + 1e-300
 
 
 def _nodes(reach: Array, step: Array) -> list[tuple[Array, Array]]:

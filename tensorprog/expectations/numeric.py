@@ -12,6 +12,7 @@ import sympy as sp
 
 from tensorprog.errors import AccuracyError, DataError, NoRuleError
 from tensorprog.expectations.closed_forms import (
+    CANCELLING,
     MEANS,
     affine,
     find_pair,
@@ -249,7 +250,11 @@ def _tabled(body: sp.Expr, law: Law) -> Value | None:
     (first, i), (second, j) = classes
     pair, arguments = find_pair(first, second), (law.get(i, i), law.get(j, j), law.get(i, j), law.det(i, j))
     if pair is not None:
-        return _closed(pair, arguments)
+        found = _closed(pair, arguments)
+        size = (
+            np.sqrt(pair(*(arguments[:1] * 3), 0.0) * pair(*(arguments[1:2] * 3), 0.0)) if first in CANCELLING else 0.0
+        )
+        return replace(found, error=found.error + 4e-16 * size)
     return _soft(first, second, *arguments) if {first, second} <= SOFT.keys() else None
 
 

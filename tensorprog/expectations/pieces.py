@@ -212,8 +212,9 @@ def piecewise(body: sp.Expr, law: Law) -> tuple[Value, Callable[[], Array]] | No
         value, error = closed(sums[0], sums[1], plane)
     (a, da), (b, db) = singles
     still = (q1 == 0) | (q2 == 0)
-    value = np.where(still, a * b, value)
-    error = np.where(still, np.abs(a) * db + np.abs(b) * da, error)
+    with np.errstate(all="ignore"):
+        value = np.where(still, a * b, value)
+        error = np.where(still, np.abs(a) * db + np.abs(b) * da, error)
     value, error = (np.array(np.broadcast_to(x, shape)) for x in (value, error))
     first, second = (partial(_square, s, law.get(n, n), law.mean[n]) for s, n in zip(sums, read, strict=True))
     return Value(value, error, "closed form"), lambda: np.broadcast_to(np.sqrt(first() * second()), shape)

@@ -23,7 +23,7 @@ RADII = (9.0, 12.0, 17.0, 24.0, 34.0)
 STEPS = tuple(0.5 * 2 ** (-k / 2) for k in range(28))
 NODE_LIMIT = {1: 1 << 17, 2: 1 << 20, 3: 1 << 24, 4: 1 << 26}
 SPACING = 1.5  # widest gap between nodes, in units of a function's argument, that cannot skip a feature
-ROUNDING = 4e-15
+ROUNDING = 4e-14  # half of it bounds the rounding of a sum of weights, values and their product
 
 
 @dataclass(frozen=True)

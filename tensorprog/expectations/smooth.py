@@ -23,7 +23,8 @@ from tensorprog.expectations.mehler import mehler, split
 Array = Any
 Fallback = Callable[[sp.Expr, Law], Value]
 FEW = 64  # pairs up to which the coefficients of a series do not pay off
-WIDE = 16.0  # variance up to which the quadrature of few pairs is quick
+WIDE = 16.0  # variance up to which the series is short, and the quadrature of few pairs quick
+REPEATED = 4  # pairs per variance from which the series pays off at larger variances
 
 
 def smooth_pair(body: sp.Expr, law: Law, fallback: Fallback) -> Value | None:
@@ -39,11 +40,18 @@ def smooth_pair(body: sp.Expr, law: Law, fallback: Fallback) -> Value | None:
         return None
     i, j = law.read(body)
     q1, q2, c = law.get(i, i), law.get(j, j), np.broadcast_to(law.get(i, j), shape)
-    value, error = np.zeros(shape), np.full(shape, np.inf)
-    if np.prod(shape) > FEW:
-        value, error = mehler(body, (law.variables[i], law.variables[j]), q1, q2, c, law.atol)
-    elif max(np.max(q1, initial=0.0), np.max(q2, initial=0.0)) <= WIDE:
+    wide = np.broadcast_to(np.maximum(q1, q2) > WIDE, shape)
+    if np.prod(shape) <= FEW and not wide.any():
         return None
+    pair = law.variables[i], law.variables[j]
+    if np.prod(shape) > REPEATED * (q1.size + q2.size) or not wide.any():
+        value, error = mehler(body, pair, q1, q2, c, law.atol)
+    else:  # 1024 coefficients of every variance would cost more than the sums
+        value, error, rows = np.zeros(shape), np.full(shape, np.inf), np.flatnonzero(~wide)
+        easy = law.flat((i, j), shape, rows)
+        value.flat[rows], error.flat[rows] = mehler(
+            body, pair, easy.get(0, 0), easy.get(1, 1), easy.get(0, 1), law.atol
+        )
     found = Value(value, error, "Mehler series")
     return _completed(found, _late(found, law, 1), lambda rows: _beyond(body, law.flat((i, j), shape, rows), fallback))
 

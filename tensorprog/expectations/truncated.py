@@ -136,18 +136,19 @@ class _Corner:
             lower, lower_size = self._at(axis, m - 2, n)
             value, size = value + self.q[axis] * lower, size + self.q[axis] * lower_size
         elif self.cut[axis]:
-            edge = np.sqrt(self.q[axis]) * self._edge(axis, n)
-            value, size = value + edge, size + np.abs(edge)
+            edge, far = self._edge(axis, n)
+            value, size = value + np.sqrt(self.q[axis]) * edge, size + np.sqrt(self.q[axis]) * far
         if n:
             lower, lower_size = self._at(axis, m - 1, n - 1)
             value, size = value + self.law.c * lower, size + np.abs(self.law.c) * lower_size
         elif self.cut[1 - axis]:
-            edge = self.rho * np.sqrt(self.q[axis]) * self._edge(1 - axis, m - 1)
-            value, size = value + edge, size + np.abs(edge)
+            edge, far = self._edge(1 - axis, m - 1)
+            root = self.rho * np.sqrt(self.q[axis])
+            value, size = value + root * edge, size + np.abs(root) * far
         return value / m, size / m
 
-    def _edge(self, axis: int, n: int) -> Array:
-        """Standard deviation times E δ(u - κ) s_n(v - λ) of variable u = ``axis``: density times E[s_n | u = κ]."""
+    def _edge(self, axis: int, n: int) -> tuple[Array, Array]:
+        """σ_u E δ(u - κ) s_n(v - λ) for the variable u = ``axis``, density times E[s_n | u = κ], and its size."""
         height, other = (self.h, self.k)[axis], 1 - axis
         sigma, shift = np.sqrt(self.q[other]) * self.r, self.p[axis]
         x = _ratio(-shift, self.r)
@@ -156,7 +157,9 @@ class _Corner:
         mu = -np.sqrt(self.q[other]) * shift
         for order in range(1, n + 1):
             previous, power = sigma**2 * power, (mu * power + previous) / order
-        return _density(height) * power
+        value = _density(height) * power
+        tail = np.minimum(x, 0) ** 2 if self.cut[other] else 0.0
+        return value, np.abs(value) * (1 + height**2 + tail)
 
     def _start(self) -> tuple[Array, Array]:
         """Probability that the truncated variables are beyond their kinks."""

@@ -73,7 +73,8 @@ def textbook(q1, q2, c, det):
     half, zero, one = mp.mpf(1) / 2, mp.mpf(0), mp.mpf(1)
     i, bump = mp.mpc(0, 1), 1 / mp.sqrt(1 + q1 + q2 + det)
     theta = mp.atan2(mp.sqrt(det), c)
-    out = {f"relu^{m} relu^{n}": arc_cosine(m, n, q1, q2, c, det) for m, n in ((2, 2), (3, 3), (1, 3), (2, 0))}
+    out = {f"relu^{m} relu^{n}": arc_cosine(m, n, q1, q2, c, det) for m, n in ((2, 2), (3, 3), (1, 3))}
+    out["relu^2 step"] = arc_cosine(2, 0, q1, q2, c, det)
     out["relu relu"] = mp.sqrt(q1 * q2) * (mp.sin(theta) + (mp.pi - theta) * mp.cos(theta)) / (2 * mp.pi)
     out["step step"] = (mp.pi - theta) / (2 * mp.pi)
     out["relu step"] = mp.sqrt(q1) * (1 + c / mp.sqrt(q1 * q2)) / mp.sqrt(8 * mp.pi)
@@ -214,8 +215,8 @@ def grid(step, reach=10.5):
 def smooth(q1, q2, c, det):
     root, slope, sigma = (LONG(mp.nstr(x, 30)) for x in (mp.sqrt(q1), c / mp.sqrt(q1), mp.sqrt(det / q1)))
     steep = max(float(root), abs(float(slope)))
-    x, wx = grid(min(0.3, 0.21 / steep))
-    z, wz = grid(min(0.3, 0.21 / max(float(sigma), 1e-9)))
+    x, wx = grid(min(0.3, 0.14 / steep))
+    z, wz = grid(min(0.3, 0.14 / max(float(sigma), 1e-9)))
     first, total = functions(root * x), {}
     names = [(f, f) for f in first] + [("tanh", "silu"), ("softplus", "tanh'"), ("silu''", "sigmoid")]
     for start in range(0, len(x), 256):

