@@ -1,4 +1,4 @@
-"""The command line: derive, verify, train, list."""
+"""The command line: derive, verify, train, draw, list."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ from tensorprog.dsl.nonlinearities import NONLINEARITIES, Nonlinearity, by_name
 from tensorprog.errors import ProgramError, TensorProgramError, nearest
 from tensorprog.kernels.kernel import Kernel
 from tensorprog.kernels.methods import nngp, ntk
+from tensorprog.kernels.training import unroll
 from tensorprog.passes.optimizer import SGD
 from tensorprog.programs import GALLERY
+from tensorprog.report.draw import draw
 from tensorprog.train import train
 from tensorprog.verify import WIDTHS, Verification, verify
 
@@ -89,6 +91,17 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trainable", help="names or kinds of the parameters to train, separated by commas")
     parser.add_argument("--labels", type=Path, help=".npy file of labels; random ones when left out")
     _add_data(parser, seeds=16)
+
+
+def _add_draw(parser: argparse.ArgumentParser) -> None:
+    _add_network(parser)
+    parser.add_argument("-o", "--out", type=Path, help="file to write, .svg or .png (default NETWORK.svg)")
+    parser.add_argument("--inputs", type=int, default=1, help="number of inputs (default 1)")
+    parser.add_argument("--backprop", action="store_true", help="draw the backward pass too")
+    parser.add_argument("--sgd", type=int, metavar="STEPS", help="draw a training run of so many steps instead")
+    parser.add_argument("--path", metavar="NAME[:K]", help="highlight the longest path from a parameter, or number K; "
+                        "with several inputs, also an isomorphic one")  # fmt: skip
+    parser.add_argument("--highlight", metavar="NAME", action="append", default=[], help="highlight a variable")
 
 
 def _add_data(parser: argparse.ArgumentParser, seeds: int) -> None:
@@ -219,6 +232,25 @@ def verify_command(a: argparse.Namespace) -> int:
     return 0 if result.passed else 1
 
 
+def draw_command(a: argparse.Namespace) -> int:
+    """Draw a network's program."""
+    net = load_network(a.network, a.param)
+    lengths = _integers(a.lengths, "--lengths") if a.lengths else None
+    name, colon, number = (a.path or "").partition(":")
+    path = (name, *_integers(number, "the number of a path")) if colon else name or None
+    if a.sgd is None:
+        inputs = a.inputs if lengths is None else 1
+        picture = draw(net, path, a.highlight, backprop=a.backprop, lengths=lengths, inputs=inputs)
+    elif a.backprop or a.inputs != 1:
+        raise ProgramError("--sgd draws the run on one test input, its backward passes included; leave out the rest")
+    else:
+        picture = draw(unroll(net, a.sgd, lengths=lengths), path, a.highlight)
+    for letter, found in zip("pq", picture.paths, strict=False):
+        print(f"{letter}: {found}")
+    print(f"wrote {picture.save(a.out or Path(f'{net.name}.svg'))}")
+    return 0
+
+
 def train_command(a: argparse.Namespace) -> int:
     """Train networks of several widths and compare with kernel gradient descent."""
     net = load_network(a.network, a.param)
@@ -306,6 +338,7 @@ _COMMANDS: dict[str, tuple[Callable[[Any], int], str, Callable[[Any], None]]] = 
     "derive": (derive_command, "print the equations of a network's NTK or NNGP kernel", _add_derive),
     "verify": (verify_command, "check a network's kernels against finite-width runs", _add_verify),
     "train": (train_command, "train networks and compare with kernel gradient descent", _add_train),
+    "draw": (draw_command, "draw a network's program, its backward pass or its training", _add_draw),
     "list": (list_command, "list the gallery of architectures", lambda parser: None),
 }
 

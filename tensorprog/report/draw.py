@@ -9,7 +9,7 @@ from typing import Any
 
 from tensorprog.errors import DataError, ProgramError, nearest
 from tensorprog.ir.instructions import Difference, Moment, Nonlin, Var
-from tensorprog.report.glyphs import LABEL, SMALL, Glyph, formula, function_name, glyph, shown
+from tensorprog.report.glyphs import LABEL, SMALL, Glyph, formula, function_name, glyph
 from tensorprog.report.layout import Edge, Layout
 from tensorprog.report.marks import ProgramPath, choose
 from tensorprog.report.scene import ASCENT, DESCENT, Circle, Path, Scene, Shape, Style, Text, rectangle, text_width
@@ -40,7 +40,7 @@ class Drawing:
         return self.svg
 
     def __repr__(self) -> str:
-        return f"<drawing of {self.scene.title}: {len(self.variables)} vectors and scalars>"
+        return f"<drawing of {self.scene.title.partition('(')[0]}: {len(self.variables)} vectors and scalars>"
 
     def save(self, path: str | FilePath) -> FilePath:
         """Write the picture to a file ending in .svg or .png.
@@ -79,8 +79,8 @@ def draw(
 
     Args:
         what: a program (drawn as written), a network or ``tp.unroll(..)`` (drawn reduced: Nonlins in a row are one).
-        path: the name of a parameter: highlights the longest path p from its use to the output, and, where two
-            inputs are drawn, an isomorphic path q ≅ p of the second one; ("W", k) is number k, by length.
+        path: the name of a parameter: highlights the longest path p from a use of it to the output, and, where two
+            inputs are drawn, an isomorphic path q ≅ p of the second one; ("W", k) is path number k, longest first.
         highlight: names of variables.
         backprop: with the backward pass, for a network.
         lengths: for sequences, the length of each input; (4,) when None.
@@ -92,7 +92,7 @@ def draw(
 
     >>> import tensorprog as tp
     >>> tp.draw(tp.programs.rnn(), lengths=[3], path="W")
-    <drawing of rnn(...), T = 3: 8 vectors and scalars>
+    <drawing of rnn: 8 vectors and scalars>
     """
     s = subject(what, backprop=backprop, lengths=lengths, inputs=inputs)
     paths = choose(s, path)
@@ -139,7 +139,8 @@ class _Picture:
         """Edges below glyphs, marked ones above plain ones; the legend below everything."""
         shapes: list[Shape] = []
         for g in self.glyphs.values():
-            g.spread({u: self.edges[u, g.var].stops[-2].y for u in g.inputs})
+            arriving = {u: self.edges[u, g.var] for u in g.inputs}
+            g.spread({u: e.stops[-2] for u, e in arriving.items()}, {u: e.turns for u, e in arriving.items()})
         for pair in sorted(self.edges, key=lambda pair: pair in self.marked):
             shapes.append(self._edge(pair))
         for g in self.glyphs.values():
@@ -176,12 +177,14 @@ def move(shape: Shape, dx: float, dy: float) -> Shape:
 # ---- the legend ----------------------------------------------------------------------------------------
 
 
-def _legend(s: Subject, glyphs: Iterable[Glyph], paths: Sequence[ProgramPath], width: float) -> tuple[list[Shape], float]:
+def _legend(
+    s: Subject, glyphs: Iterable[Glyph], paths: Sequence[ProgramPath], width: float
+) -> tuple[list[Shape], float]:
     """The signs, the paths and the functions ψ; and its height."""
     shapes, y = _signs(s, list(glyphs), width)
     lines = [(f"{name}: {path}", name) for name, path in zip("pq", paths, strict=False)]
     if len(paths) == 2:
-        lines.append(("p ≅ q: the same matrices in the same order" if paths[0].isomorphic(paths[1]) else "p ≇ q", "ink"))
+        lines.append(("p ≅ q: the same matrices in the same order", "ink"))
     lines += [(line, "faint") for line in _functions(glyphs)]
     for line, colour in lines:
         for k, part in enumerate(_wrapped(line, width)):
@@ -232,7 +235,9 @@ def _signs(s: Subject, glyphs: list[Glyph], width: float) -> tuple[list[Shape], 
             x, y = 0.0, y + 20
         if sample:
             shapes.extend(move(shape, x, y + 7) for shape in sample())
-        shapes.append(Text(x + (26 if sample else 0), y + 7 + (ASCENT - DESCENT) / 2 * SMALL, meaning, SMALL, "start", "faint"))
+        shapes.append(
+            Text(x + (26 if sample else 0), y + 7 + (ASCENT - DESCENT) / 2 * SMALL, meaning, SMALL, "start", "faint")
+        )
         x += wide + 18
     return shapes, y + 26
 

@@ -15,7 +15,7 @@ import sympy as sp
 
 from tensorprog.functions import Fn, text_name
 from tensorprog.ir.graph import ProgramGraph
-from tensorprog.ir.instructions import Difference, InitScalar, MatMul, Moment, Nonlin, Slot, Var, slots_of
+from tensorprog.ir.instructions import Difference, InitScalar, MatMul, Moment, Nonlin, Var, slots_of
 from tensorprog.printing import NameSymbol, text
 from tensorprog.report.layout import Node
 from tensorprog.report.scene import ASCENT, DESCENT, Circle, Path, Shape, Style, Text, rectangle, text_width
@@ -25,11 +25,12 @@ _SUBSCRIPT = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
 def shown(name: str) -> str:
-    """A variable's name as it is drawn: running numbers become indices.
+    """A variable's name as it is drawn: running numbers become indices, and the step θ of training loses its own.
 
-    >>> shown("W(x)_12"), shown("t_33"), shown("W2(x)")
-    ('W(x)₁₂', 't₃₃', 'W2(x)')
+    >>> shown("W(x)_12"), shown("t_33"), shown("W2(x)"), shown("θ21")
+    ('W(x)₁₂', 't₃₃', 'W2(x)', 'θ')
     """
+    name = re.sub(r"^θ\d+$", "θ", name)
     return re.sub(r"_(\d+)(?=$|@)", lambda m: m[1].translate(_SUBSCRIPT), name)
 
 
@@ -66,7 +67,7 @@ def formula(var: Var, op: Nonlin | Moment | Difference) -> str:
         changed = {s: names[s] + NameSymbol(shown(op.theta.name)) * NameSymbol(shown(d.name))
                    for s, d in op.changes.items()}  # fmt: skip
         return f"{shown(var.name)} = [{text(op.body.xreplace({**names, **changed}))} − {body}]/{shown(op.theta.name)}"
-    return f"{shown(var.name)} = " + (f"(1/n) Σ_α {body}" if isinstance(op, Moment) and op.args else body)
+    return f"{shown(var.name)} = " + (f"mean of {body}" if isinstance(op, Moment) and op.args else body)
 
 
 @dataclass
@@ -88,9 +89,19 @@ class Glyph:
         """Whether its incoming edge is a MatMul."""
         return isinstance(self.op, MatMul)
 
-    def spread(self, heights: dict[Var, float]) -> None:
-        """Give every input its own port on the gate, in the order of the heights that they come from."""
-        order = sorted(self.inputs, key=lambda v: heights[v])
+    def spread(self, last: dict[Var, Node], turns: dict[Var, bool]) -> None:
+        """Give every input its own port on the gate, in an order in which their curves do not cross.
+
+        Args:
+            last: the last stop of each input's curve.
+            turns: whether it arrives by a turn; such curves are nested, the nearest one inside.
+        """
+
+        def order_of(v: Var) -> tuple[int, float]:
+            y = last[v].y
+            return (0 if y < self.node.y else 2, -y) if turns[v] else (1, y)
+
+        order = sorted(self.inputs, key=order_of)
         step = (self.gate[1] - 10) / max(1, len(order) - 1)
         for k, v in enumerate(order):
             self.ports[v] = self.node.y + (0.0 if len(order) == 1 else (k - (len(order) - 1) / 2) * min(step, 10.0))
@@ -118,7 +129,10 @@ class Glyph:
         n = self.node
         d = n.direction
         start, end = n.x - d * n.inlet, n.x - d * R
-        yield Path((("M", (start, n.y)), ("L", (end, n.y))), Style(style.stroke, None, style.width, dash=True))
+        line = (
+            Style("faint", None, 1.0, dash=True) if self.colour == "ink" else Style(self.colour, None, 2.4, dash=True)
+        )
+        yield Path((("M", (start, n.y)), ("L", (end, n.y))), line)
         yield Text((start + end) / 2, n.y - 5, matrix_name(self.op), LABEL, colour=self.colour)
 
     def _gate(self, style: Style) -> Iterator[Shape]:
@@ -139,7 +153,9 @@ class Glyph:
             inside = flat + d * 4
             yield Path((("M", (inside, top)), ("L", (inside, bottom))), style)
         middle = (inside + tip) / 2 - d
-        yield Text(middle, n.y + (ASCENT - DESCENT) / 2 * LABEL - 0.5, function_name(self.op), LABEL, colour=self.colour)
+        yield Text(
+            middle, n.y + (ASCENT - DESCENT) / 2 * LABEL - 0.5, function_name(self.op), LABEL, colour=self.colour
+        )
         yield from self._attached((flat + tip) / 2, top, style)
 
     def _attached(self, middle: float, top: float, style: Style) -> Iterator[Shape]:

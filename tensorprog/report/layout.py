@@ -76,6 +76,13 @@ class Edge:
     via: list[Node] = field(default_factory=list)
 
     @property
+    def turns(self) -> bool:
+        """Whether it arrives from the side to which its target's curves go on."""
+        last = self.stops[-2]
+        going_right = last.column < self.target.entry if self.via else self.source.direction > 0
+        return going_right != (self.target.direction > 0)
+
+    @property
     def stops(self) -> list[Node]:
         """The nodes and tracks that it connects, in order."""
         return [self.source, *self.via, self.target]
@@ -95,6 +102,11 @@ class Layout:
         for a, b in self._links():
             self.beside[1][id(a)].append(b)
             self.beside[-1][id(b)].append(a)
+        self.near: dict[int, list[Node]] = defaultdict(list)
+        for a, b in {(id(a), id(b)): (a, b) for e in self.edges for a, b in pairwise(e.stops)}.values():
+            if a.band == b.band:
+                self.near[id(a)].append(b)
+                self.near[id(b)].append(a)
         self.grid: dict[int, dict[int, list[Node]]] = defaultdict(lambda: defaultdict(list))
         for node in self.nodes:
             self.grid[node.band][node.column].append(node)
@@ -178,7 +190,7 @@ class Layout:
                 place = {id(n): k for k, n in enumerate(grid.get(c + side, []))}
                 own = {id(n): k for k, n in enumerate(grid[c])}
                 both = {id(n): [place[id(m)] for m in self.beside[side][id(n)]] for n in grid[c]}
-                grid[c].sort(key=lambda n: (sum(both[id(n)]) / len(both[id(n)]) if both[id(n)] else own[id(n)]))
+                grid[c].sort(key=lambda n: sum(both[id(n)]) / len(both[id(n)]) if both[id(n)] else own[id(n)])
             count = self._crossings(grid)
             if count < fewest:
                 best, fewest = {c: list(col) for c, col in grid.items()}, count
@@ -199,11 +211,13 @@ class Layout:
             _separate(col, [0.0] * len(col))
         for sweep in range(SWEEPS):
             for c in sorted(grid, reverse=bool(sweep % 2)):
-                wanted = []
-                for n in grid[c]:
-                    near = [m.y for s in (-1, 1) for m in self.beside[s][id(n)]]
-                    wanted.append(sum(near) / len(near) if near else n.y)
-                _separate(grid[c], wanted)
+                _separate(grid[c], [self._wanted(n) for n in grid[c]])
+
+    def _wanted(self, node: Node) -> float:
+        """The mean height of its neighbours; those that can move freely, and tracks, count little."""
+        weights = [(0.2 if not m.anchored or m.track > node.track else 1.0, m.y) for m in self.near[id(node)]]
+        total = sum(w for w, _ in weights)
+        return sum(w * y for w, y in weights) / total if total else node.y
 
     def _stack(self) -> None:
         """Bands one below the other."""

@@ -56,19 +56,20 @@ def choose(s: Subject, path: Any) -> list[ProgramPath]:
     """
     if path is None:
         return []
-    name, number = path if isinstance(path, tuple) and len(path) == 2 else (path, 0)
+    name, number = path if isinstance(path, tuple) and len(path) == 2 else (path, None)
     if s.trace is None:
         raise ProgramError("paths are drawn through networks, from a parameter to the output; use highlight=[names]")
     parameters = [n for n, kind in s.trace.trainable.items() if kind in ("matrix", "embedding", "bias")]
     if name not in parameters:
         raise ProgramError(f"no paths start at {name!r}: they start at a matrix, embedding or bias; "
                            f"{nearest(str(name), parameters)}")  # fmt: skip
-    found = [_all(s, name, i) for i in range(len(s.trace.outputs))]
-    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < len(found[0]):
-        raise ProgramError(f"there is no path {number!r} from {name}: there are {len(found[0])}, from 0, longest first")
-    p = found[0][number]
-    partners = [q for other in found[1:] for q in other if p.isomorphic(q)]
-    return [p, *partners[:1]]
+    first, *others = (_all(s, name, i) for i in range(len(s.trace.outputs)))
+    pairs = ([p, q] for p in first for other in others for q in other if p.isomorphic(q))
+    if number is None:
+        return next(pairs, first[:1])
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < len(first):
+        raise ProgramError(f"there is no path {number!r} from {name}: there are {len(first)}, from 0, longest first")
+    return next((pair for pair in pairs if pair[0] == first[number]), [first[number]])
 
 
 def _all(s: Subject, parameter: str, i: int) -> list[ProgramPath]:

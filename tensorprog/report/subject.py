@@ -104,7 +104,7 @@ def _of_training(run: Training) -> Subject:
     _bands(s, backward)
     s.captions = {2 * t: f"forward, t = {t}" for t in range(steps + 1)}
     s.captions |= {2 * t + 1: f"backward, t = {t}" for t in range(steps)}
-    return _finish(s, [s.kept[v] for v in u.f.values()])
+    return _finish(s, [s.kept[v] for v in u.f.values() if not isinstance(u.program.op(v), InitScalar)])
 
 
 def _reduced(title: str, program: ProgramGraph, trace: Trace) -> Subject:
