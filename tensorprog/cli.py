@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import inspect
 import re
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -36,6 +37,7 @@ from tensorprog.verify import WIDTHS, Verification, verify
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0, 1 when a claim failed, 2 for bad input."""
     arguments = _parser().parse_args(argv)
+    arguments.command = shlex.join(["tensorprog", *(sys.argv[1:] if argv is None else argv)])
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: print(f"tensorprog: warning: {message}", file=sys.stderr)
@@ -78,6 +80,7 @@ def _add_derive(parser: argparse.ArgumentParser) -> None:
 def _add_verify(parser: argparse.ArgumentParser) -> None:
     _add_network(parser)
     _add_data(parser, seeds=32)
+    parser.add_argument("--report", type=Path, metavar="FILE.html", help="write everything as one page")
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
@@ -222,10 +225,16 @@ def derive_command(a: argparse.Namespace) -> int:
 def verify_command(a: argparse.Namespace) -> int:
     """Verify a network's kernels against finite-width runs and print the verdicts."""
     net = load_network(a.network, a.param)
+    if a.report is not None and a.report.suffix != ".html":
+        raise ProgramError(f"--report {a.report}: use a name ending in .html")
     inputs = _inputs(net, a)
     with progress_bar() as progress:
         result = verify(net, inputs, _integers(a.widths, "--widths"), a.seeds, out=a.out, progress=progress)
     show(result)
+    if a.report is not None:
+        assert result.evidence is not None
+        result.evidence.command = a.command
+        print(f"wrote {result.save(a.report)}")
     if a.out is not None:
         result.save(a.out / "verdict.txt")
         print(f"wrote {a.out / 'verdict.txt'} and {result.save(a.out / 'error.png')}")

@@ -121,8 +121,9 @@ class _Reader:
                 raise NoRuleError("a formula with two scripts at one place")
             else:
                 scripts[token] = self.group()
-        above = (f"<mo>{'′″‴'[primes - 1] if primes <= 3 else '′' * primes}</mo>" if primes else "") + scripts.get("^", "")
-        return _with_scripts(base, scripts.get("_", ""), _row(above))
+        prime = f"<mo>{'′″‴'[primes - 1] if primes <= 3 else '′' * primes}</mo>" if primes else ""
+        above = scripts.get("^", "")
+        return _with_scripts(base, scripts.get("_", ""), _row(prime + above) if prime and above else prime + above)
 
     def atom(self) -> str:
         token = self.next()
@@ -206,7 +207,6 @@ def _row(body: str) -> str:
 
 
 def _with_scripts(base: str, below: str, above: str) -> str:
-    above = "" if above == "<mrow></mrow>" else above
     if any(f">{sign}<" in base for sign in _BIG) and below:
         return f"<munderover>{base}{below}{above}</munderover>" if above else f"<munder>{base}{below}</munder>"
     if below and above:
