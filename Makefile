@@ -4,16 +4,23 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test test-slow test-browser lint bench clean
 
 demo: $(STAMP)          ## derive and verify an MLP and an RNN; pictures in out/
 	$(BIN)/python -m tensorprog.demo
 
 test: $(STAMP) lint     ## lint, types and the tests (minutes)
-	$(BIN)/python -m pytest -q -n auto -m "not slow"
+	$(BIN)/python -m pytest -q -n auto -m "not slow and not browser"
 
 test-slow: $(STAMP)     ## the long property tests
 	$(BIN)/python -m pytest -q -n auto -m slow
+
+test-browser: $(STAMP)  ## the report in a headless Chromium (Debian's, installed when it is missing and root runs this)
+	$(BIN)/pip install --quiet --disable-pip-version-check "selenium>=4.20"
+	@if ! command -v chromium >/dev/null || ! command -v chromedriver >/dev/null; then \
+	  if [ "$$(id -u)" != 0 ]; then echo "install the Debian packages chromium and chromium-driver first"; exit 1; fi; \
+	  apt-get update -qq && apt-get install -y -qq chromium chromium-driver; fi
+	$(BIN)/python -m pytest -q -m browser tests/report
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

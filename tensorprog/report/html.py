@@ -16,7 +16,6 @@ from html import escape
 from typing import Any
 
 import numpy as np
-import sympy as sp
 
 from tensorprog.errors import AssumptionError, DataError, NoRuleError, ProgramError
 from tensorprog.finite.estimate import extrapolate
@@ -64,6 +63,8 @@ def page(v: Any) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         f"<title>{name}: {escape(_verdict(v))}</title><style>{STYLE}</style></head><body><main>"
         f'<header><p class="kind">Kernels of a network at infinite width, checked</p><h1>{name}</h1>'
+        f'<p class="setting">{escape(repr(v.evidence.net))} on {escape(_shape(v.evidence))}; widths '
+        f"{', '.join(map(str, v.widths))}, {v.seeds} networks of each</p>"
         f'<p class="verdict {"ok" if v.passed else "failed"}">{escape(_verdict(v))}</p>{sections[0][2]}'
         f'</header><nav aria-label="contents">{links}</nav>{body}</main></body></html>\n'
     )
@@ -142,8 +143,8 @@ def _runs(v: Any) -> str:
     charts += [convergence_chart(name, limit, runs, v.widths) for name, (limit, runs) in v.evidence.runs.items()]
     figures = "".join(f'<figure class="scroll" tabindex="0">{_inline(c)}</figure>' for c in charts)
     caption = (
-        f"{v.seeds} independent networks at each width; bars are ±2 standard errors. In the second and third chart blue "
-        "points are inputs with themselves, orange ones pairs of different inputs."
+        f"{v.seeds} independent networks at each width; bars are ±2 standard errors. Where runs are compared "
+        "with the limit, blue points are inputs with themselves and orange ones pairs of different inputs."
     )
     return f'<div class="charts">{figures}</div><p class="note">{caption}</p>'
 
@@ -225,20 +226,20 @@ def _distributions(v: Any) -> str:
     except (AssumptionError, NoRuleError, ProgramError) as error:
         return f"<p>{escape(str(error))}</p>"
     text = (
-        "<p>Each coordinate of a vector x behaves like the random variable Z<sup>x</sup>. A product W x gives a Gaussian Ẑ, "
-        "and a correction Ż wherever Wᵀ has been used before and the two are correlated.</p>"
+        "<p>Each coordinate of a vector x behaves like the random variable Z<sup>x</sup>. A product W x gives "
+        "a Gaussian Ẑ, and a correction Ż wherever Wᵀ has been used before and the two are correlated.</p>"
     )
     return text + '<div class="zs">' + "".join(map(_z_row, rows)) + "</div>"
 
 
 def _z_row(r: Row) -> str:
-    origin = "".join(
-        f'<div class="origin"><div class="eq" tabindex="0">{formula(o.tex)}</div><p>{escape(o.reason)}</p></div>'
-        for o in r.origins
+    lines = "".join(
+        f'<div class="origin"><div class="eq" tabindex="0">{formula(line.tex)}</div><p>{escape(line.reason)}</p></div>'
+        for line in r.lines
     )
     return (
-        f'<div class="z"><div class="head"><code>{escape(r.name)}</code><span>{escape(r.how)}</span></div>'
-        f'<div class="eq" tabindex="0">{formula(r.lhs, "=", r.z)}</div>{origin}</div>'
+        f'<div class="z"><div class="head"><strong>{escape(r.name)}</strong><span>{escape(r.how)}</span></div>'
+        f'<div class="eq" tabindex="0">{formula(r.z)}</div>{lines}</div>'
     )
 
 
@@ -293,7 +294,8 @@ def _rows(e: Any) -> Iterator[bytes]:
 def _data_text(e: Any) -> str:
     """The inputs with every digit; of large data only the first ones."""
     items = [e.data[i] if e.net.takes_sequences else e.data[i][0] for i in range(len(e.data))]
-    shown, count = [], 0
+    shown: list[str] = []
+    count = 0
     for item in items:
         count += item.size
         if count > MOST_NUMBERS and shown:
@@ -311,7 +313,3 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
         for row in rows
     )
     return f'<div class="scroll" tabindex="0"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _tex(name: str) -> str:
-    return str(sp.latex(sp.Symbol(name)))

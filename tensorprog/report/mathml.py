@@ -20,6 +20,7 @@ _TOKEN = re.compile(r"\\[A-Za-z]+|\\.|\d+(?:\.\d+)?|\s+|.", re.DOTALL)
 _SYMBOLS = {
     "top": "⊤", "infty": "∞", "pi": "π", "ell": "ℓ", "partial": "∂", "varsigma": "ς", "varphi": "φ", "dagger": "†",
     "varepsilon": "ε", "hbar": "ℏ", "prime": "′", **{k: v for k, v in greek_unicode.items() if k.isalpha()},
+    "phi": "ϕ", "epsilon": "ϵ",
 }  # fmt: skip
 _OPERATORS = {
     "cdot": "⋅", "times": "×", "pm": "±", "langle": "⟨", "rangle": "⟩", "leq": "≤", "le": "≤", "geq": "≥", "ge": "≥",
@@ -27,10 +28,10 @@ _OPERATORS = {
     "dots": "…", "cdots": "⋯", "mid": "|", "vert": "|", "circ": "∘", "odot": "⊙", "in": "∈", "cong": "≅",
     "lbrace": "{", "rbrace": "}", "lfloor": "⌊", "rfloor": "⌋", "lceil": "⌈", "rceil": "⌉", "{": "{", "}": "}",
 }  # fmt: skip
-_FUNCTIONS = {"exp", "log", "ln", "sin", "cos", "tan", "tanh", "sinh", "cosh", "arcsin", "arccos", "arctan", "operatorname",
-              "min", "max", "asin", "acos", "atan", "det"}  # fmt: skip
+_FUNCTIONS = {"exp", "log", "ln", "sin", "cos", "tan", "tanh", "sinh", "cosh", "arcsin", "arccos", "arctan",
+              "operatorname", "min", "max", "asin", "acos", "atan", "det"}  # fmt: skip
 _SPACES = {",": "0.17em", ":": "0.22em", ";": "0.28em", " ": "0.3em", "quad": "1em", "qquad": "2em", "!": "-0.17em"}
-_ACCENTS = {"hat": "^", "dot": "˙", "tilde": "~", "bar": "¯", "mathring": "˚", "widehat": "^", "overline": "¯"}
+_ACCENTS = {"hat": "^", "tilde": "~", "bar": "¯", "mathring": "˚", "widehat": "^", "overline": "¯"}
 _VARIANTS = {
     "mathbb": {"E": "𝔼", "R": "ℝ", "P": "ℙ", "N": "ℕ", "V": "𝕍"}, "mathcal": {"N": "𝒩", "L": "ℒ"},
     "mathsf": {"E": "𝖤", "V": "𝖵"},
@@ -148,6 +149,8 @@ class _Reader:
             return f'<mspace width="{_SPACES[name]}"/>'
         if name in _ACCENTS:
             return f'<mover accent="true">{self.group()}<mo stretchy="false">{_ACCENTS[name]}</mo></mover>'
+        if name == "dot":  # as a limit: set as an accent, browsers put it into the letter
+            return f"<mover>{self.group()}<mo>˙</mo></mover>"
         if name in _UPRIGHT:
             return self.upright(name)
         if name in _FUNCTIONS:
@@ -170,7 +173,9 @@ class _Reader:
         known = _VARIANTS.get(name, {})
         if letters in known:
             return f"<mi>{known[letters]}</mi>"
-        return f'<mi mathvariant="normal">{escape(letters)}</mi>' if len(letters) == 1 else f"<mi>{escape(letters)}</mi>"
+        return (
+            f'<mi mathvariant="normal">{escape(letters)}</mi>' if len(letters) == 1 else f"<mi>{escape(letters)}</mi>"
+        )
 
     def fenced(self) -> str:
         left = self.fence()

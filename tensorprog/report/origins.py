@@ -2,39 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sympy as sp
 
 from tensorprog.algebra import to_sympy
 from tensorprog.dsl.network import Network
-from tensorprog.ir.instructions import Difference, InitVector, MatMul, Moment, Nonlin, Var
+from tensorprog.ir.instructions import InitVector, MatMul, Var
 from tensorprog.kernels.names import NetworkNames
-from tensorprog.limit.master import Limit, deep_recursion
+from tensorprog.limit.master import Limit
 from tensorprog.passes.backprop import backprop
 from tensorprog.printing import latex
 from tensorprog.report.glyphs import formula, matrix_name, shown
-from tensorprog.report.subject import subject
+from tensorprog.report.subject import Subject, subject
 
 
 @dataclass(frozen=True)
-class Origin:
-    """One term of a Ż, or the reason why there is none: a formula in LaTeX and a sentence."""
+class Line:
+    """A formula in LaTeX, and a sentence about it."""
 
     tex: str
-    reason: str
+    reason: str = ""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A vector: its printed name, how it is computed, and its Z."""
+    """A vector: its printed name, how it is computed, its Z, and what is to be said about that."""
 
     name: str
     how: str
-    lhs: str
-    z: sp.Expr
-    origins: tuple[Origin, ...] = ()
+    z: str
+    lines: tuple[Line, ...] = ()
 
 
 def distributions(net: Network, lengths: Sequence[int] | None = None) -> Iterator[Row]:
@@ -51,68 +51,84 @@ def distributions(net: Network, lengths: Sequence[int] | None = None) -> Iterato
     original: dict[Var, Var] = {}
     for var, kept in s.kept.items():
         original.setdefault(kept, var)
-    with deep_recursion(len(program)):
-        for var in s.drawn:
-            if var in original and var.kind == "vector":
-                old = original[var]
-                origins = tuple(_origins(limit, old)) if old in limit.zdot_terms else ()
-                yield Row(shown(var.name), _how(s.program.op(var), var), _z(var), to_sympy(limit.z[old]), origins)
+    for var in s.drawn:
+        old, op = original.get(var), s.program.op(var)
+        if isinstance(op, InitVector):
+            yield Row(shown(var.name), "initial vector", _law(op, var), tuple(_correlations(op, var, s.drawn)))
+        elif old is not None and var.kind == "vector":
+            lines = tuple(_origins(limit, old)) if old in limit.zdot_terms else ()
+            yield Row(shown(var.name), f"= {_how(s, var)}", rf"{_z(var)} = {latex(to_sympy(limit.z[old]))}", lines)
 
 
-def _how(op: object, var: Var) -> str:
+def _how(s: Subject, var: Var) -> str:
+    op: Any = s.program.op(var)
     if isinstance(op, MatMul):
-        return f"= {matrix_name(op)} {shown(op.x.name)}"
-    if isinstance(op, Nonlin | Moment | Difference):
-        return "= " + formula(var, op).partition(" = ")[2]
-    return "initial vector" if isinstance(op, InitVector) else ""
+        return f"{matrix_name(op)} {shown(s.alias.get(op.x, op.x).name)}"
+    return formula(var, op).partition(" = ")[2]
 
 
 def _z(var: Var) -> str:
-    return f"Z^{{{sp.latex(sp.Symbol(var.name))}}}"
+    return f"Z^{{{_tex(var)}}}"
 
 
-def _origins(limit: Limit, var: Var) -> Iterator[Origin]:
-    """The terms a·Z^y of Ż^{Wx}, one for each earlier g = Wᵀy that Z^x depends on."""
+def _tex(var: Var) -> str:
+    return str(sp.latex(sp.Symbol(var.name)))
+
+
+def _law(op: InitVector, var: Var) -> str:
+    variance = dict(op.cov).get(var, sp.S.Zero)
+    if variance == 0:
+        return rf"{_z(var)} = {latex(op.mean)}"
+    return rf"{_z(var)} \sim \mathcal{{N}}\left({latex(op.mean)}, {latex(variance)}\right)"
+
+
+def _correlations(op: InitVector, var: Var, drawn: Container[Var]) -> Iterator[Line]:
+    for other, cov in op.cov:
+        if other != var and other in drawn:
+            yield Line(rf"\operatorname{{Cov}}({_z(var)}, {_z(other)}) = {latex(cov)}")
+
+
+def _origins(limit: Limit, var: Var) -> Iterator[Line]:
+    """Ż^{Wx} = Σ a_i Z^{y_i}, with one y_i for each earlier product Wᵀy that Z^x depends on."""
     op = limit.program.op(var)
     assert isinstance(op, MatMul)
-    name, back = matrix_name(op), matrix_name(MatMul(op.matrix, not op.transpose, op.x))
+    x, product, back = shown(op.x.name), matrix_name(op), matrix_name(MatMul(op.matrix, not op.transpose, op.x))
     terms = limit.zdot_terms[var]
-    x = sp.latex(sp.Symbol(op.x.name))
-    for a, y in terms:
-        derivative = rf"\frac{{\partial Z^{{{x}}}}}{{\partial \hat Z^{{{_product(op, y)}}}}}"
-        coefficient = rf"\sigma^2 \, \mathbb{{E}}{derivative} = {latex(to_sympy(a))}"
-        yield Origin(
-            rf"\dot Z \ni a \, {_z(y)} ,\quad a = {coefficient}",
-            f"because {back} {shown(y.name)} was computed before, and {shown(op.x.name)} depends on it "
-            f"(σ² = {latex_free(limit, op)}, the variance of {op.matrix})",
+    names = ["a"] if len(terms) == 1 else [f"a_{{{k + 1}}}" for k in range(len(terms))]
+    if terms:
+        total = " + ".join(rf"{a} \, {_z(y)}" for a, (_, y) in zip(names, terms, strict=True))
+        yield Line(rf"\dot {_z(var)} = {total}")
+    for name, (a, y) in zip(names, terms, strict=True):
+        variance = latex(to_sympy(limit.variance[op.matrix]))
+        factor = "" if variance == "1" else rf"{variance} \cdot "
+        yield Line(
+            rf"{name} = {factor}\mathbb{{E}}{_derivative(op, y)} = {latex(to_sympy(a))}",
+            f"{back} {shown(y.name)} was computed before, and {x} depends on it"
+            + (f"; the factor is the variance of {op.matrix}" if factor else ""),
         )
     if not terms:
         earlier = _earlier(limit, var, op)
-        why = (
-            f"although {back} was used before, in {', '.join(shown(v.name) for v in earlier)}: "
-            f"E ∂Z({shown(op.x.name)})/∂Ẑ is 0 for each"
-            if earlier
-            else f"since {back} has not been used before"
-        )
-        yield Origin(r"\dot Z = 0", f"{why}; {name} {shown(op.x.name)} is Gaussian")
+        for y in earlier:
+            yield Line(
+                rf"\mathbb{{E}}{_derivative(op, y)} = 0",
+                f"{back} {shown(y.name)} was computed before, but {x} depends on it with mean derivative 0: no Ż",
+            )
+        if not earlier:
+            yield Line(rf"\dot {_z(var)} = 0", f"{back} has not been used before {product} {x}")
 
 
-def latex_free(limit: Limit, op: MatMul) -> str:
-    """The variance of a matrix as text."""
-    return str(to_sympy(limit.variance[op.matrix]))
-
-
-def _product(op: MatMul, y: Var) -> str:
-    matrix = sp.latex(sp.Symbol(op.matrix.name))
-    return (matrix if op.transpose else rf"{{{matrix}}}^\top") + rf"\,{sp.latex(sp.Symbol(y.name))}"
+def _derivative(op: MatMul, y: Var) -> str:
+    """∂Z^x/∂Ẑ^{Wᵀy} for the product Wx."""
+    matrix = str(sp.latex(sp.Symbol(op.matrix.name))) + ("" if op.transpose else r"^\top")
+    return rf"\frac{{\partial {_z(op.x)}}}{{\partial \hat Z^{{{matrix}\,{_tex(y)}}}}}"
 
 
 def _earlier(limit: Limit, var: Var, op: MatMul) -> list[Var]:
-    """Earlier products with the transpose."""
+    """The y of earlier products Wᵀy."""
     found = []
     for v, o in limit.program:
         if v == var:
             break
         if isinstance(o, MatMul) and o.matrix == op.matrix and o.transpose != op.transpose:
-            found.append(v)
+            found.append(o.x)
     return found

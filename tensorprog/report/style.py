@@ -15,6 +15,7 @@ h1 { font-size: 2rem; line-height: 1.2; margin: 0 0 .6rem; overflow-wrap: anywhe
 h2 { font-size: 1.35rem; margin: 3.2rem 0 1rem; padding-top: 1.2rem; border-top: 1px solid var(--line); }
 h3 { font-size: 1.02rem; margin: 1.9rem 0 .7rem; }
 p { margin: .5rem 0; max-width: 46rem; }
+.setting { overflow-wrap: anywhere; color: var(--soft); font-size: .95rem; max-width: none; margin: 0 0 1rem; }
 .kind { color: var(--soft); margin: 0 0 .2rem; }
 .note, .origin p, .claims p { color: var(--soft); font-size: .9rem; }
 .verdict { display: inline-block; font-weight: 650; font-size: 1.1rem; padding: .35rem .8rem; border-radius: .45rem; }
@@ -52,7 +53,6 @@ math[display=block] { display: block math; width: max-content; margin: 0; text-a
 .legend { background: var(--box); border-radius: .5rem; padding: .5rem .9rem; font-size: .93rem; }
 .z { border-top: 1px solid var(--line); padding: .55rem 0; }
 .z .head { display: flex; flex-wrap: wrap; gap: .1rem .9rem; align-items: baseline; }
-.z .head code { font-weight: 650; }
 .z .head span { color: var(--soft); font-size: .9rem; overflow-wrap: anywhere; }
 .origin { margin: .1rem 0 .1rem .9rem; border-left: 3px solid var(--line); padding-left: .9rem; }
 .origin p { margin: 0; }

@@ -31,6 +31,7 @@ class Subject:
         captions: of the bands.
         kept: the drawn variable of each variable of the program that it was made from.
         trace: of a network.
+        alias: what identities between G-vars and gates are copies of.
     """
 
     title: str
@@ -40,12 +41,12 @@ class Subject:
     captions: dict[int, str] = field(default_factory=dict)
     kept: dict[Var, Var] = field(default_factory=dict)
     trace: Trace | None = None
-    _alias: dict[Var, Var] = field(default_factory=dict)
+    alias: dict[Var, Var] = field(default_factory=dict)
 
     def inputs(self, var: Var) -> tuple[Var, ...]:
         """The drawn variables that edges to ``var`` come from, each once."""
         op = self.program.op(var)
-        read = [op.x] if isinstance(op, MatMul) else [self._alias.get(v, v) for v in op.operands]
+        read = [op.x] if isinstance(op, MatMul) else [self.alias.get(v, v) for v in op.operands]
         return tuple(dict.fromkeys(v for v in read if not isinstance(self.program.op(v), InitMatrix | InitScalar)))
 
 
@@ -112,7 +113,7 @@ def _reduced(title: str, program: ProgramGraph, trace: Trace) -> Subject:
     s = Subject(title, reduced, kept=kept, trace=trace)
     for var, op in reduced:
         if isinstance(op, Nonlin) and len(op.args) == 1 and op.body.is_Symbol and not op.params:
-            s._alias[var] = op.args[0]  # gates that read an identity read what it reads
+            s.alias[var] = op.args[0]  # gates that read an identity read what it reads
     return s
 
 
