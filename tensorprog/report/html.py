@@ -25,7 +25,6 @@ from tensorprog.report.chart import convergence_chart, error_chart
 from tensorprog.report.draw import draw
 from tensorprog.report.mathml import formula
 from tensorprog.report.origins import Row, distributions
-from tensorprog.report.scene import Scene
 from tensorprog.report.style import STYLE
 
 MOST_PAIRS, MOST_EQUATIONS, MOST_NUMBERS, LONGEST = 28, 150, 600, 4
@@ -141,7 +140,7 @@ def _measured(mean: float, error: float) -> str:
 def _runs(v: Any) -> str:
     charts = [error_chart(v.widths, name, fit) for name, fit in v.errors.items()]
     charts += [convergence_chart(name, limit, runs, v.widths) for name, (limit, runs) in v.evidence.runs.items()]
-    figures = "".join(f'<figure class="scroll" tabindex="0">{_inline(c)}</figure>' for c in charts)
+    figures = "".join(f'<figure class="scroll" tabindex="0">{c.svg()}</figure>' for c in charts)
     caption = (
         f"{v.seeds} independent networks at each width; bars are ±2 standard errors. Where runs are compared "
         "with the limit, blue points are inputs with themselves and orange ones pairs of different inputs."
@@ -177,11 +176,7 @@ def _picture(e: Any) -> str:
         picture = draw(e.net, backprop=True, lengths=_shortened(e))
     except ProgramError as error:
         return f"<p>{escape(str(error))}</p>"
-    return f'<figure class="scroll drawing" tabindex="0">{_inline(picture.scene)}</figure>'
-
-
-def _inline(scene: Scene) -> str:
-    return scene.svg()
+    return f'<figure class="scroll drawing" tabindex="0">{picture.svg}</figure>'
 
 
 # ---- formulas ------------------------------------------------------------------------------------------

@@ -127,7 +127,7 @@ class Scene:
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{w}" height="{h}" viewBox="0 0 {w} {h}" role="img"'
             f' color="{COLOURS["ink"]}" font-family="{FONT}, Verdana, sans-serif" fill="none">'
         )
-        paper = f'<rect class="paper" width="{w}" height="{h}" fill="{COLOURS["paper"]}"/>'
+        paper = f'<rect width="{w}" height="{h}" fill="{COLOURS["paper"]}"/>'
         return "\n".join([head, f"<title>{escape(self.title)}</title>", paper, *map(_svg, self.shapes), "</svg>"])
 
     def png(self, scale: float = 2) -> bytes:

@@ -42,8 +42,9 @@ thead th { font-weight: 600; color: var(--soft); }
 tbody th { font-weight: 500; }
 figure { margin: 1rem 0; }
 svg { color: var(--fg); display: block; height: auto; }
-svg .paper { fill: none; }
-.drawing svg, .charts svg { max-width: none; }
+svg [fill="#ffffff"] { fill: var(--bg); }
+.drawing svg { max-width: none; }
+.charts svg { max-width: 100%; }
 .charts { display: flex; flex-wrap: wrap; gap: .5rem 1.5rem; }
 .charts figure { margin: .4rem 0; max-width: 100%; }
 .eq { padding: .28rem 0; }

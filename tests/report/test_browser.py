@@ -131,6 +131,8 @@ def test_dark_mode_is_dark(browser, pages):
     assert light == ["rgb(255, 255, 255)", "rgb(27, 31, 36)"] and dark == ["rgb(21, 24, 28)", "rgb(230, 232, 235)"]
     stroke = "return getComputedStyle(document.querySelector('.drawing circle[stroke=currentColor]')).stroke"
     assert browser.execute_script(stroke) == dark[1]
+    filled = "return [...document.querySelectorAll('svg [fill]')].map(e => getComputedStyle(e).fill)"
+    assert "rgb(255, 255, 255)" not in browser.execute_script(filled)
 
 
 @pytest.mark.parametrize("broken", ["<p style='white-space: nowrap'>" + "x " * 99, "<p style='min-width: 900px'>wide"])
