@@ -202,13 +202,13 @@ def _legend() -> str:
                 r"\mathbb{E}\,\phi(u),\quad u \sim \mathcal{N}(0,q)"),
         formula(r"\langle x,x'\rangle = x\cdot x'/d"),
     ]  # fmt: skip
-    return '<div class="legend">' + "".join(f'<div class="eq" tabindex="0">{m}</div>' for m in meanings) + "</div>"
+    return '<div class="legend">' + "".join(f'<div class="eq">{m}</div>' for m in meanings) + "</div>"
 
 
 def _equations(K: Kernel) -> str:
     equations = K.equations
     shown = [*equations[: MOST_EQUATIONS - 1], equations[-1]] if len(equations) > MOST_EQUATIONS else equations
-    lines = "".join(f'<div class="eq" tabindex="0">{formula(q.lhs, "=", q.rhs)}</div>' for q in shown)
+    lines = "".join(f'<div class="eq">{formula(q.lhs, "=", q.rhs)}</div>' for q in shown)
     if len(shown) < len(equations):
         lines += f'<p class="note">{len(equations) - len(shown)} equations before the last are left out.</p>'
     return f'<div class="equations">{lines}</div>'
@@ -229,12 +229,12 @@ def _distributions(v: Any) -> str:
 
 def _z_row(r: Row) -> str:
     lines = "".join(
-        f'<div class="origin"><div class="eq" tabindex="0">{formula(line.tex)}</div><p>{escape(line.reason)}</p></div>'
+        f'<div class="origin"><div class="eq">{formula(line.tex)}</div><p>{escape(line.reason)}</p></div>'
         for line in r.lines
     )
     return (
         f'<div class="z"><div class="head"><strong>{escape(r.name)}</strong><span>{escape(r.how)}</span></div>'
-        f'<div class="eq" tabindex="0">{formula(r.z)}</div>{lines}</div>'
+        f'<div class="eq">{formula(r.z)}</div>{lines}</div>'
     )
 
 

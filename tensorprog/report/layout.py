@@ -14,7 +14,7 @@ from itertools import pairwise
 
 from tensorprog.report.scene import Point
 
-SWEEPS = 24
+SWEEPS, ROW_SWEEPS = 24, 80
 ROW_GAP, TRACK_GAP, BAND_GAP = 12.0, 9.0, 34.0
 
 
@@ -128,10 +128,13 @@ class Layout:
         done: set[int] = set()
         for band in sorted({n.band for n in self.nodes}):
             members = [n for n in self.nodes if n.band == band]
+            last = max((n.column for n in self.nodes if id(n) in done), default=0)
             for node in (n for n in members if n.anchored):
                 near = [s for s in incoming[id(node)] if id(s) in done]
                 if near:
                     self._follow(node, near)
+                elif node.direction < 0:
+                    node.column = last
                 done.add(id(node))
             for node in (n for n in reversed(members) if not n.anchored):
                 self._precede(node, [t for t in outgoing[id(node)] if t.band == band and id(t) in done])
@@ -209,7 +212,7 @@ class Layout:
         """y by repeated moves to the neighbours' mean, as near as the distances in the column allow."""
         for col in grid.values():
             _separate(col, [0.0] * len(col))
-        for sweep in range(SWEEPS):
+        for sweep in range(ROW_SWEEPS):
             for c in sorted(grid, reverse=bool(sweep % 2)):
                 _separate(grid[c], [self._wanted(n) for n in grid[c]])
 
@@ -299,7 +302,7 @@ def _separate(column: list[Node], wanted: list[float]) -> None:
         offsets.append(offsets[-1] + a.down + b.up + gap)
     blocks: list[list[float]] = []  # [mean, weight, count]
     for node, y, offset in zip(column, wanted, offsets, strict=True):
-        blocks.append([y - offset, 3.0 if node.track else 1.0, 1])
+        blocks.append([y - offset, 3.0 if node.track else 1.0 if node.anchored else 0.1, 1])
         while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
             m, w, k = blocks.pop()
             m0, w0, k0 = blocks[-1]
