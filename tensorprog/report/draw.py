@@ -69,6 +69,7 @@ def draw(
     backprop: bool = False,
     lengths: Sequence[int] | None = None,
     inputs: int = 1,
+    reduced: bool | None = None,
 ) -> Drawing:
     """A program as a picture (TP2b Fig. 1–7).
 
@@ -78,13 +79,15 @@ def draw(
     listed below it.
 
     Args:
-        what: a program (drawn as written), a network or ``tp.unroll(..)`` (drawn reduced: Nonlins in a row are one).
+        what: a program, drawn as written; a network; or ``tp.unroll(..)``.
         path: the name of a parameter: highlights the longest path p from a use of it to the output, and, where two
             inputs are drawn, an isomorphic path q ≅ p of the second one; ("W", k) is path number k, longest first.
         highlight: names of variables.
         backprop: with the backward pass, for a network.
         lengths: for sequences, the length of each input; (4,) when None.
         inputs: how many inputs of a network to draw.
+        reduced: draw a network in reduced form (TP2b Def. 5.4), in which Nonlins in a row are one, or as written;
+            None: reduced where there are no skip connections.
 
     Raises:
         ProgramError: a program that is too large, an unknown name, options that do not apply.
@@ -94,7 +97,7 @@ def draw(
     >>> tp.draw(tp.programs.rnn(), lengths=[3], path="W")
     <drawing of rnn: 8 vectors and scalars>
     """
-    s = subject(what, backprop=backprop, lengths=lengths, inputs=inputs)
+    s = subject(what, backprop=backprop, lengths=lengths, inputs=inputs, reduced=reduced)
     paths = choose(s, path)
     return Drawing(_Picture(s, paths, _named(s, highlight)).scene, paths, s.drawn)
 

@@ -302,7 +302,7 @@ def _separate(column: list[Node], wanted: list[float]) -> None:
         offsets.append(offsets[-1] + a.down + b.up + gap)
     blocks: list[list[float]] = []  # [mean, weight, count]
     for node, y, offset in zip(column, wanted, offsets, strict=True):
-        blocks.append([y - offset, 3.0 if node.track else 1.0 if node.anchored else 0.1, 1])
+        blocks.append([y - offset, 0.3 if node.track else 1.0 if node.anchored else 0.1, 1])
         while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
             m, w, k = blocks.pop()
             m0, w0, k0 = blocks[-1]

@@ -8,7 +8,7 @@ from itertools import islice, pairwise
 from typing import Any
 
 from tensorprog.errors import ProgramError, nearest
-from tensorprog.ir.instructions import MatMul, Var
+from tensorprog.ir.instructions import MatMul, Nonlin, Var
 from tensorprog.kernels.names import NetworkNames
 from tensorprog.kernels.paths import PathSum, paths
 from tensorprog.limit.master import Limit
@@ -101,9 +101,33 @@ def _path(s: Subject, parameter: str, gvars: list[Var], end: Var) -> ProgramPath
     vectors: list[Var] = []
     for g in gvars:
         op = s.program.op(g)
-        vectors += [op.x, g] if isinstance(op, MatMul) else [g]
-    vectors = [*vectors, end] if vectors[-1] != end else vectors
+        if isinstance(op, MatMul):
+            _extend(s, vectors, op.x)
+        vectors.append(g)
+    _extend(s, vectors, end)
     return ProgramPath(parameter, tuple(vectors), tuple(_links(s, vectors)))
+
+
+def _extend(s: Subject, vectors: list[Var], x: Var) -> None:
+    """Go on to x, through the Nonlins between where the program is not reduced."""
+    if not vectors:
+        vectors.append(x)
+    elif vectors[-1] != x:
+        vectors.extend(_chain(s, vectors[-1], x))
+
+
+def _chain(s: Subject, g: Var, x: Var) -> list[Var]:
+    """The fewest vectors after g up to x, each a Nonlin of the one before; x alone where there is no such chain."""
+    onward: dict[Var, list[Var]] = {x: [x]}
+    todo = [x]
+    for v in todo:
+        for u in s.inputs(v) if isinstance(s.program.op(v), Nonlin) else ():
+            if u == g:
+                return onward[v]
+            if u not in onward:
+                onward[u] = [u, *onward[v]]
+                todo.append(u)
+    return [x]
 
 
 def _links(s: Subject, vectors: list[Var]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,11 +51,19 @@ class Subject:
         return tuple(dict.fromkeys(v for v in read if not isinstance(self.program.op(v), InitMatrix | InitScalar)))
 
 
-def subject(what: Any, *, backprop: bool = False, lengths: Sequence[int] | None = None, inputs: int = 1) -> Subject:
+def subject(
+    what: Any,
+    *,
+    backprop: bool = False,
+    lengths: Sequence[int] | None = None,
+    inputs: int = 1,
+    reduced: bool | None = None,
+) -> Subject:
     """The program of what ``tp.draw`` was given.
 
     Args:
-        what: a program, drawn as it is written; a network or ``tp.unroll(..)``, drawn in reduced form.
+        what: a program, drawn as it is written; a network or ``tp.unroll(..)``.
+        reduced: in reduced form (TP2b Def. 5.4) or as written; None: reduced where there are no skip connections.
         backprop: with the backward pass, for a network.
         lengths: of sequences, one for each input.
         inputs: number of inputs of a network that takes single vectors.
@@ -63,18 +72,22 @@ def subject(what: Any, *, backprop: bool = False, lengths: Sequence[int] | None 
         ProgramError: something else, or options that do not apply to it.
     """
     if isinstance(what, Network):
-        return _of_network(what, backprop, lengths, inputs)
+        return _of_network(what, backprop, lengths, inputs, reduced)
     if backprop or lengths is not None or inputs != 1:
         raise ProgramError("backprop, lengths and inputs are for drawings of a network; programs are drawn as they are")
     if isinstance(what, Training):
-        return _of_training(what)
-    if isinstance(what, ProgramGraph):
+        return _of_training(what, reduced)
+    if isinstance(what, ProgramGraph) and not reduced:
         s = Subject("program", what, kept={v: v for v, _ in what})
         return _finish(s, [v for v, _ in what])
+    if isinstance(what, ProgramGraph):
+        raise ProgramError("programs are drawn as they are; draw tp.canonicalize(program)[0] for the reduced form")
     raise ProgramError(f"draw takes a program, a network or tp.unroll(..), got {type(what).__name__} {what!r}")
 
 
-def _of_network(net: Network, backprop: bool, lengths: Sequence[int] | None, inputs: int) -> Subject:
+def _of_network(
+    net: Network, backprop: bool, lengths: Sequence[int] | None, inputs: int, reduced: bool | None
+) -> Subject:
     if isinstance(inputs, bool) or not isinstance(inputs, int) or inputs < 1:
         raise ProgramError(f"inputs must be a positive integer, got {inputs!r}")
     if net.takes_sequences:
@@ -89,17 +102,17 @@ def _of_network(net: Network, backprop: bool, lengths: Sequence[int] | None, inp
     program, gradients = with_backprop(trace) if backprop else (trace.program, [])
     roots = [r.x for heads in trace.heads for f in heads for r in f.readouts]
     backward = [d for g in gradients for ds in g.of.values() for d in ds]
-    s = _reduced(f"{net!r}" + (", forward and backward" if backprop else ""), program, trace)
+    s = _of_trace(f"{net!r}" + (", forward and backward" if backprop else ""), program, trace, reduced)
     _bands(s, [[s.kept[v] for v in backward]] if backprop else [])
     if backprop:
         s.captions = {0: "forward", 1: "backward"}
     return _finish(s, [s.kept[v] for v in roots + backward])
 
 
-def _of_training(run: Training) -> Subject:
+def _of_training(run: Training, reduced: bool | None) -> Subject:
     u = run.unrolled
     steps = run.plan.steps
-    s = _reduced(f"{steps} step{'s' * (steps > 1)} of SGD of {run.net!r}", u.program, u.trace)
+    s = _of_trace(f"{steps} step{'s' * (steps > 1)} of SGD of {run.net!r}", u.program, u.trace, reduced)
     backward = [[s.kept[d] for (t, *_), g in u.gradients.items() if t == step for ds in g.of.values() for d in ds]
                 for step in range(steps)]  # fmt: skip
     _bands(s, backward)
@@ -108,13 +121,24 @@ def _of_training(run: Training) -> Subject:
     return _finish(s, [s.kept[v] for v in u.f.values() if not isinstance(u.program.op(v), InitScalar)])
 
 
-def _reduced(title: str, program: ProgramGraph, trace: Trace) -> Subject:
-    reduced, kept = canonicalize(program)
-    s = Subject(title, reduced, kept=kept, trace=trace)
-    for var, op in reduced:
+def _of_trace(title: str, program: ProgramGraph, trace: Trace, reduced: bool | None) -> Subject:
+    if reduced is None:
+        reduced = not _has_skips(trace.program)
+    chosen, kept = canonicalize(program) if reduced else (program, {v: v for v, _ in program})
+    s = Subject(title, chosen, kept=kept, trace=trace)
+    for var, op in chosen:
         if isinstance(op, Nonlin) and len(op.args) == 1 and op.body.is_Symbol and not op.params:
-            s.alias[var] = op.args[0]  # gates that read an identity read what it reads
+            s.alias[var] = s.alias.get(op.args[0], op.args[0])  # gates that read an identity read what it reads
     return s
+
+
+def _has_skips(program: ProgramGraph) -> bool:
+    """Whether a sum, say, is read by several Nonlins: reduced, each of them would read all that is summed."""
+    readers: Counter[Var] = Counter()
+    for _, op in program:
+        if isinstance(op, Nonlin):
+            readers.update(v for v in set(op.args) if isinstance(program.op(v), Nonlin))
+    return any(count > 1 for count in readers.values())
 
 
 def _bands(s: Subject, backward: list[list[Var]]) -> None:

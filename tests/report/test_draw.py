@@ -23,6 +23,8 @@ def jobs():
         yield f"{name}, backprop", lambda net=net: tp.draw(net, backprop=True)
         yield f"{name}, two inputs", lambda net=net, two=two: tp.draw(net, backprop=True, **two)
         yield f"{name}, one step", lambda net=net: tp.draw(tp.unroll(net, steps=1))
+        yield f"{name}, as written", lambda net=net: tp.draw(net, backprop=True, reduced=False)
+        yield f"{name}, reduced", lambda net=net: tp.draw(net, backprop=True, reduced=True)
     biased = tp.programs.rnn(layers=2, sigma_b=1, sigma_h=1)
     yield "deep rnn with biases and a state", lambda: tp.draw(biased, backprop=True, path="W1", lengths=[3, 3])
     yield "mlp with biases", lambda: tp.draw(tp.programs.mlp(sigma_b=1), backprop=True)
@@ -143,6 +145,17 @@ def test_a_pair_of_isomorphic_paths_is_drawn_through_two_sequences():
     assert not longest[0].isomorphic(p)
 
 
+def test_networks_with_skip_connections_are_drawn_as_they_are_written():
+    net = tp.programs.residual_mlp()
+    strings = [t.string for t in tp.draw(net).scene.texts]
+    assert strings.count("+") == 2
+    assert "+" not in [t.string for t in tp.draw(net, reduced=True).scene.texts]
+    (p,) = tp.draw(net, path="U").paths
+    (q,) = tp.draw(net, path="U", reduced=True).paths
+    assert p.matrices == q.matrices == ("W2", "W3") and "Ż" not in p.links
+    assert len(p) == len(q) + 2  # through both sums
+
+
 def test_a_path_may_run_along_zdot():
     picture = tp.draw(tp.programs.tied_autoencoder(), path=("U", 1))
     assert "Ż" in picture.paths[0].links
@@ -191,6 +204,7 @@ REFUSALS = [
     (lambda: tp.draw(tp.programs.rnn(), lengths=[0]), "positive integers"),
     (lambda: tp.draw(tp.programs.rnn(), lengths=[]), "positive integers"),
     (lambda: tp.draw(tp.Program(), backprop=True), "for drawings of a network"),
+    (lambda: tp.draw(tp.Program(), reduced=True), r"tp\.canonicalize\(program\)\[0\]"),
     (lambda: tp.draw("mlp"), "draw takes a program, a network or tp.unroll"),
 ]
 
