@@ -103,7 +103,7 @@ def _of_network(
     roots = [r.x for heads in trace.heads for f in heads for r in f.readouts]
     backward = [d for g in gradients for ds in g.of.values() for d in ds]
     s = _of_trace(f"{net!r}" + (", forward and backward" if backprop else ""), program, trace, reduced)
-    _bands(s, [[s.kept[v] for v in backward]] if backprop else [])
+    _bands(s, [[s.kept[v] for v in backward]] if backprop else [], {})
     if backprop:
         s.captions = {0: "forward", 1: "backward"}
     return _finish(s, [s.kept[v] for v in roots + backward])
@@ -115,7 +115,8 @@ def _of_training(run: Training, reduced: bool | None) -> Subject:
     s = _of_trace(f"{steps} step{'s' * (steps > 1)} of SGD of {run.net!r}", u.program, u.trace, reduced)
     backward = [[s.kept[d] for (t, *_), g in u.gradients.items() if t == step for ds in g.of.values() for d in ds]
                 for step in range(steps)]  # fmt: skip
-    _bands(s, backward)
+    moved = [(t, v) for (t, _), v in (*u.delta.items(), *u.state.items(), *u.base.items()) if v is not None]
+    _bands(s, backward, {s.kept[v]: 2 * t for t, v in moved if v not in u.trace.program})
     s.captions = {2 * t: f"forward, t = {t}" for t in range(steps + 1)}
     s.captions |= {2 * t + 1: f"backward, t = {t}" for t in range(steps)}
     return _finish(s, [s.kept[v] for v in u.f.values() if not isinstance(u.program.op(v), InitScalar)])
@@ -141,8 +142,11 @@ def _has_skips(program: ProgramGraph) -> bool:
     return any(count > 1 for count in readers.values())
 
 
-def _bands(s: Subject, backward: list[list[Var]]) -> None:
-    """Band 2t + 1 is the backward pass at time t: its gradients and what lies between them."""
+def _bands(s: Subject, backward: list[list[Var]], least: dict[Var, int]) -> None:
+    """Band 2t + 1 is the backward pass at time t: its gradients and what lies between them.
+
+    What reads it is at a later time; ``least`` gives the times of what moves without reading it.
+    """
     graph = s.program.graph
     own: dict[Var, int] = {}
     for t, gradients in enumerate(backward):
@@ -150,7 +154,7 @@ def _bands(s: Subject, backward: list[list[Var]]) -> None:
         own |= dict.fromkeys(set(gradients) | (before & after), 2 * t + 1)
     for var, op in s.program:
         reached = max((s.band.get(v, 0) for v in op.operands), default=0)
-        s.band[var] = own.get(var, reached + reached % 2)
+        s.band[var] = own.get(var, max(reached + reached % 2, least.get(var, 0)))
 
 
 def _closure(graph: nx.MultiDiGraph, starts: Iterable[Var]) -> set[Var]:

@@ -10,7 +10,7 @@ import tensorprog as tp
 from tensorprog.report.draw import move
 from tensorprog.report.glyphs import shown
 from tensorprog.report.scene import Circle, Path, Scene, Text
-from tensorprog.report.subject import LARGEST
+from tensorprog.report.subject import LARGEST, subject
 
 GALLERY = sorted(tp.programs.GALLERY)
 
@@ -113,6 +113,15 @@ def test_one_step_of_sgd_has_scalars_moments_and_differences():
     strings = [t.string for t in picture.scene.texts]
     assert "f1(x)" in strings and strings.count("Δrelu") == 3 and "χ0" in strings
     assert {"forward, t = 0", "backward, t = 0", "forward, t = 1"} <= set(strings)
+
+
+def test_what_training_has_moved_stands_at_its_time():
+    s = subject(tp.unroll(tp.programs.residual_mlp(), steps=2))
+    band = {v.name: s.band[v] for v in s.drawn}
+    assert {n: band[n] for n in ("δV@1", "δV@2", "x11", "f1(x)", "f2(x)")} == {
+        "δV@1": 2, "δV@2": 4, "x11": 0, "f1(x)": 2, "f2(x)": 4}  # fmt: skip
+    backward = {v.name.partition("@")[2]: s.band[v] for v in s.drawn if v.name.startswith("dx") and "@" in v.name}
+    assert backward == {"0": 1, "1": 3}
 
 
 def test_a_program_is_drawn_as_it_is_written():
