@@ -3,8 +3,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PEERS ?= .venv-peers
 
-.PHONY: demo test test-slow test-browser lint bench clean
+NOTEBOOKS := $(patsubst notebooks/%.py,docs/notebooks/%.ipynb,$(wildcard notebooks/*.py))
+
+.PHONY: demo test test-slow test-browser lint bench bench-peers notebooks docs clean
 
 demo: $(STAMP)          ## derive and verify an MLP and an RNN; pictures in out/
 	$(BIN)/python -m tensorprog.demo
@@ -32,6 +35,26 @@ bench: $(STAMP)         ## cost of derivations, certificates and training runs
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/expectations.py
 
+notebooks: $(NOTEBOOKS)  ## the notebooks, executed, as docs/notebooks/*.ipynb
+
+docs: $(NOTEBOOKS)       ## the documentation in out/docs/index.html; a warning is an error
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs out/docs
+
+docs/notebooks/%.ipynb: notebooks/%.py $(shell find tensorprog programs -name '*.py') | $(VENV)/.docs
+	@mkdir -p docs/notebooks
+	$(BIN)/jupytext --quiet --to ipynb --set-kernel python3 --execute $< --output $@
+
+bench-peers: $(PEERS)/.installed  ## an environment of its own for neural-tangents, which make bench compares with
+
+$(PEERS)/.installed: benchmarks/peers.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
+	touch $@
+
+$(VENV)/.docs: $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[docs]"
+	touch $@
+
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv $(VENV)
@@ -40,4 +63,4 @@ $(STAMP): pyproject.toml
 	touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) out build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) out build docs/notebooks docs/reference *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -33,7 +33,7 @@ class TrainingReport:
         prediction: the same from kernel gradient descent with the same f_0 and the realised χ_t; empty
             with weight decay.
         own: the same with the prediction's own χ_t.
-        errors: fitted exponents of RMS |f_t − prediction| and of the kernel's drift, by (what, t).
+        errors: fitted exponents of RMS ``|f_t − prediction|`` and of the kernel's drift, by (what, t).
         claims: the verdicts.
     """
 

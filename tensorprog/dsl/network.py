@@ -286,7 +286,7 @@ class Network:
 
 
 def network(fn: Callable[..., Any]) -> Callable[..., Network]:
-    """Turn a function (net, x, *, hyperparameters) into an architecture.
+    """Turn a function ``(net, x, *, hyperparameters)`` into an architecture.
 
     Args:
         fn: builds the network of one input with ``net.embed``, ``net.dense``, ``net.bias``,

@@ -1,0 +1,31 @@
+"""Documentation: Sphinx over Markdown pages, executed notebooks and docstrings."""
+
+import sys
+from importlib.metadata import version as _version
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+import _reference  # noqa: E402
+
+_reference.write(HERE / "reference")
+
+project = "tensorprog"
+author = "the tensorprog developers"
+release = _version("tensorprog")
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
+exclude_patterns = ["_build", "*.py"]
+html_theme = "furo"
+html_title = f"tensorprog {release}"
+html_copy_source = False
+
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+nb_execution_mode = "off"  # make notebooks has executed them
+nb_merge_streams = True
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"
+autodoc_default_options = {"members": True}
+napoleon_numpy_docstring = False
