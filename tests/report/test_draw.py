@@ -1,6 +1,7 @@
 """Drawings: what stands in them, that nothing overlaps or is cut off, and every refusal."""
 
 import itertools
+import random
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -82,6 +83,33 @@ def collisions(scene):
 @pytest.mark.parametrize("name", JOBS)
 def test_nothing_overlaps_or_is_cut_off(name):
     assert list(collisions(JOBS[name]().scene)) == []
+
+
+def random_program(seed):
+    rng = random.Random(seed)
+    p = tp.Program()
+    matrices = [p.matrix(f"W{i}") for i in range(3)]
+    vectors = [p.vector(f"v{i}") for i in range(rng.randint(1, 4))]
+    scalars = [p.scalar(f"a scalar with a long name {i}", 1) for i in range(rng.randint(0, 3))]
+    for _ in range(rng.randint(1, 25)):
+        kind, x, y = rng.randrange(4), rng.choice(vectors), rng.choice(vectors)
+        if kind == 0:
+            W = rng.choice(matrices)
+            vectors.append((W.T if rng.random() < 0.5 else W) @ x)
+        elif kind == 1:
+            vectors.append(tp.tanh(x + y))
+        elif kind == 2:
+            params = rng.sample(scalars, min(2, len(scalars)))
+            args = rng.sample(vectors, min(5, len(vectors)))
+            vectors.append(tp.nonlin(lambda *a: sum(v**k for k, v in enumerate(a, 1)), *args, params=params))
+        else:
+            scalars.append(tp.moment(lambda a, b: a * b, x, y))
+    return p
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_pictures_of_random_programs_are_legible_too(seed):
+    assert list(collisions(tp.draw(random_program(seed)).scene)) == []
 
 
 def test_the_check_on_pictures_can_fail():
