@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path as FilePath
 from typing import Any
@@ -188,7 +188,7 @@ def _legend(
     lines = [(f"{name}: {path}", name) for name, path in zip("pq", paths, strict=False)]
     if len(paths) == 2:
         lines.append(("p ≅ q: the same matrices in the same order", "ink"))
-    lines += [(line, "faint") for line in _functions(glyphs)]
+    lines += [(line, "faint") for line in _functions(glyphs, s.alias)]
     for line, colour in lines:
         for k, part in enumerate(_wrapped(line, width)):
             shapes.append(Text(18 * (k > 0), y + ASCENT * SMALL, part, SMALL, "start", colour))
@@ -196,10 +196,10 @@ def _legend(
     return shapes, y
 
 
-def _functions(glyphs: Iterable[Glyph]) -> Iterator[str]:
+def _functions(glyphs: Iterable[Glyph], alias: Mapping[Var, Var]) -> Iterator[str]:
     for g in glyphs:
         if isinstance(g.op, Nonlin | Moment | Difference) and "ψ" in function_name(g.op):
-            yield f"ψ: {formula(g.var, g.op)}"
+            yield f"ψ: {formula(g.var, g.op, alias)}"
 
 
 def _wrapped(line: str, width: float) -> Iterator[str]:

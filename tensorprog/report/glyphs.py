@@ -7,7 +7,7 @@ gate with a bar: Moment.  Initial scalars stand as small squares at every gate t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,9 +59,9 @@ def function_name(op: Nonlin | Moment | Difference) -> str:
     return f"Δ{name}" if isinstance(op, Difference) else name
 
 
-def formula(var: Var, op: Nonlin | Moment | Difference) -> str:
-    """An instruction as a line of text, its operands by name."""
-    names = {s: NameSymbol(shown(v.name)) for s, v in slots_of(op).items()}
+def formula(var: Var, op: Nonlin | Moment | Difference, alias: Mapping[Var, Var]) -> str:
+    """An instruction as a line of text, its operands by name; copies by the name of what they are copies of."""
+    names = {s: NameSymbol(shown(alias.get(v, v).name)) for s, v in slots_of(op).items()}
     body = text(op.body.xreplace(names))
     if isinstance(op, Difference):
         changed = {s: names[s] + NameSymbol(shown(op.theta.name)) * NameSymbol(shown(d.name))

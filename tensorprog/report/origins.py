@@ -64,7 +64,7 @@ def _how(s: Subject, var: Var) -> str:
     op: Any = s.program.op(var)
     if isinstance(op, MatMul):
         return f"{matrix_name(op)} {shown(s.alias.get(op.x, op.x).name)}"
-    return formula(var, op).partition(" = ")[2]
+    return formula(var, op, s.alias).partition(" = ")[2]
 
 
 def _z(var: Var) -> str:
@@ -107,11 +107,11 @@ def _origins(limit: Limit, var: Var) -> Iterator[Line]:
             + (f"; the factor is the variance of {op.matrix}" if factor else ""),
         )
     if not terms:
-        earlier = _earlier(limit, var, op)
+        earlier = list(dict.fromkeys(_earlier(limit, var, op)))
         for y in earlier:
             yield Line(
                 rf"\mathbb{{E}}{_derivative(op, y)} = 0",
-                f"{back} {shown(y.name)} was computed before, but {x} depends on it with mean derivative 0: no Ż",
+                f"{back} {shown(y.name)} was computed before, but the mean derivative of {x} in it is 0: no Ż from it",
             )
         if not earlier:
             yield Line(rf"\dot {_z(var)} = 0", f"{back} has not been used before {product} {x}")

@@ -193,6 +193,12 @@ def test_the_origin_of_every_zdot_term_is_given():
     assert zero.tex.startswith(r"\mathbb{E}\frac{\partial Z^{dg_{4}}}") and zero.tex.endswith("= 0")
 
 
+def test_operands_are_named_as_in_the_drawing():
+    rows = {r.name: r for r in distributions(tp.programs.residual_mlp())}
+    assert rows["x5"].how == "= U(x) + W2(x)"  # x4 is a copy of W2(x), which the drawing leaves out
+    assert rows["x10"].how == "= W3(x) + x5"
+
+
 def test_initial_vectors_come_with_their_law():
     rows = {r.name: r for r in distributions(tp.programs.rnn(), [2])}
     assert rows["U(x1)"].z == r"Z^{U(x1)} \sim \mathcal{N}\left(0, \langle x_{1},x_{1}\rangle\right)"
