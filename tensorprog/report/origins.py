@@ -124,11 +124,13 @@ def _derivative(op: MatMul, y: Var) -> str:
 
 
 def _earlier(limit: Limit, var: Var, op: MatMul) -> list[Var]:
-    """The y of earlier products Wᵀy."""
+    """The y of earlier products Wᵀy whose Ẑ is not a combination of others."""
+    field = limit.fields.get((op.matrix, not op.transpose))
+    independent = {g.source for g in field.z} if field else set()
     found = []
     for v, o in limit.program:
         if v == var:
             break
         if isinstance(o, MatMul) and o.matrix == op.matrix and o.transpose != op.transpose:
-            found.append(o.x)
+            found.extend([o.x] if o.x in independent else [])
     return found
