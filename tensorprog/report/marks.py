@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import Any
 
 from tensorprog.errors import ProgramError, nearest
@@ -79,7 +79,9 @@ def _all(s: Subject, parameter: str, i: int) -> list[ProgramPath]:
     sums = PathSum(trace, Limit(trace.program, NetworkNames(trace, [])))
     listed = ((r.x, p) for r in trace.outputs[i].readouts for p in paths(sums, r.x))
     result = []
-    for end, p in islice(listed, MOST):
+    for count, (end, p) in enumerate(listed):
+        if count == MOST:
+            raise ProgramError(f"more than {MOST} paths lead to an output; draw fewer layers or a shorter sequence")
         gvars = [g for g, _ in p]
         if _starts(s, gvars[0]) == parameter:
             result.append(_path(s, parameter, [s.kept[g] for g in gvars], s.kept[end]))

@@ -236,6 +236,7 @@ REFUSALS = [
     (lambda: tp.draw(tp.programs.mlp(), path="V"), "no paths start at 'V'"),
     (lambda: tp.draw(tp.programs.mlp(), path=("W2", 1)), "no path 1 from W2: there are 1"),
     (lambda: tp.draw(tp.programs.mlp(), path=("W2", True)), "no path True"),
+    (lambda: tp.draw(tp.programs.residual_mlp(depth=14), path="U"), "more than 2000 paths lead to an output"),
     (lambda: tp.draw(tp.programs.mlp(), lengths=[3]), "takes single vectors"),
     (lambda: tp.draw(tp.programs.mlp(), inputs=0), "inputs must be a positive integer"),
     (lambda: tp.draw(tp.programs.rnn(), lengths=[0]), "positive integers"),
