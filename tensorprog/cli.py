@@ -102,8 +102,9 @@ def _add_draw(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--inputs", type=int, default=1, help="number of inputs (default 1)")
     parser.add_argument("--backprop", action="store_true", help="draw the backward pass too")
     parser.add_argument("--sgd", type=int, metavar="STEPS", help="draw a training run of so many steps instead")
-    parser.add_argument("--path", metavar="NAME[:K]", help="highlight the longest path from a parameter, or number K; "
-                        "with several inputs, also an isomorphic one")  # fmt: skip
+    parser.add_argument("--path", metavar="NAME[:K]", action="append", default=[],
+                        help="highlight the longest path from a parameter, or number K, and with several inputs also "
+                        "an isomorphic one; given twice: these two")  # fmt: skip
     parser.add_argument("--highlight", metavar="NAME", action="append", default=[], help="highlight a variable")
 
 
@@ -245,8 +246,8 @@ def draw_command(a: argparse.Namespace) -> int:
     """Draw a network's program."""
     net = load_network(a.network, a.param)
     lengths = _integers(a.lengths, "--lengths") if a.lengths else None
-    name, colon, number = (a.path or "").partition(":")
-    path = (name, *_integers(number, "the number of a path")) if colon else name or None
+    paths = [_path(text) for text in a.path]
+    path = paths if len(paths) > 1 else paths[0] if paths else None
     if a.sgd is None:
         inputs = a.inputs if lengths is None else 1
         picture = draw(net, path, a.highlight, backprop=a.backprop, lengths=lengths, inputs=inputs)
@@ -258,6 +259,11 @@ def draw_command(a: argparse.Namespace) -> int:
         print(f"{letter}: {found}")
     print(f"wrote {picture.save(a.out or Path(f'{net.name}.svg'))}")
     return 0
+
+
+def _path(text: str) -> Any:
+    name, colon, number = text.partition(":")
+    return (name, *_integers(number, "the number of a path")) if colon else name
 
 
 def train_command(a: argparse.Namespace) -> int:

@@ -81,7 +81,8 @@ def draw(
     Args:
         what: a program, drawn as written; a network; or ``tp.unroll(..)``.
         path: the name of a parameter: highlights the longest path p from a use of it to the output, and, where two
-            inputs are drawn, an isomorphic path q ≅ p of the second one; ("W", k) is path number k, longest first.
+            inputs are drawn, an isomorphic path q ≅ p of the second one; ("W", k) is path number k, longest first;
+            a list of two gives p and q, isomorphic or not, q to the output of the last input.
         highlight: names of variables.
         backprop: with the backward pass, for a network.
         lengths: for sequences, the length of each input; (4,) when None.
@@ -187,13 +188,20 @@ def _legend(
     shapes, y = _signs(s, list(glyphs), width)
     lines = [(f"{name}: {path}", name) for name, path in zip("pq", paths, strict=False)]
     if len(paths) == 2:
-        lines.append(("p ≅ q: the same matrices in the same order", "ink"))
+        lines.append((_relation(*paths), "ink"))
     lines += [(line, "faint") for line in _functions(glyphs, s.alias)]
     for line, colour in lines:
         for k, part in enumerate(_wrapped(line, width)):
             shapes.append(Text(18 * (k > 0), y + ASCENT * SMALL, part, SMALL, "start", colour))
             y += LINE * SMALL
     return shapes, y
+
+
+def _relation(p: ProgramPath, q: ProgramPath) -> str:
+    if p.isomorphic(q):
+        return "p ≅ q: the same matrices in the same order"
+    start, other = (" ".join(dict.fromkeys((r.parameter, *r.matrices))) for r in (p, q))
+    return f"p ≇ q: {start} against {other}"
 
 
 def _functions(glyphs: Iterable[Glyph], alias: Mapping[Var, Var]) -> Iterator[str]:

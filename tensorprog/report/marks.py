@@ -49,27 +49,44 @@ class ProgramPath:
 
 
 def choose(s: Subject, path: Any) -> list[ProgramPath]:
-    """The path that ``tp.draw`` was asked for, and its isomorphic partner where a second input is drawn.
+    """The paths that ``tp.draw`` was asked for: p, and q where there is one.
 
     Raises:
         ProgramError: no network, an unknown parameter, or no such path.
     """
     if path is None:
         return []
-    name, number = path if isinstance(path, tuple) and len(path) == 2 else (path, None)
     if s.trace is None:
         raise ProgramError("paths are drawn through networks, from a parameter to the output; use highlight=[names]")
+    last = len(s.trace.outputs) - 1
+    if isinstance(path, list):
+        if len(path) != 2:
+            raise ProgramError(f"a pair of paths is a list of two, such as ['W2', ('W3', 1)]; got {path!r}")
+        return [_number(_found(s, wanted, i), wanted) for wanted, i in zip(path, (0, last), strict=True)]
+    first = _found(s, path, 0)
+    chosen = [_number(first, path)] if isinstance(path, tuple) else first
+    others = [q for i in range(1, last + 1) for q in _found(s, path, i)]
+    return next(([p, q] for p in chosen for q in others if p.isomorphic(q)), chosen[:1])
+
+
+def _found(s: Subject, wanted: Any, i: int) -> list[ProgramPath]:
+    """All paths from the parameter that is wanted, "W2" or ("W2", number), to output i."""
+    assert s.trace is not None
+    if isinstance(wanted, tuple) and len(wanted) != 2:
+        raise ProgramError(f"a path is asked for as 'W2' or ('W2', number), got {wanted!r}")
+    name = wanted[0] if isinstance(wanted, tuple) else wanted
     parameters = [n for n, kind in s.trace.trainable.items() if kind in ("matrix", "embedding", "bias")]
     if name not in parameters:
         raise ProgramError(f"no paths start at {name!r}: they start at a matrix, embedding or bias; "
                            f"{nearest(str(name), parameters)}")  # fmt: skip
-    first, *others = (_all(s, name, i) for i in range(len(s.trace.outputs)))
-    pairs = ([p, q] for p in first for other in others for q in other if p.isomorphic(q))
-    if number is None:
-        return next(pairs, first[:1])
-    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < len(first):
-        raise ProgramError(f"there is no path {number!r} from {name}: there are {len(first)}, from 0, longest first")
-    return next((pair for pair in pairs if pair[0] == first[number]), [first[number]])
+    return _all(s, name, i)
+
+
+def _number(found: list[ProgramPath], wanted: Any) -> ProgramPath:
+    name, number = wanted if isinstance(wanted, tuple) else (wanted, 0)
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < len(found):
+        raise ProgramError(f"there is no path {number!r} from {name}: there are {len(found)}, from 0, longest first")
+    return found[number]
 
 
 def _all(s: Subject, parameter: str, i: int) -> list[ProgramPath]:

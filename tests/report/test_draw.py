@@ -182,6 +182,16 @@ def test_a_pair_of_isomorphic_paths_is_drawn_through_two_sequences():
     assert not longest[0].isomorphic(p)
 
 
+def test_two_paths_that_are_not_isomorphic_are_drawn_as_such():
+    picture = tp.draw(tp.programs.mlp(), path=["W2", "W3"])
+    p, q = picture.paths
+    assert (p.parameter, q.parameter, p.isomorphic(q)) == ("W2", "W3", False)
+    assert "p ≇ q: W2 W3 against W3" in [t.string for t in picture.scene.texts]
+    shared = [s for s in picture.scene.shapes if isinstance(s, Circle) and s.style.stroke == "pq"]
+    assert len(shared) == 3  # q is the end of p
+    assert list(collisions(picture.scene)) == []
+
+
 def test_networks_with_skip_connections_are_drawn_as_they_are_written():
     net = tp.programs.residual_mlp()
     strings = [t.string for t in tp.draw(net).scene.texts]
@@ -236,6 +246,10 @@ REFUSALS = [
     (lambda: tp.draw(tp.programs.mlp(), path="V"), "no paths start at 'V'"),
     (lambda: tp.draw(tp.programs.mlp(), path=("W2", 1)), "no path 1 from W2: there are 1"),
     (lambda: tp.draw(tp.programs.mlp(), path=("W2", True)), "no path True"),
+    (lambda: tp.draw(tp.programs.mlp(), path=["W2"]), "a pair of paths is a list of two"),
+    (lambda: tp.draw(tp.programs.mlp(), path=["W2", "Q"]), "no paths start at 'Q'"),
+    (lambda: tp.draw(tp.programs.mlp(), path=()), "a path is asked for as"),
+    (lambda: tp.draw(tp.programs.mlp(), path=("W2", 0, 1)), "a path is asked for as 'W2' or"),
     (lambda: tp.draw(tp.programs.residual_mlp(depth=14), path="U"), "more than 2000 paths lead to an output"),
     (lambda: tp.draw(tp.programs.mlp(), lengths=[3]), "takes single vectors"),
     (lambda: tp.draw(tp.programs.mlp(), inputs=0), "inputs must be a positive integer"),

@@ -36,6 +36,11 @@ def test_number_of_a_path(cli):
     assert cli("rnn", "--path", "W:0")[1].count("—W→") == 3
 
 
+def test_two_paths(cli):
+    out = cli("mlp", "--path", "W2", "--path", "W3:0")[1]
+    assert [line[:5] for line in out.splitlines()[:2]] == ["p: x2", "q: x6"]
+
+
 def test_a_training_run(cli, tmp_path):
     assert cli("mlp", "-p", "depth=2", "--sgd", "1")[0] == 0
     assert "forward, t = 1" in (tmp_path / "mlp.svg").read_text(encoding="utf-8")
