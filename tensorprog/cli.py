@@ -226,8 +226,8 @@ def derive_command(a: argparse.Namespace) -> int:
 def verify_command(a: argparse.Namespace) -> int:
     """Verify a network's kernels against finite-width runs and print the verdicts."""
     net = load_network(a.network, a.param)
-    if a.report is not None and a.report.suffix != ".html":
-        raise ProgramError(f"--report {a.report}: use a name ending in .html")
+    if a.report is not None and (a.report.suffix != ".html" or not a.report.parent.is_dir()):
+        raise ProgramError(f"--report {a.report}: use a name ending in .html, in an existing folder")
     inputs = _inputs(net, a)
     with progress_bar() as progress:
         result = verify(net, inputs, _integers(a.widths, "--widths"), a.seeds, out=a.out, progress=progress)

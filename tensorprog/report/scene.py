@@ -1,4 +1,7 @@
-"""A picture as a list of shapes, with two renderings: SVG text, and pixels by matplotlib."""
+"""A picture as a list of shapes, with two renderings: SVG text, and pixels by matplotlib.
+
+matplotlib is imported where something is measured or painted: not every use of the package draws.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +13,9 @@ from functools import cache
 from html import escape
 from typing import Any
 
-from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.patches import Circle as CirclePatch
-from matplotlib.patches import PathPatch
-from matplotlib.path import Path as MatplotlibPath
-from matplotlib.textpath import text_to_path
-
 FONT = "DejaVu Sans"
 ASCENT, DESCENT = 0.78, 0.24  # of the font size, above and below the baseline
 COLOURS = {"ink": "#1b1f24", "faint": "#77808c", "paper": "#ffffff", "p": "#2563eb", "q": "#d9480f", "pq": "#7c3aed"}
-_MOVES = {"M": (MatplotlibPath.MOVETO,), "L": (MatplotlibPath.LINETO,), "C": (MatplotlibPath.CURVE4,) * 3,
-          "Z": (MatplotlibPath.CLOSEPOLY,)}  # fmt: skip
 Box = tuple[float, float, float, float]
 Point = tuple[float, float]
 
@@ -91,6 +85,9 @@ Shape = Circle | Path | Text
 @cache
 def text_width(string: str, size: float) -> float:
     """The width of a line of text, measured in ``FONT``."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # glyphs that the font lacks
         return float(text_to_path.get_text_width_height_descent(string, FontProperties(FONT, size=size), False)[0])
@@ -132,6 +129,8 @@ class Scene:
 
     def png(self, scale: float = 2) -> bytes:
         """The scene as a PNG of ``scale`` pixels per unit."""
+        from matplotlib.figure import Figure
+
         figure = Figure(figsize=(self.width / 72, self.height / 72), dpi=72 * scale)
         axes: Any = figure.add_axes((0, 0, 1, 1))
         axes.set(xlim=(0, self.width), ylim=(self.height, 0))
@@ -181,6 +180,10 @@ def _paint(axes: Any, shape: Shape) -> None:
         axes.text(shape.box()[0], shape.y, shape.string, fontsize=shape.size, family=FONT, parse_math=False,
                   color=COLOURS[shape.colour], ha="left", va="baseline")  # fmt: skip
         return
+    from matplotlib.patches import Circle as CirclePatch
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path as Curve
+
     style = {
         "edgecolor": "none" if shape.style.stroke is None else COLOURS[shape.style.stroke],
         "facecolor": "none" if shape.style.fill is None else COLOURS[shape.style.fill],
@@ -190,6 +193,7 @@ def _paint(axes: Any, shape: Shape) -> None:
     if isinstance(shape, Circle):
         axes.add_patch(CirclePatch((shape.x, shape.y), shape.r, **style))
         return
-    codes = [code for move in shape.moves for code in _MOVES[move[0]]]
+    codes_of = {"M": [Curve.MOVETO], "L": [Curve.LINETO], "C": [Curve.CURVE4] * 3, "Z": [Curve.CLOSEPOLY]}
+    codes = [code for move in shape.moves for code in codes_of[move[0]]]
     points = [p for move in shape.moves for p in (move[1:] or [(0.0, 0.0)])]
-    axes.add_patch(PathPatch(MatplotlibPath(points, codes), capstyle="butt", **style))
+    axes.add_patch(PathPatch(Curve(points, codes), capstyle="butt", **style))

@@ -1,5 +1,7 @@
 """Scenes: what the two renderings say, and that measured texts keep their width."""
 
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -52,3 +54,8 @@ def test_pixels_are_where_the_shapes_are(scene):
 
 def test_text_that_the_font_lacks_is_drawn_without_a_warning():
     assert Scene(50, 20, [Text(25, 12, "重")]).png().startswith(b"\x89PNG")
+
+
+def test_matplotlib_is_imported_only_to_draw():
+    code = "import sys, tensorprog; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
