@@ -18,8 +18,7 @@ test: $(STAMP) lint     ## lint, types and the tests (minutes)
 test-slow: $(STAMP)     ## the long property tests
 	$(BIN)/python -m pytest -q -n auto -m slow
 
-test-browser: $(STAMP)  ## the report in a headless Chromium (Debian's, installed when it is missing and root runs this)
-	$(BIN)/pip install --quiet --disable-pip-version-check "selenium>=4.20"
+test-browser: $(VENV)/.browser  ## the report in a headless Chromium (Debian's; root installs it where it is missing)
 	@if ! command -v chromium >/dev/null || ! command -v chromedriver >/dev/null; then \
 	  if [ "$$(id -u)" != 0 ]; then echo "install the Debian packages chromium and chromium-driver first"; exit 1; fi; \
 	  apt-get update -qq && apt-get install -y -qq chromium chromium-driver; fi
@@ -49,6 +48,10 @@ bench-peers: $(PEERS)/.installed  ## an environment of its own for neural-tangen
 $(PEERS)/.installed: benchmarks/peers.txt
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
+	touch $@
+
+$(VENV)/.browser: $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[browser]"
 	touch $@
 
 $(VENV)/.docs: $(STAMP)
