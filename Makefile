@@ -7,16 +7,22 @@ PEERS ?= .venv-peers
 
 NOTEBOOKS := $(patsubst notebooks/%.py,docs/notebooks/%.ipynb,$(wildcard notebooks/*.py))
 
-.PHONY: demo test test-slow lint bench bench-peers notebooks docs clean
+.PHONY: demo test test-slow test-browser lint bench bench-peers notebooks docs clean
 
 demo: $(STAMP)          ## derive and verify an MLP and an RNN; pictures in out/
 	$(BIN)/python -m tensorprog.demo
 
 test: $(STAMP) lint     ## lint, types and the tests (minutes)
-	$(BIN)/python -m pytest -q -n auto -m "not slow"
+	$(BIN)/python -m pytest -q -n auto -m "not slow and not browser"
 
 test-slow: $(STAMP)     ## the long property tests
 	$(BIN)/python -m pytest -q -n auto -m slow
+
+test-browser: $(VENV)/.browser  ## the report in a headless Chromium (Debian's; root installs it where it is missing)
+	@if ! command -v chromium >/dev/null || ! command -v chromedriver >/dev/null; then \
+	  if [ "$$(id -u)" != 0 ]; then echo "install the Debian packages chromium and chromium-driver first"; exit 1; fi; \
+	  apt-get update -qq && apt-get install -y -qq chromium chromium-driver; fi
+	$(BIN)/python -m pytest -q -m browser tests/report
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -42,6 +48,10 @@ bench-peers: $(PEERS)/.installed  ## an environment of its own for neural-tangen
 $(PEERS)/.installed: benchmarks/peers.txt
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
+	touch $@
+
+$(VENV)/.browser: $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[browser]"
 	touch $@
 
 $(VENV)/.docs: $(STAMP)

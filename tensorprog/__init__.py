@@ -50,6 +50,8 @@ from tensorprog.limit.sampling import Estimate as Estimate
 from tensorprog.limit.sampling import SampledLimit as SampledLimit
 from tensorprog.passes.canonicalize import canonicalize as canonicalize
 from tensorprog.passes.optimizer import SGD as SGD
+from tensorprog.report.draw import Drawing as Drawing
+from tensorprog.report.draw import draw as draw
 from tensorprog.train import TrainingReport as TrainingReport
 from tensorprog.train import train as train
 from tensorprog.verify import Claim as Claim

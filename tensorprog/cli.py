@@ -1,4 +1,4 @@
-"""The command line: derive, verify, train, list."""
+"""The command line: derive, verify, train, draw, list."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import inspect
 import re
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -25,8 +26,10 @@ from tensorprog.dsl.nonlinearities import NONLINEARITIES, Nonlinearity, by_name
 from tensorprog.errors import ProgramError, TensorProgramError, nearest
 from tensorprog.kernels.kernel import Kernel
 from tensorprog.kernels.methods import nngp, ntk
+from tensorprog.kernels.training import unroll
 from tensorprog.passes.optimizer import SGD
 from tensorprog.programs import GALLERY
+from tensorprog.report.draw import draw
 from tensorprog.train import train
 from tensorprog.verify import WIDTHS, Verification, verify
 
@@ -34,6 +37,7 @@ from tensorprog.verify import WIDTHS, Verification, verify
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0, 1 when a claim failed, 2 for bad input."""
     arguments = _parser().parse_args(argv)
+    arguments.command = shlex.join(["tensorprog", *(sys.argv[1:] if argv is None else argv)])
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: print(f"tensorprog: warning: {message}", file=sys.stderr)
@@ -76,6 +80,7 @@ def _add_derive(parser: argparse.ArgumentParser) -> None:
 def _add_verify(parser: argparse.ArgumentParser) -> None:
     _add_network(parser)
     _add_data(parser, seeds=32)
+    parser.add_argument("--report", type=Path, metavar="FILE.html", help="write everything as one page")
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
@@ -89,6 +94,18 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trainable", help="names or kinds of the parameters to train, separated by commas")
     parser.add_argument("--labels", type=Path, help=".npy file of labels; random ones when left out")
     _add_data(parser, seeds=16)
+
+
+def _add_draw(parser: argparse.ArgumentParser) -> None:
+    _add_network(parser)
+    parser.add_argument("-o", "--out", type=Path, help="file to write, .svg or .png (default NETWORK.svg)")
+    parser.add_argument("--inputs", type=int, default=1, help="number of inputs (default 1)")
+    parser.add_argument("--backprop", action="store_true", help="draw the backward pass too")
+    parser.add_argument("--sgd", type=int, metavar="STEPS", help="draw a training run of so many steps instead")
+    parser.add_argument("--path", metavar="NAME[:K]", action="append", default=[],
+                        help="highlight the longest path from a parameter, or number K, and with several inputs also "
+                        "an isomorphic one; given twice: these two")  # fmt: skip
+    parser.add_argument("--highlight", metavar="NAME", action="append", default=[], help="highlight a variable")
 
 
 def _add_data(parser: argparse.ArgumentParser, seeds: int) -> None:
@@ -209,14 +226,44 @@ def derive_command(a: argparse.Namespace) -> int:
 def verify_command(a: argparse.Namespace) -> int:
     """Verify a network's kernels against finite-width runs and print the verdicts."""
     net = load_network(a.network, a.param)
+    if a.report is not None and (a.report.suffix != ".html" or not a.report.parent.is_dir()):
+        raise ProgramError(f"--report {a.report}: use a name ending in .html, in an existing folder")
     inputs = _inputs(net, a)
     with progress_bar() as progress:
         result = verify(net, inputs, _integers(a.widths, "--widths"), a.seeds, out=a.out, progress=progress)
     show(result)
+    if a.report is not None:
+        assert result.evidence is not None
+        result.evidence.command = a.command
+        print(f"wrote {result.save(a.report)}")
     if a.out is not None:
         result.save(a.out / "verdict.txt")
         print(f"wrote {a.out / 'verdict.txt'} and {result.save(a.out / 'error.png')}")
     return 0 if result.passed else 1
+
+
+def draw_command(a: argparse.Namespace) -> int:
+    """Draw a network's program."""
+    net = load_network(a.network, a.param)
+    lengths = _integers(a.lengths, "--lengths") if a.lengths else None
+    paths = [_path(text) for text in a.path]
+    path = paths if len(paths) > 1 else paths[0] if paths else None
+    if a.sgd is None:
+        inputs = a.inputs if lengths is None else 1
+        picture = draw(net, path, a.highlight, backprop=a.backprop, lengths=lengths, inputs=inputs)
+    elif a.backprop or a.inputs != 1:
+        raise ProgramError("--sgd draws the run on one test input, its backward passes included; leave out the rest")
+    else:
+        picture = draw(unroll(net, a.sgd, lengths=lengths), path, a.highlight)
+    for letter, found in zip("pq", picture.paths, strict=False):
+        print(f"{letter}: {found}")
+    print(f"wrote {picture.save(a.out or Path(f'{net.name}.svg'))}")
+    return 0
+
+
+def _path(text: str) -> Any:
+    name, colon, number = text.partition(":")
+    return (name, *_integers(number, "the number of a path")) if colon else name
 
 
 def train_command(a: argparse.Namespace) -> int:
@@ -306,6 +353,7 @@ _COMMANDS: dict[str, tuple[Callable[[Any], int], str, Callable[[Any], None]]] = 
     "derive": (derive_command, "print the equations of a network's NTK or NNGP kernel", _add_derive),
     "verify": (verify_command, "check a network's kernels against finite-width runs", _add_verify),
     "train": (train_command, "train networks and compare with kernel gradient descent", _add_train),
+    "draw": (draw_command, "draw a network's program, its backward pass or its training", _add_draw),
     "list": (list_command, "list the gallery of architectures", lambda parser: None),
 }
 

@@ -19,6 +19,7 @@ from tensorprog.finite.estimate import Exponent, Extrapolation, exponent, extrap
 from tensorprog.finite.runs import ALL_PAIRS, Record, collect
 from tensorprog.ir.instructions import InitVector, MatMul
 from tensorprog.kernels.data import Inputs, read_inputs
+from tensorprog.kernels.kernel import Kernel
 from tensorprog.kernels.methods import ntk
 from tensorprog.kernels.names import NetworkNames
 from tensorprog.kernels.ntk import ntk_terms, readout_terms, sum_terms
@@ -44,6 +45,27 @@ class Claim:
 
 
 @dataclass
+class Evidence:
+    """What a verification was made from.
+
+    Attributes:
+        net, data, values: the network, its inputs, and numbers for its symbols.
+        kernels: the NTK by every way to derive it that applies.
+        runs: what was simulated: by name the limit (N, N), and for each width the values (S, N, N).
+        fingerprint: a hash of program and data.
+        command: the command line that it was made by, if it was.
+    """
+
+    net: Network
+    data: Inputs
+    values: Mapping[Any, Any] | None
+    kernels: dict[str, Kernel]
+    fingerprint: str
+    runs: dict[str, tuple[np.ndarray, list[np.ndarray]]] = field(default_factory=dict)
+    command: str | None = None
+
+
+@dataclass
 class Verification:
     """The claims checked for a network, with the figures behind them."""
 
@@ -52,6 +74,7 @@ class Verification:
     widths: list[int] = field(default_factory=list)
     seeds: int = 0
     errors: dict[str, Exponent] = field(default_factory=dict)
+    evidence: Evidence | None = None
 
     @property
     def passed(self) -> bool:
@@ -70,20 +93,30 @@ class Verification:
         return self.text()
 
     def save(self, path: str | Path) -> Path:
-        """Write the error plot (.png) or the claims (.txt) to a file.
+        """Write the report (.html), the error plot (.png) or the claims (.txt) to a file.
 
         Raises:
-            DataError: another ending.
+            DataError: another ending, or a file that cannot be written.
         """
         path = Path(path)
+        try:
+            return self._save(path)
+        except OSError as error:
+            raise DataError(f"cannot write {path}: {error.strerror}; give a path in an existing folder") from error
+
+    def _save(self, path: Path) -> Path:
         if path.suffix == ".png":
             from tensorprog.report.plots import plot_errors
 
             plot_errors(self.title, self.widths, self.errors, path)
         elif path.suffix == ".txt":
             path.write_text(self.text() + "\n", encoding="utf-8")
+        elif path.suffix == ".html":
+            from tensorprog.report.html import page
+
+            path.write_text(page(self), encoding="utf-8")
         else:
-            raise DataError(f"cannot save a verification as {path.name!r}; use a name ending in .png or .txt")
+            raise DataError(f"cannot save a verification as {path.name!r}; use a name ending in .html, .png or .txt")
         return path
 
 
@@ -132,6 +165,7 @@ def verify(
     check = _Check(net, data, values)
     result = Verification(repr(net), widths=sorted(widths), seeds=seeds)
     result.claims += [check.ways_agree(), check.kernel_on_data()]
+    result.evidence = Evidence(net, data, values, check.kernels, check.fingerprint())
     header = {"network": repr(net), "program": check.fingerprint(), "gvars": [v.name for v in check.gvars]}
     path = Path(out) / "runs.jsonl" if out is not None else None
     records = collect(check.finite, check.gvars, result.widths, seeds, header, path, progress)
@@ -156,6 +190,7 @@ class _Check:
         self.gvars = [v for v, op in self.finite.program if isinstance(op, MatMul)
                  or (isinstance(op, InitVector) and any(c != 0 for _, c in op.cov))]  # fmt: skip
         self.gia = trace.passes_gia_check
+        self.kernels = {m: ntk(net, m) for m in ("backprop", "paths", "sgd") if self.gia or m != "paths"}
         self.theta = self._gram(lambda i, j: ntk_terms(trace, self.finite.gradients, i, j))
 
     def _gram(self, terms: Callable[[int, int], Any]) -> np.ndarray:
@@ -185,9 +220,8 @@ class _Check:
 
     def ways_agree(self) -> Claim:
         """Backpropagation = path sums = one SGD step, with all names unfolded."""
-        others = [ntk(self.net, method) for method in ("paths", "sgd") if self.gia or method == "sgd"]
+        backprop, *others = self.kernels.values()
         name = "backprop = paths = one SGD step" if self.gia else "backprop = one SGD step"
-        backprop = ntk(self.net, "backprop")
         lengths = sorted(self.data.groups, key=lambda t: t or 0)
         pairs = [(a, b) for a in lengths for b in lengths if (a or 0) <= (b or 0)]
         equal = [same(backprop.derive(p).poly, other.derive(p).poly) for p in pairs for other in others]
@@ -199,7 +233,7 @@ class _Check:
         """K(X) from the two-input derivation = the limit of the program traced on all inputs."""
         items = [self.data[i] for i in range(len(self.data))]
         X = items if self.net.takes_sequences else np.concatenate(items)
-        gap = np.abs(ntk(self.net)(X, values=self.values) - self.theta).max() / self._scale
+        gap = np.abs(self.kernels["backprop"](X, values=self.values) - self.theta).max() / self._scale
         return Claim("K(X) = limit of the traced program", bool(gap <= 1e-9), f"largest relative difference {gap:.1e}")
 
     # ---- against finite width ------------------------------------------------------------------------
@@ -210,9 +244,11 @@ class _Check:
         upper = np.triu_indices(len(self.data))
         theta = [np.stack([r.ntk for r in rows])[:, upper[0], upper[1]] for rows in records]
         expected = self.theta[upper]
+        if result.evidence is not None:
+            result.evidence.runs["NTK"] = self.theta, [np.stack([r.ntk for r in rows]) for rows in records]
         result.claims.append(_within("NTK = empirical NTK", extrapolate(widths, theta), expected))
         self._exponent(result, widths, theta, expected)
-        result.claims.append(self._outputs(widths, records, upper))
+        result.claims.append(self._outputs(result, records, upper))
         result.claims.append(self._moments(widths, records))
         if not self.gia:
             result.claims.append(self._wrong_kernel(widths, theta, upper))
@@ -225,14 +261,17 @@ class _Check:
         fit = result.errors["NTK"] = exponent(widths, deviations)
         result.claims.append(Claim(name, fit.compatible(-0.5, 0.1), f"fitted exponent {fit}, expected -0.5 ± 0.1"))
 
-    def _outputs(self, widths: list[int], records: list[list[Record]], upper: Any) -> Claim:
+    def _outputs(self, result: Verification, records: list[list[Record]], upper: Any) -> Claim:
         name = "NNGP = output covariance"
         if not self.gia:
             return Claim(name, None, "the readout is not random, so the outputs are no Gaussian process")
         K = self._gram(lambda i, j: readout_terms(self.finite.trace, i, j))
-        products = [np.stack([np.outer(r.outputs, r.outputs)[upper] for r in rows]) for rows in records]
+        squares = [np.stack([np.outer(r.outputs, r.outputs) for r in rows]) for rows in records]
+        products = [s[:, upper[0], upper[1]] for s in squares]
+        if result.evidence is not None:
+            result.evidence.runs["NNGP"] = K, squares
         variance = np.outer(np.diag(K), np.diag(K)) + K**2  # of f(x) f(x') for Gaussian f
-        return _within(name, extrapolate(widths, products, variance[upper]), K[upper])
+        return _within(name, extrapolate(result.widths, products, variance[upper]), K[upper])
 
     def _moments(self, widths: list[int], records: list[list[Record]]) -> Claim:
         k = len(self.gvars)

@@ -1,0 +1,155 @@
+"""Paths through a drawn program (TP2b Def. 5.5): found by ``kernels.paths``, named by their vectors and matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from tensorprog.errors import ProgramError, nearest
+from tensorprog.ir.instructions import MatMul, Nonlin, Var
+from tensorprog.kernels.names import NetworkNames
+from tensorprog.kernels.paths import PathSum, paths
+from tensorprog.limit.master import Limit
+from tensorprog.report.glyphs import matrix_name, shown
+from tensorprog.report.subject import Subject
+
+MOST = 2000
+
+
+@dataclass(frozen=True)
+class ProgramPath:
+    """A path to the output: X-var → G-var → X-var → ..; ``links[k]`` says how vector k + 1 comes from vector k.
+
+    Links are the matrices of MatMuls, "" for gates, and "Ż" where the tangent runs along a correction Ż.
+    ``parameter`` is what the path starts with.
+    """
+
+    parameter: str
+    vectors: tuple[Var, ...]
+    links: tuple[str, ...]
+
+    @property
+    def matrices(self) -> tuple[str, ...]:
+        """The matrices along it."""
+        return tuple(link for link in self.links if link not in ("", "Ż"))
+
+    def isomorphic(self, other: ProgramPath) -> bool:
+        """p ≅ q: equally long, with the same parameter at the start and the same matrices."""
+        return (self.parameter, self.matrices) == (other.parameter, other.matrices)
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def __str__(self) -> str:
+        steps = (f" —{link}→ {shown(v.name)}" if link else f" → {shown(v.name)}"
+                 for link, v in zip(self.links, self.vectors[1:], strict=True))  # fmt: skip
+        return shown(self.vectors[0].name) + "".join(steps)
+
+
+def choose(s: Subject, path: Any) -> list[ProgramPath]:
+    """The paths that ``tp.draw`` was asked for: p, and q where there is one.
+
+    Raises:
+        ProgramError: no network, an unknown parameter, or no such path.
+    """
+    if path is None:
+        return []
+    if s.trace is None:
+        raise ProgramError("paths are drawn through networks, from a parameter to the output; use highlight=[names]")
+    last = len(s.trace.outputs) - 1
+    if isinstance(path, list):
+        if len(path) != 2:
+            raise ProgramError(f"a pair of paths is a list of two, such as ['W2', ('W3', 1)]; got {path!r}")
+        return [_number(_found(s, wanted, i), wanted) for wanted, i in zip(path, (0, last), strict=True)]
+    first = _found(s, path, 0)
+    chosen = [_number(first, path)] if isinstance(path, tuple) else first
+    others = [q for i in range(1, last + 1) for q in _found(s, path, i)]
+    return next(([p, q] for p in chosen for q in others if p.isomorphic(q)), chosen[:1])
+
+
+def _found(s: Subject, wanted: Any, i: int) -> list[ProgramPath]:
+    """All paths from the parameter that is wanted, "W2" or ("W2", number), to output i."""
+    assert s.trace is not None
+    if isinstance(wanted, tuple) and len(wanted) != 2:
+        raise ProgramError(f"a path is asked for as 'W2' or ('W2', number), got {wanted!r}")
+    name = wanted[0] if isinstance(wanted, tuple) else wanted
+    parameters = [n for n, kind in s.trace.trainable.items() if kind in ("matrix", "embedding", "bias")]
+    if name not in parameters:
+        raise ProgramError(f"no paths start at {name!r}: they start at a matrix, embedding or bias; "
+                           f"{nearest(str(name), parameters)}")  # fmt: skip
+    return _all(s, name, i)
+
+
+def _number(found: list[ProgramPath], wanted: Any) -> ProgramPath:
+    name, number = wanted if isinstance(wanted, tuple) else (wanted, 0)
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < len(found):
+        raise ProgramError(f"there is no path {number!r} from {name}: there are {len(found)}, from 0, longest first")
+    return found[number]
+
+
+def _all(s: Subject, parameter: str, i: int) -> list[ProgramPath]:
+    """The paths from a parameter to output i, the longest first."""
+    trace = s.trace
+    assert trace is not None
+    sums = PathSum(trace, Limit(trace.program, NetworkNames(trace, [])))
+    listed = ((r.x, p) for r in trace.outputs[i].readouts for p in paths(sums, r.x))
+    result = []
+    for count, (end, p) in enumerate(listed):
+        if count == MOST:
+            raise ProgramError(f"more than {MOST} paths lead to an output; draw fewer layers or a shorter sequence")
+        gvars = [g for g, _ in p]
+        if _starts(s, gvars[0]) == parameter:
+            result.append(_path(s, parameter, [s.kept[g] for g in gvars], s.kept[end]))
+    return sorted(result, key=len, reverse=True)
+
+
+def _starts(s: Subject, g: Var) -> str | None:
+    """The name of the parameter that a G-var reads."""
+    trace = s.trace
+    assert trace is not None
+    op = trace.program.op(g)
+    if g in trace.embeddings:
+        return trace.embeddings[g][0]
+    read = op.matrix if isinstance(op, MatMul) else g
+    return next((n for n, p in trace.parameters.items() if p.var == read), None)
+
+
+def _path(s: Subject, parameter: str, gvars: list[Var], end: Var) -> ProgramPath:
+    vectors: list[Var] = []
+    for g in gvars:
+        op = s.program.op(g)
+        if isinstance(op, MatMul):
+            _extend(s, vectors, op.x)
+        vectors.append(g)
+    _extend(s, vectors, end)
+    return ProgramPath(parameter, tuple(vectors), tuple(_links(s, vectors)))
+
+
+def _extend(s: Subject, vectors: list[Var], x: Var) -> None:
+    """Go on to x, through the Nonlins between where the program is not reduced."""
+    if not vectors:
+        vectors.append(x)
+    elif vectors[-1] != x:
+        vectors.extend(_chain(s, vectors[-1], x))
+
+
+def _chain(s: Subject, g: Var, x: Var) -> list[Var]:
+    """The fewest vectors after g up to x, each a Nonlin of the one before; x alone where there is no such chain."""
+    onward: dict[Var, list[Var]] = {x: [x]}
+    todo = [x]
+    for v in todo:
+        for u in s.inputs(v) if isinstance(s.program.op(v), Nonlin) else ():
+            if u == g:
+                return onward[v]
+            if u not in onward:
+                onward[u] = [u, *onward[v]]
+                todo.append(u)
+    return [x]
+
+
+def _links(s: Subject, vectors: list[Var]) -> Iterator[str]:
+    for a, b in pairwise(vectors):
+        op = s.program.op(b)
+        yield matrix_name(op) if isinstance(op, MatMul) else "" if a in s.inputs(b) else "Ż"

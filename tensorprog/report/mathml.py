@@ -1,0 +1,226 @@
+"""Formulas as MathML, which browsers typeset without a script.
+
+Every expression of the package has LaTeX of its own (``printing.latex``), in a small part of the language: that part
+is read here and written as presentation MathML.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from html import escape
+from typing import Any
+
+from sympy.printing.pretty.pretty_symbology import greek_unicode
+
+from tensorprog.errors import NoRuleError
+from tensorprog.printing import latex
+
+_TOKEN = re.compile(r"\\[A-Za-z]+|\\.|\d+(?:\.\d+)?|\s+|.", re.DOTALL)
+_SYMBOLS = {
+    "top": "⊤", "infty": "∞", "pi": "π", "ell": "ℓ", "partial": "∂", "varsigma": "ς", "varphi": "φ", "dagger": "†",
+    "varepsilon": "ε", "hbar": "ℏ", "prime": "′", **{k: v for k, v in greek_unicode.items() if k.isalpha()},
+    "phi": "ϕ", "epsilon": "ϵ",
+}  # fmt: skip
+_OPERATORS = {
+    "cdot": "⋅", "times": "×", "pm": "±", "langle": "⟨", "rangle": "⟩", "leq": "≤", "le": "≤", "geq": "≥", "ge": "≥",
+    "neq": "≠", "ne": "≠", "approx": "≈", "sim": "∼", "to": "→", "sum": "∑", "prod": "∏", "int": "∫", "ldots": "…",
+    "dots": "…", "cdots": "⋯", "mid": "|", "vert": "|", "circ": "∘", "odot": "⊙", "in": "∈", "cong": "≅",
+    "lbrace": "{", "rbrace": "}", "lfloor": "⌊", "rfloor": "⌋", "lceil": "⌈", "rceil": "⌉", "{": "{", "}": "}",
+}  # fmt: skip
+_FUNCTIONS = {"exp", "log", "ln", "sin", "cos", "tan", "tanh", "sinh", "cosh", "arcsin", "arccos", "arctan",
+              "operatorname", "min", "max", "asin", "acos", "atan", "det"}  # fmt: skip
+_SPACES = {",": "0.17em", ":": "0.22em", ";": "0.28em", " ": "0.3em", "quad": "1em", "qquad": "2em", "!": "-0.17em"}
+_ACCENTS = {"hat": "^", "tilde": "~", "bar": "¯", "mathring": "˚", "widehat": "^", "overline": "¯"}
+_VARIANTS = {
+    "mathbb": {"E": "𝔼", "R": "ℝ", "P": "ℙ", "N": "ℕ", "V": "𝕍"}, "mathcal": {"N": "𝒩", "L": "ℒ"},
+    "mathsf": {"E": "𝖤", "V": "𝖵"},
+}  # fmt: skip
+_UPRIGHT = {"operatorname", "mathrm", "text", "mathbb", "mathsf", "mathcal", "mathit", "mathbf"}
+_IGNORED = {"&", r"\displaystyle", r"\limits", r"\nolimits"}
+_BIG = {"∑", "∏", "∫"}
+
+
+def formula(*parts: Any, display: bool = True) -> str:
+    """A formula of expressions and LaTeX strings, as a ``math`` element; as LaTeX text where it cannot be read.
+
+    Args:
+        parts: sympy expressions, and strings of LaTeX, put side by side.
+        display: set as a line of its own.
+
+    >>> import sympy as sp
+    >>> formula("a =", sp.Symbol("sigma_w") ** 2, display=False)
+    '<math><mi>a</mi><mo>=</mo><msubsup><mi>σ</mi><mi>w</mi><mn>2</mn></msubsup></math>'
+    """
+    tex = " ".join(part if isinstance(part, str) else latex(part) for part in parts)
+    try:
+        body = from_latex(tex)
+    except NoRuleError:
+        return f'<code class="tex">{escape(tex)}</code>'
+    opening = '<math display="block">' if display else "<math>"
+    return f"{opening}{body}</math>"
+
+
+def from_latex(tex: str) -> str:
+    """The MathML of a formula in the LaTeX that this package writes.
+
+    Raises:
+        NoRuleError: a command or environment that it does not write, or braces that do not match.
+    """
+    return _Reader(_TOKEN.findall(tex)).row(None)
+
+
+class _Reader:
+    """Recursive descent over tokens."""
+
+    def __init__(self, tokens: list[str]) -> None:
+        self.tokens = [t for t in tokens if not t.isspace()]
+        self.at = 0
+
+    def peek(self) -> str | None:
+        return self.tokens[self.at] if self.at < len(self.tokens) else None
+
+    def next(self) -> str:
+        if self.at >= len(self.tokens):
+            raise NoRuleError("the formula ends too early")
+        self.at += 1
+        return self.tokens[self.at - 1]
+
+    def row(self, end: str | None) -> str:
+        """Everything up to a closing token, which is consumed."""
+        parts: list[str] = []
+        while (token := self.peek()) != end:
+            if token is None or token in ("}", r"\right"):
+                raise NoRuleError(f"unmatched {token or end} in a formula")
+            if token in _IGNORED:
+                self.next()
+                continue
+            if token.removeprefix("\\") in _FUNCTIONS and token[0] == "\\" and parts and not _is_operator(parts[-1]):
+                parts.append('<mspace width="0.17em"/>')
+            parts.append(self.scripted())
+        if end is not None:
+            self.next()
+        return "".join(parts)
+
+    def group(self) -> str:
+        """The argument of a command or script: braces, or a single atom."""
+        if self.peek() == "{":
+            self.next()
+            return _row(self.row("}"))
+        return self.atom()
+
+    def scripted(self) -> str:
+        """An atom with its primes and scripts."""
+        base = "<mrow></mrow>" if self.peek() in ("^", "_") else self.atom()
+        scripts: dict[str, str] = {}
+        primes = 0
+        while self.peek() in ("'", "^", "_"):
+            token = self.next()
+            if token == "'":
+                primes += 1
+            elif token in scripts:
+                raise NoRuleError("a formula with two scripts at one place")
+            else:
+                scripts[token] = self.group()
+        prime = f"<mo>{'′″‴'[primes - 1] if primes <= 3 else '′' * primes}</mo>" if primes else ""
+        above = scripts.get("^", "")
+        return _with_scripts(base, scripts.get("_", ""), _row(prime + above) if prime and above else prime + above)
+
+    def atom(self) -> str:
+        token = self.next()
+        if token == "{":
+            return _row(self.row("}"))
+        if token[0] == "\\" and len(token) > 1:
+            return self.command(token[1:])
+        if token[0].isdigit():
+            return f"<mn>{token}</mn>"
+        if token.isalpha() or token in "⊤ᵀ":
+            return f"<mi>{escape(token)}</mi>"
+        if token == "~":
+            return '<mspace width="0.3em"/>'
+        stretchy = ' stretchy="false"' if token in "()[]|" else ""
+        return f"<mo{stretchy}>{escape({'-': '−', '*': '∗'}.get(token, token))}</mo>"
+
+    def command(self, name: str) -> str:
+        rule = _COMMANDS.get(name)
+        if rule is not None:
+            return rule(self)
+        if name in _SPACES:
+            return f'<mspace width="{_SPACES[name]}"/>'
+        if name in _ACCENTS:
+            return f'<mover accent="true">{self.group()}<mo stretchy="false">{_ACCENTS[name]}</mo></mover>'
+        if name == "dot":  # as a limit: set as an accent, browsers put it into the letter
+            return f"<mover>{self.group()}<mo>˙</mo></mover>"
+        if name in _UPRIGHT:
+            return self.upright(name)
+        if name in _FUNCTIONS:
+            return f"<mi>{name}</mi>"
+        if name in _SYMBOLS:
+            return f"<mi>{_SYMBOLS[name]}</mi>"
+        if name in _OPERATORS:
+            return f'<mo stretchy="false">{escape(_OPERATORS[name])}</mo>'
+        if name in ("_", "%", "$", "#", "&"):
+            return f"<mi>{escape(name)}</mi>"
+        raise NoRuleError(f"no MathML for \\{name}")
+
+    def upright(self, name: str) -> str:
+        """The letters of \\operatorname{..}, \\mathsf{..}, .. as one upright identifier."""
+        if self.next() != "{":
+            raise NoRuleError(f"\\{name} needs braces")
+        letters = ""
+        while (token := self.next()) != "}":
+            letters += token.removeprefix("\\")
+        known = _VARIANTS.get(name, {})
+        if letters in known:
+            return f"<mi>{known[letters]}</mi>"
+        return (
+            f'<mi mathvariant="normal">{escape(letters)}</mi>' if len(letters) == 1 else f"<mi>{escape(letters)}</mi>"
+        )
+
+    def fenced(self) -> str:
+        left = self.fence()
+        body = self.row(r"\right")
+        return f"<mrow>{left}{body}{self.fence()}</mrow>"
+
+    def fence(self) -> str:
+        token = self.next()
+        name = _OPERATORS.get(token.removeprefix("\\"), token) if token[0] == "\\" else token
+        return "" if name == "." else f"<mo>{escape(name)}</mo>"
+
+    def fraction(self) -> str:
+        return f"<mfrac>{self.group()}{self.group()}</mfrac>"
+
+    def root(self) -> str:
+        if self.peek() != "[":
+            return f"<msqrt>{self.group()}</msqrt>"
+        self.next()
+        index = _row(self.row("]"))
+        return f"<mroot>{self.group()}{index}</mroot>"
+
+
+_COMMANDS: dict[str, Callable[[_Reader], str]] = {
+    "frac": _Reader.fraction,
+    "sqrt": _Reader.root,
+    "left": _Reader.fenced,
+}
+
+
+def _row(body: str) -> str:
+    """One element: the body itself when it is one."""
+    single = re.fullmatch(r"<(m[ino])(?: [^<>]*)?>[^<>]*</\1>", body)
+    return body if single else f"<mrow>{body}</mrow>"
+
+
+def _with_scripts(base: str, below: str, above: str) -> str:
+    if any(f">{sign}<" in base for sign in _BIG) and below:
+        return f"<munderover>{base}{below}{above}</munderover>" if above else f"<munder>{base}{below}</munder>"
+    if below and above:
+        return f"<msubsup>{base}{below}{above}</msubsup>"
+    if below or above:
+        tag = "msub" if below else "msup"
+        return f"<{tag}>{base}{below}{above}</{tag}>"
+    return base
+
+
+def _is_operator(element: str) -> bool:
+    return element.startswith(("<mo", "<mspace")) and not element.startswith("<mover")

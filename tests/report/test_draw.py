@@ -1,0 +1,284 @@
+"""Drawings: what stands in them, that nothing overlaps or is cut off, and every refusal."""
+
+import itertools
+import random
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+
+import tensorprog as tp
+from tensorprog.report.draw import move
+from tensorprog.report.glyphs import shown
+from tensorprog.report.scene import Circle, Path, Scene, Text
+from tensorprog.report.subject import LARGEST, subject
+
+GALLERY = sorted(tp.programs.GALLERY)
+
+
+def jobs():
+    for name in GALLERY:
+        net = tp.programs.GALLERY[name]()
+        two = {"lengths": [3, 2]} if net.takes_sequences else {"inputs": 2}
+        yield name, lambda net=net: tp.draw(net)
+        yield f"{name}, backprop", lambda net=net: tp.draw(net, backprop=True)
+        yield f"{name}, two inputs", lambda net=net, two=two: tp.draw(net, backprop=True, **two)
+        yield f"{name}, one step", lambda net=net: tp.draw(tp.unroll(net, steps=1))
+        yield f"{name}, as written", lambda net=net: tp.draw(net, backprop=True, reduced=False)
+        yield f"{name}, reduced", lambda net=net: tp.draw(net, backprop=True, reduced=True)
+    biased = tp.programs.rnn(layers=2, sigma_b=1, sigma_h=1)
+    yield "deep rnn with biases and a state", lambda: tp.draw(biased, backprop=True, path="W1", lengths=[3, 3])
+    yield "mlp with biases", lambda: tp.draw(tp.programs.mlp(sigma_b=1), backprop=True)
+    yield "mse", lambda: tp.draw(tp.unroll(tp.programs.mlp(depth=2), steps=2, loss="mse"))
+
+
+JOBS = dict(jobs())
+
+
+def inside(box, frame):
+    return frame[0] <= box[0] and frame[1] <= box[1] and box[2] <= frame[2] and box[3] <= frame[3]
+
+
+def meet(a, b):
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def samples(path):
+    """Points along a path, close enough to each other that no letter fits between: (k, 2)."""
+    parts, here = [], None
+    for op, *points in path.moves:
+        if op == "C":
+            t = np.linspace(0, 1, 60)[:, None]
+            a, b, c, d = map(np.array, (here, *points))
+            parts.append((1 - t) ** 3 * a + 3 * t * (1 - t) ** 2 * b + 3 * t * t * (1 - t) * c + t**3 * d)
+        elif op == "L":
+            parts.append(np.linspace(here, points[0], 2 + int(np.abs(np.subtract(here, points[0])).max() / 3)))
+        here = points[-1] if points else here
+    return np.concatenate(parts)
+
+
+def collisions(scene):
+    """Everything that makes a picture illegible, as sentences."""
+    frame = (0, 0, scene.width, scene.height)
+    texts = [(t, t.box()) for t in scene.texts]
+    for shape in scene.shapes:
+        if not inside(shape.box(), frame):
+            yield f"{shape} is cut off"
+    for (a, box), (b, box2) in itertools.combinations(texts, 2):
+        if meet(box, box2):
+            yield f"the texts {a.string!r} and {b.string!r} overlap"
+    circles = [s for s in scene.shapes if isinstance(s, Circle)]
+    for c, d in itertools.combinations(circles, 2):
+        if meet(c.box(), d.box()):
+            yield f"{c} and {d} overlap"
+    points = np.concatenate([samples(s) for s in scene.shapes if isinstance(s, Path)])
+    for t, (left, top, right, bottom) in texts:
+        if any(meet((left, top, right, bottom), c.box()) for c in circles):
+            yield f"the text {t.string!r} covers a node"
+        within = (points > (left + 0.5, top + 1)) & (points < (right - 0.5, bottom - 1))
+        if within.all(axis=1).any():
+            yield f"a line runs through the text {t.string!r}"
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_nothing_overlaps_or_is_cut_off(name):
+    assert list(collisions(JOBS[name]().scene)) == []
+
+
+def random_program(seed):
+    rng = random.Random(seed)
+    p = tp.Program()
+    matrices = [p.matrix(f"W{i}") for i in range(3)]
+    vectors = [p.vector(f"v{i}") for i in range(rng.randint(1, 4))]
+    scalars = [p.scalar(f"a scalar with a long name {i}", 1) for i in range(rng.randint(0, 3))]
+    for _ in range(rng.randint(1, 25)):
+        kind, x, y = rng.randrange(4), rng.choice(vectors), rng.choice(vectors)
+        if kind == 0:
+            W = rng.choice(matrices)
+            vectors.append((W.T if rng.random() < 0.5 else W) @ x)
+        elif kind == 1:
+            vectors.append(tp.tanh(x + y))
+        elif kind == 2:
+            params = rng.sample(scalars, min(2, len(scalars)))
+            args = rng.sample(vectors, min(5, len(vectors)))
+            vectors.append(tp.nonlin(lambda *a: sum(v**k for k, v in enumerate(a, 1)), *args, params=params))
+        else:
+            scalars.append(tp.moment(lambda a, b: a * b, x, y))
+    return p
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_pictures_of_random_programs_are_legible_too(seed):
+    assert list(collisions(tp.draw(random_program(seed)).scene)) == []
+
+
+def test_the_check_on_pictures_can_fail():
+    scene = tp.draw(tp.programs.mlp()).scene
+    label = next(t for t in scene.texts if t.string == "W2(x)")
+    for broken, complaint in [
+        (move(label, 3, 0), "overlap"), (move(label, 0, -12), "covers a node"), (move(label, -1000, 0), "cut off"),
+        (Path((("M", (label.x - 40, label.y - 3)), ("L", (label.x + 40, label.y - 3)))), "a line runs through"),
+    ]:  # fmt: skip
+        other = Scene(scene.width, scene.height, [*scene.shapes, broken])
+        assert any(complaint in sentence for sentence in collisions(other)), complaint
+
+
+def test_every_variable_of_the_reduced_program_is_drawn():
+    net = tp.programs.mlp(depth=3, sigma_b=1)
+    picture = tp.draw(net, backprop=True)
+    strings = [t.string for t in picture.scene.texts]
+    assert {shown(v) for v in picture.variables} <= set(strings)
+    assert {"U(x)", "b1", "b2", "b3", "V", "W2(x)", "W3(x)"} <= set(picture.variables)
+    assert [strings.count(s) for s in ("W2", "W3", "W2ᵀ", "W3ᵀ", "relu", "ψ")] == [1, 1, 1, 1, 3, 3]
+    circles = [c for c in picture.scene.shapes if isinstance(c, Circle)]
+    filled = sum(c.style.fill == "ink" for c in circles)
+    assert filled == 6  # φ(h^l) and dh^l
+    assert len(circles) == 2 + 15  # two in the legend
+
+
+def test_one_step_of_sgd_has_scalars_moments_and_differences():
+    picture = tp.draw(tp.unroll(tp.programs.mlp(), steps=1))
+    strings = [t.string for t in picture.scene.texts]
+    assert "f1(x)" in strings and strings.count("Δrelu") == 3 and "χ0" in strings
+    assert {"forward, t = 0", "backward, t = 0", "forward, t = 1"} <= set(strings)
+
+
+def test_what_training_has_moved_stands_at_its_time():
+    s = subject(tp.unroll(tp.programs.residual_mlp(), steps=2))
+    band = {v.name: s.band[v] for v in s.drawn}
+    assert {n: band[n] for n in ("δV@1", "δV@2", "x11", "f1(x)", "f2(x)")} == {
+        "δV@1": 2, "δV@2": 4, "x11": 0, "f1(x)": 2, "f2(x)": 4}  # fmt: skip
+    backward = {v.name.partition("@")[2]: s.band[v] for v in s.drawn if v.name.startswith("dx") and "@" in v.name}
+    assert backward == {"0": 1, "1": 3}
+
+
+def test_a_program_is_drawn_as_it_is_written():
+    p = tp.Program()
+    W, x = p.matrix("W"), p.vector("x")
+    s = p.scalar("s", 0.5)
+    y = tp.relu(W @ x) * s
+    tp.moment(lambda a, b: a * b, y, x)
+    picture = tp.draw(p, highlight=["x"])
+    assert picture.variables == [v.name for v, _ in p if v.kind != "matrix" and v.name != "s"]
+    assert [c.style.stroke for c in picture.scene.shapes if isinstance(c, Circle)].count("p") == 1
+    assert list(collisions(picture.scene)) == []
+
+
+def test_a_path_is_drawn_from_its_parameter_to_the_output():
+    picture = tp.draw(tp.programs.mlp(depth=4), path="W2")
+    (p,) = picture.paths
+    assert p.matrices == ("W2", "W3", "W4") and len(p) == 7
+    assert str(p) == " ".join(t.string for t in picture.scene.texts if t.string.startswith("p:")).removeprefix("p: ")
+    coloured = [s for s in picture.scene.shapes if isinstance(s, Circle) and s.style.stroke == "p"]
+    assert len(coloured) == 7
+
+
+def test_a_pair_of_isomorphic_paths_is_drawn_through_two_sequences():
+    picture = tp.draw(tp.programs.rnn(), path="W", lengths=[4, 2])
+    p, q = picture.paths
+    assert p.matrices == q.matrices == ("W",) and p.isomorphic(q) and p.vectors != q.vectors
+    longest = tp.draw(tp.programs.rnn(), path=("W", 0), lengths=[4, 2]).paths
+    assert [len(r.matrices) for r in longest] == [3]  # T' = 2 has no partner for it
+    assert not longest[0].isomorphic(p)
+
+
+def test_two_paths_that_are_not_isomorphic_are_drawn_as_such():
+    picture = tp.draw(tp.programs.mlp(), path=["W2", "W3"])
+    p, q = picture.paths
+    assert (p.parameter, q.parameter, p.isomorphic(q)) == ("W2", "W3", False)
+    assert "p ≇ q: W2 W3 against W3" in [t.string for t in picture.scene.texts]
+    shared = [s for s in picture.scene.shapes if isinstance(s, Circle) and s.style.stroke == "pq"]
+    assert len(shared) == 3  # q is the end of p
+    assert list(collisions(picture.scene)) == []
+
+
+def test_networks_with_skip_connections_are_drawn_as_they_are_written():
+    net = tp.programs.residual_mlp()
+    strings = [t.string for t in tp.draw(net).scene.texts]
+    assert strings.count("+") == 2
+    assert "+" not in [t.string for t in tp.draw(net, reduced=True).scene.texts]
+    (p,) = tp.draw(net, path="U").paths
+    (q,) = tp.draw(net, path="U", reduced=True).paths
+    assert p.matrices == q.matrices == ("W2", "W3") and "Ż" not in p.links
+    assert len(p) == len(q) + 2  # through both sums
+
+
+def test_a_path_may_run_along_zdot():
+    picture = tp.draw(tp.programs.tied_autoencoder(), path=("U", 1))
+    assert "Ż" in picture.paths[0].links
+
+
+def test_pictures_are_saved_and_shown(tmp_path):
+    picture = tp.draw(tp.programs.mlp())
+    svg = picture.save(tmp_path / "a.svg").read_text(encoding="utf-8")
+    assert ET.fromstring(svg).tag.endswith("svg") and picture._repr_svg_() == picture.svg == svg.rstrip("\n")
+    assert picture.save(str(tmp_path / "a.png")).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_same_program_gives_the_same_picture():
+    assert tp.draw(tp.programs.rnn(), backprop=True).svg == tp.draw(tp.programs.rnn(), backprop=True).svg
+
+
+def test_names_are_escaped():
+    p = tp.Program()
+    tp.relu(p.matrix("<W>") @ p.vector('"x" & <script>'))
+    root = ET.fromstring(tp.draw(p).svg)
+    assert '"x" & <script>' in [t.text for t in root.iter("{http://www.w3.org/2000/svg}text")]
+
+
+@pytest.mark.parametrize("name", ["a.pdf", "a", "a.svg.gz"])
+def test_other_endings_are_refused(tmp_path, name):
+    with pytest.raises(tp.DataError, match=r"\.svg or \.png"):
+        tp.draw(tp.programs.mlp()).save(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["no/such/folder/a.svg", "no/such/folder/a.png"])
+def test_a_path_that_cannot_be_written_is_refused(tmp_path, name):
+    with pytest.raises(tp.DataError, match="cannot write .*existing folder"):
+        tp.draw(tp.programs.mlp()).save(tmp_path / name)
+
+
+REFUSALS = [
+    (lambda: tp.draw(tp.programs.mlp(depth=LARGEST)), f"at most {LARGEST}: draw fewer layers"),
+    (lambda: tp.draw(tp.Program()), "no vectors or scalars"),
+    (lambda: tp.draw(tp.programs.mlp(), highlight="W2x"), r"no variable 'W2x' to highlight; did you mean 'W2\(x\)'"),
+    (lambda: tp.draw(tp.programs.mlp(), path="W4"), "no paths start at 'W4'.*known: U, W2, W3"),
+    (lambda: tp.draw(tp.programs.mlp(), path="V"), "no paths start at 'V'"),
+    (lambda: tp.draw(tp.programs.mlp(), path=("W2", 1)), "no path 1 from W2: there are 1"),
+    (lambda: tp.draw(tp.programs.mlp(), path=("W2", True)), "no path True"),
+    (lambda: tp.draw(tp.programs.mlp(), path=["W2"]), "a pair of paths is a list of two"),
+    (lambda: tp.draw(tp.programs.mlp(), path=["W2", "Q"]), "no paths start at 'Q'"),
+    (lambda: tp.draw(tp.programs.mlp(), path=()), "a path is asked for as"),
+    (lambda: tp.draw(tp.programs.mlp(), path=("W2", 0, 1)), "a path is asked for as 'W2' or"),
+    (lambda: tp.draw(tp.programs.residual_mlp(depth=14), path="U"), "more than 2000 paths lead to an output"),
+    (lambda: tp.draw(tp.programs.mlp(), lengths=[3]), "takes single vectors"),
+    (lambda: tp.draw(tp.programs.mlp(), inputs=0), "inputs must be a positive integer"),
+    (lambda: tp.draw(tp.programs.rnn(), lengths=[0]), "positive integers"),
+    (lambda: tp.draw(tp.programs.rnn(), lengths=[]), "positive integers"),
+    (lambda: tp.draw(tp.Program(), backprop=True), "for drawings of a network"),
+    (lambda: tp.draw(tp.Program(), reduced=True), r"tp\.canonicalize\(program\)\[0\]"),
+    (lambda: tp.draw("mlp"), "draw takes a program, a network or tp.unroll"),
+]
+
+
+@pytest.mark.parametrize("call, message", REFUSALS, ids=[m for _, m in REFUSALS])
+def test_refusals_say_what_to_do(call, message):
+    with pytest.raises(tp.ProgramError, match=message):
+        call()
+
+
+def test_paths_through_a_program_by_hand_are_refused():
+    p = tp.Program()
+    p.vector("x")
+    with pytest.raises(tp.ProgramError, match=r"use highlight=\[names\]"):
+        tp.draw(p, path="x")
+
+
+def test_paths_are_refused_where_gradient_independence_fails():
+    with pytest.raises(tp.AssumptionError, match="simple GIA check"):
+        tp.draw(tp.programs.mean_readout(), path="W2")
+
+
+def test_texts_are_text_in_svg():
+    texts = tp.draw(tp.programs.mlp()).scene.texts
+    assert all(isinstance(t, Text) for t in texts) and len(texts) > 10
