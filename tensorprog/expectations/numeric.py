@@ -63,8 +63,9 @@ def expectation(
     """Compute the expectation of a function of jointly Gaussian variables.
 
     E body(u_1, …, u_k; s) with u ~ N(mean, cov).  Sums are taken apart, Dirac deltas integrated out,
-    independent factors separated; what is left is a closed form, a Mehler series (many smooth pairs), a
-    quadrature over one or two dimensions, or a rule of the module ``structured`` over more.  At zero variance a
+    independent factors separated; what is left is a closed form (tabled, or piecewise polynomials times exponentials),
+    for smooth pairs a Mehler series or sums over localised remainders, a quadrature over one or two dimensions, or
+    a rule of the module ``structured`` over more.  At zero variance a
     variable equals its mean, and step(0) = 0 except beside a delta, where it is 1/2; at |ρ| = 1 the two
     variables are proportional, and nothing is regularised.
 
@@ -90,8 +91,8 @@ def expectation(
         NoRuleError: a delta of a non-affine argument, or an abstract function.
         AccuracyError: the error stays above 1e-9 of E |body|, or that of Sobol points above a fraction of it.
 
-    Reference: see the modules ``closed_forms``, ``mehler``, ``quadrature``, ``panels`` and ``structured`` of
-    this package.
+    Reference: see the modules ``closed_forms``, ``soft``, ``pieces``, ``smooth``, ``quadrature``, ``panels`` and
+    ``structured``.
 
     >>> from tensorprog.functions import Relu
     >>> u, v = sp.symbols("u v")
