@@ -35,6 +35,7 @@ from tensorprog.kernels.certificate import Certificate as Certificate
 from tensorprog.kernels.kernel import Kernel as Kernel
 from tensorprog.kernels.methods import nngp as nngp
 from tensorprog.kernels.methods import ntk as ntk
+from tensorprog.kernels.training import FeatureTraining as FeatureTraining
 from tensorprog.kernels.training import Training as Training
 from tensorprog.kernels.training import unroll as unroll
 from tensorprog.limit.master import Limit as Limit
@@ -43,6 +44,12 @@ from tensorprog.limit.sampling import Estimate as Estimate
 from tensorprog.limit.sampling import SampledLimit as SampledLimit
 from tensorprog.passes.canonicalize import canonicalize as canonicalize
 from tensorprog.passes.optimizer import SGD as SGD
+from tensorprog.passes.parametrization import Classification as Classification
+from tensorprog.passes.parametrization import Parametrization as Parametrization
+from tensorprog.passes.parametrization import abc as abc
+from tensorprog.passes.parametrization import mup as mup
+from tensorprog.passes.parametrization import ntk_parametrization as ntk_parametrization
+from tensorprog.passes.parametrization import standard as standard
 from tensorprog.train import TrainingReport as TrainingReport
 from tensorprog.train import train as train
 from tensorprog.verify import Claim as Claim

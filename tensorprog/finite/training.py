@@ -21,6 +21,7 @@ from tensorprog.kernels.training import Training, check_counts, plan_training
 from tensorprog.limit.evaluate import numbers
 from tensorprog.limit.master import Limit
 from tensorprog.passes.optimizer import SGD
+from tensorprog.passes.parametrization import Parametrization
 
 DIVERGED = 1e6
 
@@ -48,6 +49,7 @@ class FiniteTraining:
         steps, optimizer, batch, loss, trainable: as in ``unroll``; a loss is needed.
         probes: times at which the NTK is computed too.
         values: numbers for hyperparameter symbols.
+        parametrization: as in ``unroll``.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class FiniteTraining:
         trainable: Sequence[str] | None = None,
         probes: Sequence[int] = (),
         values: Mapping[Any, Any] | None = None,
+        parametrization: Parametrization | None = None,
     ) -> None:
         check_counts(steps=steps, batch=batch)
         self.net, self.inputs, self.steps, self.batch = net, inputs, steps, batch
@@ -71,8 +74,9 @@ class FiniteTraining:
         schedule = [[(t * batch + b) % len(labels) for b in range(batch)] for t in range(steps)]
         names = [f"x[{i}]" for i in range(len(inputs))]
         self.training: Training = plan_training(
-            net, inputs.lengths, names, range(len(inputs)), schedule, optimizer, loss, trainable, probes
-        )
+            net, inputs.lengths, names, range(len(inputs)), schedule, optimizer, loss, trainable, probes,
+            parametrization,
+        )  # fmt: skip
         self.u = self.training.unrolled
         self.heads = len(self.training.trace.heads[0])
         if labels.shape[1] != self.heads:
@@ -103,7 +107,11 @@ class FiniteTraining:
         values = self.finite.initial(parameters, overwrite)
         width = next(v.shape[-1] for k, v in values.items() if k.kind == "vector")
         dtype = next(iter(parameters.values())).dtype
-        values[self.u.theta] = np.full((1, 1), width**-0.5, dtype)
+        scaling = self.training.plan.scaling
+        for var, p in [(self.u.theta, scaling.theta), *((var, p) for p, var in self.u.powers.items())]:
+            values[var] = np.full((1, 1), width ** -float(p), dtype)
+        for name, var in self.u.biases0.items():
+            values[var] = parameters[name] * np.asarray(width ** -float(scaling.initial[name]), dtype)
         for (i, k), var in self.u.labels.items():
             values[var] = np.full((1, 1), self.y[i, k], dtype)
         reads = [self._base(t, r.x) for t, i, k in self.u.outputs0 for r in self._readouts(i, k)]
@@ -114,7 +122,7 @@ class FiniteTraining:
                 output = self.finite.output(
                     self.training.trace.heads[i][k], values, parameters,
                     at=lambda v, t=t: self._base(t, v),  # type: ignore[misc]
-                    decay=lambda name, t=t: float(evaluate(self.u.decay(t, name), hyper)),  # type: ignore[misc]
+                    scale=lambda name, t=t: self._start(t, name, width),  # type: ignore[misc]
                 )  # fmt: skip
                 values[var] = output[:, None].astype(dtype)
             return execute(program, values, hyper)
@@ -138,7 +146,7 @@ class FiniteTraining:
 
     def ntk(self, values: Values, t: int) -> np.ndarray:
         """The NTK of the first output at time t, (S, N, N), of the trained parameters."""
-        n, trace, trained = len(self.inputs), self.training.trace, self.training.plan.trained
+        n, trace, trained = len(self.inputs), self.training.trace, self.training.plan.moving
         count = max(v.shape[0] for v in values.values())
         theta = np.zeros((count, n, n))
         for i in range(n):
@@ -159,6 +167,12 @@ class FiniteTraining:
 
     def _at(self, t: int, var: Var) -> Var:
         return self.training.at(t, var) if var in self.training.trace.program else var
+
+    def _start(self, t: int, name: str, width: int) -> float:
+        """The factor of an initial readout or output bias in f̂_t: its decay (of biases), its power of n."""
+        initial = float(self.training.plan.scaling.initial.get(name, 0))
+        decay = 1.0 if name in self.training.trace.parameters else self.u.decay(t, name)
+        return float(evaluate(decay, self.finite.hyper)) * width**-initial
 
     def _base(self, t: int, var: Var) -> Var:
         return self.u.base.get((t, var), var) if t else var
