@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 
 from tensorprog.dsl.network import Network
-from tensorprog.errors import DataError, ProgramError
+from tensorprog.errors import AssumptionError, DataError, ProgramError
 from tensorprog.finite.empirical import FiniteNetwork, Hyper, hyper_values
 from tensorprog.finite.execute import Values, execute
 from tensorprog.functions import evaluate
 from tensorprog.ir.instructions import Var
 from tensorprog.kernels.data import Inputs
+from tensorprog.kernels.feature import FeatureLimit
 from tensorprog.kernels.ntk import Term, body_terms, readout_terms
-from tensorprog.kernels.training import Training, check_counts, plan_training
+from tensorprog.kernels.training import FeatureTraining, Training, check_counts, plan_training
 from tensorprog.limit.evaluate import numbers
 from tensorprog.limit.master import Limit
 from tensorprog.passes.optimizer import SGD
@@ -179,6 +180,22 @@ class FiniteTraining:
 
     def _readouts(self, i: int, k: int) -> Any:
         return self.training.trace.heads[i][k].readouts
+
+    # ---- the limit of feature learning ----------------------------------------------------------------
+
+    def limit(self, method: str = "auto", samples: int = 2**16, seed: int = 0) -> FeatureLimit:
+        """The infinite-width limit of this run, where its parametrization learns features.
+
+        Raises:
+            AssumptionError: it does not; the kernel predicts the run then.
+        """
+        if not isinstance(self.training, FeatureTraining):
+            raise AssumptionError("the parametrization is a kernel regime: ask for .kernel() and .predict(f0)")
+        values = self.finite.hyper | {self._symbol(var): self.y[key] for key, var in self.u.labels.items()}
+        return FeatureLimit(self.training, values, method, samples, seed)
+
+    def _symbol(self, var: Var) -> Any:
+        return self.u.program.op(var).value  # type: ignore[union-attr]
 
     # ---- the prediction ------------------------------------------------------------------------------
 
