@@ -1,5 +1,7 @@
 """tensorprog: the infinite-width limit of neural networks, derived from a Python program."""
 
+from tensorprog.coordinates import CoordinateCheck as CoordinateCheck
+from tensorprog.coordinates import coordinate_check as coordinate_check
 from tensorprog.dsl.network import network as network
 from tensorprog.dsl.nonlinearities import NONLINEARITIES as NONLINEARITIES
 from tensorprog.dsl.nonlinearities import abs_ as abs

@@ -69,7 +69,7 @@ class FiniteTraining:
     ) -> None:
         check_counts(steps=steps, batch=batch)
         self.net, self.inputs, self.steps, self.batch = net, inputs, steps, batch
-        labels = _labels(y, len(inputs))
+        labels = read_labels(y, len(inputs))
         if batch > len(labels):
             raise DataError(f"a batch of {batch} needs as many samples, there are {len(labels)}")
         schedule = [[(t * batch + b) % len(labels) for b in range(batch)] for t in range(steps)]
@@ -249,7 +249,8 @@ def diverges(f: np.ndarray) -> bool:
     return not np.isfinite(f).all() or bool(np.abs(f).max() > DIVERGED * max(1.0, np.abs(f[:, 0]).max()))
 
 
-def _labels(y: Any, inputs: int) -> np.ndarray:
+def read_labels(y: Any, inputs: int) -> np.ndarray:
+    """Labels as (N, outputs), checked."""
     try:
         labels = np.asarray(y, dtype=np.float64)
     except (TypeError, ValueError) as error:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from tensorprog.errors import DataError
 from tensorprog.finite.estimate import Exponent
 
 
@@ -67,3 +68,42 @@ def plot_trajectories(
     panels[0].legend(fontsize=7)
     figure.suptitle(title, fontsize=8, wrap=True)
     figure.savefig(path)
+
+
+def plot_coordinates(check: Any, path: Path) -> None:
+    """The changes of features and outputs against width, a panel for each parametrization, a shade for each step."""
+    names = list(dict.fromkeys(name for name, _ in check.sizes))
+    moving = list(dict.fromkeys(quantity for _, quantity in check.sizes if quantity.startswith("Δ")))
+    figure = Figure(figsize=(4.2 * len(names) + 0.6, 4.8), dpi=150, layout="constrained")
+    panels: Any = figure.subplots(1, len(names), sharey=True, squeeze=False)
+    n = np.array(check.widths, float)
+    for axes, name in zip(panels[0], names, strict=True):
+        for k, quantity in enumerate(moving):
+            for t in range(1, check.steps + 1):
+                size, error = (a[name, quantity][:, t] for a in (check.sizes, check.stderr))
+                good = np.isfinite(size) & (size > 0)
+                last = t == check.steps
+                axes.errorbar(n[good], size[good], yerr=2 * error[good], fmt=f"{_MARKER[k % len(_MARKER)]}-", color=f"C{k}",
+                              alpha=0.25 + 0.75 * t / check.steps, markersize=4, linewidth=1, capsize=2,
+                              label=_fitted(check, name, quantity) if last else None)  # fmt: skip
+        axes.set(xscale="log", yscale="log", xlabel="width n")
+        axes.set_xticks(n, [f"{w}" for w in check.widths])
+        axes.set_xticks([], minor=True)
+        axes.set_title(name, fontsize=9)
+        axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.13))
+    panels[0][0].set_ylabel("RMS change since t = 0 (bars: ±2 SE)")
+    figure.suptitle(f"{check.title}: steps 1 (light) to {check.steps} (dark)", fontsize=8, wrap=True)
+    figure.savefig(path)
+
+
+_MARKER = "os^Dv"
+
+
+def _fitted(check: Any, name: str, quantity: str) -> str:
+    layer = quantity.removeprefix("Δx ") if quantity != "Δf" else ""
+    what = f"Δx read by {layer}" if layer else "Δf"
+    try:
+        fit = check.exponent(name, quantity)
+    except DataError:
+        return what
+    return f"{what}: $n^{{{fit.slope:.2f}}}$ [{fit.low:.2f}, {fit.high:.2f}]"
