@@ -298,17 +298,29 @@ class Scaling:
         update: of every trained parameter.
         initial: what starts smaller than in the NTK parametrization's network: readouts, output biases.
         output: of the whole output.
+        r: features move by n^(−r).
     """
 
     theta: sp.Rational
     update: dict[str, sp.Rational]
     initial: dict[str, sp.Rational]
     output: sp.Rational
+    r: sp.Rational
 
     @property
     def learns_features(self) -> bool:
         """Whether the run keeps the changes of the vectors, as r = 0 needs."""
         return bool(self.theta == 0)
+
+    @property
+    def error(self) -> sp.Rational:
+        """The p of |finite width − limit| ~ n^(−p): 1/2, unless something that vanishes in the limit does so slower.
+
+        That is an update of a layer, or in the kernel regime the change of f of third order, n^(1 − A − 3r): the
+        second is odd in the readout.
+        """
+        slow = [p for p in (self.theta and 3 * self.r - self.theta, *self.update.values()) if p > 0]
+        return min([HALF, *slow])
 
 
 def scaling(trace: Trace, parametrization: Parametrization | None) -> Scaling:
@@ -321,12 +333,12 @@ def scaling(trace: Trace, parametrization: Parametrization | None) -> Scaling:
         AssumptionError: the parametrization is unstable or trivial, with the layer and the exponent.
     """
     if parametrization is None:
-        return Scaling(HALF, dict.fromkeys(trace.trainable, sp.S.Zero), {}, sp.S.Zero)
+        return Scaling(HALF, dict.fromkeys(trace.trainable, sp.S.Zero), {}, sp.S.Zero, HALF)
     chosen = parametrization
     if not isinstance(chosen, Parametrization):
         raise ProgramError(f"parametrization must be tp.mup(), tp.standard(c), tp.abc(..), .., got {chosen!r}")
     layers = assign(trace, chosen)
-    _check(trace, chosen)
+    r = _check(trace, chosen).r
     last = next(x for x in layers.values() if x.role == "readout")
     theta = max(sp.S.Zero, 1 - last.A)
     gradient = min(last.A, last.C)
@@ -340,7 +352,7 @@ def scaling(trace: Trace, parametrization: Parametrization | None) -> Scaling:
     start = HALF if theta else gradient
     offset_initial = {"readout": start, "output bias": sp.S.Zero}
     initial = {name: x.A - offset_initial[x.role] for name, x in layers.items() if x.role in offset_initial}
-    return Scaling(theta, update, initial, sp.S.Zero if theta else gradient - 1)
+    return Scaling(theta, update, initial, sp.S.Zero if theta else gradient - 1, r)
 
 
 def assign(trace: Trace, parametrization: Parametrization) -> dict[str, Layer]:
@@ -367,8 +379,9 @@ def assign(trace: Trace, parametrization: Parametrization) -> dict[str, Layer]:
     return result
 
 
-def _check(trace: Trace, parametrization: Parametrization) -> None:
+def _check(trace: Trace, parametrization: Parametrization) -> Classification:
     verdict = parametrization.classify(sum(p.kind == "matrix" for p in trace.parameters.values()))
     if verdict.regime in ("unstable", "trivial"):
         advice = "see its .text(); tp.mup() learns features, tp.ntk_parametrization() is a kernel regime"
         raise AssumptionError("\n  ".join([f"{parametrization.name} is {verdict.regime}:", *verdict.reasons, advice]))
+    return verdict

@@ -60,7 +60,7 @@ class Plan:
     loss: Loss
     trained: frozenset[str]
     probes: tuple[int, ...] = ()
-    scaling: Scaling = Scaling(HALF, {}, {}, sp.S.Zero)
+    scaling: Scaling = Scaling(HALF, {}, {}, sp.S.Zero, HALF)
 
     @property
     def moving(self) -> frozenset[str]:
