@@ -34,6 +34,7 @@ from tensorprog.errors import TensorProgramError as TensorProgramError
 from tensorprog.finite.empirical import empirical_ntk as empirical_ntk
 from tensorprog.finite.sample import sample as sample
 from tensorprog.kernels.certificate import Certificate as Certificate
+from tensorprog.kernels.feature import FeatureLimit as FeatureLimit
 from tensorprog.kernels.kernel import Kernel as Kernel
 from tensorprog.kernels.methods import nngp as nngp
 from tensorprog.kernels.methods import ntk as ntk
@@ -52,7 +53,9 @@ from tensorprog.passes.parametrization import abc as abc
 from tensorprog.passes.parametrization import mup as mup
 from tensorprog.passes.parametrization import ntk_parametrization as ntk_parametrization
 from tensorprog.passes.parametrization import standard as standard
+from tensorprog.train import FeatureReport as FeatureReport
 from tensorprog.train import TrainingReport as TrainingReport
+from tensorprog.train import feature_limit as feature_limit
 from tensorprog.train import train as train
 from tensorprog.verify import Claim as Claim
 from tensorprog.verify import Verification as Verification

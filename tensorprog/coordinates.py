@@ -60,7 +60,9 @@ class CoordinateCheck:
         """Sizes at the smallest and largest width after the last step, and fitted exponents."""
         rows = [f"{self.title}: sizes after {self.steps} steps ~ n^p"]
         for key, size in self.sizes.items():
-            ends = ", ".join(f"{size[k, -1]:.3g} ± {self.stderr[key][k, -1]:.1g} at n = {self.widths[k]}" for k in (0, -1))
+            ends = ", ".join(
+                f"{size[k, -1]:.3g} ± {self.stderr[key][k, -1]:.1g} at n = {self.widths[k]}" for k in (0, -1)
+            )
             try:
                 fit = str(self.exponent(*key))
             except DataError:
@@ -136,7 +138,8 @@ def _measure(check: CoordinateCheck, name: str, direct: DirectTraining, seeds: i
     collected: dict[str, list[np.ndarray]] = {}
     for width in check.widths:
         parts = [
-            _sizes(direct, width, batch, check.steps) for batch in batches(direct.finite.program, width, 0, seeds, float)
+            _sizes(direct, width, batch, check.steps)
+            for batch in batches(direct.finite.program, width, 0, seeds, float)
         ]
         for quantity in parts[0]:
             collected.setdefault(quantity, []).append(np.concatenate([p[quantity] for p in parts]))
@@ -153,7 +156,9 @@ def _sizes(direct: DirectTraining, width: int, seeds: list[int], steps: int) -> 
     rows: dict[str, list[np.ndarray]] = {}
     start: dict[str, np.ndarray] = {}
     for values, f in direct.run(width, seeds, steps):
-        now = {f"x {layer}": np.concatenate([values[r[layer]] for r in reads if layer in r], axis=-1) for layer in reads[0]}
+        now = {
+            f"x {layer}": np.concatenate([values[r[layer]] for r in reads if layer in r], axis=-1) for layer in reads[0]
+        }
         now["f"] = f
         for quantity, value in now.items():
             change = value - start.setdefault(quantity, value)

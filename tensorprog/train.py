@@ -18,11 +18,11 @@ from tensorprog.finite.runs import stream
 from tensorprog.finite.training import FiniteTraining, Trajectory, diverges
 from tensorprog.functions import Fn, Sign, Step
 from tensorprog.ir.instructions import Nonlin
-from tensorprog.kernels.data import read_inputs
+from tensorprog.kernels.data import Inputs, read_inputs
 from tensorprog.kernels.feature import FeatureLimit
 from tensorprog.kernels.training import FeatureTraining
 from tensorprog.passes.optimizer import SGD
-from tensorprog.passes.parametrization import Parametrization
+from tensorprog.passes.parametrization import Parametrization, mup
 from tensorprog.verify import WIDTHS, Claim
 
 
@@ -169,11 +169,7 @@ def train(
     """
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise DataError(f"steps must be a positive integer, got {steps!r}")
-    inputs = read_inputs(X, "X", net.takes_sequences)
-    if np.ndim(y) and len(y) != len(inputs):
-        raise DataError(f"X has {len(inputs)} inputs and y {len(y)} labels; they must agree")
-    if X_test is not None:
-        inputs = concatenate(inputs, read_inputs(X_test, "X_test", net.takes_sequences), net.takes_sequences)
+    inputs = _read(net, X, y, X_test)
     chosen = sorted(set(times if times is not None else (t for t in (1, 3, 10) if t <= steps)))
     if any(not 1 <= t <= steps for t in chosen):
         raise DataError(f"times must lie between 1 and {steps}, got {list(chosen)}")
@@ -196,6 +192,58 @@ def train(
     report = TrainingReport(title, chosen_widths, seeds, steps)
     _compare(report, run, rows, chosen)
     return report
+
+
+def feature_limit(
+    net: Network,
+    X: Any,
+    y: Any,
+    *,
+    parametrization: Parametrization | None = None,
+    steps: int = 10,
+    optimizer: SGD | None = None,
+    batch: int = 1,
+    loss: Any = "mse",
+    X_test: Any = None,
+    trainable: Sequence[str] | None = None,
+    values: Mapping[Any, Any] | None = None,
+    method: str = "auto",
+    samples: int = 2**16,
+    seed: int = 0,
+) -> FeatureLimit:
+    """The infinite-width limit of a training run that learns features (Yang & Hu 2021).
+
+    Args:
+        net, X, y, steps, optimizer, batch, loss, X_test, trainable, values: as in ``train``.
+        parametrization: one that learns features; ``tp.mup()`` when None.
+        method: ``"linear"``, ``"quadrature"``, ``"sampling"``, ``"exact"`` or ``"auto"``; see ``FeatureLimit``.
+        samples, seed: of sampling.
+
+    Returns:
+        ``.f`` and ``.stderr`` (steps + 1, N, outputs), ``.kernel(t, layer)``, ``.change(t, layer)``, ``.method``.
+
+    Raises:
+        DataError, ProgramError: bad data or settings.
+        AssumptionError: the parametrization does not learn features, with the layer and the exponent.
+
+    >>> import tensorprog as tp
+    >>> limit = feature_limit(tp.programs.deep_linear(depth=2), [[1.0]], [1.0], steps=3, optimizer=tp.SGD(0.25))
+    >>> limit.method, [round(float(f), 6) for f in limit.f[:, 0, 0]]
+    ('linear', [0.0, 0.75, 0.997086, 1.00046])
+    """
+    inputs = _read(net, X, y, X_test)
+    run = FiniteTraining(net, inputs, y, steps, optimizer or SGD(0.5), batch, loss, trainable, (), values,
+                         mup() if parametrization is None else parametrization)  # fmt: skip
+    return run.limit(method, samples, seed)
+
+
+def _read(net: Network, X: Any, y: Any, X_test: Any) -> Inputs:
+    inputs = read_inputs(X, "X", net.takes_sequences)
+    if np.ndim(y) and len(y) != len(inputs):
+        raise DataError(f"X has {len(inputs)} inputs and y {len(y)} labels; they must agree")
+    if X_test is not None:
+        inputs = concatenate(inputs, read_inputs(X_test, "X_test", net.takes_sequences), net.takes_sequences)
+    return inputs
 
 
 def _fingerprint(run: FiniteTraining, scheme: Parametrization | None) -> str:

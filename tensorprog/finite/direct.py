@@ -62,7 +62,7 @@ class DirectTraining:
         """All variables of the program, and the outputs (S, N), at times 0 .. steps."""
         parameters = self.finite.draw(width, seeds)
         for name in self.kinds:
-            parameters[name] *= float(width) ** self._exponent(name, "A")
+            parameters[name] *= float(width) ** self._exponent(name, "init")
         for t in range(steps + 1):
             values = self.finite.run(parameters)
             f = self.finite.outputs(values, parameters)
@@ -81,7 +81,7 @@ class DirectTraining:
         for j in samples:
             chi = self.loss.values(0, [f[:, j]], [self.y[j, 0]], self.finite.hyper)
             for name, gradient in self._gradients(j, values):
-                size = rate * float(width) ** self._exponent(name, "C")
+                size = rate * float(width) ** self._exponent(name, "rate")
                 parameters[name] -= size * chi.reshape(-1, *[1] * (gradient.ndim - 1)) * gradient
 
     def _gradients(self, j: int, values: Values) -> Iterator[tuple[str, np.ndarray]]:

@@ -41,7 +41,7 @@ class GridLimit(SampledLimit):
 
     >>> import tensorprog as tp
     >>> p = tp.Program()
-    >>> m = tp.moment(lambda a, b: tp.tanh(a * b) ** 2, p.vector("a"), p.vector("b"))
+    >>> m = tp.moment(lambda a, b: tp.tanh(a + b) ** 2, p.vector("a"), p.vector("b"))
     >>> tp.limit(p, method="quadrature").value(m).stderr < 1e-6
     True
     """

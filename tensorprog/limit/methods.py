@@ -1,4 +1,4 @@
-"""``tp.limit``: one question, three ways to answer it."""
+"""``tp.limit``: one question, several ways to answer it."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def limit(program: ProgramGraph, method: str = "exact", **options: Any) -> Any:
             ``"sampling"``, numbers with standard errors for any program (a ``SampledLimit``, options
             ``samples, seed, values, memory``); ``"quadrature"``, for programs without matrix products (a
             ``GridLimit``, options ``values, nodes``); ``"linear"``, exact numbers for programs that are linear
-            in their vectors (a ``LinearLimit``, option ``values``); ``"auto"``, exact numbers where they can be computed and
-            sampled ones elsewhere (an ``AutoLimit``).
+            in their vectors (a ``LinearLimit``, option ``values``); ``"auto"``, exact numbers where they can be
+            computed and sampled ones elsewhere (an ``AutoLimit``).
         options: of the method.
 
     Raises:

@@ -37,13 +37,13 @@ class Layer:
     c: sp.Rational
 
     @property
-    def A(self) -> sp.Rational:
-        """a + b: entries of the initial weights are of size n^(−A)."""
+    def init(self) -> sp.Rational:
+        """A = a + b: entries of the initial weights are of size n^(−A)."""
         return self.a + self.b
 
     @property
-    def C(self) -> sp.Rational:
-        """2a + c: the weights move by n^(−C) times the gradient."""
+    def rate(self) -> sp.Rational:
+        """C = 2a + c: the weights move by n^(−C) times the gradient."""
         return 2 * self.a + self.c
 
     def __str__(self) -> str:
@@ -144,8 +144,10 @@ class Parametrization:
         if problems:
             return Classification("unstable", r, problems)
         last = layers[-1]
-        if last.A + r > 1 and last.C > 1:
-            why = f"{last}: a + b + r = {last.A + r} and 2a + c = {last.C}, both above 1: no step moves the outputs"
+        if last.init + r > 1 and last.rate > 1:
+            why = (
+                f"{last}: a + b + r = {last.init + r} and 2a + c = {last.rate}, both above 1: no step moves the outputs"
+            )
             return Classification("trivial", r, (why,))
         deciding = [layer for layer, move in moves.items() if move == r]
         reasons = tuple(f"{x}: {_RULE[x.role]} = {r}: its update moves the features by {_power(-r)}" for x in deciding)
@@ -164,8 +166,8 @@ class Parametrization:
 def _moves(layers: Sequence[Layer]) -> dict[Layer, sp.Rational]:
     """r_l of the layers before the readout."""
     last = layers[-1]
-    gradient = min(last.A, last.C)
-    return {x: x.C + gradient - (0 if x.role == "input" else 1) for x in layers[:-1]}
+    gradient = min(last.init, last.rate)
+    return {x: x.rate + gradient - (0 if x.role == "input" else 1) for x in layers[:-1]}
 
 
 def _violations(
@@ -175,19 +177,20 @@ def _violations(
     *body, last = layers
     for x in body:
         needed = sp.S.Zero if x.role == "input" else HALF
-        if x.A != needed:
-            does = "grow" if x.A < needed else "vanish"
-            yield f"{x}: a + b = {x.A}, must be {needed}: pre-activations {does} like {_power(needed - x.A)}"
-    if last.A < HALF:
-        yield f"{last}: a + b = {last.A}, must be at least 1/2: outputs start like {_power(HALF - last.A)}"
-    if last.C < 1:
-        yield f"{last}: 2a + c = {last.C}, must be at least 1: its update moves the outputs by {_power(1 - last.C)}"
-    bound = max(sp.S.Zero, 1 - last.A)
+        if x.init != needed:
+            does = "grow" if x.init < needed else "vanish"
+            yield f"{x}: a + b = {x.init}, must be {needed}: pre-activations {does} like {_power(needed - x.init)}"
+    if last.init < HALF:
+        yield f"{last}: a + b = {last.init}, must be at least 1/2: outputs start like {_power(HALF - last.init)}"
+    if last.rate < 1:
+        moved = _power(1 - last.rate)
+        yield f"{last}: 2a + c = {last.rate}, must be at least 1: its update moves the outputs by {moved}"
+    bound = max(sp.S.Zero, 1 - last.init)
     for x, move in moves.items():
         if move < bound:
             yield (
                 f"{x}: {_RULE[x.role]} = {move}, must be at least {bound}: its update moves the features by "
-                f"{_power(-move)} and, through them, the outputs by {_power(1 - last.A - move)}"
+                f"{_power(-move)} and, through them, the outputs by {_power(1 - last.init - move)}"
             )
     size, step = sum(output_bias), 2 * output_bias[0] + last.c
     if size < 0:
@@ -340,18 +343,18 @@ def scaling(trace: Trace, parametrization: Parametrization | None) -> Scaling:
     layers = assign(trace, chosen)
     r = _check(trace, chosen).r
     last = next(x for x in layers.values() if x.role == "readout")
-    theta = max(sp.S.Zero, 1 - last.A)
-    gradient = min(last.A, last.C)
+    theta = max(sp.S.Zero, 1 - last.init)
+    gradient = min(last.init, last.rate)
     offset = {
         "input": gradient - theta,
         "hidden": gradient - 1 - theta,
         "readout": -1 if theta else -gradient,
         "output bias": 0,
     }
-    update = {name: x.C + offset[x.role] for name, x in layers.items()}
+    update = {name: x.rate + offset[x.role] for name, x in layers.items()}
     start = HALF if theta else gradient
     offset_initial = {"readout": start, "output bias": sp.S.Zero}
-    initial = {name: x.A - offset_initial[x.role] for name, x in layers.items() if x.role in offset_initial}
+    initial = {name: x.init - offset_initial[x.role] for name, x in layers.items() if x.role in offset_initial}
     return Scaling(theta, update, initial, sp.S.Zero if theta else gradient - 1, r)
 
 

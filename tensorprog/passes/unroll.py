@@ -35,7 +35,7 @@ from tensorprog.ir.instructions import (
 )
 from tensorprog.passes.backprop import Gradients, Tape
 from tensorprog.passes.optimizer import SGD, Loss
-from tensorprog.passes.parametrization import HALF, Scaling
+from tensorprog.passes.parametrization import Scaling
 from tensorprog.printing import NameSymbol
 
 
@@ -49,8 +49,8 @@ class Plan:
         schedule: the batch of each step.
         optimizer, loss: how.
         trained: names of the parameters that move.
-        probes: times at which the gradients of the tests are written too, to follow their NTK.
         scaling: the powers of n of the parametrization.
+        probes: times at which the gradients of the tests are written too, to follow their NTK.
     """
 
     steps: int
@@ -59,8 +59,8 @@ class Plan:
     optimizer: SGD
     loss: Loss
     trained: frozenset[str]
+    scaling: Scaling
     probes: tuple[int, ...] = ()
-    scaling: Scaling = Scaling(HALF, {}, {}, sp.S.Zero, HALF)
 
     @property
     def moving(self) -> frozenset[str]:

@@ -102,8 +102,8 @@ def _shaded(axes: Any, check: Any, key: tuple[str, str], colour: str, marker: st
     for t in range(1, check.steps + 1):
         size, error = check.sizes[key][:, t], check.stderr[key][:, t]
         good = np.isfinite(size) & (size > 0)
-        axes.errorbar(n[good], size[good], yerr=2 * error[good], fmt=f"{marker}-", color=colour, markersize=4, linewidth=1,
-                      capsize=2, alpha=0.25 + 0.75 * t / check.steps,
+        axes.errorbar(n[good], size[good], yerr=2 * error[good], fmt=f"{marker}-", color=colour, markersize=4,
+                      linewidth=1, capsize=2, alpha=0.25 + 0.75 * t / check.steps,
                       label=_fitted(check, key) if t == check.steps else None)  # fmt: skip
 
 

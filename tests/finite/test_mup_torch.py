@@ -1,4 +1,4 @@
-"""Training in any stable abc-parametrization is the unrolled program: against torch, whose weights carry the powers of n.
+"""The unrolled program trains in any stable abc-parametrization: against torch, whose weights carry the powers of n.
 
 In torch layer l is W = σ n^(−a_l) w with w = n^(−b_l) N(0, 1) and the learning rate is η n^(−c), nothing else.
 """
