@@ -114,7 +114,8 @@ class FeatureLimit:
             limit: Limit = self._limit
             values = numbers([limit.z[u.f[key]] for key in keys], self.values)
             return np.array([float(v) for v in values]).reshape(shape), np.zeros(shape)
-        answers = [self._limit.value(u.f[key]) for key in keys]
+        with np.errstate(over="ignore", invalid="ignore"):
+            answers = [self._limit.value(u.f[key]) for key in keys]
         f = np.array([float(a) for a in answers]).reshape(shape)
         if not np.isfinite(f).all():
             raise DataError("training diverges in the limit: outputs are not finite; lower the learning rate")

@@ -107,9 +107,10 @@ class Replicate:
         self._noise = iter(noise)
         self.samples = noise.shape[1]
         self._initial()
-        for var, op in program:
-            if var not in self.values:
-                self.values[var] = draw(op, var, self)
+        with np.errstate(over="ignore", invalid="ignore"):  # a run that diverges gives inf or nan
+            for var, op in program:
+                if var not in self.values:
+                    self.values[var] = draw(op, var, self)
 
     def fresh(self) -> np.ndarray:
         """New standard Gaussian samples."""
