@@ -6,6 +6,7 @@ from scipy import stats
 
 import tensorprog as tp
 from tensorprog.finite.direct import DirectTraining
+from tensorprog.finite.estimate import extrapolate
 from tensorprog.finite.training import FiniteTraining
 from tensorprog.kernels.data import read_inputs
 
@@ -140,7 +141,7 @@ def test_sampling_agrees_with_the_exact_methods(name):
         (a, _), (b, error) = exact.kernel(t), sampled.kernel(t)
         assert (np.abs(a - b) <= BOUND * error + 1e-9).all()
     (a, _), (b, error) = exact.change(4), sampled.change(4)
-    assert (np.abs(a - b) <= BOUND * error + 1e-9).all() and a.min() > 0.01
+    assert (np.abs(a - b) <= BOUND * error + 1e-9).all() and a.max() > 0.1
 
 
 @pytest.mark.slow
@@ -199,21 +200,50 @@ def test_features_and_layers_are_asked_for_by_name():
 # ---- finite widths -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("which", [tp.mup(), tp.ntk_parametrization(), tp.standard(c=1), tp.mup().shift(1)], ids=str)
-@pytest.mark.parametrize("net", [tp.programs.mlp(depth=2, phi=tp.tanh, sigma_b=0.3), tp.programs.tied_autoencoder()],
-                         ids=repr)  # fmt: skip
-def test_moving_the_weights_directly_is_the_same_run(net, which):
-    run = bind(net, 3, batch=2, parametrization=which)
+SCHEMES = {"mup": tp.mup(), "ntk": tp.ntk_parametrization(), "standard": tp.standard(c=1), "shifted": tp.mup().shift(1)}
+NETS = {
+    "mlp": tp.programs.mlp(depth=2, phi=tp.tanh, sigma_b=0.3),
+    "tied autoencoder": tp.programs.tied_autoencoder(phi=tp.tanh),
+    "rnn": tp.programs.rnn(phi=tp.tanh, sigma_b=0.2),
+    "residual": tp.programs.residual_mlp(depth=3, phi=tp.tanh),
+}
+SEQUENCES = [RNG.normal(size=(t, 2)) for t in (2, 3, 2)]
+
+
+@pytest.mark.parametrize("which", SCHEMES)
+@pytest.mark.parametrize("name", NETS)
+def test_moving_the_weights_directly_is_the_same_run(name, which):
+    net, which = NETS[name], SCHEMES[which]
+    run = bind(net, 3, x=SEQUENCES if net.takes_sequences else X, batch=2, parametrization=which)
     unrolled = run.outputs(run.execute(run.finite.draw(96, [0, 1])))[..., 0]
     direct = DirectTraining(net, run.inputs, Y, which, tp.SGD(0.3), batch=2)
     f = np.stack([outputs for _, outputs in direct.run(96, [0, 1], 3)], axis=1)
     np.testing.assert_allclose(unrolled, f, rtol=1e-9, atol=1e-9 * np.abs(f).max())
 
 
+@pytest.mark.parametrize("name", NETS)
+def test_sampled_limits_are_those_of_finite_widths(name):
+    """Means over seeds, extrapolated by a/n, of outputs and of squared features after three steps."""
+    net, widths = NETS[name], [96, 192, 384]
+    run = bind(net, 3, x=SEQUENCES if net.takes_sequences else X, lr=0.2)
+    limit = run.limit("sampling", samples=2**15)
+    var = limit._feature(3, 0, None)
+    outputs, squares = [], []
+    for n in widths:
+        values = run.execute(run.finite.draw(n, list(range(64))))
+        outputs.append(run.outputs(values)[:, 1:, :, 0])
+        squares.append((values[var] ** 2).mean(axis=-1))
+    fit = extrapolate(widths, outputs)
+    z = (fit.limit - limit.f[1:, :, 0]) / np.hypot(fit.stderr, limit.stderr[1:, :, 0])
+    assert np.abs(z).max() < fit.threshold and fit.stderr.max() < 0.03
+    fit, (kernel, error) = extrapolate(widths, squares), limit.kernel(3)
+    assert abs(fit.limit - kernel[0, 0]) < 4 * np.hypot(fit.stderr, error[0, 0])
+
+
 def test_features_move_in_mup_and_freeze_in_the_ntk_parametrization(tmp_path):
     schemes = [tp.mup(), tp.ntk_parametrization()]
     net = tp.programs.mlp(depth=2, phi=tp.tanh)
-    check = tp.coordinate_check(net, X, [2.0, -2.0, 1.0], schemes, widths=(64, 256, 1024), steps=3, seeds=8)
+    check = tp.coordinate_check(net, X, [2.0, -2.0, 1.0], schemes, widths=(64, 192, 576), steps=3, seeds=8)
     for layer in ("x W2", "x V"):
         for t in (1, 2, 3):
             assert check.exponent(tp.mup(), f"Δ{layer}", t).compatible(0.0, 0.05)
