@@ -175,7 +175,8 @@ def train(
         raise DataError(f"times must lie between 1 and {steps}, got {list(chosen)}")
     if len(set(widths)) < 2 or seeds < 2:
         raise DataError(f"training is compared over two or more widths and seeds, got {list(widths)} and {seeds}")
-    run = FiniteTraining(net, inputs, y, steps, optimizer or SGD(0.5), batch, loss, trainable, (0, *chosen), values,
+    probes = () if parametrization is not None and parametrization.keeps_changes else (0, *chosen)
+    run = FiniteTraining(net, inputs, y, steps, optimizer or SGD(0.5), batch, loss, trainable, probes, values,
                          parametrization)  # fmt: skip
     scheme = f", {parametrization!r}" if parametrization is not None else ""
     title = f"{net!r}, {run.training.plan.optimizer!r}{scheme}"

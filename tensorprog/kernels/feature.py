@@ -11,7 +11,8 @@ import sympy as sp
 
 from tensorprog.dsl.network import Trace
 from tensorprog.errors import DataError, NoRuleError, ProgramError, nearest
-from tensorprog.ir.instructions import MatMul, Var
+from tensorprog.functions import Fn
+from tensorprog.ir.instructions import MatMul, Moment, Nonlin, Var
 from tensorprog.kernels.training import FeatureTraining
 from tensorprog.limit.evaluate import numbers
 from tensorprog.limit.grid import GridLimit
@@ -123,7 +124,9 @@ class FeatureLimit:
 
     def _choose(self) -> str:
         """The first method that applies."""
-        for self.method in ("linear", "quadrature"):
+        bodies = (op.body for _, op in self.training.program if isinstance(op, (Nonlin, Moment)))
+        kinks = any(f.family.kinks for body in bodies for f in body.atoms(Fn))
+        for self.method in ("linear", "quadrature") if not kinks else ():
             try:
                 f, error = self._outputs()
                 if error.max() <= TOLERANCE * max(1.0, np.abs(f).max()):

@@ -226,8 +226,11 @@ class FeatureTraining(Training):
         return self.Z(t, vector) - self.Z(0, vector)
 
     def certify(self, kernel: Any = None, gia: bool = False) -> Certificate:
-        """Refused: features move, so f does not follow a fixed kernel."""
-        raise AssumptionError(f"{self.net!r} learns features: no fixed kernel describes its training; ask for .limit")
+        """Refused: features may move, so that no fixed kernel describes f."""
+        raise AssumptionError(
+            f"{self.net!r} trains with a readout that starts at 1/n or below, where features move and no fixed kernel "
+            "describes f; ask for .limit, or for tp.feature_limit on data"
+        )
 
 
 class _PathKernels:
@@ -351,7 +354,7 @@ def plan_training(
             f"weight decay with the learning rate η·n^(-{parametrization.c}) depends on the width; "
             "give an equivalent parametrization with c = 0: parametrization.shift(c/2)"
         )
-    if plan.scaling.learns_features:
+    if plan.scaling.keeps_changes:
         return FeatureTraining(net, unroll_features(trace, plan))
     return Training(net, unroll_trace(trace, plan))
 

@@ -122,6 +122,11 @@ class Parametrization:
         return Parametrization(f"{self.name} shifted by {theta}", a, b, self.c - 2 * theta, bias)
 
     @property
+    def keeps_changes(self) -> bool:
+        """Whether the readout starts at n^(−1) or below, as feature learning needs; see ``Scaling``."""
+        return bool(self.a[-1] + self.b[-1] >= 1)
+
+    @property
     def r(self) -> sp.Rational:
         """Features move by n^(−r)."""
         return self.classify().r
@@ -155,8 +160,8 @@ class Parametrization:
 
     def text(self) -> str:
         """The exponents of every layer, and the classification."""
-        rows = [f"{self.name}: learning rate η·{_power(-self.c)}"]
-        rows += [f"  {x}: W = {_power(-x.a)}·w, w ~ N(0, {_power(-2 * x.b)})" for x in self.layers()]
+        rows = [f"{self.name}: learning rate {_times(-self.c, 'η')}"]
+        rows += [f"  {x}: W = {_times(-x.a, 'w')}, w ~ N(0, {_times(-2 * x.b, '1')})" for x in self.layers()]
         return "\n".join([*rows, str(self.classify())])
 
     def __str__(self) -> str:
@@ -204,6 +209,10 @@ _RULE = {"input": "2a + c + G", "hidden": "2a + c + G - 1"}
 
 def _power(exponent: Any) -> str:
     return "O(1)" if exponent == 0 else f"n^({exponent})" if exponent != 1 else "n"
+
+
+def _times(exponent: Any, what: str) -> str:
+    return what if exponent == 0 else _power(exponent) if what == "1" else f"{_power(exponent)}·{what}"
 
 
 # ---- making them ---------------------------------------------------------------------------------------
@@ -297,7 +306,7 @@ class Scaling:
     """The powers of n in a training run that is written with O(1) vectors; p stands for the factor n^(−p).
 
     Attributes:
-        theta: changes x_t − x_0 are θ δx_t with θ = n^(−theta); 0 where they are not small.
+        theta: changes x_t − x_0 are θ δx_t with θ = n^(−theta); 0 where they are kept whole.
         update: of every trained parameter.
         initial: what starts smaller than in the NTK parametrization's network: readouts, output biases.
         output: of the whole output.
@@ -311,8 +320,8 @@ class Scaling:
     r: sp.Rational
 
     @property
-    def learns_features(self) -> bool:
-        """Whether the run keeps the changes of the vectors, as r = 0 needs."""
+    def keeps_changes(self) -> bool:
+        """Whether vectors are x_t and not x_0 + θ δx_t, as r = 0 needs: the readout starts at 1/n or below."""
         return bool(self.theta == 0)
 
     @property

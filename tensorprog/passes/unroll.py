@@ -158,7 +158,7 @@ class Unroller:
     @property
     def theta(self) -> sp.Expr:
         """θ, or 1 where changes are not small."""
-        return sp.S.One if self.plan.scaling.learns_features else self.emitter.ref(self.u.theta)
+        return sp.S.One if self.plan.scaling.keeps_changes else self.emitter.ref(self.u.theta)
 
     def power(self, p: sp.Expr) -> sp.Expr:
         """n^(−p) as a scalar of the program with limit 0; 1 for p = 0."""
