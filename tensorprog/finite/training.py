@@ -200,7 +200,13 @@ class FiniteTraining:
     # ---- the prediction ------------------------------------------------------------------------------
 
     def kernel(self) -> np.ndarray:
-        """The limiting NTK of the trained parameters, (N, heads, N, heads)."""
+        """The limiting NTK of the trained parameters, (N, heads, N, heads).
+
+        Raises:
+            AssumptionError: features may move, so that no fixed kernel describes the run.
+        """
+        if isinstance(self.training, FeatureTraining):
+            raise AssumptionError("no fixed kernel describes a run whose features may move: ask for .limit()")
         trace = self.training.trace
         kernel = self.training.kernels(Limit(trace.program))
         n = range(len(self.inputs))

@@ -38,6 +38,11 @@ class FeatureLimit:
     Attributes:
         method: the one that was used.
         f, stderr: outputs (steps + 1, N, heads) and their standard errors (for quadrature, estimated errors).
+
+    >>> import tensorprog as tp
+    >>> limit = tp.feature_limit(tp.programs.mlp(depth=1, phi=tp.tanh), [[1.0]], [1.0], steps=1)
+    >>> limit.method, limit.change(1)[0].round(6), limit.kernel(1)[0].round(6)
+    ('quadrature', array([0.373497]), array([[0.608788]]))
     """
 
     def __init__(

@@ -219,6 +219,11 @@ class FeatureTraining(Training):
 
     Z^{f_t} and Z^{x_t} are exact where the nonlinearities are polynomials; ``tp.limit(run.program, "sampling", ..)``
     and ``"quadrature"`` (one hidden layer) answer for every nonlinearity, as does ``tp.feature_limit`` on data.
+
+    >>> import tensorprog as tp
+    >>> run = tp.unroll(tp.programs.deep_linear(depth=1), steps=1, parametrization=tp.mup(), loss="mse")
+    >>> run.f(1), run.zdelta(1, "U(x)")
+    (2*y(ξ0)*⟨x,ξ0⟩*eta, Z(V)*y(ξ0)*⟨x,ξ0⟩*eta)
     """
 
     def zdelta(self, t: int, vector: Any) -> sp.Expr:
@@ -349,6 +354,8 @@ def plan_training(
         probes=tuple(probes),
         scaling=scaling(trace, parametrization),
     )
+    if probes and plan.scaling.keeps_changes:
+        raise ProgramError("probes follow the NTK, which is for parametrizations of the kernel regime")
     if optimizer.decays and parametrization is not None and parametrization.c != 0:
         raise ProgramError(
             f"weight decay with the learning rate η·n^(-{parametrization.c}) depends on the width; "

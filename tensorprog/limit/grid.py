@@ -23,7 +23,7 @@ from tensorprog.limit.covariance import cholesky
 from tensorprog.limit.sampling import MEMORY, Estimate, Replicate, SampledLimit
 
 DIMENSIONS = 5
-LARGEST, COARSER = 80, 0.8
+LARGEST, COARSER = 320, 0.8
 NODES = 2**19
 REACH = 8.3
 
@@ -37,7 +37,7 @@ class GridLimit(SampledLimit):
     Args:
         program: without MatMuls, of at most ``DIMENSIONS`` independent initial Gaussians.
         values: numbers for hyperparameter symbols.
-        nodes: of the rule in each Gaussian; as many as memory allows, up to 80, when None.
+        nodes: of the rule in each Gaussian; as many as memory allows, up to 320, when None.
 
     Raises:
         NoRuleError: the program has matrix products or too many Gaussians.

@@ -7,6 +7,9 @@ time t is x_t = x̂_t + θ δx_t, where x̂_t is its value with the parameters a
 - embedding: −Σ_s c_{t,s} χ_s σ_u² ⟨ξ_s,ξ⟩ dg_s;  bias: −Σ_s c_{t,s} χ_s σ_b² db_s;  readout: −Σ_s c_{t,s} χ_s σ_v x_s;
 - Nonlin: ``Difference``, Σ ∂_iψ δx_i in the limit;
 - f_t = f̂_t + σ_v Moment(v̂_t δx_t) + σ_v Moment(δv_t x_t), where f̂_t enters as an initial scalar.
+
+In other parametrizations of the kernel regime θ = n^(A−1), with n^(−A) the size of the readout weights, and every
+update has a factor n^(−p), p ≥ 0 (``parametrization.scaling``).  From A = 1 on, see ``feature``.
 """
 
 from __future__ import annotations

@@ -177,6 +177,11 @@ def test_the_unrolled_program_answers_symbolically():
     assert run.Z(1, "W2(x)") != run.Z(0, "W2(x)") and run.zdelta(1, "W2(x)").free_symbols
     with pytest.raises(tp.AssumptionError, match="no fixed kernel"):
         run.certify()
+    with pytest.raises(tp.AssumptionError, match="no fixed kernel"):
+        bind(tp.programs.mlp(depth=1), 1).kernel()
+    with pytest.raises(tp.ProgramError, match="probes"):
+        FiniteTraining(tp.programs.mlp(depth=1), read_inputs(X, "X", False), Y, 1, tp.SGD(0.1), probes=(0,),
+                       parametrization=tp.mup())  # fmt: skip
     kernel = tp.unroll(tp.programs.mlp(depth=2, phi=tp.abstract("phi")), steps=2, parametrization=tp.standard(c=1))
     assert kernel.certify().passed and not kernel.certify(kernel=tp.programs.mlp(depth=3)).passed
 
