@@ -1,5 +1,7 @@
 """tensorprog: the infinite-width limit of neural networks, derived from a Python program."""
 
+from tensorprog.coordinates import CoordinateCheck as CoordinateCheck
+from tensorprog.coordinates import coordinate_check as coordinate_check
 from tensorprog.dsl.network import network as network
 from tensorprog.dsl.nonlinearities import NONLINEARITIES as NONLINEARITIES
 from tensorprog.dsl.nonlinearities import abs_ as abs
@@ -39,9 +41,11 @@ from tensorprog.errors import TensorProgramError as TensorProgramError
 from tensorprog.finite.empirical import empirical_ntk as empirical_ntk
 from tensorprog.finite.sample import sample as sample
 from tensorprog.kernels.certificate import Certificate as Certificate
+from tensorprog.kernels.feature import FeatureLimit as FeatureLimit
 from tensorprog.kernels.kernel import Kernel as Kernel
 from tensorprog.kernels.methods import nngp as nngp
 from tensorprog.kernels.methods import ntk as ntk
+from tensorprog.kernels.training import FeatureTraining as FeatureTraining
 from tensorprog.kernels.training import Training as Training
 from tensorprog.kernels.training import unroll as unroll
 from tensorprog.limit.master import Limit as Limit
@@ -50,9 +54,17 @@ from tensorprog.limit.sampling import Estimate as Estimate
 from tensorprog.limit.sampling import SampledLimit as SampledLimit
 from tensorprog.passes.canonicalize import canonicalize as canonicalize
 from tensorprog.passes.optimizer import SGD as SGD
+from tensorprog.passes.parametrization import Classification as Classification
+from tensorprog.passes.parametrization import Parametrization as Parametrization
+from tensorprog.passes.parametrization import abc as abc
+from tensorprog.passes.parametrization import mup as mup
+from tensorprog.passes.parametrization import ntk_parametrization as ntk_parametrization
+from tensorprog.passes.parametrization import standard as standard
 from tensorprog.report.draw import Drawing as Drawing
 from tensorprog.report.draw import draw as draw
+from tensorprog.train import FeatureReport as FeatureReport
 from tensorprog.train import TrainingReport as TrainingReport
+from tensorprog.train import feature_limit as feature_limit
 from tensorprog.train import train as train
 from tensorprog.verify import Claim as Claim
 from tensorprog.verify import Verification as Verification

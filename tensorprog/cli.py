@@ -28,6 +28,7 @@ from tensorprog.kernels.kernel import Kernel
 from tensorprog.kernels.methods import nngp, ntk
 from tensorprog.kernels.training import unroll
 from tensorprog.passes.optimizer import SGD
+from tensorprog.passes.parametrization import NAMED, Parametrization, abc, rational, standard
 from tensorprog.programs import GALLERY
 from tensorprog.report.draw import draw
 from tensorprog.train import train
@@ -92,6 +93,12 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=1, help="samples per step (default 1)")
     parser.add_argument("--loss", default="mse", help="mse, (f − y)²/2, or logistic")
     parser.add_argument("--trainable", help="names or kinds of the parameters to train, separated by commas")
+    parser.add_argument("--parametrization", metavar="NAME",
+                        help="mup, ntk, standard, or exponents of the layers, 'a=-1/2,0,1/2;b=1/2,1/2,1/2;c=0'; "
+                        "where it learns features, the limit of the run itself is compared")  # fmt: skip
+    parser.add_argument("--lr-exponent", default="0", metavar="C", help="learning rate η·n^(−C), for standard")
+    parser.add_argument("--method", default="auto", help="of that limit: auto (default), linear, quadrature, sampling")
+    parser.add_argument("--samples", type=int, default=2**16, help="of that limit by sampling (default 65536)")
     parser.add_argument("--labels", type=Path, help=".npy file of labels; random ones when left out")
     _add_data(parser, seeds=16)
 
@@ -276,11 +283,30 @@ def train_command(a: argparse.Namespace) -> int:
             net, inputs, _labels(a, len(inputs)), steps=a.steps, optimizer=optimizer, batch=a.batch, loss=a.loss,
             trainable=a.trainable.split(",") if a.trainable else None,
             widths=_integers(a.widths, "--widths"), seeds=a.seeds, out=a.out, progress=progress,
+            parametrization=parse_parametrization(a.parametrization, a.lr_exponent), method=a.method, samples=a.samples,
         )  # fmt: skip
     print(report.text())
     if a.out is not None:
         print("wrote " + ", ".join(map(str, report.save(a.out))))
     return 0 if report.passed else 1
+
+
+def parse_parametrization(text: str | None, c: str = "0") -> Parametrization | None:
+    """A parametrization from the command line: a name, or its exponents.
+
+    >>> parse_parametrization("a=-1/2,0,1/2;b=1/2,1/2,1/2").classify().regime
+    'feature learning'
+    """
+    if text is None or text in NAMED:
+        if text != "standard" and rational(c, "--lr-exponent") != 0:
+            raise ProgramError(
+                f"--lr-exponent {c} is for --parametrization standard; write 'a=..;b=..;c={c}' for others"
+            )
+        return None if text is None else standard(c) if text == "standard" else NAMED[text]()
+    fields = dict(part.partition("=")[::2] for part in text.replace(" ", "").split(";"))
+    if not {"a", "b"} <= fields.keys() <= {"a", "b", "c"}:
+        raise ProgramError(f"--parametrization {text!r}: {nearest(text, NAMED)}; or write 'a=..,..,..;b=..,..,..;c=..'")
+    return abc(fields["a"].split(","), fields["b"].split(","), fields.get("c", c))
 
 
 def _labels(a: argparse.Namespace, count: int) -> Any:

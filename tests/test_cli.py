@@ -402,6 +402,47 @@ def test_an_out_folder_that_is_a_file_is_refused(cli, tmp_path):
     assert status == 2 and str(tmp_path / "taken") in err
 
 
+# ---- parametrizations ----------------------------------------------------------------------------
+
+
+TRAIN = ["train", "mlp", "-p", "depth=2", "-p", "phi=tanh", "--widths", "32,64,128", "--seeds", "8", "--steps", "2"]
+
+
+def test_mup_is_trained_against_its_limit(cli, tmp_path):
+    status, out, _ = cli(*TRAIN, "--parametrization", "mup", "--samples", "16384", "--out", tmp_path)
+    assert status == 0 and "|f − limit| ~ n^(-0.5)" in out and "n = ∞" in out
+    assert (tmp_path / "trajectories.png").stat().st_size > 1000
+    exponents = "a=-1/2,0,1/2;b=1/2,1/2,1/2;c=0"
+    status, same, _ = cli(*TRAIN, "--parametrization", exponents, "--samples", "16384")
+    assert status == 0 and same.splitlines()[1:] == [x for x in out.splitlines()[1:] if not x.startswith("wrote")]
+
+
+def test_the_standard_parametrization_needs_a_rate_that_shrinks(cli):
+    status, out, err = cli(*TRAIN, "--parametrization", "standard")
+    assert status == 2 and out == ""
+    assert "layer 3 (readout): 2a + c = 0, must be at least 1: its update moves the outputs by n" in err
+    status, out, _ = cli(*TRAIN, "--parametrization", "standard", "--lr-exponent", "1")
+    assert status == 0 and "|f − prediction|" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "culprit"),
+    [
+        (["--parametrization", "mpu"], "did you mean 'mup'?"),
+        (["--parametrization", "a=0,0,0"], "write 'a="),
+        (["--parametrization", "a=0,0,x;b=0,0,0"], "'x'"),
+        (["--parametrization", "a=0,0,0;b=0,0,0;d=1"], "write 'a="),
+        (["--parametrization", "mup", "--lr-exponent", "1"], "--lr-exponent 1 is for --parametrization standard"),
+        (["--parametrization", "mup", "--method", "quadrature"], "matrix products"),
+        (["--parametrization", "mup", "--samples", "0"], "samples must be an integer of at least 1"),
+    ],
+    ids=str,
+)
+def test_bad_parametrizations_are_named(cli, words, culprit):
+    status, out, err = cli(*TRAIN, *words)
+    assert status == 2 and out == "" and culprit in err
+
+
 # ---- values --------------------------------------------------------------------------------------
 
 

@@ -44,6 +44,68 @@ def test_error_and_drift_shrink_with_their_exponents_up_to_width_4096(name, opti
         assert all(fit.compatible(-1.0, 0.1) for (what, _), fit in report.errors.items() if what == "kernel drift")
 
 
+MUP = {
+    f"{depth} hidden, {phi}": tp.programs.mlp(depth=depth, phi=tp.NONLINEARITIES[phi])
+    for depth in (1, 2)
+    for phi in ("tanh", "relu")
+}
+
+
+@pytest.mark.parametrize("name", MUP)
+def test_mup_follows_its_limit(name, tmp_path):
+    options = {"parametrization": tp.mup(), "samples": 2**14, "optimizer": tp.SGD(0.25)}
+    report = train(MUP[name], X[:3], Y[:3], **SMALL, **options, out=tmp_path)
+    assert isinstance(report, tp.FeatureReport) and report.passed, report.text()
+    assert report.limit.f.shape == (4, 3, 1) and "n = ∞" in report.text()
+    again = train(MUP[name], X[:3], Y[:3], **SMALL, **options, out=tmp_path)
+    assert all(np.array_equal(report.f[w], again.f[w]) for w in report.widths)
+    assert all(path.stat().st_size > 100 for path in report.save(tmp_path))
+    with pytest.raises(tp.DataError, match="other settings"):
+        train(MUP[name], X[:3], Y[:3], **SMALL, out=tmp_path, parametrization=tp.standard(c=1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MUP)
+def test_the_error_of_mup_shrinks_like_the_root_of_the_width_up_to_8192(name):
+    widths = [256 * 2**k for k in range(6)]
+    report = train(MUP[name], X[:3], Y[:3], steps=10, optimizer=tp.SGD(0.25), widths=widths, seeds=16, samples=2**17,
+                   parametrization=tp.mup())  # fmt: skip
+    print(report.text())
+    assert report.passed and len(report.errors) == 3, report.text()
+    assert all(claim.passed for claim in report.claims)
+
+
+def test_a_wrong_limit_is_refused(monkeypatch):
+    right = FiniteTraining.limit
+
+    def wrong(self, *args):
+        limit = right(self, *args)
+        limit.f = limit.f + 0.1
+        return limit
+
+    monkeypatch.setattr(FiniteTraining, "limit", wrong)
+    report = train(MUP["1 hidden, tanh"], X[:3], Y[:3], widths=(64, 256, 1024), seeds=8, steps=1,
+                   parametrization=tp.mup(), samples=2**14)  # fmt: skip
+    assert not report.passed and "FAILED |f − limit|" in report.text()
+
+
+def test_a_limit_that_is_not_known_well_enough_passes_nothing():
+    report = train(MUP["2 hidden, tanh"], X[:3], Y[:3], **SMALL, parametrization=tp.mup(), samples=2**6)
+    assert all(claim.passed is None for claim in report.claims) and "raise samples" in report.text()
+
+
+@pytest.mark.parametrize("which", [tp.standard(c=1), tp.abc([0, "1/2", "1/2"], [0, 0, "1/4"])], ids=repr)
+def test_other_kernel_regimes_follow_the_kernel_of_the_layers_that_move(which):
+    report = train(NETS["mlp tanh"][0], X, Y, **SMALL, parametrization=which)
+    assert report.passed and not isinstance(report, tp.FeatureReport), report.text()
+
+
+def test_an_unstable_parametrization_is_refused_before_anything_runs(tmp_path):
+    with pytest.raises(tp.AssumptionError, match=r"layer 3 \(readout\): 2a \+ c = 0, must be at least 1"):
+        train(NETS["mlp tanh"][0], X, Y, **SMALL, parametrization=tp.standard(), out=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_wrong_kernel_is_refused(monkeypatch):
     right = FiniteTraining.kernel
     monkeypatch.setattr(FiniteTraining, "kernel", lambda self: 1.5 * right(self))

@@ -92,15 +92,16 @@ class FiniteNetwork:
         values: Values,
         parameters: Mapping[str, np.ndarray],
         at: Callable[[Var], Var] = lambda var: var,
-        decay: Callable[[str], float] = lambda name: 1.0,
+        scale: Callable[[str], float] = lambda name: 1.0,
     ) -> np.ndarray:
-        """One output for every seed, (S,): ``at`` gives the vectors to read, ``decay`` scales output biases."""
+        """One output for every seed, (S,): ``at`` gives the vectors to read, ``scale`` the factor of a parameter."""
         total: Any = 0.0
         for r in f.readouts:
             v, x = values[at(r.v)], values[at(r.x)]
-            total = total + evaluate(r.std, self.hyper) * np.sum(v * x, axis=-1) / np.sqrt(x.shape[-1])
+            size = evaluate(r.std, self.hyper) * scale(r.name) / np.sqrt(x.shape[-1])
+            total = total + size * np.sum(v * x, axis=-1)
         for name, std in f.biases:
-            total = total + decay(name) * evaluate(std, self.hyper) * parameters[name][:, 0]
+            total = total + scale(name) * evaluate(std, self.hyper) * parameters[name][:, 0]
         return np.asarray(total)
 
     def ntk(self, values: Values, pairs: list[tuple[int, int]] | None = None) -> np.ndarray:

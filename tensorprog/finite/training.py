@@ -10,17 +10,19 @@ from typing import Any
 import numpy as np
 
 from tensorprog.dsl.network import Network
-from tensorprog.errors import DataError, ProgramError
+from tensorprog.errors import AssumptionError, DataError, ProgramError
 from tensorprog.finite.empirical import FiniteNetwork, Hyper, hyper_values
 from tensorprog.finite.execute import Values, execute
 from tensorprog.functions import evaluate
 from tensorprog.ir.instructions import Var
 from tensorprog.kernels.data import Inputs
+from tensorprog.kernels.feature import FeatureLimit
 from tensorprog.kernels.ntk import Term, body_terms, readout_terms
-from tensorprog.kernels.training import Training, check_counts, plan_training
+from tensorprog.kernels.training import FeatureTraining, Training, check_counts, plan_training
 from tensorprog.limit.evaluate import numbers
 from tensorprog.limit.master import Limit
 from tensorprog.passes.optimizer import SGD
+from tensorprog.passes.parametrization import Parametrization
 
 DIVERGED = 1e6
 
@@ -48,6 +50,7 @@ class FiniteTraining:
         steps, optimizer, batch, loss, trainable: as in ``unroll``; a loss is needed.
         probes: times at which the NTK is computed too.
         values: numbers for hyperparameter symbols.
+        parametrization: as in ``unroll``.
     """
 
     def __init__(
@@ -62,17 +65,19 @@ class FiniteTraining:
         trainable: Sequence[str] | None = None,
         probes: Sequence[int] = (),
         values: Mapping[Any, Any] | None = None,
+        parametrization: Parametrization | None = None,
     ) -> None:
         check_counts(steps=steps, batch=batch)
         self.net, self.inputs, self.steps, self.batch = net, inputs, steps, batch
-        labels = _labels(y, len(inputs))
+        labels = read_labels(y, len(inputs))
         if batch > len(labels):
             raise DataError(f"a batch of {batch} needs as many samples, there are {len(labels)}")
         schedule = [[(t * batch + b) % len(labels) for b in range(batch)] for t in range(steps)]
         names = [f"x[{i}]" for i in range(len(inputs))]
         self.training: Training = plan_training(
-            net, inputs.lengths, names, range(len(inputs)), schedule, optimizer, loss, trainable, probes
-        )
+            net, inputs.lengths, names, range(len(inputs)), schedule, optimizer, loss, trainable, probes,
+            parametrization,
+        )  # fmt: skip
         self.u = self.training.unrolled
         self.heads = len(self.training.trace.heads[0])
         if labels.shape[1] != self.heads:
@@ -103,7 +108,11 @@ class FiniteTraining:
         values = self.finite.initial(parameters, overwrite)
         width = next(v.shape[-1] for k, v in values.items() if k.kind == "vector")
         dtype = next(iter(parameters.values())).dtype
-        values[self.u.theta] = np.full((1, 1), width**-0.5, dtype)
+        scaling = self.training.plan.scaling
+        for var, p in [(self.u.theta, scaling.theta), *((var, p) for p, var in self.u.powers.items())]:
+            values[var] = np.full((1, 1), width ** -float(p), dtype)
+        for name, var in self.u.biases0.items():
+            values[var] = parameters[name] * np.asarray(width ** -float(scaling.initial[name]), dtype)
         for (i, k), var in self.u.labels.items():
             values[var] = np.full((1, 1), self.y[i, k], dtype)
         reads = [self._base(t, r.x) for t, i, k in self.u.outputs0 for r in self._readouts(i, k)]
@@ -114,7 +123,7 @@ class FiniteTraining:
                 output = self.finite.output(
                     self.training.trace.heads[i][k], values, parameters,
                     at=lambda v, t=t: self._base(t, v),  # type: ignore[misc]
-                    decay=lambda name, t=t: float(evaluate(self.u.decay(t, name), hyper)),  # type: ignore[misc]
+                    scale=lambda name, t=t: self._start(t, name, width),  # type: ignore[misc]
                 )  # fmt: skip
                 values[var] = output[:, None].astype(dtype)
             return execute(program, values, hyper)
@@ -138,7 +147,7 @@ class FiniteTraining:
 
     def ntk(self, values: Values, t: int) -> np.ndarray:
         """The NTK of the first output at time t, (S, N, N), of the trained parameters."""
-        n, trace, trained = len(self.inputs), self.training.trace, self.training.plan.trained
+        n, trace, trained = len(self.inputs), self.training.trace, self.training.plan.moving
         count = max(v.shape[0] for v in values.values())
         theta = np.zeros((count, n, n))
         for i in range(n):
@@ -160,16 +169,44 @@ class FiniteTraining:
     def _at(self, t: int, var: Var) -> Var:
         return self.training.at(t, var) if var in self.training.trace.program else var
 
+    def _start(self, t: int, name: str, width: int) -> float:
+        """The factor of an initial readout or output bias in f̂_t: its decay (of biases), its power of n."""
+        initial = float(self.training.plan.scaling.initial.get(name, 0))
+        decay = 1.0 if name in self.training.trace.parameters else self.u.decay(t, name)
+        return float(evaluate(decay, self.finite.hyper)) * width**-initial
+
     def _base(self, t: int, var: Var) -> Var:
         return self.u.base.get((t, var), var) if t else var
 
     def _readouts(self, i: int, k: int) -> Any:
         return self.training.trace.heads[i][k].readouts
 
+    # ---- the limit of feature learning ----------------------------------------------------------------
+
+    def limit(self, method: str = "auto", samples: int = 2**16, seed: int = 0) -> FeatureLimit:
+        """The infinite-width limit of this run, where its parametrization learns features.
+
+        Raises:
+            AssumptionError: it does not; the kernel predicts the run then.
+        """
+        if not isinstance(self.training, FeatureTraining):
+            raise AssumptionError("the parametrization is a kernel regime: ask for .kernel() and .predict(f0)")
+        values = self.finite.hyper | {self._symbol(var): self.y[key] for key, var in self.u.labels.items()}
+        return FeatureLimit(self.training, values, method, samples, seed)
+
+    def _symbol(self, var: Var) -> Any:
+        return self.u.program.op(var).value  # type: ignore[union-attr]
+
     # ---- the prediction ------------------------------------------------------------------------------
 
     def kernel(self) -> np.ndarray:
-        """The limiting NTK of the trained parameters, (N, heads, N, heads)."""
+        """The limiting NTK of the trained parameters, (N, heads, N, heads).
+
+        Raises:
+            AssumptionError: features may move, so that no fixed kernel describes the run.
+        """
+        if isinstance(self.training, FeatureTraining):
+            raise AssumptionError("no fixed kernel describes a run whose features may move: ask for .limit()")
         trace = self.training.trace
         kernel = self.training.kernels(Limit(trace.program))
         n = range(len(self.inputs))
@@ -218,7 +255,8 @@ def diverges(f: np.ndarray) -> bool:
     return not np.isfinite(f).all() or bool(np.abs(f).max() > DIVERGED * max(1.0, np.abs(f[:, 0]).max()))
 
 
-def _labels(y: Any, inputs: int) -> np.ndarray:
+def read_labels(y: Any, inputs: int) -> np.ndarray:
+    """Labels as (N, outputs), checked."""
     try:
         labels = np.asarray(y, dtype=np.float64)
     except (TypeError, ValueError) as error:

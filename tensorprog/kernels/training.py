@@ -14,7 +14,7 @@ import sympy as sp
 
 from tensorprog.algebra import Poly, add_all, to_sympy
 from tensorprog.dsl.network import Network, Trace
-from tensorprog.errors import ProgramError
+from tensorprog.errors import AssumptionError, ProgramError
 from tensorprog.ir.graph import ProgramGraph, as_var
 from tensorprog.ir.instructions import Var
 from tensorprog.kernels.certificate import Certificate, Row
@@ -27,8 +27,10 @@ from tensorprog.limit.evaluate import same
 from tensorprog.limit.master import Limit
 from tensorprog.passes.backprop import backprop
 from tensorprog.passes.decouple import decouple
-from tensorprog.passes.optimizer import SGD, Loss
-from tensorprog.passes.unroll import Plan, Unrolled, trained_names, unroll_trace
+from tensorprog.passes.feature import unroll_features
+from tensorprog.passes.optimizer import SGD, Loss, trained_names
+from tensorprog.passes.parametrization import Parametrization, scaling
+from tensorprog.passes.unroll import Plan, Unrolled, unroll_trace
 from tensorprog.printing import NameSymbol
 
 KernelOfHeads = Callable[[int, int, int, int], Poly]
@@ -183,8 +185,8 @@ class Training:
     def kernels(self, limit: Limit) -> KernelOfHeads:
         """(i, j, head, head') ↦ the NTK of the trained parameters, in a limit of the forward program."""
         if not self.trace.passes_gia_check:
-            return _BackpropKernels(self.trace, self.plan.trained)
-        return _PathKernels(self.trace, limit, self.plan.trained)
+            return _BackpropKernels(self.trace, self.plan.moving)
+        return _PathKernels(self.trace, limit, self.plan.moving)
 
     def _kernels_of(self, kernel: Any) -> KernelOfHeads:
         """The same for another network, on inputs of the same names."""
@@ -193,7 +195,7 @@ class Training:
             raise ProgramError(f"certify compares with a network or a kernel of one, got {kernel!r}")
         lengths: list[Length] = [data[0].time and len(data) for data in self.trace.inputs]
         trace = net.trace(lengths, [data[0].label for data in self.trace.inputs])
-        trained = trace.trainable.keys() - (self.trace.trainable.keys() - self.plan.trained)
+        trained = trace.trainable.keys() - (self.trace.trainable.keys() - self.plan.moving)
         return _PathKernels(trace, Limit(trace.program, NetworkNames(trace, [])), trained)
 
     def _kernel_name(self, i: int, j: int, k: int, l: int) -> NameSymbol:
@@ -210,6 +212,30 @@ class Training:
         if self.plan.optimizer.plain:
             return "f_{t+1}(ξ) − f_t(ξ) against −η_t Σ χ_t K(ξ, ξ_t)/B:"
         return "f_{t+1}(ξ) − f_t(ξ) against −Σ_s (c_{t+1,s} − c_{t,s}) Σ χ_s K(ξ, ξ_s)/B, c the momentum's weights:"
+
+
+class FeatureTraining(Training):
+    """An unrolled training run whose features move by O(1); no kernel describes it.
+
+    Z^{f_t} and Z^{x_t} are exact where the nonlinearities are polynomials; ``tp.limit(run.program, "sampling", ..)``
+    and ``"quadrature"`` (one hidden layer) answer for every nonlinearity, as does ``tp.feature_limit`` on data.
+
+    >>> import tensorprog as tp
+    >>> run = tp.unroll(tp.programs.deep_linear(depth=1), steps=1, parametrization=tp.mup(), loss="mse")
+    >>> run.f(1), run.zdelta(1, "U(x)")
+    (2*y(ξ0)*⟨x,ξ0⟩*eta, Z(V)*y(ξ0)*⟨x,ξ0⟩*eta)
+    """
+
+    def zdelta(self, t: int, vector: Any) -> sp.Expr:
+        """Z of the change x_t − x_0 of a vector, which is O(1)."""
+        return self.Z(t, vector) - self.Z(0, vector)
+
+    def certify(self, kernel: Any = None, gia: bool = False) -> Certificate:
+        """Refused: features may move, so that no fixed kernel describes f."""
+        raise AssumptionError(
+            f"{self.net!r} trains with a readout that starts at 1/n or below, where features move and no fixed kernel "
+            "describes f; ask for .limit, or for tp.feature_limit on data"
+        )
 
 
 class _PathKernels:
@@ -249,6 +275,7 @@ def unroll(
     trainable: Sequence[str] | None = None,
     tests: int = 1,
     lengths: Sequence[int] | None = None,
+    parametrization: Parametrization | None = None,
 ) -> Training:
     """Write a whole training run as one program (TP2b App. D.1).
 
@@ -261,12 +288,15 @@ def unroll(
         trainable: names or kinds of the parameters to train; None for all.
         tests: number of test inputs to follow.
         lengths: for sequences, the lengths of the tests followed by those of the samples; 3 when None.
+        parametrization: ``tp.mup()``, ``tp.standard(c=1)``, ``tp.abc(..)``; that of the NTK when None.
 
     Returns:
-        The run: ``.program``, ``.delta_f(t, test)``, ``.Z(t, vector)``, ``.certify()``.
+        The run: ``.program``, ``.delta_f(t, test)``, ``.Z(t, vector)``, ``.certify()``; a ``FeatureTraining``
+        where the parametrization learns features.
 
     Raises:
         ProgramError: steps or batch below 1, an unknown parameter or loss, an unsupported optimizer.
+        AssumptionError: the parametrization is not stable, with the layer and the exponent.
 
     >>> import tensorprog as tp
     >>> tp.unroll(tp.programs.mlp(depth=2, phi=tp.abstract("phi")), steps=2).certify().passed
@@ -277,7 +307,8 @@ def unroll(
     labels = [*("x" + "'" * i for i in range(tests)), *(f"ξ{s}" for s in range(steps * batch))]
     shape = _lengths(net, lengths, count)
     schedule = tuple(tuple(tests + t * batch + b for b in range(batch)) for t in range(steps))
-    return plan_training(net, shape, labels, range(tests), schedule, optimizer, loss, trainable)
+    return plan_training(net, shape, labels, range(tests), schedule, optimizer, loss, trainable,
+                         parametrization=parametrization)  # fmt: skip
 
 
 def check_counts(**counts: Any) -> None:
@@ -301,6 +332,7 @@ def plan_training(
     loss: Any = None,
     trainable: Sequence[str] | None = None,
     probes: Sequence[int] = (),
+    parametrization: Parametrization | None = None,
 ) -> Training:
     """A training run on inputs of given lengths: which are tests, and which are the samples of each step."""
     optimizer = SGD(sp.Symbol("eta", positive=True)) if optimizer is None else optimizer
@@ -320,7 +352,17 @@ def plan_training(
         loss=Loss(loss, len(trace.heads[0])),
         trained=trained_names(trace, trainable),
         probes=tuple(probes),
+        scaling=scaling(trace, parametrization),
     )
+    if probes and plan.scaling.keeps_changes:
+        raise ProgramError("probes follow the NTK, which is for parametrizations of the kernel regime")
+    if optimizer.decays and parametrization is not None and parametrization.c != 0:
+        raise ProgramError(
+            f"weight decay with the learning rate η·n^(-{parametrization.c}) depends on the width; "
+            "give an equivalent parametrization with c = 0: parametrization.shift(c/2)"
+        )
+    if plan.scaling.keeps_changes:
+        return FeatureTraining(net, unroll_features(trace, plan))
     return Training(net, unroll_trace(trace, plan))
 
 

@@ -1,4 +1,4 @@
-"""``tp.limit``: one question, three ways to answer it."""
+"""``tp.limit``: one question, several ways to answer it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from typing import Any
 from tensorprog.errors import NoRuleError, nearest
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.limit.auto import AutoLimit
+from tensorprog.limit.grid import GridLimit
+from tensorprog.limit.linear import LinearLimit
 from tensorprog.limit.master import Limit
 from tensorprog.limit.sampling import SampledLimit
 
-METHODS: dict[str, Any] = {"exact": Limit, "sampling": SampledLimit, "auto": AutoLimit}
+METHODS: dict[str, Any] = {"exact": Limit, "sampling": SampledLimit, "quadrature": GridLimit,
+                           "linear": LinearLimit, "auto": AutoLimit}  # fmt: skip
 
 
 def limit(program: ProgramGraph, method: str = "exact", **options: Any) -> Any:
@@ -20,8 +23,10 @@ def limit(program: ProgramGraph, method: str = "exact", **options: Any) -> Any:
         program: any program.
         method: ``"exact"``, named equations evaluated by closed forms and quadrature (a ``Limit``);
             ``"sampling"``, numbers with standard errors for any program (a ``SampledLimit``, options
-            ``samples, seed, values, memory``); ``"auto"``, exact numbers where they can be computed and
-            sampled ones elsewhere (an ``AutoLimit``).
+            ``samples, seed, values, memory``); ``"quadrature"``, for programs without matrix products (a
+            ``GridLimit``, options ``values, nodes``); ``"linear"``, exact numbers for programs that are linear
+            in their vectors (a ``LinearLimit``, option ``values``); ``"auto"``, exact numbers where they can be
+            computed and sampled ones elsewhere (an ``AutoLimit``).
         options: of the method.
 
     Raises:

@@ -41,7 +41,7 @@ from tensorprog.limit.covariance import cholesky
 REPLICATES = 16
 SOBOL_DIMENSIONS = 512
 MEMORY = 2**30
-DEPENDENT = 1e-9  # a vector this close to the span of earlier ones brings no new Gaussian
+DEPENDENT = 1e-12  # a vector this close to the span of earlier ones brings no new Gaussian
 
 
 class Estimate(float):
@@ -62,20 +62,21 @@ class Estimate(float):
 class _Field:
     """The orthonormal basis e_k of what a matrix orientation has multiplied, with its Gaussians ε_k."""
 
-    def __init__(self) -> None:
+    def __init__(self, mean: Callable[[np.ndarray], float]) -> None:
+        self.mean = mean
         self.e: list[np.ndarray] = []
         self.eps: list[np.ndarray] = []
 
     def gaussian(self, z: np.ndarray, fresh: np.ndarray) -> np.ndarray:
         """Σ_k E[z e_k] ε_k, extending the basis by what is new in z."""
-        size = np.sqrt(np.mean(z * z))
+        size = np.sqrt(self.mean(z * z))
         result, rest = np.zeros_like(z), z.copy()
         for _ in range(2):  # twice is enough (Gram–Schmidt)
             for e, eps in zip(self.e, self.eps, strict=True):
-                c = np.mean(rest * e)
+                c = self.mean(rest * e)
                 rest -= c * e
                 result += c * eps
-        norm = np.sqrt(np.mean(rest * rest))
+        norm = np.sqrt(self.mean(rest * rest))
         if norm > DEPENDENT * size:
             self.e.append(rest / norm)
             self.eps.append(fresh)
@@ -86,27 +87,38 @@ class _Field:
         """Σ_k E[ε_k z] e_k."""
         result = np.zeros_like(z)
         for e, eps in zip(self.e, self.eps, strict=True):
-            result += np.mean(eps * z) * e
+            result += self.mean(eps * z) * e
         return result
 
 
-class _Replicate:
+class Replicate:
     """One randomisation: samples (m,) of every vector, numbers for scalars and matrix variances."""
 
-    def __init__(self, program: ProgramGraph, noise: np.ndarray, hyper: Mapping[sp.Symbol, float]) -> None:
-        self.program, self.hyper = program, hyper
+    def __init__(
+        self,
+        program: ProgramGraph,
+        noise: np.ndarray,
+        hyper: Mapping[sp.Symbol, float],
+        weights: np.ndarray | None = None,
+    ) -> None:
+        self.program, self.hyper, self.weights = program, hyper, weights
         self.values: dict[Var, Any] = {}
         self.fields: dict[tuple[Var, bool], _Field] = {}
         self._noise = iter(noise)
         self.samples = noise.shape[1]
         self._initial()
-        for var, op in program:
-            if var not in self.values:
-                self.values[var] = draw(op, var, self)
+        with np.errstate(over="ignore", invalid="ignore"):  # a run that diverges gives inf or nan
+            for var, op in program:
+                if var not in self.values:
+                    self.values[var] = draw(op, var, self)
 
     def fresh(self) -> np.ndarray:
         """New standard Gaussian samples."""
         return next(self._noise)
+
+    def mean(self, z: Any) -> float:
+        """The mean over the samples, or over weighted nodes."""
+        return float(np.mean(z) if self.weights is None else self.weights @ np.broadcast_to(z, (self.samples,)))
 
     def number(self, expr: sp.Expr) -> float:
         """The value of a hyperparameter expression."""
@@ -126,25 +138,25 @@ class _Replicate:
 
 
 @singledispatch
-def draw(op: Any, var: Var, run: _Replicate) -> Any:
+def draw(op: Any, var: Var, run: Replicate) -> Any:
     """Samples of ``var := op``; register a rule for a new instruction."""
     raise NoRuleError(f"no sampling rule for {type(op).__name__}: register one with tensorprog.limit.sampling.draw")
 
 
 @draw.register(InitMatrix)
-def _(op: InitMatrix, var: Var, run: _Replicate) -> float:
+def _(op: InitMatrix, var: Var, run: Replicate) -> float:
     return run.number(op.variance)
 
 
 @draw.register(InitScalar)
-def _(op: InitScalar, var: Var, run: _Replicate) -> float:
+def _(op: InitScalar, var: Var, run: Replicate) -> float:
     return run.number(op.value)
 
 
 @draw.register(MatMul)
-def _(op: MatMul, var: Var, run: _Replicate) -> np.ndarray:
+def _(op: MatMul, var: Var, run: Replicate) -> np.ndarray:
     z, sigma = run.values[op.x], np.sqrt(run.values[op.matrix])
-    own = run.fields.setdefault((op.matrix, op.transpose), _Field())
+    own = run.fields.setdefault((op.matrix, op.transpose), _Field(run.mean))
     opposite = run.fields.get((op.matrix, not op.transpose))
     result = own.gaussian(z, run.fresh())
     if opposite is not None:
@@ -153,17 +165,17 @@ def _(op: MatMul, var: Var, run: _Replicate) -> np.ndarray:
 
 
 @draw.register(Nonlin)
-def _(op: Nonlin, var: Var, run: _Replicate) -> np.ndarray:
+def _(op: Nonlin, var: Var, run: Replicate) -> np.ndarray:
     return run.apply(op)
 
 
 @draw.register(Moment)
-def _(op: Moment, var: Var, run: _Replicate) -> float:
-    return float(np.mean(run.apply(op)))
+def _(op: Moment, var: Var, run: Replicate) -> float:
+    return run.mean(run.apply(op)) if op.args else float(run.apply(op)[0])
 
 
 @draw.register(Difference)
-def _(op: Difference, var: Var, run: _Replicate) -> np.ndarray:
+def _(op: Difference, var: Var, run: Replicate) -> np.ndarray:
     if run.values[op.theta] != 0:
         raise AssumptionError(f"`{var}` divides by `{op.theta}`, whose limit is {run.values[op.theta]} and not 0")
     total = np.zeros(run.samples)
@@ -212,7 +224,7 @@ class SampledLimit:
         self._log2 = each
         self.replicates = max(REPLICATES, -(-samples // 2**each))
         keep = 8 * vectors * 2**each * self.replicates <= memory
-        self._cache: dict[int, _Replicate] | None = {} if keep else None
+        self._cache: dict[int, Replicate] | None = {} if keep else None
 
     @property
     def samples(self) -> int:
@@ -221,14 +233,14 @@ class SampledLimit:
 
     def mean(self, x: Any) -> Estimate:
         """E Z^x."""
-        return self._estimate(lambda r: np.mean(self._z(r, x)))
+        return self._estimate(lambda r: r.mean(self._z(r, x)))
 
     def cov(self, x: Any, y: Any) -> Estimate:
         """Cov(Z^x, Z^y)."""
 
-        def question(run: _Replicate) -> Any:
+        def question(run: Replicate) -> Any:
             a, b = self._z(run, x), self._z(run, y)
-            return np.mean(a * b) - np.mean(a) * np.mean(b)
+            return run.mean(a * b) - run.mean(a) * run.mean(b)
 
         return self._estimate(question)
 
@@ -236,9 +248,9 @@ class SampledLimit:
         """E ψ(Z^{x¹}, .., Z^{x^k}) for a sympy-traceable ψ."""
         body = trace(fn, len(vectors))
 
-        def question(run: _Replicate) -> Any:
+        def question(run: Replicate) -> Any:
             point = {vector_slot(i): self._z(run, v) for i, v in enumerate(vectors)}
-            return np.mean(evaluate(body, {**self.hyper, **point}))
+            return run.mean(evaluate(body, {**self.hyper, **point}))
 
         return self._estimate(question)
 
@@ -264,20 +276,20 @@ class SampledLimit:
         """The standard error of an answer."""
         return answer.stderr
 
-    def _z(self, run: _Replicate, x: Any) -> np.ndarray:
+    def _z(self, run: Replicate, x: Any) -> np.ndarray:
         var = as_var(x)
         if var.kind != "vector" or var not in self.program:
             raise ProgramError(f"{var} is not a vector of this program")
         return np.asarray(run.values[var])
 
-    def _estimate(self, question: Callable[[_Replicate], Any]) -> Estimate:
+    def _estimate(self, question: Callable[[Replicate], Any]) -> Estimate:
         answers = np.array([float(question(self._replicate(k))) for k in range(self.replicates)])
         return Estimate(answers.mean(), answers.std(ddof=1) / np.sqrt(self.replicates), "sampled")
 
-    def _replicate(self, k: int) -> _Replicate:
+    def _replicate(self, k: int) -> Replicate:
         if self._cache is not None and k in self._cache:
             return self._cache[k]
-        run = _Replicate(self.program, self._gaussians(k), self.hyper)
+        run = Replicate(self.program, self._gaussians(k), self.hyper)
         if self._cache is not None:
             self._cache[k] = run
         return run

@@ -1,13 +1,14 @@
-"""Optimizers and losses, as the coefficients and derivatives that unrolled programs need."""
+"""Optimizers, losses and what is trained, as the coefficients and derivatives that unrolled programs need."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any
 
 import sympy as sp
 
+from tensorprog.dsl.network import Trace
 from tensorprog.dsl.program import exact
 from tensorprog.errors import ProgramError, nearest
 from tensorprog.functions import Softplus, evaluate, from_sympy
@@ -149,3 +150,25 @@ _LOSSES: dict[str, Callable[[sp.Expr, sp.Expr], sp.Expr]] = {
     "mse": lambda f, y: (f - y) ** 2 / 2,
     "logistic": lambda f, y: Softplus(-y * f),
 }
+
+
+def trained_names(trace: Trace, trainable: Sequence[str] | None) -> frozenset[str]:
+    """The names of the parameters to train; an output bias goes with its readout.
+
+    Args:
+        trace: the traced network.
+        trainable: None for all; names of parameters or kinds (matrix, embedding, bias, readout).
+
+    Raises:
+        ProgramError: a name that is neither; the nearest is suggested.
+    """
+    kinds = trace.trainable
+    if trainable is None:
+        return frozenset(kinds)
+    if isinstance(trainable, str) or not isinstance(trainable, Iterable):
+        raise ProgramError(f"trainable must be a list of names, got the {type(trainable).__name__} {trainable!r}")
+    known = {*kinds, *kinds.values()}
+    for name in trainable:
+        if name not in known:
+            raise ProgramError(f"trainable names the unknown parameter {name!r}; {nearest(str(name), known)}")
+    return frozenset(n for n, kind in kinds.items() if n in trainable or kind in trainable)

@@ -7,11 +7,14 @@ time t is x_t = x̂_t + θ δx_t, where x̂_t is its value with the parameters a
 - embedding: −Σ_s c_{t,s} χ_s σ_u² ⟨ξ_s,ξ⟩ dg_s;  bias: −Σ_s c_{t,s} χ_s σ_b² db_s;  readout: −Σ_s c_{t,s} χ_s σ_v x_s;
 - Nonlin: ``Difference``, Σ ∂_iψ δx_i in the limit;
 - f_t = f̂_t + σ_v Moment(v̂_t δx_t) + σ_v Moment(δv_t x_t), where f̂_t enters as an initial scalar.
+
+In other parametrizations of the kernel regime θ = n^(A−1), with n^(−A) the size of the readout weights, and every
+update has a factor n^(−p), p ≥ 0 (``parametrization.scaling``).  From A = 1 on, see ``feature``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import singledispatch
 from typing import Any
@@ -19,7 +22,7 @@ from typing import Any
 import sympy as sp
 
 from tensorprog.dsl.network import Output, Parameter, Trace
-from tensorprog.errors import NoRuleError, ProgramError, nearest
+from tensorprog.errors import NoRuleError
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import (
     Difference,
@@ -35,6 +38,7 @@ from tensorprog.ir.instructions import (
 )
 from tensorprog.passes.backprop import Gradients, Tape
 from tensorprog.passes.optimizer import SGD, Loss
+from tensorprog.passes.parametrization import Scaling
 from tensorprog.printing import NameSymbol
 
 
@@ -48,6 +52,7 @@ class Plan:
         schedule: the batch of each step.
         optimizer, loss: how.
         trained: names of the parameters that move.
+        scaling: the powers of n of the parametrization.
         probes: times at which the gradients of the tests are written too, to follow their NTK.
     """
 
@@ -57,7 +62,13 @@ class Plan:
     optimizer: SGD
     loss: Loss
     trained: frozenset[str]
+    scaling: Scaling
     probes: tuple[int, ...] = ()
+
+    @property
+    def moving(self) -> frozenset[str]:
+        """The trained parameters whose updates matter in the limit."""
+        return frozenset(name for name in self.trained if self.scaling.update.get(name, sp.S.Zero) == 0)
 
 
 @dataclass
@@ -76,7 +87,9 @@ class Unrolled:
         outputs0: the initial scalars f̂_t, by (t, input, head); t is 0 without weight decay.
         base: for weight decay, the value x̂_t of a variable.
         labels: the initial scalars y, by (input, head).
-        theta: the scalar n^(−1/2).
+        theta: the scalar n^(−1/2), or what the parametrization says; 1 where changes are not small.
+        powers: the scalars n^(−p), by p.
+        biases0: the initial values of output biases, by name, where there is no f̂_0.
     """
 
     trace: Trace
@@ -92,6 +105,8 @@ class Unrolled:
     outputs0: dict[tuple[int, int, int], Var] = field(default_factory=dict)
     base: dict[tuple[int, Var], Var] = field(default_factory=dict)
     labels: dict[tuple[int, int], Var] = field(default_factory=dict)
+    powers: dict[sp.Rational, Var] = field(default_factory=dict)
+    biases0: dict[str, Var] = field(default_factory=dict)
 
     def decay(self, t: int, name: str) -> sp.Expr:
         """a_t of a parameter."""
@@ -107,7 +122,12 @@ def unroll_trace(trace: Trace, plan: Plan) -> Unrolled:
     """
     program: ProgramGraph = trace.program.copy()
     theta = program.append(program.fresh("θ"), InitScalar(sp.S.Zero))
-    run = _Unroller(Unrolled(trace, plan, program, theta))
+    return write(Unroller(Unrolled(trace, plan, program, theta)))
+
+
+def write(run: Unroller) -> Unrolled:
+    """Emit all steps of a run, and the gradients of the tests at the probed times."""
+    plan, trace = run.plan, run.trace
     for t in range(plan.steps):
         for i in dict.fromkeys((*plan.tests, *plan.schedule[t])):
             run.outputs(t, i)
@@ -121,7 +141,7 @@ def unroll_trace(trace: Trace, plan: Plan) -> Unrolled:
     return run.u
 
 
-class _Unroller:
+class Unroller:
     """Emits the run, time by time."""
 
     def __init__(self, u: Unrolled) -> None:
@@ -137,6 +157,19 @@ class _Unroller:
             for p in u.trace.parameters.values()
         }
         self.emitter = TimeTape(self, 0, "t_")
+
+    @property
+    def theta(self) -> sp.Expr:
+        """θ, or 1 where changes are not small."""
+        return sp.S.One if self.plan.scaling.keeps_changes else self.emitter.ref(self.u.theta)
+
+    def power(self, p: sp.Expr) -> sp.Expr:
+        """n^(−p) as a scalar of the program with limit 0; 1 for p = 0."""
+        if p == 0:
+            return sp.S.One
+        if p not in self.u.powers:
+            self.u.powers[p] = self.u.program.append(self.u.program.fresh(f"n^(-{p})_"), InitScalar(sp.S.Zero))
+        return self.emitter.ref(self.u.powers[p])
 
     # ---- one time step -----------------------------------------------------------------------------
 
@@ -155,10 +188,15 @@ class _Unroller:
                 total += r.std * e.mean(e.ref(self.base(t, r.v)) * e.ref(dx))
             if dv is not None:
                 total += r.std * e.mean(e.ref(dv) * e.ref(self.now(t, r.x)))
+        return e.emit(Moment, total + self.bias_change(t, output), f"f{t}({self.label(i)}){self.head(i, k)}")
+
+    def bias_change(self, t: int, output: Output) -> sp.Expr:
+        """What the updates of output biases have added to an output."""
+        total = sp.S.Zero
         for name, std in output.biases:
             for c, chi, j, l, _ in self.past(t, name):
-                total -= c * std * sum(s for n, s in self.trace.heads[j][l].biases if n == name) * e.ref(chi)
-        return e.emit(Moment, total, f"f{t}({self.label(i)}){self.head(i, k)}")
+                total -= c * std * sum(s for n, s in self.trace.heads[j][l].biases if n == name) * self.emitter.ref(chi)
+        return total
 
     def output0(self, t: int, i: int, k: int) -> Var:
         """f̂_t(ξ), the output with the parameters a_t w_0, as an initial scalar."""
@@ -171,8 +209,15 @@ class _Unroller:
             for r in self.trace.heads[i][k].readouts:
                 self.base(t, r.x)
                 self.base(t, r.v)
-            self.u.outputs0[key] = self.u.program.append(f"f̂{time}({self.label(i)}){head}", InitScalar(symbol))
+            start = symbol if self.starts_random(i, k) else sp.S.Zero
+            self.u.outputs0[key] = self.u.program.append(f"f̂{time}({self.label(i)}){head}", InitScalar(start))
         return self.u.outputs0[key]
+
+    def starts_random(self, i: int, k: int) -> bool:
+        """Whether f_0 does not vanish in the limit."""
+        output, initial = self.trace.heads[i][k], self.plan.scaling.initial
+        names = [r.name for r in output.readouts] + [name for name, _ in output.biases]
+        return any(initial.get(name, sp.S.Zero) == 0 for name in names)
 
     def sample(self, t: int, position: int, i: int) -> None:
         """χ and the gradients of one sample of the batch at time t."""
@@ -207,9 +252,10 @@ class _Unroller:
     def past(self, t: int, name: str) -> Iterator[tuple[sp.Expr, Var, int, int, tuple[int, int, int]]]:
         """(c_{t,s}/B, χ_s, sample, head, key) of every gradient that has moved a parameter before time t."""
         if name in self.plan.trained:
+            size = self.power(self.plan.scaling.update.get(name, sp.S.Zero))
             for s in range(t):
                 batch = self.plan.schedule[s]
-                c = self.plan.optimizer.weight(t, s) / len(batch)
+                c = self.plan.optimizer.weight(t, s) * size / len(batch)
                 for position, j in enumerate(batch):
                     for l in range(len(self.trace.heads[j])):
                         key = (s, position, l)
@@ -224,7 +270,7 @@ class _Unroller:
             base, delta, e = self.base(t, var), self.delta(t, var), self.emitter
             if delta is not None:
                 kind = Nonlin if var.kind == "vector" else Moment
-                base = e.emit(kind, e.ref(base) + e.ref(self.u.theta) * e.ref(delta), f"{var}@{t}")
+                base = e.emit(kind, e.ref(base) + self.theta * e.ref(delta), f"{var}@{t}")
             self.u.state[t, var] = base
         return self.u.state[t, var]
 
@@ -287,43 +333,41 @@ class _Unroller:
 class TimeTape(Tape):
     """A backward pass at time t."""
 
-    def __init__(self, unroller: _Unroller, t: int, prefix: str) -> None:
+    def __init__(self, unroller: Unroller, t: int, prefix: str) -> None:
         super().__init__(unroller.u.program, prefix)
         self.unroller, self.t = unroller, t
 
     def now(self, var: Var) -> Var:
         return self.unroller.now(self.t, var)
 
-    def matmul(self, matrix: Var, transpose: bool, x: Var) -> Var:
+    def matmul(self, matrix: Var, transpose: bool, x: Var, name: str | None = None) -> Var:
         """W_t x = a_t W_0 x − θ Σ_s c χ_s σ_W² Σ dg_s Moment(h_s x)."""
         run, e = self.unroller, self.unroller.emitter
         expr = run.u.decay(self.t, run.parameter[matrix][0]) * e.ref(self.product(matrix, transpose, x))
         update = run.update(self.t, matrix, transpose, x)
-        return (
-            e.emit(Nonlin, sp.expand_mul(expr - e.ref(run.u.theta) * update)) if update != 0 else e.emit(Nonlin, expr)
-        )
+        return e.emit(Nonlin, sp.expand_mul(expr - run.theta * update) if update != 0 else expr, name)
 
 
 @singledispatch
-def change(op: Any, var: Var, run: _Unroller, t: int) -> Var | None:
+def change(op: Any, var: Var, run: Unroller, t: int) -> Var | None:
     """δ of ``var := op`` at time t; register a rule for a new instruction."""
     raise NoRuleError(f"no unrolling rule for {type(op).__name__}: register one with tensorprog.passes.unroll.change")
 
 
 @change.register(InitScalar)
 @change.register(InitMatrix)
-def _(op: Any, var: Var, run: _Unroller, t: int) -> Var | None:
+def _(op: Any, var: Var, run: Unroller, t: int) -> Var | None:
     return None
 
 
 @change.register(InitVector)
-def _(op: InitVector, var: Var, run: _Unroller, t: int) -> Var | None:
+def _(op: InitVector, var: Var, run: Unroller, t: int) -> Var | None:
     update = run.initial_update(t, var)
     return run.emitter.emit(Nonlin, -update, f"δ{var}@{t}") if update != 0 else None
 
 
 @change.register(MatMul)
-def _(op: MatMul, var: Var, run: _Unroller, t: int) -> Var | None:
+def _(op: MatMul, var: Var, run: Unroller, t: int) -> Var | None:
     e = run.emitter
     total = -run.update(t, op.matrix, op.transpose, run.now(t, op.x))
     delta = run.delta(t, op.x)
@@ -335,7 +379,7 @@ def _(op: MatMul, var: Var, run: _Unroller, t: int) -> Var | None:
 
 @change.register(Nonlin)
 @change.register(Moment)
-def _(op: Any, var: Var, run: _Unroller, t: int) -> Var | None:
+def _(op: Any, var: Var, run: Unroller, t: int) -> Var | None:
     e = run.emitter
     deltas = {s: run.delta(t, v) for s, v in slots_of(op).items()}
     moved = {s: d for s, d in deltas.items() if d is not None}
@@ -358,19 +402,19 @@ def _linear(body: sp.Expr, slots: list[sp.Symbol]) -> bool:
 
 
 @singledispatch
-def rebase(op: Any, var: Var, run: _Unroller, t: int) -> Var:
+def rebase(op: Any, var: Var, run: Unroller, t: int) -> Var:
     """The value of ``var := op`` with the parameters a_t w_0."""
     return var
 
 
 @rebase.register(InitVector)
-def _(op: InitVector, var: Var, run: _Unroller, t: int) -> Var:
+def _(op: InitVector, var: Var, run: Unroller, t: int) -> Var:
     a = run.u.decay(t, run.parameter[var][0]) if var in run.parameter else sp.S.One
     return run.emitter.emit(Nonlin, a * run.emitter.ref(var), f"{var}~{t}")
 
 
 @rebase.register(MatMul)
-def _(op: MatMul, var: Var, run: _Unroller, t: int) -> Var:
+def _(op: MatMul, var: Var, run: Unroller, t: int) -> Var:
     x, e = run.base(t, op.x), run.emitter
     a = run.u.decay(t, run.parameter[op.matrix][0])
     product = var if x == op.x else e.product(op.matrix, op.transpose, x)
@@ -379,30 +423,8 @@ def _(op: MatMul, var: Var, run: _Unroller, t: int) -> Var:
 
 @rebase.register(Nonlin)
 @rebase.register(Moment)
-def _(op: Any, var: Var, run: _Unroller, t: int) -> Var:
+def _(op: Any, var: Var, run: Unroller, t: int) -> Var:
     args, params = (tuple(run.base(t, v) for v in vs) for vs in (op.args, op.params))
     if (args, params) == (op.args, op.params):
         return var
     return run.u.program.append(None, type(op)(op.body, args, params), "b_")
-
-
-def trained_names(trace: Trace, trainable: Sequence[str] | None) -> frozenset[str]:
-    """The names of the parameters to train; an output bias goes with its readout.
-
-    Args:
-        trace: the traced network.
-        trainable: None for all; names of parameters or kinds (matrix, embedding, bias, readout).
-
-    Raises:
-        ProgramError: a name that is neither; the nearest is suggested.
-    """
-    kinds = trace.trainable
-    if trainable is None:
-        return frozenset(kinds)
-    if isinstance(trainable, str) or not isinstance(trainable, Iterable):
-        raise ProgramError(f"trainable must be a list of names, got the {type(trainable).__name__} {trainable!r}")
-    known = {*kinds, *kinds.values()}
-    for name in trainable:
-        if name not in known:
-            raise ProgramError(f"trainable names the unknown parameter {name!r}; {nearest(str(name), known)}")
-    return frozenset(n for n, kind in kinds.items() if n in trainable or kind in trainable)

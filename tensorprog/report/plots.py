@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
+from tensorprog.errors import DataError
 from tensorprog.finite.estimate import Exponent
 
 
@@ -67,3 +69,74 @@ def plot_trajectories(
     panels[0].legend(fontsize=7)
     figure.suptitle(title, fontsize=8, wrap=True)
     figure.savefig(path)
+
+
+def plot_coordinates(check: Any, path: Path) -> None:
+    """Sizes (top) and changes (bottom) against width, a column for each parametrization, a shade for each step."""
+    names = list(dict.fromkeys(name for name, _ in check.sizes))
+    quantities = list(dict.fromkeys(q for _, q in check.sizes if not q.startswith("Δ")))
+    figure = Figure(figsize=(3.8 * len(names) + 0.8, 7.6), dpi=150, layout="constrained")
+    panels: Any = figure.subplots(2, len(names), sharex=True, sharey="row", squeeze=False)
+    n = np.array(check.widths, float)
+    for column, name in zip(panels.T, names, strict=True):
+        for axes, prefix in zip(column, ("", "Δ"), strict=True):
+            for k, quantity in enumerate(quantities):
+                _shaded(axes, check, (name, prefix + quantity), f"C{k}", _MARKER[k % len(_MARKER)])
+            axes.set(xscale="log", yscale="log")
+            axes.set_xticks(n, [f"{w}" for w in check.widths], fontsize=7)
+            axes.set_xticks([], minor=True)
+            axes.legend(fontsize=7, title="size ~ $n^p$ at the last step", title_fontsize=7)
+        column[0].set_title(name, fontsize=9)
+        column[1].set_xlabel("width n")
+    panels[0][0].set_ylabel("RMS at time t (bars: ±2 SE)")
+    panels[1][0].set_ylabel("RMS change since t = 0 (bars: ±2 SE)")
+    figure.suptitle(f"{check.title}: steps 1 (light) to {check.steps} (dark)", fontsize=8, wrap=True)
+    figure.savefig(path)
+
+
+_MARKER = "os^Dv"
+
+
+def _shaded(axes: Any, check: Any, key: tuple[str, str], colour: str, marker: str) -> None:
+    n = np.array(check.widths, float)
+    for t in range(1, check.steps + 1):
+        size, error = check.sizes[key][:, t], check.stderr[key][:, t]
+        good = np.isfinite(size) & (size > 0)
+        axes.errorbar(n[good], size[good], yerr=2 * error[good], fmt=f"{marker}-", color=colour, markersize=4,
+                      linewidth=1, capsize=2, alpha=0.25 + 0.75 * t / check.steps,
+                      label=_fitted(check, key) if t == check.steps else None)  # fmt: skip
+
+
+def _fitted(check: Any, key: tuple[str, str]) -> str:
+    what = key[1].replace("x ", "x read by ")
+    try:
+        fit = check.exponent(*key)
+    except DataError:
+        return what
+    return f"{what}: p = {fit.slope:.2f} [{fit.low:.2f}, {fit.high:.2f}]"
+
+
+def plot_against_limit(title: str, report: Any, path: Path, inputs: int = 4) -> None:
+    """f_t in the limit, with its standard errors, and the mean over seeds of every width; a panel for each input."""
+    count = min(inputs, report.limit.f.shape[1])
+    figure = Figure(figsize=(3.6 * count + 0.8, 4.4), dpi=150, layout="constrained")
+    panels: Any = figure.subplots(1, count, squeeze=False)
+    t = np.arange(report.steps + 1)
+    for i, axes in enumerate(panels[0]):
+        for k, (width, f) in enumerate(report.f.items()):
+            rows = f[:, :, i, 0]
+            error = 2 * rows.std(axis=0, ddof=1) / np.sqrt(len(rows))
+            shift = 0.06 * (k - (len(report.f) - 1) / 2)
+            axes.errorbar(t + shift, rows.mean(axis=0), yerr=error, fmt="o", markersize=3, capsize=2, linewidth=1,
+                          color=_SHADES(0.15 + 0.75 * k / max(1, len(report.f) - 1)), label=f"n = {width}")  # fmt: skip
+        f, error = report.limit.f[:, i, 0], report.limit.stderr[:, i, 0]
+        axes.errorbar(t, f, yerr=2 * error, fmt="k-", linewidth=1, capsize=3, label="n = ∞", zorder=3)
+        axes.set_title(f"input {i}" + (f", label {report.y[i, 0]:.3g}" if i < len(report.y) else ""), fontsize=9)
+        axes.set_xlabel("step t")
+    panels[0][0].set_ylabel("output f (bars: ±2 SE)")
+    panels[0][0].legend(fontsize=7)
+    figure.suptitle(title, fontsize=8, wrap=True)
+    figure.savefig(path)
+
+
+_SHADES = colormaps["viridis_r"]

@@ -1,0 +1,167 @@
+"""The coordinate check: how large features, outputs and their changes are, across widths and steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tensorprog.dsl.network import Network
+from tensorprog.errors import DataError
+from tensorprog.finite.direct import DirectTraining
+from tensorprog.finite.estimate import Exponent, exponent
+from tensorprog.finite.sample import batches
+from tensorprog.kernels.data import read_inputs
+from tensorprog.kernels.feature import features
+from tensorprog.kernels.training import check_counts
+from tensorprog.passes.optimizer import SGD
+from tensorprog.passes.parametrization import Parametrization
+
+WIDTHS = (64, 128, 256, 512, 1024)
+
+
+@dataclass
+class CoordinateCheck:
+    """Root mean squares over coordinates and inputs, by (parametrization, quantity).
+
+    A quantity is ``"x W2"``, the features that the layer W2 reads, ``"Δx W2"``, their change since time 0, ``"f"``
+    or ``"Δf"``.
+
+    Attributes:
+        sizes, stderr: over seeds, (widths, steps + 1).
+        samples: of every seed, (widths, seeds, steps + 1).
+    """
+
+    title: str
+    widths: list[int]
+    steps: int
+    sizes: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
+    stderr: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
+    samples: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
+
+    def exponent(self, parametrization: Any, quantity: str, t: int | None = None) -> Exponent:
+        """The fitted p of size ~ n^p at time t, the last when None, with a 95 % interval.
+
+        Raises:
+            DataError: an unknown parametrization or quantity, or the size is 0 or not finite at some width.
+        """
+        key = (str(getattr(parametrization, "name", parametrization)), quantity)
+        if key not in self.samples:
+            raise DataError(f"no {key} in this check; it has {', '.join(map(str, self.samples))}")
+        rows = self.samples[key][:, :, self.steps if t is None else t]
+        if not (np.isfinite(rows).all() and (rows**2).sum(axis=1).all()):
+            raise DataError(f"{quantity} of {key[0]} is 0 or not finite at some width: it has no exponent")
+        return exponent(self.widths, [r[:, None] for r in rows])
+
+    def text(self) -> str:
+        """Sizes at the smallest and largest width after the last step, and fitted exponents."""
+        rows = [f"{self.title}: sizes after {self.steps} steps ~ n^p"]
+        for key, size in self.sizes.items():
+            ends = ", ".join(
+                f"{size[k, -1]:.3g} ± {self.stderr[key][k, -1]:.1g} at n = {self.widths[k]}" for k in (0, -1)
+            )
+            try:
+                fit = str(self.exponent(*key))
+            except DataError:
+                fit = "none (0, or overflows)"
+            rows.append(f"  {key[0]:<24} {key[1]:<8} p = {fit}   {ends}")
+        return "\n".join(rows)
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def plot(self, path: str | Path) -> Path:
+        """Draw the changes of all features and of f against width, one panel for each parametrization."""
+        from tensorprog.report.plots import plot_coordinates
+
+        plot_coordinates(self, Path(path))
+        return Path(path)
+
+
+def coordinate_check(
+    net: Network,
+    X: Any,
+    y: Any,
+    parametrizations: Sequence[Parametrization],
+    *,
+    widths: Sequence[int] = WIDTHS,
+    steps: int = 3,
+    seeds: int = 8,
+    optimizer: SGD | None = None,
+    batch: int = 1,
+    loss: Any = "mse",
+    values: Any = None,
+) -> CoordinateCheck:
+    """Train networks of several widths in several parametrizations and measure how much their coordinates move.
+
+    Args:
+        net: an architecture with one output.
+        X: inputs, (N, d) or sequences.
+        y: labels, (N,).
+        parametrizations: stable or not.
+        widths, seeds: which networks.
+        steps: SGD steps; step t uses samples (t·batch + b) mod N.
+        optimizer: plain SGD; its rate is multiplied by n^(−c); η = 1/2 when None.
+        batch, loss, values: as in ``train``.
+
+    Returns:
+        Sizes with standard errors, fitted exponents, ``.text()`` and ``.plot(path)``.
+
+    Raises:
+        DataError, ProgramError: bad data or settings.
+
+    >>> import tensorprog as tp
+    >>> check = coordinate_check(tp.programs.mlp(depth=1, phi=tp.tanh), [[1.0, 0.5]], [1.0], [tp.mup()],
+    ...                          widths=(64, 256), steps=1)
+    >>> abs(check.exponent(tp.mup(), "Δx V").slope) < 0.1
+    True
+    """
+    check_counts(steps=steps, seeds=seeds)
+    for w in widths:
+        check_counts(width=w)
+    if len(set(widths)) < 2 or seeds < 2:
+        raise DataError(f"sizes are compared over two or more widths and seeds, got {list(widths)} and {seeds}")
+    inputs = read_inputs(X, "X", net.takes_sequences)
+    optimizer = SGD(0.5) if optimizer is None else optimizer
+    check = CoordinateCheck(f"{net!r}, {optimizer!r}", sorted(set(widths)), steps)
+    for chosen in parametrizations:
+        direct = DirectTraining(net, inputs, y, chosen, optimizer, batch, loss, values)
+        with np.errstate(over="ignore", invalid="ignore"):
+            _measure(check, chosen.name, direct, seeds)
+    return check
+
+
+def _measure(check: CoordinateCheck, name: str, direct: DirectTraining, seeds: int) -> None:
+    collected: dict[str, list[np.ndarray]] = {}
+    for width in check.widths:
+        parts = [
+            _sizes(direct, width, batch, check.steps)
+            for batch in batches(direct.finite.program, width, 0, seeds, float)
+        ]
+        for quantity in parts[0]:
+            collected.setdefault(quantity, []).append(np.concatenate([p[quantity] for p in parts]))
+    for quantity, rows in collected.items():
+        samples = np.stack(rows)
+        check.samples[name, quantity] = samples
+        check.sizes[name, quantity] = samples.mean(axis=1)
+        check.stderr[name, quantity] = samples.std(axis=1, ddof=1) / np.sqrt(seeds)
+
+
+def _sizes(direct: DirectTraining, width: int, seeds: list[int], steps: int) -> dict[str, np.ndarray]:
+    """RMS of every quantity, (S, steps + 1)."""
+    reads = [features(direct.trace, i) for i in range(len(direct.finite.inputs))]
+    rows: dict[str, list[np.ndarray]] = {}
+    start: dict[str, np.ndarray] = {}
+    for values, f in direct.run(width, seeds, steps):
+        now = {
+            f"x {layer}": np.concatenate([values[r[layer]] for r in reads if layer in r], axis=-1) for layer in reads[0]
+        }
+        now["f"] = f
+        for quantity, value in now.items():
+            change = value - start.setdefault(quantity, value)
+            for key, z in ((quantity, value), (f"Δ{quantity}", change)):
+                rows.setdefault(key, []).append(np.sqrt(np.mean(z**2, axis=-1)))
+    return {key: np.stack(value, axis=1) for key, value in rows.items()}
