@@ -26,6 +26,7 @@ from tensorprog.dsl.program import nonlin as nonlin
 from tensorprog.errors import AccuracyError as AccuracyError
 from tensorprog.errors import AssumptionError as AssumptionError
 from tensorprog.errors import DataError as DataError
+from tensorprog.errors import FoldError as FoldError
 from tensorprog.errors import NoRuleError as NoRuleError
 from tensorprog.errors import ProgramError as ProgramError
 from tensorprog.errors import TensorProgramError as TensorProgramError

@@ -49,9 +49,11 @@ class Kernel:
         lengths: Sequence[Length] | None = None,
         derive_under_gia: Derive | None = None,
         assume_gia: bool = False,
+        derive_straight: Derive | None = None,
     ) -> None:
         self.net, self.kind, self.method, self.assume_gia = net, kind, method, assume_gia
         self._derive, self._derive_under_gia = derive, derive_under_gia
+        self.derive_straight = derive_straight or derive  # what recursions are folded from: every layer named
         self.lengths = self._lengths(lengths)
         self._derived: dict[Any, Derivation] = {}
 
