@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import sympy as sp
@@ -17,6 +17,9 @@ from tensorprog.limit.equations import as_equations, reachable
 from tensorprog.limit.evaluate import numbers
 from tensorprog.limit.master import Limit
 from tensorprog.printing import NameSymbol, latex, text
+
+if TYPE_CHECKING:
+    from tensorprog.kernels.recursion import Recursion
 
 Length = int | None
 BLOCK_BYTES = 2**27
@@ -68,6 +71,10 @@ class Kernel:
             raise ProgramError(f"lengths must be two positive integers (T, T'), got {lengths!r}")
         return (lengths[0], lengths[1])
 
+    def derive_at(self, net: Network, lengths: Sequence[Length]) -> Derivation:
+        """The same derivation for another network, such as this one with more layers."""
+        return self._derive(net, lengths)
+
     # ---- formulas --------------------------------------------------------------------------------
 
     def derive(self, lengths: tuple[Length, Length] | None = None, same: bool = False) -> Derivation:
@@ -112,6 +119,31 @@ class Kernel:
         r"""The equations as a LaTeX ``align*`` environment."""
         lines = [rf"{latex(e.lhs)} &= {latex(e.rhs)}" for e in self.equations]
         return "\\begin{align*}\n" + " \\\\\n".join(lines) + "\n\\end{align*}"
+
+    def recursion(self, form: str | None = None, over: str | Sequence[str] | None = None) -> Recursion:
+        """The kernel for every depth and all lengths: its equations folded into indexed ones.
+
+        The equations are derived at small sizes, folded, and the fold is proved at larger sizes by deriving
+        again and comparing equation by equation.
+
+        Args:
+            form: of an NTK: ``"sum"``, Θ = Σ_l Π^l Σ^l, or ``"forward"``, Θ^{l+1} = Θ^l Σ̇^{l+1} + Σ^{l+1}.
+            over: the sizes: the name of the hyperparameter that counts layers, ``"lengths"``, or both; all that
+                the network has when None.
+
+        Raises:
+            FoldError: the network has no such size, or its equations do not repeat; shows the first that differ.
+
+        >>> import tensorprog as tp
+        >>> R = tp.ntk(tp.programs.mlp(phi=tp.relu)).recursion(form="forward")
+        >>> X = [[1.0, 0.0], [0.6, 0.8]]
+        >>> R(X, depth=200).round(3)
+        array([[100.5  ,  25.883],
+               [ 25.883, 100.5  ]])
+        """
+        from tensorprog.kernels.recursion import Recursion  # reads this module
+
+        return Recursion(self, form, over)
 
     def _repr_latex_(self) -> str:
         return self.latex()

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import sympy as sp
 
-from tensorprog.algebra import Poly, Scalar
+from tensorprog.algebra import Poly
 from tensorprog.dsl.network import Trace
+from tensorprog.expectations.atoms import Expect
 from tensorprog.ir.instructions import InitVector, MatMul, Nonlin, Var
-from tensorprog.limit.equations import HEADS, Name, simple
+from tensorprog.limit.equations import HEADS, simple
 from tensorprog.passes.backprop import Gradients
 
 
@@ -117,14 +118,17 @@ class EveryName(NetworkNames):
     """The same names, also for what is too short to need one: every layer then has its own Π and E."""
 
     def bare(self, p: Poly, kind: str, a: Var | None, b: Var | None) -> bool:
-        """Whether p stays as it is: numbers, single names, and atoms that are no gradient covariance."""
-        if kind != "moment" or a is None or b is None or self.places(a, b) is None:
+        """Whether p stays as it is: what has no place, and forward moments that are one atom."""
+        identity = self.identity(kind, a, b)
+        if kind not in ("cov", "moment") or identity is None:
             return simple(p, atoms=kind != "cov")
-        single = len(p.terms) == 1 and all(len(m) == 1 and c == 1 and m[0][1] == 1 for m, c in p.terms.items())
-        gens = [g for m in p.terms for g, _ in m]
-        if not gens or (single and isinstance(gens[0], Name)):
-            return True
-        return self.head(kind, a, b)[0] != "Π" and single and not isinstance(gens[0], Scalar)
+        atom = list(p.terms.values()) == [1] and all(isinstance(g, Expect) for m in p.terms for g, _ in m)
+        return not p or (identity[0] == HEADS["moment"][0] and atom)
+
+    def identity(self, kind: str, a: Var | None, b: Var | None) -> tuple[str, Place, Place] | None:
+        """What tells apart quantities of equal definition: letter and places."""
+        places = None if a is None or b is None else self.places(a, b)
+        return None if places is None or a is None or b is None else (self.head(kind, a, b)[0], *places)
 
 
 def _tex(var: Var) -> str:

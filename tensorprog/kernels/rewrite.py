@@ -10,44 +10,39 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeGuard
 
 from tensorprog.algebra import ONE, ZERO, Gen, Poly, Scalar, add_all, drop, merge, monomial
 from tensorprog.errors import FoldError
 from tensorprog.expectations.atoms import Expect
-from tensorprog.kernels.straight import LINEAR, Family, Index, Ref, Store, Straight
-from tensorprog.limit.equations import children
+from tensorprog.kernels.straight import LINEAR, Family, Index, Ref, Store, Straight, refs_of
 
 Mono = Any
 
 
 def forward(system: Straight, store: Store) -> Straight:
     """The forward recursion Θ^(l+1) = Θ^(l) Σ̇^(l+1) + Σ^(l+1) of a sum Σ_l Π^(l) Σ^(l)."""
-    return tidy(brackets(transpose(system, store), store), store)
+    return tidy(brackets(transpose(without_aliases(system, store), store), store), store)
 
 
 def tidy(system: Straight, store: Store) -> Straight:
-    """Shorten, inline what is used once, shorten again, and number copies of an index anew."""
-    return renumber(shorten(inline(shorten(system), store)), store)
+    """Shorten the equations, drop what nothing reads, and number copies of an index anew."""
+    return renumber(shorten(_needed(shorten(system))), store)
+
+
+def without_aliases(system: Straight, store: Store) -> Straight:
+    """Without quantities that are another one of the same place, such as the moment of a linear layer."""
+    aliases = {r for r, p in system.equations.items() if not r.family.linear and _alias(r, p)}
+    return inline(system, store, aliases)
+
+
+def _alias(r: Ref, p: Poly) -> bool:
+    return list(p.terms.values()) == [1] and all(
+        isinstance(g, Ref) and g.where == r.where and e == 1 for m in p.terms for g, e in m
+    ) and len(next(iter(p.terms))) == 1  # fmt: skip
 
 
 # ---- references ------------------------------------------------------------------------------------
-
-
-def refs_of(p: Poly) -> set[Ref]:
-    """All references in a polynomial, also inside its atoms."""
-    found: set[Ref] = set()
-    todo: list[Gen] = [g for m in p.terms for g, _ in m]
-    seen: set[Gen] = set()
-    while todo:
-        g = todo.pop()
-        if g in seen:
-            continue
-        seen.add(g)
-        if isinstance(g, Ref):
-            found.add(g)
-        todo.extend(h for q in children(g) for m in q.terms for h, _ in m)
-    return found
 
 
 def split_linear(p: Poly) -> tuple[Poly, dict[Ref, Poly]]:
@@ -59,7 +54,7 @@ def split_linear(p: Poly) -> tuple[Poly, dict[Ref, Poly]]:
     rest: list[tuple[Mono, Any]] = []
     parts: dict[Ref, dict[Mono, Any]] = {}
     for mono, c in p.terms.items():
-        linear = [g for g, _ in mono if isinstance(g, Ref) and g.family.linear]
+        linear = [g for g, _ in mono if _is_linear(g)]
         if not linear:
             rest.append((mono, c))
             continue
@@ -79,7 +74,7 @@ def transpose(system: Straight, store: Store) -> Straight:
     """
     linear = system.linear
     constant, coefficients = split_linear(system.kernel)
-    new = {r: store.ref(_transposed(r.family), r.index_) for r in linear}
+    new = {r: store.ref(_transposed(r.family), r.where) for r in linear}
     sums: dict[Ref, list[Poly]] = {r: [coefficients[r]] if r in coefficients else [] for r in linear}
     total = [constant]
     for r in linear:
@@ -144,6 +139,7 @@ def _merged(system: Straight) -> Straight:
 
 
 def _bracketed(p: Poly, store: Store, result: Straight, known: dict[Poly, Poly], kept: set[Ref]) -> Poly:
+    kept |= {g for m in p.terms if not any(isinstance(f, Expect) for f, _ in m) for g, _ in m if _is_linear(g)}
     for weight in _weights(p):
         inside = {rest: c for mono, c in p.terms.items() if (rest := _quotient(mono, weight)) is not None}
         total = Poly(inside)
@@ -160,11 +156,11 @@ def _bracketed(p: Poly, store: Store, result: Straight, known: dict[Poly, Poly],
 def _named(primitive: Poly, weight: Mono, store: Store, result: Straight) -> Poly:
     if len(primitive.terms) == 1:
         return primitive
-    anchor = max(refs_of(Poly({weight: 1})), key=lambda r: (r.family.pair[0] != r.family.pair[1], r.index_))
+    anchor = max(refs_of(Poly({weight: 1})), key=lambda r: (r.family.pair[0] != r.family.pair[1], r.where))
     family, copy = Family("Θ", r"\Theta", anchor.family.pair), 1
-    while _ref(store.ref(replace(family, copy=copy), anchor.index_)) in result.equations:
+    while _ref(store.ref(replace(family, copy=copy), anchor.where)) in result.equations:
         copy += 1
-    name = store.ref(replace(family, copy=copy), anchor.index_)
+    name = store.ref(replace(family, copy=copy), anchor.where)
     result.equations[_ref(name)] = primitive
     return name
 
@@ -173,7 +169,7 @@ def _weights(p: Poly) -> list[Mono]:
     """The atoms that multiply a linear quantity, once each."""
     found: dict[Mono, None] = {}
     for mono in p.terms:
-        if any(isinstance(g, Ref) and g.family.linear for g, _ in mono):
+        if any(_is_linear(g) for g, _ in mono):
             weight = tuple((g, e) for g, e in mono if isinstance(g, Expect))
             if weight:
                 found[weight] = None
@@ -185,6 +181,10 @@ def _quotient(mono: Mono, weight: Mono) -> Mono | None:
     if tuple((g, e) for g, e in mono if isinstance(g, Expect)) != weight:
         return None
     return tuple((g, e) for g, e in mono if not isinstance(g, Expect))
+
+
+def _is_linear(g: Gen) -> TypeGuard[Ref]:
+    return isinstance(g, Ref) and g.family.linear
 
 
 def _is_hyper(g: Gen) -> bool:
@@ -281,17 +281,21 @@ def _cost(p: Poly) -> float:
 # ---- inlining --------------------------------------------------------------------------------------
 
 
-def inline(system: Straight, store: Store, removable: set[Ref] | None = None) -> Straight:
-    """Write out the ``removable`` quantities, and those that nothing reads disappear."""
+def inline(system: Straight, store: Store, removable: set[Ref]) -> Straight:
+    """Write out the ``removable`` quantities; those that nothing reads disappear."""
     removed: dict[Gen, Poly] = {}
     result = Straight()
+
+    def leaf(g: Gen) -> Poly | None:
+        return removed.get(g)
+
     for r, p in system.equations.items():
-        p = _substituted(p, removed)
-        if removable is not None and r in removable:
+        p = store.rebuild(p, leaf) if removed else p
+        if r in removable:
             removed[r] = p
         else:
             result.equations[r] = p
-    result.kernel = _substituted(system.kernel, removed)
+    result.kernel = store.rebuild(system.kernel, leaf)
     return _needed(result)
 
 
@@ -322,8 +326,8 @@ def renumber(system: Straight, store: Store) -> Straight:
     new: dict[Ref, Poly] = {}
     for r in system.equations:
         family = replace(r.family, copy=1)
-        used[family, r.index_] = used.get((family, r.index_), 0) + 1
-        new[r] = store.ref(replace(family, copy=used[family, r.index_]), r.index_)
+        used[family, r.where] = used.get((family, r.where), 0) + 1
+        new[r] = store.ref(replace(family, copy=used[family, r.where]), r.where)
     if all(_ref(p) is r for r, p in new.items()):
         return system
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sympy as sp
@@ -18,7 +18,7 @@ from tensorprog.algebra import ONE, Apply, Gen, Poly, Scalar, add_all, monomial,
 from tensorprog.errors import FoldError
 from tensorprog.expectations.atoms import Expect, variables
 from tensorprog.kernels.names import NetworkNames, Place
-from tensorprog.limit.equations import Name, reachable
+from tensorprog.limit.equations import Name, children, reachable
 from tensorprog.printing import NameSymbol
 
 Index = tuple[int | None, ...]
@@ -46,11 +46,11 @@ GRAM = ("⟨⟩", r"\langle\rangle")
 class Ref(Scalar):
     """A quantity of a family at an index."""
 
-    __slots__ = ("family", "index_")
+    __slots__ = ("family", "where")
 
     def __init__(self, family: Family, index: Index) -> None:
         super().__init__(NameSymbol(f"{family.head}{list(index)}{family.pair}{family.copy}"))
-        self.family, self.index_ = family, index
+        self.family, self.where = family, index
 
 
 class Store:
@@ -136,14 +136,31 @@ def poly_key(p: Poly) -> Any:
 
 
 def gen_key(g: Gen) -> Any:
-    """A key that orders generators: references by family and index, others by text."""
-    if isinstance(g, Ref):
-        return 0, g.family.head, g.family.pair, [_index_key(i) for i in g.index_]
-    return 1, str(g.symbol), (), []
+    """A key that orders generators: quantities by family and index, others by text."""
+    family = getattr(g, "family", None)
+    if family is None:
+        return 1, str(g.symbol), (), "", ""
+    return 0, family.head, family.pair, [_index_key(i) for i in getattr(g, "where", ())], str(g.symbol)
 
 
-def _index_key(i: Any) -> tuple[int, Any]:
-    return (0, ()) if i is None else (1, (i,)) if isinstance(i, int) else (2, i)
+def _index_key(i: int | None) -> int:
+    return -1 if i is None else i
+
+
+def refs_of(p: Poly) -> set[Ref]:
+    """All references in a polynomial, also inside its atoms."""
+    found: set[Ref] = set()
+    todo: list[Gen] = [g for m in p.terms for g, _ in m]
+    seen: set[Gen] = set()
+    while todo:
+        g = todo.pop()
+        if g in seen:
+            continue
+        seen.add(g)
+        if isinstance(g, Ref):
+            found.add(g)
+        todo.extend(h for q in children(g) for m in q.terms for h, _ in m)
+    return found
 
 
 @dataclass
@@ -178,7 +195,7 @@ def gram_symbol(g: Ref) -> sp.Symbol:
     """⟨x_t,x'_t'⟩ as the trace of a network calls it."""
     from tensorprog.printing import inner
 
-    (a, b), (_, t, _, t2) = g.family.pair, g.index_
+    (a, b), (_, t, _, t2) = g.family.pair, g.where
     return inner(f"{a}{t or ''}", f"{b}{t2 or ''}")
 
 
@@ -191,6 +208,7 @@ def read(derivation: Any, store: Store) -> Straight:
     system = Straight()
     refs: dict[Gen, Poly] = {}
     used: dict[tuple[Family, Index], int] = {}
+    ends, free = [data[0] for data in derivation.trace.inputs], set[Ref]()
     grams = {s: _gram(p, q) for s, (p, q) in derivation.trace.grams.items()}
 
     def leaf(g: Gen) -> Poly | None:
@@ -202,10 +220,16 @@ def read(derivation: Any, store: Store) -> Straight:
     for g in reachable([derivation.poly]):
         if isinstance(g, Name):
             family, index = _located(g, derivation.limit.system.namer)
-            copy = used[family, index] = used.get((family, index), 0) + 1
             p = store.rebuild(g.definition, leaf, seen)
-            refs[g] = store.ref(Family(family.head, family.tex, family.pair, copy), index)
-            system.equations[_single(refs[g])] = p  # type: ignore[index]
+            if refs_of(p) <= free:  # the same for all data, such as gradients of linear layers: about both inputs
+                family = replace(family, pair=(ends[0].label, ends[-1].label))
+            copy = used[family, index] = used.get((family, index), 0) + 1
+            refs[g] = store.ref(replace(family, copy=copy), index)
+            ref = _single(refs[g])
+            assert isinstance(ref, Ref)
+            system.equations[ref] = p
+            if refs_of(p) <= free:
+                free.add(ref)
     system.kernel = store.rebuild(derivation.poly, leaf, seen)
     return system
 

@@ -57,18 +57,22 @@ class Equations:
         self.namer = namer
         self.names: list[Name] = []
         self._by_definition: dict[Poly, Poly] = {}
+        self._named: dict[tuple[Poly, Any], Poly] = {}
         self._taken: dict[str, int] = {}
 
     def define(self, p: Poly, kind: str, a: Var | None = None, b: Var | None = None) -> Poly:
         """A name for p; p itself when it is a number, one name or one symbol (for moments, one atom)."""
         if self._bare(p, kind, a, b):
             return p
-        if p not in self._by_definition:
+        identity = getattr(self.namer, "identity", None)  # by default equal definitions share a name
+        key = (p, None if identity is None else identity(kind, a, b))
+        if key not in self._named:
             text, latex = self.namer(kind, a, b) or _numbered(kind, len(self.names))
             name = Name(self._symbol(text, latex), p, kind, (a, b))
             self.names.append(name)
-            self._by_definition[p] = monomial(name)
-        return self._by_definition[p]
+            self._named[key] = monomial(name)
+            self._by_definition.setdefault(p, self._named[key])
+        return self._named[key]
 
     def _bare(self, p: Poly, kind: str, a: Var | None, b: Var | None) -> bool:
         bare = getattr(self.namer, "bare", None)  # a namer may have its own idea of what needs no name
