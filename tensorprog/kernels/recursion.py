@@ -148,7 +148,12 @@ class Recursion:
     @property
     def equations(self) -> list[sp.Eq]:
         """The indexed equations; the last one is the kernel."""
-        return self.printer.equations()
+        return [equation for equation, _ in self.rules]
+
+    @property
+    def rules(self) -> list[tuple[sp.Eq, tuple[Any, ...]]]:
+        """The equations with the ranges (index, lowest, highest) of the indices they hold for."""
+        return list(self.printer.rules())
 
     def text(self) -> str:
         """The recursion as text."""
