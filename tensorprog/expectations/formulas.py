@@ -7,7 +7,7 @@ import sympy as sp
 from tensorprog.expectations.closed_forms import ErfPrime
 from tensorprog.functions import Abs, Cos, Erf, Exp, Fn, Gauss, Gelu, Relu, Sign, Sin, Step
 
-Q, C, Q2 = sp.symbols("q c q'", positive=True)
+Q, C, Q2 = sp.symbols("q c q'", real=True)
 
 _RHO = C / sp.sqrt(Q * Q2)
 _ROOT = sp.sqrt(Q * Q2 - C**2)
@@ -48,7 +48,7 @@ def closed_form(body: sp.Expr, variables: tuple[sp.Symbol, ...]) -> sp.Expr | No
     >>> from tensorprog.functions import Relu
     >>> u, v = sp.symbols("u v")
     >>> closed_form(Relu(u) * Relu(v), (u, v))
-    (c*(pi - acos(c/(sqrt(q)*sqrt(q')))) + sqrt(-c**2 + q*q'))/(2*pi)
+    (c*(pi - acos(c/sqrt(q*q'))) + sqrt(-c**2 + q*q'))/(2*pi)
     """
     factors = [f.as_base_exp() for f in sp.Mul.make_args(body)]
     if not all(isinstance(f, Fn) and f.args[0] in variables for f, _ in factors):

@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from tensorprog.algebra import Gen, Poly, Scalar, add_all, to_sympy
 from tensorprog.errors import FoldError
+from tensorprog.expectations.atoms import Expect
 from tensorprog.kernels.ranges import Bound, Box, Point, Sizes, cover, shift_between
 from tensorprog.kernels.rewrite import terms_of
 from tensorprog.kernels.straight import GRAM, Family, Index, Ref, Store, Straight, refs_of
 from tensorprog.printing import NameSymbol
 
 Shift = tuple[Bound | None, ...]
+Forms = dict[Poly, dict[Sizes, set[Index]]]  # where each form of equation was found
 
 
 class At(Scalar):
@@ -107,9 +110,39 @@ def template(p: Poly, pair: tuple[str, str], own: Index, store: Store) -> Poly:
     """An equation with its references relative to its own index."""
 
     def leaf(g: Gen) -> Poly | None:
+        if isinstance(g, Expect):
+            return _pair_atom(g, pair, own, store)
         return store.intern(At, g.family, relative(g, pair, own)) if isinstance(g, Ref) else None
 
     return store.rebuild(p, leaf)
+
+
+def _pair_atom(g: Expect, pair: tuple[str, str], own: Index, store: Store) -> Poly | None:
+    """An atom of Σ^(s,s), Σ^(s,t), Σ^(t,t) of one input: the variances are counted from where s and t are."""
+    refs = [_only_ref(c) for c in g.cov]
+    if len(g.mean) != 2 or any(g.mean) or None in refs or pair[0] != pair[1]:
+        return None
+    first, cross, second = (r for r in refs if r is not None)
+    a, b = cross.where[:2], cross.where[2:]
+    if not (first.family.pair == cross.family.pair == second.family.pair == pair):
+        return None
+    if (first.where, second.where) == ((*b, *b), (*a, *a)):
+        first, second, swapped = second, first, True
+    elif (first.where, second.where) == ((*a, *a), (*b, *b)):
+        swapped = False
+    else:
+        return None
+    shift = relative(cross, pair, own)
+    shifts = [(*shift[:2], *shift[:2]), shift, (*shift[2:], *shift[2:])]
+    cov = [store.intern(At, r.family, s) for r, s in zip((first, cross, second), shifts, strict=True)]
+    return store.atom(
+        g.body, tuple(cov[::-1] if swapped else cov), g.mean, {s: store.intern(Scalar, s) for s in g.scalars}
+    )
+
+
+def _only_ref(p: Poly) -> Ref | None:
+    gens = [g for m in p.terms for g, e in m if e == 1]
+    return gens[0] if list(p.terms.values()) == [1] and len(gens) == 1 and isinstance(gens[0], Ref) else None
 
 
 # ---- the fold --------------------------------------------------------------------------------------
@@ -125,7 +158,7 @@ def fold(systems: Mapping[Sizes, Straight], store: Store) -> Folded:
         FoldError: equations do not repeat; names the first that differ.
     """
     result = Folded(tuple(k for k, _ in next(iter(systems))))
-    found: dict[Family, dict[Poly, dict[Sizes, set[Index]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(set)))
+    found: dict[Family, Forms] = defaultdict(lambda: defaultdict(lambda: defaultdict(set)))
     for sizes, system in systems.items():
         for r, p in system.equations.items():
             found[r.family][template(p, r.family.pair, r.where, store)][sizes].add(r.where)
@@ -157,28 +190,38 @@ def _layout(indices: Mapping[Sizes, set[Index]]) -> Layout:
     return Layout(tuple(free), tuple(fixed))
 
 
-def _unfolded(
-    family: Family, forms: Any, bad: Poly, systems: Mapping[Sizes, Straight], store: Store
-) -> FoldError:
+def _unfolded(family: Family, forms: Any, bad: Poly, systems: Mapping[Sizes, Straight], store: Store) -> FoldError:
     """The first two equations that should be alike and are not: neighbours, or one equation at two sizes."""
     largest = max(systems, key=lambda s: len(systems[s].equations))
     at = {r.where: (r, p) for r, p in systems[largest].equations.items() if r.family == family}
     own = {i: form for form, by_size in forms.items() for i in by_size.get(largest, ())}
     order = sorted(at, key=str)
-    pairs = [(i, j) for i, j in zip(order, order[1:], strict=False) if own[i] != own[j] and bad in (own[i], own[j])]
+    pairs = [(i, j) for i, j in pairwise(order) if own[i] != own[j] and bad in (own[i], own[j])]
     shown = [(largest, *at[i]) for i in (pairs[-1] if pairs else order[:1])]
     other = next((s for s in systems if s != largest and not forms[bad].get(s)), None)
+    without = next((s for s in systems if not any(by_size.get(s) for by_size in forms.values())), None)
+    if without is not None:
+        with_it = next(s for s in systems if any(by_size.get(s) for by_size in forms.values()))
+        return FoldError(
+            f"{family.head}({family.pair[0]},{family.pair[1]}) occurs at {_size(with_it)} and not at {_size(without)}: "
+            f"the kernel is {describe_poly(systems[with_it].kernel)} at the first and "
+            f"{describe_poly(systems[without].kernel)} at the second"
+        )
     if not forms[bad].get(largest) or (other and not pairs):
         size = next(s for s, found in forms[bad].items() if found)
         where = next(iter(forms[bad][size]))
         shown = [(s, r, p) for s in systems for r, p in systems[s].equations.items()
                  if r.family == family and r.where == where and (s == size or not forms[bad].get(s))][:2]  # fmt: skip
-    lines = "\n".join(f"  at {', '.join(f'{k} = {v}' for k, v in s)}: {describe(r)} = {describe_poly(p)}"
+    lines = "\n".join(f"  at {_size(s)}: {describe(r)} = {describe_poly(p)}"
                       for s, r, p in shown)  # fmt: skip
     return FoldError(
         f"the equations of {family.head}({family.pair[0]},{family.pair[1]}) do not repeat with an index shift; "
         f"these differ, and no index range says where each form holds:\n{lines}"
     )
+
+
+def _size(s: Sizes) -> str:
+    return ", ".join(f"{k} = {v}" for k, v in s)
 
 
 def describe(r: Ref) -> str:
@@ -229,16 +272,17 @@ def _kernel_terms(systems: Mapping[Sizes, Straight], folded: Folded, store: Stor
 
 def _anchor(term: Poly) -> Ref | None:
     """The quantity whose index a term of the kernel is counted by: Π or Θ, else one about both inputs."""
-    refs = [r for r in refs_of(term) if any(i is not None for i in r.where)]
-    key = lambda r: (r.family.linear, r.family.pair[0] != r.family.pair[1], r.family.head != GRAM[0], str(r))  # noqa: E731
-    return max(refs, key=key, default=None)
+    return max((r for r in refs_of(term) if any(i is not None for i in r.where)), key=_weight, default=None)
+
+
+def _weight(r: Ref) -> tuple[bool, bool, bool, bool, str]:
+    a, b = r.family.pair
+    return r.family.linear, a != b, r.where[:2] != r.where[2:], r.family.head != GRAM[0], str(r)
 
 
 def _unfolded_kernel(family: Family | None, form: Poly, systems: Mapping[Sizes, Straight]) -> FoldError:
     (s1, k1), (s2, k2) = sorted(systems.items(), key=lambda e: [v for _, v in e[0]])[:2]
-    lines = "\n".join(
-        f"  at {', '.join(f'{k} = {v}' for k, v in s)}: {describe_poly(p.kernel)}" for s, p in ((s1, k1), (s2, k2))
-    )
+    lines = "\n".join(f"  at {_size(s)}: {describe_poly(p.kernel)}" for s, p in ((s1, k1), (s2, k2)))
     return FoldError(f"the terms of the kernel do not repeat with its size:\n{lines}")
 
 
@@ -255,9 +299,9 @@ def unroll(folded: Folded, sizes: Mapping[str, int], store: Store) -> Straight:
             definitions[_ref(store, case.family, own)] = place(case.form, own, sizes, store)
     terms = []
     for case in folded.terms:
-        layout = folded.layouts.get(case.family)
+        anchor = folded.layouts.get(case.family)
         for point in case.box.points(sizes):
-            own = layout.index(point, sizes) if layout else ()
+            own = anchor.index(point, sizes) if anchor else ()
             terms.append(place(case.form, own, sizes, store))
     kernel = add_all(terms)
     return Straight({r: definitions[r] for r in _ordered(kernel, definitions)}, kernel)

@@ -1,4 +1,4 @@
-"""Printing folded equations: indices l, t, t + τ, ranges, and one line for equations that differ by their inputs only."""
+"""Printing folded equations: indices l, t, t + τ, their ranges, and one line for all pairs of inputs."""
 
 from __future__ import annotations
 
@@ -13,9 +13,22 @@ from tensorprog.algebra import Gen, Poly, Scalar, to_sympy
 from tensorprog.expectations.atoms import Expect, head_of
 from tensorprog.kernels.folding import At, Case, Folded
 from tensorprog.kernels.legend import legend
-from tensorprog.kernels.ranges import TAU, T2, Bound, L, T
+from tensorprog.kernels.ranges import T2, TAU, Bound, L, T
 from tensorprog.kernels.straight import GRAM, Family
-from tensorprog.kernels.typeset import ATOM, LINEAR, QUANTITY, SCALAR, TEX, TEXT, Line, Style, as_latex, as_text, terms
+from tensorprog.kernels.typeset import (
+    ATOM,
+    LINEAR,
+    QUANTITY,
+    SCALAR,
+    TEX,
+    TEXT,
+    Line,
+    Style,
+    Term,
+    as_latex,
+    as_text,
+    terms,
+)
 from tensorprog.kernels.typeset import GRAM as GRAM_RANK
 from tensorprog.limit.equations import reachable
 from tensorprog.printing import NameSymbol, latex, text
@@ -44,11 +57,16 @@ class Quantity(sp.Expr):  # type: ignore[misc]
         head, (a, b), layers, times = self.args
         shown = [show(i).replace(" ", "") for i in (*layers, *times)]
         if head.name == GRAM[0]:
-            t, t2 = shown or ("", "")
+            t, t2 = (_subscript(i) for i in shown) if show is text and shown else shown or ("", "")
             return gram.format(a, t, b, t2)
         index = ",".join(shown)
         power = f"^({index})" if show is text else f"^{{({index})}}"
         return f"{show(head)}{power if index else ''}({a},{b})"
+
+
+def _subscript(i: str) -> str:
+    """1, _t or _(t+τ)."""
+    return i if i.isdigit() else f"_{i}" if i.strip("'").isalpha() else f"_({i})"
 
 
 def quantity(family: Family, index: Exprs) -> Quantity:
@@ -95,7 +113,8 @@ def placed(case: Case, folded: Folded, end: bool = False) -> Placed:
     if layout is None:
         return Placed((None,) * 4, ())
     index: list[sp.Expr | None] = [None] * 4
-    ranges, free = [], []
+    ranges: list[tuple[sp.Symbol, sp.Expr, sp.Expr]] = []
+    free: list[sp.Expr | None] = []
     for k, lower, upper in zip(layout.free, case.box.lower, case.box.upper, strict=True):
         low, high = (written(b, tuple(free)) for b in (lower, upper))
         single = lower == upper and lower.base != "start"
@@ -119,8 +138,8 @@ def at_index(g: At, own: Exprs) -> Exprs:
 class Printer:
     """Equations of a recursion as sympy, text and LaTeX."""
 
-    def __init__(self, folded: Folded, kernel: Any) -> None:
-        self.folded, self.kernel = folded, kernel
+    def __init__(self, folded: Folded, kernel: Any, depth: str | None = None) -> None:
+        self.folded, self.kernel, self.depth = folded, kernel, depth
 
     def rules(self) -> Iterator[tuple[sp.Eq, tuple[Any, ...]]]:
         """Equations with the ranges (index, lowest, highest) where they hold; the kernel last."""
@@ -136,25 +155,25 @@ class Printer:
 
     def text(self) -> str:
         """The recursion as text."""
-        header = [self._title(), *legend(self._atoms(), TEXT)]
         lines, notes = self._lines(TEXT)
-        return "\n".join([*header, "", as_text(lines), *(f"  {n}" for n in notes)])
+        return "\n".join([self._title(), *self._legend(TEXT), "", as_text(lines), *(["", *notes] if notes else [])])
 
     def latex(self, closed: bool = False) -> str:
         """The recursion as LaTeX."""
         lines, notes = self._lines(TEX)
-        return as_latex(lines, [rf"\text{{{n}}}" for n in notes] + legend(self._atoms(), TEX, closed))
+        return as_latex(lines, [*notes, *self._legend(TEX, closed)])
 
     def _title(self) -> str:
-        net = self.kernel.net
-        sizes = {"L": "L layers", "T": "lengths T, T' (τ = T' − T)"}
-        over = " and ".join(sizes[s] for s in self.folded.sizes if s in sizes)
-        given = ", ".join(f"{k}={v}" for k, v in net.hyperparameters.items())
-        return f"{self.kernel.kind.upper()} of {net.name} with {over}\n({given})"
+        net, depth = self.kernel.net, self.depth
+        given = ", ".join(f"{k}={v}" for k, v in net.hyperparameters.items() if k != depth)
+        sizes = {"L": f"{depth} L", "T": "lengths T and T', τ = T' - T"}
+        over = ", ".join(sizes[s] for s in self.folded.sizes if s in sizes)
+        return f"{self.kernel.kind.upper()} of {net.name}({given}), {over}"
 
-    def _atoms(self) -> list[Expect]:
-        forms = [c.form for c in (*self.folded.cases, *self.folded.terms)]
-        return [g for g in reachable(forms) if isinstance(g, Expect)]
+    def _legend(self, style: Style, closed: bool = False) -> list[str]:
+        gens = reachable([c.form for c in (*self.folded.cases, *self.folded.terms)])
+        grams = any(isinstance(g, At) and g.family.head == GRAM[0] for g in gens)
+        return legend([g for g in gens if isinstance(g, Expect)], style, closed, short=True, grams=grams)
 
     def _lines(self, style: Style) -> tuple[list[Line], list[str]]:
         lines = [(case.family, self._line(case, style)) for case in self.folded.cases]
@@ -167,12 +186,13 @@ class Printer:
         return Line(left, terms(case.form, style, partial(_show, own=p.index, style=style)), _ranges(p, style))
 
     def _kernel_line(self, style: Style) -> Line:
-        found: list[tuple[bool, list[tuple[str, str]]]] = []
+        found: list[tuple[bool, list[Term]]] = []
         for case in self.folded.terms:
             p = placed(case, self.folded)
             parts = terms(case.form, style, partial(_show, own=p.index, style=style))
             if p.ranges:
-                parts = [(parts[0][0], f"{_sum_sign(p, style)} {parts[0][1]}")]
+                sign, factors = parts[0]
+                parts = [(sign, (f"{_sum_sign(p, style)} {factors[0]}", *factors[1:]))]
             found.append((not p.ranges, parts))
         found.sort(key=lambda f: f[0])
         return Line(style.expr(self.kernel.symbol), [t for _, parts in found for t in parts])
@@ -181,49 +201,57 @@ class Printer:
 def _sum_sign(p: Placed, style: Style) -> str:
     if style.tex:
         return " ".join(rf"\sum_{{{latex(i)}={latex(a)}}}^{{{latex(b)}}}" for i, a, b in p.ranges)
-    return "".join(f"Σ_({text(i)}={_bound(a)}..{_bound(b)})" for i, a, b in p.ranges)
+    return " ".join(f"Σ_({text(i)}={_bound(a)}..{_bound(b)})" for i, a, b in p.ranges)
 
 
 def _ranges(p: Placed, style: Style) -> str:
-    if style.tex:
-        return r",\ ".join(
-            f"{latex(i)} = {latex(a)}" if a == b else rf"{latex(a)} \le {latex(i)} \le {latex(b)}" for i, a, b in p.ranges
-        )
-    return ", ".join(f"{text(i)} = {_bound(a)}" if a == b else f"{_bound(a)} ≤ {text(i)} ≤ {_bound(b)}"
-                     for i, a, b in p.ranges)  # fmt: skip
+    show, le, comma = (latex, r" \le ", r",\ ") if style.tex else (_bound, " ≤ ", ", ")
+    shown = ((show(a), show(i), show(b)) for i, a, b in p.ranges)
+    return comma.join(f"{i} = {a}" if a == b else le.join((a, i, b)) for a, i, b in shown)
 
 
 def _bound(e: sp.Expr) -> str:
-    return text(e).replace("Max", "max").replace("-", "−") if e.has(sp.Max) else text(e).replace(" ", "")
+    return text(e).replace(" ", "").replace("Max", "max")
+
+
+NOTES = {
+    "both": ("and the same for (x,x) and (x',x')", r"\text{and the same for } (x,x) \text{ and } (x',x')"),
+    "other": ("and for (x',x') as for (x,x)", r"\text{and for } (x',x') \text{ as for } (x,x)"),
+    "lengths": (
+        "and for (x',x') as for (x,x), up to T'",
+        r"\text{and for } (x',x') \text{ as for } (x,x), \text{ up to } T'",
+    ),
+}
 
 
 def _merged(lines: list[tuple[Family, Line]], style: Style) -> tuple[list[Line], list[str]]:
-    """Without lines that are another one with x' = x, or with x' in place of x."""
-    by_pair: dict[tuple[str, int, tuple[str, str]], list[Line]] = {}
+    """Without the lines for (x,x) and (x',x') that are those for (x,x') with x' = x, or those for each other."""
+    by_pair: dict[tuple[str, int], dict[bool, dict[str, list[Line]]]] = {}
     for family, line in lines:
-        by_pair.setdefault((family.head, family.copy, family.pair), []).append(line)
-    dropped: set[int] = set()
-    notes = []
-    for (head, copy, (a, b)), found in by_pair.items():
-        other = next((key for key in by_pair if key[:2] == (head, copy) and a == key[2][0] != key[2][1]), None)
-        if a != b:
-            continue
-        first = by_pair.get((head, copy, ("x", "x")), [])
-        if other is not None and _same(found, by_pair[other]):
-            dropped |= {id(line) for line in found}
-        elif a != "x" and _same(found, first):
-            dropped |= {id(line) for line in found}
-    pairs = {pair for _, _, pair in by_pair}
-    return [line for _, line in lines if id(line) not in dropped], notes if pairs else []
+        kinds = by_pair.setdefault((family.head, family.copy), {True: {}, False: {}})
+        kinds[family.pair[0] == family.pair[1]].setdefault(family.pair[0], []).append(line)
+    dropped: list[Line] = []
+    notes: list[str] = []
+    for kinds in by_pair.values():
+        own, cross = kinds[True], kinds[False]
+        first = next(iter(own.values()), [])
+        if own and all(_same(found, first) for found in own.values()):
+            with_cross = bool(cross) and _same(first, next(iter(cross.values())))
+            dropped += [line for k, found in enumerate(own.values()) if k or with_cross for line in found]
+            if len(own) > 1:
+                timed = any("T" in line.where for line in first)
+                notes.append(NOTES["both" if with_cross else "lengths" if timed else "other"][style.tex])
+    return [line for _, line in lines if not any(line is d for d in dropped)], list(dict.fromkeys(notes))
 
 
 def _same(a: list[Line], b: list[Line]) -> bool:
-    return sorted(_unprimed(line) for line in a) == sorted(_unprimed(line) for line in b)
+    return sorted(map(_unprimed, a)) == sorted(map(_unprimed, b))
 
 
 def _unprimed(line: Line) -> str:
-    shown = f"{line.left} = {line.right}, {line.where}".replace("'", "").replace(r"t + \tau", "t")
-    return shown.replace("t+\\tau", "t").replace("t+τ", "t").replace("τ+t", "t").replace("\\tau+t", "t")
+    """A line with x' = x, so T' = T and τ = 0."""
+    shown = " ".join([line.left, *(f for sign, factors in line.terms for f in (sign, *factors)), line.where])
+    return shown.replace("'", "").replace("+τ", "").replace(r"+\tau", "")
 
 
 def _show(g: Gen, own: Exprs, style: Style) -> tuple[int, str]:
@@ -245,7 +273,7 @@ def _atom(g: Expect, own: Exprs, style: Style) -> str:
         given = [*g.cov, *(g.mean if any(g.mean) else ())]
         inside = [style.expr(_sympy(c, own)) for c in given]
     joined = ", ".join(inside)
-    return rf"{head}\!\left[{joined}\right]" if style.tex else f"{head}({joined})"
+    return rf"{head}\bigl[{joined}\bigr]" if style.tex else f"{head}({joined})"
 
 
 def short_covariance(g: Expect, own: Exprs) -> Quantity | None:
@@ -258,7 +286,9 @@ def short_covariance(g: Expect, own: Exprs) -> Quantity | None:
     index = [at_index(a, own) for a in ats]
     pairs = [a.family.pair for a in ats]
     if len(ats) == 1:
-        return quantity(ats[0].family, index[0]) if pairs[0][0] == pairs[0][1] and index[0][:2] == index[0][2:] else None
+        return (
+            quantity(ats[0].family, index[0]) if pairs[0][0] == pairs[0][1] and index[0][:2] == index[0][2:] else None
+        )
     first, second = index[1][:2], index[1][2:]
     a, b = pairs[1]
     fits = (index[0], index[2]) == ((*first, *first), (*second, *second)) and (pairs[0], pairs[2]) == ((a, a), (b, b))

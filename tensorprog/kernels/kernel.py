@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import sympy as sp
 
-from tensorprog.algebra import Poly, Scalar, to_sympy
+from tensorprog.algebra import Gen, Poly, Scalar, to_sympy
 from tensorprog.dsl.network import Datum, Network, Trace
 from tensorprog.errors import AssumptionError, DataError, ProgramError
+from tensorprog.expectations.atoms import Expect
 from tensorprog.kernels.data import Inputs, read_inputs, symbol_values
-from tensorprog.limit.equations import as_equations, reachable
+from tensorprog.kernels.legend import legend
+from tensorprog.kernels.typeset import (
+    ATOM,
+    GRAM,
+    LINEAR,
+    QUANTITY,
+    SCALAR,
+    TEX,
+    TEXT,
+    Line,
+    Style,
+    as_latex,
+    as_text,
+    for_notebooks,
+    terms,
+)
+from tensorprog.limit.equations import Name, as_equations, reachable
 from tensorprog.limit.evaluate import numbers
 from tensorprog.limit.master import Limit
-from tensorprog.printing import NameSymbol, latex, text
+from tensorprog.printing import NameSymbol
 
 if TYPE_CHECKING:
     from tensorprog.kernels.recursion import Recursion
@@ -112,13 +130,27 @@ class Kernel:
         return [*as_equations([d.poly]), sp.Eq(self.symbol, to_sympy(d.poly), evaluate=False)]
 
     def text(self) -> str:
-        """The equations as text, one a line, with the meaning of V and ⟨·,·⟩."""
-        return "\n".join([*self._header(), "", *(f"  {e.lhs} = {text(e.rhs)}" for e in self.equations)])
+        """The equations as text, with the meaning of V, E and ⟨·,·⟩."""
+        return "\n".join([*self._header(), "", as_text(self._lines(TEXT))])
 
-    def latex(self) -> str:
-        r"""The equations as a LaTeX ``align*`` environment."""
-        lines = [rf"{latex(e.lhs)} &= {latex(e.rhs)}" for e in self.equations]
-        return "\\begin{align*}\n" + " \\\\\n".join(lines) + "\n\\end{align*}"
+    def latex(self, closed: bool = False) -> str:
+        r"""The equations as a LaTeX ``align*`` environment (amsmath).
+
+        Args:
+            closed: add the closed form of every V and E that has one.
+        """
+        return as_latex(self._lines(TEX), self._legend(TEX, closed))
+
+    def _lines(self, style: Style) -> list[Line]:
+        d = self.derive()
+        show = functools.partial(_show, grams=d.trace.grams, style=style)
+        names = [g for g in reachable([d.poly]) if isinstance(g, Name)]
+        last = Line(style.expr(self.symbol), terms(d.poly, style, show))
+        return [*(Line(style.expr(g.symbol), terms(g.definition, style, show)) for g in names), last]
+
+    def _legend(self, style: Style, closed: bool = False) -> list[str]:
+        d = self.derive()
+        return legend([g for g in reachable([d.poly]) if isinstance(g, Expect)], style, closed, grams=bool(_grams(d)))
 
     def recursion(self, form: str | None = None, over: str | Sequence[str] | None = None) -> Recursion:
         """The kernel for every depth and all lengths: its equations folded into indexed ones.
@@ -146,7 +178,7 @@ class Kernel:
         return Recursion(self, form, over)
 
     def _repr_latex_(self) -> str:
-        return self.latex()
+        return for_notebooks(self.latex())
 
     def __repr__(self) -> str:
         return f"<{self.kind.upper()} of {self.net!r} by {self.method}>"
@@ -155,7 +187,7 @@ class Kernel:
         lengths = "" if self.lengths[0] is None else f", T = {self.lengths[0]}, T' = {self.lengths[1]}"
         lines = [
             f"{self.kind.upper()} of {self.net!r}{lengths}, by {self.method}",
-            "V[φ](q,c,q') = E φ(u)φ(u'), (u,u') ~ N(0, [[q,c],[c,q']]); E[φ](q) = E φ(u), u ~ N(0, q); ⟨x,x'⟩ = x·x'/d",
+            *self._legend(TEXT),
         ]
         if self.kind == "ntk":
             passes = self.passes_gia_check
@@ -225,6 +257,13 @@ class Kernel:
             x = inputs.data[t]
             grams = {s: _own(x, p, q) for s, (p, q) in _grams(d).items()}
             K[rows, rows] = numbers([d.poly], {**hyper, **grams})[0]
+
+
+def _show(g: Gen, grams: Container[sp.Symbol], style: Style) -> tuple[int, str]:
+    if isinstance(g, Scalar):
+        return (GRAM, style.expr(g.symbol)) if g.symbol in grams else (SCALAR, "")
+    kind = ATOM if isinstance(g, Expect) else LINEAR if isinstance(g, Name) and g.kind == "theta" else QUANTITY
+    return kind, style.expr(g.symbol)
 
 
 def _grams(d: Derivation) -> dict[sp.Symbol, tuple[Datum, Datum]]:

@@ -8,29 +8,45 @@ from tensorprog.expectations.atoms import Expect, head_of, products
 from tensorprog.expectations.formulas import closed_form
 from tensorprog.kernels.typeset import Style
 
-LAW = r"\mathcal{N}\left(0, \begin{pmatrix} q & c \\ c & q' \end{pmatrix}\right)"
+Entries = tuple[str, str, str]  # how Var u, Cov(u, v), Var v are called
+PLAIN: dict[bool, Entries] = {False: ("q", "c", "q'"), True: ("q", "c", "q'")}
+SHORT: dict[bool, Entries] = {
+    False: ("Σ(x,x)", "Σ(x,x')", "Σ(x',x')"),
+    True: (r"\Sigma(x,x)", r"\Sigma(x,x')", r"\Sigma(x',x')"),
+}
 
 
-def legend(atoms: list[Expect], style: Style, closed: bool = False) -> list[str]:
-    """One line for every kind of expectation that occurs; of E φ(u)² and E φ(u)φ(v) only the latter."""
+ROW = ",\\quad "  # in LaTeX the law stands on a row of its own
+
+
+def legend(atoms: list[Expect], style: Style, closed: bool = False, short: bool = False,
+           grams: bool = False) -> list[str]:  # fmt: skip
+    """One line for every kind of expectation that occurs; of E φ(u)² and E φ(u)φ(v) only the latter.
+
+    Args:
+        atoms: the expectations.
+        style: text or LaTeX.
+        closed: closed forms, of every function where there is one.
+        short: whether V_φ[Σ(x,x')] stands for V_φ[Σ(x,x), Σ(x,x'), Σ(x',x')].
+        grams: whether inner products of data occur.
+    """
     found: dict[str, Expect] = {}
     for g in atoms:
         head = head_of(g, style.tex)
         if head not in found or len(found[head].mean) < len(g.mean):
             found[head] = g
     known = [(head, g) for head, g in found.items() if products(g) is not None]
-    if closed:
-        return [_closed(head, g, style) or _defined(head, g, style) for head, g in known]
-    short: dict[tuple[bool, bool], str] = {}
+    entries = (SHORT if short else PLAIN)[style.tex]
+    kinds: dict[tuple[bool, bool], str] = {}
     for head, g in known:
-        functions = products(g)
-        short.setdefault((len(g.mean) == 1, len(set(functions or ())) > 1), _defined(head, g, style))
-    return list(short.values())
+        kinds.setdefault((_single(g), len(set(products(g) or ())) > 1), _defined(head, g, style, entries))
+    forms = [f for head, g in known if closed and (f := _closed(head, g, style))]
+    data = [r"\langle x,x'\rangle = x \cdot x'/d" if style.tex else "⟨x,x'⟩ = x·x'/d"] if grams else []
+    return [*(row for kind in kinds.values() for row in kind.split(ROW)), *forms, *data]
 
 
-def _arguments(g: Expect, style: Style) -> str:
-    inside = "q" if _single(g) else "q, c, q'"
-    return rf"\!\left[{inside}\right]" if style.tex else f"({inside})"
+def _bracketed(head: str, inside: str, style: Style) -> str:
+    return rf"{head}\bigl[{inside}\bigr]" if style.tex else f"{head}({inside})"
 
 
 def _single(g: Expect) -> bool:
@@ -41,23 +57,22 @@ def _square(g: Expect) -> bool:
     return len(g.mean) == 1 and sp.Mul.make_args(g.body)[0].as_base_exp()[1] == 2 and len(g.body.args) == 2
 
 
-def _defined(head: str, g: Expect, style: Style) -> str:
+def _defined(head: str, g: Expect, style: Style, entries: Entries) -> str:
     """V_φ[q, c, q'] = E φ(u)φ(v), (u, v) ~ N(0, [[q, c], [c, q']])."""
+    q, c, q2 = entries
     names = [str(n) for n in products(g, style.tex) or ()]
-    left = head + _arguments(g, style)
     if _single(g):
-        body = _applied(names[0], "u", style)
-        return (
-            rf"{left} = \mathbb{{E}}\,{body}, \quad u \sim \mathcal{{N}}(0, q)" if style.tex else
-            f"{left} = E {body}, u ~ N(0, q)"
-        )  # fmt: skip
-    first, second = names[0], names[-1]
+        left, body = _bracketed(head, "q", style), _applied(names[0], "u", style)
+        tex = rf"{left} = \mathsf{{E}}\,{body},\ u \sim \mathcal{{N}}(0, q)"
+        return tex if style.tex else f"{left} = E {body}, u ~ N(0, q)"
     if len(g.mean) == 1:
-        first = second = head_of(g, style.tex).split("_{", 1)[-1][:-1] if style.tex else head_of(g, False)[2:-1]
-    body = _applied(first, "u", style) + ("" if style.tex else " ") + _applied(second, "v", style)
+        names = [head.split("_{", 1)[1][:-1] if style.tex else head[2:-1]]
+    left = _bracketed(head, f"{q}, {c}, {q2}" if entries in PLAIN.values() else c, style)
+    body = f"{_applied(names[0], 'u', style)}{'' if style.tex else ' '}{_applied(names[-1], 'v', style)}"
     if style.tex:
-        return rf"{left} = \mathbb{{E}}\,{body}, \quad (u,v) \sim {LAW}"
-    return f"{left} = E {body}, (u,v) ~ N(0, [[q,c],[c,q']])"
+        law = rf"\begin{{pmatrix}} {q} & {c} \\ {c} & {q2} \end{{pmatrix}}"
+        return rf"{left} = \mathsf{{E}}\,{body},\quad (u,v) \sim \mathcal{{N}}\left(0, {law}\right)"
+    return f"{left} = E {body}, (u,v) ~ N(0, [[{q}, {c}], [{c}, {q2}]])"
 
 
 def _applied(name: str, u: str, style: Style) -> str:
@@ -69,8 +84,9 @@ def _closed(head: str, g: Expect, style: Style) -> str | None:
     formula = closed_form(g.body, g.variables)
     if formula is None:
         return None
-    return f"{head}{_arguments(g, style) if len(g.mean) == 2 else _one(style)} = {style.expr(formula)}"
+    arguments = "q" if len(g.mean) == 1 else ", ".join(PLAIN[style.tex])
+    return f"{_bracketed(head, arguments, style)} = {_formula(formula, style)}"
 
 
-def _one(style: Style) -> str:
-    return r"\!\left[q\right]" if style.tex else "(q)"
+def _formula(e: sp.Expr, style: Style) -> str:
+    return str(sp.latex(e, inv_trig_style="full")) if style.tex else style.expr(e)

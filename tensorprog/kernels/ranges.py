@@ -85,6 +85,7 @@ def cover(examples: Examples, depth: int = 2) -> list[Box] | None:
         return [box]
     if depth == 0:
         return None
+    found: list[list[Box]] = []
     dimensions = {len(p) for points in examples.values() for p in points}
     for k, upper in itertools.product(range(dimensions.pop() if dimensions else 0), (False, True)):
         faces, rest = {}, {}
@@ -94,8 +95,8 @@ def cover(examples: Examples, depth: int = 2) -> list[Box] | None:
             rest[s] = points - faces[s]
         first, second = cover(faces, 0), cover(rest, depth - 1)
         if first is not None and second is not None:
-            return [*first, *second]
-    return None
+            found.append([*first, *second])
+    return min(found, key=len, default=None)
 
 
 def _box(examples: Examples) -> Box | None:

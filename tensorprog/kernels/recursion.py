@@ -25,6 +25,7 @@ from tensorprog.kernels.ranges import Sizes
 from tensorprog.kernels.rewrite import forward, tidy, transpose, without_aliases
 from tensorprog.kernels.schedule import plan, run
 from tensorprog.kernels.straight import Store, Straight, read
+from tensorprog.kernels.typeset import for_notebooks
 from tensorprog.limit.evaluate import same
 
 DEPTHS = ("depth", "layers", "n_layers", "num_layers")
@@ -81,17 +82,24 @@ class Recursion:
         self.folded = self._fold(self.form, 2)
         self._others: dict[tuple[str | None, int], Folded] = {(self.form, 2): self.folded}
         self._plans: dict[Any, Any] = {}
-        self.printer = Printer(self.folded, kernel)
+        self.printer = Printer(self.folded, kernel, self.over.depth)
 
     # ---- finding -----------------------------------------------------------------------------------
 
     def _fold(self, form: str | None, inputs: int) -> Folded:
-        systems = {s: self._straight(s, form, inputs) for s in self.over.examples(inputs)}
-        folded = fold(systems, self.store)
-        self.prove(folded, form, inputs)
-        return folded
+        failure = None
+        for least in (1, 2):  # an equation of one term, such as Σ^(1), may stand in later ones or not
+            try:
+                systems = {s: self._straight(s, form, inputs, least) for s in self.over.examples(inputs)}
+                folded = fold(systems, self.store)
+                self.prove(folded, form, inputs, least)
+                return folded
+            except FoldError as error:
+                failure = failure or error
+        assert failure is not None
+        raise failure
 
-    def prove(self, folded: Folded, form: str | None = None, inputs: int = 2) -> None:
+    def prove(self, folded: Folded, form: str | None = None, inputs: int = 2, least: int = 1) -> None:
         """Derive at larger sizes and compare every equation with the folded ones; the kernel at smaller sizes too.
 
         Raises:
@@ -99,7 +107,7 @@ class Recursion:
         """
         form = form or self.form
         for s in self.over.larger(inputs):
-            _compare(self._straight(s, form, inputs), unroll(folded, dict(s), self.store), s)
+            _compare(self._straight(s, form, inputs, least), unroll(folded, dict(s), self.store), s)
         if not self._agrees(folded, self.over.larger(inputs)[0], inputs):
             raise FoldError(f"the folded equations do not give the kernel at {_at(self.over.larger(inputs)[0])}")
         agree = {s: self._agrees(folded, s, inputs) for s in self.over.smaller(inputs)}
@@ -114,13 +122,13 @@ class Recursion:
             return False
         return same(self._value(sizes, inputs), mine)
 
-    def _straight(self, sizes: Sizes, form: str | None, inputs: int) -> Straight:
+    def _straight(self, sizes: Sizes, form: str | None, inputs: int, least: int) -> Straight:
         net, lengths = self._sized(sizes, inputs)
         system = read(self.kernel.derive_straight(net, lengths), self.store)
         if form is None:
-            return tidy(without_aliases(system, self.store), self.store)
-        system = forward(system, self.store)
-        return system if form == "forward" else tidy(transpose(system, self.store), self.store)
+            return tidy(without_aliases(system, self.store), self.store, least)
+        system = forward(system, self.store, least)
+        return system if form == "forward" else tidy(transpose(system, self.store), self.store, least)
 
     def _value(self, sizes: Sizes, inputs: int) -> Poly:
         """The kernel by its own method of derivation, untouched."""
@@ -129,7 +137,8 @@ class Recursion:
 
     def _sized(self, sizes: Sizes, inputs: int) -> tuple[Network, list[int | None]]:
         given = dict(sizes)
-        lengths = [given["T"], given.get("T'", 0)][:inputs] if "T" in given else list(self.kernel.lengths)[:inputs]
+        own: list[int | None] = list(self.kernel.lengths)
+        lengths = [given["T"], given.get("T'")][:inputs] if "T" in given else own[:inputs]
         hyper = dict(self.net.hyperparameters)
         if self.over.depth:
             hyper[self.over.depth] = given["L"]
@@ -164,11 +173,12 @@ class Recursion:
         return self.printer.latex(closed)
 
     def _repr_latex_(self) -> str:
-        return self.latex()
+        return for_notebooks(self.latex())
 
     def __repr__(self) -> str:
         form = f", {self.form} form" if self.form else ""
-        return f"<recursion of the {self.kernel.kind.upper()} of {self.net.name}{form}: {len(self.folded.cases)} equations>"
+        kind, count = self.kernel.kind.upper(), len(self.folded.cases)
+        return f"<recursion of the {kind} of {self.net.name}{form}: {count} equations>"
 
     # ---- numbers -----------------------------------------------------------------------------------
 
@@ -253,7 +263,9 @@ class Recursion:
     def _check_excluded(self, sizes: Mapping[str, int]) -> None:
         for small in self.excluded:
             if all(sizes.get(k, v + 1) <= v for k, v in small):
-                raise ProgramError(f"this recursion does not hold at {_at(small)} and below; use the kernel itself there")
+                raise ProgramError(
+                    f"this recursion does not hold at {_at(small)} and below; use the kernel itself there"
+                )
 
     def _check_lengths(self, sizes: Mapping[str, int]) -> None:
         lengths = [sizes["T"], sizes.get("T'", sizes["T"])]
@@ -283,7 +295,7 @@ def _over(net: Network, over: Any) -> Over:
     known = depths[:1] + (["lengths"] if net.takes_sequences else [])
     if not known:
         raise FoldError(
-            f"{net!r} has no size to fold over: a recursion needs a hyperparameter {', '.join(DEPTHS)} that is an integer, "
+            f"{net!r} has no size to fold over: a recursion needs an integer hyperparameter {', '.join(DEPTHS)}, "
             "or inputs that are sequences"
         )
     chosen = known if over is None else [over] if isinstance(over, str) else list(over)
@@ -308,7 +320,5 @@ def _compare(derived: Straight, unrolled: Straight, sizes: Sizes) -> None:
     if extra is not None:
         raise FoldError(f"at {_at(sizes)} the fold has {describe(extra)}, which the derivation does not")
     if derived.kernel != unrolled.kernel:
-        raise FoldError(
-            f"at {_at(sizes)} the fold gives the kernel {describe_poly(unrolled.kernel)}; "
-            f"derived is {describe_poly(derived.kernel)}"
-        )
+        difference = describe_poly(unrolled.kernel + derived.kernel.scale(-1))
+        raise FoldError(f"at {_at(sizes)} the kernel of the fold exceeds the derived one by {difference}")

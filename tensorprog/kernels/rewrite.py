@@ -20,14 +20,14 @@ from tensorprog.kernels.straight import LINEAR, Family, Index, Ref, Store, Strai
 Mono = Any
 
 
-def forward(system: Straight, store: Store) -> Straight:
+def forward(system: Straight, store: Store, least: int = 1) -> Straight:
     """The forward recursion Θ^(l+1) = Θ^(l) Σ̇^(l+1) + Σ^(l+1) of a sum Σ_l Π^(l) Σ^(l)."""
-    return tidy(brackets(transpose(without_aliases(system, store), store), store), store)
+    return tidy(brackets(transpose(without_aliases(system, store), store), store, least), store, least)
 
 
-def tidy(system: Straight, store: Store) -> Straight:
+def tidy(system: Straight, store: Store, least: int = 1) -> Straight:
     """Shorten the equations, drop what nothing reads, and number copies of an index anew."""
-    return renumber(shorten(_needed(shorten(system))), store)
+    return renumber(shorten(_needed(shorten(system, least)), least), store)
 
 
 def without_aliases(system: Straight, store: Store) -> Straight:
@@ -101,7 +101,7 @@ def _ref(p: Poly) -> Ref:
 # ---- brackets --------------------------------------------------------------------------------------
 
 
-def brackets(system: Straight, store: Store) -> Straight:
+def brackets(system: Straight, store: Store, least: int = 1) -> Straight:
     """Name the sums in brackets of V·(Θ + Θ' + ..): tangent kernels of whole pre-activations.
 
     What is then neither in brackets nor read by the kernel itself is written out where it is used.
@@ -118,7 +118,7 @@ def brackets(system: Straight, store: Store) -> Straight:
         else:
             result.equations[r] = p
     kept |= {r for r in refs_of(result.kernel) if r.family.linear}
-    return inline(shorten(result), store, {r for r in result.linear if r not in kept})
+    return inline(shorten(result, least), store, {r for r in result.linear if r not in kept})
 
 
 def _merged(system: Straight) -> Straight:
@@ -217,15 +217,15 @@ def _over(a: Any, b: Any) -> Any:
 # ---- shorter equations -----------------------------------------------------------------------------
 
 
-def shorten(system: Straight) -> Straight:
-    """Write every equation as a multiple of an earlier one plus a rest, where that is shorter."""
+def shorten(system: Straight, least: int = 1) -> Straight:
+    """Write every equation as a multiple of an earlier one, of ``least`` terms or more, plus a rest, where shorter."""
     result = Straight()
     by_part: dict[Mono, list[Ref]] = {}
     for r, p in system.equations.items():
         best = p
         for s in dict.fromkeys(s for m in p.terms for s in by_part.get(_unscaled(m), ())):
             q = system.equations[s]
-            found = _as_multiple(p, q, s)
+            found = _as_multiple(p, q, s) if len(q.terms) >= least else None
             if found is None:
                 continue
             equal = (r.family, s.family) == (s.family, r.family) and len(q.terms) == 1

@@ -77,7 +77,9 @@ def _steps(folded: Folded, sizes: Mapping[str, int]) -> list[Step]:
 def _check(step: Step, known: Mapping[Key, int]) -> bool:
     for _, key in step.reads:
         if key[0].head != GRAM[0] and key not in known:
-            raise FoldError(f"{key[0].head}{key[1]} is read but not defined at this size; the recursion starts above it")
+            raise FoldError(
+                f"{key[0].head}{key[1]} is read but not defined at this size; the recursion starts above it"
+            )
     return True
 
 

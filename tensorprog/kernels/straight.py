@@ -46,11 +46,12 @@ GRAM = ("⟨⟩", r"\langle\rangle")
 class Ref(Scalar):
     """A quantity of a family at an index."""
 
-    __slots__ = ("family", "where")
+    __slots__ = ("family", "label", "where")
 
-    def __init__(self, family: Family, index: Index) -> None:
-        super().__init__(NameSymbol(f"{family.head}{list(index)}{family.pair}{family.copy}"))
-        self.family, self.where = family, index
+    def __init__(self, family: Family, where: Index) -> None:
+        self.label = NameSymbol(f"{family.head}{list(where)}{family.pair}{family.copy}")
+        super().__init__(self.label)
+        self.family, self.where = family, where
 
 
 class Store:
@@ -91,12 +92,13 @@ class Store:
             cov = tuple(self.rebuild(c, leaf, seen) for c in g.cov)
             mean = tuple(self.rebuild(m, leaf, seen) for m in g.mean)
             scalars = {s: self.rebuild(monomial(h), leaf, seen) for s, h in g.scalars.items()}
-            return self._atom(g.body, cov, mean, scalars)
+            return self.atom(g.body, cov, mean, scalars)
         if isinstance(g, Apply):
             return self.intern(Apply, g.fn, tuple(self.rebuild(a, leaf, seen) for a in g.args))
         return monomial(g) if isinstance(g, Ref) else self.intern(Scalar, g.symbol)
 
-    def _atom(self, body: sp.Expr, cov: Any, mean: Any, scalars: dict[sp.Expr, Poly]) -> Poly:
+    def atom(self, body: sp.Expr, cov: Any, mean: Any, scalars: dict[sp.Expr, Poly]) -> Poly:
+        """E body(u) with its variables in the order that all sizes share."""
         gens = {s: _single(p) for s, p in scalars.items()}
         body = body.xreplace({s: g.symbol for s, g in gens.items()})
         key = min((_permuted(body, cov, mean, o) for o in _orders(len(mean))), key=lambda k: _sort_key(*k))
@@ -180,7 +182,7 @@ class Straight:
         names: dict[Ref, Poly] = {}
         store = Store()
         for r, p in self.equations.items():
-            names[r] = monomial(Name(r.symbol, store.rebuild(p, lambda g: leaf_name(g, names)), r.family.head))
+            names[r] = monomial(Name(r.label, store.rebuild(p, lambda g: leaf_name(g, names)), r.family.head))
         return store.rebuild(self.kernel, lambda g: leaf_name(g, names))
 
 
@@ -238,6 +240,11 @@ def _gram(p: Any, q: Any) -> tuple[Family, Index]:
     return Family(*GRAM, (p.label, q.label)), (None, p.time, None, q.time)
 
 
+def _order(place: Place) -> tuple[bool, str, int, int]:
+    """Covariances are symmetric: of two places in one input the earlier is named first."""
+    return len(place.owner) > 1, place.owner, place.layer or 0, place.time or 0
+
+
 def _located(g: Name, namer: NetworkNames) -> tuple[Family, Index]:
     a, b = g.about
     places: tuple[Place, Place] | None = namer.places(a, b) if a is not None and b is not None else None
@@ -245,5 +252,5 @@ def _located(g: Name, namer: NetworkNames) -> tuple[Family, Index]:
         raise FoldError(
             f"{g.symbol} = {to_sympy(g.definition)} has no place in the network: neither layer, time nor input is known"
         )
-    p, q = places
+    p, q = places if g.kind == "zdot" else sorted(places, key=_order)
     return Family(*namer.head(g.kind, a, b), (p.owner, q.owner)), (p.layer, p.time, q.layer, q.time)

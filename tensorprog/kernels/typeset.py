@@ -3,8 +3,8 @@ r"""Setting equations as text for a terminal and as LaTeX for a paper: order of 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sympy as sp
@@ -13,8 +13,9 @@ from tensorprog.algebra import Apply, Gen, Poly, Scalar, to_sympy
 from tensorprog.expectations.atoms import Expect
 from tensorprog.printing import latex, text
 
-TEX_WIDTH = 66  # characters that fit on a line of an article in 10pt
+TEX_WIDTH = 64  # characters that fit on a line of an article in 10pt
 TEXT_WIDTH = 100
+PAGE = 16  # rows from which a system may break over pages
 
 Show = Callable[[Gen], tuple[int, str]]  # of a generator: its rank among the factors, and how it prints
 
@@ -37,34 +38,29 @@ class Style:
             base = rf"\left({base}\right)" if self.tex else f"({base})"
         return f"{base}^{{{e}}}" if self.tex else base + str(e).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
-    def product(self, factors: list[str]) -> str:
-        """Factors side by side."""
-        return (r" \, " if self.tex else "·").join(factors)
+    @property
+    def times(self) -> str:
+        """What stands between factors."""
+        return r" \, " if self.tex else "·"
 
 
 TEXT, TEX = Style(False), Style(True)
+Term = tuple[str, tuple[str, ...]]  # sign and factors
 
 
 @dataclass
 class Line:
-    """One equation: its left side, the signed terms of its right side, and where it holds."""
+    """One equation: its left side, the terms of its right side, and where it holds."""
 
     left: str
-    terms: list[tuple[str, str]]
+    terms: list[Term]
     where: str = ""
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def right(self) -> str:
-        """The right side on one line."""
-        first = "".join(("-" if self.terms[0][0] == "-" else "", self.terms[0][1]))
-        return " ".join([first, *(f"{sign} {term}" for sign, term in self.terms[1:])])
 
 
-def terms(p: Poly, style: Style, show: Show) -> list[tuple[str, str]]:
-    """The terms of a polynomial as (sign, text): quantities, expectations, data, constants."""
+def terms(p: Poly, style: Style, show: Show) -> list[Term]:
+    """The terms of a polynomial: quantities, expectations, data, constants, what multiplies a tangent kernel."""
     if not p.terms:
-        return [("+", "0")]
+        return [("+", ("0",))]
     found = []
     for mono, c in p.terms.items():
         shown = [(*_shown(g, style, show), g, e) for g, e in mono]
@@ -72,9 +68,14 @@ def terms(p: Poly, style: Style, show: Show) -> list[tuple[str, str]]:
         factors = [number] if number else []
         ordered = sorted(shown, key=lambda f: (f[0], f[1]))
         factors += [style.power(name, e, _compound(g, name, style)) for _, name, g, e in ordered]
-        found.append((_rank([r for r, *_ in shown]), sign, style.product(factors) if factors else "1"))
-    found.sort(key=lambda t: t[0])
-    return [(sign, term) for _, sign, term in found]
+        found.append((_rank([r for r, *_ in shown]), (sign, tuple(factors or ["1"]))))
+    found.sort(key=lambda t: (t[0], [_natural(f) for f in t[1][1]]))
+    return [term for _, term in found]
+
+
+def _natural(name: str) -> list[Any]:
+    """A key that counts numbers in a name as numbers."""
+    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in re.split(r"(\d+)", name)]
 
 
 SCALAR, ATOM, LINEAR, QUANTITY, GRAM = range(5)
@@ -126,54 +127,75 @@ def as_text(lines: list[Line], width: int = TEXT_WIDTH) -> str:
     found = []
     for line in lines:
         head = f"  {line.left:<{column}} = "
-        rows = _filled(line, len(head), width, len)
-        where = f"   ({line.where})" if line.where else ""
-        if where and len(head) + len(rows[-1]) + len(where) > width:
-            rows.append(where.strip())
-        else:
-            rows[-1] += where
+        rows = _filled(line, TEXT, width - len(head), len)
+        where = f"({line.where})" if line.where else ""
+        if where and len(head) + len(rows[-1]) + 3 + len(where) > width:
+            rows.append(where)
+        elif where:
+            rows[-1] += f"   {where}"
         found.append(head + rows[0])
         found += [" " * len(head) + row for row in rows[1:]]
     return "\n".join(found)
 
 
-def as_latex(lines: list[Line], notes: list[str] | None = None, width: int = TEX_WIDTH) -> str:
-    r"""Equations as ``align*``, broken before signs where too long; notes follow as rows of their own."""
+def as_latex(lines: list[Line], notes: Sequence[str] = (), width: int = TEX_WIDTH) -> str:
+    r"""Equations as ``align*``, broken before signs where too long; notes follow as rows of their own.
+
+    A long system may break over pages.
+    """
     rows = []
+    left = max((visible(line.left) for line in lines), default=0)
     for line in lines:
-        broken = _filled(line, min(visible(line.left) + 2, width // 3), width, visible)
+        broken = _filled(line, TEX, width - left, visible)
         where = rf",\quad {line.where}" if line.where else ""
-        if where and visible(line.left) + visible(broken[-1]) + visible(where) > width + 6:
-            broken.append(rf"\qquad ({line.where})")
+        if where and left + visible(broken[-1]) + visible(where) > width:
+            broken.append(rf"({line.where})")
         else:
             broken[-1] += where
         rows.append(f"{line.left} &= {broken[0]}")
         rows += [rf"&\qquad {row}" for row in broken[1:]]
-    rows += [f"&{note}" for note in notes or ()]
-    return "\\begin{align*}\n" + " \\\\\n".join(rows) + "\n\\end{align*}"
+    rows += [f"&{note}" for note in notes]
+    end = " \\displaybreak[0] \\\\\n" if len(rows) > PAGE else " \\\\\n"
+    return "\\begin{align*}\n" + end.join(rows) + "\n\\end{align*}"
 
 
-def _filled(line: Line, used: int, width: int, length: Callable[[str], int]) -> list[str]:
+def for_notebooks(tex: str) -> str:
+    """LaTeX without what MathJax does not know."""
+    return tex.replace(r" \displaybreak[0]", "")
+
+
+def _filled(line: Line, style: Style, width: int, length: Callable[[str], int]) -> list[str]:
+    """Rows of a right side, each a sum of whole terms where these fit, else of factors."""
     rows: list[str] = []
-    current = ""
-    for n, (sign, term) in enumerate(line.terms):
-        piece = term if n == 0 and sign == "+" else f"{sign}{term}" if n == 0 else f"{sign} {term}"
-        if current and used + length(current) + 1 + length(piece) > width:
-            rows.append(current)
-            current = piece
+    for piece, join in _pieces(line, style, width, length):
+        if rows and length(rows[-1]) + length(join) + length(piece) <= width:
+            rows[-1] += join + piece
         else:
-            current = f"{current} {piece}" if current else piece
-    return [*rows, current]
+            rows.append(piece if join == " " else (r"\cdot " if style.tex else "·") + piece)
+    return rows
 
 
-_COMMAND = re.compile(r"\\(?:mathsf|left|right|operatorname|text|mathbb|mathcal|begin|end|,|quad|qquad)(?![a-z])")
+def _pieces(line: Line, style: Style, width: int, length: Callable[[str], int]) -> Iterator[tuple[str, str]]:
+    """What may not be broken, with what joins it to the piece before."""
+    for n, (sign, factors) in enumerate(line.terms):
+        lead = ("-" if sign == "-" else "") if n == 0 else f"{sign} "
+        whole = lead + style.times.join(factors)
+        if length(whole) <= width:
+            yield whole, " "
+            continue
+        for k, factor in enumerate(factors):
+            yield (lead + factor, " ") if k == 0 else (factor, style.times)
+
+
+_SILENT = re.compile(r"\\(?:mathsf|left|right|operatorname|text|mathrm|mathcal|begin|end|bigl|bigr|!)(?![a-z])")
+_WIDE = re.compile(r"(?<![_^{,\w])[+=-]|\\le(?![a-z])|\\sim|\\quad|\\sum")
 
 
 def visible(tex: str) -> int:
-    """Roughly how many characters wide a formula is set; indices count less."""
+    """Roughly how many characters wide a formula is set: indices count less, relations and signs more."""
     small = sum(len(_plain(m)) for m in re.findall(r"[\^_]\{([^{}]*)\}", tex))
-    return len(_plain(tex)) - int(0.35 * small)
+    return round(len(_plain(tex)) - 0.3 * small + 1.5 * len(_WIDE.findall(tex)))
 
 
 def _plain(tex: str) -> str:
-    return re.sub(r"[{}^_\s&]", "", re.sub(r"\\[a-zA-Z]+|\\.", "x", _COMMAND.sub("", tex)))
+    return re.sub(r"[{}^_\s&]", "", re.sub(r"\\[a-zA-Z]+|\\.", "x", _SILENT.sub("", tex)))

@@ -33,7 +33,7 @@ class Namer(Protocol):
 
 HEADS = {
     "cov": ("Σ", r"\Sigma"),
-    "moment": ("E", r"\mathbb{E}"),
+    "moment": ("E", r"\mathsf{E}"),
     "theta": ("Θ", r"\Theta"),
     "value": ("m", "m"),
     "zdot": ("a", "a"),
