@@ -96,16 +96,11 @@ def _shown(g: Gen, style: Style, show: Show) -> tuple[int, str]:
     if isinstance(g, Apply):
         return SCALAR, style.expr(to_sympy(Poly({((g, 1),): 1})))
     found = show(g)
-    symbol = style.expr(g.symbol)
-    return found if found[1] else (SCALAR, rf"\left({symbol}\right)" if _is_sum(g) and style.tex else symbol)
-
-
-def _is_sum(g: Gen) -> bool:
-    return isinstance(g.symbol, sp.Add)
+    return found if found[1] else (SCALAR, style.expr(g.symbol))
 
 
 def _compound(g: Gen, name: str, style: Style) -> bool:
-    return not (isinstance(g, Scalar) and isinstance(g.symbol, sp.Symbol) and name == style.expr(g.symbol))
+    return isinstance(g, Apply) or (name == style.expr(g.symbol) and not isinstance(g.symbol, sp.Symbol))
 
 
 def _number(c: Any, style: Style) -> tuple[str, str]:
