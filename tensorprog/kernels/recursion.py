@@ -41,22 +41,22 @@ class Over:
     lengths: bool
 
     def examples(self, inputs: int) -> list[Sizes]:
-        """Sizes to fold at."""
-        pairs = [(3, 3), (4, 4), (4, 3), (3, 4), (4, 2), (2, 4)] if inputs == 2 else [(2, 2), (3, 3), (4, 4)]
+        """Sizes to fold at: equal lengths, and either one the longer."""
+        pairs = [(3, 3), (4, 2), (2, 4)] if self.depth else [(3, 3), (4, 4), (4, 3), (3, 4), (4, 2), (2, 4)]
         return self._sizes((2, 3, 4) if self.lengths else (3, 4, 5), pairs, inputs)
 
     def larger(self, inputs: int) -> list[Sizes]:
         """Sizes to prove the fold at."""
-        pairs = [(6, 6), (7, 4), (4, 7)] if inputs == 2 else [(6, 6)]
+        pairs = [(5, 5), (6, 4), (4, 6)] if self.depth else [(6, 6), (7, 4), (4, 7)]
         return self._sizes((5,) if self.lengths else (6, 9), pairs, inputs)
 
     def smaller(self, inputs: int) -> list[Sizes]:
         """Sizes below those folded at, where the fold may still hold."""
-        return self._sizes((1, 2), [(1, 1), (1, 2), (2, 1), (2, 2)] if inputs == 2 else [(1, 1)], inputs)
+        return self._sizes((1, 2), [(1, 1), (1, 2), (2, 1)], inputs)
 
     def _sizes(self, depths: Iterable[int], pairs: list[tuple[int, int]], inputs: int) -> list[Sizes]:
         layers = [(("L", l),) for l in depths] if self.depth else [()]
-        times = [(("T", t), ("T'", t2))[:inputs] for t, t2 in pairs] if self.lengths else [()]
+        times = list(dict.fromkeys((("T", t), ("T'", t2))[:inputs] for t, t2 in pairs)) if self.lengths else [()]
         return [(*a, *b) for a, b in product(layers, times)]
 
 

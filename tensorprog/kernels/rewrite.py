@@ -15,7 +15,7 @@ from typing import Any, TypeGuard
 from tensorprog.algebra import ONE, ZERO, Gen, Poly, Scalar, add_all, drop, merge, monomial
 from tensorprog.errors import FoldError
 from tensorprog.expectations.atoms import Expect
-from tensorprog.kernels.straight import LINEAR, Family, Index, Ref, Store, Straight, refs_of
+from tensorprog.kernels.straight import GRAM, LINEAR, Family, Index, Ref, Store, Straight, refs_of
 
 Mono = Any
 
@@ -37,9 +37,9 @@ def without_aliases(system: Straight, store: Store) -> Straight:
 
 
 def _alias(r: Ref, p: Poly) -> bool:
-    return list(p.terms.values()) == [1] and all(
-        isinstance(g, Ref) and g.where == r.where and e == 1 for m in p.terms for g, e in m
-    ) and len(next(iter(p.terms))) == 1  # fmt: skip
+    gens = [g for m in p.terms for g, e in m if e == 1]
+    one = list(p.terms.values()) == [1] and len(gens) == len(next(iter(p.terms))) == 1
+    return one and isinstance(gens[0], Ref) and gens[0].where == r.where and gens[0].family.head != GRAM[0]
 
 
 # ---- references ------------------------------------------------------------------------------------
