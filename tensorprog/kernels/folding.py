@@ -209,7 +209,7 @@ def _unfolded(family: Family, forms: Any, bad: Poly, systems: Mapping[Sizes, Str
         )
     if not forms[bad].get(largest) or (other and not pairs):
         size = next(s for s, found in forms[bad].items() if found)
-        where = next(iter(forms[bad][size]))
+        where = min(forms[bad][size], key=str)
         shown = [(s, r, p) for s in systems for r, p in systems[s].equations.items()
                  if r.family == family and r.where == where and (s == size or not forms[bad].get(s))][:2]  # fmt: skip
     lines = "\n".join(f"  at {_size(s)}: {describe(r)} = {describe_poly(p)}"

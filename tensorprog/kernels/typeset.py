@@ -13,7 +13,7 @@ from tensorprog.algebra import Apply, Gen, Poly, Scalar, to_sympy
 from tensorprog.expectations.atoms import Expect
 from tensorprog.printing import latex, text
 
-TEX_WIDTH = 64  # characters that fit on a line of an article in 10pt
+TEX_WIDTH = 62  # characters that fit on a line of an article in 10pt
 TEXT_WIDTH = 100
 PAGE = 16  # rows from which a system may break over pages
 
