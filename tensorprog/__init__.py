@@ -36,6 +36,7 @@ from tensorprog.kernels.certificate import Certificate as Certificate
 from tensorprog.kernels.kernel import Kernel as Kernel
 from tensorprog.kernels.methods import nngp as nngp
 from tensorprog.kernels.methods import ntk as ntk
+from tensorprog.kernels.recursion import Recursion as Recursion
 from tensorprog.kernels.training import Training as Training
 from tensorprog.kernels.training import unroll as unroll
 from tensorprog.limit.master import Limit as Limit

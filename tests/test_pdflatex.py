@@ -11,7 +11,7 @@ import tensorprog as tp
 GALLERY = tp.programs.GALLERY
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed (texlive-latex-recommended)"),
+    pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed"),
 ]
 DOCUMENT = "\\documentclass{article}\n\\usepackage{amsmath}\n\\begin{document}\n%s\n\\end{document}\n"
 
