@@ -35,6 +35,7 @@ from tensorprog.dsl.program import nonlin as nonlin
 from tensorprog.errors import AccuracyError as AccuracyError
 from tensorprog.errors import AssumptionError as AssumptionError
 from tensorprog.errors import DataError as DataError
+from tensorprog.errors import FoldError as FoldError
 from tensorprog.errors import NoRuleError as NoRuleError
 from tensorprog.errors import ProgramError as ProgramError
 from tensorprog.errors import TensorProgramError as TensorProgramError
@@ -45,6 +46,7 @@ from tensorprog.kernels.feature import FeatureLimit as FeatureLimit
 from tensorprog.kernels.kernel import Kernel as Kernel
 from tensorprog.kernels.methods import nngp as nngp
 from tensorprog.kernels.methods import ntk as ntk
+from tensorprog.kernels.recursion import Recursion as Recursion
 from tensorprog.kernels.training import FeatureTraining as FeatureTraining
 from tensorprog.kernels.training import Training as Training
 from tensorprog.kernels.training import unroll as unroll

@@ -26,6 +26,10 @@ class AssumptionError(TensorProgramError, ValueError):
     """A formula was asked for outside the assumptions under which it holds."""
 
 
+class FoldError(TensorProgramError, ValueError):
+    """The equations of a derivation do not repeat with its size; the message shows the first that differ."""
+
+
 class AccuracyError(TensorProgramError, ArithmeticError):
     """A number could not be computed to the accuracy asked for."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -243,6 +243,7 @@ _FROM_SYMPY: dict[Any, type[Fn]] = {
 }  # fmt: skip
 
 
+@lru_cache(maxsize=1024)
 def from_sympy(expr: sp.Expr) -> sp.Expr:
     """Rewrite sympy's own functions as members of the table, so that their rules apply.
 

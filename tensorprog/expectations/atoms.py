@@ -46,6 +46,17 @@ def variables(k: int) -> tuple[sp.Symbol, ...]:
     return tuple(sp.Symbol(f"u{i + 1}", real=True) for i in range(k))
 
 
+def head_of(g: Expect, tex: bool) -> str:
+    """The letter of an expectation with its functions, as it prints: V[φ], E[φ]."""
+    return _head(g.body, g.variables, tex)
+
+
+def products(g: Expect, tex: bool = False) -> list[str] | None:
+    """The functions of each variable when the body is a product of functions of single variables."""
+    found = [_product(g.body, u, tex) for u in g.variables]
+    return None if any(f is None for f in found) else [f for f in found if f is not None]
+
+
 def _head(body: sp.Expr, us: tuple[sp.Symbol, ...], tex: bool) -> str:
     """V_φ for E φ(u)φ(v) and E φ(u)²; V_{φ,ψ} for E φ(u)ψ(v); E_φ for E φ(u); else the body itself."""
     subscript = [_product(body, u, tex) for u in us]

@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import sympy as sp
 
-from tensorprog.algebra import Poly, Scalar, to_sympy
+from tensorprog.algebra import Gen, Poly, Scalar, to_sympy
 from tensorprog.dsl.network import Datum, Network, Trace
 from tensorprog.errors import AssumptionError, DataError, ProgramError
+from tensorprog.expectations.atoms import Expect
 from tensorprog.kernels.data import Inputs, gram, input_relation, read_inputs, symbol_values
-from tensorprog.limit.equations import as_equations, reachable
+from tensorprog.kernels.legend import legend
+from tensorprog.kernels.typeset import (
+    ATOM,
+    GRAM,
+    LINEAR,
+    QUANTITY,
+    SCALAR,
+    TEX,
+    TEXT,
+    Line,
+    Style,
+    as_latex,
+    as_text,
+    for_notebooks,
+    terms,
+)
+from tensorprog.limit.equations import Name, as_equations, reachable
 from tensorprog.limit.evaluate import numbers
 from tensorprog.limit.gap import Gaps
 from tensorprog.limit.master import Limit, deep_recursion
-from tensorprog.printing import NameSymbol, latex, text
+from tensorprog.printing import NameSymbol
+
+if TYPE_CHECKING:
+    from tensorprog.kernels.recursion import Recursion
 
 Length = int | None
 BLOCK_BYTES = 2**27
@@ -50,9 +71,11 @@ class Kernel:
         lengths: Sequence[Length] | None = None,
         derive_under_gia: Derive | None = None,
         assume_gia: bool = False,
+        derive_straight: Derive | None = None,
     ) -> None:
         self.net, self.kind, self.method, self.assume_gia = net, kind, method, assume_gia
         self._derive, self._derive_under_gia = derive, derive_under_gia
+        self.derive_straight = derive_straight or derive  # what recursions are folded from: every layer named
         self.lengths = self._lengths(lengths)
         self._derived: dict[Any, Derivation] = {}
 
@@ -66,6 +89,10 @@ class Kernel:
         if len(lengths) != 2 or not all(isinstance(t, int) and t >= 1 for t in lengths):
             raise ProgramError(f"lengths must be two positive integers (T, T'), got {lengths!r}")
         return (lengths[0], lengths[1])
+
+    def derive_at(self, net: Network, lengths: Sequence[Length]) -> Derivation:
+        """The same derivation for another network, such as this one with more layers."""
+        return self._derive(net, lengths)
 
     # ---- formulas --------------------------------------------------------------------------------
 
@@ -104,16 +131,55 @@ class Kernel:
         return [*as_equations([d.poly]), sp.Eq(self.symbol, to_sympy(d.poly), evaluate=False)]
 
     def text(self) -> str:
-        """The equations as text, one a line, with the meaning of V and ⟨·,·⟩."""
-        return "\n".join([*self._header(), "", *(f"  {e.lhs} = {text(e.rhs)}" for e in self.equations)])
+        """The equations as text, with the meaning of V, E and ⟨·,·⟩."""
+        return "\n".join([*self._header(), "", as_text(self._lines(TEXT))])
 
-    def latex(self) -> str:
-        r"""The equations as a LaTeX ``align*`` environment."""
-        lines = [rf"{latex(e.lhs)} &= {latex(e.rhs)}" for e in self.equations]
-        return "\\begin{align*}\n" + " \\\\\n".join(lines) + "\n\\end{align*}"
+    def latex(self, closed: bool = False) -> str:
+        r"""The equations as a LaTeX ``align*`` environment (amsmath).
+
+        Args:
+            closed: add the closed form of every V and E that has one.
+        """
+        return as_latex(self._lines(TEX), self._legend(TEX, closed))
+
+    def _lines(self, style: Style) -> list[Line]:
+        d = self.derive()
+        show = functools.partial(_show, grams=d.trace.grams, style=style)
+        names = [g for g in reachable([d.poly]) if isinstance(g, Name)]
+        last = Line(style.expr(self.symbol), terms(d.poly, style, show))
+        return [*(Line(style.expr(g.symbol), terms(g.definition, style, show)) for g in names), last]
+
+    def _legend(self, style: Style, closed: bool = False) -> list[str]:
+        d = self.derive()
+        return legend([g for g in reachable([d.poly]) if isinstance(g, Expect)], style, closed, grams=bool(_grams(d)))
+
+    def recursion(self, form: str | None = None, over: str | Sequence[str] | None = None) -> Recursion:
+        """The kernel for every depth and all lengths: its equations folded into indexed ones.
+
+        The equations are derived at small sizes, folded, and the fold is proved at larger sizes by deriving
+        again and comparing equation by equation.
+
+        Args:
+            form: of an NTK: ``"sum"``, Θ = Σ_l Π^l Σ^l, or ``"forward"``, Θ^{l+1} = Θ^l Σ̇^{l+1} + Σ^{l+1}.
+            over: the sizes: the name of the hyperparameter that counts layers, ``"lengths"``, or both; all that
+                the network has when None.
+
+        Raises:
+            FoldError: the network has no such size, or its equations do not repeat; shows the first that differ.
+
+        >>> import tensorprog as tp
+        >>> R = tp.ntk(tp.programs.mlp(phi=tp.relu)).recursion(form="forward")
+        >>> X = [[1.0, 0.0], [0.6, 0.8]]
+        >>> R(X, depth=200).round(3)
+        array([[100.5  ,  25.883],
+               [ 25.883, 100.5  ]])
+        """
+        from tensorprog.kernels.recursion import Recursion  # reads this module
+
+        return Recursion(self, form, over)
 
     def _repr_latex_(self) -> str:
-        return self.latex()
+        return for_notebooks(self.latex())
 
     def __repr__(self) -> str:
         return f"<{self.kind.upper()} of {self.net!r} by {self.method}>"
@@ -122,7 +188,7 @@ class Kernel:
         lengths = "" if self.lengths[0] is None else f", T = {self.lengths[0]}, T' = {self.lengths[1]}"
         lines = [
             f"{self.kind.upper()} of {self.net!r}{lengths}, by {self.method}",
-            "V[φ](q,c,q') = E φ(u)φ(u'), (u,u') ~ N(0, [[q,c],[c,q']]); E[φ](q) = E φ(u), u ~ N(0, q); ⟨x,x'⟩ = x·x'/d",
+            *self._legend(TEXT),
         ]
         if self.kind == "ntk":
             passes = self.passes_gia_check
@@ -186,6 +252,13 @@ class Kernel:
         for t, rows in inputs.groups.items():
             d = self.derive((t, t), same=True)
             K[rows, rows] = _values(d, (inputs.data[t],), hyper)
+
+
+def _show(g: Gen, grams: Container[sp.Symbol], style: Style) -> tuple[int, str]:
+    if isinstance(g, Scalar):
+        return (GRAM, style.expr(g.symbol)) if g.symbol in grams else (SCALAR, "")
+    kind = ATOM if isinstance(g, Expect) else LINEAR if isinstance(g, Name) and g.kind == "theta" else QUANTITY
+    return kind, style.expr(g.symbol)
 
 
 def _grams(d: Derivation) -> dict[sp.Symbol, tuple[Datum, Datum]]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from tensorprog.dsl.network import Network
 from tensorprog.errors import ProgramError, nearest
 from tensorprog.kernels.kernel import Derivation, Derive, Kernel, Length
-from tensorprog.kernels.names import NetworkNames
+from tensorprog.kernels.names import EveryName, NetworkNames
 from tensorprog.kernels.ntk import nngp as nngp_value
 from tensorprog.kernels.ntk import ntk_terms, sum_terms
 from tensorprog.kernels.paths import PathSum, enumerate_kernel
@@ -18,12 +18,14 @@ from tensorprog.passes.backprop import backprop
 from tensorprog.passes.decouple import decouple
 
 
-def _by_backprop(net: Network, lengths: Sequence[Length], assume_gia: bool = False) -> Derivation:
+def _by_backprop(
+    net: Network, lengths: Sequence[Length], assume_gia: bool = False, names: type[NetworkNames] = NetworkNames
+) -> Derivation:
     trace = net.trace(lengths)
     program, gradients = backprop(trace)
     if assume_gia:
         program = decouple(program, lambda var, op: var not in trace.program)
-    limit = Limit(program, NetworkNames(trace, gradients))
+    limit = Limit(program, names(trace, gradients))
     return Derivation(trace, limit, sum_terms(ntk_terms(trace, gradients, 0, len(lengths) - 1), limit))
 
 
@@ -43,9 +45,9 @@ def _by_sgd(net: Network, lengths: Sequence[Length]) -> Derivation:
     return Derivation(*one_step_kernel(net, lengths))
 
 
-def _nngp(net: Network, lengths: Sequence[Length]) -> Derivation:
+def _nngp(net: Network, lengths: Sequence[Length], names: type[NetworkNames] = NetworkNames) -> Derivation:
     trace = net.trace(lengths)
-    limit = Limit(trace.program, NetworkNames(trace, []))
+    limit = Limit(trace.program, names(trace, []))
     return Derivation(trace, limit, nngp_value(trace, limit, 0, len(lengths) - 1))
 
 
@@ -80,7 +82,8 @@ def ntk(net: Network, method: str = "backprop", lengths: Sequence[int] | None = 
     if not isinstance(method, str) or method not in NTK_METHODS:
         raise ProgramError(f"unknown method {method!r} for the NTK; {nearest(str(method), NTK_METHODS)}")
     under_gia = functools.partial(_by_backprop, assume_gia=True) if method == "backprop" else None
-    return Kernel(net, "ntk", method, NTK_METHODS[method], lengths, under_gia)
+    straight = functools.partial(_by_backprop, names=EveryName)
+    return Kernel(net, "ntk", method, NTK_METHODS[method], lengths, under_gia, derive_straight=straight)
 
 
 def nngp(net: Network, lengths: Sequence[int] | None = None) -> Kernel:
@@ -95,4 +98,5 @@ def nngp(net: Network, lengths: Sequence[int] | None = None) -> Kernel:
     >>> K([[1.0, 1.0]])
     array([[0.5]])
     """
-    return Kernel(net, "nngp", "forward", _nngp, lengths)
+    straight = functools.partial(_nngp, names=EveryName)
+    return Kernel(net, "nngp", "forward", _nngp, lengths, derive_straight=straight)

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import sympy as sp
 
+from tensorprog.algebra import Poly
 from tensorprog.dsl.network import Trace
+from tensorprog.expectations.atoms import Expect
 from tensorprog.ir.instructions import InitVector, MatMul, Nonlin, Var
-from tensorprog.limit.equations import HEADS
+from tensorprog.limit.equations import HEADS, simple
 from tensorprog.passes.backprop import Gradients
 
 
@@ -45,16 +47,24 @@ class NetworkNames:
             return a.name, rf"\mathring{{{a.name}}}".replace("_", r"\_")
         if a is None or b is None:
             return None
-        backward = a in self.primal and b in self.primal
-        head, tex = HEADS[kind]
-        places = self._place(self.primal[a] if backward else a), self._place(self.primal[b] if backward else b)
-        if kind == "moment" and backward:
-            head, tex = "Π", r"\Pi"
-        if places[0] is None or places[1] is None or kind == "zdot":
+        head, tex = self.head(kind, a, b)
+        places = self.places(a, b)
+        if places is None or (a in self.primal) != (b in self.primal):
             return f"{head}({a},{b})", rf"{tex}({_tex(a)},{_tex(b)})"
+        return self._indexed(head, tex, *places)
+
+    def head(self, kind: str, a: Var, b: Var) -> tuple[str, str]:
+        """The letter of a quantity about two vectors, as text and LaTeX; Π when both are gradients."""
+        return ("Π", r"\Pi") if kind == "moment" and a in self.primal and b in self.primal else HEADS[kind]
+
+    def places(self, a: Var, b: Var) -> tuple[Place, Place] | None:
+        """Where two vectors, or what they are gradients of, stand; in the order of the inputs."""
+        found = [self._place(self.primal.get(v, v)) for v in (a, b)]
         order = [data[0].label for data in self.trace.inputs]
-        p, q = sorted((p for p in places if p), key=lambda p: order.index(p.owner))
-        return self._indexed(head, tex, p, q)
+        if found[0] is None or found[1] is None:
+            return None
+        p, q = sorted((p for p in found if p), key=lambda p: order.index(p.owner))
+        return p, q
 
     def _indexed(self, head: str, tex: str, p: Place, q: Place) -> tuple[str, str]:
         layers = [] if p.layer is None else [p.layer] if p.layer == q.layer else [p.layer, q.layer]
@@ -102,6 +112,23 @@ class NetworkNames:
         if var not in self._owner or (var not in self._depth):
             return None
         return Place(self._depth[var], self._time[var], self._owner[var])
+
+
+class EveryName(NetworkNames):
+    """The same names, also for what is too short to need one: every layer then has its own Π and E."""
+
+    def bare(self, p: Poly, kind: str, a: Var | None, b: Var | None) -> bool:
+        """Whether p stays as it is: what has no place, and forward moments that are one atom."""
+        identity = self.identity(kind, a, b)
+        if kind not in ("cov", "moment") or identity is None:
+            return simple(p, atoms=kind != "cov")
+        atom = list(p.terms.values()) == [1] and all(isinstance(g, Expect) for m in p.terms for g, _ in m)
+        return not p or (identity[0] == HEADS["moment"][0] and atom)
+
+    def identity(self, kind: str, a: Var | None, b: Var | None) -> tuple[str, Place, Place] | None:
+        """What tells apart quantities of equal definition: letter and places."""
+        places = None if a is None or b is None else self.places(a, b)
+        return None if places is None or a is None or b is None else (self.head(kind, a, b)[0], *places)
 
 
 def _tex(var: Var) -> str:

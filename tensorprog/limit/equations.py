@@ -14,13 +14,15 @@ from tensorprog.printing import NameSymbol
 
 
 class Name(Gen):
-    """A named scalar, its definition, and what kind of quantity it is (a key of ``HEADS``)."""
+    """A named scalar, its definition, its kind (a key of ``HEADS``) and the two variables it is about."""
 
-    __slots__ = ("definition", "kind")
+    __slots__ = ("about", "definition", "kind")
 
-    def __init__(self, symbol: NameSymbol, definition: Poly, kind: str) -> None:
+    def __init__(
+        self, symbol: NameSymbol, definition: Poly, kind: str, about: tuple[Var | None, Var | None] = (None, None)
+    ) -> None:
         super().__init__(symbol)
-        self.definition, self.kind = definition, kind
+        self.definition, self.kind, self.about = definition, kind, about
 
 
 class Namer(Protocol):
@@ -31,7 +33,7 @@ class Namer(Protocol):
 
 HEADS = {
     "cov": ("Σ", r"\Sigma"),
-    "moment": ("E", r"\mathbb{E}"),
+    "moment": ("E", r"\mathsf{E}"),
     "theta": ("Θ", r"\Theta"),
     "value": ("m", "m"),
     "zdot": ("a", "a"),
@@ -55,18 +57,26 @@ class Equations:
         self.namer = namer
         self.names: list[Name] = []
         self._by_definition: dict[Poly, Poly] = {}
+        self._named: dict[tuple[Poly, Any], Poly] = {}
         self._taken: dict[str, int] = {}
 
     def define(self, p: Poly, kind: str, a: Var | None = None, b: Var | None = None) -> Poly:
         """A name for p; p itself when it is a number, one name or one symbol (for moments, one atom)."""
-        if _simple(p, atoms=kind != "cov"):
+        if self._bare(p, kind, a, b):
             return p
-        if p not in self._by_definition:
+        identity = getattr(self.namer, "identity", None)  # by default equal definitions share a name
+        key = (p, None if identity is None else identity(kind, a, b))
+        if key not in self._named:
             text, latex = self.namer(kind, a, b) or _numbered(kind, len(self.names))
-            name = Name(self._symbol(text, latex), p, kind)
+            name = Name(self._symbol(text, latex), p, kind, (a, b))
             self.names.append(name)
-            self._by_definition[p] = monomial(name)
-        return self._by_definition[p]
+            self._named[key] = monomial(name)
+            self._by_definition.setdefault(p, self._named[key])
+        return self._named[key]
+
+    def _bare(self, p: Poly, kind: str, a: Var | None, b: Var | None) -> bool:
+        bare = getattr(self.namer, "bare", None)  # a namer may have its own idea of what needs no name
+        return simple(p, atoms=kind != "cov") if bare is None else bool(bare(p, kind, a, b))
 
     def lookup(self, p: Poly) -> Poly | None:
         """The name whose definition is p, if there is one."""
@@ -77,7 +87,7 @@ class Equations:
         return NameSymbol(text, latex) if count == 1 else NameSymbol(f"{text}.{count}", rf"{latex}_{{[{count}]}}")
 
 
-def _simple(p: Poly, atoms: bool) -> bool:
+def simple(p: Poly, atoms: bool) -> bool:
     """A number, one name, one symbol; for moments also one atom, or a product of hyperparameters."""
     if len(p.terms) > 1:
         return False

@@ -1,0 +1,324 @@
+"""Recursions: the indexed equations of a kernel, for every depth and every length.
+
+``recursion(K)`` derives K at small sizes, folds the equations into indexed ones, and proves the fold at larger sizes by
+deriving there and comparing equation by equation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import sympy as sp
+
+from tensorprog.algebra import Poly
+from tensorprog.dsl.network import Network
+from tensorprog.errors import DataError, FoldError, ProgramError, nearest
+from tensorprog.kernels.data import Inputs, read_inputs, symbol_values
+from tensorprog.kernels.folding import Folded, describe, describe_poly, fold, unroll
+from tensorprog.kernels.gram import gram_of, own_gram_of
+from tensorprog.kernels.indexed import Printer
+from tensorprog.kernels.ranges import Sizes
+from tensorprog.kernels.rewrite import forward, tidy, transpose, without_aliases
+from tensorprog.kernels.schedule import plan, run
+from tensorprog.kernels.straight import Store, Straight, read
+from tensorprog.kernels.typeset import for_notebooks
+from tensorprog.limit.evaluate import same
+
+DEPTHS = ("depth", "layers", "n_layers", "num_layers")
+FORMS = ("sum", "forward")
+BLOCK_BYTES = 2**27
+
+
+@dataclass(frozen=True)
+class Over:
+    """What sizes a network is varied over: a hyperparameter that counts layers, and the lengths of its inputs."""
+
+    depth: str | None
+    lengths: bool
+
+    def examples(self, inputs: int) -> list[Sizes]:
+        """Sizes to fold at: equal lengths, and either one the longer."""
+        pairs = [(3, 3), (4, 2), (2, 4)] if self.depth else [(3, 3), (4, 4), (4, 3), (3, 4), (4, 2), (2, 4)]
+        return self._sizes((2, 3, 4) if self.lengths else (3, 4, 5), pairs, inputs)
+
+    def larger(self, inputs: int) -> list[Sizes]:
+        """Sizes to prove the fold at."""
+        pairs = [(5, 5), (6, 4), (4, 6)] if self.depth else [(6, 6), (7, 4), (4, 7)]
+        return self._sizes((5,) if self.lengths else (6, 9), pairs, inputs)
+
+    def smaller(self, inputs: int) -> list[Sizes]:
+        """Sizes below those folded at, where the fold may still hold."""
+        return self._sizes((1, 2), [(1, 1), (1, 2), (2, 1)], inputs)
+
+    def _sizes(self, depths: Iterable[int], pairs: list[tuple[int, int]], inputs: int) -> list[Sizes]:
+        layers = [(("L", l),) for l in depths] if self.depth else [()]
+        times = list(dict.fromkeys((("T", t), ("T'", t2))[:inputs] for t, t2 in pairs)) if self.lengths else [()]
+        return [(*a, *b) for a, b in product(layers, times)]
+
+
+class Recursion:
+    """A kernel as indexed equations with base cases and ranges: see ``Kernel.recursion``.
+
+    Attributes:
+        kernel: the kernel it was folded from.
+        form: "sum", Σ_l Π^l Σ^l, or "forward", Θ^{l+1} = Θ^l Σ̇^{l+1} + Σ^{l+1}.
+        folded: the indexed equations of two inputs, in single assignment: what evaluation and compilers read.
+        proved: the sizes at which the equations were derived again and compared.
+        excluded: small sizes at which they do not hold.
+    """
+
+    def __init__(self, kernel: Any, form: str | None = None, over: Any = None) -> None:
+        self.kernel = kernel
+        self.net: Network = kernel.net
+        self.form = _form(kernel.kind, form)
+        self.over = _over(self.net, over)
+        self.store = Store()
+        self.proved: list[Sizes] = []
+        self.excluded: set[Sizes] = set()
+        self.folded = self._fold(self.form, 2)
+        self._others: dict[tuple[str | None, int], Folded] = {(self.form, 2): self.folded}
+        self._plans: dict[Any, Any] = {}
+        self.printer = Printer(self.folded, kernel, self.over.depth)
+
+    # ---- finding -----------------------------------------------------------------------------------
+
+    def _fold(self, form: str | None, inputs: int) -> Folded:
+        failure = None
+        for least in (1, 2):  # an equation of one term, such as Σ^(1), may stand in later ones or not
+            try:
+                systems = {s: self._straight(s, form, inputs, least) for s in self.over.examples(inputs)}
+                folded = fold(systems, self.store)
+                self.prove(folded, form, inputs, least)
+                return folded
+            except FoldError as error:
+                failure = failure or error
+        assert failure is not None
+        raise failure
+
+    def prove(self, folded: Folded, form: str | None = None, inputs: int = 2, least: int = 1) -> None:
+        """Derive at larger sizes and compare every equation with the folded ones; the kernel at smaller sizes too.
+
+        Raises:
+            FoldError: an equation differs; names it.
+        """
+        form = form or self.form
+        for s in self.over.larger(inputs):
+            _compare(self._straight(s, form, inputs, least), unroll(folded, dict(s), self.store), s)
+        if not self._agrees(folded, self.over.larger(inputs)[0], inputs):
+            raise FoldError(f"the folded equations do not give the kernel at {_at(self.over.larger(inputs)[0])}")
+        agree = {s: self._agrees(folded, s, inputs) for s in self.over.smaller(inputs)}
+        self.excluded |= {s for s, holds in agree.items() if not holds}
+        self.proved = sorted({*self.proved, *self.over.larger(inputs), *(s for s, holds in agree.items() if holds)})
+
+    def _agrees(self, folded: Folded, sizes: Sizes, inputs: int) -> bool:
+        """Whether the kernel, derived by its own method, is that of the folded equations, all names unfolded."""
+        try:
+            mine = unroll(folded, dict(sizes), self.store).poly()
+        except FoldError:  # the ranges do not reach down to this size
+            return False
+        return same(self._value(sizes, inputs), mine)
+
+    def _straight(self, sizes: Sizes, form: str | None, inputs: int, least: int) -> Straight:
+        net, lengths = self._sized(sizes, inputs)
+        system = read(self.kernel.derive_straight(net, lengths), self.store)
+        if form is None:
+            return tidy(without_aliases(system, self.store), self.store, least)
+        system = forward(system, self.store, least)
+        return system if form == "forward" else tidy(transpose(system, self.store), self.store, least)
+
+    def _value(self, sizes: Sizes, inputs: int) -> Poly:
+        """The kernel by its own method of derivation, untouched."""
+        net, lengths = self._sized(sizes, inputs)
+        return self.kernel.derive_at(net, lengths).poly  # type: ignore[no-any-return]
+
+    def _sized(self, sizes: Sizes, inputs: int) -> tuple[Network, list[int | None]]:
+        given = dict(sizes)
+        own: list[int | None] = list(self.kernel.lengths)
+        lengths = [given["T"], given.get("T'")][:inputs] if "T" in given else own[:inputs]
+        hyper = dict(self.net.hyperparameters)
+        if self.over.depth:
+            hyper[self.over.depth] = given["L"]
+        net = Network(self.net.fn, hyper, self.net.name)
+        try:
+            net.trace(lengths)
+        except ProgramError as error:
+            raise FoldError(
+                f"{self.net.name} cannot be built with {_at(sizes)}: {error}; a recursion needs hyperparameters that "
+                "fit every size: one number or one symbol instead of one per layer"
+            ) from error
+        return net, lengths
+
+    # ---- formulas ----------------------------------------------------------------------------------
+
+    @property
+    def equations(self) -> list[sp.Eq]:
+        """The indexed equations; the last one is the kernel."""
+        return [equation for equation, _ in self.rules]
+
+    @property
+    def rules(self) -> list[tuple[sp.Eq, tuple[Any, ...]]]:
+        """The equations with the ranges (index, lowest, highest) of the indices they hold for."""
+        return list(self.printer.rules())
+
+    def text(self) -> str:
+        """The recursion as text."""
+        return self.printer.text()
+
+    def latex(self, closed: bool = False) -> str:
+        """The recursion as a LaTeX ``align*`` environment (amsmath); ``closed`` puts in closed forms of V."""
+        return self.printer.latex(closed)
+
+    def _repr_latex_(self) -> str:
+        return for_notebooks(self.latex())
+
+    def __repr__(self) -> str:
+        form = f", {self.form} form" if self.form else ""
+        kind, count = self.kernel.kind.upper(), len(self.folded.cases)
+        return f"<recursion of the {kind} of {self.net.name}{form}: {count} equations>"
+
+    # ---- numbers -----------------------------------------------------------------------------------
+
+    def __call__(self, X1: Any, X2: Any = None, values: Mapping[Any, Any] | None = None, **depth: int) -> np.ndarray:
+        """The Gram matrix at any depth and any lengths, without deriving there.
+
+        Args:
+            X1: inputs, as for a kernel: (N, d), (N, T, d) or a list of (T_i, d).
+            X2: like X1; None for X1 with itself.
+            values: numbers for hyperparameters that are symbols, by symbol.
+            depth: the network's number of layers, by its own name, such as ``depth=1000``.
+
+        Returns:
+            Array (N1, N2), float64.
+
+        Raises:
+            DataError: data or values that cannot be used.
+            ProgramError: an unknown or impossible size.
+        """
+        layers = self._depth(depth)
+        first = read_inputs(X1, "X1", self.net.takes_sequences)
+        second = first if X2 is None else read_inputs(X2, "X2", self.net.takes_sequences)
+        if first.dimension != second.dimension:
+            raise DataError(f"X1 has feature dimension {first.dimension} and X2 {second.dimension}; they must agree")
+        K = np.empty((len(first), len(second)))
+        hyper = symbol_values(values)
+        for t1, rows in first.groups.items():
+            for t2, columns in second.groups.items():
+                if X2 is None and (t1 or 0) > (t2 or 0):
+                    continue
+                block = self._block(first.data[t1], second.data[t2], {**layers, **_lengths(t1, t2)}, hyper)
+                K[np.ix_(rows, columns)] = block
+                if X2 is None:
+                    K[np.ix_(columns, rows)] = block.T
+        if X2 is None:
+            self._symmetrise(K, first, layers, hyper)
+        return K
+
+    def _depth(self, given: Mapping[str, int]) -> dict[str, int]:
+        name = self.over.depth
+        for key in given:
+            if key != name:
+                raise ProgramError(f"this recursion has no size {key!r}; {nearest(key, [name] if name else [])}")
+        if name is None:
+            return {}
+        layers = given.get(name, self.net.hyperparameters[name])
+        if isinstance(layers, bool) or not isinstance(layers, (int, np.integer)) or layers < 1:
+            raise ProgramError(f"{name} must be a positive integer, got {layers!r}")
+        return {"L": int(layers)}
+
+    def _block(self, x: np.ndarray, y: np.ndarray, sizes: dict[str, int], hyper: Any) -> np.ndarray:
+        steps = self._plan(sizes, 2)
+        width = max(1, int(BLOCK_BYTES / (8 * len(y) * (steps.width + 8))))
+        parts = []
+        for start in range(0, len(x), width):
+            chunk = x[start : start + width]
+            value = run(steps, gram_of(chunk, y), hyper)
+            parts.append(np.broadcast_to(value, (len(chunk), len(y))))
+        return np.concatenate(parts)
+
+    def _symmetrise(self, K: np.ndarray, inputs: Inputs, layers: dict[str, int], hyper: Any) -> None:
+        """Mirror the lower triangle, and set the diagonal from each input with itself."""
+        K[:] = np.tril(K) + np.tril(K, -1).T
+        for t, rows in inputs.groups.items():
+            steps = self._plan({**layers, **dict(list(_lengths(t, t).items())[:1])}, 1)
+            K[rows, rows] = run(steps, own_gram_of(inputs.data[t]), hyper)
+
+    def _plan(self, sizes: dict[str, int], inputs: int) -> Any:
+        """Steps at a size; evaluation goes forward, which holds a few values only, whatever form is printed."""
+        key = (tuple(sizes.items()), inputs)
+        if key not in self._plans:
+            form = None if self.form is None else "forward"
+            if (form, inputs) not in self._others:
+                self._others[form, inputs] = self._fold(form, inputs)
+            if self.over.lengths is False and "T" in sizes:
+                self._check_lengths(sizes)
+                sizes = {k: v for k, v in sizes.items() if k == "L"}
+            self._check_excluded(sizes)
+            self._plans[key] = plan(self._others[form, inputs], sizes)
+        return self._plans[key]
+
+    def _check_excluded(self, sizes: Mapping[str, int]) -> None:
+        for small in self.excluded:
+            if all(sizes.get(k, v + 1) <= v for k, v in small):
+                raise ProgramError(
+                    f"this recursion does not hold at {_at(small)} and below; use the kernel itself there"
+                )
+
+    def _check_lengths(self, sizes: Mapping[str, int]) -> None:
+        lengths = [sizes["T"], sizes.get("T'", sizes["T"])]
+        if lengths != list(self.kernel.lengths):
+            raise ProgramError(
+                f"this recursion was folded over {self.over.depth} only, at lengths {self.kernel.lengths}; "
+                f"the data have {tuple(lengths)}"
+            )
+
+
+def _lengths(t1: int | None, t2: int | None) -> dict[str, int]:
+    return {} if t1 is None or t2 is None else {"T": t1, "T'": t2}
+
+
+def _form(kind: str, form: str | None) -> str | None:
+    if kind != "ntk":
+        if form is not None:
+            raise ProgramError(f"form={form!r} is for the NTK; the recursion of an NNGP kernel has one form")
+        return None
+    if form is not None and form not in FORMS:
+        raise ProgramError(f"unknown form {form!r}; {nearest(str(form), FORMS)}")
+    return form or "sum"
+
+
+def _over(net: Network, over: Any) -> Over:
+    depths = [k for k in DEPTHS if type(net.hyperparameters.get(k)) is int]
+    known = depths[:1] + (["lengths"] if net.takes_sequences else [])
+    if not known:
+        raise FoldError(
+            f"{net!r} has no size to fold over: a recursion needs an integer hyperparameter {', '.join(DEPTHS)}, "
+            "or inputs that are sequences"
+        )
+    chosen = known if over is None else [over] if isinstance(over, str) else list(over)
+    for key in chosen:
+        if key not in known:
+            raise ProgramError(f"{net.name} has no size {key!r} to fold over; {nearest(str(key), known)}")
+    return Over(next((k for k in chosen if k != "lengths"), None), "lengths" in chosen)
+
+
+def _at(sizes: Sizes) -> str:
+    return ", ".join(f"{k} = {v}" for k, v in sizes)
+
+
+def _compare(derived: Straight, unrolled: Straight, sizes: Sizes) -> None:
+    """Equation by equation."""
+    for r, p in derived.equations.items():
+        mine = unrolled.equations.get(r)
+        if mine != p:
+            found = "nothing" if mine is None else describe_poly(mine)
+            raise FoldError(f"at {_at(sizes)} the fold gives {describe(r)} = {found}; derived is {describe_poly(p)}")
+    extra = next((r for r in unrolled.equations if r not in derived.equations), None)
+    if extra is not None:
+        raise FoldError(f"at {_at(sizes)} the fold has {describe(extra)}, which the derivation does not")
+    if derived.kernel != unrolled.kernel:
+        difference = describe_poly(unrolled.kernel + derived.kernel.scale(-1))
+        raise FoldError(f"at {_at(sizes)} the kernel of the fold exceeds the derived one by {difference}")

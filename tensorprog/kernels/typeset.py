@@ -1,0 +1,196 @@
+r"""Setting equations as text for a terminal and as LaTeX for a paper: order of factors and terms, breaking of lines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sympy as sp
+
+from tensorprog.algebra import Apply, Gen, Poly, Scalar, to_sympy
+from tensorprog.expectations.atoms import Expect
+from tensorprog.printing import latex, text
+
+TEX_WIDTH = 62  # characters that fit on a line of an article in 10pt
+TEXT_WIDTH = 100
+PAGE = 16  # rows from which a system may break over pages
+
+Show = Callable[[Gen], tuple[int, str]]  # of a generator: its rank among the factors, and how it prints
+
+
+@dataclass(frozen=True)
+class Style:
+    """Text or LaTeX: how numbers, powers and products are written."""
+
+    tex: bool
+
+    def expr(self, e: Any) -> str:
+        """A sympy expression."""
+        return latex(e) if self.tex else text(e)
+
+    def power(self, base: str, e: int, compound: bool) -> str:
+        """base^e, in brackets where the base is compound."""
+        if e == 1:
+            return base
+        if compound:
+            base = rf"\left({base}\right)" if self.tex else f"({base})"
+        return f"{base}^{{{e}}}" if self.tex else base + str(e).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+    @property
+    def times(self) -> str:
+        """What stands between factors."""
+        return r" \, " if self.tex else "·"
+
+
+TEXT, TEX = Style(False), Style(True)
+Term = tuple[str, tuple[str, ...]]  # sign and factors
+
+
+@dataclass
+class Line:
+    """One equation: its left side, the terms of its right side, and where it holds."""
+
+    left: str
+    terms: list[Term]
+    where: str = ""
+
+
+def terms(p: Poly, style: Style, show: Show) -> list[Term]:
+    """The terms of a polynomial: quantities, expectations, data, constants, what multiplies a tangent kernel."""
+    if not p.terms:
+        return [("+", ("0",))]
+    found = []
+    for mono, c in p.terms.items():
+        shown = [(*_shown(g, style, show), g, e) for g, e in mono]
+        sign, number = _number(c, style)
+        factors = [number] if number else []
+        ordered = sorted(shown, key=lambda f: (f[0], f[1]))
+        factors += [style.power(name, e, _compound(g, name, style)) for _, name, g, e in ordered]
+        found.append((_rank([r for r, *_ in shown]), (sign, tuple(factors or ["1"]))))
+    found.sort(key=lambda t: (t[0], [_natural(f) for f in t[1][1]]))
+    return [term for _, term in found]
+
+
+def _natural(name: str) -> list[Any]:
+    """A key that counts numbers in a name as numbers."""
+    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in re.split(r"(\d+)", name)]
+
+
+SCALAR, ATOM, LINEAR, QUANTITY, GRAM = range(5)
+
+
+def _rank(ranks: list[int]) -> int:
+    """Quantities first, then expectations, data, constants, and what multiplies a tangent kernel last."""
+    if ATOM in ranks:
+        return 4 if LINEAR in ranks else 1
+    if LINEAR in ranks or QUANTITY in ranks:
+        return 0
+    return 2 if GRAM in ranks else 3
+
+
+def _shown(g: Gen, style: Style, show: Show) -> tuple[int, str]:
+    if isinstance(g, Expect) or not isinstance(g, (Scalar, Apply)) or hasattr(g, "family"):
+        return show(g)
+    if isinstance(g, Apply):
+        return SCALAR, style.expr(to_sympy(Poly({((g, 1),): 1})))
+    found = show(g)
+    return found if found[1] else (SCALAR, style.expr(g.symbol))
+
+
+def _compound(g: Gen, name: str, style: Style) -> bool:
+    return isinstance(g, Apply) or (name == style.expr(g.symbol) and not isinstance(g.symbol, sp.Symbol))
+
+
+def _number(c: Any, style: Style) -> tuple[str, str]:
+    value = sp.sympify(c)
+    sign = "-" if value.could_extract_minus_sign() else "+"
+    value = -value if sign == "-" else value
+    if value == 1:
+        return sign, ""
+    shown = style.expr(value)
+    return sign, f"({shown})" if isinstance(value, sp.Add) else shown
+
+
+# ---- lines -----------------------------------------------------------------------------------------
+
+
+def as_text(lines: list[Line], width: int = TEXT_WIDTH) -> str:
+    """Equations one below the other, aligned at =, broken before signs where too long."""
+    column = min(max((len(line.left) for line in lines), default=0), 24)
+    found = []
+    for line in lines:
+        head = f"  {line.left:<{column}} = "
+        rows = _filled(line, TEXT, width - len(head), len)
+        where = f"({line.where})" if line.where else ""
+        if where and len(head) + len(rows[-1]) + 3 + len(where) > width:
+            rows.append(where)
+        elif where:
+            rows[-1] += f"   {where}"
+        found.append(head + rows[0])
+        found += [" " * len(head) + row for row in rows[1:]]
+    return "\n".join(found)
+
+
+def as_latex(lines: list[Line], notes: Sequence[str] = (), width: int = TEX_WIDTH) -> str:
+    r"""Equations as ``align*``, broken before signs where too long; notes follow as rows of their own.
+
+    A long system may break over pages.
+    """
+    rows = []
+    left = max((visible(line.left) for line in lines), default=0)
+    for line in lines:
+        broken = _filled(line, TEX, width - left, visible)
+        where = rf",\quad {line.where}" if line.where else ""
+        if where and left + visible(broken[-1]) + visible(where) > width:
+            broken.append(rf"({line.where})")
+        else:
+            broken[-1] += where
+        rows.append(f"{line.left} &= {broken[0]}")
+        rows += [rf"&\qquad {row}" for row in broken[1:]]
+    rows += [f"&{note}" for note in notes]
+    end = " \\displaybreak[0] \\\\\n" if len(rows) > PAGE else " \\\\\n"
+    return "\\begin{align*}\n" + end.join(rows) + "\n\\end{align*}"
+
+
+def for_notebooks(tex: str) -> str:
+    """LaTeX without what MathJax does not know."""
+    return tex.replace(r" \displaybreak[0]", "")
+
+
+def _filled(line: Line, style: Style, width: int, length: Callable[[str], int]) -> list[str]:
+    """Rows of a right side, each a sum of whole terms where these fit, else of factors."""
+    rows: list[str] = []
+    for piece, join in _pieces(line, style, width, length):
+        if rows and length(rows[-1]) + length(join) + length(piece) <= width:
+            rows[-1] += join + piece
+        else:
+            rows.append(piece if join == " " else (r"\cdot " if style.tex else "·") + piece)
+    return rows
+
+
+def _pieces(line: Line, style: Style, width: int, length: Callable[[str], int]) -> Iterator[tuple[str, str]]:
+    """What may not be broken, with what joins it to the piece before."""
+    for n, (sign, factors) in enumerate(line.terms):
+        lead = ("-" if sign == "-" else "") if n == 0 else f"{sign} "
+        whole = lead + style.times.join(factors)
+        if length(whole) <= width:
+            yield whole, " "
+            continue
+        for k, factor in enumerate(factors):
+            yield (lead + factor, " ") if k == 0 else (factor, style.times)
+
+
+_SILENT = re.compile(r"\\(?:mathsf|left|right|operatorname|text|mathrm|mathcal|begin|end|bigl|bigr|!)(?![a-z])")
+_WIDE = re.compile(r"(?<![_^{,\w])[+=-]|\\le(?![a-z])|\\sim|\\quad|\\sum")
+
+
+def visible(tex: str) -> int:
+    """Roughly how many characters wide a formula is set: indices count less, relations and signs more."""
+    small = sum(len(_plain(m)) for m in re.findall(r"[\^_]\{([^{}]*)\}", tex))
+    return round(len(_plain(tex)) - 0.3 * small + 1.5 * len(_WIDE.findall(tex)))
+
+
+def _plain(tex: str) -> str:
+    return re.sub(r"[{}^_\s&]", "", re.sub(r"\\[a-zA-Z]+|\\.", "x", _SILENT.sub("", tex)))
