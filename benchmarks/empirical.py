@@ -72,9 +72,8 @@ def compare(width: int, dtype: Any) -> None:
             side()
             record.append(time.process_time() - start)
     a, b, c = (statistics.median(s) for s in seconds)
-    print(
-        f"{width:6d} {np.dtype(dtype).name:8s} {a:9.4f} {b:9.4f} {c:9.4f}   {a / b:5.2f}x products   {c / a:6.1f}x faster"
-    )
+    times = f"{a:9.4f} {b:9.4f} {c:9.4f}"
+    print(f"{width:6d} {np.dtype(dtype).name:8s} {times}   {a / b:5.2f}x products   {c / a:6.1f}x faster")
 
 
 if __name__ == "__main__":

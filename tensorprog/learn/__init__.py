@@ -1,0 +1,1 @@
+"""Learning with the kernels: regression, classification, training dynamics."""
