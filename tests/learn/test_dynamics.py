@@ -5,10 +5,7 @@ import pytest
 from scipy.linalg import expm
 
 import tensorprog as tp
-from tensorprog.finite.empirical import concatenate
 from tensorprog.finite.estimate import extrapolate
-from tensorprog.finite.training import FiniteTraining
-from tensorprog.kernels.data import read_inputs
 from tensorprog.learn.dynamics import Dynamics
 
 rng = np.random.default_rng(0)
@@ -207,9 +204,9 @@ def against_training(widths, seeds, steps):
     x, x_test, y = X[:3], X_TEST[:1], Y[:3, 0]
     d = Dynamics.of(net, x, y, x_test)
     rate = 0.5 * d.max_rate
-    inputs = concatenate(read_inputs(x, "X", False), read_inputs(x_test, "X", False), False)
-    training = FiniteTraining(net, inputs, y, steps, tp.SGD(rate), batch=3)
-    f = [np.stack([r.f[-1, :, 0] for r in training.run(n, list(range(n * 10**4, n * 10**4 + seeds)))]) for n in widths]
+    report = tp.train(net, x, y, X_test=x_test, steps=steps, optimizer=tp.SGD(rate), batch=3, widths=widths,
+                      seeds=seeds, times=())  # fmt: skip
+    f = [report.f[n][:, -1, :, 0] for n in widths]
     mean = np.append(d.mean(steps, rate), d.test_mean(steps, rate))
     variance = np.append(np.diag(d.cov(steps, rate)), np.diag(d.test_cov(steps, rate)))
     first = extrapolate(list(widths), f)
