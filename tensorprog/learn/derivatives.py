@@ -150,10 +150,10 @@ def degree(body: sp.Expr, u: sp.Symbol) -> int | None:
     """
     total = 0
     for factor in sp.Mul.make_args(body):
-        base, power = factor.as_base_exp()
-        if not base.has(u):
+        if not factor.has(u):
             continue
-        own = 1 if base == u else HOMOGENEOUS.get(type(base)) if base.args[0] == u else None
+        base, power = factor.as_base_exp()
+        own = 1 if base == u else HOMOGENEOUS.get(type(base)) if base.args == (u,) else None
         if own is None or not power.is_Integer or power < 0:
             return None
         total += own * int(power)

@@ -29,7 +29,8 @@ class NetworkKernel(GenericKernelMixin, ProcessKernel):  # type: ignore[misc]
     """The NNGP kernel or NTK of a network as a kernel of ``GaussianProcessRegressor``; ``+`` and ``*`` combine it.
 
     The symbols among the network's hyperparameters are the kernel's; they are searched on a logarithmic scale with
-    exact gradients.  For networks over sequences give one-dimensional object arrays of (T_i, d) arrays.
+    exact gradients.  Sequences pass through scikit-learn as a one-dimensional object array of nested lists,
+    ``x.tolist()`` for each (T_i, d).
 
     Args:
         network: an architecture with symbols for the hyperparameters to be learned; a ReLU MLP when None.
