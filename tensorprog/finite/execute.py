@@ -92,8 +92,9 @@ def _matmuls(group: list[tuple[Var, MatMul]], values: Values, scale: float | Non
     operands = [values[op.x] for _, op in group]
     rows = [x if x.ndim == 3 else x[:, None] for x in operands]
     stacked = rows[0] if len(rows) == 1 else np.concatenate(rows, axis=1)
-    # the matrix on the left: with it on the right BLAS takes up to three times as long for few rows
-    product = np.swapaxes((np.swapaxes(matrix, -1, -2) if transpose else matrix) @ np.swapaxes(stacked, 1, 2), 1, 2)
+    # the matrix on the left: with it on the right BLAS can take up to three times as long for few rows
+    columns = np.ascontiguousarray(np.swapaxes(stacked, 1, 2))
+    product = np.swapaxes((np.swapaxes(matrix, -1, -2) if transpose else matrix) @ columns, 1, 2)
     if scale is not None:
         product *= np.asarray(scale, product.dtype)
     start = 0

@@ -51,8 +51,8 @@ class GaussianProcess:
         alpha: noise variance (the ridge of kernel regression).
 
     Raises:
-        DataError: bad matrices or targets, a negative ``alpha``, or ``alpha`` 0 with a singular kernel (the
-            message gives the rank and names equal inputs).
+        DataError: bad matrices or targets, a negative ``alpha``, or one that is 0 to rounding with a singular kernel
+            (the message gives the rank and names equal inputs).
 
     Reference: C. Rasmussen, C. Williams, *Gaussian Processes for Machine Learning*, 2006, Eq. 2.25, 2.30, 5.12.
 
@@ -65,8 +65,8 @@ class GaussianProcess:
         self.spectrum = K if isinstance(K, Spectrum) else Spectrum.of(K)
         self.y = targets(y, len(self.spectrum.values))
         self.alpha = noise_variance(alpha)
-        if self.alpha == 0:
-            self.spectrum.require_full_rank("regression with alpha = 0")
+        if self.alpha <= self.spectrum.tolerance:  # too small to count
+            self.spectrum.require_full_rank(f"regression with alpha = {self.alpha:.3g}")
         self._scale = self.spectrum.values + self.alpha
         self._turned = self.spectrum.vectors.T @ self.y
 

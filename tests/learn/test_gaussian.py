@@ -57,8 +57,9 @@ def test_a_singular_kernel_is_explained_and_a_ridge_mends_it():
     twice = np.concatenate([X, X[[4, 4, 7]]])
     K = KERNEL(twice)
     y = np.concatenate([Y, Y[[4, 4, 7]]])
-    with pytest.raises(tp.DataError, match=r"rank 9 of 12.*4, 9, 10; 7, 11.*alpha > 0.*repeated"):
-        GaussianProcess(K, y)
+    for alpha in (0.0, 1e-18):
+        with pytest.raises(tp.DataError, match=r"rank 9 of 12.*4, 9, 10; 7, 11.*alpha > .*e-1.*repeated"):
+            GaussianProcess(K, y, alpha)
     mended = GaussianProcess(K, y, 1e-8).mean(KERNEL(X_TEST, twice))
     np.testing.assert_allclose(mended, GaussianProcess(KERNEL(X), Y).mean(CROSS), rtol=0, atol=1e-5)
 
