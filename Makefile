@@ -33,6 +33,7 @@ bench: $(STAMP)         ## cost of derivations, certificates and training runs
 	$(BIN)/python benchmarks/derivation.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/expectations.py
+	$(BIN)/python benchmarks/empirical.py
 
 notebooks: $(NOTEBOOKS)  ## the notebooks, executed, as docs/notebooks/*.ipynb
 

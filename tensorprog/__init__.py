@@ -72,4 +72,5 @@ from tensorprog.verify import Claim as Claim
 from tensorprog.verify import Verification as Verification
 from tensorprog.verify import verify as verify
 
+from tensorprog import learn as learn  # isort: skip  (imports scikit-learn only when asked for an estimator)
 from tensorprog import programs as programs  # isort: skip  (the gallery is written in the names above)

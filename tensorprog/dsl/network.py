@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
+import pickle
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -246,6 +248,17 @@ class Network:
     def __repr__(self) -> str:
         shown = ", ".join(f"{k}={v}" for k, v in self.hyperparameters.items())
         return f"{self.name}({shown})"
+
+    def __deepcopy__(self, memo: Any) -> Network:
+        return self  # nothing in it changes, and what was derived from it is found by its identity
+
+    def __reduce__(self) -> Any:
+        owner: Any = getattr(sys.modules.get(self.fn.__module__), self.fn.__qualname__, None)
+        if getattr(owner, "network", None) is not self.fn:
+            raise pickle.PicklingError(
+                f"{self.name} cannot be pickled: define it with @tp.network at the top level of a module"
+            )
+        return functools.partial(owner, **self.hyperparameters), ()
 
     @functools.cached_property
     def takes_sequences(self) -> bool:

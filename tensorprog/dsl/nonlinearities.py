@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -34,6 +35,18 @@ class Nonlinearity:
 
     def __repr__(self) -> str:
         return self.name
+
+    def __deepcopy__(self, memo: Any) -> Nonlinearity:
+        return self
+
+    def __reduce__(self) -> Any:
+        if NONLINEARITIES.get(self.name) is not self:
+            raise pickle.PicklingError(f"only the named nonlinearities can be pickled, not {self.name}")
+        return _named, (self.name,)
+
+
+def _named(name: str) -> Nonlinearity:
+    return NONLINEARITIES[name]
 
 
 def _of(cls: type[Fn], doc: str) -> Nonlinearity:

@@ -12,7 +12,8 @@ import sympy as sp
 from tensorprog.dsl.network import Network, Output, Trace
 from tensorprog.errors import DataError
 from tensorprog.finite.execute import Values, execute
-from tensorprog.finite.sample import batches, check_settings, normal
+from tensorprog.finite.layerwise import layerwise_ntk
+from tensorprog.finite.sample import check_settings, normal
 from tensorprog.functions import evaluate
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import Var
@@ -173,20 +174,11 @@ def empirical_ntk(
     """
     check_settings(width, seed, seeds, dtype)
     first = read_inputs(X1, "X1", net.takes_sequences)
-    both = first
-    if X2 is not None:
-        second = read_inputs(X2, "X2", net.takes_sequences)
-        if second.dimension != first.dimension:
-            raise DataError(f"X1 has feature dimension {first.dimension} and X2 {second.dimension}; they must agree")
-        both = concatenate(first, second, net.takes_sequences)
-    n1, n = len(first), len(both)
-    pairs = None if X2 is None else [(i, j) for i in range(n1) for j in range(n1, n)]
-    finite = FiniteNetwork.of(net, both, values)
-    parts = []
-    for batch in batches(finite.program, width, seed, seeds or 1, dtype):
-        theta = finite.ntk(finite.run(finite.draw(width, batch, dtype)), pairs)
-        parts.append(theta if X2 is None else theta[:, :n1, n1:])
-    result = np.concatenate(parts)
+    second = None if X2 is None else read_inputs(X2, "X2", net.takes_sequences)
+    if second is not None and second.dimension != first.dimension:
+        raise DataError(f"X1 has feature dimension {first.dimension} and X2 {second.dimension}; they must agree")
+    chosen = [seed + s for s in range(seeds or 1)]
+    result = layerwise_ntk(net, first, second, width, chosen, symbol_values(values), dtype)
     return result if seeds is not None else result[0]  # type: ignore[no-any-return]
 
 

@@ -1,4 +1,4 @@
-"""Inner products of data for recursions, by labels and times."""
+"""Inner products of data, where equal vectors have their own product to the last digit."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tensorprog.dsl.network import Datum
 from tensorprog.kernels.data import gram
 
 Array = Any
@@ -14,29 +15,38 @@ Times = tuple[int | None, int | None]
 Gram = Callable[[tuple[str, str], Times], Array]
 
 
+def between(sides: Sequence[np.ndarray], p: Datum, q: Datum) -> np.ndarray:
+    """ξ·ξ'/d of two data of the inputs x (N, T, d) and y (N', T', d): (N, N'), (N, 1) or (1, N')."""
+    x, y = sides
+    return _product((x[:, None], y[None]), (p.owner, q.owner), (p.time, q.time))
+
+
+def own(x: np.ndarray, p: Datum, q: Datum) -> np.ndarray:
+    """ξ·ξ'/d of two data of one input (N, T, d): (N,)."""
+    return _product((x, x), (p.owner, q.owner), (p.time, q.time))
+
+
 def gram_of(x: np.ndarray, y: np.ndarray) -> Gram:
-    """ξ·ξ'/d between inputs x (N, T, d), labelled x, and y (N', T', d), labelled x'."""
-    return _gram_of((x[:, None], y[None]))
+    """``between`` by labels, x (N, T, d) and x' (N', T', d), and times."""
+    sides = x[:, None], y[None]
+    return lambda pair, times: _product(sides, [int(label != "x") for label in pair], times)
 
 
 def own_gram_of(x: np.ndarray) -> Gram:
-    """ξ·ξ'/d of each input with itself, (N,)."""
-    return _gram_of((x, x))
+    """``own`` by labels and times."""
+    return lambda pair, times: _product((x, x), (0, 0), times)
 
 
-def _gram_of(sides: Sequence[np.ndarray]) -> Gram:
-    def value(pair: tuple[str, str], times: Times) -> Array:
-        a, b = (sides[label != "x"][..., 0 if t is None else t - 1, :] for label, t in zip(pair, times, strict=True))
-        product = gram(a, b)
-        return product if a.shape == b.shape else _repeated(product, a[:, 0], b[0])
-
-    return value
+def _product(sides: Sequence[np.ndarray], owners: Sequence[int], times: Times) -> np.ndarray:
+    a, b = (sides[o][..., 0 if t is None else t - 1, :] for o, t in zip(owners, times, strict=True))
+    product = gram(a, b)
+    return product if a.shape == b.shape else _repeated(product, a.reshape(-1, a.shape[-1]), b.reshape(-1, b.shape[-1]))
 
 
 def _repeated(cross: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Equal vectors have their own product to the last digit, since angles near 0 amplify rounding."""
-    own = gram(a, a)
-    for i, j in np.argwhere(np.abs(cross - own[:, None]) <= 1e-10 * own[:, None]):
+    """Angles near 0 amplify rounding: the products of equal rows are set to their squares."""
+    square = gram(a, a)
+    for i, j in np.argwhere(np.abs(cross - square[:, None]) <= 1e-10 * square[:, None]):
         if np.array_equal(a[i], b[j]):
-            cross[i, j] = own[i]
+            cross[i, j] = square[i]
     return cross

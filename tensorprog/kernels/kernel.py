@@ -151,7 +151,7 @@ class Kernel:
 
     def _legend(self, style: Style, closed: bool = False) -> list[str]:
         d = self.derive()
-        return legend([g for g in reachable([d.poly]) if isinstance(g, Expect)], style, closed, grams=bool(_grams(d)))
+        return legend([g for g in reachable([d.poly]) if isinstance(g, Expect)], style, closed, grams=bool(grams_of(d)))
 
     def recursion(self, form: str | None = None, over: str | Sequence[str] | None = None) -> Recursion:
         """The kernel for every depth and all lengths: its equations folded into indexed ones.
@@ -261,14 +261,15 @@ def _show(g: Gen, grams: Container[sp.Symbol], style: Style) -> tuple[int, str]:
     return kind, style.expr(g.symbol)
 
 
-def _grams(d: Derivation) -> dict[sp.Symbol, tuple[Datum, Datum]]:
+def grams_of(d: Derivation) -> dict[sp.Symbol, tuple[Datum, Datum]]:
+    """The inner products of data that a kernel reads, by symbol."""
     scalars = {g.symbol for g in reachable([d.poly]) if isinstance(g, Scalar)}
     return {s: pair for s, pair in d.trace.grams.items() if s in scalars}
 
 
 def _values(d: Derivation, sides: Sequence[np.ndarray], hyper: Any) -> np.ndarray:
     """The kernel of all pairs of inputs of the sides, (.., T, d) each, whose leading axes broadcast."""
-    rows = {s: tuple(sides[p.owner][..., _at(p), :] for p in pair) for s, pair in _grams(d).items()}
+    rows = {s: tuple(sides[p.owner][..., _at(p), :] for p in pair) for s, pair in grams_of(d).items()}
     grams = {s: gram(*pair) for s, pair in rows.items()}
 
     def data(aa: sp.Symbol, ab: sp.Symbol, bb: sp.Symbol) -> tuple[np.ndarray, np.ndarray] | None:

@@ -136,7 +136,7 @@ class Both:
     """One network on the same data and weights as a program and in torch, seeds stacked first."""
 
     def __init__(self, net, fn, width=64, dtype=np.float64):
-        self.X = data(net)
+        self.net, self.X = net, data(net)
         self.finite = FiniteNetwork.of(net, read_inputs(self.X, "X", net.takes_sequences))
         self.parameters = self.finite.draw(width, SEEDS, dtype)
         self.values = self.finite.run(self.parameters)
@@ -231,6 +231,11 @@ def test_gradients_of_every_parameter_equal_those_of_autograd(both):
 
 def test_the_empirical_ntk_is_the_gram_matrix_of_torch_gradients(both):
     assert_close(both.finite.ntk(both.values), both.torch_ntk)
+
+
+def test_so_is_the_layerwise_formula(both):
+    theta = tp.empirical_ntk(both.net, both.X, width=64, seed=SEEDS[0], seeds=len(SEEDS))
+    assert_close(theta, both.torch_ntk)
 
 
 @pytest.mark.parametrize("case", [CASES[2], CASES[9], CASES[13]], ids=lambda c: c[0])
@@ -336,6 +341,7 @@ def test_networks_with_moments_inside_equal_torch(width):
     both = Both(normalised(), normalised_torch, width)
     assert_close(both.outputs, both.torch_outputs)
     assert_close(both.finite.ntk(both.values), both.torch_ntk)
+    assert_close(tp.empirical_ntk(both.net, both.X, width=width, seed=SEEDS[0], seeds=len(SEEDS)), both.torch_ntk)
     for k, (_, expected) in enumerate(both.runs):
         for i, by_name in enumerate(expected):
             actual = both.gradients(i, k)

@@ -1,0 +1,261 @@
+"""Training of infinitely wide networks under squared loss: mean and covariance of the ensemble at any time.
+
+A wide network moves by f_{t+1} = f_t − (η/N) Θ (f_t − y) from f_0 ~ GP(0, 𝒦), hence, with one eigendecomposition,
+
+    f_t(x) = f_0(x) + Θ(x, X) g_t(Θ) (y − f_0(X)),   g_t(λ) = (1 − (1 − ηλ/N)^t)/λ,
+
+and g_t(λ) = (1 − e^(−tλ/N))/λ for gradient flow.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from scipy import optimize
+
+from tensorprog.dsl.network import Network
+from tensorprog.errors import AccuracyError, AssumptionError, DataError, ProgramError
+from tensorprog.kernels.methods import nngp, ntk
+from tensorprog.learn.gaussian import draw, targets
+from tensorprog.learn.spectrum import Spectrum, kernel_matrix
+
+GRID = 400  # times tried by early stopping before the best is refined
+
+
+@dataclass(frozen=True)
+class Stop:
+    """The time at which the loss on held-out data is least, and that loss."""
+
+    time: float
+    loss: float
+
+
+class Dynamics:
+    """Full-batch training on the loss Σ (f − y)²/2 averaged over the N samples, as ``tp.train(..., batch=N)`` does.
+
+    Times count steps of learning rate ``rate``; with ``rate=None`` they are times of gradient flow.  ``t`` may be
+    ``np.inf``.  With 𝒦 and A_t = Θ(·, X) g_t(Θ) the ensemble over initializations is Gaussian with
+
+        mean A_t y,   covariance 𝒦(x, x') − A_t 𝒦(X, x') − 𝒦(x, X) A_tᵀ + A_t 𝒦(X, X) A_tᵀ.
+
+    Args:
+        theta: the NTK of the N training inputs (the NNGP kernel where only the readout is trained), (N, N).
+        y: targets (N,) or (N, outputs); the outputs of a network train independently.
+        theta_test: the same kernel of M test inputs with the training inputs, (M, N).
+        nngp: the covariance 𝒦 of the outputs at initialization, (N, N); needed for covariances.
+        nngp_test, nngp_test_test: 𝒦 of test with training inputs, (M, N), and of test inputs, (M, M).
+        average: False takes the sum of the samples' losses: f_{t+1} = f_t − η Θ (f_t − y).
+
+    Raises:
+        DataError: bad matrices or targets.
+
+    Reference: J. Lee et al., *Wide Neural Networks of Any Depth Evolve as Linear Models*, 2019, Eq. 8–16.
+
+    >>> d = Dynamics([[2.0]], [1.0], average=False)
+    >>> d.mean(1, rate=0.25), d.mean(np.inf), d.max_rate
+    (array([0.5]), array([1.]), 1.0)
+    """
+
+    def __init__(self, theta: Any, y: Any, theta_test: Any = None, nngp: Any = None, nngp_test: Any = None,
+                 nngp_test_test: Any = None, *, average: bool = True) -> None:  # fmt: skip
+        self.spectrum = Spectrum.of(theta, "theta")
+        n = len(self.spectrum.values)
+        self.y = targets(y, n)
+        self._weight = 1 / n if average else 1.0
+        self._test = None if theta_test is None else kernel_matrix(theta_test, "theta_test", (None, n))
+        m = None if self._test is None else len(self._test)
+        self._nngp = None if nngp is None else kernel_matrix(nngp, "nngp", (n, n))
+        self._nngp_test = None if nngp_test is None else kernel_matrix(nngp_test, "nngp_test", (m, n))
+        self._nngp_own = None if nngp_test_test is None else kernel_matrix(nngp_test_test, "nngp_test_test", (m, m))
+        Q = self.spectrum.vectors
+        self._rows = Q * self.spectrum.values  # Θ(X, X) Q
+        self._test_rows = None if self._test is None else self._test @ Q
+
+    @classmethod
+    def of(cls, net: Network, X: Any, y: Any, X_test: Any = None, *, kind: str = "ntk", ensemble: bool = True,
+           values: Mapping[Any, Any] | None = None, average: bool = True) -> Dynamics:  # fmt: skip
+        """The training of a network on data.
+
+        Args:
+            net: an architecture.
+            X, X_test: inputs as for ``tp.ntk(net)(X)``.
+            y: targets.
+            kind: ``"ntk"`` trains all parameters, ``"nngp"`` the readout only.
+            ensemble: whether the covariances are wanted; they need a network whose readout is random.
+            values: numbers for hyperparameter symbols.
+            average: as in ``Dynamics``.
+        """
+        if kind not in ("ntk", "nngp"):
+            raise ProgramError(f"kind must be 'ntk' (all parameters are trained) or 'nngp' (the readout), got {kind!r}")
+        prior = nngp(net) if ensemble or kind == "nngp" else None
+        kernel = prior if kind == "nngp" and prior is not None else ntk(net)
+        blocks = [kernel(X, values=values), None if X_test is None else kernel(X_test, X, values=values)]
+        if ensemble and prior is not None:
+            blocks.append(blocks[0] if prior is kernel else prior(X, values=values))
+            if X_test is not None:
+                blocks.append(blocks[1] if prior is kernel else prior(X_test, X, values=values))
+                blocks.append(prior(X_test, values=values))
+        return cls(blocks[0], y, *blocks[1:], average=average)
+
+    @property
+    def max_rate(self) -> float:
+        """The learning rate 2/λ_max (times N when the loss is averaged) above which steps diverge."""
+        largest = self.spectrum.largest * self._weight
+        return 2 / largest if largest > 0 else float("inf")
+
+    # ---- means -----------------------------------------------------------------------------------
+
+    def mean(self, t: float, rate: float | None = None) -> np.ndarray:
+        """The ensemble's mean on the training inputs at time t, of the shape of y."""
+        return self._push(self._rows, self._gain(t, rate), self.y)
+
+    def test_mean(self, t: float, rate: float | None = None) -> np.ndarray:
+        """The ensemble's mean on the test inputs at time t, (M,) or (M, outputs)."""
+        return self._push(self._tested(), self._gain(t, rate), self.y)
+
+    def follow(
+        self, t: float, f0: Any, f0_test: Any = None, rate: float | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """The outputs at time t of one network that starts at f0 (of the shape of y), on training and test inputs."""
+        start = targets(f0, len(self.y), "f0")
+        gain = self._gain(t, rate)
+        train = start + self._push(self._rows, gain, self.y - start)
+        if f0_test is None:
+            return train, None
+        rows = self._tested()
+        return train, targets(f0_test, len(rows), "f0_test") + self._push(rows, gain, self.y - start)
+
+    # ---- covariances -----------------------------------------------------------------------------
+
+    def cov(self, t: float, rate: float | None = None) -> np.ndarray:
+        """The ensemble's covariance on the training inputs at time t, (N, N), the same for every output."""
+        K = self._needed(self._nngp, "nngp")
+        left = self._operator(self._rows, self._gain(t, rate))
+        rest = np.eye(len(K)) - left
+        return rest @ K @ rest.T  # type: ignore[no-any-return]
+
+    def test_cov(self, t: float, rate: float | None = None) -> np.ndarray:
+        """The ensemble's covariance on the test inputs at time t, (M, M), the same for every output."""
+        K, cross = self._needed(self._nngp, "nngp"), self._needed(self._nngp_test, "nngp_test")
+        own = self._needed(self._nngp_own, "nngp_test_test")
+        A = self._operator(self._tested(), self._gain(t, rate))
+        mixed = A @ cross.T
+        return own - mixed - mixed.T + A @ K @ A.T  # type: ignore[no-any-return]
+
+    def sample(self, t: float, size: int = 1, rate: float | None = None, seed: Any = 0) -> np.ndarray:
+        """Outputs on the test inputs at time t of ``size`` random networks, (size, M) or (size, M, outputs)."""
+        return draw(self.test_mean(t, rate), self.test_cov(t, rate), size, seed)
+
+    # ---- early stopping --------------------------------------------------------------------------
+
+    def early_stopping(self, y_test: Any, rate: float | None = None, spread: bool = False,
+                       most: float | None = None) -> Stop:  # fmt: skip
+        """The time of least loss Σ_outputs (f − y)²/2, averaged over the test inputs.
+
+        Args:
+            y_test: targets of the test inputs.
+            rate: learning rate; None for gradient flow.
+            spread: the loss expected of one network of the ensemble, instead of that of the mean.
+            most: the longest time looked at; None for any, ∞ included.
+
+        Returns:
+            The best of 400 times spaced geometrically, 0 and the end, refined between its neighbours.
+        """
+        goal = targets(y_test, len(self._tested()), "y_test")
+
+        def loss(t: float) -> float:
+            gain = self._gain(t, rate, warn=False)
+            value = float(np.sum((self._push(self._tested(), gain, self.y) - goal) ** 2))
+            if spread:
+                value += self._total_variance(gain) * (goal.size // len(goal))
+            return value / (2 * len(goal))
+
+        times = self._times(rate, np.inf if most is None else float(most))
+        losses = [loss(t) for t in times]
+        k = int(np.argmin(losses))
+        best = Stop(times[k], losses[k])
+        low, high = times[max(k - 1, 0)], times[min(k + 1, len(times) - 1)]
+        if not np.isfinite(high):
+            return best
+        if rate is not None:
+            steps = np.unique(np.linspace(low, high, GRID).round())
+            return min([best, *(Stop(float(t), loss(t)) for t in steps)], key=lambda s: s.loss)
+        found = optimize.minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-9 * high})
+        return min(best, Stop(float(found.x), float(found.fun)), key=lambda s: s.loss)
+
+    def _times(self, rate: float | None, most: float) -> list[float]:
+        """0, times from well before the fastest mode moves to well after the slowest has settled, and the end."""
+        moving = self.spectrum.values[~self.spectrum.null] * self._weight * (1.0 if rate is None else rate)
+        if not len(moving):
+            return [0.0]
+        if rate is not None and rate > self.max_rate and not np.isfinite(most):
+            raise DataError(f"steps of {rate} diverge: the largest stable learning rate is {self.max_rate:.6g}")
+        times = np.geomspace(0.01 / moving[-1], 40 / moving[0], GRID)
+        times = np.unique(np.ceil(times)) if rate is not None else times
+        return [0.0, *(float(t) for t in times if t < most), most]
+
+    @cached_property
+    def _quadratic(self) -> tuple[float, np.ndarray, np.ndarray]:
+        """The trace of the test covariance as a polynomial in the gains: constant, linear, quadratic part."""
+        Q, rows = self.spectrum.vectors, self._tested()
+        cross, own = self._needed(self._nngp_test, "nngp_test"), self._needed(self._nngp_own, "nngp_test_test")
+        square = (rows.T @ rows) * (Q.T @ self._needed(self._nngp, "nngp") @ Q)
+        return float(np.trace(own)), np.sum(rows * (cross @ Q), axis=0), square
+
+    def _total_variance(self, gain: np.ndarray) -> float:
+        constant, linear, square = self._quadratic
+        return constant - 2 * float(linear @ gain) + float(gain @ square @ gain)
+
+    # ---- one eigendecomposition ------------------------------------------------------------------
+
+    def _gain(self, t: float, rate: float | None, warn: bool = True) -> np.ndarray:
+        """g_t at the eigenvalues; 0 at t = ∞ where they vanish, since Θ(x, X) vanishes there too."""
+        if not t >= 0:
+            raise DataError(f"a time must be at least 0, got {t!r}")
+        if rate is not None and not (np.isfinite(rate) and rate > 0):
+            raise DataError(f"a learning rate must be a positive number, got {rate!r}")
+        if rate is not None and np.isfinite(t) and t != round(t):
+            raise DataError(f"with a learning rate t counts steps and must be an integer, got {t!r}")
+        speed = self.spectrum.values * self._weight * (1.0 if rate is None else rate)
+        if np.isfinite(t):
+            return self._finite_gain(t, rate, speed)
+        if rate is not None and speed[-1] >= 2:
+            raise DataError(f"steps of {rate} never settle: the largest stable learning rate is {self.max_rate:.6g}")
+        if warn and self.spectrum.null.any():
+            warnings.warn(f"at t = ∞ the residual stays where the kernel is singular ({self.spectrum.describe()})",
+                          RuntimeWarning, stacklevel=3)  # fmt: skip
+        return np.where(self.spectrum.null, 0.0, 1 / np.where(self.spectrum.null, 1.0, self.spectrum.values))
+
+    def _finite_gain(self, t: float, rate: float | None, speed: np.ndarray) -> np.ndarray:
+        slow = self._weight * t * (1.0 if rate is None else rate)  # the limit at λ = 0
+        moving = speed > 0
+        if rate is None:
+            done = -np.expm1(-speed * t)
+        else:
+            with np.errstate(over="ignore"):
+                small = speed < 0.5  # where 1 − (1 − s)^t would cancel
+                done = np.where(small, -np.expm1(t * np.log1p(-np.where(small, speed, 0.0))), 1 - (1 - speed) ** t)
+        if not np.isfinite(done).all():
+            raise AccuracyError(f"after {t} steps of {rate} the outputs overflow: the largest stable learning rate is "
+                                f"{self.max_rate:.6g}")  # fmt: skip
+        return np.where(moving, done / np.where(moving, self.spectrum.values, 1.0), slow)
+
+    def _push(self, rows: np.ndarray, gain: np.ndarray, residual: np.ndarray) -> np.ndarray:
+        return rows @ (gain * (self.spectrum.vectors.T @ residual).T).T  # type: ignore[no-any-return]
+
+    def _operator(self, rows: np.ndarray, gain: np.ndarray) -> np.ndarray:
+        return (rows * gain) @ self.spectrum.vectors.T  # type: ignore[no-any-return]
+
+    def _tested(self) -> np.ndarray:
+        return self._needed(self._test_rows, "theta_test")
+
+    @staticmethod
+    def _needed(matrix: np.ndarray | None, name: str) -> np.ndarray:
+        if matrix is None:
+            raise AssumptionError(f"this needs {name}, which was not given")
+        return matrix

@@ -1,0 +1,116 @@
+"""Gaussian-process regression with a kernel matrix: posterior, samples, marginal likelihood."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tensorprog.errors import DataError
+from tensorprog.learn.spectrum import Spectrum, kernel_matrix
+
+
+def targets(y: Any, count: int, name: str = "y") -> np.ndarray:
+    """Targets as a finite float64 array (N,) or (N, outputs).
+
+    Raises:
+        DataError: not numbers, not one row per input, not finite.
+    """
+    try:
+        array = np.asarray(y, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name} is not an array of numbers: {error}") from error
+    if array.ndim not in (1, 2) or len(array) != count:
+        raise DataError(f"{name} must have shape ({count},) or ({count}, outputs), got {array.shape}")
+    if not np.isfinite(array).all():
+        raise DataError(f"{name} has values that are not finite")
+    return array
+
+
+def noise_variance(alpha: Any) -> float:
+    """A number α ≥ 0.
+
+    Raises:
+        DataError: it is not one.
+    """
+    try:
+        value = float(alpha)
+    except (TypeError, ValueError):
+        value = -1.0
+    if not (np.isfinite(value) and value >= 0):
+        raise DataError(f"alpha is a noise variance (a ridge), one number >= 0; got {alpha!r}")
+    return value
+
+
+class GaussianProcess:
+    """f ~ GP(0, K), y = f(X) + noise of variance α: mean K_*ᵀ(K + α)⁻¹y, covariance K_** − K_*ᵀ(K + α)⁻¹K_*.
+
+    Args:
+        K: kernel of the training inputs, (N, N), or its ``Spectrum``.
+        y: targets (N,) or (N, outputs).
+        alpha: noise variance (the ridge of kernel regression).
+
+    Raises:
+        DataError: bad matrices or targets, a negative ``alpha``, or one that is 0 to rounding with a singular kernel
+            (the message gives the rank and names equal inputs).
+
+    Reference: C. Rasmussen, C. Williams, *Gaussian Processes for Machine Learning*, 2006, Eq. 2.25, 2.30, 5.12.
+
+    >>> gp = GaussianProcess([[1.0, 0.5], [0.5, 1.0]], [1.0, -1.0], alpha=0.5)
+    >>> gp.mean([[1.0, 0.5]])
+    array([0.5])
+    """
+
+    def __init__(self, K: Any, y: Any, alpha: float = 0.0) -> None:
+        self.spectrum = K if isinstance(K, Spectrum) else Spectrum.of(K)
+        self.y = targets(y, len(self.spectrum.values))
+        self.alpha = noise_variance(alpha)
+        if self.alpha <= self.spectrum.tolerance:  # too small to count
+            self.spectrum.require_full_rank(f"regression with alpha = {self.alpha:.3g}")
+        self._scale = self.spectrum.values + self.alpha
+        self._turned = self.spectrum.vectors.T @ self.y
+
+    @property
+    def weights(self) -> np.ndarray:
+        """(K + α)⁻¹ y, of the shape of y."""
+        return self.spectrum.vectors @ (self._turned.T / self._scale).T  # type: ignore[no-any-return]
+
+    def mean(self, K_test: Any) -> np.ndarray:
+        """The posterior mean (M,) or (M, outputs) at test inputs, whose kernel with the training ones is (M, N)."""
+        return kernel_matrix(K_test, "K_test", (None, len(self._scale))) @ self.weights
+
+    def cov(self, K_test: Any, K_test_test: Any) -> np.ndarray:
+        """The posterior covariance (M, M), the same for all outputs; with the (M,) diagonal given, its diagonal."""
+        turned = kernel_matrix(K_test, "K_test", (None, len(self._scale))) @ self.spectrum.vectors
+        prior = np.asarray(K_test_test, dtype=np.float64)
+        if prior.ndim == 1:
+            return np.maximum(prior - np.sum(turned**2 / self._scale, axis=1), 0.0)
+        prior = kernel_matrix(prior, "K_test_test", (len(turned), len(turned)))
+        return prior - (turned / self._scale) @ turned.T  # type: ignore[no-any-return]
+
+    def sample(self, K_test: Any, K_test_test: Any, size: int = 1, seed: Any = 0) -> np.ndarray:
+        """Draws of f at test inputs from the posterior, (size, M) or (size, M, outputs)."""
+        mean = self.mean(K_test)
+        return draw(mean, self.cov(K_test, kernel_matrix(K_test_test, "K_test_test")), size, seed)
+
+    @property
+    def log_marginal_likelihood(self) -> float:
+        """log p(y) = −½ yᵀ(K + α)⁻¹y − ½ log det(K + α) − N/2 log 2π, summed over outputs."""
+        outputs = 1 if self.y.ndim == 1 else self.y.shape[1]
+        fit = float(np.sum(self._turned.T**2 / self._scale))
+        each = float(np.sum(np.log(self._scale))) + len(self._scale) * np.log(2 * np.pi)
+        return -0.5 * (fit + outputs * each)
+
+    @property
+    def leave_one_out(self) -> np.ndarray:
+        """The prediction of each target from all others, of the shape of y, without fitting again."""
+        diagonal = np.sum(self.spectrum.vectors**2 / self._scale, axis=1)
+        return self.y - (self.weights.T / diagonal).T
+
+
+def draw(mean: np.ndarray, cov: np.ndarray, size: int, seed: Any) -> np.ndarray:
+    """``size`` draws from N(mean, cov), (size, *mean.shape): one covariance for all outputs, singular ones included."""
+    values, vectors = np.linalg.eigh((cov + cov.T) / 2)
+    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    noise = np.random.default_rng(seed).standard_normal((size, *mean.shape))
+    return mean + np.einsum("ij,sj...->si...", root, noise)

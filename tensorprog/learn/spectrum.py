@@ -1,0 +1,134 @@
+"""One eigendecomposition of a kernel matrix, and what it says about rank and conditioning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from tensorprog.errors import DataError
+
+SHOWN = 5  # groups of equal inputs named in a message
+
+
+def kernel_matrix(K: Any, name: str, shape: tuple[int | None, int | None] = (None, None)) -> np.ndarray:
+    """A finite float64 matrix.
+
+    Raises:
+        DataError: not numbers, not two-dimensional, of another shape than ``shape`` where that is given, not finite.
+    """
+    try:
+        matrix = np.asarray(K, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name} is not a matrix of numbers: {error}") from error
+    if matrix.ndim != 2 or any(want not in (None, got) for want, got in zip(shape, matrix.shape, strict=True)):
+        wanted = ", ".join("any" if want is None else str(want) for want in shape)
+        raise DataError(f"{name} must be a matrix of shape ({wanted}), got shape {matrix.shape}")
+    if matrix.size == 0:
+        raise DataError(f"{name} holds no inputs (shape {matrix.shape})")
+    if not np.isfinite(matrix).all():
+        i, j = (int(k) for k in np.argwhere(~np.isfinite(matrix))[0])
+        raise DataError(f"{name}[{i}, {j}] is {matrix[i, j]}; a kernel matrix must be finite")
+    return matrix
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """K = Q Λ Qᵀ.
+
+    Attributes:
+        matrix: K, (N, N).
+        values: its eigenvalues in ascending order, (N,).
+        vectors: Q, (N, N).
+    """
+
+    matrix: np.ndarray
+    values: np.ndarray
+    vectors: np.ndarray
+
+    @classmethod
+    def of(cls, K: Any, name: str = "K") -> Spectrum:
+        """The eigendecomposition of a kernel matrix.
+
+        Args:
+            K: symmetric positive semidefinite, (N, N).
+            name: how errors call it.
+
+        Raises:
+            DataError: not a finite square matrix, not symmetric, or not positive semidefinite.
+
+        >>> Spectrum.of([[2.0, 1.0], [1.0, 2.0]]).describe()
+        'numerical rank 2 of 2, condition number 3'
+        """
+        matrix = kernel_matrix(K, name)
+        if matrix.shape[0] != matrix.shape[1]:
+            raise DataError(f"{name} must be square, the kernel of the training inputs with themselves; "
+                            f"got shape {matrix.shape}")  # fmt: skip
+        gap, scale = np.abs(matrix - matrix.T).max(), np.abs(matrix).max()
+        if gap > 1e-6 * scale:
+            raise DataError(f"{name} is not symmetric: entries differ by up to {gap:.3g} from their mirror images")
+        values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
+        if values[0] < -1e-6 * max(values[-1], 0.0) or values[-1] < 0:
+            raise DataError(f"{name} is not positive semidefinite: its smallest eigenvalue is {values[0]:.3g}, its "
+                            f"largest {values[-1]:.3g}; is it a kernel matrix?")  # fmt: skip
+        return cls(matrix, np.maximum(values, 0.0), vectors)
+
+    @property
+    def largest(self) -> float:
+        """The largest eigenvalue."""
+        return float(self.values[-1])
+
+    @property
+    def tolerance(self) -> float:
+        """Eigenvalues up to here cannot be told from 0: N ε times the largest."""
+        return len(self.values) * float(np.finfo(float).eps) * self.largest
+
+    @cached_property
+    def null(self) -> np.ndarray:
+        """Which eigenvalues are numerically zero, (N,) of booleans."""
+        return self.values <= self.tolerance
+
+    @property
+    def rank(self) -> int:
+        """The numerical rank."""
+        return int(np.sum(~self.null))
+
+    @property
+    def condition(self) -> float:
+        """λ_max/λ_min; infinite when the rank is not full."""
+        return float("inf") if self.null[0] else self.largest / float(self.values[0])
+
+    @cached_property
+    def duplicates(self) -> list[list[int]]:
+        """Groups of inputs that the kernel cannot tell apart: K_ii + K_jj − 2 K_ij is 0 to rounding."""
+        d = np.diag(self.matrix)
+        near = d[:, None] + d[None, :] - 2 * self.matrix <= 16 * np.finfo(float).eps * (d[:, None] + d[None, :])
+        groups: dict[int, list[int]] = {}
+        for i, first in enumerate(near.argmax(axis=1)):
+            groups.setdefault(int(first), []).append(i)
+        return [g for g in groups.values() if len(g) > 1]
+
+    def describe(self) -> str:
+        """Rank, condition number and equal inputs in words."""
+        n = len(self.values)
+        text = f"numerical rank {self.rank} of {n}"
+        text += f", condition number {self.condition:.3g}" if self.rank == n else ""
+        if self.duplicates:
+            shown = "; ".join(", ".join(map(str, g[:SHOWN])) for g in self.duplicates[:SHOWN])
+            more = " and more" if len(self.duplicates) > SHOWN else ""
+            text += f"; inputs that the kernel cannot tell apart: {shown}{more}"
+        zero = np.flatnonzero(np.diag(self.matrix) <= self.tolerance)
+        return text + (f"; inputs of zero kernel: {', '.join(map(str, zero[:SHOWN]))}" if len(zero) else "")
+
+    def require_full_rank(self, what: str) -> None:
+        """Refuse to invert a singular matrix.
+
+        Raises:
+            DataError: naming the rank and the inputs that are equal, and what to do.
+        """
+        if self.null.any():
+            least = max(self.tolerance, np.finfo(float).tiny)
+            raise DataError(f"{what} needs the inverse of a singular kernel matrix ({self.describe()}): give a ridge "
+                            f"alpha > {least:.1g}, remove repeated inputs, or add biases")  # fmt: skip

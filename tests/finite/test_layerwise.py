@@ -1,0 +1,107 @@
+"""The layerwise empirical NTK: against the sum over pairs of uses, and whatever the blocks it is computed in."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import tensorprog as tp
+from tensorprog.finite.empirical import FiniteNetwork
+from tensorprog.finite.layerwise import Layerwise, gram, layerwise_ntk
+from tensorprog.kernels.data import read_inputs
+
+GALLERY = tp.programs.GALLERY
+RAGGED = (3, 1, 4, 3, 1, 2)
+
+
+def inputs(net, count=len(RAGGED), seed=1):
+    rng = np.random.default_rng(seed)
+    X = [rng.normal(size=(t, 2)) for t in RAGGED[:count]] if net.takes_sequences else rng.normal(size=(count, 2))
+    return read_inputs(X, "X", net.takes_sequences)
+
+
+@tp.network
+def shared(net, x, *, phi=tp.tanh):
+    """One matrix three times, once transposed; one readout of two layers; one bias twice; an output bias."""
+    W = net.weight("W", std=1.3)
+    a = net.embed("U", x, std=0.8) + net.bias("b", std=0.5)
+    h = W @ phi(a)
+    g = W.T @ phi(h) + net.bias("b", std=0.5)
+    last = W @ phi(g)
+    return net.readout("V", last, std=1.1, bias=0.4) + net.readout("V", h, std=1.1, bias=0.4)
+
+
+NETS = {name: build() for name, build in GALLERY.items()} | {
+    "rnn2": GALLERY["rnn"](layers=2, sigma_b=0.3, sigma_h=0.7),
+    "untied": GALLERY["rnn"](tied=False, sigma_b=0.3, sigma_h=0.7),
+    "shared": shared(),
+}
+
+
+@pytest.fixture(params=NETS)
+def net(request):
+    return NETS[request.param]
+
+
+def reference(net, data, width, seeds, dtype=np.float64):
+    finite = FiniteNetwork.of(net, data)
+    return finite.ntk(finite.run(finite.draw(width, seeds, dtype)))
+
+
+def test_it_is_the_sum_over_pairs_of_uses(net):
+    data = inputs(net)
+    theta = layerwise_ntk(net, data, None, 24, [3, 4], {}, np.float64)
+    np.testing.assert_allclose(theta, reference(net, data, 24, [3, 4]), rtol=0, atol=1e-12 * np.abs(theta).max())
+    assert np.array_equal(theta, np.swapaxes(theta, 1, 2))
+
+
+@pytest.mark.parametrize("memory", [1, 20_000, 60_000])
+def test_blocks_change_nothing(net, memory):
+    data, other = inputs(net), inputs(net, 3, seed=2)
+    for second in (None, other):
+        whole = layerwise_ntk(net, data, second, 16, [0, 1, 2], {}, np.float64)
+        blocks = layerwise_ntk(net, data, second, 16, [0, 1, 2], {}, np.float64, memory)
+        np.testing.assert_allclose(blocks, whole, rtol=0, atol=1e-13 * np.abs(whole).max())
+
+
+def test_float32_is_single_precision_of_the_same_draws(net):
+    data = inputs(net)
+    kernel = Layerwise(net, data, None, {})
+    single, states = kernel.draw(32, [0], np.float32), kernel.states(32, [0], np.float32)
+    double = {n: w.astype(float) for n, w in single.items()}
+    expected = kernel(double, {n: s.astype(float) for n, s in states.items()})
+    np.testing.assert_allclose(kernel(single, states), expected, rtol=0, atol=2e-5 * np.abs(expected).max())
+
+
+def test_no_jacobian_is_held():
+    data = read_inputs(np.random.default_rng(0).normal(size=(64, 4)), "X", False)
+    kernel = Layerwise(GALLERY["mlp"](depth=3), data, None, {})
+    parameters = kernel.draw(256, [0])
+    tracemalloc.start()
+    kernel(parameters, {})
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    jacobian = 8 * 64 * sum(w[0].size for w in parameters.values())
+    assert peak < jacobian / 10
+
+
+def test_repeated_inputs_give_equal_rows():
+    X = np.random.default_rng(0).normal(size=(3, 4))
+    theta = tp.empirical_ntk(tp.programs.mlp(sigma_b=0.2), X[[0, 1, 0, 2]], width=32)
+    np.testing.assert_allclose(theta[0], theta[2], rtol=1e-12)
+
+
+def test_gram_of_uses_equals_the_gram_of_the_outer_products():
+    rng = np.random.default_rng(5)
+    uses = [(rng.normal(size=(2, 3, 4)), rng.normal(size=(2, 3, 5))) for _ in range(3)]
+    uses.append((rng.normal(size=(2, 3, 4)), rng.normal(size=(1, 3, 5))))  # rows shared by seeds
+    total = sum(_outer(u) for u in uses)
+    expected = np.einsum("snij,smij->snm", total, total)
+    np.testing.assert_allclose(gram(uses, uses, True), expected, rtol=1e-12)
+    np.testing.assert_allclose(gram(uses, uses[:2], False), np.einsum(
+        "snij,smij->snm", total, sum(_outer(u) for u in uses[:2])), rtol=1e-12, atol=1e-12)  # fmt: skip
+
+
+def _outer(use):
+    left, right = (np.broadcast_to(a, (2, 3, a.shape[-1])) for a in use)
+    return np.einsum("sni,snj->snij", left, right)
