@@ -171,8 +171,8 @@ class Kernel:
         >>> R = tp.ntk(tp.programs.mlp(phi=tp.relu)).recursion(form="forward")
         >>> X = [[1.0, 0.0], [0.6, 0.8]]
         >>> R(X, depth=200).round(3)
-        array([[100.5  ,  25.883],
-               [ 25.883, 100.5  ]])
+        array([[100.5  ,  26.805],
+               [ 26.805, 100.5  ]])
         """
         from tensorprog.kernels.recursion import Recursion  # reads this module
 

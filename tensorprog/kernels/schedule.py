@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from tensorprog.algebra import Poly, Scalar
+from tensorprog.algebra import Poly
 from tensorprog.errors import DataError, FoldError
-from tensorprog.expectations.atoms import Expect
-from tensorprog.kernels.folding import At, Case, Folded
+from tensorprog.kernels.folding import At, Folded
 from tensorprog.kernels.straight import GRAM, Family, Index
 from tensorprog.limit.equations import reachable
 from tensorprog.limit.evaluate import numbers
@@ -148,15 +147,3 @@ def run(p: Plan, gram: GramOf, values: Mapping[sp.Symbol, float]) -> Array:
     if not np.all(np.isfinite(total)):
         raise DataError("the value of the kernel is not finite; check the scale of inputs and hyperparameters")
     return total
-
-
-def hyperparameters(folded: Folded) -> set[sp.Symbol]:
-    """The symbols that need values."""
-    gens = reachable([c.form for c in (*folded.cases, *folded.terms)])
-    own = [g.symbol for g in gens if isinstance(g, Scalar) and not isinstance(g, At)]
-    return set().union(*(e.free_symbols for e in own if e is not None))
-
-
-def atoms(case: Case) -> list[Expect]:
-    """The expectations that an equation reads."""
-    return [g for g in reachable([case.form]) if isinstance(g, Expect)]

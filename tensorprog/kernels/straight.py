@@ -19,7 +19,7 @@ from tensorprog.errors import FoldError
 from tensorprog.expectations.atoms import Expect, variables
 from tensorprog.kernels.names import NetworkNames, Place
 from tensorprog.limit.equations import Name, children, reachable
-from tensorprog.printing import NameSymbol
+from tensorprog.printing import NameSymbol, inner
 
 Index = tuple[int | None, ...]
 LINEAR = {"Π": ("Θ", r"\Theta"), "Θ": ("Π", r"\Pi")}  # what kernels are linear in, with the letters of the transposed
@@ -195,8 +195,6 @@ def leaf_name(g: Gen, names: dict[Ref, Poly]) -> Poly | None:
 
 def gram_symbol(g: Ref) -> sp.Symbol:
     """⟨x_t,x'_t'⟩ as the trace of a network calls it."""
-    from tensorprog.printing import inner
-
     (a, b), (_, t, _, t2) = g.family.pair, g.where
     return inner(f"{a}{t or ''}", f"{b}{t2 or ''}")
 

@@ -3,7 +3,7 @@ r"""Setting equations as text for a terminal and as LaTeX for a paper: order of 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -160,26 +160,32 @@ def for_notebooks(tex: str) -> str:
 
 
 def _filled(line: Line, style: Style, width: int, length: Callable[[str], int]) -> list[str]:
-    """Rows of a right side, each a sum of whole terms where these fit, else of factors."""
+    """Rows of a right side: whole terms as long as they fit; one that is too long has rows of its own."""
     rows: list[str] = []
-    for piece, join in _pieces(line, style, width, length):
-        if rows and length(rows[-1]) + length(join) + length(piece) <= width:
-            rows[-1] += join + piece
-        else:
-            rows.append(piece if join == " " else (r"\cdot " if style.tex else "·") + piece)
-    return rows
-
-
-def _pieces(line: Line, style: Style, width: int, length: Callable[[str], int]) -> Iterator[tuple[str, str]]:
-    """What may not be broken, with what joins it to the piece before."""
+    fresh = True  # whether the next term starts a row
     for n, (sign, factors) in enumerate(line.terms):
         lead = ("-" if sign == "-" else "") if n == 0 else f"{sign} "
         whole = lead + style.times.join(factors)
-        if length(whole) <= width:
-            yield whole, " "
-            continue
-        for k, factor in enumerate(factors):
-            yield (lead + factor, " ") if k == 0 else (factor, style.times)
+        if length(whole) > width:
+            rows += _broken(lead, factors, style, width, length)
+            fresh = True
+        elif fresh or length(rows[-1]) + 1 + length(whole) > width:
+            rows.append(whole)
+            fresh = False
+        else:
+            rows[-1] += f" {whole}"
+    return rows
+
+
+def _broken(lead: str, factors: Sequence[str], style: Style, width: int, length: Callable[[str], int]) -> list[str]:
+    """Rows of one term, broken between factors."""
+    rows = [lead + factors[0]]
+    for factor in factors[1:]:
+        if length(rows[-1]) + length(style.times) + length(factor) <= width:
+            rows[-1] += style.times + factor
+        else:
+            rows.append((r"\cdot " if style.tex else "·") + factor)
+    return rows
 
 
 _SILENT = re.compile(r"\\(?:mathsf|left|right|operatorname|text|mathrm|mathcal|begin|end|bigl|bigr|!)(?![a-z])")

@@ -53,6 +53,15 @@ def deep_linear(p, x, i, phi, *, depth=3, sigma_w=1, sigma_v=1):
     return mlp(p, x, i, lambda h: h, depth=depth, sigma_w=sigma_w, sigma_v=sigma_v)
 
 
+def tied_mlp(p, x, i, phi, *, depth=3, sigma_w=1, sigma_u=1, sigma_b=0, sigma_v=1):
+    h = embed(p, "U", x, sigma_u)
+    for l in range(1, depth + 1):
+        h = h if l == 1 else dense(p, "W", phi(h), sigma_w)
+        if sigma_b:
+            h = h + sigma_b * p["b"]
+    return readout(p, "V", phi(h), sigma_v)
+
+
 def residual_mlp(p, x, i, phi, *, depth=3, sigma_w=1, sigma_v=1, alpha=1):
     h = embed(p, "U", x, sigma_w)
     for l in range(2, depth + 1):
@@ -90,7 +99,7 @@ def rnn(p, x, i, phi, *, layers=1, sigma_w=1, sigma_u=1, sigma_b=0, sigma_h=0, s
     return readout(p, "V", below, sigma_v)
 
 
-TORCH = {f.__name__: f for f in (mlp, deep_linear, residual_mlp, mean_readout, tied_autoencoder, rnn)}
+TORCH = {f.__name__: f for f in (mlp, deep_linear, tied_mlp, residual_mlp, mean_readout, tied_autoencoder, rnn)}
 RAGGED = (3, 1, 4)
 
 # (architecture, nonlinearity, hyperparameters)
@@ -102,6 +111,7 @@ CASES = [
     ("deep_linear", None, {"depth": 4, "sigma_w": 1.1, "sigma_v": 0.6}),
     ("residual_mlp", "relu", {"depth": 4, "sigma_w": 1.2, "alpha": 0.5}),
     ("residual_mlp", "gelu", {"sigma_v": 1.7}),
+    ("tied_mlp", "erf", {"depth": 4, "sigma_w": 1.2, "sigma_u": 0.7, "sigma_b": 0.3, "sigma_v": 1.1}),
     ("mean_readout", "tanh", {"depth": 3, "sigma_w": 1.4}),
     ("mean_readout", "relu", {}),
     ("tied_autoencoder", "erf", {"sigma_w": 1.3, "sigma_u": 0.8, "sigma_v": 1.1}),
