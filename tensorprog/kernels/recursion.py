@@ -87,20 +87,31 @@ class Recursion:
     # ---- finding -----------------------------------------------------------------------------------
 
     def _fold(self, form: str | None, inputs: int) -> Folded:
-        failure = None
+        """The fold that holds down to the smallest sizes."""
+        failure, best = None, None
         for least in (1, 2):  # an equation of one term, such as Σ^(1), may stand in later ones or not
             try:
                 systems = {s: self._straight(s, form, inputs, least) for s in self.over.examples(inputs)}
                 folded = fold(systems, self.store)
-                self.prove(folded, form, inputs, least)
-                return folded
+                fails = self.prove(folded, form, inputs, least)
             except FoldError as error:
                 failure = failure or error
-        assert failure is not None
-        raise failure
+                continue
+            if best is None or len(fails) < len(best[1]):
+                best = folded, fails
+            if not fails:
+                break
+        if best is None:
+            assert failure is not None
+            raise failure
+        self.excluded |= best[1]
+        return best[0]
 
-    def prove(self, folded: Folded, form: str | None = None, inputs: int = 2, least: int = 1) -> None:
+    def prove(self, folded: Folded, form: str | None = None, inputs: int = 2, least: int = 1) -> set[Sizes]:
         """Derive at larger sizes and compare every equation with the folded ones; the kernel at smaller sizes too.
+
+        Returns:
+            The smaller sizes at which the fold does not hold.
 
         Raises:
             FoldError: an equation differs; names it.
@@ -111,8 +122,8 @@ class Recursion:
         if not self._agrees(folded, self.over.larger(inputs)[0], inputs):
             raise FoldError(f"the folded equations do not give the kernel at {_at(self.over.larger(inputs)[0])}")
         agree = {s: self._agrees(folded, s, inputs) for s in self.over.smaller(inputs)}
-        self.excluded |= {s for s, holds in agree.items() if not holds}
         self.proved = sorted({*self.proved, *self.over.larger(inputs), *(s for s, holds in agree.items() if holds)})
+        return {s for s, holds in agree.items() if not holds}
 
     def _agrees(self, folded: Folded, sizes: Sizes, inputs: int) -> bool:
         """Whether the kernel, derived by its own method, is that of the folded equations, all names unfolded."""

@@ -212,3 +212,11 @@ def _long(x, y):
         theta = c if theta is None else c + s.w[0] ** 2 * dv(*old) * theta
     end = (q[-1], c, r[-1])
     return s.v**2 * (v(*end) + dv(*end) * theta)
+
+
+def test_a_fold_over_layers_and_lengths_holds_for_one_layer_too():
+    net = tp.programs.rnn()  # V[φ](⟨x1,x1⟩) is Σ^(2,1,1) from two layers on, and a name of its own for one
+    R = tp.ntk(net).recursion()
+    for T in (1, 2, 5):
+        X = np.random.default_rng(T).normal(size=(3, T, 2))
+        np.testing.assert_allclose(R(X), tp.ntk(net)(X), rtol=1e-13)
