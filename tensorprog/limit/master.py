@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import singledispatch
 from typing import Any
 
+import numpy as np
 import sympy as sp
 
 from tensorprog.algebra import ZERO, Algebra, Gaussian, Gen, Poly, add_all, monomial, to_sympy
@@ -124,7 +125,8 @@ class Limit:
         """
         p = self._poly(expr)
         with deep_recursion(len(self.program)):
-            return numbers([p], dict(values or {}), Gaps(self.structure))[0]
+            result = numbers([p], dict(values or {}), Gaps(self.structure))[0]
+        return result if np.ndim(result) else float(result)
 
     def account(self, expr: Any, values: Mapping[sp.Symbol, Any] | None = None) -> Account:
         """The number with the value, error and method of every expectation it is made of, as ``evaluate`` takes it.

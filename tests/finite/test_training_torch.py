@@ -52,19 +52,11 @@ def biased_torch(p, x, i, phi):
     return readout(p, "V", phi(h), 1.3) + 0.7 * p["V.bias"]
 
 
-@tp.network
-def tied(net, x, *, phi=tp.tanh):
-    """One matrix and one bias in all layers."""
-    h = net.embed("U", x)
-    for _ in range(3):
-        h = net.dense("W", phi(h), std=1.4) + net.bias("b", std=0.3)
-    return net.readout("V", phi(h))
-
-
-def tied_torch(p, x, i, phi):
-    h = embed(p, "U", x)
-    for _ in range(3):
-        h = dense(p, "W", phi(h), 1.4) + 0.3 * p["b"]
+def tied_mlp_torch(p, x, i, phi, depth=3, sigma_w=1.0, sigma_b=0.0):
+    bias = sigma_b * p["b"]
+    h = embed(p, "U", x) + bias
+    for _ in range(depth - 1):
+        h = dense(p, "W", phi(h), sigma_w) + bias
     return readout(p, "V", phi(h))
 
 
@@ -191,7 +183,7 @@ def rnn_torch(p, x, i, phi, layers=1, sigma_w=1.0, sigma_b=0.0, sigma_h=0.0):
     return readout(p, "V", below)
 
 
-OWN = {f.network.__name__: f for f in (biased, tied, back_and_forth, normalised, two_outputs, reread)}
+OWN = {f.network.__name__: f for f in (biased, back_and_forth, normalised, two_outputs, reread)}
 WITHOUT_PHI = {"deep_linear", "normalised"}
 
 # (architecture, nonlinearity, hyperparameters, learning rate)
@@ -201,8 +193,8 @@ NETWORKS = [
     ("mlp", "tanh", {"depth": 4, "sigma_w": 1.5, "sigma_b": 0.2}, 0.2),
     ("biased", "tanh", {}, 0.2),
     ("biased", "relu", {}, 0.2),
-    ("tied", "tanh", {}, 0.1),
-    ("tied", "relu", {}, 0.05),
+    ("tied_mlp", "tanh", {"depth": 4, "sigma_w": 1.4, "sigma_b": 0.3}, 0.1),
+    ("tied_mlp", "relu", {"depth": 4, "sigma_w": 1.4, "sigma_b": 0.3}, 0.05),
     ("residual_mlp", "tanh", {"depth": 4, "alpha": 0.5}, 0.2),
     ("residual_mlp", "gelu", {"depth": 3}, 0.1),
     ("tied_autoencoder", "erf", {"sigma_w": 1.3}, 0.2),

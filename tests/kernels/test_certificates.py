@@ -198,35 +198,35 @@ def test_both_sides_of_a_difference_are_shown():
 
 def drop_kind(monkeypatch, kind):
     """The update of one kind of initial vector is forgotten."""
-    original = unroller._Unroller.initial_update
+    original = unroller.Unroller.initial_update
 
     def mutant(self, t, var):
         forgotten = var in self.parameter and self.parameter[var][1].kind == kind
         return sp.S.Zero if forgotten else original(self, t, var)
 
-    monkeypatch.setattr(unroller._Unroller, "initial_update", mutant)
+    monkeypatch.setattr(unroller.Unroller, "initial_update", mutant)
 
 
 def drop_uses(monkeypatch, keep):
     """Some uses of the matrices are forgotten."""
-    original = unroller._Unroller.__init__
+    original = unroller.Unroller.__init__
 
     def mutant(self, u):
         original(self, u)
         self.uses = {matrix: keep(uses) for matrix, uses in self.uses.items()}
 
-    monkeypatch.setattr(unroller._Unroller, "__init__", mutant)
+    monkeypatch.setattr(unroller.Unroller, "__init__", mutant)
 
 
 def change_past(monkeypatch, fn):
     """Other coefficients or loss derivatives in the updates."""
-    original = unroller._Unroller.past
+    original = unroller.Unroller.past
 
     def mutant(self, t, name):
         for c, chi, j, l, key in original(self, t, name):
             yield *fn(self, name, c, chi, key), j, l, key
 
-    monkeypatch.setattr(unroller._Unroller, "past", mutant)
+    monkeypatch.setattr(unroller.Unroller, "past", mutant)
 
 
 MUTANTS = {
