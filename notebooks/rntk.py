@@ -27,6 +27,25 @@ K = tp.ntk(net, lengths=(3, 2))
 print(K.text())
 
 # %% [markdown]
+# ## Any T and T'
+#
+# The engine folds such systems into a recursion (Eq. 9 and 11–19 of the paper), and proves the fold by deriving at
+# larger lengths and comparing equation by equation:
+
+# %%
+R = tp.ntk(net).recursion(over="lengths")
+print(R.text())
+print("proved at", "; ".join(", ".join(f"{k} = {v}" for k, v in size) for size in R.proved))
+
+# %% [markdown]
+# It evaluates where nothing was ever derived, here sequences of lengths 300 and 280:
+
+# %%
+rng = np.random.default_rng(0)
+long = tp.ntk(tp.programs.rnn(phi=tp.relu, sigma_w=1.4, sigma_u=0.5)).recursion(over="lengths")
+print(long([rng.normal(size=(300, 2))], [rng.normal(size=(280, 2))]))
+
+# %% [markdown]
 # ## Numbers
 #
 # The paper compares x = (1, −1, 1) with x' = (cos α, sin α). The kernel at four angles, and finite networks:
@@ -54,9 +73,9 @@ print("T = T' = 4:    ", tied([a], [b])[0, 0], untied([a], [b])[0, 0])
 print("T = 4, T' = 3: ", tied([a], [c])[0, 0], untied([a], [c])[0, 0])
 
 # %% [markdown]
-# ## Two layers
+# ## Several layers
 #
-# The same program with `layers=2` (Eq. 33 and 34 of the paper, with their boundary cases):
+# Several layers (Eq. 33 and 34 of the paper, with their boundary cases); the paper's misprints are in `docs/errata.md`:
 
 # %%
-print(tp.ntk(tp.programs.rnn(layers=2, phi=tp.abstract("phi")), lengths=(2, 2)).text())
+print(tp.ntk(tp.programs.rnn(layers=2, phi=tp.abstract("phi"), **sigma)).recursion().text())
