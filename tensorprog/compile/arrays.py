@@ -1,0 +1,127 @@
+"""A tape on arrays of any library with the Array API: NumPy on tiles that stay in cache, torch, CuPy, JAX whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import pi
+from typing import Any
+
+import numpy as np
+
+from tensorprog.compile.tape import Op, Tape
+from tensorprog.expectations.closed_forms import MEANS, find_pair
+from tensorprog.expectations.numeric import expectation
+from tensorprog.functions import evaluate as evaluate_expr
+
+Array = Any
+# 1 − |ρ| below which an angle is not had from ρ to 1e-13 (1e-6 in single precision): left to the reference evaluator
+NEAR = {np.dtype(np.float64): 1e-5, np.dtype(np.float32): 2e-2}
+
+
+def run(tape: Tape, order: Sequence[int], known: Mapping[int, Array], keep: Sequence[int], xp: Any, near: float) -> list[Array]:  # fmt: skip
+    """Values of operations.
+
+    Args:
+        tape: the operations.
+        order: those to run, ascending.
+        known: values of others.
+        keep: those to return.
+        xp: the array library.
+        near: angles at 1 − |ρ| < near come out NaN.
+    """
+    values, machine = dict(known), Machine(xp, near)
+    last = {a: i for i in order for a in tape.ops[i].args}
+    for i in order:
+        if i not in values:
+            op = tape.ops[i]
+            values[i] = RULES[op.kind](machine, op, *(values[a] for a in op.args))
+            for a in op.args:
+                if last[a] == i and a not in keep and a in values:
+                    del values[a]
+    return [values[i] for i in keep]
+
+
+class Machine:
+    """The array library, and the angle computed last: the forms of φ and φ' share one."""
+
+    def __init__(self, xp: Any, near: float) -> None:
+        self.xp, self.near = xp, near
+        self.acos, self.asin = (getattr(xp, n, None) or getattr(xp, f"arc{n[1:]}") for n in ("acos", "asin"))
+        self._angle: tuple[Any, Any] = (None, None)
+
+    def angle(self, op: Op, c: Array, r1: Array, r2: Array) -> tuple[Array, Array, Array]:
+        """ρ, arccos(−ρ) and √(1 − ρ²)."""
+        if self._angle[0] != op.args:
+            rho = c * r1 * r2
+            gap = 1 - abs(rho)
+            gap = self.xp.where(gap > self.near, gap, gap * 0 + float("nan"))
+            self._angle = (op.args, (rho + 0 * gap, self.xp.sqrt(gap * (1 + abs(rho)))))
+        rho, root = self._angle[1]
+        return rho, self.acos(-rho), root
+
+
+def _relu(m: Machine, op: Op, c: Array, s1: Array, r1: Array, w1: Array, s2: Array, r2: Array, w2: Array) -> Array:
+    rho, x, root = m.angle(op, c, r1, r2)
+    return s1 * s2 * (root + x * rho)
+
+
+def _step(m: Machine, op: Op, c: Array, s1: Array, r1: Array, w1: Array, s2: Array, r2: Array, w2: Array) -> Array:
+    return w1 * w2 * m.angle(op, c, r1, r2)[1]
+
+
+def _sinh(m: Machine, op: Op, c: Array, half: Array) -> Array:
+    """exp(−half) sinh c, written so that neither factor over- or underflows alone."""
+    size = abs(c)
+    return -m.xp.sign(c) * 0.5 * m.xp.exp(size - half) * m.xp.expm1(-2 * size)
+
+
+def _form(m: Machine, op: Op, *args: Array) -> Array:
+    form = MEANS[op.data[0]].formula if len(op.data) == 1 else find_pair(*op.data)
+    assert form is not None
+    with np.errstate(all="ignore"):
+        return form(*map(np.asarray, args))
+
+
+def _expect(m: Machine, op: Op, *args: Array) -> Array:
+    body, us, names = op.data
+    k, entries = len(us), iter(map(np.asarray, args))
+    cov: list[list[Any]] = [[None] * k for _ in range(k)]
+    for i in range(k):
+        for j in range(i, k):
+            cov[i][j] = cov[j][i] = next(entries)
+    mean = [next(entries) for _ in range(k)]
+    return expectation(body, us, cov, mean, dict(zip(names, entries, strict=True))).value
+
+
+def _formula(m: Machine, op: Op, *args: Array) -> Array:
+    expr, symbols = op.data
+    return evaluate_expr(expr, dict(zip(symbols, args, strict=True)))
+
+
+def _safe(power: float) -> Callable[..., Array]:
+    """x^power, and 0 at 0."""
+    return lambda m, op, x: m.xp.where(x > 0, m.xp.where(x > 0, x, x * 0 + 1) ** power, x * 0)
+
+
+RULES: dict[str, Callable[..., Array]] = {
+    "const": lambda m, op: op.data,
+    "lin": lambda m, op, a, x, b: a * x + b,
+    "mul": lambda m, op, a, x, y: a * x * y,
+    "fma": lambda m, op, z, a, x, y: z + a * x * y,
+    "axpy": lambda m, op, z, a, x: z + a * x,
+    "sqrt": lambda m, op, x: m.xp.sqrt(x),
+    "rsqrt": _safe(-0.5),
+    "recip": _safe(-1.0),
+    "positive": lambda m, op, x: (x > 0) * 1.0,
+    "relu": _relu,
+    "step": _step,
+    "asin": lambda m, op, c, r1, r2: m.asin(m.angle(op, c, r1, r2)[0]),
+    "rsq": lambda m, op, c, r1, r2: 1 / m.angle(op, c, r1, r2)[2],
+    "exp": lambda m, op, x: m.xp.exp(x),
+    "sinh": _sinh,
+    "cosh": lambda m, op, c, half: (m.xp.exp(c - half) + m.xp.exp(-c - half)) / 2,
+    "erf square": lambda m, op, q: 2 / pi * np.arctan2(2 * q, np.sqrt(1 + 4 * q)),
+    "form": _form,
+    "expect": _expect,
+    "formula": _formula,
+}

@@ -1,0 +1,143 @@
+"""The machines that run a program on panels of a Gram matrix, behind one interface."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from tensorprog.compile.arrays import NEAR
+from tensorprog.compile.program import Program
+from tensorprog.compile.schedule import TILE
+from tensorprog.compile.tape import LEFT, RIGHT
+from tensorprog.errors import NoRuleError, nearest
+
+Panel = tuple[int, int, int, int]  # rows i0..i1, columns j0..j1
+
+
+class Machine(Protocol):
+    """A program made ready for two sets of inputs."""
+
+    def run(self, panel: Panel, triangle: bool, out: Sequence[np.ndarray]) -> list[Panel]:
+        """Fill a panel of every result (below the diagonal, and mirrored, for a ``triangle``).
+
+        Returns:
+            The tiles with results that are not numbers: angles not had to full accuracy, or overflow.
+        """
+
+
+class NumPyMachine:
+    """Tiles whose temporaries stay in cache.
+
+    Args:
+        program: what to compute.
+        a, b: inputs (N1, T, d) and (N2, T', d), of the precision to compute in.
+    """
+
+    def __init__(self, program: Program, a: np.ndarray, b: np.ndarray) -> None:
+        self.program, self.a, self.b = program, a, b
+        self.left = {i: _column(v, a.dtype) for i, v in program.per_input(a, LEFT).items()}
+        self.right = {i: _column(v, b.dtype).T for i, v in program.per_input(b, RIGHT).items()}
+        self.shape = (128, 256) if program.code is not None else (512, 512)
+
+    def run(self, panel: Panel, triangle: bool, out: Sequence[np.ndarray]) -> list[Panel]:
+        flagged = []
+        for i0, i1, j0, j1 in tiles(panel, *self.shape):
+            if triangle and j0 >= i1:
+                continue
+            left = {i: v[i0:i1] if v.size > 1 else v for i, v in self.left.items()}
+            right = {i: v[:, j0:j1] if v.size > 1 else v for i, v in self.right.items()}
+            values = self.program.on_pairs(self.a[i0:i1], self.b[j0:j1], left, right)
+            for result, value in zip(out, values, strict=True):
+                if not np.isfinite(value).all():
+                    flagged.append((i0, i1, j0, j1))
+                _place(result, value, (i0, i1, j0, j1), triangle)
+        return list(dict.fromkeys(flagged))
+
+
+class NumbaMachine:
+    """The compiled interpreter of ``machine``, input products by BLAS."""
+
+    def __init__(self, program: Program, a: np.ndarray, b: np.ndarray) -> None:
+        from tensorprog.compile import machine
+
+        if program.code is None:
+            raise NoRuleError("the numba machine has closed forms only; leave out backend or pass backend='numpy'")
+        self.run_panel, self.code = machine.run_panel, program.code
+        self.dtype = a.dtype
+        left, right = program.per_input(a, LEFT), program.per_input(b, RIGHT)
+        self.a, self.b = ([np.ascontiguousarray(x[:, t]) for t in range(x.shape[1])] for x in (a, b))
+        self.numbers = np.array([*self.code.numbers, 0.0], self.dtype)[: max(1, len(self.code.numbers))]
+        self.left = _table(left, self.code.left, len(a), self.dtype).T.copy()
+        self.right = _table(right, self.code.right, len(b), self.dtype)
+        self.constants = np.array([0.0, 0.5, 1.0, 2.0, np.pi / 2, np.nan, NEAR[self.dtype], 1 / a.shape[-1]], self.dtype)
+        self.products = np.empty(0, self.dtype)
+
+    def run(self, panel: Panel, triangle: bool, out: Sequence[np.ndarray]) -> list[Panel]:
+        i0, i1, j0, j1 = panel
+        shape = (len(self.code.grams), i1 - i0, j1 - j0)
+        size = int(np.prod(shape))
+        if self.products.size < size:
+            self.products = np.empty(size, self.dtype)
+        G = self.products[:size].reshape(shape)
+        for g, ((_, s), (_, t)) in zip(G, self.code.grams, strict=True):
+            np.matmul(self.a[s][i0:i1], self.b[t][j0:j1].T, out=g)
+        flags = self.run_panel(self.code.table, self.code.registers, self.code.roots, G, self.numbers, self.left,
+                               self.right, self.constants, i0, i1, j0, j1, triangle, tuple(out))  # fmt: skip
+        return [
+            (i0 + r * TILE, min(i0 + (r + 1) * TILE, i1), j0 + c * TILE, min(j0 + (c + 1) * TILE, j1))
+            for r, c in np.argwhere(flags)
+        ]
+
+
+MACHINES: dict[str, Any] = {"numba": NumbaMachine, "numpy": NumPyMachine}
+
+
+def choose(backend: str | None, program: Program) -> Any:
+    """The machine asked for; numba where it is installed and knows the program, else NumPy.
+
+    Raises:
+        NoRuleError: unknown backend, or one that is not installed.
+    """
+    installed = importlib.util.find_spec("numba") is not None
+    if backend is None:
+        backend = "numba" if installed and program.code is not None else "numpy"
+    if backend not in MACHINES:
+        raise NoRuleError(f"unknown backend {backend!r}; {nearest(backend, MACHINES)}")
+    if backend == "numba" and not installed:
+        raise NoRuleError("backend='numba' needs numba: pip install 'tensorprog[fast]'")
+    return MACHINES[backend]
+
+
+def tiles(panel: Panel, height: int, width: int) -> Iterator[Panel]:
+    """The panel cut into tiles."""
+    i0, i1, j0, j1 = panel
+    for i in range(i0, i1, height):
+        for j in range(j0, j1, width):
+            yield i, min(i + height, i1), j, min(j + width, j1)
+
+
+def _place(result: np.ndarray, value: np.ndarray, tile: Panel, triangle: bool) -> None:
+    i0, i1, j0, j1 = tile
+    if not triangle or j1 <= i0:
+        result[i0:i1, j0:j1] = value
+        if triangle:
+            result[j0:j1, i0:i1] = np.broadcast_to(value, (i1 - i0, j1 - j0)).T
+        return
+    rows, columns = np.nonzero(np.arange(i0, i1)[:, None] > np.arange(j0, j1))
+    below = np.broadcast_to(value, (i1 - i0, j1 - j0))[rows, columns]
+    result[i0 + rows, j0 + columns] = below
+    result[j0 + columns, i0 + rows] = below
+
+
+def _column(value: np.ndarray, dtype: Any) -> np.ndarray:
+    return np.asarray(value, dtype).reshape(-1, 1)
+
+
+def _table(values: dict[int, np.ndarray], rows: Sequence[int], count: int, dtype: Any) -> np.ndarray:
+    table = np.empty((len(rows), count), dtype)
+    for k, i in enumerate(rows):
+        table[k] = values[i]
+    return table
