@@ -11,10 +11,11 @@ import numpy as np
 from tensorprog.compile.tape import Op, Tape
 from tensorprog.expectations.closed_forms import MEANS, find_pair
 from tensorprog.expectations.numeric import expectation
+from tensorprog.functions import FAMILIES, member
 from tensorprog.functions import evaluate as evaluate_expr
 
 Array = Any
-# 1 − |ρ| below which an angle is not had from ρ to 1e-13 (1e-6 in single precision): left to the reference evaluator
+# 1 − |ρ| below which an angle is not had from ρ to 1e-13 (1e-6 where inner products are single): left to the reference
 NEAR = {np.dtype(np.float64): 1e-5, np.dtype(np.float32): 2e-2}
 
 
@@ -76,7 +77,8 @@ def _sinh(m: Machine, op: Op, c: Array, half: Array) -> Array:
 
 
 def _form(m: Machine, op: Op, *args: Array) -> Array:
-    form = MEANS[op.data[0]].formula if len(op.data) == 1 else find_pair(*op.data)
+    functions = [member(FAMILIES[name], order) for name, order in op.data]
+    form = MEANS[functions[0]].formula if len(functions) == 1 else find_pair(*functions)
     assert form is not None
     with np.errstate(all="ignore"):
         return form(*map(np.asarray, args))

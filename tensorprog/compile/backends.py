@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
@@ -33,13 +34,13 @@ class NumPyMachine:
 
     Args:
         program: what to compute.
-        a, b: inputs (N1, T, d) and (N2, T', d), of the precision to compute in.
+        a, b: inputs (N1, T, d) and (N2, T', d), of the precision of their inner products.
     """
 
     def __init__(self, program: Program, a: np.ndarray, b: np.ndarray) -> None:
         self.program, self.a, self.b = program, a, b
-        self.left = {i: _column(v, a.dtype) for i, v in program.per_input(a, LEFT).items()}
-        self.right = {i: _column(v, b.dtype).T for i, v in program.per_input(b, RIGHT).items()}
+        self.left = {i: np.reshape(v, (-1, 1)) for i, v in program.per_input(a, LEFT).items()}
+        self.right = {i: np.reshape(v, (1, -1)) for i, v in program.per_input(b, RIGHT).items()}
         self.shape = (128, 256) if program.code is not None else (512, 512)
 
     def run(self, panel: Panel, triangle: bool, out: Sequence[np.ndarray]) -> list[Panel]:
@@ -58,38 +59,47 @@ class NumPyMachine:
 
 
 class NumbaMachine:
-    """The compiled interpreter of ``machine``, input products by BLAS."""
+    """The compiled interpreter of ``machine`` on threads, input products by BLAS."""
 
     def __init__(self, program: Program, a: np.ndarray, b: np.ndarray) -> None:
+        import numba
+
         from tensorprog.compile import machine
 
         if program.code is None:
             raise NoRuleError("the numba machine has closed forms only; leave out backend or pass backend='numpy'")
-        self.run_panel, self.code = machine.run_panel, program.code
-        self.dtype = a.dtype
-        left, right = program.per_input(a, LEFT), program.per_input(b, RIGHT)
+        self.run_tiles, self.code, self.threads = machine.run_tiles, program.code, numba.get_num_threads()
         self.a, self.b = ([np.ascontiguousarray(x[:, t]) for t in range(x.shape[1])] for x in (a, b))
-        self.numbers = np.array([*self.code.numbers, 0.0], self.dtype)[: max(1, len(self.code.numbers))]
-        self.left = _table(left, self.code.left, len(a), self.dtype).T.copy()
-        self.right = _table(right, self.code.right, len(b), self.dtype)
-        self.constants = np.array([0.0, 0.5, 1.0, 2.0, np.pi / 2, np.nan, NEAR[self.dtype], 1 / a.shape[-1]], self.dtype)
-        self.products = np.empty(0, self.dtype)
+        self.numbers = np.array(self.code.numbers)
+        self.left = np.ascontiguousarray(_table(program.per_input(a, LEFT), self.code.left, len(a)).T)
+        self.right = _table(program.per_input(b, RIGHT), self.code.right, len(b))
+        self.near = np.array([NEAR[np.dtype(np.float64)], NEAR[a.dtype]])
+        self.scale = 1 / a.shape[-1]
+        self.products = np.empty(0, a.dtype)
 
     def run(self, panel: Panel, triangle: bool, out: Sequence[np.ndarray]) -> list[Panel]:
+        products = self._products(panel)
+        cut = list(tiles(panel, TILE, TILE))
+        flags = np.zeros(len(cut), np.bool_)
+        arguments = (self.code.table, self.code.registers, self.code.roots, products, self.scale, self.numbers,
+                     self.left, self.right, self.near, *panel, triangle, tuple(out), flags)  # fmt: skip
+        if len(cut) < 2 * self.threads:
+            self.run_tiles(*arguments, 0, 1)
+        else:
+            with ThreadPoolExecutor(self.threads) as pool:
+                list(pool.map(lambda start: self.run_tiles(*arguments, start, self.threads), range(self.threads)))
+        return [cut[k] for k in np.flatnonzero(flags)]
+
+    def _products(self, panel: Panel) -> np.ndarray:
         i0, i1, j0, j1 = panel
         shape = (len(self.code.grams), i1 - i0, j1 - j0)
         size = int(np.prod(shape))
         if self.products.size < size:
-            self.products = np.empty(size, self.dtype)
-        G = self.products[:size].reshape(shape)
-        for g, ((_, s), (_, t)) in zip(G, self.code.grams, strict=True):
+            self.products = np.empty(size, self.products.dtype)
+        products = self.products[:size].reshape(shape)
+        for g, ((_, s), (_, t)) in zip(products, self.code.grams, strict=True):
             np.matmul(self.a[s][i0:i1], self.b[t][j0:j1].T, out=g)
-        flags = self.run_panel(self.code.table, self.code.registers, self.code.roots, G, self.numbers, self.left,
-                               self.right, self.constants, i0, i1, j0, j1, triangle, tuple(out))  # fmt: skip
-        return [
-            (i0 + r * TILE, min(i0 + (r + 1) * TILE, i1), j0 + c * TILE, min(j0 + (c + 1) * TILE, j1))
-            for r, c in np.argwhere(flags)
-        ]
+        return products
 
 
 MACHINES: dict[str, Any] = {"numba": NumbaMachine, "numpy": NumPyMachine}
@@ -132,12 +142,8 @@ def _place(result: np.ndarray, value: np.ndarray, tile: Panel, triangle: bool) -
     result[j0 + columns, i0 + rows] = below
 
 
-def _column(value: np.ndarray, dtype: Any) -> np.ndarray:
-    return np.asarray(value, dtype).reshape(-1, 1)
-
-
-def _table(values: dict[int, np.ndarray], rows: Sequence[int], count: int, dtype: Any) -> np.ndarray:
-    table = np.empty((len(rows), count), dtype)
+def _table(values: dict[int, np.ndarray], rows: Sequence[int], count: int) -> np.ndarray:
+    table = np.empty((len(rows), count))
     for k, i in enumerate(rows):
         table[k] = values[i]
     return table

@@ -89,7 +89,7 @@ class _Lowering:
         """The closed form of φ(u) or φ(u)ψ(v): operations per pair, a call of the tabled formula otherwise."""
         if len(factors) == 1:
             cls, i = factors[0]
-            return self.tape.add("form", self.poly(g.entry(i, i)), data=(cls,)) if cls in MEANS else None
+            return self.tape.add("form", self.poly(g.entry(i, i)), data=(function_name(cls),)) if cls in MEANS else None
         (first, i), (second, j) = factors
         q1, q2, c = (self.poly(g.entry(a, b)) for a, b in ((i, i), (j, j), (i, j)))
         sides = self.tape.sides[q1], self.tape.sides[q2], self.tape.sides[c]
@@ -102,7 +102,7 @@ class _Lowering:
         if q1 == q2 == c and (first, second) in SQUARES:
             return SQUARES[first, second](self.tape, q1)
         known = find_pair(first, second) is not None
-        return self.tape.add("form", q1, q2, c, data=(first, second)) if known else None
+        return self.tape.add("form", q1, q2, c, data=(function_name(first), function_name(second))) if known else None
 
 
 def _factors(g: Expect) -> list[tuple[type[Fn], int]] | None:
@@ -114,3 +114,8 @@ def _factors(g: Expect) -> list[tuple[type[Fn], int]] | None:
             return None
         found += [(type(base), g.variables.index(base.args[0]))] * min(int(power), 3)
     return found if len(found) <= 2 else None
+
+
+def function_name(cls: type[Fn]) -> tuple[str, int]:
+    """A member of the table of functions by its family's name and its order."""
+    return cls.family.name, cls.order

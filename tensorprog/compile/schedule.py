@@ -12,12 +12,12 @@ from tensorprog.compile.tape import CONST, LEFT, PAIR, RIGHT, Tape
 TILE, STRIP = 128, 16  # the width of a row, and how many rows are written and mirrored together
 OPCODES = {k: i for i, k in enumerate("lin mul fma axpy gram right fill arc asin exp sinh cosh".split())}
 PARTNERS = {"relu": ("arc", 0), "step": ("arc", 1), "asin": ("asin", 0), "rsq": ("asin", 1)}
-WIDTH = 10
+WIDTH = 11
 
 
 @dataclass
 class Code:
-    """Instructions (op, two results, operand rows x y z, numbers a b c, one more row) and their tables.
+    """Instructions (op, two results, operand rows x y z, numbers a b c, one more row, tolerance) and their tables.
 
     Attributes:
         table: (instructions, WIDTH).
@@ -35,6 +35,11 @@ class Code:
     left: list[int]
     right: list[int]
     grams: list[tuple[tuple[int, int], tuple[int, int]]]
+
+    @property
+    def angles(self) -> int:
+        """How many angles are taken."""
+        return int(np.isin(self.table[:, 0], [OPCODES["arc"], OPCODES["asin"]]).sum())
 
 
 def runs_in_rows(tape: Tape, roots: Sequence[int]) -> bool:
@@ -57,7 +62,7 @@ class _Scheduler:
     made: int = 0
 
     def __post_init__(self) -> None:
-        self.numbers: dict[float, int] = {}
+        self.numbers: dict[float, int] = {1.0: 0}
         self.left: dict[int, int] = {}
         self.right: dict[int, int] = {}
         self.grams: dict[object, int] = {}
@@ -98,21 +103,35 @@ class _Scheduler:
     def _partners(self, i: int) -> None:
         """Both results of one angle in one instruction."""
         kind, args, _ = self.tape.ops[i]
-        x, outs = self._row(args[0]), [-1, -1]
+        x, outs, near = self._row(args[0]), [-1, -1], self._from_data(args[0])
         for partner, (name, slot) in PARTNERS.items():
             other = self.tape._known.get((partner, args, None))  # type: ignore[call-overload]
             if name == PARTNERS[kind][0]:
                 outs[slot] = self._new(other)
         if len(args) == 3:
-            self._write("asin", *outs, x=x, y=self._right(args[2]), a=self._number(args[1]))
+            self._write("asin", *outs, x=x, y=self._right(args[2]), a=self._number(args[1]), near=near)
             return
         s1, r1, w1, s2, r2, w2 = args[1:]
         a, b, c = map(self._number, (s1, r1, w1))
-        self._write("arc", *outs, x=x, y=self._right(s2), z=self._right(r2), a=a, b=b, c=c, more=self._right(w2))
+        self._write("arc", *outs, x=x, y=self._right(s2), z=self._right(r2), a=a, b=b, c=c, more=self._right(w2),
+                    near=near)  # fmt: skip
+
+    def _from_data(self, i: int) -> int:
+        """1 where inner products enter operation i without an angle in between: it has their precision; else 0."""
+        todo, seen = [i], set()
+        while todo:
+            j = todo.pop()
+            kind, args, _ = self.tape.ops[j]
+            if kind == "gram" and self.tape.sides[j] == PAIR:
+                return 1
+            if j not in seen and kind not in PARTNERS:
+                todo += args
+            seen.add(j)
+        return 0
 
     def _write(self, kind: str, o1: int, o2: int = 0, x: int = 0, y: int = 0, z: int = 0, a: int = 0, b: int = 0,
-               c: int = 0, more: int = 0) -> None:  # fmt: skip
-        self.rows.append([OPCODES[kind], o1, o2, x, y, z, a, b, c, more])
+               c: int = 0, more: int = 0, near: int = 0) -> None:  # fmt: skip
+        self.rows.append([OPCODES[kind], o1, o2, x, y, z, a, b, c, more, near])
 
     def _new(self, i: int | None) -> int:
         self.made += 1

@@ -183,6 +183,18 @@ class Kernel:
             parts.append(np.broadcast_to(value, (len(chunk), len(columns))))
         return np.concatenate(parts)
 
+    def on_pairs(self, a: np.ndarray, b: np.ndarray, lengths: tuple[Length, Length], hyper: Any) -> np.ndarray:
+        """K(a[p], b[p]) of pairs of inputs.
+
+        Args:
+            a, b: (P, T, d) and (P, T', d); T = 1 for vectors.
+            lengths: (T, T'), or (None, None).
+            hyper: numbers for hyperparameters, by symbol.
+        """
+        d = self.derive(lengths)
+        grams = {s: _pair_gram(a, b, x, y) for s, (x, y) in _grams(d).items()}
+        return np.broadcast_to(numbers([d.poly], {**hyper, **grams})[0], len(a))
+
     def _symmetrise(self, K: np.ndarray, inputs: Inputs, hyper: Any) -> None:
         """Mirror the lower triangle and set the diagonal, exactly, from each input with itself."""
         K[:] = np.tril(K) + np.tril(K, -1).T
@@ -211,6 +223,13 @@ def _gram(side: tuple[np.ndarray, np.ndarray], p: Datum, q: Datum) -> np.ndarray
         if np.array_equal(a[i], b[j]):  # equal vectors: to the last digit, since angles near 0 amplify rounding
             cross[i, j] = own[i]
     return cross  # type: ignore[no-any-return]
+
+
+def _pair_gram(a: np.ndarray, b: np.ndarray, p: Datum, q: Datum) -> np.ndarray:
+    """ξ·ξ'/d of pairs; that of one input with itself for equal vectors, to the last digit."""
+    x, y = ((a, b)[d.owner][:, _at(d)] for d in (p, q))
+    with np.errstate(over="ignore"):
+        return np.einsum("nd,nd->n", x, y) / x.shape[-1]  # type: ignore[no-any-return]
 
 
 def _own(x: np.ndarray, p: Datum, q: Datum) -> np.ndarray:
