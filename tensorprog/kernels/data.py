@@ -32,6 +32,12 @@ class Inputs:
                 result[r] = t
         return result
 
+    def take(self, start: int, stop: int) -> Inputs:
+        """Inputs start..stop, in order."""
+        inside = {t: (rows >= start) & (rows < stop) for t, rows in self.groups.items()}
+        groups = {t: rows[inside[t]] - start for t, rows in self.groups.items() if inside[t].any()}
+        return Inputs({t: self.data[t][inside[t]] for t in groups}, groups, self.dimension)
+
     def __getitem__(self, i: int) -> np.ndarray:
         """Input number i as (T, d)."""
         for t, rows in self.groups.items():

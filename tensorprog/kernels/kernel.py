@@ -54,6 +54,11 @@ class Kernel:
         self._derive, self._derive_under_gia = derive, derive_under_gia
         self.lengths = self._lengths(lengths)
         self._derived: dict[Any, Derivation] = {}
+        self.compiled: dict[Any, Any] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickling: what was derived and compiled is left behind."""
+        return {**self.__dict__, "_derived": {}, "compiled": {}}
 
     def _lengths(self, lengths: Sequence[Length] | None) -> tuple[Length, Length]:
         if not self.net.takes_sequences:
@@ -182,6 +187,18 @@ class Kernel:
             value = numbers([d.poly], {**hyper, **grams})[0]
             parts.append(np.broadcast_to(value, (len(chunk), len(columns))))
         return np.concatenate(parts)
+
+    def gram(self, X1: Any, X2: Any = None, **options: Any) -> Any:
+        """The Gram matrix by the compiled kernel: see ``tp.gram`` for the options.
+
+        >>> import tensorprog as tp
+        >>> K = tp.ntk(tp.programs.mlp(depth=2))
+        >>> K.gram([[1.0, 0.0]], [[0.6, 0.8]], dtype="float32").round(3)
+        array([[0.803]], dtype=float32)
+        """
+        from tensorprog.kernels.compute import gram  # reads this module
+
+        return gram(self, X1, X2, **options)
 
     def on_pairs(self, a: np.ndarray, b: np.ndarray, lengths: tuple[Length, Length], hyper: Any) -> np.ndarray:
         """K(a[p], b[p]) of pairs of inputs.
