@@ -15,11 +15,11 @@ from tensorprog.functions import FAMILIES, member
 from tensorprog.functions import evaluate as evaluate_expr
 
 Array = Any
-# 1 − |ρ| below which an angle is not had from ρ to 1e-13 (1e-6 where inner products are single): left to the reference
+# 1 − |ρ| below which an angle is not had from ρ to 1e-13 (1e-6 where inner products are single): computed again from differences
 NEAR = {np.dtype(np.float64): 1e-5, np.dtype(np.float32): 2e-2}
 
 
-def run(tape: Tape, order: Sequence[int], known: Mapping[int, Array], keep: Sequence[int], xp: Any, near: float) -> list[Array]:  # fmt: skip
+def run(tape: Tape, order: Sequence[int], known: Mapping[int, Array], keep: Sequence[int], xp: Any, near: tuple[float, float]) -> list[Array]:  # fmt: skip
     """Values of operations.
 
     Args:
@@ -28,7 +28,7 @@ def run(tape: Tape, order: Sequence[int], known: Mapping[int, Array], keep: Sequ
         known: values of others.
         keep: those to return.
         xp: the array library.
-        near: angles at 1 − |ρ| < near come out NaN.
+        near: the least 1 − |ρ| of angles between hidden vectors, and between data; smaller ones come out NaN.
     """
     values, machine = dict(known), Machine(xp, near)
     last = {a: i for i in order for a in tape.ops[i].args}
@@ -45,29 +45,62 @@ def run(tape: Tape, order: Sequence[int], known: Mapping[int, Array], keep: Sequ
 class Machine:
     """The array library, and the angle computed last: the forms of φ and φ' share one."""
 
-    def __init__(self, xp: Any, near: float) -> None:
+    def __init__(self, xp: Any, near: tuple[float, float]) -> None:
         self.xp, self.near = xp, near
-        self.acos, self.asin = (getattr(xp, n, None) or getattr(xp, f"arc{n[1:]}") for n in ("acos", "asin"))
-        self._angle: tuple[Any, Any] = (None, None)
+        self.asin = getattr(xp, "asin", None) or xp.arcsin
+        self._last: tuple[Any, Any] = (None, None)
 
-    def angle(self, op: Op, c: Array, r1: Array, r2: Array) -> tuple[Array, Array, Array]:
-        """ρ, arccos(−ρ) and √(1 − ρ²)."""
-        if self._angle[0] != op.args:
-            rho = c * r1 * r2
-            gap = 1 - abs(rho)
-            gap = self.xp.where(gap > self.near, gap, gap * 0 + float("nan"))
-            self._angle = (op.args, (rho + 0 * gap, self.xp.sqrt(gap * (1 + abs(rho)))))
-        rho, root = self._angle[1]
-        return rho, self.acos(-rho), root
+    def once(self, key: Any, compute: Callable[[], Any]) -> Any:
+        """The value computed last for this key."""
+        if self._last[0] != key:
+            self._last = (key, compute())
+        return self._last[1]
 
-
-def _relu(m: Machine, op: Op, c: Array, s1: Array, r1: Array, w1: Array, s2: Array, r2: Array, w2: Array) -> Array:
-    rho, x, root = m.angle(op, c, r1, r2)
-    return s1 * s2 * (root + x * rho)
+    def unless(self, bad: Array, x: Array) -> Array:
+        """x, NaN where ``bad``."""
+        return self.xp.where(bad, x * 0 + float("nan"), x)
 
 
-def _step(m: Machine, op: Op, c: Array, s1: Array, r1: Array, w1: Array, s2: Array, r2: Array, w2: Array) -> Array:
-    return w1 * w2 * m.angle(op, c, r1, r2)[1]
+def _arc(m: Machine, op: Op, gap: Array) -> tuple[Array, Array]:
+    """π − θ, and 1 − ρ of the relu's: 1 − (sin θ + (π − θ) cos θ)/π = gap − (sin θ − θ + θ gap)/π."""
+
+    def compute() -> tuple[Array, Array]:
+        half = 2 * m.asin(m.xp.sqrt(m.xp.where(gap < 1, gap, 2 - gap) / 2))
+        theta = m.xp.where(gap < 1, half, pi - half)
+        return pi - theta, gap - (m.xp.sqrt(gap * (2 - gap)) - theta + theta * gap) / pi
+
+    return m.once(op.args, compute)  # type: ignore[no-any-return]
+
+
+def _relu(m: Machine, op: Op, gap: Array, s1: Array, w1: Array, s2: Array, w2: Array) -> Array:
+    return s1 * s2 * (1 - _arc(m, op, gap)[1])
+
+
+def _step(m: Machine, op: Op, gap: Array, s1: Array, w1: Array, s2: Array, w2: Array) -> Array:
+    return w1 * w2 * _arc(m, op, gap)[0]
+
+
+def _apart(m: Machine, op: Op, unit: Array) -> Array:
+    """1 − the cosine of the angle of two data, NaN where it is too small to be had from the cosine."""
+    gap = m.xp.where(unit < 1, 1 - unit, unit * 0)
+    return m.unless(gap < m.near[1], m.xp.where(gap < 2, gap, gap * 0 + 2))
+
+
+def _gap(m: Machine, op: Op, c: Array, r1: Array, r2: Array) -> Array:
+    gap = 1 - c * r1 * r2
+    return m.unless((gap < m.near[0]) | (gap > 2 - m.near[0]), gap)
+
+
+def _sine(m: Machine, op: Op, c: Array, r1: Array, r2: Array) -> tuple[Array, Array]:
+    """ρ and √(1 − ρ²)."""
+
+    def compute() -> tuple[Array, Array]:
+        rho = c * r1 * r2
+        gap = 1 - abs(rho)
+        rho = m.unless(gap < m.near[0], rho)
+        return rho, m.xp.sqrt(m.unless(gap < m.near[0], gap) * (1 + abs(rho)))
+
+    return m.once(op.args, compute)  # type: ignore[no-any-return]
 
 
 def _sinh(m: Machine, op: Op, c: Array, half: Array) -> Array:
@@ -117,8 +150,12 @@ RULES: dict[str, Callable[..., Array]] = {
     "positive": lambda m, op, x: (x > 0) * 1.0,
     "relu": _relu,
     "step": _step,
-    "asin": lambda m, op, c, r1, r2: m.asin(m.angle(op, c, r1, r2)[0]),
-    "rsq": lambda m, op, c, r1, r2: 1 / m.angle(op, c, r1, r2)[2],
+    "relu gap": lambda m, op, gap, *scales: _arc(m, op, gap)[1],
+    "apart": _apart,
+    "gap": _gap,
+    "spread": lambda m, op, z, u, v: z + (u - v) * (u - v) / 2,
+    "asin": lambda m, op, c, r1, r2: m.asin(_sine(m, op, c, r1, r2)[0]),
+    "rsq": lambda m, op, c, r1, r2: 1 / _sine(m, op, c, r1, r2)[1],
     "exp": lambda m, op, x: m.xp.exp(x),
     "sinh": _sinh,
     "cosh": lambda m, op, c, half: (m.xp.exp(c - half) + m.xp.exp(-c - half)) / 2,

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from tensorprog.compile.arrays import NEAR
-from tensorprog.compile.program import Program
+from tensorprog.compile.program import Program, directions
 from tensorprog.compile.schedule import TILE
 from tensorprog.compile.tape import LEFT, RIGHT
 from tensorprog.errors import NoRuleError, nearest
@@ -38,7 +38,8 @@ class NumPyMachine:
     """
 
     def __init__(self, program: Program, a: np.ndarray, b: np.ndarray) -> None:
-        self.program, self.a, self.b = program, a, b
+        self.program = program
+        self.a, self.b, self.near = _unit_data(program, a, b)
         self.left = {i: np.reshape(v, (-1, 1)) for i, v in program.per_input(a, LEFT).items()}
         self.right = {i: np.reshape(v, (1, -1)) for i, v in program.per_input(b, RIGHT).items()}
         self.shape = (128, 256) if program.code is not None else (512, 512)
@@ -50,7 +51,11 @@ class NumPyMachine:
                 continue
             left = {i: v[i0:i1] if v.size > 1 else v for i, v in self.left.items()}
             right = {i: v[:, j0:j1] if v.size > 1 else v for i, v in self.right.items()}
-            values = self.program.on_pairs(self.a[i0:i1], self.b[j0:j1], left, right)
+            cosines = {}
+            for i in self.program.units:
+                s, t = self.program.times(i)
+                cosines[i] = (self.a[s][i0:i1] @ self.b[t][j0:j1].T).astype(np.float64, copy=False)
+            values = self.program.on_pairs(cosines, left, right, self.near)
             for result, value in zip(out, values, strict=True):
                 if not np.isfinite(value).all():
                     flagged.append((i0, i1, j0, j1))
@@ -69,19 +74,18 @@ class NumbaMachine:
         if program.code is None:
             raise NoRuleError("the numba machine has closed forms only; leave out backend or pass backend='numpy'")
         self.run_tiles, self.code, self.threads = machine.run_tiles, program.code, numba.get_num_threads()
-        self.a, self.b = ([np.ascontiguousarray(x[:, t]) for t in range(x.shape[1])] for x in (a, b))
+        self.a, self.b, near = _unit_data(program, a, b)
         self.numbers = np.array(self.code.numbers)
         self.left = np.ascontiguousarray(_table(program.per_input(a, LEFT), self.code.left, len(a)).T)
         self.right = _table(program.per_input(b, RIGHT), self.code.right, len(b))
-        self.near = np.array([NEAR[np.dtype(np.float64)], NEAR[a.dtype]])
-        self.scale = 1 / a.shape[-1]
-        self.products = np.empty(0, a.dtype)
+        self.near = np.array(near)
+        self.products = np.empty(0, self.a[0].dtype)
 
     def run(self, panel: Panel, triangle: bool, out: Sequence[np.ndarray]) -> list[Panel]:
         products = self._products(panel)
         cut = list(tiles(panel, TILE, TILE))
         flags = np.zeros(len(cut), np.bool_)
-        arguments = (self.code.table, self.code.registers, self.code.roots, products, self.scale, self.numbers,
+        arguments = (self.code.table, self.code.registers, self.code.roots, products, self.numbers,
                      self.left, self.right, self.near, *panel, triangle, tuple(out), flags)  # fmt: skip
         if len(cut) < 2 * self.threads:
             self.run_tiles(*arguments, 0, 1)
@@ -140,6 +144,14 @@ def _place(result: np.ndarray, value: np.ndarray, tile: Panel, triangle: bool) -
     below = np.broadcast_to(value, (i1 - i0, j1 - j0))[rows, columns]
     result[i0 + rows, j0 + columns] = below
     result[j0 + columns, i0 + rows] = below
+
+
+def _unit_data(program: Program, a: np.ndarray, b: np.ndarray) -> tuple[list[Any], list[Any], tuple[float, float]]:
+    """Directions of both data by time, and the least gaps; quadrature checks covariances in double precision."""
+    dtype = a.dtype if program.code is not None else np.dtype(np.float64)
+    parts = [[directions(x[:, t]).astype(dtype, copy=False) for t in range(x.shape[1])] for x in (a, b)]
+    near = 0.0 if a.shape[-1] == 1 else NEAR[dtype]  # numbers have the exact cosines ±1 and 0
+    return parts[0], parts[1], (NEAR[np.dtype(np.float64)], near)
 
 
 def _table(values: dict[int, np.ndarray], rows: Sequence[int], count: int) -> np.ndarray:

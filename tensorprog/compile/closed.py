@@ -1,7 +1,8 @@
 """Closed forms of E φ(u)ψ(v) in operations: roots and reciprocals once per input, an angle per pair.
 
-With ρ = c/√(q1 q2), θ = arccos ρ: ``relu`` gives √(q1 q2)(sin θ + (π − θ) cos θ)/2π, ``step`` (π − θ)/2π,
-``asin`` and ``rsq`` give asin and 1/√(1 − x²) of x = c r1 r2.  References: ``expectations.closed_forms``.
+With ρ = c/√(q1 q2) = cos θ: ``relu`` gives √(q1 q2)(sin θ + (π − θ) cos θ)/2π, ``step`` (π − θ)/2π, both from
+the gap 1 − ρ (see ``gaps``); ``asin`` and ``rsq`` give asin and 1/√(1 − x²) of x = c r1 r2.  References:
+``expectations.closed_forms``.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import pi, sqrt
 
+from tensorprog.compile.gaps import gap
 from tensorprog.compile.tape import Tape
 from tensorprog.expectations.closed_forms import ErfPrime, GeluPrime
 from tensorprog.functions import Abs, Cos, Erf, Exp, Fn, Gauss, Gelu, Relu, Sign, Sin, Step
@@ -39,18 +41,19 @@ def _angle(t: Tape, q1: int, q2: int, c: int) -> tuple[int, int, int]:
 
 
 def _arc(t: Tape, kind: str, q1: int, q2: int, c: int) -> int:
-    """The operands of both arc-cosine forms: scaled roots, reciprocal roots, and weights that are 0 at zero variance."""
-    operands = [c]
+    """A result of the angle: its gap, and scales per input that are 0 at zero variance."""
+    operands = [gap(t, q1, q2, c)]
     for q in (q1, q2):
-        root = _power(t, q, 1 / (2 * pi), 0, "sqrt")
         weight = t.product([_power(t, q, 1, 0, "positive")], 1 / sqrt(2 * pi))
-        operands += [root, _power(t, q, 1, 0, "rsqrt"), weight]
+        operands += [_power(t, q, 0.5, 0, "sqrt"), weight]
     return t.add(kind, *operands)
 
 
 @inline(Relu, Relu)
 def relu_relu(t: Tape, q1: int, q2: int, c: int) -> int:
-    return _arc(t, "relu", q1, q2, c)
+    value = _arc(t, "relu", q1, q2, c)
+    t.gaps[value] = (t.product([q1], 0.5), t.product([q2], 0.5), _arc(t, "relu gap", q1, q2, c))
+    return value
 
 
 @inline(Step, Step)

@@ -15,8 +15,8 @@ import numpy as np
 
 from tensorprog.compile.schedule import OPCODES, STRIP, TILE
 
-LIN, MUL, FMA, AXPY, GRAM, RIGHT, FILL, ARC, ASIN, EXP, SINH, COSH = (
-    OPCODES[k] for k in "lin mul fma axpy gram right fill arc asin exp sinh cosh".split()
+LIN, MUL, FMA, AXPY, UNIT, RIGHT, FILL, ARC, ASIN, GAP, APART, SPREAD, EXP, SINH, COSH = (
+    OPCODES[k] for k in "lin mul fma axpy unit right fill arc asin gap apart spread exp sinh cosh".split()
 )
 INLINE = {"inline": "always", "error_model": "numpy", "fastmath": {"contract"}}
 STRICT = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
@@ -30,29 +30,29 @@ P0, P1, P2, P3, P4, P5, P6, P7, P8, P9, P10, P11, P12 = (
 
 
 @numba.njit(**INLINE)
-def _asin(size):
-    """asin of 0 ≤ size ≤ 1 without a branch."""
-    big = size > 0.5
-    z = 0.5 * (1.0 - size) if big else size * size
-    s = np.sqrt(0.5 * (1.0 - size)) if big else size
+def _asin(s, z):
+    """asin s for z = s² ≤ 1/4."""
     p = (((((P0 * z + P1) * z + P2) * z + P3) * z + P4) * z + P5) * z + P6
     p = (((((p * z + P7) * z + P8) * z + P9) * z + P10) * z + P11) * z + P12
-    a = s + s * z * p
-    return pi / 2 - 2.0 * a if big else a
+    return s + s * z * p
 
 
 @numba.njit(**INLINE)
-def arc_row(reg, o1, o2, x, R, s2, r2, w2, j0, w, s1, r1, w1, near):
-    """V of relu and of step: √(q1 q2)(sin θ + (π − θ) cos θ)/2π and (π − θ)/2π, NaN too near to |ρ| = 1."""
+def arc_row(reg, o1, o2, o3, x, R, s2, w2, j0, w, s1, w1):
+    """Of θ with 1 − cos θ = gap: the V of relu and of step, and 1 − ρ of relu's (see ``arrays``)."""
     for j in range(w):
-        rho = reg[x, j] * r1 * R[r2, j0 + j]
-        size = abs(rho)
-        gap = 1.0 - size
-        bent = _asin(size)
-        angle = pi / 2 + (bent if rho > 0.0 else -bent)
-        angle = angle if gap > near else np.nan
-        reg[o1, j] = s1 * R[s2, j0 + j] * (np.sqrt(gap * (1.0 + size)) + angle * rho)
-        reg[o2, j] = w1 * R[w2, j0 + j] * angle
+        gap = reg[x, j]
+        rho = 1.0 - gap
+        small = gap if gap < 1.0 else 2.0 - gap  # 1 − |ρ|
+        sine = np.sqrt(gap * (2.0 - gap))
+        z = 0.5 * small if small < 0.5 else rho * rho
+        half = _asin(np.sqrt(z), z)
+        bent = 2.0 * half if small < 0.5 else pi / 2 - half
+        theta = bent if gap < 1.0 else pi - bent
+        opened = gap - (sine - theta + theta * gap) * (1 / pi)
+        reg[o1, j] = s1 * R[s2, j0 + j] * (1.0 - opened)
+        reg[o2, j] = w1 * R[w2, j0 + j] * (pi - theta)
+        reg[o3, j] = opened
 
 
 @numba.njit(**INLINE)
@@ -62,14 +62,17 @@ def asin_row(reg, o1, o2, x, R, r2, j0, w, r1, near):
         rho = reg[x, j] * r1 * R[r2, j0 + j]
         size = abs(rho)
         gap = 1.0 - size
-        gap = gap if gap > near else np.nan
-        bent = _asin(size) + 0.0 * gap
+        big = size > 0.5
+        z = 0.5 * gap if big else size * size
+        half = _asin(np.sqrt(z), z)
+        gap = np.nan if gap < near else gap
+        bent = (pi / 2 - 2.0 * half if big else half) + 0.0 * gap
         reg[o1, j] = bent if rho > 0.0 else -bent
         reg[o2, j] = 1.0 / np.sqrt(gap * (1.0 + size))
 
 
 @numba.njit(**STRICT)
-def execute(code, reg, S, G, scale, gi, gj, R, j0, w, near):
+def execute(code, reg, S, G, gi, gj, R, j0, w, near):
     """Run instructions on one row of a tile: reg[:, :w] are the registers, S the numbers of the row."""
     for k in range(len(code)):
         op, o, x, y, z, a, b = (
@@ -86,9 +89,9 @@ def execute(code, reg, S, G, scale, gi, gj, R, j0, w, near):
         elif op == AXPY:
             for j in range(w):
                 reg[o, j] = reg[z, j] + a * reg[x, j]
-        elif op == GRAM:
+        elif op == UNIT:
             for j in range(w):
-                reg[o, j] = a * (scale * G[x, gi, gj + j]) + b
+                reg[o, j] = G[x, gi, gj + j]
         elif op == RIGHT:
             for j in range(w):
                 reg[o, j] = R[x, j0 + j]
@@ -96,9 +99,21 @@ def execute(code, reg, S, G, scale, gi, gj, R, j0, w, near):
             for j in range(w):
                 reg[o, j] = a
         elif op == ARC:
-            arc_row(reg, o, code[k, 2], x, R, y, z, code[k, 9], j0, w, a, b, S[code[k, 8]], near[code[k, 10]])
+            arc_row(reg, o, code[k, 2], code[k, 9], x, R, y, z, j0, w, a, b)
         elif op == ASIN:
-            asin_row(reg, o, code[k, 2], x, R, y, j0, w, a, near[code[k, 10]])
+            asin_row(reg, o, code[k, 2], x, R, y, j0, w, a, near[0])
+        elif op == GAP:
+            for j in range(w):
+                c = 1.0 - a * reg[x, j] * R[y, j0 + j]
+                reg[o, j] = np.nan if c < near[0] or c > 2.0 - near[0] else c
+        elif op == APART:
+            for j in range(w):
+                c = max(1.0 - reg[x, j], 0.0)
+                reg[o, j] = np.nan if c < near[1] else min(c, 2.0)
+        elif op == SPREAD:
+            for j in range(w):
+                c = a - R[y, j0 + j]
+                reg[o, j] = reg[z, j] + 0.5 * c * c
         elif op == EXP:
             for j in range(w):
                 reg[o, j] = np.exp(reg[x, j])
@@ -128,12 +143,12 @@ def store(strip, result, first, count, left, width, triangle):
 
 
 @numba.njit(**STRICT)
-def run_tiles(code, registers, roots, G, scale, S, L, R, near, i0, i1, j0, j1, triangle, out, flags, start, step):
+def run_tiles(code, registers, roots, G, S, L, R, near, i0, i1, j0, j1, triangle, out, flags, start, step):
     """Every ``step``-th tile of a panel of every result; below the diagonal only, and mirrored, for a ``triangle``.
 
     Args:
         code: instructions; ``registers`` of them hold results, ``roots`` those asked for.
-        G, scale: inner products of the panel, (products, i1 − i0, j1 − j0), and what they are multiplied by.
+        G: cosines between data of the panel, (products, i1 − i0, j1 − j0).
         S, L, R: numbers, what is known per first input (N1, k) and per second input (k, N2).
         near: the least 1 − |ρ| of angles between hidden vectors and of angles of data.
         out: a tuple of (N1, N2) arrays.
@@ -154,7 +169,7 @@ def run_tiles(code, registers, roots, G, scale, S, L, R, near, i0, i1, j0, j1, t
                 w = min(right, i) - left if triangle else right - left
                 for k in range(L.shape[1]):
                     row[len(S) + k] = L[i, k]
-                execute(code, reg, row, G, scale, i - i0, left - j0, R, left, w, near)
+                execute(code, reg, row, G, i - i0, left - j0, R, left, w, near)
                 for k in range(len(roots)):
                     for j in range(w):
                         strips[k, i - first, j] = reg[roots[k], j]

@@ -38,7 +38,7 @@ class Program:
         """Instructions for the numba machine; None where an operation per pair is unknown to it."""
         return schedule(self.tape, self.roots) if runs_in_rows(self.tape, self.roots) else None
 
-    def per_input(self, x: np.ndarray, side: int) -> dict[int, np.ndarray]:
+    def per_input(self, x: np.ndarray, side: int) -> dict[int, Array]:
         """All values per input on one side, in float64.
 
         Args:
@@ -52,23 +52,62 @@ class Program:
                 (_, s), (_, t) = self.tape.ops[i].data
                 known[i] = np.einsum("nd,nd->n", x[:, s], x[:, t], dtype=np.float64) / x.shape[-1]
         with np.errstate(all="ignore"):
-            values = run(self.tape, mine, known, mine, np, 0.0)
+            values = run(self.tape, mine, known, mine, np, (0.0, 0.0))
         return dict(zip(mine, values, strict=True))
 
-    def on_pairs(self, a: np.ndarray, b: np.ndarray, left: Mapping[int, Array], right: Mapping[int, Array],
-                 xp: Any = np) -> list[Array]:  # fmt: skip
+    @cached_property
+    def units(self) -> list[int]:
+        """The cosines between data that are read."""
+        return [i for i in self.order if self.tape.ops[i].kind == "unit"]
+
+    def times(self, i: int) -> tuple[int, int]:
+        """The times of the data of a cosine."""
+        (_, s), (_, t) = self.tape.ops[i].data
+        return s, t
+
+    def on_pairs(self, cosines: Mapping[int, Array], left: Mapping[int, Array], right: Mapping[int, Array],
+                 near: tuple[float, float], xp: Any = np) -> list[Array]:  # fmt: skip
         """The kernels of all pairs by array operations.
 
         Args:
-            a, b: (N1, T, d) and (N2, T', d).
-            left, right: their values per input, shaped to broadcast: (N1, 1) and (1, N2).
+            cosines: of the ``units``; and values of other operations that are known.
+            left, right: values per input, shaped to broadcast.
+            near: see ``arrays.run``.
         """
-        known = {**left, **right}
-        single = str(a.dtype).endswith("float32")
-        if single and self.code is None:  # quadrature checks covariances in double precision
-            a, b, single = xp.asarray(a, dtype=xp.float64), xp.asarray(b, dtype=xp.float64), False
-        for i in self.order:
-            if self.tape.sides[i] == PAIR and self.tape.ops[i].kind == "gram":
-                (_, s), (_, t) = self.tape.ops[i].data
-                known[i] = xp.asarray(a[:, s] @ b[:, t].T, dtype=xp.float64) / a.shape[-1]
-        return run(self.tape, self.order, known, self.roots, xp, NEAR[np.dtype(np.float32 if single else np.float64)])
+        with np.errstate(all="ignore"):
+            return run(self.tape, self.order, {**left, **right, **cosines}, self.roots, xp, near)
+
+    def on_list(self, a: np.ndarray, b: np.ndarray) -> list[np.ndarray]:
+        """The kernels of pairs (a[p], b[p]), angles of data from differences, which tell the smallest ones."""
+        known: dict[int, np.ndarray] = {}
+        a, b = a.astype(np.float64, copy=False), b.astype(np.float64, copy=False)
+        for i in self.units:
+            s, t = self.times(i)
+            gap = exact_gap(a[:, s], b[:, t])
+            known[i] = 1 - gap
+            apart = self.tape.find("apart", (i,))
+            if apart is not None:
+                known[apart] = gap
+        near = NEAR[np.dtype(np.float64)], 0.0
+        values = self.on_pairs(known, self.per_input(a, LEFT), self.per_input(b, RIGHT), near)
+        return [np.broadcast_to(v, len(a)) for v in values]
+
+
+def directions(x: np.ndarray) -> np.ndarray:
+    """Rows divided by their lengths; 0 stays 0.
+
+    >>> directions(np.array([[3.0, 4.0], [0.0, 0.0]]))
+    array([[0.6, 0.8],
+           [0. , 0. ]])
+    """
+    x = x.astype(np.float64, copy=False)
+    size = np.abs(x).max(axis=-1, keepdims=True)
+    x = x / np.where(size > 0, size, 1)
+    return x / np.maximum(np.sqrt(np.einsum("nd,nd->n", x, x))[:, None], 1)  # type: ignore[no-any-return]
+
+
+def exact_gap(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """1 − the cosine of the angle of rows, half the squared distance of their directions; 1 where a row is 0."""
+    u, v = directions(x), directions(y)
+    both = u.any(axis=-1) & v.any(axis=-1)
+    return np.where(both, np.einsum("nd,nd->n", u - v, u - v) / 2, 1.0)

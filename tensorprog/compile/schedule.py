@@ -10,14 +10,15 @@ import numpy as np
 from tensorprog.compile.tape import CONST, LEFT, PAIR, RIGHT, Tape
 
 TILE, STRIP = 128, 16  # the width of a row, and how many rows are written and mirrored together
-OPCODES = {k: i for i, k in enumerate("lin mul fma axpy gram right fill arc asin exp sinh cosh".split())}
-PARTNERS = {"relu": ("arc", 0), "step": ("arc", 1), "asin": ("asin", 0), "rsq": ("asin", 1)}
-WIDTH = 11
+OPCODES = {k: i for i, k in enumerate("lin mul fma axpy unit right fill arc asin gap apart spread exp sinh cosh".split())}
+PARTNERS = {"relu": ("arc", 0), "step": ("arc", 1), "relu gap": ("arc", 2), "asin": ("asin", 0), "rsq": ("asin", 1)}
+RESULTS = (1, 2, 9)  # the columns of up to three results
+WIDTH = 10
 
 
 @dataclass
 class Code:
-    """Instructions (op, two results, operand rows x y z, numbers a b c, one more row, tolerance) and their tables.
+    """Instructions (op, two results, operand rows x y z, numbers a b c, one more result) and their tables.
 
     Attributes:
         table: (instructions, WIDTH).
@@ -35,11 +36,6 @@ class Code:
     left: list[int]
     right: list[int]
     grams: list[tuple[tuple[int, int], tuple[int, int]]]
-
-    @property
-    def angles(self) -> int:
-        """How many angles are taken."""
-        return int(np.isin(self.table[:, 0], [OPCODES["arc"], OPCODES["asin"]]).sum())
 
 
 def runs_in_rows(tape: Tape, roots: Sequence[int]) -> bool:
@@ -69,7 +65,7 @@ class _Scheduler:
 
     def code(self) -> Code:
         for i in self.tape.needed(self.roots):
-            if self.tape.sides[i] == PAIR and i not in self.at and self.tape.ops[i].kind != "gram":
+            if self.tape.sides[i] == PAIR and i not in self.at:
                 self._emit(i)
         results = [self._row(i) for i in self.roots]
         table = np.array(self.rows, np.int64).reshape(-1, WIDTH)
@@ -84,8 +80,8 @@ class _Scheduler:
         kind, args, _ = self.tape.ops[i]
         if kind in PARTNERS:
             self._partners(i)
-        elif kind == "lin" and self.tape.ops[args[1]].kind == "gram" and self.tape.sides[args[1]] == PAIR:
-            self._write("gram", self._new(i), x=self._gram(args[1]), a=self._number(args[0]), b=self._number(args[2]))
+        elif kind == "unit":
+            self._write("unit", self._new(i), x=self.grams.setdefault(self.tape.ops[i].data, len(self.grams)))
         elif kind == "lin":
             x = self._row(args[1])
             self._write("lin", self._new(i), x=x, a=self._number(args[0]), b=self._number(args[2]))
@@ -96,42 +92,33 @@ class _Scheduler:
             z, x = self._row(args[0]), self._row(args[2])
             y = self._row(args[3]) if kind == "fma" else 0
             self._write(kind, self._new(i), x=x, y=y, z=z, a=self._number(args[1]))
+        elif kind == "gap":
+            x = self._row(args[0])
+            self._write("gap", self._new(i), x=x, y=self._right(args[2]), a=self._number(args[1]))
+        elif kind == "spread":
+            z = self._row(args[0])
+            self._write("spread", self._new(i), y=self._right(args[2]), z=z, a=self._number(args[1]))
         else:
             rows = [self._row(a) for a in args]
             self._write(kind, self._new(i), x=rows[0], y=rows[-1])
 
     def _partners(self, i: int) -> None:
-        """Both results of one angle in one instruction."""
+        """All results of one angle in one instruction."""
         kind, args, _ = self.tape.ops[i]
-        x, outs, near = self._row(args[0]), [-1, -1], self._from_data(args[0])
+        x, outs = self._row(args[0]), [-1, -1, -1]
         for partner, (name, slot) in PARTNERS.items():
-            other = self.tape._known.get((partner, args, None))  # type: ignore[call-overload]
             if name == PARTNERS[kind][0]:
-                outs[slot] = self._new(other)
+                outs[slot] = self._new(self.tape.find(partner, args))
+        o1, o2, o3 = outs
         if len(args) == 3:
-            self._write("asin", *outs, x=x, y=self._right(args[2]), a=self._number(args[1]), near=near)
-            return
-        s1, r1, w1, s2, r2, w2 = args[1:]
-        a, b, c = map(self._number, (s1, r1, w1))
-        self._write("arc", *outs, x=x, y=self._right(s2), z=self._right(r2), a=a, b=b, c=c, more=self._right(w2),
-                    near=near)  # fmt: skip
-
-    def _from_data(self, i: int) -> int:
-        """1 where inner products enter operation i without an angle in between: it has their precision; else 0."""
-        todo, seen = [i], set()
-        while todo:
-            j = todo.pop()
-            kind, args, _ = self.tape.ops[j]
-            if kind == "gram" and self.tape.sides[j] == PAIR:
-                return 1
-            if j not in seen and kind not in PARTNERS:
-                todo += args
-            seen.add(j)
-        return 0
+            self._write("asin", o1, o2, x=x, y=self._right(args[2]), a=self._number(args[1]))
+        else:
+            a, b, y, z = self._number(args[1]), self._number(args[2]), self._right(args[3]), self._right(args[4])
+            self._write("arc", o1, o2, x=x, y=y, z=z, a=a, b=b, more=o3)
 
     def _write(self, kind: str, o1: int, o2: int = 0, x: int = 0, y: int = 0, z: int = 0, a: int = 0, b: int = 0,
-               c: int = 0, more: int = 0, near: int = 0) -> None:  # fmt: skip
-        self.rows.append([OPCODES[kind], o1, o2, x, y, z, a, b, c, more, near])
+               c: int = 0, more: int = 0) -> None:  # fmt: skip
+        self.rows.append([OPCODES[kind], o1, o2, x, y, z, a, b, c, more])
 
     def _new(self, i: int | None) -> int:
         self.made += 1
@@ -140,16 +127,13 @@ class _Scheduler:
         return self.made - 1
 
     def _row(self, i: int) -> int:
-        """The register of an operation, loaded when it is not per pair or is an inner product."""
+        """The register of an operation, loaded when it is not per pair."""
         if i not in self.at:
             side = self.tape.sides[i]
             if side in (CONST, LEFT):
                 self._write("fill", self._new(i), a=self._number(i))
-            elif side == RIGHT:
-                self._write("right", self._new(i), x=self._right(i))
             else:
-                a, b = self._number(self.tape.const(1.0)), self._number(self.tape.const(0.0))
-                self._write("gram", self._new(i), x=self._gram(i), a=a, b=b)
+                self._write("right", self._new(i), x=self._right(i))
         return self.at[i]
 
     def _number(self, i: int) -> int:
@@ -161,18 +145,15 @@ class _Scheduler:
     def _right(self, i: int) -> int:
         return self.right.setdefault(i, len(self.right))
 
-    def _gram(self, i: int) -> int:
-        return self.grams.setdefault(self.tape.ops[i].data, len(self.grams))
 
-
-ROWS_READ = {"lin": (3,), "mul": (3, 4), "fma": (3, 4, 5), "axpy": (3, 5), "gram": (), "right": (), "fill": (),
-             "arc": (3,), "asin": (3,), "exp": (3,), "sinh": (3, 4), "cosh": (3, 4)}  # fmt: skip
+ROWS_READ = {"lin": (3,), "mul": (3, 4), "fma": (3, 4, 5), "axpy": (3, 5), "unit": (), "right": (), "fill": (),
+             "arc": (3,), "asin": (3,), "gap": (3,), "apart": (3,), "spread": (5,), "exp": (3,), "sinh": (3, 4), "cosh": (3, 4)}  # fmt: skip
 
 
 def _allocate(table: np.ndarray, results: list[int]) -> int:
     """Give each row a register that is free, never one that its own instruction reads."""
     reads = {OPCODES[k]: columns for k, columns in ROWS_READ.items()}
-    twice = {OPCODES["arc"], OPCODES["asin"]}
+    results_of = {OPCODES["arc"]: RESULTS, OPCODES["asin"]: RESULTS[:2]}
     last = dict.fromkeys(results, len(table))
     for t, row in enumerate(table):
         for column in reads[row[0]]:
@@ -184,12 +165,13 @@ def _allocate(table: np.ndarray, results: list[int]) -> int:
         read = {int(row[column]) for column in reads[row[0]]}
         for column in reads[row[0]]:
             row[column] = place[int(row[column])]
-        written = [int(row[column]) for column in ((1, 2) if row[0] in twice else (1,))]
-        for column, o in enumerate(written, start=1):
+        columns = results_of.get(int(row[0]), RESULTS[:1])
+        written = [int(row[column]) for column in columns]
+        for column, o in zip(columns, written, strict=True):
             if not free:
                 free.append(count)
                 count += 1
             place[o] = row[column] = free.pop()
-        free += [place[o] for o in {*read, *written} if last.get(o, -1) <= t]
+        free += [place[o] for o in sorted({*read, *written}) if last.get(o, -1) <= t]
     results[:] = [place[o] for o in results]
     return max(count, 1)

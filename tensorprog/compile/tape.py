@@ -24,11 +24,13 @@ class Tape:
     Attributes:
         ops: the operations; an operation is known by its number.
         sides: of each operation CONST, LEFT (per first input), RIGHT (per second input) or PAIR.
+        gaps: of covariances c the variances q1, q2 and 1 − c/√(q1 q2).
     """
 
     def __init__(self) -> None:
         self.ops: list[Op] = []
         self.sides: list[int] = []
+        self.gaps: dict[int, tuple[int, int, int]] = {}
         self._known: dict[Op, int] = {}
 
     def add(self, kind: str, *args: int, data: Any = None, side: int = CONST) -> int:
@@ -42,13 +44,24 @@ class Tape:
             self.sides.append(side)
         return self._known[op]
 
+    def find(self, kind: str, args: tuple[int, ...]) -> int | None:
+        """The number of an operation, None where there is none."""
+        return self._known.get(Op(kind, args))
+
     def const(self, value: float) -> int:
         """A number."""
         return self.add("const", data=float(value))
 
     def gram(self, a: tuple[int, int], b: tuple[int, int]) -> int:
-        """⟨ξ,ξ'⟩ of two data, each an (owner, time)."""
-        return self.add("gram", data=(a, b), side=(LEFT << a[0]) | (LEFT << b[0]))
+        """⟨ξ,ξ'⟩ of two data, each an (owner, time); that of two inputs by the cosine of their angle."""
+        if a[0] == b[0]:
+            return self.add("gram", data=(a, b), side=LEFT << a[0])
+        if a[0]:
+            a, b = b, a
+        unit, q1, q2 = self.add("unit", data=(a, b), side=PAIR), self.gram(a, a), self.gram(b, b)
+        value = self.product([self.add("sqrt", q1), self.add("sqrt", q2), unit])
+        self.gaps[value] = q1, q2, self.add("apart", unit)
+        return value
 
     def value(self, i: int) -> float | None:
         """The number that operation i is, None when it is not one."""

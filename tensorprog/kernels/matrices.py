@@ -77,7 +77,7 @@ class Evaluator:
             result[np.arange(len(a)), np.arange(len(a))] = diagonal
 
     def _mend(self, tiles: list[Panel], a: np.ndarray, b: np.ndarray | None, out: Sequence[np.ndarray]) -> None:
-        """Compute by the reference evaluator what the machine left open: pairs of almost parallel inputs."""
+        """Compute what the machine left open: pairs of almost parallel inputs, from differences or by the reference."""
         for i0, i1, j0, j1 in tiles:
             open_ = np.zeros((i1 - i0, j1 - j0), bool)
             for result in out:
@@ -88,8 +88,13 @@ class Evaluator:
             for start in range(0, len(rows), PAIRS):
                 i, j = i0 + rows[start : start + PAIRS], j0 + columns[start : start + PAIRS]
                 x, y = a[i].astype(np.float64, copy=False), (a if b is None else b)[j].astype(np.float64, copy=False)
-                for kernel, result in zip(self.kernels, out, strict=True):
-                    result[i, j] = kernel.on_pairs(x, y, self.lengths, self.hyper)
+                values = self.program.on_list(x, y)
+                for kernel, value, result in zip(self.kernels, values, out, strict=True):
+                    left = ~np.isfinite(value)
+                    if left.any():
+                        value = value.copy()
+                        value[left] = kernel.on_pairs(x[left], y[left], self.lengths, self.hyper)
+                    result[i, j] = value
                     if b is None:
                         result[j, i] = result[i, j]
 

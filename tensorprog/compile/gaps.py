@@ -1,0 +1,56 @@
+"""1 − ρ of covariances, carried beside them: ρ alone has lost the angle where it is near 1.
+
+A covariance is a sum of positive semidefinite parts, c = Σ α_k c_k and q = Σ α_k q_k.  With û_k = √(α_k q_k/q), a
+unit vector per input, ρ = Σ û_k v̂_k ρ_k, and so, in terms that are all positive,
+
+    1 − ρ = ½ Σ (û_k − v̂_k)² + Σ û_k v̂_k (1 − ρ_k).
+"""
+
+from __future__ import annotations
+
+from tensorprog.compile.tape import Tape
+
+
+def gap(t: Tape, q1: int, q2: int, c: int) -> int:
+    """1 − c/√(q1 q2) of a covariance per pair: from its parts where they are known, else from c itself."""
+    if c not in t.gaps:
+        parts = _parts(t, c, 1.0)
+        sums = [t.sum([(a, [part[side]]) for a, part in parts]) for side in (0, 1)] if parts else []
+        t.gaps[c] = (q1, q2, _combined(t, q1, q2, parts) if parts and sums == [q1, q2] else _direct(t, q1, q2, c))
+    return t.gaps[c][2]
+
+
+def _parts(t: Tape, c: int, scale: float) -> list[tuple[float, tuple[int, int, int]]] | None:
+    """c as Σ α (q1, q2, gap), None where a part is unknown."""
+    value = t.value(c)
+    if value is not None:
+        one = t.const(1.0)
+        return [(scale * value, (one, one, t.const(0.0)))] if value >= 0 else None
+    if c in t.gaps:
+        return [(scale, t.gaps[c])] if scale >= 0 else None
+    kind, args, _ = t.ops[c]
+    if kind == "lin" and (a := t.value(args[0])) is not None:
+        terms = [_parts(t, args[1], scale * a), _parts(t, args[2], scale)]
+    elif kind == "axpy" and (a := t.value(args[1])) is not None:
+        terms = [_parts(t, args[0], scale), _parts(t, args[2], scale * a)]
+    else:
+        return None
+    return None if None in terms else [p for some in terms for p in some or [] if p[0] > 0]
+
+
+def _combined(t: Tape, q1: int, q2: int, parts: list[tuple[float, tuple[int, int, int]]]) -> int:
+    if len(parts) == 1:
+        return parts[0][1][2]
+    r1, r2 = t.add("rsqrt", q1), t.add("rsqrt", q2)
+    shares = [
+        (t.product([t.add("sqrt", t.product([p1], a)), r1]), t.product([t.add("sqrt", t.product([p2], a)), r2]), g)
+        for a, (p1, p2, g) in parts
+    ]
+    total = t.sum([(1.0, [u, v, g]) for u, v, g in shares if t.value(g) != 0.0])
+    for u, v, _ in shares:
+        total = t.add("spread", total, u, v)
+    return total
+
+
+def _direct(t: Tape, q1: int, q2: int, c: int) -> int:
+    return t.add("gap", c, t.add("rsqrt", q1), t.add("rsqrt", q2))
