@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from tensorprog.compile.arrays import NEAR
 from tensorprog.compile.program import Program, directions
-from tensorprog.compile.schedule import TILE
+from tensorprog.compile.schedule import TILE, Code
 from tensorprog.compile.tape import LEFT, RIGHT
 from tensorprog.errors import NoRuleError, nearest
 
@@ -69,30 +69,19 @@ class NumbaMachine:
     def __init__(self, program: Program, a: np.ndarray, b: np.ndarray) -> None:
         import numba
 
-        from tensorprog.compile import machine
-
         if program.code is None:
             raise NoRuleError("the numba machine has closed forms only; leave out backend or pass backend='numpy'")
-        self.run_tiles, self.code, self.threads = machine.run_tiles, program.code, numba.get_num_threads()
+        self.code, self.threads = program.code, numba.get_num_threads()
         self.a, self.b, near = _unit_data(program, a, b)
         self.numbers = np.array(self.code.numbers)
-        self.left = np.ascontiguousarray(_table(program.per_input(a, LEFT), self.code.left, len(a)).T)
-        self.right = _table(program.per_input(b, RIGHT), self.code.right, len(b))
+        self.left = np.ascontiguousarray(table(program.per_input(a, LEFT), self.code.left, len(a)).T)
+        self.right = table(program.per_input(b, RIGHT), self.code.right, len(b))
         self.near = np.array(near)
         self.products = np.empty(0, self.a[0].dtype)
 
     def run(self, panel: Panel, triangle: bool, out: Sequence[np.ndarray]) -> list[Panel]:
-        products = self._products(panel)
-        cut = list(tiles(panel, TILE, TILE))
-        flags = np.zeros(len(cut), np.bool_)
-        arguments = (self.code.table, self.code.registers, self.code.roots, products, self.numbers,
-                     self.left, self.right, self.near, *panel, triangle, tuple(out), flags)  # fmt: skip
-        if len(cut) < 2 * self.threads:
-            self.run_tiles(*arguments, 0, 1)
-        else:
-            with ThreadPoolExecutor(self.threads) as pool:
-                list(pool.map(lambda start: self.run_tiles(*arguments, start, self.threads), range(self.threads)))
-        return [cut[k] for k in np.flatnonzero(flags)]
+        tables = self._products(panel), self.numbers, self.left, self.right, self.near
+        return run_threads(self.code, tables, panel[::2], panel, triangle, triangle, out, self.threads)
 
     def _products(self, panel: Panel) -> np.ndarray:
         i0, i1, j0, j1 = panel
@@ -125,6 +114,17 @@ def choose(backend: str | None, program: Program) -> Any:
     return MACHINES[backend]
 
 
+def choose_threads(backend: str | None, known: bool) -> int:
+    """Threads of the numba machine for a loop, 0 for array operations; ``known``: whether it knows all of it."""
+    if backend not in (None, *MACHINES):
+        raise NoRuleError(f"unknown backend {backend!r}; {nearest(str(backend), MACHINES)}")
+    if backend == "numpy" or not known or (backend is None and importlib.util.find_spec("numba") is None):
+        return 0
+    import numba
+
+    return int(numba.get_num_threads())
+
+
 def tiles(panel: Panel, height: int, width: int) -> Iterator[Panel]:
     """The panel cut into tiles."""
     i0, i1, j0, j1 = panel
@@ -149,13 +149,30 @@ def _place(result: np.ndarray, value: np.ndarray, tile: Panel, triangle: bool) -
 def _unit_data(program: Program, a: np.ndarray, b: np.ndarray) -> tuple[list[Any], list[Any], tuple[float, float]]:
     """Directions of both data by time, and the least gaps; quadrature checks covariances in double precision."""
     dtype = a.dtype if program.code is not None else np.dtype(np.float64)
-    parts = [[directions(x[:, t]).astype(dtype, copy=False) for t in range(x.shape[1])] for x in (a, b)]
+    parts = [[directions(x[:, t]).astype(dtype, copy=False) for t in range(x.shape[1])] for x in (a, b)[: 1 + (b is not a)]]
     near = 0.0 if a.shape[-1] == 1 else NEAR[dtype]  # numbers have the exact cosines ±1 and 0
-    return parts[0], parts[1], (NEAR[np.dtype(np.float64)], near)
+    return parts[0], parts[-1], (NEAR[np.dtype(np.float64)], near)
 
 
-def _table(values: dict[int, np.ndarray], rows: Sequence[int], count: int) -> np.ndarray:
-    table = np.empty((len(rows), count))
+def table(values: Mapping[int, Any], rows: Sequence[int], count: int) -> np.ndarray:
+    """The values per input that are read, one row for each."""
+    result = np.empty((len(rows), count))
     for k, i in enumerate(rows):
-        table[k] = values[i]
-    return table
+        result[k] = values[i]
+    return result
+
+
+def run_threads(code: Code, tables: Any, origin: tuple[int, int], panel: Panel, triangle: bool, mirror: bool,
+                out: Sequence[np.ndarray], threads: int) -> list[Panel]:  # fmt: skip
+    """Run instructions on the tiles of a panel, on threads where there are enough; the tiles that stay open."""
+    from tensorprog.compile.machine import run_tiles
+
+    cut = list(tiles(panel, TILE, TILE))
+    flags = np.zeros(len(cut), np.bool_)
+    arguments = (code.table, code.registers, code.roots, *tables, *origin, *panel, triangle, mirror, tuple(out), flags)
+    if len(cut) < 2 * threads:
+        run_tiles(*arguments, 0, 1)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(lambda start: run_tiles(*arguments, start, threads), range(threads)))
+    return [cut[k] for k in np.flatnonzero(flags)]

@@ -13,11 +13,12 @@ from tensorprog.compile.tape import Tape
 
 def gap(t: Tape, q1: int, q2: int, c: int) -> int:
     """1 − c/√(q1 q2) of a covariance per pair: from its parts where they are known, else from c itself."""
-    if c not in t.gaps:
-        parts = _parts(t, c, 1.0)
-        sums = [t.sum([(a, [part[side]]) for a, part in parts]) for side in (0, 1)] if parts else []
-        t.gaps[c] = (q1, q2, _combined(t, q1, q2, parts) if parts and sums == [q1, q2] else _direct(t, q1, q2, c))
-    return t.gaps[c][2]
+    if c in t.gaps and t.gaps[c][:2] == (q1, q2):
+        return t.gaps[c][2]
+    parts = _parts(t, c, 1.0)
+    if parts and [t.sum([(a, [part[side]]) for a, part in parts]) for side in (0, 1)] == [q1, q2]:
+        return _combined(t, q1, q2, parts)
+    return t.add("gap", c, t.add("rsqrt", q1), t.add("rsqrt", q2))
 
 
 def _parts(t: Tape, c: int, scale: float) -> list[tuple[float, tuple[int, int, int]]] | None:
@@ -50,7 +51,3 @@ def _combined(t: Tape, q1: int, q2: int, parts: list[tuple[float, tuple[int, int
     for u, v, _ in shares:
         total = t.add("spread", total, u, v)
     return total
-
-
-def _direct(t: Tape, q1: int, q2: int, c: int) -> int:
-    return t.add("gap", c, t.add("rsqrt", q1), t.add("rsqrt", q2))

@@ -127,15 +127,15 @@ def execute(code, reg, S, G, gi, gj, R, j0, w, near):
 
 
 @numba.njit(**STRICT)
-def store(strip, result, first, count, left, width, triangle):
-    """Write a strip of rows, and its mirror image for a triangle; how many entries are not numbers."""
+def store(strip, result, first, count, left, width, triangle, mirror):
+    """Write a strip of rows, and its mirror image if asked for; how many entries are not numbers."""
     bad = 0
     for r in range(count):
         w = min(width, first + r - left) if triangle else width
         for j in range(w):
             result[first + r, left + j] = strip[r, j]
             bad += strip[r, j] != strip[r, j]
-    if triangle:
+    if mirror:
         for j in range(min(width, first + count - 1 - left)):
             for r in range(max(0, left + j + 1 - first), count):
                 result[left + j, first + r] = strip[r, j]
@@ -143,12 +143,12 @@ def store(strip, result, first, count, left, width, triangle):
 
 
 @numba.njit(**STRICT)
-def run_tiles(code, registers, roots, G, S, L, R, near, i0, i1, j0, j1, triangle, out, flags, start, step):
-    """Every ``step``-th tile of a panel of every result; below the diagonal only, and mirrored, for a ``triangle``.
+def run_tiles(code, registers, roots, G, S, L, R, near, gi, gj, i0, i1, j0, j1, triangle, mirror, out, flags, start, step):
+    """Every ``step``-th tile of a panel of every result; below the diagonal only for a ``triangle``.
 
     Args:
         code: instructions; ``registers`` of them hold results, ``roots`` those asked for.
-        G: cosines between data of the panel, (products, i1 − i0, j1 − j0).
+        G: cosines between data, and other values per pair, whose entry (0, 0) belongs to the pair (gi, gj).
         S, L, R: numbers, what is known per first input (N1, k) and per second input (k, N2).
         near: the least 1 − |ρ| of angles between hidden vectors and of angles of data.
         out: a tuple of (N1, N2) arrays.
@@ -169,9 +169,9 @@ def run_tiles(code, registers, roots, G, S, L, R, near, i0, i1, j0, j1, triangle
                 w = min(right, i) - left if triangle else right - left
                 for k in range(L.shape[1]):
                     row[len(S) + k] = L[i, k]
-                execute(code, reg, row, G, i - i0, left - j0, R, left, w, near)
+                execute(code, reg, row, G, i - gi, left - gj, R, left, w, near)
                 for k in range(len(roots)):
                     for j in range(w):
                         strips[k, i - first, j] = reg[roots[k], j]
             for k in range(len(roots)):
-                flags[tile] |= store(strips[k], out[k], first, count, left, right - left, triangle) > 0
+                flags[tile] |= store(strips[k], out[k], first, count, left, right - left, triangle, mirror) > 0

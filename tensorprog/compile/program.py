@@ -38,17 +38,20 @@ class Program:
         """Instructions for the numba machine; None where an operation per pair is unknown to it."""
         return schedule(self.tape, self.roots) if runs_in_rows(self.tape, self.roots) else None
 
-    def per_input(self, x: np.ndarray, side: int) -> dict[int, Array]:
+    def per_input(self, x: np.ndarray, side: int, carried: Mapping[int, Array] | None = None) -> dict[int, Array]:
         """All values per input on one side, in float64.
 
         Args:
             x: (N, T, d).
             side: LEFT or RIGHT.
+            carried: what is carried, by number.
         """
         mine = [i for i in self.order if self.tape.sides[i] in (CONST, side)]
         known: dict[int, Any] = {}
         for i in mine:
-            if self.tape.ops[i].kind == "gram":
+            if self.tape.ops[i].kind == "carry":
+                known[i] = (carried or {})[self.tape.ops[i].data]
+            elif self.tape.ops[i].kind == "gram":
                 (_, s), (_, t) = self.tape.ops[i].data
                 known[i] = np.einsum("nd,nd->n", x[:, s], x[:, t], dtype=np.float64) / x.shape[-1]
         with np.errstate(all="ignore"):

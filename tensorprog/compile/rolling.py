@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tensorprog.compile.tape import Op, Tape
+from tensorprog.compile.tape import Tape
 from tensorprog.errors import NoRuleError
 
 MARGIN = 2  # how far into the past an operation is told apart by what it reads
@@ -118,19 +118,6 @@ class Unrolled:
         return tuple((o, 0) for o, _ in own) if own else self.tape.ops[i].data
 
 
-@dataclass(frozen=True)
-class Loop:
-    """A kernel over time: ``first`` starts a pair, ``body`` is every time after, ``last`` gives the results.
-
-    ``late`` start a pair of which one input is under way: key 0 where the first input starts, 1 where the second does.
-    """
-
-    first: Step
-    body: Step
-    last: Step
-    late: dict[int, Step]
-
-
 def roll(unrolled: Unrolled) -> tuple[Step, Step, Step, list[Any]]:
     """First, repeated and last step of a kernel of equal lengths, and the signatures of what is carried.
 
@@ -172,8 +159,3 @@ def _descend(u: Unrolled, orders: dict[int, list[int]], top: int, bottom: int) -
         if any(i not in found for i in orders[t - 1]):
             raise NoRuleError("what is carried is not read at every time")
         orders[t - 2] = [found[i] for i in orders[t - 1]]
-
-
-def carried(op: Op) -> int | None:
-    """The number of what is carried that an operation reads."""
-    return op.data if op.kind == "carry" else None  # type: ignore[no-any-return]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ class Code:
         roots: the registers of the results.
         numbers: constants; the numbers of a row are these and then ``left``.
         left, right: the operations whose values per first and per second input are read.
-        grams: the inner products read, as the data of their operations.
+        grams: the values per pair that are read: cosines, or what is carried, as the data of their operations.
     """
 
     table: np.ndarray
@@ -35,24 +36,25 @@ class Code:
     numbers: list[float]
     left: list[int]
     right: list[int]
-    grams: list[tuple[tuple[int, int], tuple[int, int]]]
+    grams: list[Any]
 
 
 def runs_in_rows(tape: Tape, roots: Sequence[int]) -> bool:
     """Whether the machine knows every operation per pair."""
-    known = {*OPCODES, *PARTNERS}
+    known = {*OPCODES, *PARTNERS, "carry"}
     return all(tape.sides[i] != PAIR or tape.ops[i].kind in known for i in tape.needed(roots))
 
 
-def schedule(tape: Tape, roots: Sequence[int]) -> Code:
-    """Instructions for the operations per pair that the roots need."""
-    return _Scheduler(tape, roots).code()
+def schedule(tape: Tape, roots: Sequence[int], read: Sequence[object] = ()) -> Code:
+    """Instructions for the operations per pair that the roots need; ``read`` are values per pair that come first."""
+    return _Scheduler(tape, roots, read).code()
 
 
 @dataclass
 class _Scheduler:
     tape: Tape
     roots: Sequence[int]
+    read: Sequence[object] = ()
     rows: list[list[int]] = field(default_factory=list)
     at: dict[int, int] = field(default_factory=dict)  # operation -> virtual register
     made: int = 0
@@ -61,7 +63,7 @@ class _Scheduler:
         self.numbers: dict[float, int] = {1.0: 0}
         self.left: dict[int, int] = {}
         self.right: dict[int, int] = {}
-        self.grams: dict[object, int] = {}
+        self.grams: dict[object, int] = {data: k for k, data in enumerate(self.read)}
 
     def code(self) -> Code:
         for i in self.tape.needed(self.roots):
@@ -80,7 +82,7 @@ class _Scheduler:
         kind, args, _ = self.tape.ops[i]
         if kind in PARTNERS:
             self._partners(i)
-        elif kind == "unit":
+        elif kind in ("unit", "carry"):
             self._write("unit", self._new(i), x=self.grams.setdefault(self.tape.ops[i].data, len(self.grams)))
         elif kind == "lin":
             x = self._row(args[1])

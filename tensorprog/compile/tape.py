@@ -24,7 +24,7 @@ class Tape:
     Attributes:
         ops: the operations; an operation is known by its number.
         sides: of each operation CONST, LEFT (per first input), RIGHT (per second input) or PAIR.
-        gaps: of covariances c the variances q1, q2 and 1 − c/√(q1 q2).
+        gaps: of basic covariances c their variances q1, q2 and 1 − c/√(q1 q2).
     """
 
     def __init__(self) -> None:

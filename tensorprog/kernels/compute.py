@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from tensorprog.compile.schedule import TILE
-from tensorprog.errors import ComputeError, DataError
+from tensorprog.errors import ComputeError, DataError, NoRuleError
 from tensorprog.kernels.blocks import ArrayStore, Block, Journal, Store, cut, fingerprint, store_at
 from tensorprog.kernels.data import Inputs, read_inputs, symbol_values
 from tensorprog.kernels.kernel import Kernel, Length
 from tensorprog.kernels.matrices import Evaluator
+from tensorprog.kernels.sequences import SHORT, SequenceEvaluator
 
 MEMORY = 2**31
 RETRIES = 5  # of a block whose worker was lost
@@ -49,8 +50,26 @@ class Job:
             self.evaluators[lengths] = cache[key]
         return self.evaluators[lengths]
 
+    def loop(self) -> SequenceEvaluator | None:
+        """The kernels as a loop over time, for sequences that are long enough; None where their equations have none."""
+        lengths = [t or 0 for x in (self.first, self.second or self.first) for t in x.groups]
+        if max(lengths) <= SHORT or min(lengths) < 2:
+            return None
+        cache, key = self.kernels[0].compiled, (self.kernels[1:], "loop", tuple(self.hyper.items()), self.backend)
+        if key not in cache:
+            try:
+                cache[key] = SequenceEvaluator(self.kernels, self.hyper, self.backend)
+            except NoRuleError:
+                cache[key] = None
+        found = cache[key]
+        return found if found is not None and (found.ragged or len(set(lengths)) == 1) else None
+
     def fill(self, out: Sequence[np.ndarray], advance: Callable[[int], None] | None = None) -> None:
         """Compute all pairs into arrays."""
+        loop = self.loop()
+        if loop is not None:
+            loop.fill(self.first, self.second, out, advance)
+            return
         second = self.first if self.second is None else self.second
         for t1, rows in self.first.groups.items():
             for t2, columns in second.groups.items():
@@ -85,9 +104,9 @@ class Job:
         """What the numbers depend on."""
         lengths = [self.first.lengths, None if self.second is None else self.second.lengths]
         second = [] if self.second is None else list(self.second.data.values())
-        some = self.evaluator((next(iter(self.first.groups)), next(iter((self.second or self.first).groups))))
+        some = self.loop() or self.evaluator((next(iter(self.first.groups)), next(iter((self.second or self.first).groups))))
         return {
-            "kernel": fingerprint(repr((some.program.tape.ops, some.program.roots))),
+            "kernel": fingerprint(some.text),
             "inputs": fingerprint(repr(lengths), *self.first.data.values(), *second),
             "shape": list(self.shape),
             "dtype": str(np.dtype(self.dtype)),

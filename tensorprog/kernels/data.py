@@ -41,9 +41,9 @@ class Inputs:
     def __getitem__(self, i: int) -> np.ndarray:
         """Input number i as (T, d)."""
         for t, rows in self.groups.items():
-            where = np.flatnonzero(rows == i)
-            if where.size:
-                return self.data[t][where[0]]  # type: ignore[no-any-return]
+            where = int(np.searchsorted(rows, i))
+            if where < len(rows) and rows[where] == i:
+                return self.data[t][where]  # type: ignore[no-any-return]
         raise IndexError(i)
 
 

@@ -33,15 +33,20 @@ class Evaluator:
     def __init__(self, kernels: Sequence[Kernel], lengths: tuple[Length, Length], hyper: Mapping[sp.Symbol, float],
                  backend: str | None = None) -> None:  # fmt: skip
         self.kernels, self.lengths, self.hyper = tuple(kernels), lengths, dict(hyper)
-        self.program = _program([k.derive(lengths) for k in kernels], hyper)
+        self.program = lowered([k.derive(lengths) for k in kernels], hyper)
         self.machine = choose(backend, self.program)
         self._own: Program | None = None
+
+    @property
+    def text(self) -> str:
+        """What the numbers depend on."""
+        return repr((self.program.tape.ops, self.program.roots))
 
     @property
     def own(self) -> Program:
         """The kernels of one input with itself."""
         if self._own is None:
-            self._own = _program([k.derive(self.lengths, same=True) for k in self.kernels], self.hyper)
+            self._own = lowered([k.derive(self.lengths, same=True) for k in self.kernels], self.hyper)
         return self._own
 
     def fill(self, a: np.ndarray, b: np.ndarray | None, out: Sequence[np.ndarray], advance: Any = None) -> None:
@@ -99,7 +104,8 @@ class Evaluator:
                         result[j, i] = result[i, j]
 
 
-def _program(derivations: Sequence[Derivation], hyper: Mapping[sp.Symbol, float]) -> Program:
+def lowered(derivations: Sequence[Derivation], hyper: Mapping[sp.Symbol, float]) -> Program:
+    """The kernels of several derivations in one tape."""
     tape = Tape()
     roots: list[int] = []
     for d in derivations:
