@@ -109,28 +109,43 @@ def _sinh(m: Machine, op: Op, c: Array, half: Array) -> Array:
     return -m.xp.sign(c) * 0.5 * m.xp.exp(size - half) * m.xp.expm1(-2 * size)
 
 
+def host(x: Any) -> np.ndarray:
+    """An array of any library as NumPy's."""
+    for move in ("cpu", "get"):
+        if not isinstance(x, np.ndarray) and hasattr(x, move):
+            x = getattr(x, move)()
+    return np.asarray(x)
+
+
+def _there(m: Machine, value: np.ndarray, args: Sequence[Array]) -> Array:
+    """A value computed on the host, where its arguments are."""
+    if m.xp is np:
+        return value
+    return m.xp.asarray(value, device=next((a.device for a in args if hasattr(a, "device")), None))
+
+
 def _form(m: Machine, op: Op, *args: Array) -> Array:
     functions = [member(FAMILIES[name], order) for name, order in op.data]
     form = MEANS[functions[0]].formula if len(functions) == 1 else find_pair(*functions)
     assert form is not None
     with np.errstate(all="ignore"):
-        return form(*map(np.asarray, args))
+        return _there(m, form(*map(host, args)), args)
 
 
 def _expect(m: Machine, op: Op, *args: Array) -> Array:
     body, us, names = op.data
-    k, entries = len(us), iter(map(np.asarray, args))
+    k, entries = len(us), iter(map(host, args))
     cov: list[list[Any]] = [[None] * k for _ in range(k)]
     for i in range(k):
         for j in range(i, k):
             cov[i][j] = cov[j][i] = next(entries)
     mean = [next(entries) for _ in range(k)]
-    return expectation(body, us, cov, mean, dict(zip(names, entries, strict=True))).value
+    return _there(m, expectation(body, us, cov, mean, dict(zip(names, entries, strict=True))).value, args)
 
 
 def _formula(m: Machine, op: Op, *args: Array) -> Array:
     expr, symbols = op.data
-    return evaluate_expr(expr, dict(zip(symbols, args, strict=True)))
+    return _there(m, evaluate_expr(expr, dict(zip(symbols, map(host, args), strict=True))), args)
 
 
 def _safe(power: float) -> Callable[..., Array]:

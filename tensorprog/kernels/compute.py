@@ -15,6 +15,7 @@ from tensorprog.compile.schedule import TILE
 from tensorprog.errors import ComputeError, DataError, NoRuleError
 from tensorprog.kernels.blocks import ArrayStore, Block, Journal, Store, cut, fingerprint, store_at
 from tensorprog.kernels.data import Inputs, read_inputs, symbol_values
+from tensorprog.kernels.devices import gram_on_device, namespace
 from tensorprog.kernels.kernel import Kernel, Length
 from tensorprog.kernels.matrices import Evaluator
 from tensorprog.kernels.sequences import SHORT, SequenceEvaluator
@@ -154,6 +155,12 @@ def gram(kernels: Kernel | Sequence[Kernel], X1: Any, X2: Any = None, *, values:
     """
     several = not isinstance(kernels, Kernel)
     chosen = _kernels(kernels if several else [kernels])
+    xp = namespace(X1)
+    if xp is not None:
+        if (path, client, out, block) != (None,) * 4 or backend not in (None, "numpy"):
+            raise DataError("arrays on a device are computed there whole: leave out out, backend, block, path and client")
+        arrays = gram_on_device(chosen, xp, X1, X2, symbol_values(values), _dtype(dtype))
+        return tuple(arrays) if several else arrays[0]
     job = _job(chosen, X1, X2, values, dtype, backend)
     if path is None and client is None and block is None:
         results = _outputs(out, job, several)
@@ -183,14 +190,22 @@ def _kernels(kernels: Any) -> tuple[Kernel, ...]:
 
 
 def _job(kernels: tuple[Kernel, ...], X1: Any, X2: Any, values: Any, dtype: Any, backend: str | None) -> Job:
-    dtype = np.dtype(dtype)
-    if dtype not in (np.dtype(np.float64), np.dtype(np.float32)):
-        raise DataError(f"dtype must be float64 or float32, got {dtype}")
+    dtype = _dtype(dtype)
     first = read_inputs(X1, "X1", kernels[0].net.takes_sequences)
     second = None if X2 is None else read_inputs(X2, "X2", kernels[0].net.takes_sequences)
     if second is not None and first.dimension != second.dimension:
         raise DataError(f"X1 has feature dimension {first.dimension} and X2 {second.dimension}; they must agree")
     return Job(kernels, first, second, symbol_values(values), dtype, backend)
+
+
+def _dtype(dtype: Any) -> Any:
+    try:
+        found = np.dtype(dtype)
+    except TypeError as error:
+        raise DataError(f"dtype must be float64 or float32, got {dtype!r}") from error
+    if found not in (np.dtype(np.float64), np.dtype(np.float32)):
+        raise DataError(f"dtype must be float64 or float32, got {found}")
+    return found
 
 
 def _outputs(out: Any, job: Job, several: bool) -> list[np.ndarray]:

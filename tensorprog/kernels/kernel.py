@@ -200,6 +200,18 @@ class Kernel:
 
         return gram(self, X1, X2, **options)
 
+    def source(self, values: Mapping[Any, Any] | None = None) -> str:
+        """The compiled kernel as text: the operations per input and those per pair, for the printed lengths.
+
+        >>> import tensorprog as tp
+        >>> print(tp.nngp(tp.programs.deep_linear(depth=1)).source().splitlines()[-1])
+        return v7
+        """
+        from tensorprog.compile.text import source
+        from tensorprog.kernels.matrices import Evaluator  # reads this module
+
+        return source(Evaluator([self], self.lengths, symbol_values(values)).program)
+
     def on_pairs(self, a: np.ndarray, b: np.ndarray, lengths: tuple[Length, Length], hyper: Any) -> np.ndarray:
         """K(a[p], b[p]) of pairs of inputs.
 

@@ -71,37 +71,45 @@ class Evaluator:
                 if advance is not None:
                     advance((i1 - i0) * (panel[3] - j0))
         if b is None:
-            self._diagonal(a, out)
+            for result, diagonal in zip(out, self.own_values(a), strict=True):
+                np.fill_diagonal(result, diagonal)
 
-    def _diagonal(self, a: np.ndarray, out: Sequence[np.ndarray]) -> None:
+    def own_values(self, a: np.ndarray) -> list[np.ndarray]:
+        """Every kernel of each input with itself.
+
+        Raises:
+            DataError: a value is not finite.
+        """
         values = self.own.per_input(a.astype(np.float64, copy=False), LEFT)
-        for kernel, root, result in zip(self.kernels, self.own.roots, out, strict=True):
-            diagonal = np.broadcast_to(values[root], len(a))
+        found = [np.broadcast_to(values[root], len(a)) for root in self.own.roots]
+        for kernel, diagonal in zip(self.kernels, found, strict=True):
             if not np.isfinite(diagonal).all():
                 raise DataError(f"{kernel!r} is not finite on the data; check the scale of inputs and hyperparameters")
-            result[np.arange(len(a)), np.arange(len(a))] = diagonal
+        return found
 
     def _mend(self, tiles: list[Panel], a: np.ndarray, b: np.ndarray | None, out: Sequence[np.ndarray]) -> None:
-        """Compute what the machine left open: pairs of almost parallel inputs, from differences or by the reference."""
+        """Compute what the machine left open."""
         for i0, i1, j0, j1 in tiles:
-            open_ = np.zeros((i1 - i0, j1 - j0), bool)
-            for result in out:
-                open_ |= np.isnan(result[i0:i1, j0:j1])
+            left_open = ~np.all([np.isfinite(result[i0:i1, j0:j1]) for result in out], axis=0)
             if b is None:
-                open_ &= np.arange(i0, i1)[:, None] > np.arange(j0, j1)
-            rows, columns = np.nonzero(open_)
+                left_open &= np.arange(i0, i1)[:, None] > np.arange(j0, j1)
+            rows, columns = np.nonzero(left_open)
             for start in range(0, len(rows), PAIRS):
                 i, j = i0 + rows[start : start + PAIRS], j0 + columns[start : start + PAIRS]
-                x, y = a[i].astype(np.float64, copy=False), (a if b is None else b)[j].astype(np.float64, copy=False)
-                values = self.program.on_list(x, y)
-                for kernel, value, result in zip(self.kernels, values, out, strict=True):
-                    left = ~np.isfinite(value)
-                    if left.any():
-                        value = value.copy()
-                        value[left] = kernel.on_pairs(x[left], y[left], self.lengths, self.hyper)
-                    result[i, j] = value
-                    if b is None:
+                self.mend_list(a[i], (a if b is None else b)[j], (i, j), out)
+                if b is None:
+                    for result in out:
                         result[j, i] = result[i, j]
+
+    def mend_list(self, x: np.ndarray, y: np.ndarray, at: tuple[np.ndarray, np.ndarray], out: Sequence[np.ndarray]) -> None:  # fmt: skip
+        """Pairs (x[p], y[p]) of almost parallel inputs, from differences or by the reference, to out[at]."""
+        x, y = x.astype(np.float64, copy=False), y.astype(np.float64, copy=False)
+        for kernel, value, result in zip(self.kernels, self.program.on_list(x, y), out, strict=True):
+            rest = ~np.isfinite(value)
+            if rest.any():
+                value = value.copy()
+                value[rest] = kernel.on_pairs(x[rest], y[rest], self.lengths, self.hyper)
+            result[at] = value
 
 
 def lowered(derivations: Sequence[Derivation], hyper: Mapping[sp.Symbol, float]) -> Program:
