@@ -15,11 +15,12 @@ from tensorprog.functions import FAMILIES, member
 from tensorprog.functions import evaluate as evaluate_expr
 
 Array = Any
-# 1 − |ρ| below which an angle is not had from ρ to 1e-13 (1e-6 where inner products are single): computed again from differences
+# 1 − |ρ| below which an angle is not had from ρ to 1e-13 (1e-6 where inner products are single)
 NEAR = {np.dtype(np.float64): 1e-5, np.dtype(np.float32): 2e-2}
 
 
-def run(tape: Tape, order: Sequence[int], known: Mapping[int, Array], keep: Sequence[int], xp: Any, near: tuple[float, float]) -> list[Array]:  # fmt: skip
+def run(tape: Tape, order: Sequence[int], known: Mapping[int, Array], keep: Sequence[int], xp: Any,
+        near: tuple[float, float]) -> list[Array]:  # fmt: skip
     """Values of operations.
 
     Args:

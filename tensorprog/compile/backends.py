@@ -149,7 +149,9 @@ def _place(result: np.ndarray, value: np.ndarray, tile: Panel, triangle: bool) -
 def _unit_data(program: Program, a: np.ndarray, b: np.ndarray) -> tuple[list[Any], list[Any], tuple[float, float]]:
     """Directions of both data by time, and the least gaps; quadrature checks covariances in double precision."""
     dtype = a.dtype if program.code is not None else np.dtype(np.float64)
-    parts = [[directions(x[:, t]).astype(dtype, copy=False) for t in range(x.shape[1])] for x in (a, b)[: 1 + (b is not a)]]
+    parts = [
+        [directions(x[:, t]).astype(dtype, copy=False) for t in range(x.shape[1])] for x in (a, b)[: 1 + (b is not a)]
+    ]
     near = 0.0 if a.shape[-1] == 1 else NEAR[dtype]  # numbers have the exact cosines ±1 and 0
     return parts[0], parts[-1], (NEAR[np.dtype(np.float64)], near)
 

@@ -47,7 +47,9 @@ class Region:
         sides = self.program.tape.sides
         return values, {k: np.broadcast_to(values[i], len(x)) for k, i in self.outs if sides[i] == side}
 
-    def on_arrays(self, left: Any, right: Any, cosine: Any, gap: Any, carried: Mapping[int, Any], near: Any) -> list[Any]:
+    def on_arrays(
+        self, left: Any, right: Any, cosine: Any, gap: Any, carried: Mapping[int, Any], near: Any
+    ) -> list[Any]:
         """What pairs carry on, by array operations."""
         tape = self.program.tape
         known = {i: carried[tape.ops[i].data] for i in self.program.order
@@ -124,7 +126,7 @@ class Loop:
             for region, (r0, r1), (c0, c1) in self._regions(rows, columns, triangle):
                 left, _ = region.side(LEFT, a.data[t, r0:r1], _part(state[0], r0, r1))
                 right, _ = region.side(RIGHT, b.data[t, c0:c1], _part(state[1], c0, c1))
-                panel.run(region, left, right, (r0, r1, c0, c1), triangle and r0 == c0, panel.stack[1:])
+                panel.run(region, left, right, (r0, r1, c0, c1), triangle and r0 == c0, list(panel.stack[1:]))
             state = self._advance(LEFT, a, t, state[0]), self._advance(RIGHT, b, t, state[1])
         panel.cosines(a.data[-1], b.data[-1])
         left, _ = self.last.side(LEFT, a.data[-1], state[0])
@@ -147,7 +149,7 @@ class Loop:
         return repr([(r.program.tape.ops, r.outs) for r in (self.first, self.body, self.last, *self.late.values())])
 
     def _regions(self, rows: Span, columns: Span, triangle: bool) -> Iterator[tuple[Region, Span, Span]]:
-        """What to run on which rows and columns: under way are the first ``rows[0]``, ``rows[1]`` with those that start."""
+        """What to run on which rows and columns: ``rows[0]`` are under way, ``rows[1]`` with those that start."""
         (i0, i1), (j0, j1) = rows, columns
         if i0 and j0:
             yield self.body, (0, i0), (0, j0)

@@ -9,17 +9,16 @@ Arithmetic is in double precision; inner products and results are single or doub
 from __future__ import annotations
 
 from math import pi
+from typing import Any
 
 import numba
 import numpy as np
 
-from tensorprog.compile.schedule import OPCODES, STRIP, TILE
+from tensorprog.compile.schedule import NAMES, OPCODES, STRIP, TILE
 
-LIN, MUL, FMA, AXPY, UNIT, RIGHT, FILL, ARC, ASIN, GAP, APART, SPREAD, EXP, SINH, COSH = (
-    OPCODES[k] for k in "lin mul fma axpy unit right fill arc asin gap apart spread exp sinh cosh".split()
-)
-INLINE = {"inline": "always", "error_model": "numpy", "fastmath": {"contract"}}
-STRICT = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+LIN, MUL, FMA, AXPY, UNIT, RIGHT, FILL, ARC, ASIN, GAP, APART, SPREAD, EXP, SINH, COSH = (OPCODES[k] for k in NAMES)
+INLINE: dict[str, Any] = {"inline": "always", "error_model": "numpy", "fastmath": {"contract"}}
+STRICT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 
 # asin(√z)/√z = 1 + z P(z) on [0, 1/4]: minimax coefficients, error 4e-18 (mpmath.chebyfit)
 P0, P1, P2, P3, P4, P5, P6, P7, P8, P9, P10, P11, P12 = (
@@ -143,7 +142,9 @@ def store(strip, result, first, count, left, width, triangle, mirror):
 
 
 @numba.njit(**STRICT)
-def run_tiles(code, registers, roots, G, S, L, R, near, gi, gj, i0, i1, j0, j1, triangle, mirror, out, flags, start, step):
+def run_tiles(
+    code, registers, roots, G, S, L, R, near, gi, gj, i0, i1, j0, j1, triangle, mirror, out, flags, start, step
+):
     """Every ``step``-th tile of a panel of every result; below the diagonal only for a ``triangle``.
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 
 from tensorprog.compile.arrays import NEAR, run
 from tensorprog.compile.schedule import Code, runs_in_rows, schedule
-from tensorprog.compile.tape import CONST, LEFT, PAIR, RIGHT, Tape
+from tensorprog.compile.tape import CONST, LEFT, RIGHT, Tape
 
 Array = Any
 

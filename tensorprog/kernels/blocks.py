@@ -136,8 +136,8 @@ def _disk(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise ComputeError(
-            f"writing {path} failed: {error.strerror or error}; finished blocks are kept, and the same call goes on from "
-            "there once there is room"
+            f"writing {path} failed: {error.strerror or error}; finished blocks are kept, and the same call goes on "
+            "from there once there is room"
         ) from error
 
 
@@ -167,12 +167,14 @@ class Journal:
             header, *rows = [json.loads(line) for line in whole.splitlines()] or [identity]
             blocks = [(int(a), int(b), int(c), int(d)) for a, b, c, d in rows]
         except (ValueError, TypeError) as error:
-            raise DataError(f"{self.path} is damaged ({error}); delete it or pass resume=False to start again") from error
+            raise DataError(
+                f"{self.path} is damaged ({error}); delete it or pass resume=False to start again"
+            ) from error
         different = sorted(k for k in identity if not isinstance(header, dict) or header.get(k) != identity[k])
         if different:
             raise DataError(
-                f"{self.path} belongs to another computation: {', '.join(different)} differ; choose another path, or pass "
-                "resume=False to overwrite it"
+                f"{self.path} belongs to another computation: {', '.join(different)} differ; choose another path, or "
+                "pass resume=False to overwrite it"
             )
         self.done = set(blocks)
         if self.done:

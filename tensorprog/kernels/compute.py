@@ -105,7 +105,9 @@ class Job:
         """What the numbers depend on."""
         lengths = [self.first.lengths, None if self.second is None else self.second.lengths]
         second = [] if self.second is None else list(self.second.data.values())
-        some = self.loop() or self.evaluator((next(iter(self.first.groups)), next(iter((self.second or self.first).groups))))
+        some = self.loop() or self.evaluator(
+            (next(iter(self.first.groups)), next(iter((self.second or self.first).groups)))
+        )
         return {
             "kernel": fingerprint(some.text),
             "inputs": fingerprint(repr(lengths), *self.first.data.values(), *second),
@@ -117,7 +119,8 @@ class Job:
 
 def gram(kernels: Kernel | Sequence[Kernel], X1: Any, X2: Any = None, *, values: Mapping[Any, Any] | None = None,
          dtype: Any = np.float64, out: Any = None, backend: str | None = None, block: int | None = None,
-         memory: int = MEMORY, progress: bool = False, path: Any = None, resume: bool = True, client: Any = None) -> Any:  # fmt: skip
+         memory: int = MEMORY, progress: bool = False, path: Any = None, resume: bool = True,
+         client: Any = None) -> Any:  # fmt: skip
     """Gram matrices K(X1[i], X2[j]) by compiled kernels; several kernels, such as NNGP and NTK, share one pass.
 
     Args:
@@ -158,7 +161,7 @@ def gram(kernels: Kernel | Sequence[Kernel], X1: Any, X2: Any = None, *, values:
     xp = namespace(X1)
     if xp is not None:
         if (path, client, out, block) != (None,) * 4 or backend not in (None, "numpy"):
-            raise DataError("arrays on a device are computed there whole: leave out out, backend, block, path and client")
+            raise DataError("arrays on a device are computed there, whole: leave out out, backend, block, path, client")
         arrays = gram_on_device(chosen, xp, X1, X2, symbol_values(values), _dtype(dtype))
         return tuple(arrays) if several else arrays[0]
     job = _job(chosen, X1, X2, values, dtype, backend)
@@ -232,7 +235,8 @@ def _block_size(job: Job, block: int | None, memory: int) -> int:
     return int(block)
 
 
-def _stores(job: Job, size: int, out: Any, path: Any, resume: bool, several: bool) -> tuple[list[Store], Journal | None]:  # fmt: skip
+def _stores(job: Job, size: int, out: Any, path: Any, resume: bool,
+            several: bool) -> tuple[list[Store], Journal | None]:  # fmt: skip
     if path is None:
         return [ArrayStore(a) for a in _outputs(out, job, several)], None
     if out is not None:
@@ -276,7 +280,9 @@ def _computed(job: Job, todo: list[Block], client: Any) -> Iterator[tuple[Block,
         except DataError:
             raise
         except Exception as error:
-            raise ComputeError(f"block {blocks[future]} failed on the cluster: {type(error).__name__}: {error}") from error
+            raise ComputeError(
+                f"block {blocks[future]} failed on the cluster: {type(error).__name__}: {error}"
+            ) from error
         yield blocks.pop(future), arrays
         for b in [b for _, b in zip(range(1), waiting, strict=False)]:
             new = submit(b)

@@ -87,7 +87,9 @@ def _mended(evaluator: Evaluator, xp: Any, start: int, values: Sequence[Any], da
         keep = rows + start != columns
         rows, columns = rows[keep], columns[keep]
     if len(rows):
-        evaluator.mend_list(host(data[0])[rows + start][:, None], host(data[1])[columns][:, None], (rows, columns), arrays)
+        evaluator.mend_list(
+            host(data[0])[rows + start][:, None], host(data[1])[columns][:, None], (rows, columns), arrays
+        )
     if own:
         count = len(arrays[0])
         part = host(data[0][start : start + count])[:, None].astype(np.float64)

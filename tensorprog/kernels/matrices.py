@@ -101,7 +101,8 @@ class Evaluator:
                     for result in out:
                         result[j, i] = result[i, j]
 
-    def mend_list(self, x: np.ndarray, y: np.ndarray, at: tuple[np.ndarray, np.ndarray], out: Sequence[np.ndarray]) -> None:  # fmt: skip
+    def mend_list(self, x: np.ndarray, y: np.ndarray, at: tuple[np.ndarray, np.ndarray],
+                  out: Sequence[np.ndarray]) -> None:  # fmt: skip
         """Pairs (x[p], y[p]) of almost parallel inputs, from differences or by the reference, to out[at]."""
         x, y = x.astype(np.float64, copy=False), y.astype(np.float64, copy=False)
         for kernel, value, result in zip(self.kernels, self.program.on_list(x, y), out, strict=True):

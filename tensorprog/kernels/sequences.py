@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import sympy as sp
@@ -85,7 +84,7 @@ class SequenceEvaluator:
         a, b = Side.of(left, count), Side.of(right, count)
         triangle = symmetric and same_
         values = self.loop.run(a, b, triangle, self.threads)
-        below = np.tri(len(rows), len(columns), -1, dtype=bool) if triangle else np.ones((len(rows), len(columns)), bool)
+        below = np.tri(len(rows), len(columns), -1 if triangle else len(columns), dtype=bool)
         self._mend(a, b, below, values)
         for result, value in zip(out, values, strict=True):
             i, j = np.nonzero(below) if triangle else (slice(None), slice(None))
