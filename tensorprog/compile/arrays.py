@@ -16,6 +16,7 @@ from tensorprog.functions import evaluate as evaluate_expr
 
 Array = Any
 # 1 − |ρ| below which an angle is not had from ρ to 1e-13 (1e-6 where inner products are single)
+LEAST = 1e-300  # of signed gaps, which have no −0
 NEAR = {np.dtype(np.float64): 1e-5, np.dtype(np.float32): 2e-2}
 
 
@@ -66,9 +67,12 @@ def _arc(m: Machine, op: Op, gap: Array) -> tuple[Array, Array]:
     """π − θ, and 1 − ρ of the relu's: 1 − (sin θ + (π − θ) cos θ)/π = gap − (sin θ − θ + θ gap)/π."""
 
     def compute() -> tuple[Array, Array]:
-        half = 2 * m.asin(m.xp.sqrt(m.xp.where(gap < 1, gap, 2 - gap) / 2))
-        theta = m.xp.where(gap < 1, half, pi - half)
-        return pi - theta, gap - (m.xp.sqrt(gap * (2 - gap)) - theta + theta * gap) / pi
+        flip = (gap < 0) | (gap > 1)  # ρ < 0
+        small = m.xp.where(gap < 0, -gap, m.xp.where(gap > 1, 2 - gap, gap))
+        bent = 2 * m.asin(m.xp.sqrt(small / 2))
+        theta, plain = m.xp.where(flip, pi - bent, bent), m.xp.where(flip, 2 - small, small)
+        sine = m.xp.sqrt(small * (2 - small))
+        return m.xp.where(flip, bent, pi - bent), plain - (sine - theta + theta * plain) / pi
 
     return m.once(op.args, compute)  # type: ignore[no-any-return]
 
@@ -82,9 +86,10 @@ def _step(m: Machine, op: Op, gap: Array, s1: Array, w1: Array, s2: Array, w2: A
 
 
 def _apart(m: Machine, op: Op, unit: Array) -> Array:
-    """1 − the cosine of the angle of two data, NaN where it is too small to be had from the cosine."""
-    gap = m.xp.where(unit < 1, 1 - unit, unit * 0)
-    return m.unless(gap < m.near[1], m.xp.where(gap < 2, gap, gap * 0 + 2))
+    """The signed gap of two data, NaN where it is too small to be had from the cosine."""
+    small = 1 - abs(unit)
+    small = m.xp.where(small > LEAST, small, small * 0 + LEAST)
+    return m.unless(small < m.near[1], m.xp.where(unit < 0, -small, small))
 
 
 def _gap(m: Machine, op: Op, c: Array, r1: Array, r2: Array) -> Array:
@@ -169,6 +174,7 @@ RULES: dict[str, Callable[..., Array]] = {
     "relu gap": lambda m, op, gap, *scales: _arc(m, op, gap)[1],
     "apart": _apart,
     "gap": _gap,
+    "plain": lambda m, op, gap: m.xp.where(gap < 0, 2 + gap, gap),
     "spread": lambda m, op, z, u, v: z + (u - v) * (u - v) / 2,
     "asin": lambda m, op, c, r1, r2: m.asin(_sine(m, op, c, r1, r2)[0]),
     "rsq": lambda m, op, c, r1, r2: 1 / _sine(m, op, c, r1, r2)[1],

@@ -4,6 +4,8 @@ A covariance is a sum of positive semidefinite parts, c = Σ α_k c_k and q = Σ
 unit vector per input, ρ = Σ û_k v̂_k ρ_k, and so, in terms that are all positive,
 
     1 − ρ = ½ Σ (û_k − v̂_k)² + Σ û_k v̂_k (1 − ρ_k).
+
+The gap of data alone, which may be antiparallel, is signed: −(1 + ρ) where ρ < 0.
 """
 
 from __future__ import annotations
@@ -44,10 +46,18 @@ def _combined(t: Tape, q1: int, q2: int, parts: list[tuple[float, tuple[int, int
         return parts[0][1][2]
     r1, r2 = t.add("rsqrt", q1), t.add("rsqrt", q2)
     shares = [
-        (t.product([t.add("sqrt", t.product([p1], a)), r1]), t.product([t.add("sqrt", t.product([p2], a)), r2]), g)
+        (
+            t.product([t.add("sqrt", t.product([p1], a)), r1]),
+            t.product([t.add("sqrt", t.product([p2], a)), r2]),
+            _plain(t, g),
+        )
         for a, (p1, p2, g) in parts
     ]
     total = t.sum([(1.0, [u, v, g]) for u, v, g in shares if t.value(g) != 0.0])
     for u, v, _ in shares:
         total = t.add("spread", total, u, v)
     return total
+
+
+def _plain(t: Tape, g: int) -> int:
+    return t.add("plain", g) if t.ops[g].kind == "apart" else g

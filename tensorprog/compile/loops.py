@@ -11,7 +11,7 @@ import numpy as np
 
 from tensorprog.compile.arrays import NEAR
 from tensorprog.compile.backends import run_threads, table
-from tensorprog.compile.program import Program, directions, exact_gap
+from tensorprog.compile.program import Program, cosine_of, directions, exact_gap
 from tensorprog.compile.rolling import Step
 from tensorprog.compile.schedule import Code, runs_in_rows, schedule
 from tensorprog.compile.tape import LEFT, PAIR, RIGHT
@@ -186,7 +186,7 @@ class Loop:
                 left, _ = region.side(LEFT, a.data[t], state[0])
                 right, _ = region.side(RIGHT, b.data[t], state[1])
                 gap = exact_gap(a.data[t], b.data[t])
-                values = region.on_arrays(left, right, 1 - gap, gap, pairs, near)
+                values = region.on_arrays(left, right, cosine_of(gap), gap, pairs, near)
                 pairs = {k: v for (k, _), v in zip(region.pairs, values, strict=True)}
             state = self._advance(LEFT, a, t, state[0]), self._advance(RIGHT, b, t, state[1])
         return [np.broadcast_to(pairs[k], a.data.shape[1]) for k in range(self.results)]

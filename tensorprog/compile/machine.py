@@ -14,9 +14,10 @@ from typing import Any
 import numba
 import numpy as np
 
+from tensorprog.compile.arrays import LEAST
 from tensorprog.compile.schedule import NAMES, OPCODES, STRIP, TILE
 
-LIN, MUL, FMA, AXPY, UNIT, RIGHT, FILL, ARC, ASIN, GAP, APART, SPREAD, EXP, SINH, COSH = (OPCODES[k] for k in NAMES)
+LIN, MUL, FMA, AXPY, UNIT, RIGHT, FILL, ARC, ASIN, GAP, APART, SPREAD, PLAIN, EXP, SINH, COSH = map(OPCODES.get, NAMES)
 INLINE: dict[str, Any] = {"inline": "always", "error_model": "numpy", "fastmath": {"contract"}}
 STRICT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 
@@ -40,17 +41,18 @@ def _asin(s, z):
 def arc_row(reg, o1, o2, o3, x, R, s2, w2, j0, w, s1, w1):
     """Of θ with 1 − cos θ = gap: the V of relu and of step, and 1 − ρ of relu's (see ``arrays``)."""
     for j in range(w):
-        gap = reg[x, j]
-        rho = 1.0 - gap
-        small = gap if gap < 1.0 else 2.0 - gap  # 1 − |ρ|
-        sine = np.sqrt(gap * (2.0 - gap))
-        z = 0.5 * small if small < 0.5 else rho * rho
+        signed = reg[x, j]
+        flip = (signed < 0.0) | (signed > 1.0)  # ρ < 0
+        small = min(abs(signed), 2.0 - signed)  # 1 − |ρ|
+        sine = np.sqrt(small * (2.0 - small))
+        z = 0.5 * small if small < 0.5 else (1.0 - small) * (1.0 - small)
         half = _asin(np.sqrt(z), z)
         bent = 2.0 * half if small < 0.5 else pi / 2 - half
-        theta = bent if gap < 1.0 else pi - bent
+        theta = pi - bent if flip else bent
+        gap = 2.0 - small if flip else small
         opened = gap - (sine - theta + theta * gap) * (1 / pi)
         reg[o1, j] = s1 * R[s2, j0 + j] * (1.0 - opened)
-        reg[o2, j] = w1 * R[w2, j0 + j] * (pi - theta)
+        reg[o2, j] = w1 * R[w2, j0 + j] * (bent if flip else pi - bent)
         reg[o3, j] = opened
 
 
@@ -107,8 +109,12 @@ def execute(code, reg, S, G, gi, gj, R, j0, w, near):
                 reg[o, j] = np.nan if c < near[0] or c > 2.0 - near[0] else c
         elif op == APART:
             for j in range(w):
-                c = max(1.0 - reg[x, j], 0.0)
-                reg[o, j] = np.nan if c < near[1] else min(c, 2.0)
+                c = max(1.0 - abs(reg[x, j]), LEAST)
+                c = np.nan if c < near[1] else c
+                reg[o, j] = -c if reg[x, j] < 0.0 else c
+        elif op == PLAIN:
+            for j in range(w):
+                reg[o, j] = reg[x, j] + 2.0 if reg[x, j] < 0.0 else reg[x, j]
         elif op == SPREAD:
             for j in range(w):
                 c = a - R[y, j0 + j]

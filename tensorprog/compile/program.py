@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tensorprog.compile.arrays import NEAR, run
+from tensorprog.compile.arrays import LEAST, NEAR, run
 from tensorprog.compile.schedule import Code, runs_in_rows, schedule
 from tensorprog.compile.tape import CONST, LEFT, RIGHT, Tape
 
@@ -87,7 +87,7 @@ class Program:
         for i in self.units:
             s, t = self.times(i)
             gap = exact_gap(a[:, s], b[:, t])
-            known[i] = 1 - gap
+            known[i] = cosine_of(gap)
             apart = self.tape.find("apart", (i,))
             if apart is not None:
                 known[apart] = gap
@@ -110,7 +110,15 @@ def directions(x: np.ndarray) -> np.ndarray:
 
 
 def exact_gap(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """1 − the cosine of the angle of rows, half the squared distance of their directions; 1 where a row is 0."""
+    """The signed gap of rows: 1 − |ρ| with the sign of ρ, by the distance of directions; 1 where one is 0."""
     u, v = directions(x), directions(y)
+    sign = np.where(np.einsum("nd,nd->n", u, v) < 0, -1.0, 1.0)
     both = u.any(axis=-1) & v.any(axis=-1)
-    return np.where(both, np.einsum("nd,nd->n", u - v, u - v) / 2, 1.0)
+    difference = u - sign[:, None] * v
+    small = np.einsum("nd,nd->n", difference, difference) / 2
+    return np.where(both, np.maximum(small, LEAST) * sign, 1.0)
+
+
+def cosine_of(gap: np.ndarray) -> np.ndarray:
+    """ρ of a signed gap."""
+    return np.where(gap < 0, -gap - 1, 1 - gap)

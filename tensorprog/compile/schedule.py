@@ -11,8 +11,8 @@ import numpy as np
 from tensorprog.compile.tape import CONST, LEFT, PAIR, Tape
 
 TILE, STRIP = 128, 16  # the width of a row, and how many rows are written and mirrored together
-NAMES = ("lin", "mul", "fma", "axpy", "unit", "right", "fill", "arc", "asin", "gap", "apart", "spread", "exp", "sinh",
-         "cosh")  # fmt: skip
+NAMES = ("lin", "mul", "fma", "axpy", "unit", "right", "fill", "arc", "asin", "gap", "apart", "spread", "plain", "exp",
+         "sinh", "cosh")  # fmt: skip
 OPCODES = {name: code for code, name in enumerate(NAMES)}
 PARTNERS = {"relu": ("arc", 0), "step": ("arc", 1), "relu gap": ("arc", 2), "asin": ("asin", 0), "rsq": ("asin", 1)}
 RESULTS = (1, 2, 9)  # the columns of up to three results
@@ -151,8 +151,8 @@ class _Scheduler:
 
 
 ROWS_READ = {"lin": (3,), "mul": (3, 4), "fma": (3, 4, 5), "axpy": (3, 5), "unit": (), "right": (), "fill": (),
-             "arc": (3,), "asin": (3,), "gap": (3,), "apart": (3,), "spread": (5,), "exp": (3,), "sinh": (3, 4),
-             "cosh": (3, 4)}  # fmt: skip
+             "arc": (3,), "asin": (3,), "gap": (3,), "apart": (3,), "spread": (5,), "plain": (3,), "exp": (3,),
+             "sinh": (3, 4), "cosh": (3, 4)}  # fmt: skip
 
 
 def _allocate(table: np.ndarray, results: list[int]) -> int:

@@ -37,6 +37,7 @@ LINES: dict[str, Callable[..., str]] = {
     "gram": lambda op: f"dot({', '.join(map(_datum, op.data))}) / d",
     "unit": lambda op: f"cosine({', '.join(map(_datum, op.data))})",
     "apart": lambda op, x: f"1 - {x}",
+    "plain": lambda op, g: g,
     "gap": lambda op, c, r1, r2: f"1 - {c} * {r1} * {r2}",
     "spread": lambda op, z, u, v: f"{z} + ({u} - {v})**2 / 2",
     "relu": lambda op, gap, s1, w1, s2, w2: f"{s1} * {s2} * (1 - relu_gap({gap}))",
