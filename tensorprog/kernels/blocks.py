@@ -52,11 +52,10 @@ class NpyStore:
                 self._create()
         elif not path.exists():
             raise DataError(f"{path} is missing, but its journal has finished blocks; pass resume=False to start again")
-        with _disk(path):
-            self.file = open(path, "r+b")  # noqa: SIM115
-            np.lib.format.read_magic(self.file)
-            found = np.lib.format.read_array_header_1_0(self.file)
-        self.offset = self.file.tell()
+        with _disk(path), open(path, "rb") as file:
+            np.lib.format.read_magic(file)
+            found = np.lib.format.read_array_header_1_0(file)
+            self.offset = file.tell()
         size = self.offset + shape[0] * shape[1] * self.dtype.itemsize
         if found != (shape, False, self.dtype) or path.stat().st_size != size:
             raise DataError(
@@ -77,24 +76,17 @@ class NpyStore:
     def write(self, block: Block, value: np.ndarray) -> None:
         i0, i1, j0, j1 = block
         value = np.ascontiguousarray(value, self.dtype)
-        with _disk(self.path):
-            if (j0, j1) == (0, self.shape[1]):
-                self._write_at(i0, 0, value)
-            else:
-                for i in range(i0, i1):
-                    self._write_at(i, j0, value[i - i0])
-
-    def _write_at(self, i: int, j: int, value: np.ndarray) -> None:
-        self.file.seek(self.offset + (i * self.shape[1] + j) * self.dtype.itemsize)
-        self.file.write(value.data)
+        with _disk(self.path), open(self.path, "r+b") as file:
+            whole = (j0, j1) == (0, self.shape[1])
+            for i, part in [(i0, value)] if whole else enumerate(value, start=i0):
+                file.seek(self.offset + (i * self.shape[1] + j0) * self.dtype.itemsize)
+                file.write(part.data)
 
     def flush(self) -> None:
-        with _disk(self.path):
-            self.file.flush()
-            os.fsync(self.file.fileno())
+        with _disk(self.path), open(self.path, "r+b") as file:
+            os.fsync(file.fileno())
 
     def open(self) -> np.ndarray:
-        self.file.close()
         return np.lib.format.open_memmap(self.path, mode="r+")
 
 
