@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tensorprog.compile.arrays import NEAR
+from tensorprog.compile.arrays import LEAST, NEAR
 from tensorprog.compile.backends import run_threads, table
 from tensorprog.compile.program import Program, cosine_of, directions, exact_gap
 from tensorprog.compile.rolling import Step
@@ -39,7 +39,7 @@ class Region:
         """Instructions; None where the numba machine does not know an operation."""
         roots = [i for _, i in self.pairs]
         known = runs_in_rows(self.program.tape, roots)
-        return schedule(self.program.tape, roots, [UNIT, *self.carried]) if known else None
+        return schedule(self.program.tape, roots, [UNIT, *self.carried], signed=True) if known else None
 
     def side(self, side: int, x: np.ndarray, carried: Carried) -> tuple[dict[int, Any], Carried]:
         """Values per input of rows x at this time, and what is carried on."""
@@ -47,17 +47,15 @@ class Region:
         sides = self.program.tape.sides
         return values, {k: np.broadcast_to(values[i], len(x)) for k, i in self.outs if sides[i] == side}
 
-    def on_arrays(
-        self, left: Any, right: Any, cosine: Any, gap: Any, carried: Mapping[int, Any], near: Any
-    ) -> list[Any]:
+    def on_arrays(self, left: Any, right: Any, gap: Any, carried: Mapping[int, Any], near: Any) -> list[Any]:
         """What pairs carry on, by array operations."""
         tape = self.program.tape
         known = {i: carried[tape.ops[i].data] for i in self.program.order
                  if tape.ops[i].kind == "carry" and tape.sides[i] == PAIR}  # fmt: skip
         for i in self.program.units:
-            known[i] = cosine
+            known[i] = cosine_of(gap)
             apart = tape.find("apart", (i,))
-            if apart is not None and gap is not None:
+            if apart is not None:
                 known[apart] = gap
         values = dict(zip(self.program.roots, self.program.on_pairs(known, left, right, near), strict=True))
         return [values[i] for _, i in self.pairs]
@@ -117,18 +115,18 @@ class Loop:
             triangle: b is a.
             threads: of the numba machine; 0 for array operations.
         """
-        count, n1, d = a.data.shape
-        panel = Panel(np.zeros((1 + len(self.carried), n1, b.data.shape[1])), threads, 1 if d == 1 else 2)
+        count, n1, _ = a.data.shape
+        panel = Panel(np.zeros((1 + len(self.carried), n1, b.data.shape[1])), threads)
         state: tuple[Carried, Carried] = {}, {}
         for t in range(count - 1):
             rows, columns = a.there(t), b.there(t)
-            panel.cosines(a.data[t, : rows[1]], b.data[t, : columns[1]])
+            panel.gaps(a.data[t, : rows[1]], b.data[t, : columns[1]])
             for region, (r0, r1), (c0, c1) in self._regions(rows, columns, triangle):
                 left, _ = region.side(LEFT, a.data[t, r0:r1], _part(state[0], r0, r1))
                 right, _ = region.side(RIGHT, b.data[t, c0:c1], _part(state[1], c0, c1))
                 panel.run(region, left, right, (r0, r1, c0, c1), triangle and r0 == c0, list(panel.stack[1:]))
             state = self._advance(LEFT, a, t, state[0]), self._advance(RIGHT, b, t, state[1])
-        panel.cosines(a.data[-1], b.data[-1])
+        panel.gaps(a.data[-1], b.data[-1])
         left, _ = self.last.side(LEFT, a.data[-1], state[0])
         right, _ = self.last.side(RIGHT, b.data[-1], state[1])
         out = [np.empty((n1, b.data.shape[1])) for _ in range(self.results)]
@@ -186,7 +184,7 @@ class Loop:
                 left, _ = region.side(LEFT, a.data[t], state[0])
                 right, _ = region.side(RIGHT, b.data[t], state[1])
                 gap = exact_gap(a.data[t], b.data[t])
-                values = region.on_arrays(left, right, cosine_of(gap), gap, pairs, near)
+                values = region.on_arrays(left, right, gap, pairs, near)
                 pairs = {k: v for (k, _), v in zip(region.pairs, values, strict=True)}
             state = self._advance(LEFT, a, t, state[0]), self._advance(RIGHT, b, t, state[1])
         return [np.broadcast_to(pairs[k], a.data.shape[1]) for k in range(self.results)]
@@ -198,17 +196,20 @@ class Loop:
 
 
 class Panel:
-    """What all pairs of two sets carry: ``stack[0]`` the cosines of their data, ``stack[1:]`` the rest."""
+    """What all pairs of two sets carry: ``stack[0]`` the signed gaps of their data, ``stack[1:]`` the rest."""
 
-    def __init__(self, stack: np.ndarray, threads: int, dimension: int) -> None:
-        self.stack, self.threads = stack, threads
-        least = NEAR[np.dtype(np.float64)]
-        self.near = (least, 0.0 if dimension == 1 else least)  # numbers have the exact cosines ±1 and 0
+    def __init__(self, stack: np.ndarray, threads: int) -> None:
+        self.stack, self.threads, self.near = stack, threads, (NEAR[np.dtype(np.float64)], 0.0)
 
-    def cosines(self, x: np.ndarray, y: np.ndarray) -> None:
-        """Those of the rows of x and of y."""
-        if len(x) and len(y):
-            self.stack[0, : len(x), : len(y)] = directions(x) @ directions(y).T
+    def gaps(self, x: np.ndarray, y: np.ndarray) -> None:
+        """Those of the rows of x and of y; small ones, which the cosine has lost, from differences."""
+        if not len(x) or not len(y):
+            return
+        cosine = directions(x) @ directions(y).T
+        gap = 1 - np.abs(cosine)
+        rows, columns = np.nonzero(gap < (self.near[0] if x.shape[1] > 1 else -1.0))  # of numbers they are exact
+        gap[rows, columns] = np.abs(exact_gap(x[rows], y[columns]))
+        np.copysign(np.maximum(gap, LEAST, out=gap), cosine, out=self.stack[0, : len(x), : len(y)])
 
     def run(self, region: Region, left: Any, right: Any, part: tuple[int, int, int, int], triangle: bool,
             out: Sequence[np.ndarray]) -> None:  # fmt: skip
@@ -218,7 +219,7 @@ class Panel:
         if code is None:
             known = {k: self.stack[1 + n, r0:r1, c0:c1] for n, k in enumerate(region.carried)}
             left = {i: np.reshape(v, (-1, 1)) for i, v in left.items()}
-            values = region.on_arrays(left, right, self.stack[0, r0:r1, c0:c1], None, known, self.near)
+            values = region.on_arrays(left, right, self.stack[0, r0:r1, c0:c1], known, self.near)
             for result, value in zip(out, values, strict=True):
                 result[r0:r1, c0:c1] = value
             return

@@ -17,7 +17,9 @@ import numpy as np
 from tensorprog.compile.arrays import LEAST
 from tensorprog.compile.schedule import NAMES, OPCODES, STRIP, TILE
 
-LIN, MUL, FMA, AXPY, UNIT, RIGHT, FILL, ARC, ASIN, GAP, APART, SPREAD, PLAIN, EXP, SINH, COSH = map(OPCODES.get, NAMES)
+LIN, MUL, FMA, AXPY, UNIT, RIGHT, FILL, ARC, ASIN, GAP, APART, SPREAD, PLAIN, COSINE, EXP, SINH, COSH = map(
+    OPCODES.get, NAMES
+)
 INLINE: dict[str, Any] = {"inline": "always", "error_model": "numpy", "fastmath": {"contract"}}
 STRICT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 
@@ -115,6 +117,9 @@ def execute(code, reg, S, G, gi, gj, R, j0, w, near):
         elif op == PLAIN:
             for j in range(w):
                 reg[o, j] = reg[x, j] + 2.0 if reg[x, j] < 0.0 else reg[x, j]
+        elif op == COSINE:
+            for j in range(w):
+                reg[o, j] = -1.0 - reg[x, j] if reg[x, j] < 0.0 else 1.0 - reg[x, j]
         elif op == SPREAD:
             for j in range(w):
                 c = a - R[y, j0 + j]

@@ -11,8 +11,8 @@ import numpy as np
 from tensorprog.compile.tape import CONST, LEFT, PAIR, Tape
 
 TILE, STRIP = 128, 16  # the width of a row, and how many rows are written and mirrored together
-NAMES = ("lin", "mul", "fma", "axpy", "unit", "right", "fill", "arc", "asin", "gap", "apart", "spread", "plain", "exp",
-         "sinh", "cosh")  # fmt: skip
+NAMES = ("lin", "mul", "fma", "axpy", "unit", "right", "fill", "arc", "asin", "gap", "apart", "spread", "plain",
+         "cosine", "exp", "sinh", "cosh")  # fmt: skip
 OPCODES = {name: code for code, name in enumerate(NAMES)}
 PARTNERS = {"relu": ("arc", 0), "step": ("arc", 1), "relu gap": ("arc", 2), "asin": ("asin", 0), "rsq": ("asin", 1)}
 RESULTS = (1, 2, 9)  # the columns of up to three results
@@ -47,9 +47,14 @@ def runs_in_rows(tape: Tape, roots: Sequence[int]) -> bool:
     return all(tape.sides[i] != PAIR or tape.ops[i].kind in known for i in tape.needed(roots))
 
 
-def schedule(tape: Tape, roots: Sequence[int], read: Sequence[object] = ()) -> Code:
-    """Instructions for the operations per pair that the roots need; ``read`` are values per pair that come first."""
-    return _Scheduler(tape, roots, read).code()
+def schedule(tape: Tape, roots: Sequence[int], read: Sequence[object] = (), signed: bool = False) -> Code:
+    """Instructions for the operations per pair that the roots need.
+
+    Args:
+        read: values per pair that are read, in their order, before others.
+        signed: read signed gaps of data instead of their cosines.
+    """
+    return _Scheduler(tape, roots, read, signed).code()
 
 
 @dataclass
@@ -57,6 +62,7 @@ class _Scheduler:
     tape: Tape
     roots: Sequence[int]
     read: Sequence[object] = ()
+    signed: bool = False
     rows: list[list[int]] = field(default_factory=list)
     at: dict[int, int] = field(default_factory=dict)  # operation -> virtual register
     made: int = 0
@@ -84,8 +90,14 @@ class _Scheduler:
         kind, args, _ = self.tape.ops[i]
         if kind in PARTNERS:
             self._partners(i)
-        elif kind in ("unit", "carry"):
-            self._write("unit", self._new(i), x=self.grams.setdefault(self.tape.ops[i].data, len(self.grams)))
+        elif kind == "carry" or (kind == "unit" and not self.signed):
+            self._write("unit", self._new(i), x=self._read(i))
+        elif kind == "unit":
+            gap = self._new(None)
+            self._write("unit", gap, x=self._read(i))
+            self._write("cosine", self._new(i), x=gap)
+        elif kind == "apart" and self.signed:
+            self._write("unit", self._new(i), x=self._read(args[0]))
         elif kind == "lin":
             x = self._row(args[1])
             self._write("lin", self._new(i), x=x, a=self._number(args[0]), b=self._number(args[2]))
@@ -146,13 +158,16 @@ class _Scheduler:
             return self.numbers.setdefault(value, len(self.numbers))
         return -1 - self.left.setdefault(i, len(self.left))
 
+    def _read(self, i: int) -> int:
+        return self.grams.setdefault(self.tape.ops[i].data, len(self.grams))
+
     def _right(self, i: int) -> int:
         return self.right.setdefault(i, len(self.right))
 
 
 ROWS_READ = {"lin": (3,), "mul": (3, 4), "fma": (3, 4, 5), "axpy": (3, 5), "unit": (), "right": (), "fill": (),
-             "arc": (3,), "asin": (3,), "gap": (3,), "apart": (3,), "spread": (5,), "plain": (3,), "exp": (3,),
-             "sinh": (3, 4), "cosh": (3, 4)}  # fmt: skip
+             "arc": (3,), "asin": (3,), "gap": (3,), "apart": (3,), "spread": (5,), "plain": (3,), "cosine": (3,),
+             "exp": (3,), "sinh": (3, 4), "cosh": (3, 4)}  # fmt: skip
 
 
 def _allocate(table: np.ndarray, results: list[int]) -> int:

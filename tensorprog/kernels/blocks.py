@@ -74,7 +74,7 @@ class NpyStore:
             file.truncate(size)
 
     def write(self, block: Block, value: np.ndarray) -> None:
-        i0, i1, j0, j1 = block
+        i0, _, j0, j1 = block
         value = np.ascontiguousarray(value, self.dtype)
         with _disk(self.path), open(self.path, "r+b") as file:
             whole = (j0, j1) == (0, self.shape[1])
