@@ -49,10 +49,17 @@ def _arc(t: Tape, kind: str, q1: int, q2: int, c: int) -> int:
     return t.add(kind, *operands)
 
 
+def relu_square(t: Tape, q: int) -> int:
+    """E relu(u)²."""
+    value = t.product([q], 0.5)
+    t.variances.add(value)
+    return value
+
+
 @inline(Relu, Relu)
 def relu_relu(t: Tape, q1: int, q2: int, c: int) -> int:
     value = _arc(t, "relu", q1, q2, c)
-    t.gaps[value] = (t.product([q1], 0.5), t.product([q2], 0.5), _arc(t, "relu gap", q1, q2, c))
+    t.gaps[value] = (relu_square(t, q1), relu_square(t, q2), _arc(t, "relu gap", q1, q2, c))
     return value
 
 
@@ -151,7 +158,7 @@ def gelu_prime(t: Tape, q1: int, q2: int, c: int) -> int:
 
 
 SQUARES: dict[tuple[type[Fn], type[Fn]], Callable[[Tape, int], int]] = {
-    (Relu, Relu): lambda t, q: t.product([q], 0.5),
+    (Relu, Relu): relu_square,
     (Step, Step): lambda t, q: t.product([t.add("positive", q)], 0.5),
     (Abs, Abs): lambda t, q: q,
     (Sign, Sign): lambda t, q: t.add("positive", q),

@@ -24,6 +24,7 @@ class Tape:
     Attributes:
         ops: the operations; an operation is known by its number.
         sides: of each operation CONST, LEFT (per first input), RIGHT (per second input) or PAIR.
+        variances: operations that are E φ(u)².
         gaps: of basic covariances c their variances q1, q2 and 1 − c/√(q1 q2).
     """
 
@@ -31,6 +32,7 @@ class Tape:
         self.ops: list[Op] = []
         self.sides: list[int] = []
         self.gaps: dict[int, tuple[int, int, int]] = {}
+        self.variances: set[int] = set()
         self._known: dict[Op, int] = {}
 
     def add(self, kind: str, *args: int, data: Any = None, side: int = CONST) -> int:

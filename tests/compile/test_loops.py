@@ -1,5 +1,6 @@
 """Kernels of long sequences by a loop over time, against the equations of every length."""
 
+import mpmath as mp
 import numpy as np
 import pytest
 
@@ -48,28 +49,33 @@ def test_short_sequences_beside_long_ones():
 
 
 def rnn_relu_ntk(x, y):
-    """The RNTK of one relu layer, hand-written (Alemohammad et al. 2021), d = 1, equal lengths."""
-    q1 = q2 = c = theta = 0.0
-    for s, t in zip(x[:, 0], y[:, 0], strict=True):
-        rho = c / np.sqrt(q1 * q2) if q1 * q2 > 0 else 0.0
-        angle = np.arccos(np.clip(rho, -1, 1))
-        v = np.sqrt(q1 * q2) * (np.sin(angle) + (np.pi - angle) * rho) / (2 * np.pi)
-        slope = (np.pi - angle) / (2 * np.pi)
+    """The RNTK of one relu layer for numbers, at 40 digits: hand-written (Alemohammad et al. 2021), T ≤ T'."""
+    q1 = q2 = c = theta = mp.mpf(0)
+    for t in y[: len(y) - len(x)]:
+        q2 = q2 / 2 + mp.mpf(float(t)) ** 2
+    for s, t in zip(x, y[len(y) - len(x) :], strict=True):
+        v, slope = relu_forms(q1, q2, c)
+        s, t = mp.mpf(float(s)), mp.mpf(float(t))
         q1, q2, c = q1 / 2 + s * s, q2 / 2 + t * t, v + s * t
         theta = c + slope * theta
-    rho = c / np.sqrt(q1 * q2)
-    angle = np.arccos(rho)
-    return (
-        np.sqrt(q1 * q2) * (np.sin(angle) + (np.pi - angle) * rho) / (2 * np.pi) + (np.pi - angle) / (2 * np.pi) * theta
-    )
+    v, slope = relu_forms(q1, q2, c)
+    return v + slope * theta
 
 
-def test_long_univariate_series_equal_the_recursion_by_hand():
-    X = RNG.normal(size=(4, 300, 1))
+def relu_forms(q1, q2, c):
+    size = mp.sqrt(q1 * q2)
+    angle = mp.acos(max(-1, min(1, c / size))) if size else mp.pi / 2
+    return size * (mp.sin(angle) + (mp.pi - angle) * mp.cos(angle)) / (2 * mp.pi), (mp.pi - angle) / (2 * mp.pi)
+
+
+def test_univariate_series_of_any_length_equal_the_recursion_by_hand():
+    X = sequences(1, 40, 40, 27, 26, 8, 2)
+    X[1][:7] = 2 * X[0][:7]  # proportional at first: the cosine is 1
     ours = tp.ntk(programs.rnn()).gram(X)
-    for i in range(4):
-        for j in range(i):
-            assert abs(ours[i, j] / rnn_relu_ntk(X[i], X[j]) - 1) < 1e-10  # the hand-written one takes ρ as it is
+    with mp.workdps(40):
+        for i in range(6):
+            for j in range(i):
+                assert abs(ours[i, j] / float(rnn_relu_ntk(X[i][:, 0], X[j][:, 0])) - 1) < 1e-13
 
 
 def test_padding_in_front_is_not_seen():
