@@ -24,6 +24,7 @@ bench: $(STAMP)         ## cost of derivations, certificates and training runs
 	$(BIN)/python benchmarks/derivation.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/expectations.py
+	$(BIN)/python benchmarks/gram.py
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed")'

@@ -21,8 +21,9 @@ def gap(t: Tape, q1: int, q2: int, c: int) -> int:
         return t.gaps[c][2]
     parts = _parts(t, c, 1.0)
     rests = [_rest(t, q, [(a, part[side]) for a, part in parts]) for side, q in enumerate((q1, q2))] if parts else []
-    if parts and None not in rests:
-        return _combined(t, q1, q2, parts, rests)
+    known = [r for r in rests if r is not None]
+    if parts and len(known) == 2:
+        return _combined(t, q1, q2, parts, known)
     return t.add("gap", c, t.add("rsqrt", q1), t.add("rsqrt", q2))
 
 
