@@ -153,8 +153,8 @@ def gram(kernels: Kernel | Sequence[Kernel], X1: Any, X2: Any = None, *, values:
     >>> net = tp.programs.mlp(depth=2)
     >>> K, Θ = tp.gram([tp.nngp(net), tp.ntk(net)], [[1.0, 0.0], [0.6, 0.8]])
     >>> Θ.round(3)
-    array([[1.5  , 0.803],
-           [0.803, 1.5  ]])
+    array([[1.5  , 0.772],
+           [0.772, 1.5  ]])
     """
     several = not isinstance(kernels, Kernel)
     chosen = _kernels(kernels if several else [kernels])

@@ -194,7 +194,7 @@ class Kernel:
         >>> import tensorprog as tp
         >>> K = tp.ntk(tp.programs.mlp(depth=2))
         >>> K.gram([[1.0, 0.0]], [[0.6, 0.8]], dtype="float32").round(3)
-        array([[0.803]], dtype=float32)
+        array([[0.772]], dtype=float32)
         """
         from tensorprog.kernels.compute import gram  # reads this module
 
