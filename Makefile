@@ -34,6 +34,7 @@ bench: $(STAMP)         ## cost of derivations, certificates and training runs
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/expectations.py
 	$(BIN)/python benchmarks/empirical.py
+	$(BIN)/python benchmarks/gram.py
 
 notebooks: $(NOTEBOOKS)  ## the notebooks, executed, as docs/notebooks/*.ipynb
 

@@ -34,6 +34,7 @@ from tensorprog.dsl.program import moment as moment
 from tensorprog.dsl.program import nonlin as nonlin
 from tensorprog.errors import AccuracyError as AccuracyError
 from tensorprog.errors import AssumptionError as AssumptionError
+from tensorprog.errors import ComputeError as ComputeError
 from tensorprog.errors import DataError as DataError
 from tensorprog.errors import FoldError as FoldError
 from tensorprog.errors import NoRuleError as NoRuleError
@@ -42,6 +43,7 @@ from tensorprog.errors import TensorProgramError as TensorProgramError
 from tensorprog.finite.empirical import empirical_ntk as empirical_ntk
 from tensorprog.finite.sample import sample as sample
 from tensorprog.kernels.certificate import Certificate as Certificate
+from tensorprog.kernels.compute import gram as gram
 from tensorprog.kernels.feature import FeatureLimit as FeatureLimit
 from tensorprog.kernels.kernel import Kernel as Kernel
 from tensorprog.kernels.methods import nngp as nngp

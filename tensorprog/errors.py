@@ -34,6 +34,10 @@ class AccuracyError(TensorProgramError, ArithmeticError):
     """A number could not be computed to the accuracy asked for."""
 
 
+class ComputeError(TensorProgramError):
+    """The machine could not do it: a full disk, a lost worker, a missing optional package."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint naming the known names closest to ``name``.
 

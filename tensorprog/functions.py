@@ -107,6 +107,14 @@ def member(family: Family, order: int) -> type[Fn]:
     return type(name, (Fn,), {"family": family, "order": order, "nargs": 1})
 
 
+def __getattr__(name: str) -> type[Fn]:
+    """Members by their class names, which is how they are pickled."""
+    stem = name.rstrip("'")
+    if stem not in FAMILIES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return member(FAMILIES[stem], len(name) - len(stem))
+
+
 def is_delta(cls: Any) -> bool:
     """Whether the class is a derivative of the Dirac delta."""
     return isinstance(cls, type) and issubclass(cls, Fn) and cls.family.name == "delta"

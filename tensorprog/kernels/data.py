@@ -36,12 +36,18 @@ class Inputs:
                 result[r] = t
         return result
 
+    def take(self, start: int, stop: int) -> Inputs:
+        """Inputs start..stop, in order."""
+        inside = {t: (rows >= start) & (rows < stop) for t, rows in self.groups.items()}
+        groups = {t: rows[inside[t]] - start for t, rows in self.groups.items() if inside[t].any()}
+        return Inputs({t: self.data[t][inside[t]] for t in groups}, groups, self.dimension)
+
     def __getitem__(self, i: int) -> np.ndarray:
         """Input number i as (T, d)."""
         for t, rows in self.groups.items():
-            where = np.flatnonzero(rows == i)
-            if where.size:
-                return self.data[t][where[0]]  # type: ignore[no-any-return]
+            where = int(np.searchsorted(rows, i))
+            if where < len(rows) and rows[where] == i:
+                return self.data[t][where]  # type: ignore[no-any-return]
         raise IndexError(i)
 
 

@@ -78,6 +78,11 @@ class Kernel:
         self.derive_straight = derive_straight or derive  # what recursions are folded from: every layer named
         self.lengths = self._lengths(lengths)
         self._derived: dict[Any, Derivation] = {}
+        self.compiled: dict[Any, Any] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickling: what was derived and compiled is left behind."""
+        return {**self.__dict__, "_derived": {}, "compiled": {}}
 
     def _lengths(self, lengths: Sequence[Length] | None) -> tuple[Length, Length]:
         if not self.net.takes_sequences:
@@ -245,6 +250,40 @@ class Kernel:
             sides = a.data[t1][start : start + width, None], b.data[t2][None]
             parts.append(np.broadcast_to(_values(d, sides, hyper), (sides[0].shape[0], len(columns))))
         return np.concatenate(parts)
+
+    def gram(self, X1: Any, X2: Any = None, **options: Any) -> Any:
+        """The Gram matrix by the compiled kernel: see ``tp.gram`` for the options.
+
+        >>> import tensorprog as tp
+        >>> K = tp.ntk(tp.programs.mlp(depth=2))
+        >>> K.gram([[1.0, 0.0]], [[0.6, 0.8]], dtype="float32").round(3)
+        array([[0.772]], dtype=float32)
+        """
+        from tensorprog.kernels.compute import gram  # reads this module
+
+        return gram(self, X1, X2, **options)
+
+    def source(self, values: Mapping[Any, Any] | None = None) -> str:
+        """The compiled kernel as text: the operations per input and those per pair, for the printed lengths.
+
+        >>> import tensorprog as tp
+        >>> print(tp.nngp(tp.programs.deep_linear(depth=1)).source().splitlines()[-1])
+        return v7
+        """
+        from tensorprog.compile.text import source
+        from tensorprog.kernels.matrices import Evaluator  # reads this module
+
+        return source(Evaluator([self], self.lengths, symbol_values(values)).program)
+
+    def on_pairs(self, a: np.ndarray, b: np.ndarray, lengths: tuple[Length, Length], hyper: Any) -> np.ndarray:
+        """K(a[p], b[p]) of pairs of inputs.
+
+        Args:
+            a, b: (P, T, d) and (P, T', d); T = 1 for vectors.
+            lengths: (T, T'), or (None, None).
+            hyper: numbers for hyperparameters, by symbol.
+        """
+        return np.broadcast_to(_values(self.derive(lengths), (a, b), hyper), len(a))
 
     def _symmetrise(self, K: np.ndarray, inputs: Inputs, hyper: Any) -> None:
         """Mirror the lower triangle and set the diagonal, exactly, from each input with itself."""

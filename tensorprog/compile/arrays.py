@@ -1,0 +1,188 @@
+"""A tape on arrays of any library with the Array API: NumPy on tiles that stay in cache, torch, CuPy, JAX whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import pi
+from typing import Any
+
+import numpy as np
+
+from tensorprog.compile.tape import Op, Tape
+from tensorprog.expectations.closed_forms import MEANS, find_pair
+from tensorprog.expectations.numeric import expectation
+from tensorprog.functions import FAMILIES, member
+from tensorprog.functions import evaluate as evaluate_expr
+
+Array = Any
+# 1 − |ρ| below which an angle is not had from ρ to 1e-13 (1e-6 where inner products are single)
+LEAST = 1e-300  # of signed gaps, which have no −0
+NEAR = {np.dtype(np.float64): 1e-5, np.dtype(np.float32): 2e-2}
+
+
+def run(tape: Tape, order: Sequence[int], known: Mapping[int, Array], keep: Sequence[int], xp: Any,
+        near: tuple[float, float]) -> list[Array]:  # fmt: skip
+    """Values of operations.
+
+    Args:
+        tape: the operations.
+        order: those to run, ascending.
+        known: values of others.
+        keep: those to return.
+        xp: the array library.
+        near: the least 1 − |ρ| of angles between hidden vectors, and between data; smaller ones come out NaN.
+    """
+    values, machine = dict(known), Machine(xp, near)
+    last = {a: i for i in order for a in tape.ops[i].args}
+    for i in order:
+        if i not in values:
+            op = tape.ops[i]
+            values[i] = RULES[op.kind](machine, op, *(values[a] for a in op.args))
+            for a in op.args:
+                if last[a] == i and a not in keep and a in values:
+                    del values[a]
+    return [values[i] for i in keep]
+
+
+class Machine:
+    """The array library, and the angle computed last: the forms of φ and φ' share one."""
+
+    def __init__(self, xp: Any, near: tuple[float, float]) -> None:
+        self.xp, self.near = xp, near
+        self.asin = getattr(xp, "asin", None) or xp.arcsin
+        self._last: tuple[Any, Any] = (None, None)
+
+    def once(self, key: Any, compute: Callable[[], Any]) -> Any:
+        """The value computed last for this key."""
+        if self._last[0] != key:
+            self._last = (key, compute())
+        return self._last[1]
+
+    def unless(self, bad: Array, x: Array) -> Array:
+        """x, NaN where ``bad``."""
+        return self.xp.where(bad, x * 0 + float("nan"), x)
+
+
+def _arc(m: Machine, op: Op, gap: Array) -> tuple[Array, Array]:
+    """π − θ, and 1 − ρ of the relu's: 1 − (sin θ + (π − θ) cos θ)/π = gap − (sin θ − θ + θ gap)/π."""
+
+    def compute() -> tuple[Array, Array]:
+        flip = (gap < 0) | (gap > 1)  # ρ < 0
+        small = m.xp.where(gap < 0, -gap, m.xp.where(gap > 1, 2 - gap, gap))
+        bent = 2 * m.asin(m.xp.sqrt(small / 2))
+        theta, plain = m.xp.where(flip, pi - bent, bent), m.xp.where(flip, 2 - small, small)
+        sine = m.xp.sqrt(small * (2 - small))
+        return m.xp.where(flip, bent, pi - bent), plain - (sine - theta + theta * plain) / pi
+
+    return m.once(op.args, compute)  # type: ignore[no-any-return]
+
+
+def _relu(m: Machine, op: Op, gap: Array, s1: Array, w1: Array, s2: Array, w2: Array) -> Array:
+    return s1 * s2 * (1 - _arc(m, op, gap)[1])
+
+
+def _step(m: Machine, op: Op, gap: Array, s1: Array, w1: Array, s2: Array, w2: Array) -> Array:
+    return w1 * w2 * _arc(m, op, gap)[0]
+
+
+def _apart(m: Machine, op: Op, unit: Array) -> Array:
+    """The signed gap of two data, NaN where it is too small to be had from the cosine."""
+    small = 1 - abs(unit)
+    small = m.xp.where(small > LEAST, small, small * 0 + LEAST)
+    return m.unless(small < m.near[1], m.xp.where(unit < 0, -small, small))
+
+
+def _gap(m: Machine, op: Op, c: Array, r1: Array, r2: Array) -> Array:
+    gap = 1 - c * r1 * r2
+    return m.unless((gap < m.near[0]) | (gap > 2 - m.near[0]), gap)
+
+
+def _sine(m: Machine, op: Op, c: Array, r1: Array, r2: Array) -> tuple[Array, Array]:
+    """ρ and √(1 − ρ²)."""
+
+    def compute() -> tuple[Array, Array]:
+        rho = c * r1 * r2
+        gap = 1 - abs(rho)
+        rho = m.unless(gap < m.near[0], rho)
+        return rho, m.xp.sqrt(m.unless(gap < m.near[0], gap) * (1 + abs(rho)))
+
+    return m.once(op.args, compute)  # type: ignore[no-any-return]
+
+
+def _sinh(m: Machine, op: Op, c: Array, half: Array) -> Array:
+    """exp(−half) sinh c, written so that neither factor over- or underflows alone."""
+    size = abs(c)
+    return -m.xp.sign(c) * 0.5 * m.xp.exp(size - half) * m.xp.expm1(-2 * size)
+
+
+def host(x: Any) -> np.ndarray:
+    """An array of any library as NumPy's."""
+    for move in ("cpu", "get"):
+        if not isinstance(x, np.ndarray) and hasattr(x, move):
+            x = getattr(x, move)()
+    return np.asarray(x)
+
+
+def _there(m: Machine, value: np.ndarray, args: Sequence[Array]) -> Array:
+    """A value computed on the host, where its arguments are."""
+    if m.xp is np:
+        return value
+    return m.xp.asarray(value, device=next((a.device for a in args if hasattr(a, "device")), None))
+
+
+def _form(m: Machine, op: Op, *args: Array) -> Array:
+    functions = [member(FAMILIES[name], order) for name, order in op.data]
+    form = MEANS[functions[0]].formula if len(functions) == 1 else find_pair(*functions)
+    assert form is not None
+    with np.errstate(all="ignore"):
+        return _there(m, form(*map(host, args)), args)
+
+
+def _expect(m: Machine, op: Op, *args: Array) -> Array:
+    body, us, names = op.data
+    k, entries = len(us), iter(map(host, args))
+    cov: list[list[Any]] = [[None] * k for _ in range(k)]
+    for i in range(k):
+        for j in range(i, k):
+            cov[i][j] = cov[j][i] = next(entries)
+    mean = [next(entries) for _ in range(k)]
+    return _there(m, expectation(body, us, cov, mean, dict(zip(names, entries, strict=True))).value, args)
+
+
+def _formula(m: Machine, op: Op, *args: Array) -> Array:
+    expr, symbols = op.data
+    return _there(m, evaluate_expr(expr, dict(zip(symbols, map(host, args), strict=True))), args)
+
+
+def _safe(power: float) -> Callable[..., Array]:
+    """x^power, and 0 at 0."""
+    return lambda m, op, x: m.xp.where(x > 0, m.xp.where(x > 0, x, x * 0 + 1) ** power, x * 0)
+
+
+RULES: dict[str, Callable[..., Array]] = {
+    "const": lambda m, op: op.data,
+    "lin": lambda m, op, a, x, b: a * x + b,
+    "mul": lambda m, op, a, x, y: a * x * y,
+    "fma": lambda m, op, z, a, x, y: z + a * x * y,
+    "axpy": lambda m, op, z, a, x: z + a * x,
+    "sqrt": lambda m, op, x: m.xp.sqrt(x),
+    "rsqrt": _safe(-0.5),
+    "recip": _safe(-1.0),
+    "positive": lambda m, op, x: (x > 0) * 1.0,
+    "relu": _relu,
+    "step": _step,
+    "relu gap": lambda m, op, gap, *scales: _arc(m, op, gap)[1],
+    "apart": _apart,
+    "gap": _gap,
+    "plain": lambda m, op, gap: m.xp.where(gap < 0, 2 + gap, gap),
+    "spread": lambda m, op, z, u, v: z + (u - v) * (u - v) / 2,
+    "asin": lambda m, op, c, r1, r2: m.asin(_sine(m, op, c, r1, r2)[0]),
+    "rsq": lambda m, op, c, r1, r2: 1 / _sine(m, op, c, r1, r2)[1],
+    "exp": lambda m, op, x: m.xp.exp(x),
+    "sinh": _sinh,
+    "cosh": lambda m, op, c, half: (m.xp.exp(c - half) + m.xp.exp(-c - half)) / 2,
+    "erf square": lambda m, op, q: 2 / pi * np.arctan2(2 * q, np.sqrt(1 + 4 * q)),
+    "form": _form,
+    "expect": _expect,
+    "formula": _formula,
+}

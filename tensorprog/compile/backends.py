@@ -1,0 +1,180 @@
+"""The machines that run a program on panels of a Gram matrix, behind one interface."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+import numpy as np
+
+from tensorprog.compile.arrays import NEAR
+from tensorprog.compile.program import Program, directions
+from tensorprog.compile.schedule import TILE, Code
+from tensorprog.compile.tape import LEFT, RIGHT
+from tensorprog.errors import NoRuleError, nearest
+
+Panel = tuple[int, int, int, int]  # rows i0..i1, columns j0..j1
+
+
+class Machine(Protocol):
+    """A program made ready for two sets of inputs."""
+
+    def run(self, panel: Panel, triangle: bool, out: Sequence[np.ndarray]) -> list[Panel]:
+        """Fill a panel of every result (below the diagonal, and mirrored, for a ``triangle``).
+
+        Returns:
+            The tiles with results that are not numbers: angles not had to full accuracy, or overflow.
+        """
+
+
+class NumPyMachine:
+    """Tiles whose temporaries stay in cache.
+
+    Args:
+        program: what to compute.
+        a, b: inputs (N1, T, d) and (N2, T', d), of the precision of their inner products.
+    """
+
+    def __init__(self, program: Program, a: np.ndarray, b: np.ndarray) -> None:
+        self.program = program
+        self.a, self.b, self.near = _unit_data(program, a, b)
+        self.left = {i: np.reshape(v, (-1, 1)) for i, v in program.per_input(a, LEFT).items()}
+        self.right = {i: np.reshape(v, (1, -1)) for i, v in program.per_input(b, RIGHT).items()}
+        self.shape = (128, 256) if program.code is not None else (512, 512)
+
+    def run(self, panel: Panel, triangle: bool, out: Sequence[np.ndarray]) -> list[Panel]:
+        flagged = []
+        for i0, i1, j0, j1 in tiles(panel, *self.shape):
+            if triangle and j0 >= i1:
+                continue
+            left = {i: v[i0:i1] if v.size > 1 else v for i, v in self.left.items()}
+            right = {i: v[:, j0:j1] if v.size > 1 else v for i, v in self.right.items()}
+            cosines = {}
+            for i in self.program.units:
+                s, t = self.program.times(i)
+                cosines[i] = (self.a[s][i0:i1] @ self.b[t][j0:j1].T).astype(np.float64, copy=False)
+            values = self.program.on_pairs(cosines, left, right, self.near)
+            for result, value in zip(out, values, strict=True):
+                if not np.isfinite(value).all():
+                    flagged.append((i0, i1, j0, j1))
+                _place(result, value, (i0, i1, j0, j1), triangle)
+        return list(dict.fromkeys(flagged))
+
+
+class NumbaMachine:
+    """The compiled interpreter of ``machine`` on threads, input products by BLAS."""
+
+    def __init__(self, program: Program, a: np.ndarray, b: np.ndarray) -> None:
+        import numba
+
+        if program.code is None:
+            raise NoRuleError("the numba machine has closed forms only; leave out backend or pass backend='numpy'")
+        self.code, self.threads = program.code, numba.get_num_threads()
+        self.a, self.b, near = _unit_data(program, a, b)
+        self.numbers = np.array(self.code.numbers)
+        self.left = np.ascontiguousarray(table(program.per_input(a, LEFT), self.code.left, len(a)).T)
+        self.right = table(program.per_input(b, RIGHT), self.code.right, len(b))
+        self.near = np.array(near)
+        self.products = np.empty(0, self.a[0].dtype)
+
+    def run(self, panel: Panel, triangle: bool, out: Sequence[np.ndarray]) -> list[Panel]:
+        tables = self._products(panel), self.numbers, self.left, self.right, self.near
+        return run_threads(self.code, tables, panel[::2], panel, triangle, triangle, out, self.threads)
+
+    def _products(self, panel: Panel) -> np.ndarray:
+        i0, i1, j0, j1 = panel
+        shape = (len(self.code.grams), i1 - i0, j1 - j0)
+        size = int(np.prod(shape))
+        if self.products.size < size:
+            self.products = np.empty(size, self.products.dtype)
+        products = self.products[:size].reshape(shape)
+        for g, ((_, s), (_, t)) in zip(products, self.code.grams, strict=True):
+            np.matmul(self.a[s][i0:i1], self.b[t][j0:j1].T, out=g)
+        return products
+
+
+MACHINES: dict[str, Any] = {"numba": NumbaMachine, "numpy": NumPyMachine}
+
+
+def choose(backend: str | None, program: Program) -> Any:
+    """The machine asked for; numba where it is installed and knows the program, else NumPy.
+
+    Raises:
+        NoRuleError: unknown backend, or one that is not installed.
+    """
+    installed = importlib.util.find_spec("numba") is not None
+    if backend is None:
+        backend = "numba" if installed and program.code is not None else "numpy"
+    if backend not in MACHINES:
+        raise NoRuleError(f"unknown backend {backend!r}; {nearest(backend, MACHINES)}")
+    if backend == "numba" and not installed:
+        raise NoRuleError("backend='numba' needs numba: pip install 'tensorprog[fast]'")
+    return MACHINES[backend]
+
+
+def choose_threads(backend: str | None, known: bool) -> int:
+    """Threads of the numba machine for a loop, 0 for array operations; ``known``: whether it knows all of it."""
+    if backend not in (None, *MACHINES):
+        raise NoRuleError(f"unknown backend {backend!r}; {nearest(str(backend), MACHINES)}")
+    if backend == "numpy" or not known or (backend is None and importlib.util.find_spec("numba") is None):
+        return 0
+    import numba
+
+    return int(numba.get_num_threads())
+
+
+def tiles(panel: Panel, height: int, width: int) -> Iterator[Panel]:
+    """The panel cut into tiles."""
+    i0, i1, j0, j1 = panel
+    for i in range(i0, i1, height):
+        for j in range(j0, j1, width):
+            yield i, min(i + height, i1), j, min(j + width, j1)
+
+
+def _place(result: np.ndarray, value: np.ndarray, tile: Panel, triangle: bool) -> None:
+    i0, i1, j0, j1 = tile
+    if not triangle or j1 <= i0:
+        result[i0:i1, j0:j1] = value
+        if triangle:
+            result[j0:j1, i0:i1] = np.broadcast_to(value, (i1 - i0, j1 - j0)).T
+        return
+    rows, columns = np.nonzero(np.arange(i0, i1)[:, None] > np.arange(j0, j1))
+    below = np.broadcast_to(value, (i1 - i0, j1 - j0))[rows, columns]
+    result[i0 + rows, j0 + columns] = below
+    result[j0 + columns, i0 + rows] = below
+
+
+def _unit_data(program: Program, a: np.ndarray, b: np.ndarray) -> tuple[list[Any], list[Any], tuple[float, float]]:
+    """Directions of both data by time, and the least gaps; quadrature checks covariances in double precision."""
+    dtype = a.dtype if program.code is not None else np.dtype(np.float64)
+    parts = [
+        [directions(x[:, t]).astype(dtype, copy=False) for t in range(x.shape[1])] for x in (a, b)[: 1 + (b is not a)]
+    ]
+    near = 0.0 if a.shape[-1] == 1 else NEAR[dtype]  # numbers have the exact cosines ±1 and 0
+    return parts[0], parts[-1], (NEAR[np.dtype(np.float64)], near)
+
+
+def table(values: Mapping[int, Any], rows: Sequence[int], count: int) -> np.ndarray:
+    """The values per input that are read, one row for each."""
+    result = np.empty((len(rows), count))
+    for k, i in enumerate(rows):
+        result[k] = values[i]
+    return result
+
+
+def run_threads(code: Code, tables: Any, origin: tuple[int, int], panel: Panel, triangle: bool, mirror: bool,
+                out: Sequence[np.ndarray], threads: int) -> list[Panel]:  # fmt: skip
+    """Run instructions on the tiles of a panel, on threads where there are enough; the tiles that stay open."""
+    from tensorprog.compile.machine import run_tiles
+
+    cut = list(tiles(panel, TILE, TILE))
+    flags = np.zeros(len(cut), np.bool_)
+    arguments = (code.table, code.registers, code.roots, *tables, *origin, *panel, triangle, mirror, tuple(out), flags)
+    if len(cut) < 2 * threads:
+        run_tiles(*arguments, 0, 1)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(lambda start: run_tiles(*arguments, start, threads), range(threads)))
+    return [cut[k] for k in np.flatnonzero(flags)]

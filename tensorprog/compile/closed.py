@@ -1,0 +1,168 @@
+"""Closed forms of E φ(u)ψ(v) in operations: roots and reciprocals once per input, an angle per pair.
+
+With ρ = c/√(q1 q2) = cos θ: ``relu`` gives √(q1 q2)(sin θ + (π − θ) cos θ)/2π, ``step`` (π − θ)/2π, both from
+the gap 1 − ρ (see ``gaps``); ``asin`` and ``rsq`` give asin and 1/√(1 − x²) of x = c r1 r2.  References:
+``expectations.closed_forms``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import pi, sqrt
+
+from tensorprog.compile.gaps import gap
+from tensorprog.compile.tape import Tape
+from tensorprog.expectations.closed_forms import ErfPrime, GeluPrime
+from tensorprog.functions import Abs, Cos, Erf, Exp, Fn, Gauss, Gelu, Relu, Sign, Sin, Step
+
+Inline = Callable[[Tape, int, int, int], int]
+INLINE: dict[tuple[type[Fn], type[Fn]], Inline] = {}
+
+
+def inline(first: type[Fn], second: type[Fn]) -> Callable[[Inline], Inline]:
+    """Register the decorated ``form(tape, q1, q2, c)``, q1 per first and q2 per second input."""
+
+    def add(form: Inline) -> Inline:
+        INLINE[first, second] = form
+        if first is not second:
+            INLINE[second, first] = lambda t, q1, q2, c: form(t, q2, q1, c)
+        return form
+
+    return add
+
+
+def _power(t: Tape, q: int, factor: float, shift: float, kind: str) -> int:
+    """(factor q + shift) ↦ its ``sqrt``, ``rsqrt``, ``recip`` or ``positive``."""
+    return t.add(kind, t.sum([(factor, [q]), (shift, [])]))
+
+
+def _angle(t: Tape, q1: int, q2: int, c: int) -> tuple[int, int, int]:
+    return c, _power(t, q1, 1, 0, "rsqrt"), _power(t, q2, 1, 0, "rsqrt")
+
+
+def _arc(t: Tape, kind: str, q1: int, q2: int, c: int) -> int:
+    """A result of the angle: its gap, and scales per input that are 0 at zero variance."""
+    operands = [gap(t, q1, q2, c)]
+    for q in (q1, q2):
+        weight = t.product([_power(t, q, 1, 0, "positive")], 1 / sqrt(2 * pi))
+        operands += [_power(t, q, 0.5, 0, "sqrt"), weight]
+    return t.add(kind, *operands)
+
+
+def relu_square(t: Tape, q: int) -> int:
+    """E relu(u)²."""
+    value = t.product([q], 0.5)
+    t.variances.add(value)
+    return value
+
+
+@inline(Relu, Relu)
+def relu_relu(t: Tape, q1: int, q2: int, c: int) -> int:
+    value = _arc(t, "relu", q1, q2, c)
+    t.gaps[value] = (relu_square(t, q1), relu_square(t, q2), _arc(t, "relu gap", q1, q2, c))
+    return value
+
+
+@inline(Step, Step)
+def step_step(t: Tape, q1: int, q2: int, c: int) -> int:
+    return _arc(t, "step", q1, q2, c)
+
+
+@inline(Relu, Step)
+def relu_step(t: Tape, q1: int, q2: int, c: int) -> int:
+    root = _power(t, q1, 1 / (8 * pi), 0, "sqrt")
+    positive = _power(t, q2, 1, 0, "positive")
+    _, r1, r2 = _angle(t, q1, q2, c)
+    return t.sum([(1, [root, positive]), (1, [root, r1, r2, c])])
+
+
+@inline(Sign, Sign)
+def sign_sign(t: Tape, q1: int, q2: int, c: int) -> int:
+    return t.product([t.add("asin", *_angle(t, q1, q2, c))], 2 / pi)
+
+
+@inline(Abs, Abs)
+def abs_abs(t: Tape, q1: int, q2: int, c: int) -> int:
+    """4 E relu(u)relu(v) − c, since |u| = 2 relu(u) − u."""
+    return t.sum([(4, [relu_relu(t, q1, q2, c)]), (-1, [c])])
+
+
+def _erf_angle(t: Tape, q1: int, q2: int, c: int) -> tuple[int, int, int]:
+    return c, _power(t, q1, 1, 0.5, "rsqrt"), _power(t, q2, 1, 0.5, "rsqrt")
+
+
+@inline(Erf, Erf)
+def erf_erf(t: Tape, q1: int, q2: int, c: int) -> int:
+    return t.product([t.add("asin", *_erf_angle(t, q1, q2, c))], 2 / pi)
+
+
+@inline(ErfPrime, ErfPrime)
+def erf_prime(t: Tape, q1: int, q2: int, c: int) -> int:
+    angle = _erf_angle(t, q1, q2, c)
+    return t.product([*angle[1:], t.add("rsq", *angle)], 2 / pi)
+
+
+@inline(Exp, Exp)
+def exp_exp(t: Tape, q1: int, q2: int, c: int) -> int:
+    return t.add("exp", t.sum([(1, [c]), (0.5, [q1]), (0.5, [q2])]))
+
+
+@inline(Sin, Sin)
+def sin_sin(t: Tape, q1: int, q2: int, c: int) -> int:
+    return t.add("sinh", c, t.sum([(0.5, [q1]), (0.5, [q2])]))
+
+
+@inline(Cos, Cos)
+def cos_cos(t: Tape, q1: int, q2: int, c: int) -> int:
+    return t.add("cosh", c, t.sum([(0.5, [q1]), (0.5, [q2])]))
+
+
+@inline(Sin, Cos)
+def sin_cos(t: Tape, q1: int, q2: int, c: int) -> int:
+    return t.const(0.0)
+
+
+def _gauss_angle(t: Tape, q1: int, q2: int, c: int) -> tuple[int, int, int]:
+    return c, _power(t, q1, 1, 1, "rsqrt"), _power(t, q2, 1, 1, "rsqrt")
+
+
+@inline(Gauss, Gauss)
+def gauss_gauss(t: Tape, q1: int, q2: int, c: int) -> int:
+    angle = _gauss_angle(t, q1, q2, c)
+    return t.product([*angle[1:], t.add("rsq", *angle)])
+
+
+def _gelu_numerator(t: Tape, q1: int, q2: int, c: int, scale: float) -> list[tuple[float, list[int]]]:
+    """scale · (q1 q2 + c²(1/(1+q1) + 1/(1+q2) − 1)) as terms."""
+    p1, p2 = _power(t, q1, 1, 1, "recip"), _power(t, q2, 1, 1, "recip")
+    square = t.product([c, c])
+    return [(scale, [q1, q2]), (scale, [square, p1]), (scale, [square, p2]), (-scale, [square])]
+
+
+@inline(Gelu, Gelu)
+def gelu_gelu(t: Tape, q1: int, q2: int, c: int) -> int:
+    angle = _gauss_angle(t, q1, q2, c)
+    root = t.product([*angle[1:], t.add("rsq", *angle)], 1 / (2 * pi))
+    numerator = t.sum(_gelu_numerator(t, q1, q2, c, 1.0))
+    return t.sum([(0.25, [c]), (1 / (2 * pi), [c, t.add("asin", *angle)]), (1, [numerator, root])])
+
+
+@inline(GeluPrime, GeluPrime)
+def gelu_prime(t: Tape, q1: int, q2: int, c: int) -> int:
+    angle = _gauss_angle(t, q1, q2, c)
+    root = t.product([*angle[1:], t.add("rsq", *angle)])
+    p1, p2 = _power(t, q1, 1, 1, "recip"), _power(t, q2, 1, 1, "recip")
+    numerator = t.sum(_gelu_numerator(t, q1, q2, c, 1.0))
+    slope = t.sum([(2, [p1]), (2, [p2]), (-1, []), (1, [t.product([numerator, root]), root])])
+    return t.sum([(0.25, []), (1 / (2 * pi), [t.add("asin", *angle)]), (1 / (2 * pi), [t.product([c, root]), slope])])
+
+
+SQUARES: dict[tuple[type[Fn], type[Fn]], Callable[[Tape, int], int]] = {
+    (Relu, Relu): relu_square,
+    (Step, Step): lambda t, q: t.product([t.add("positive", q)], 0.5),
+    (Abs, Abs): lambda t, q: q,
+    (Sign, Sign): lambda t, q: t.add("positive", q),
+    (Erf, Erf): lambda t, q: t.add("erf square", q),
+    (ErfPrime, ErfPrime): lambda t, q: t.product([_power(t, q, 4, 1, "rsqrt")], 4 / pi),
+    (Exp, Exp): lambda t, q: t.add("exp", t.product([q], 2.0)),
+}

@@ -1,0 +1,103 @@
+"""1 − ρ of covariances, carried beside them: ρ alone has lost the angle where it is near 1.
+
+A covariance is a sum of positive semidefinite parts, c = Σ α_k c_k and q = Σ α_k q_k.  With û_k = √(α_k q_k/q), a
+unit vector per input, ρ = Σ û_k v̂_k ρ_k, and so, in terms that are all positive,
+
+    1 − ρ = ½ Σ (û_k − v̂_k)² + Σ û_k v̂_k (1 − ρ_k).
+
+A part of one variance alone, such as a state of its own, is û_k with v̂_k = 0.
+
+The gap of data alone, which may be antiparallel, is signed: −(1 + ρ) where ρ < 0.
+"""
+
+from __future__ import annotations
+
+from tensorprog.compile.tape import Tape
+
+
+def gap(t: Tape, q1: int, q2: int, c: int) -> int:
+    """1 − c/√(q1 q2) of a covariance per pair: from its parts where they are known, else from c itself."""
+    if c in t.gaps and t.gaps[c][:2] == (q1, q2):
+        return t.gaps[c][2]
+    parts = _parts(t, c, 1.0)
+    rests = [_rest(t, q, [(a, part[side]) for a, part in parts]) for side, q in enumerate((q1, q2))] if parts else []
+    known = [r for r in rests if r is not None]
+    if parts and len(known) == 2:
+        return _combined(t, q1, q2, parts, known)
+    return t.add("gap", c, t.add("rsqrt", q1), t.add("rsqrt", q2))
+
+
+def _rest(t: Tape, q: int, parts: list[tuple[float, int]]) -> int | None:
+    """The part of a variance that the other input has no share in; None where the parts are not parts of it."""
+    terms = _terms(t, q)
+    for a, p in parts:
+        for atom, b in _terms(t, p).items():
+            terms[atom] = terms.get(atom, 0.0) - a * b
+            if abs(terms[atom]) <= 1e-14 * abs(a * b):
+                del terms[atom]
+    return t.sum([(a, [i]) for i, a in terms.items()]) if all(a > 0 for a in terms.values()) else None
+
+
+def _terms(t: Tape, q: int) -> dict[int, float]:
+    """A variance as Σ a · operation, not looking into the variances of functions."""
+    found: dict[int, float] = {}
+    todo = [(q, 1.0)]
+    while todo:
+        i, a = todo.pop()
+        kind, args, _ = t.ops[i]
+        number = t.value(i)
+        if number is not None:
+            one = t.const(1.0)
+            found[one] = found.get(one, 0.0) + a * number
+        elif i not in t.variances and kind == "lin" and (b := t.value(args[0])) is not None:
+            todo += [(args[1], a * b), (args[2], a)]
+        elif i not in t.variances and kind == "axpy" and (b := t.value(args[1])) is not None:
+            todo += [(args[0], a), (args[2], a * b)]
+        else:
+            found[i] = found.get(i, 0.0) + a
+    return {i: a for i, a in found.items() if a}
+
+
+def _parts(t: Tape, c: int, scale: float) -> list[tuple[float, tuple[int, int, int]]] | None:
+    """c as Σ α (q1, q2, gap), None where a part is unknown."""
+    value = t.value(c)
+    if value is not None:
+        one = t.const(1.0)
+        return [(scale * value, (one, one, t.const(0.0)))] if value >= 0 else None
+    if c in t.gaps:
+        return [(scale, t.gaps[c])] if scale >= 0 else None
+    kind, args, _ = t.ops[c]
+    if kind == "lin" and (a := t.value(args[0])) is not None:
+        terms = [_parts(t, args[1], scale * a), _parts(t, args[2], scale)]
+    elif kind == "axpy" and (a := t.value(args[1])) is not None:
+        terms = [_parts(t, args[0], scale), _parts(t, args[2], scale * a)]
+    else:
+        return None
+    return None if None in terms else [p for some in terms for p in some or [] if p[0] > 0]
+
+
+def _combined(t: Tape, q1: int, q2: int, parts: list[tuple[float, tuple[int, int, int]]], rests: list[int]) -> int:
+    zero = t.const(0.0)
+    if len(parts) == 1 and rests == [zero, zero]:
+        return parts[0][1][2]
+    r1, r2 = t.add("rsqrt", q1), t.add("rsqrt", q2)
+    shares = [
+        (
+            t.product([t.add("sqrt", t.product([p1], a)), r1]),
+            t.product([t.add("sqrt", t.product([p2], a)), r2]),
+            _plain(t, g),
+        )
+        for a, (p1, p2, g) in parts
+    ]
+    total = t.sum([(1.0, [u, v, g]) for u, v, g in shares if t.value(g) != 0.0])
+    for u, v, _ in shares:
+        total = t.add("spread", total, u, v)
+    if rests[0] != zero:
+        total = t.add("spread", total, t.product([t.add("sqrt", rests[0]), r1]), zero)
+    if rests[1] != zero:
+        total = t.add("spread", total, zero, t.product([t.add("sqrt", rests[1]), r2]))
+    return total
+
+
+def _plain(t: Tape, g: int) -> int:
+    return t.add("plain", g) if t.ops[g].kind == "apart" else g

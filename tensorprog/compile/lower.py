@@ -1,0 +1,120 @@
+"""Lowering: the named equations of a derivation as a tape, hyperparameters substituted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import sympy as sp
+
+from tensorprog.algebra import Gen, Poly, Scalar
+from tensorprog.compile.closed import INLINE, SQUARES
+from tensorprog.compile.tape import CONST, LEFT, PAIR, RIGHT, Tape
+from tensorprog.errors import DataError
+from tensorprog.expectations.atoms import Expect, variables
+from tensorprog.expectations.closed_forms import MEANS, find_pair
+from tensorprog.functions import Fn
+from tensorprog.functions import evaluate as evaluate_expr
+from tensorprog.limit.equations import Name, reachable
+
+Grams = Mapping[sp.Symbol, tuple[tuple[int, int], tuple[int, int]]]
+
+
+def lower(tape: Tape, polys: list[Poly], grams: Grams, hyper: Mapping[sp.Symbol, float]) -> list[int]:
+    """Append the values of polynomials to a tape.
+
+    Args:
+        tape: grows; what it holds already is used again.
+        polys: quantities of a limit.
+        grams: the inner products of the data by symbol, each as two (owner, time).
+        hyper: numbers for all other symbols.
+
+    Returns:
+        The operation of each polynomial.
+
+    Raises:
+        DataError: a symbol has no number.
+    """
+    return _Lowering(tape, grams, hyper).run(polys)
+
+
+class _Lowering:
+    def __init__(self, tape: Tape, grams: Grams, hyper: Mapping[sp.Symbol, float]) -> None:
+        self.tape, self.grams, self.hyper = tape, grams, hyper
+        self.at: dict[Gen, int] = {}
+
+    def run(self, polys: list[Poly]) -> list[int]:
+        for g in reachable(polys):
+            self.at[g] = self.poly(g.definition) if isinstance(g, Name) else self._leaf(g)
+        return [self.poly(p) for p in polys]
+
+    def poly(self, p: Poly) -> int:
+        return self.tape.sum((float(c), [self.at[g] for g, e in mono for _ in range(e)]) for mono, c in p.terms.items())
+
+    def _leaf(self, g: Gen) -> int:
+        if isinstance(g, Scalar):
+            return self._scalar(g.symbol)
+        if isinstance(g, Expect):
+            return self._expect(g)
+        fn, args = (g.fn, g.args)  # type: ignore[attr-defined]
+        expr = fn.expr if isinstance(fn, sp.Lambda) else fn(*variables(1))
+        symbols = fn.variables if isinstance(fn, sp.Lambda) else variables(1)
+        return self.tape.add("formula", *map(self.poly, args), data=(expr, tuple(symbols)))
+
+    def _scalar(self, expr: sp.Expr) -> int:
+        if expr in self.grams:
+            return self.tape.gram(*self.grams[expr])
+        data = sorted(expr.free_symbols & self.grams.keys(), key=str)
+        missing = sorted(map(str, expr.free_symbols - self.hyper.keys() - self.grams.keys()))
+        if missing:
+            raise DataError(f"no value for {', '.join(missing)}: pass values={{{missing[0]}: ...}}")
+        if not data:
+            return self.tape.const(float(evaluate_expr(expr, self.hyper)))
+        known = {s: sp.Float(v) for s, v in self.hyper.items()}
+        args = [self.tape.gram(*self.grams[s]) for s in data]
+        return self.tape.add("formula", *args, data=(expr.xreplace(known), tuple(data)))
+
+    def _expect(self, g: Expect) -> int:
+        factors = None if any(g.mean) or g.scalars else _factors(g)
+        if factors is not None:
+            found = self._closed(factors, g)
+            if found is not None:
+                return found
+        k = len(g.mean)
+        args = [self.poly(g.entry(i, j)) for i in range(k) for j in range(i, k)] + [self.poly(m) for m in g.mean]
+        args += [self.at[s] for s in g.scalars.values()]
+        return self.tape.add("expect", *args, data=(g.body, g.variables, tuple(g.scalars)))
+
+    def _closed(self, factors: list[tuple[type[Fn], int]], g: Expect) -> int | None:
+        """The closed form of φ(u) or φ(u)ψ(v): operations per pair, a call of the tabled formula otherwise."""
+        if len(factors) == 1:
+            cls, i = factors[0]
+            return self.tape.add("form", self.poly(g.entry(i, i)), data=(function_name(cls),)) if cls in MEANS else None
+        (first, i), (second, j) = factors
+        q1, q2, c = (self.poly(g.entry(a, b)) for a, b in ((i, i), (j, j), (i, j)))
+        sides = self.tape.sides[q1], self.tape.sides[q2], self.tape.sides[c]
+        rule = INLINE.get((first, second))
+        if rule is not None and sides[2] == PAIR and PAIR not in (sides[0], sides[1]):
+            if sides[0] in (CONST, LEFT) and sides[1] in (CONST, RIGHT):
+                return rule(self.tape, q1, q2, c)
+            if sides[0] in (CONST, RIGHT) and sides[1] in (CONST, LEFT):
+                return INLINE[second, first](self.tape, q2, q1, c)
+        if q1 == q2 == c and (first, second) in SQUARES:
+            return SQUARES[first, second](self.tape, q1)
+        known = find_pair(first, second) is not None
+        return self.tape.add("form", q1, q2, c, data=(function_name(first), function_name(second))) if known else None
+
+
+def _factors(g: Expect) -> list[tuple[type[Fn], int]] | None:
+    """One or two functions of single variables whose product the body is, as (function, variable); else None."""
+    found: list[tuple[type[Fn], int]] = []
+    for f in sp.Mul.make_args(g.body):
+        base, power = f.as_base_exp()
+        if not (isinstance(base, Fn) and base.args[0] in g.variables and power.is_Integer and power > 0):
+            return None
+        found += [(type(base), g.variables.index(base.args[0]))] * min(int(power), 3)
+    return found if len(found) <= 2 else None
+
+
+def function_name(cls: type[Fn]) -> tuple[str, int]:
+    """A member of the table of functions by its family's name and its order."""
+    return cls.family.name, cls.order

@@ -1,0 +1,136 @@
+"""Straight-line programs in single assignment: equal operations once, each known to be per input or per pair."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import prod
+from typing import Any, NamedTuple
+
+CONST, LEFT, RIGHT, PAIR = 0, 1, 2, 3  # bits: what depends on a first and on a second input is per pair
+Term = tuple[float, list[int]]
+
+
+class Op(NamedTuple):
+    """One operation: ``kind`` is a key of ``arrays.RULES``; ``args`` are numbers of earlier operations."""
+
+    kind: str
+    args: tuple[int, ...]
+    data: Any = None
+
+
+class Tape:
+    """Operations in order, hash-consed.
+
+    Attributes:
+        ops: the operations; an operation is known by its number.
+        sides: of each operation CONST, LEFT (per first input), RIGHT (per second input) or PAIR.
+        variances: operations that are E φ(u)².
+        gaps: of basic covariances c their variances q1, q2 and 1 − c/√(q1 q2).
+    """
+
+    def __init__(self) -> None:
+        self.ops: list[Op] = []
+        self.sides: list[int] = []
+        self.gaps: dict[int, tuple[int, int, int]] = {}
+        self.variances: set[int] = set()
+        self._known: dict[Op, int] = {}
+
+    def add(self, kind: str, *args: int, data: Any = None, side: int = CONST) -> int:
+        """The number of an operation, a new one only where there is no equal one."""
+        op = Op(kind, args, data)
+        if op not in self._known:
+            for a in args:
+                side |= self.sides[a]
+            self._known[op] = len(self.ops)
+            self.ops.append(op)
+            self.sides.append(side)
+        return self._known[op]
+
+    def find(self, kind: str, args: tuple[int, ...]) -> int | None:
+        """The number of an operation, None where there is none."""
+        return self._known.get(Op(kind, args))
+
+    def const(self, value: float) -> int:
+        """A number."""
+        return self.add("const", data=float(value))
+
+    def gram(self, a: tuple[int, int], b: tuple[int, int]) -> int:
+        """⟨ξ,ξ'⟩ of two data, each an (owner, time); that of two inputs by the cosine of their angle."""
+        if a[0] == b[0]:
+            return self.add("gram", data=(a, b), side=LEFT << a[0])
+        if a[0]:
+            a, b = b, a
+        unit, q1, q2 = self.add("unit", data=(a, b), side=PAIR), self.gram(a, a), self.gram(b, b)
+        value = self.product([self.add("sqrt", q1), self.add("sqrt", q2), unit])
+        self.gaps[value] = q1, q2, self.add("apart", unit)
+        return value
+
+    def value(self, i: int) -> float | None:
+        """The number that operation i is, None when it is not one."""
+        return self.ops[i].data if self.ops[i].kind == "const" else None  # type: ignore[no-any-return]
+
+    def product(self, factors: Iterable[int], scale: float = 1.0) -> int:
+        """scale · Π factors."""
+        return self.sum([(scale, list(factors))])
+
+    def sum(self, terms: Iterable[Term]) -> int:
+        """Σ c Π factors as a chain of multiply-adds.
+
+        Per pair, what depends on the first input alone is gathered in the scale of each term: a machine that
+        works row by row holds it as one number.
+        """
+        whole = [self._gathered(c, factors) for c, factors in terms]
+        pair = any(self.sides[f] == PAIR for _, factors in whole for f in factors) or (
+            len({self.sides[f] for _, factors in whole for f in factors} - {CONST}) > 1
+        )
+        split = [self._split(c, factors) if pair else (self.const(c), factors) for c, factors in whole]
+        bias = self._bias([a for a, rows in split if not rows])
+        split = sorted(((a, rows) for a, rows in split if rows), key=lambda term: len(term[1]) != 1)
+        return self._chain(split, bias)
+
+    def _gathered(self, c: float, factors: list[int]) -> Term:
+        """The term with its numbers multiplied into the coefficient."""
+        numbers = [v for f in factors if (v := self.value(f)) is not None]
+        return c * prod(numbers), [f for f in factors if self.value(f) is None]
+
+    def _split(self, c: float, factors: list[int]) -> tuple[int, list[int]]:
+        """The scale, a number or a LEFT operation, and the factors that vary along a row."""
+        left = [f for f in factors if self.sides[f] == LEFT]
+        right = [f for f in factors if self.sides[f] == RIGHT]
+        scale = self.product(left, c) if left else self.const(c)
+        return scale, [f for f in factors if self.sides[f] == PAIR] + ([self.product(right)] if right else [])
+
+    def _bias(self, scales: list[int]) -> int:
+        number = sum(v for s in scales if (v := self.value(s)) is not None)
+        left = [s for s in scales if self.value(s) is None]
+        return self.sum([(1.0, [s]) for s in left] + ([(number, [])] if number else [])) if left else self.const(number)
+
+    def _chain(self, terms: list[tuple[int, list[int]]], bias: int) -> int:
+        if not terms:
+            return bias
+        (a, rows), *rest = [(a, self._at_most_two(rows)) for a, rows in terms]
+        plain = self.value(bias) == 0.0
+        if len(rows) == 1:
+            total = rows[0] if plain and self.value(a) == 1.0 else self.add("lin", a, rows[0], bias)
+        else:
+            total = self.add("mul", a, *rows)
+            total = total if plain else self.add("lin", self.const(1.0), total, bias)
+        for a, rows in rest:
+            total = self.add("axpy" if len(rows) == 1 else "fma", total, a, *rows)
+        return total
+
+    def _at_most_two(self, rows: list[int]) -> list[int]:
+        while len(rows) > 2:
+            rows = [self.add("mul", self.const(1.0), rows[0], rows[1]), *rows[2:]]
+        return rows
+
+    def needed(self, roots: Iterable[int]) -> list[int]:
+        """The operations that the roots depend on, in order."""
+        seen: set[int] = set()
+        todo = list(roots)
+        while todo:
+            i = todo.pop()
+            if i not in seen:
+                seen.add(i)
+                todo.extend(self.ops[i].args)
+        return sorted(seen)

@@ -1,0 +1,72 @@
+"""A program as text to read: one line an operation, names generated, numbers as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tensorprog.compile.program import Program
+from tensorprog.compile.tape import CONST, LEFT, PAIR, RIGHT, Op
+
+HEADS = {CONST: "numbers", LEFT: "per first input x", RIGHT: "per second input y", PAIR: "per pair"}
+
+
+def _call(name: str) -> Callable[..., str]:
+    return lambda op, *args: f"{name}({', '.join(args)})"
+
+
+def _datum(datum: tuple[int, int]) -> str:
+    return f"{'xy'[datum[0]]}[{datum[1]}]"
+
+
+def _product(*factors: str) -> str:
+    return " * ".join(f for f in factors if f != "1.0") or "1.0"
+
+
+def _plus(a: str, b: str) -> str:
+    return a if b == "0.0" else f"{a} + {b}"
+
+
+LINES: dict[str, Callable[..., str]] = {
+    "lin": lambda op, a, x, b: _plus(_product(a, x), b),
+    "mul": lambda op, a, x, y: _product(a, x, y),
+    "fma": lambda op, z, a, x, y: f"{z} + {_product(a, x, y)}",
+    "axpy": lambda op, z, a, x: f"{z} + {_product(a, x)}",
+    "rsqrt": lambda op, x: f"1 / sqrt({x})",
+    "recip": lambda op, x: f"1 / {x}",
+    "positive": lambda op, x: f"({x} > 0)",
+    "gram": lambda op: f"dot({', '.join(map(_datum, op.data))}) / d",
+    "unit": lambda op: f"cosine({', '.join(map(_datum, op.data))})",
+    "apart": lambda op, x: f"1 - {x}",
+    "plain": lambda op, g: g,
+    "gap": lambda op, c, r1, r2: f"1 - {c} * {r1} * {r2}",
+    "spread": lambda op, z, u, v: f"{z} + ({u} - {v})**2 / 2",
+    "relu": lambda op, gap, s1, w1, s2, w2: f"{s1} * {s2} * (1 - relu_gap({gap}))",
+    "step": lambda op, gap, s1, w1, s2, w2: f"{w1} * {w2} * (pi - arccos(1 - {gap}))",
+    "relu gap": lambda op, gap, *scales: f"relu_gap({gap})",
+    "asin": lambda op, c, r1, r2: f"arcsin({c} * {r1} * {r2})",
+    "rsq": lambda op, c, r1, r2: f"1 / sqrt(1 - ({c} * {r1} * {r2})**2)",
+    "sinh": lambda op, c, h: f"exp(-{h}) * sinh({c})",
+    "cosh": lambda op, c, h: f"exp(-{h}) * cosh({c})",
+    "erf square": lambda op, q: f"2 / pi * arcsin(2 * {q} / (1 + 2 * {q}))",
+}
+
+
+def source(program: Program) -> str:
+    """The operations of a program, those per input before those per pair."""
+    tape, lines = program.tape, ["# relu_gap(g) = g - (sin t - t + t g)/pi with 1 - cos t = g", ""]
+    for side in (LEFT, RIGHT, PAIR):
+        lines.append(f"# {HEADS[side]}")
+        lines += [f"v{i} = {_line(program, i)}" for i in program.order if tape.sides[i] == side]
+        lines.append("")
+    return "\n".join([*lines, f"return {', '.join(_name(program, i) for i in program.roots)}"])
+
+
+def _name(program: Program, i: int) -> str:
+    value = program.tape.value(i)
+    return f"v{i}" if value is None else repr(value)
+
+
+def _line(program: Program, i: int) -> str:
+    op: Op = program.tape.ops[i]
+    rule = LINES.get(op.kind) or _call("expectation" if op.kind in ("form", "expect", "formula") else op.kind)
+    return rule(op, *(_name(program, a) for a in op.args))

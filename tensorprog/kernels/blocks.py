@@ -1,0 +1,213 @@
+"""Results larger than memory: .npy and zarr files written block by block, and a journal of what is finished."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from tensorprog.errors import ComputeError, DataError
+
+Block = tuple[int, int, int, int]  # rows i0..i1, columns j0..j1
+
+
+class Store(Protocol):
+    """A matrix that takes blocks."""
+
+    def write(self, block: Block, value: np.ndarray) -> None: ...
+    def flush(self) -> None: ...
+    def open(self) -> Any: ...
+
+
+class ArrayStore:
+    """A matrix in memory."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+
+    def write(self, block: Block, value: np.ndarray) -> None:
+        i0, i1, j0, j1 = block
+        self.array[i0:i1, j0:j1] = value
+
+    def flush(self) -> None:
+        pass
+
+    def open(self) -> np.ndarray:
+        return self.array
+
+
+class NpyStore:
+    """A .npy file, written through the file system: a full disk is an error, not a crash of a mapped page."""
+
+    def __init__(self, path: Path, shape: tuple[int, int], dtype: Any, fresh: bool) -> None:
+        self.path, self.shape, self.dtype = path, shape, np.dtype(dtype)
+        if fresh:
+            with _disk(path):
+                self._create()
+        elif not path.exists():
+            raise DataError(f"{path} is missing, but its journal has finished blocks; pass resume=False to start again")
+        with _disk(path), open(path, "rb") as file:
+            np.lib.format.read_magic(file)
+            found = np.lib.format.read_array_header_1_0(file)
+            self.offset = file.tell()
+        size = self.offset + shape[0] * shape[1] * self.dtype.itemsize
+        if found != (shape, False, self.dtype) or path.stat().st_size != size:
+            raise DataError(
+                f"{path} is not the {shape[0]}×{shape[1]} {self.dtype} matrix that its journal belongs to, or was cut "
+                "short; delete it and its journal, or pass resume=False"
+            )
+
+    def _create(self) -> None:
+        with open(self.path, "wb") as file:
+            header = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": self.shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            size = file.tell() + self.shape[0] * self.shape[1] * self.dtype.itemsize
+            file.flush()
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            file.truncate(size)
+
+    def write(self, block: Block, value: np.ndarray) -> None:
+        i0, _, j0, j1 = block
+        value = np.ascontiguousarray(value, self.dtype)
+        with _disk(self.path), open(self.path, "r+b") as file:
+            whole = (j0, j1) == (0, self.shape[1])
+            for i, part in [(i0, value)] if whole else enumerate(value, start=i0):
+                file.seek(self.offset + (i * self.shape[1] + j0) * self.dtype.itemsize)
+                file.write(part.data)
+
+    def flush(self) -> None:
+        with _disk(self.path), open(self.path, "r+b") as file:
+            os.fsync(file.fileno())
+
+    def open(self) -> np.ndarray:
+        return np.lib.format.open_memmap(self.path, mode="r+")
+
+
+class ZarrStore:
+    """A zarr array whose chunks are the blocks."""
+
+    def __init__(self, path: Path, shape: tuple[int, int], dtype: Any, fresh: bool, block: int) -> None:
+        try:
+            import zarr
+        except ImportError as error:
+            raise ComputeError("a path that ends in .zarr needs zarr: pip install 'tensorprog[zarr]'") from error
+        chunks = (min(block, shape[0]), min(block, shape[1]))
+        with _disk(path):
+            if fresh:
+                self.array: Any = zarr.create_array(store=str(path), shape=shape, chunks=chunks, dtype=np.dtype(dtype),
+                                                    overwrite=True)  # fmt: skip
+            else:
+                self.array = zarr.open_array(store=str(path), mode="r+")
+        self.path = path
+        if tuple(self.array.shape) != shape or self.array.dtype != np.dtype(dtype):
+            raise DataError(f"{path} is not the matrix that its journal belongs to; pass resume=False to start again")
+
+    def write(self, block: Block, value: np.ndarray) -> None:
+        i0, i1, j0, j1 = block
+        with _disk(self.path):
+            self.array[i0:i1, j0:j1] = value
+
+    def flush(self) -> None:
+        if hasattr(os, "sync"):
+            os.sync()
+
+    def open(self) -> Any:
+        return self.array
+
+
+@contextmanager
+def _disk(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ComputeError(
+            f"writing {path} failed: {error.strerror or error}; finished blocks are kept, and the same call goes on "
+            "from there once there is room"
+        ) from error
+
+
+class Journal:
+    """The finished blocks of a matrix on disk, one line each after a line that tells what is computed.
+
+    Args:
+        path: of the journal.
+        identity: what the blocks depend on; a journal of another computation is refused.
+        resume: go on from finished blocks; False starts again.
+    """
+
+    def __init__(self, path: Path, identity: dict[str, Any], resume: bool) -> None:
+        self.path = path
+        self.done: set[Block] = set()
+        if resume and path.exists():
+            self._read(identity)
+        if self.done:
+            return
+        with _disk(path), open(path, "w", encoding="utf-8") as file:
+            self._append(file, identity)
+
+    def _read(self, identity: dict[str, Any]) -> None:
+        """Read finished blocks; a last line cut short by a crash is dropped."""
+        whole, end, _ = self.path.read_text(encoding="utf-8").rpartition("\n")
+        try:
+            header, *rows = [json.loads(line) for line in whole.splitlines()] or [identity]
+            blocks = [(int(a), int(b), int(c), int(d)) for a, b, c, d in rows]
+        except (ValueError, TypeError) as error:
+            raise DataError(
+                f"{self.path} is damaged ({error}); delete it or pass resume=False to start again"
+            ) from error
+        different = sorted(k for k in identity if not isinstance(header, dict) or header.get(k) != identity[k])
+        if different:
+            raise DataError(
+                f"{self.path} belongs to another computation: {', '.join(different)} differ; choose another path, or "
+                "pass resume=False to overwrite it"
+            )
+        self.done = set(blocks)
+        if self.done:
+            with _disk(self.path):
+                os.truncate(self.path, len((whole + end).encode()))
+
+    def add(self, block: Block) -> None:
+        """Note a block as finished, after it is on disk."""
+        with _disk(self.path), open(self.path, "a", encoding="utf-8") as file:
+            self._append(file, list(block))
+        self.done.add(block)
+
+    @staticmethod
+    def _append(file: Any, row: Any) -> None:
+        file.write(json.dumps(row) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def fingerprint(*parts: Any) -> str:
+    """A hash of arrays and of texts."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(np.ascontiguousarray(part).view(np.uint8).data if isinstance(part, np.ndarray) else part.encode())
+    return digest.hexdigest()
+
+
+def cut(shape: tuple[int, int], block: int, symmetric: bool) -> list[Block]:
+    """The blocks of a matrix, those on and below the diagonal of a symmetric one."""
+    return [
+        (i, min(i + block, shape[0]), j, min(j + block, shape[1]))
+        for i in range(0, shape[0], block)
+        for j in range(0, shape[1], block)
+        if not symmetric or j <= i
+    ]
+
+
+def store_at(path: Path, shape: tuple[int, int], dtype: Any, fresh: bool, block: int) -> Store:
+    """The store that a path's ending asks for: .npy or .zarr."""
+    if path.suffix == ".npy":
+        return NpyStore(path, shape, dtype, fresh)
+    if path.suffix == ".zarr":
+        return ZarrStore(path, shape, dtype, fresh, block)
+    raise DataError(f"path must end in .npy (memory-mapped) or .zarr, got {path}")

@@ -1,0 +1,302 @@
+"""``K.gram`` and ``tp.gram``: Gram matrices of any size, in memory, on disk or on a cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tensorprog.compile.schedule import TILE
+from tensorprog.errors import ComputeError, DataError, NoRuleError
+from tensorprog.kernels.blocks import ArrayStore, Block, Journal, Store, cut, fingerprint, store_at
+from tensorprog.kernels.data import Inputs, read_inputs, symbol_values
+from tensorprog.kernels.devices import gram_on_device, namespace
+from tensorprog.kernels.kernel import Kernel, Length
+from tensorprog.kernels.matrices import Evaluator
+from tensorprog.kernels.sequences import SHORT, SequenceEvaluator
+
+MEMORY = 2**31
+RETRIES = 5  # of a block whose worker was lost
+
+
+@dataclass
+class Job:
+    """Kernels between two sets of inputs, any block of them; ``second`` is None for the first set with itself."""
+
+    kernels: tuple[Kernel, ...]
+    first: Inputs
+    second: Inputs | None
+    hyper: dict[Any, float]
+    dtype: Any
+    backend: str | None
+    evaluators: dict[tuple[Length, Length], Evaluator] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of the result."""
+        return len(self.first), len(self.first if self.second is None else self.second)
+
+    def evaluator(self, lengths: tuple[Length, Length]) -> Evaluator:
+        """The compiled kernels for a pair of lengths, kept with the first kernel."""
+        if lengths not in self.evaluators:
+            cache = self.kernels[0].compiled
+            key = (self.kernels[1:], lengths, tuple(self.hyper.items()), self.backend)
+            if key not in cache:
+                cache[key] = Evaluator(self.kernels, lengths, self.hyper, self.backend)
+            self.evaluators[lengths] = cache[key]
+        return self.evaluators[lengths]
+
+    def loop(self) -> SequenceEvaluator | None:
+        """The kernels as a loop over time, for sequences that are long enough; None where their equations have none."""
+        lengths = [t or 0 for x in (self.first, self.second or self.first) for t in x.groups]
+        if max(lengths) <= SHORT or min(lengths) < 2:
+            return None
+        cache, key = self.kernels[0].compiled, (self.kernels[1:], "loop", tuple(self.hyper.items()), self.backend)
+        if key not in cache:
+            try:
+                cache[key] = SequenceEvaluator(self.kernels, self.hyper, self.backend)
+            except NoRuleError:
+                cache[key] = None
+        found = cache[key]
+        return found if found is not None and (found.ragged or len(set(lengths)) == 1) else None
+
+    def fill(self, out: Sequence[np.ndarray], advance: Callable[[int], None] | None = None) -> None:
+        """Compute all pairs into arrays."""
+        loop = self.loop()
+        if loop is not None:
+            loop.fill(self.first, self.second, out, advance)
+            return
+        second = self.first if self.second is None else self.second
+        for t1, rows in self.first.groups.items():
+            for t2, columns in second.groups.items():
+                if self.second is None and (t1 or 0) > (t2 or 0):
+                    continue
+                own = self.second is None and t1 == t2
+                a = self.first.data[t1].astype(self.dtype, copy=False)
+                b = None if own else second.data[t2].astype(self.dtype, copy=False)
+                whole = len(rows) == len(self.first) and len(columns) == len(second)
+                part = out if whole else [np.empty((len(rows), len(columns)), self.dtype) for _ in out]
+                self.evaluator((t1, t2)).fill(a, b, part, advance)
+                if not whole:
+                    for result, block in zip(out, part, strict=True):
+                        result[np.ix_(rows, columns)] = block
+                        if self.second is None and not own:
+                            result[np.ix_(columns, rows)] = block.T
+
+    def part(self, block: Block) -> Job:
+        """The same kernels on the inputs of one block."""
+        i0, i1, j0, j1 = block
+        own = self.second is None and (i0, i1) == (j0, j1)
+        second = None if own else (self.first if self.second is None else self.second).take(j0, j1)
+        return Job(self.kernels, self.first.take(i0, i1), second, self.hyper, self.dtype, self.backend)
+
+    def arrays(self) -> list[np.ndarray]:
+        """All pairs, in new arrays."""
+        out = [np.empty(self.shape, self.dtype) for _ in self.kernels]
+        self.fill(out)
+        return out
+
+    def identity(self, block: int) -> dict[str, Any]:
+        """What the numbers depend on."""
+        lengths = [self.first.lengths, None if self.second is None else self.second.lengths]
+        second = [] if self.second is None else list(self.second.data.values())
+        some = self.loop() or self.evaluator(
+            (next(iter(self.first.groups)), next(iter((self.second or self.first).groups)))
+        )
+        return {
+            "kernel": fingerprint(some.text),
+            "inputs": fingerprint(repr(lengths), *self.first.data.values(), *second),
+            "shape": list(self.shape),
+            "dtype": str(np.dtype(self.dtype)),
+            "block": block,
+        }
+
+
+def gram(kernels: Kernel | Sequence[Kernel], X1: Any, X2: Any = None, *, values: Mapping[Any, Any] | None = None,
+         dtype: Any = np.float64, out: Any = None, backend: str | None = None, block: int | None = None,
+         memory: int = MEMORY, progress: bool = False, path: Any = None, resume: bool = True,
+         client: Any = None) -> Any:  # fmt: skip
+    """Gram matrices K(X1[i], X2[j]) by compiled kernels; several kernels, such as NNGP and NTK, share one pass.
+
+    Args:
+        kernels: a kernel, or several of networks that take the same inputs.
+        X1: inputs, as for a kernel: (N, d), (N, T, d) or a list of (T_i, d); NumPy arrays or anything they can be
+            made of, or arrays of torch, CuPy or JAX, which stay on their device.
+        X2: like X1; None for X1 with itself: symmetric, its diagonal compares each input with itself.
+        values: numbers for hyperparameters that are symbols, by symbol.
+        dtype: float64, or float32: inputs are converted to it, inner products and results are of it, all else
+            is computed in float64.
+        out: arrays (N1, N2) to write to, one for each kernel.
+        backend: ``"numba"``, ``"numpy"``, or None for the fastest there is.
+        block: compute in blocks of this size; chosen from ``memory`` when None.
+        memory: bytes that blocks and their temporaries may take, beside inputs and results in memory.
+        progress: show a bar.
+        path: a .npy or .zarr file to write to instead of memory, one for each kernel.  What is finished is noted in
+            a journal beside it, so that the same call goes on after a crash.
+        resume: go on from a journal; False starts again.
+        client: a Dask client, whose workers compute the blocks.
+
+    Returns:
+        (N1, N2) array of ``dtype``, a memory map or a zarr array; a tuple of them for several kernels.
+
+    Raises:
+        DataError: data, dtype, ``out`` or journal that do not fit; a value that is not finite.
+        NoRuleError: an unknown backend, or one that cannot compute the kernel.
+        ComputeError: a full disk, lost workers, a missing optional package.
+
+    >>> import tensorprog as tp
+    >>> net = tp.programs.mlp(depth=2)
+    >>> K, Θ = tp.gram([tp.nngp(net), tp.ntk(net)], [[1.0, 0.0], [0.6, 0.8]])
+    >>> Θ.round(3)
+    array([[1.5  , 0.772],
+           [0.772, 1.5  ]])
+    """
+    several = not isinstance(kernels, Kernel)
+    chosen = _kernels(kernels if several else [kernels])
+    xp = namespace(X1)
+    if xp is not None:
+        if (path, client, out, block) != (None,) * 4 or backend not in (None, "numpy"):
+            raise DataError("arrays on a device are computed there, whole: leave out out, backend, block, path, client")
+        arrays = gram_on_device(chosen, xp, X1, X2, symbol_values(values), _dtype(dtype))
+        return tuple(arrays) if several else arrays[0]
+    job = _job(chosen, X1, X2, values, dtype, backend)
+    if path is None and client is None and block is None:
+        results = _outputs(out, job, several)
+        with _bar(progress, int(np.prod(job.shape))) as advance:
+            job.fill(results, advance)
+    else:
+        size = _block_size(job, block, memory)
+        stores, journal = _stores(job, size, out, path, resume, several)
+        todo = [b for b in cut(job.shape, size, job.second is None) if journal is None or b not in journal.done]
+        with _bar(progress, len(todo)) as advance:
+            for done, arrays in _computed(job, todo, client):
+                _write(job, stores, done, arrays)
+                if journal is not None:
+                    journal.add(done)
+                advance(1)
+        results = [s.open() for s in stores]
+    return tuple(results) if several else results[0]
+
+
+def _kernels(kernels: Any) -> tuple[Kernel, ...]:
+    chosen = tuple(kernels)
+    if not chosen or not all(isinstance(k, Kernel) for k in chosen):
+        raise DataError(f"gram takes a kernel or a list of kernels, got {kernels!r}")
+    if len({k.net.takes_sequences for k in chosen}) > 1:
+        raise DataError("one pass serves kernels of the same inputs: some of these take vectors, some sequences")
+    return chosen
+
+
+def _job(kernels: tuple[Kernel, ...], X1: Any, X2: Any, values: Any, dtype: Any, backend: str | None) -> Job:
+    dtype = _dtype(dtype)
+    first = read_inputs(X1, "X1", kernels[0].net.takes_sequences)
+    second = None if X2 is None else read_inputs(X2, "X2", kernels[0].net.takes_sequences)
+    if second is not None and first.dimension != second.dimension:
+        raise DataError(f"X1 has feature dimension {first.dimension} and X2 {second.dimension}; they must agree")
+    return Job(kernels, first, second, symbol_values(values), dtype, backend)
+
+
+def _dtype(dtype: Any) -> Any:
+    try:
+        found = np.dtype(dtype)
+    except TypeError as error:
+        raise DataError(f"dtype must be float64 or float32, got {dtype!r}") from error
+    if found not in (np.dtype(np.float64), np.dtype(np.float32)):
+        raise DataError(f"dtype must be float64 or float32, got {found}")
+    return found
+
+
+def _outputs(out: Any, job: Job, several: bool) -> list[np.ndarray]:
+    if out is None:
+        return [np.empty(job.shape, job.dtype) for _ in job.kernels]
+    arrays = list(out) if several else [out]
+    if len(arrays) != len(job.kernels):
+        raise DataError(f"out must hold one array for each of the {len(job.kernels)} kernels, got {len(arrays)}")
+    for a in arrays:
+        fits = isinstance(a, np.ndarray) and a.shape == job.shape and a.dtype == job.dtype
+        if not fits or not a.flags.c_contiguous or not a.flags.writeable:
+            have = f"{a.dtype} {a.shape}" if isinstance(a, np.ndarray) else type(a).__name__
+            raise DataError(f"out must be a writeable C-contiguous {job.dtype} array {job.shape}, got {have}")
+    return arrays
+
+
+def _block_size(job: Job, block: int | None, memory: int) -> int:
+    """A multiple of the tile: the results of a block, their mirror image and temporaries fit into memory."""
+    if block is None:
+        block = int((memory / (4 * len(job.kernels) * np.dtype(job.dtype).itemsize)) ** 0.5)
+        block = max(TILE, min(block, max(job.shape)) // TILE * TILE)
+    if isinstance(block, bool) or not isinstance(block, (int, np.integer)) or block < 1:
+        raise DataError(f"block must be a positive integer, got {block!r}")
+    return int(block)
+
+
+def _stores(job: Job, size: int, out: Any, path: Any, resume: bool,
+            several: bool) -> tuple[list[Store], Journal | None]:  # fmt: skip
+    if path is None:
+        return [ArrayStore(a) for a in _outputs(out, job, several)], None
+    if out is not None:
+        raise DataError("give out or path, not both")
+    paths = [Path(p) for p in (path if several and not isinstance(path, (str, Path)) else [path])]
+    if len(paths) != len(job.kernels):
+        raise DataError(f"path must hold one path for each of the {len(job.kernels)} kernels, got {len(paths)}")
+    journal = Journal(paths[0].with_name(paths[0].name + ".journal"), job.identity(size), resume)
+    return [store_at(p, job.shape, job.dtype, not journal.done, size) for p in paths], journal
+
+
+def _write(job: Job, stores: Sequence[Store], block: Block, arrays: Sequence[np.ndarray]) -> None:
+    i0, i1, j0, j1 = block
+    for store, value in zip(stores, arrays, strict=True):
+        store.write(block, value)
+        if job.second is None and (i0, i1) != (j0, j1):
+            store.write((j0, j1, i0, i1), value.T)
+        store.flush()
+
+
+def _computed(job: Job, todo: list[Block], client: Any) -> Iterator[tuple[Block, list[np.ndarray]]]:
+    """Finished blocks, in order here and as they come from a cluster."""
+    if client is None:
+        yield from ((b, job.part(b).arrays()) for b in todo)
+        return
+    from distributed import as_completed
+
+    waiting = iter(todo)
+    ahead = 2 * max(1, sum(client.nthreads().values()))
+
+    def submit(b: Block) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # the inputs of a block travel with it, so that it can move
+            return client.submit(Job.arrays, job.part(b), pure=False, retries=RETRIES)
+
+    blocks = {submit(b): b for _, b in zip(range(ahead), waiting, strict=False)}
+    running = as_completed(list(blocks))
+    for future in running:
+        try:
+            arrays = future.result()
+        except DataError:
+            raise
+        except Exception as error:
+            raise ComputeError(
+                f"block {blocks[future]} failed on the cluster: {type(error).__name__}: {error}"
+            ) from error
+        yield blocks.pop(future), arrays
+        for b in [b for _, b in zip(range(1), waiting, strict=False)]:
+            new = submit(b)
+            blocks[new] = b
+            running.add(new)
+
+
+@contextlib.contextmanager
+def _bar(progress: bool, total: int) -> Iterator[Callable[[int], None]]:
+    if not progress:
+        yield lambda done: None
+        return
+    from rich.progress import Progress
+
+    with Progress() as bar:
+        task = bar.add_task("Gram matrix", total=total)
+        yield lambda done: bar.advance(task, done)

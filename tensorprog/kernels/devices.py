@@ -1,0 +1,98 @@
+"""Gram matrices of arrays that live elsewhere: torch, CuPy and JAX, by the Array API."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tensorprog.compile.arrays import NEAR, host
+from tensorprog.compile.tape import LEFT, RIGHT
+from tensorprog.errors import ComputeError, DataError, NoRuleError
+from tensorprog.kernels.matrices import Evaluator
+
+ROWS = 2**24  # pairs computed at once
+
+
+def namespace(X: Any) -> Any:
+    """The library of an array that is not NumPy's; None for everything else."""
+    module = type(X).__module__.split(".")[0]
+    if module not in ("torch", "cupy", "jax", "jaxlib"):
+        return None
+    try:
+        from array_api_compat import array_namespace
+    except ImportError as error:
+        raise ComputeError(f"arrays of {module} need array-api-compat: pip install 'tensorprog[arrays]'") from error
+    return array_namespace(X)
+
+
+def gram_on_device(kernels: Sequence[Any], xp: Any, X1: Any, X2: Any, hyper: Any, dtype: Any) -> list[Any]:
+    """The kernels between arrays (N, d) of one library, as arrays of it on the same device."""
+    if kernels[0].net.takes_sequences:
+        raise NoRuleError("sequences are computed from NumPy arrays only")
+    evaluator = Evaluator(kernels, (None, None), hyper, "numpy")
+    a = _read(xp, X1, "X1", dtype)
+    b = a if X2 is None else _read(xp, X2, "X2", dtype)
+    if a.shape[1] != b.shape[1]:
+        raise DataError(f"X1 has feature dimension {a.shape[1]} and X2 {b.shape[1]}; they must agree")
+    left, right = _values(evaluator, xp, a, LEFT, (-1, 1)), _values(evaluator, xp, b, RIGHT, (1, -1))
+    exact = a.dtype if evaluator.program.code is not None else xp.float64  # quadrature checks covariances in double
+    u, v = _directions(xp, a, exact), _directions(xp, b, exact)
+    width = max(1, ROWS // b.shape[0])
+    blocks = [_block(evaluator, xp, i, min(i + width, a.shape[0]), (a, b), (u, v), (left, right), X2 is None)
+              for i in range(0, a.shape[0], width)]  # fmt: skip
+    return [xp.concat([xp.astype(part[k], getattr(xp, dtype.name)) for part in blocks]) for k in range(len(kernels))]
+
+
+def _read(xp: Any, X: Any, name: str, dtype: Any) -> Any:
+    if X.ndim != 2 or 0 in X.shape:
+        raise DataError(f"{name} must have shape (N, d) with N, d > 0, got {tuple(X.shape)}")
+    if not bool(xp.all(xp.isfinite(X))):
+        raise DataError(f"{name} holds a NaN or an infinity; clean the data first")
+    return xp.astype(X, getattr(xp, dtype.name))
+
+
+def _values(evaluator: Evaluator, xp: Any, x: Any, side: int, shape: tuple[int, int]) -> dict[int, Any]:
+    wide = xp.astype(x, xp.float64)
+    own = host(xp.sum(wide * wide, axis=1))[:, None] ** 0.5  # per input only the size matters
+    values = evaluator.program.per_input((own / x.shape[1] ** 0.5)[:, None], side)
+    return {i: xp.asarray(np.reshape(v, shape), device=x.device) if np.ndim(v) else v for i, v in values.items()}
+
+
+def _directions(xp: Any, x: Any, dtype: Any) -> Any:
+    wide = xp.astype(x, xp.float64)
+    size = xp.sqrt(xp.sum(wide * wide, axis=1, keepdims=True))
+    return xp.astype(wide / xp.where(size > 0, size, size * 0 + 1), dtype)
+
+
+def _block(evaluator: Evaluator, xp: Any, start: int, stop: int, data: Any, units: Any, tables: Any, own: bool) -> Any:
+    cosines = xp.astype(units[0][start:stop] @ units[1].T, xp.float64)
+    left = {i: v[start:stop] if getattr(v, "ndim", 0) and v.shape[0] > 1 else v for i, v in tables[0].items()}
+    kind = np.dtype(str(data[0].dtype).split(".")[-1])
+    near = NEAR[np.dtype(np.float64)], 0.0 if data[0].shape[1] == 1 else NEAR[kind]
+    known = dict.fromkeys(evaluator.program.units, cosines)
+    values = evaluator.program.on_pairs(known, left, tables[1], near, xp)
+    values = [v + 0 * cosines for v in values]
+    return [xp.asarray(v, device=data[0].device) for v in _mended(evaluator, xp, start, values, data, own)]
+
+
+def _mended(evaluator: Evaluator, xp: Any, start: int, values: Sequence[Any], data: Any, own: bool) -> Sequence[Any]:
+    """Pairs of almost parallel inputs and, of a set with itself, the diagonal: on the host."""
+    if not own and not any(bool(xp.any(xp.isnan(v))) for v in values):
+        return values
+    arrays = [host(v).copy() for v in values]
+    rows, columns = np.nonzero(np.any([np.isnan(v) for v in arrays], axis=0))
+    if own:
+        keep = rows + start != columns
+        rows, columns = rows[keep], columns[keep]
+    if len(rows):
+        evaluator.mend_list(
+            host(data[0])[rows + start][:, None], host(data[1])[columns][:, None], (rows, columns), arrays
+        )
+    if own:
+        count = len(arrays[0])
+        part = host(data[0][start : start + count])[:, None].astype(np.float64)
+        for value, diagonal in zip(arrays, evaluator.own_values(part), strict=True):
+            value[np.arange(count), start + np.arange(count)] = diagonal
+    return arrays

@@ -1,0 +1,127 @@
+"""Gram matrices by compiled kernels: several kernels in one pass, in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import sympy as sp
+
+from tensorprog.compile.backends import Panel, choose
+from tensorprog.compile.lower import lower
+from tensorprog.compile.program import Program
+from tensorprog.compile.tape import LEFT, Tape
+from tensorprog.dsl.network import Datum
+from tensorprog.errors import DataError
+from tensorprog.kernels.kernel import Derivation, Kernel, Length
+
+HEIGHT, WIDTH = 2048, 8192  # of the panels whose products are taken at once: few, as BLAS threads linger after each
+PAIRS = 2**15  # computed at once by the reference evaluator
+
+
+class Evaluator:
+    """Kernels of one network made ready for inputs of given lengths.
+
+    Args:
+        kernels: kernels of networks with the same inputs.
+        lengths: of first and second inputs; None for vectors.
+        hyper: numbers for hyperparameters that are symbols.
+        backend: see ``compile.backends.choose``.
+    """
+
+    def __init__(self, kernels: Sequence[Kernel], lengths: tuple[Length, Length], hyper: Mapping[sp.Symbol, float],
+                 backend: str | None = None) -> None:  # fmt: skip
+        self.kernels, self.lengths, self.hyper = tuple(kernels), lengths, dict(hyper)
+        self.program = lowered([k.derive(lengths) for k in kernels], hyper)
+        self.machine = choose(backend, self.program)
+        self._own: Program | None = None
+
+    @property
+    def text(self) -> str:
+        """What the numbers depend on."""
+        return repr((self.program.tape.ops, self.program.roots))
+
+    @property
+    def own(self) -> Program:
+        """The kernels of one input with itself."""
+        if self._own is None:
+            self._own = lowered([k.derive(self.lengths, same=True) for k in self.kernels], self.hyper)
+        return self._own
+
+    def fill(self, a: np.ndarray, b: np.ndarray | None, out: Sequence[np.ndarray], advance: Any = None) -> None:
+        """Compute every kernel between a and b, or of a with itself, symmetric and with an exact diagonal.
+
+        Args:
+            a, b: (N1, T, d) and (N2, T', d) of the precision to compute in; b is None for a with itself.
+            out: one (N1, N2) array for each kernel.
+            advance: called with the number of pairs done.
+
+        Raises:
+            DataError: a value is not finite.
+        """
+        machine = self.machine(self.program, a, a if b is None else b)
+        count = len(a if b is None else b)
+        for i0 in range(0, len(a), HEIGHT):
+            i1 = min(i0 + HEIGHT, len(a))
+            reach = i1 if b is None else count
+            for j0 in range(0, reach, WIDTH):
+                panel = (i0, i1, j0, min(j0 + WIDTH, reach))
+                self._mend(machine.run(panel, b is None, out), a, b, out)
+                if advance is not None:
+                    advance((i1 - i0) * (panel[3] - j0))
+        if b is None:
+            for result, diagonal in zip(out, self.own_values(a), strict=True):
+                np.fill_diagonal(result, diagonal)
+
+    def own_values(self, a: np.ndarray) -> list[np.ndarray]:
+        """Every kernel of each input with itself.
+
+        Raises:
+            DataError: a value is not finite.
+        """
+        values = self.own.per_input(a.astype(np.float64, copy=False), LEFT)
+        found = [np.broadcast_to(values[root], len(a)) for root in self.own.roots]
+        for kernel, diagonal in zip(self.kernels, found, strict=True):
+            if not np.isfinite(diagonal).all():
+                raise DataError(f"{kernel!r} is not finite on the data; check the scale of inputs and hyperparameters")
+        return found
+
+    def _mend(self, tiles: list[Panel], a: np.ndarray, b: np.ndarray | None, out: Sequence[np.ndarray]) -> None:
+        """Compute what the machine left open."""
+        for i0, i1, j0, j1 in tiles:
+            left_open = ~np.all([np.isfinite(result[i0:i1, j0:j1]) for result in out], axis=0)
+            if b is None:
+                left_open &= np.arange(i0, i1)[:, None] > np.arange(j0, j1)
+            rows, columns = np.nonzero(left_open)
+            for start in range(0, len(rows), PAIRS):
+                i, j = i0 + rows[start : start + PAIRS], j0 + columns[start : start + PAIRS]
+                self.mend_list(a[i], (a if b is None else b)[j], (i, j), out)
+                if b is None:
+                    for result in out:
+                        result[j, i] = result[i, j]
+
+    def mend_list(self, x: np.ndarray, y: np.ndarray, at: tuple[np.ndarray, np.ndarray],
+                  out: Sequence[np.ndarray]) -> None:  # fmt: skip
+        """Pairs (x[p], y[p]) of almost parallel inputs, from differences or by the reference, to out[at]."""
+        x, y = x.astype(np.float64, copy=False), y.astype(np.float64, copy=False)
+        for kernel, value, result in zip(self.kernels, self.program.on_list(x, y), out, strict=True):
+            rest = ~np.isfinite(value)
+            if rest.any():
+                value = value.copy()
+                value[rest] = kernel.on_pairs(x[rest], y[rest], self.lengths, self.hyper)
+            result[at] = value
+
+
+def lowered(derivations: Sequence[Derivation], hyper: Mapping[sp.Symbol, float]) -> Program:
+    """The kernels of several derivations in one tape."""
+    tape = Tape()
+    roots: list[int] = []
+    for d in derivations:
+        grams = {s: (_at(p), _at(q)) for s, (p, q) in d.trace.grams.items()}
+        roots += lower(tape, [d.poly], grams, hyper)
+    return Program(tape, tuple(roots))
+
+
+def _at(d: Datum) -> tuple[int, int]:
+    return d.owner, 0 if d.time is None else d.time - 1

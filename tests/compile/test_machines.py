@@ -1,0 +1,169 @@
+"""The machines against the reference evaluator, against mpmath where that has lost the angle, and at the edges."""
+
+import mpmath as mp
+import numpy as np
+import pytest
+
+import tensorprog as tp
+from tensorprog import programs
+
+RNG = np.random.default_rng(0)
+X, Y = RNG.normal(size=(150, 6)), RNG.normal(size=(140, 6))
+CLOSED = ["relu", "erf", "gelu", "abs", "sin", "cos", "leaky_relu"]
+BACKENDS = ["numba", "numpy"]
+
+
+def net(phi, depth=3, **kw):
+    return programs.mlp(phi=tp.NONLINEARITIES[phi], depth=depth, **{"sigma_w": 1.3, "sigma_b": 0.2, **kw})
+
+
+def off(a, b):
+    """The largest difference, relative to the size of the kernel."""
+    return np.abs(a - b).max() / np.abs(b).max()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("phi", CLOSED)
+def test_both_kernels_in_one_pass_equal_the_reference(phi, backend):
+    kernels = [tp.nngp(net(phi)), tp.ntk(net(phi))]
+    for a, b in ((X, None), (X, Y)):
+        for ours, kernel in zip(tp.gram(kernels, a, b, backend=backend), kernels, strict=True):
+            assert off(ours, kernel(a, b)) < 1e-13
+
+
+@pytest.mark.parametrize("phi", ["step", "sign"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_functions_with_jumps_have_their_nngp(phi, backend):
+    K = tp.nngp(net(phi))
+    assert off(K.gram(X, Y, backend=backend), K(X, Y)) < 1e-13
+
+
+@pytest.mark.parametrize("phi, sigma_w", [("exp", 0.4), ("gauss", 1.0), ("tanh", 1.3)])
+def test_other_functions_one_layer(phi, sigma_w):
+    K = tp.nngp(net(phi, 1, sigma_w=sigma_w))
+    assert off(K.gram(X, Y), K(X, Y)) < 1e-13
+
+
+@pytest.mark.parametrize("make", [programs.residual_mlp, programs.tied_autoencoder, programs.mean_readout,
+                                  programs.deep_linear])  # fmt: skip
+def test_the_rest_of_the_gallery(make):
+    K, few = tp.ntk(make()), slice(4)
+    assert off(K.gram(X[few], Y[few]), K(X[few], Y[few])) < 1e-13
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("phi", CLOSED)
+@pytest.mark.parametrize("depth", [3, 8])
+def test_single_precision(phi, depth, backend):
+    K = tp.ntk(net(phi, depth))
+    x = X.astype(np.float32)
+    ours = K.gram(x, dtype=np.float32, backend=backend)
+    assert ours.dtype == np.float32 and off(ours, K(x)) < 1e-6
+    assert np.allclose(np.diag(ours), np.diag(K(x)), rtol=6e-8, atol=0)
+
+
+def relu_ntk(x, y, depth, w2, b2):
+    """The NTK of a relu network at 60 digits (Jacot et al. 2018)."""
+
+    def dot(a, b):
+        return mp.fsum(mp.mpf(float(s)) * mp.mpf(float(t)) for s, t in zip(a, b, strict=True)) / len(a)
+
+    q1, q2, c = (w2 * dot(*p) + b2 for p in ((x, x), (y, y), (x, y)))
+    theta = c
+    for last in [False] * (depth - 1) + [True]:
+        size = mp.sqrt(q1 * q2)
+        angle = mp.acos(min(mp.mpf(1), c / size))
+        v = size * (mp.sin(angle) + (mp.pi - angle) * mp.cos(angle)) / (2 * mp.pi)
+        slope = (mp.pi - angle) / (2 * mp.pi)
+        scale, shift = (1, 0) if last else (w2, b2)
+        q1, q2, c = scale * q1 / 2 + shift, scale * q2 / 2 + shift, scale * v + shift
+        theta = c + scale * slope * theta
+    return theta
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("depth, w2, b2", [(1, 2, 0), (3, 2, 0), (3, mp.mpf("0.01"), 1), (30, 2, 0)])
+def test_almost_parallel_inputs_keep_all_digits(backend, depth, w2, b2):
+    x = np.stack([X[0], X[0] + 1e-3, X[0] + 1e-6 * X[1], X[0] * 2, X[0] + 1e-9 * X[1], X[0], -X[0], X[2]])
+    K = tp.ntk(programs.mlp(phi=tp.relu, depth=depth, sigma_w=float(mp.sqrt(w2)), sigma_b=float(mp.sqrt(b2))))
+    ours = K.gram(x, backend=backend)
+    with mp.workdps(60):
+        exact = np.array([[float(relu_ntk(a, b, depth, w2, b2)) for a in x] for b in x])
+    assert np.abs(ours - exact).max() < 1e-13 * np.abs(exact).max()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_numbers_as_inputs_have_exact_angles(backend):
+    x = np.array([[1.0], [2.0], [-0.5], [0.0], [1e-3]])
+    K = tp.ntk(net("relu", 4))
+    with mp.workdps(60):
+        w2, b2 = mp.mpf("1.69"), mp.mpf("0.04")
+        exact = np.array([[float(relu_ntk(a, b, 4, w2, b2)) for a in x] for b in x])
+    assert np.abs(K.gram(x, backend=backend) / exact - 1).max() < 1e-13
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_zero_inputs_without_bias(backend):
+    x = np.vstack([X[:3], np.zeros((2, 6))])
+    K = tp.ntk(net("relu", sigma_b=0))
+    assert np.all(K.gram(x, backend=backend)[3:] == 0) and off(K.gram(x, x, backend=backend), K(x, x)) < 1e-13
+
+
+def test_symmetric_to_the_last_bit_with_an_exact_diagonal():
+    for phi in ("relu", "erf"):
+        K = tp.ntk(net(phi, 10))
+        ours = K.gram(RNG.normal(size=(300, 5)))
+        assert np.array_equal(ours, ours.T)
+    x = RNG.normal(size=(20, 5))
+    q = 2 * np.einsum("nd,nd->n", x, x) / 5
+    deep = tp.ntk(programs.mlp(depth=50)).gram(x)
+    assert np.abs(np.diag(deep) / (q * 51 / 2) - 1).max() < 1e-14  # Θ(x,x) = (L + 1) Σ/2 at σ_w² = 2
+
+
+def test_a_hundred_layers():
+    K = tp.nngp(programs.mlp(depth=100))
+    x = RNG.normal(size=(6, 4))
+    with mp.workdps(60):
+        q = [[mp.fsum(mp.mpf(s) * mp.mpf(t) for s, t in zip(a, b, strict=True)) * 2 / 4 for b in x] for a in x]
+        for i in range(6):
+            for j in range(6):
+                size, rho = mp.sqrt(q[i][i] * q[j][j]), q[i][j] / mp.sqrt(q[i][i] * q[j][j])
+                for _ in range(100):
+                    angle = mp.acos(rho) if i != j else mp.mpf(0)
+                    rho = (mp.sin(angle) + (mp.pi - angle) * mp.cos(angle)) / mp.pi
+                assert abs(K.gram(x)[i, j] / float(size * rho / 2) - 1) < 1e-13
+
+
+def test_hyperparameters_as_symbols():
+    import sympy as sp
+
+    s = sp.Symbol("sigma_w", positive=True)
+    K = tp.ntk(programs.mlp(depth=2, sigma_w=s))
+    assert off(K.gram(X, values={s: 1.2}), K(X, values={s: 1.2})) < 1e-13
+    with pytest.raises(tp.DataError, match="no value for sigma_w"):
+        K.gram(X)
+
+
+def test_the_source_lists_every_operation_and_no_text_of_the_user():
+    import sympy as sp
+
+    s = sp.Symbol("evil__import__", positive=True)
+    text = tp.ntk(programs.mlp(depth=2, sigma_w=s)).source({s: 1.0})
+    assert "evil" not in text and "cosine(x[0], y[0])" in text and text.splitlines()[-1].startswith("return v")
+    assert text.count("relu_gap(") > 2
+
+
+@pytest.mark.parametrize("phi", ["relu", "erf", "tanh"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_torch_arrays_stay_torch_arrays(phi, dtype):
+    import torch
+
+    K = tp.ntk(net(phi, 2))
+    x = X[:40].copy()
+    x[3], x[5], x[7] = x[4], x[6] * 2, 0
+    ours, cross = (K.gram(torch.tensor(x), other, dtype=dtype) for other in (None, torch.tensor(Y)))
+    assert isinstance(ours, torch.Tensor) and str(ours.dtype) == f"torch.{dtype}"
+    bound = 1e-13 if dtype == "float64" else 1e-6
+    assert off(ours.numpy(), K.gram(x)) < bound and off(cross.numpy(), K.gram(x, Y)) < bound
+    with pytest.raises(tp.DataError, match="NaN"):
+        K.gram(torch.tensor([[np.nan]]))
