@@ -156,7 +156,7 @@ class _Check:
         self.gvars = [v for v, op in self.finite.program if isinstance(op, MatMul)
                  or (isinstance(op, InitVector) and any(c != 0 for _, c in op.cov))]  # fmt: skip
         self.gia = trace.passes_gia_check
-        self.theta = self._gram(lambda i, j: ntk_terms(trace, self.finite.gradients, i, j))
+        self.theta = self._gram(lambda i, j: ntk_terms(trace, self.finite.gradients, i, j, self.limit.correlated))
 
     def _gram(self, terms: Callable[[int, int], Any]) -> np.ndarray:
         n = len(self.data)
