@@ -56,16 +56,13 @@ class InitMatrix:
 class Covariances:
     """The pairs (v, Cov(x, v)) of an initial vector x, each made when it is first asked for.
 
-    T embedded data have T² covariances, of which most limits read few.
+    T embedded data have T² covariances, of which most limits read few.  For a network's own vectors: what it
+    lists is not checked.
     """
 
     def __init__(self, partners: Iterable[Var], make: Callable[[Var], sp.Expr]) -> None:
         self._known: dict[Var, sp.Expr | None] = dict.fromkeys(partners)
         self._make = make
-
-    @property
-    def partners(self) -> tuple[Var, ...]:
-        return tuple(self._known)
 
     def of(self, v: Var) -> sp.Expr:
         """Cov(x, v); 0 when it is not among the pairs."""
@@ -101,11 +98,6 @@ class InitVector:
     @property
     def operands(self) -> tuple[Var, ...]:
         return ()
-
-    @property
-    def partners(self) -> tuple[Var, ...]:
-        """The vectors that ``cov`` lists."""
-        return self.cov.partners if isinstance(self.cov, Covariances) else tuple(v for v, _ in self.cov)
 
     def covariance(self, v: Var) -> sp.Expr:
         """The covariance with itself or an earlier vector; 0 when it is not listed."""

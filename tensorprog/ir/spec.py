@@ -59,18 +59,18 @@ def _matrix(op: InitMatrix, name: str, program: ProgramGraph) -> Iterator[str]:
 
 def _vector(op: InitVector, name: str, program: ProgramGraph) -> Iterator[str]:
     yield from _number(name, "mean", op.mean)
-    seen: set[Var] = set()
-    for v in op.partners:
-        if v in seen:
+    if isinstance(op.cov, Covariances):  # a network lists the data that it embedded before
+        return
+    for k, (v, c) in enumerate(op.cov):
+        if any(v == w for w, _ in op.cov[:k]):
             yield f"`{name}` lists its covariance with `{v}` twice"
-        seen.add(v)
-        if v.name != name:
+        if v.name == name:
+            yield from _number(name, "variance", c, nonnegative=True)
+        else:
             yield from _reads(name, (v,), "vector", program)
+            yield from _number(name, f"covariance with {v}", c)
             if v in program and not isinstance(program.op(v), InitVector):
                 yield f"`{name}` has a covariance with `{v}`, which is not an initial vector"
-    for v, c in () if isinstance(op.cov, Covariances) else op.cov:  # a network's own are right when they are made
-        own = v.name == name
-        yield from _number(name, "variance" if own else f"covariance with {v}", c, nonnegative=own)
 
 
 def _scalar(op: InitScalar, name: str, program: ProgramGraph) -> Iterator[str]:

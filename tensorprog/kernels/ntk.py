@@ -19,7 +19,6 @@ from tensorprog.ir.instructions import MatMul, Var
 from tensorprog.limit.master import Limit, deep_recursion
 from tensorprog.passes.backprop import Gradients
 
-
 Counts = Callable[[Var, Var], bool]
 
 

@@ -149,7 +149,7 @@ class Limit:
 
     def correlated(self, x: Var, y: Var) -> bool:
         """Whether E Z^x Z^y is not 0."""
-        return bool(self.moment(x, y))
+        return bool(self._moment(self.z[x], self.z[y], x, y))
 
     def define(self, p: Poly, var: Var) -> Poly:
         """A name for the limit of a scalar variable."""
@@ -161,10 +161,11 @@ class Limit:
 
     def _moment(self, zx: Poly, zy: Poly, x: Var, y: Var) -> Poly:
         key = (zx, zy)
-        if key not in self._moments:
-            value = self.system.define(self.expect(zx * zy), "moment", x, y)
+        value = self._moments.get(key)
+        if value is None:
+            value = self.system.define(self.expect.product(zx, zy), "moment", x, y)
             self._moments[key] = self._moments[zy, zx] = value
-        return self._moments[key]
+        return value
 
     def _base_cov(self, a: Gaussian, b: Gaussian) -> Poly:
         key = (a, b) if a.index <= b.index else (b, a)
@@ -173,7 +174,8 @@ class Limit:
                 value = self._initial_cov(*key)
             else:
                 field = self.fields[a.block]
-                value = field.variance * self._moment(field.z[a], field.z[b], a.source, b.source)
+                value = self._moment(field.z[a], field.z[b], a.source, b.source)
+                value = field.variance * value if value else ZERO
             self._cov[key] = value
         return self._cov[key]
 
@@ -223,7 +225,7 @@ def _(op: InitMatrix, var: Var, limit: Limit) -> None:
 @interpret.register(InitVector)
 def _(op: InitVector, var: Var, limit: Limit) -> None:
     z = limit.algebra.from_sympy(op.mean, {})
-    if var in op.partners and any(c != 0 for _, c in op.cov):
+    if op.covariance(var) != 0:
         g = Gaussian(NameSymbol(f"Z({var})", rf"Z^{{{sp.latex(sp.Symbol(var.name))}}}"), INITIAL, var)
         z = z + monomial(g)
     limit.z[var] = z
