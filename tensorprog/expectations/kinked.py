@@ -28,6 +28,7 @@ AROUND = np.array([-32.0, -8.0, -2.0, -0.5, 0.0, 0.5, 2.0, 8.0, 32.0])  # where 
 LEGENDRE = {n: np.polynomial.legendre.leggauss(n) for n in (6, 12, 20, 24)}
 AGREE = 1e-11  # how far two orders of the radial rule may differ, relative to E F²
 CHUNK = 256
+Body = tuple[sp.Expr, sp.Expr, sp.Symbol]  # F, F' and their variable
 
 
 def kinked_relation(body: sp.Expr, u: sp.Symbol, q1: Array, q2: Array, r: Relation) -> Relation | None:
@@ -71,9 +72,7 @@ def _points(body: sp.Expr, u: sp.Symbol) -> Array | None:
     return np.array([float(-b / a[0]) for a, b in lines])
 
 
-def _radial(
-    f: tuple[sp.Expr, sp.Expr, sp.Symbol], points: Array, s1: Array, s2: Array, e: Array, side: Array
-) -> tuple[Array, Array, Array] | None:
+def _radial(f: Body, points: Array, s1: Array, s2: Array, e: Array, side: Array) -> tuple[Array, Array, Array] | None:
     """E (G1 - G2)²/2, |F1|/|F2| - 1 and |F1||F2|; None where the panels do not resolve F."""
     results = [_radial_by(f, points, s1, s2, e, side, order) for order in (12, 20)]
     coarse, fine = results
@@ -83,7 +82,7 @@ def _radial(
 
 
 def _radial_by(
-    f: tuple[sp.Expr, sp.Expr, sp.Symbol], points: Array, s1: Array, s2: Array, e: Array, side: Array, order: int
+    f: Body, points: Array, s1: Array, s2: Array, e: Array, side: Array, order: int
 ) -> tuple[Array, Array, Array, Array]:
     body, _, u = f
     x, weight = _panels(points, s1, s2 * side, order)
@@ -112,7 +111,14 @@ def _panels(points: Array, s1: Array, s2: Array, order: int) -> tuple[Array, Arr
 
 
 def _difference(
-    f: tuple[sp.Expr, sp.Expr, sp.Symbol], points: Array, x: Array, s1: Array, s2: Array, e: Array, side: Array, d: Array
+    f: Body,
+    points: Array,
+    x: Array,
+    s1: Array,
+    s2: Array,
+    e: Array,
+    side: Array,
+    d: Array,
 ) -> Array:
     """F(s1 x) - F(s2 x): ∫ σ x F'(σ x) d log σ from s2 to s1 where these are close and no kink lies between."""
     _, slope, u = f
@@ -128,9 +134,7 @@ def _difference(
     return np.where(close & ~apart, stretching * total, d)
 
 
-def _angular(
-    slope: sp.Expr, u: sp.Symbol, q1: Array, q2: Array, r: Relation, rows: slice, side: Array
-) -> Array | None:
+def _angular(slope: sp.Expr, u: sp.Symbol, q1: Array, q2: Array, r: Relation, rows: slice, side: Array) -> Array | None:
     """∫_0^θ sin t · E F1'(x)F2'(x cos t + y sin t) dt, with nodes around t = |e|, where kinks of both begin to meet."""
     theta = Relation(r.gap, 2 - r.gap, 0.0).angle[rows]
     scale = np.maximum(np.abs(np.log1p(r.stretch[rows])), theta / 100)
@@ -146,7 +150,8 @@ def _angular(
     for chosen, body in ((side > 0, pair), (side < 0, slope * -slope.xreplace({u: -v}))):
         if chosen.any():
             try:
-                found = expectation(body, (u, v), [[a if a is None else a[chosen] for a in row] for row in cov], gap=gap[chosen])
+                law = [[None if a is None else a[chosen] for a in row] for row in cov]
+                found = expectation(body, (u, v), law, gap=gap[chosen])
             except (AccuracyError, NoRuleError):
                 return None
             inner = np.sin(t) * scale[:, None] * np.cosh(w) * longest / 2 * weight
