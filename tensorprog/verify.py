@@ -191,7 +191,7 @@ class _Check:
                  or (isinstance(op, InitVector) and any(c != 0 for _, c in op.cov))]  # fmt: skip
         self.gia = trace.passes_gia_check
         self.kernels = {m: ntk(net, m) for m in ("backprop", "paths", "sgd") if self.gia or m != "paths"}
-        self.theta = self._gram(lambda i, j: ntk_terms(trace, self.finite.gradients, i, j))
+        self.theta = self._gram(lambda i, j: ntk_terms(trace, self.finite.gradients, i, j, self.limit.correlated))
 
     def _gram(self, terms: Callable[[int, int], Any]) -> np.ndarray:
         n = len(self.data)

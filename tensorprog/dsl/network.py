@@ -8,13 +8,14 @@ import pickle
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import sympy as sp
 
 from tensorprog.dsl.program import Mat, Program, Vec, exact
 from tensorprog.errors import ProgramError, nearest
-from tensorprog.ir.instructions import InitVector, Var
+from tensorprog.ir.instructions import Covariances, InitVector, Var
 from tensorprog.printing import inner
 
 
@@ -97,7 +98,7 @@ class Trace:
         inputs: the data vectors of each input, in time order.
         parameters: by name.
         embeddings: which datum and parameter each embedded vector came from.
-        grams: normalised inner products ⟨ξ,ξ'⟩ = ξ·ξ'/d by symbol.
+        grams: normalised inner products ⟨ξ,ξ'⟩ = ξ·ξ'/d by symbol, those that were asked for.
         states: untrained initial vectors.
     """
 
@@ -117,6 +118,11 @@ class Trace:
         symbol = inner(str(a), str(b))
         self.grams[symbol] = (a, b)
         return symbol
+
+    def covariance(self, a: Var, b: Var) -> sp.Expr:
+        """σ_u² ⟨ξ,ξ'⟩ of two data embedded by one matrix."""
+        (name, x), (_, y) = self.embeddings[a], self.embeddings[b]
+        return self.parameters[name].std ** 2 * self.gram(x, y)
 
     @property
     def trainable(self) -> dict[str, str]:
@@ -146,14 +152,11 @@ class Net:
             raise ProgramError(f"embed({key!r}, ..) takes an input vector, got {type(x).__name__} {x!r}")
         t, std = self._trace, _std(key, std)
         name = self._declare(key, "embedding", std)
-        for var, use in t.embeddings.items():
-            if use == (name, x):
-                return Vec(t.program, var)
-        cov = [(v, std**2 * t.gram(d, x)) for v, (n, d) in t.embeddings.items() if n == name]
-        var_name = f"{name}({x})"
-        cov.append((Var(var_name, "vector"), std**2 * t.gram(x, x)))
-        var = t.program.append(var_name, InitVector(sp.S.Zero, tuple(c for c in cov if c[1] != 0)))
-        t.embeddings[var] = (name, x)
+        var = Var(f"{name}({x})", "vector")
+        if t.embeddings.get(var) != (name, x):
+            partners = [] if std == 0 else [*(v for v, (n, _) in t.embeddings.items() if n == name), var]
+            t.program.append(var.name, InitVector(sp.S.Zero, Covariances(partners, partial(t.covariance, var))))
+            t.embeddings[var] = (name, x)
         return Vec(t.program, var)
 
     def weight(self, key: Any, std: Any = 1) -> Mat:

@@ -6,7 +6,7 @@ b by Stein, E[b F] = Σ_b' Cov(b, b') E[∂_b' F], where that ends; 4. what rema
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Collection, Set
 from typing import Any
 
 from tensorprog.algebra import (
@@ -19,7 +19,9 @@ from tensorprog.algebra import (
     add_all,
     drop,
     linear_parts,
+    merge,
     monomial,
+    times,
 )
 from tensorprog.expectations.atoms import Expect, body_of, random_arguments, stein_ends
 from tensorprog.functions import Fn
@@ -54,6 +56,12 @@ class Expectation:
             for mono, c in p.terms.items()
         )
 
+    def product(self, p: Poly, q: Poly) -> Poly:
+        """E p q; what vanishes is dropped at once and not kept: in an RNN's NTK almost all T² products do."""
+        products = ((merge(m, n), times(c, d)) for m, c in p.terms.items() for n, d in q.terms.items())
+        kept = [Poly({mono: c}) for mono, c in products if not self._isolated(mono)]
+        return self(add_all(kept)) if kept else ZERO
+
     def cov(self, a: Gaussian, b: Gaussian) -> Poly:
         """Covariance of two base Gaussians."""
         return self._base_cov(a, b) if a.block == b.block else ZERO
@@ -82,10 +90,14 @@ class Expectation:
         Asked first because it is cheap: gradients of unaligned time steps vanish here, before any
         covariance of the forward pass is derived for them.
         """
-        return any(
-            e == 1 and isinstance(g, Gaussian) and not any(self._linked({g}, f.support) for f, _ in mono if f is not g)
-            for g, e in mono
-        )
+        for g, e in mono:
+            if e == 1 and isinstance(g, Gaussian):
+                for f, _ in mono:
+                    if f is not g and (g in f.support or self._correlated([g], f.support)):
+                        break
+                else:
+                    return True
+        return False
 
     def _product(self, blocks: list[Mono]) -> Poly:
         result = ONE
@@ -113,11 +125,13 @@ class Expectation:
         return [tuple(sorted(members, key=lambda f: f[0].index)) for _, members in groups]
 
     def _linked(self, a: Set[Gaussian], b: Set[Gaussian]) -> bool:
-        if not a.isdisjoint(b):
-            return True
-        # in order of age: what is derived first, and so the order of the equations, must not depend on hashes
-        left, right = (sorted(s, key=lambda g: g.index) for s in (a, b))
-        return any(x.block == y.block and self._base_cov(x, y) for x in left for y in right)
+        return not a.isdisjoint(b) or self._correlated(a, b)
+
+    def _correlated(self, a: Collection[Gaussian], b: Collection[Gaussian]) -> bool:
+        related = [(x, y) for x in a for y in b if x.block == y.block]
+        if len(related) > 1:  # by age: what is derived first, and so the order of equations, must not depend on hashes
+            related.sort(key=lambda pair: (pair[0].index, pair[1].index))
+        return any(self._base_cov(x, y) for x, y in related)
 
     def _block(self, mono: Mono) -> Poly:
         bare = [g for g, _ in mono if isinstance(g, Gaussian)]

@@ -75,7 +75,7 @@ class FiniteNetwork:
             std = float(evaluate(self.trace.parameters[name].std, self.hyper))
             values[var] = u @ (xi * np.asarray(std / np.sqrt(xi.size), u.dtype))
         for var in self.trace.states:
-            variance = dict(self.program.op(var).cov).get(var, sp.S.Zero)  # type: ignore[union-attr]
+            variance = self.program.op(var).covariance(var)  # type: ignore[union-attr]
             w = parameters[var.name]
             values[var] = w * np.asarray(np.sqrt(evaluate(variance, self.hyper)), w.dtype)
         width = next(v.shape[-1] for k, v in values.items() if k.kind == "vector")

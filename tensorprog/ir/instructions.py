@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -52,16 +53,57 @@ class InitMatrix:
         return ()
 
 
+class Covariances:
+    """The pairs (v, Cov(x, v)) of an initial vector x, each made when it is first asked for.
+
+    T embedded data have T² covariances, of which most limits read few.  For a network's own vectors: what it
+    lists is not checked.
+    """
+
+    def __init__(self, partners: Iterable[Var], make: Callable[[Var], sp.Expr]) -> None:
+        self._known: dict[Var, sp.Expr | None] = dict.fromkeys(partners)
+        self._make = make
+
+    def of(self, v: Var) -> sp.Expr:
+        """Cov(x, v); 0 when it is not among the pairs."""
+        if v not in self._known:
+            return sp.S.Zero
+        if self._known[v] is None:
+            self._known[v] = self._make(v)
+        return self._known[v]
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __iter__(self) -> Iterator[tuple[Var, sp.Expr]]:
+        return ((v, self.of(v)) for v in self._known)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, (tuple, Covariances)) and tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return repr(tuple(self))
+
+
 @dataclass(frozen=True, slots=True)
 class InitVector:
     """A vector whose rows are iid; ``cov`` holds its covariances with itself and earlier vectors."""
 
     mean: sp.Expr
-    cov: tuple[tuple[Var, sp.Expr], ...]
+    cov: tuple[tuple[Var, sp.Expr], ...] | Covariances
 
     @property
     def operands(self) -> tuple[Var, ...]:
         return ()
+
+    def covariance(self, v: Var) -> sp.Expr:
+        """The covariance with itself or an earlier vector; 0 when it is not listed."""
+        if isinstance(self.cov, Covariances):
+            return self.cov.of(v)
+        return next((c for w, c in self.cov if w == v), sp.S.Zero)
 
 
 @dataclass(frozen=True, slots=True)

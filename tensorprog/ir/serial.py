@@ -15,6 +15,7 @@ from tensorprog.errors import ProgramError, nearest
 from tensorprog.functions import FAMILIES, Fn, abstract, member
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import (
+    Covariances,
     Difference,
     InitMatrix,
     InitScalar,
@@ -199,7 +200,7 @@ def _fields(op: Instruction) -> dict[str, Any]:
 def _field_out(value: Any) -> Any:
     if isinstance(value, Var):
         return value.name
-    if isinstance(value, tuple):
+    if isinstance(value, (tuple, Covariances)):
         return [_field_out(v) for v in value]
     return value if value is None or isinstance(value, bool) else encode(value)
 

@@ -11,6 +11,7 @@ import sympy as sp
 
 from tensorprog.errors import NoRuleError
 from tensorprog.ir.instructions import (
+    Covariances,
     Difference,
     InitMatrix,
     InitScalar,
@@ -58,6 +59,8 @@ def _matrix(op: InitMatrix, name: str, program: ProgramGraph) -> Iterator[str]:
 
 def _vector(op: InitVector, name: str, program: ProgramGraph) -> Iterator[str]:
     yield from _number(name, "mean", op.mean)
+    if isinstance(op.cov, Covariances):  # a network lists the data that it embedded before
+        return
     for k, (v, c) in enumerate(op.cov):
         if any(v == w for w, _ in op.cov[:k]):
             yield f"`{name}` lists its covariance with `{v}` twice"

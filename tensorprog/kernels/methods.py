@@ -26,7 +26,8 @@ def _by_backprop(
     if assume_gia:
         program = decouple(program, lambda var, op: var not in trace.program)
     limit = Limit(program, names(trace, gradients))
-    return Derivation(trace, limit, sum_terms(ntk_terms(trace, gradients, 0, len(lengths) - 1), limit))
+    terms = ntk_terms(trace, gradients, 0, len(lengths) - 1, limit.correlated)
+    return Derivation(trace, limit, sum_terms(terms, limit))
 
 
 def _by_paths(net: Network, lengths: Sequence[Length]) -> Derivation:

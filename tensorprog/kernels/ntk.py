@@ -7,7 +7,7 @@ One list of terms serves both the limit (Moments become expectations) and finite
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 
 import sympy as sp
@@ -19,6 +19,8 @@ from tensorprog.ir.instructions import MatMul, Var
 from tensorprog.limit.master import Limit, deep_recursion
 from tensorprog.passes.backprop import Gradients
 
+Counts = Callable[[Var, Var], bool]
+
 
 @dataclass(frozen=True)
 class Term:
@@ -29,20 +31,29 @@ class Term:
     activation: tuple[Var, Var] | None = None
 
 
-def ntk_terms(trace: Trace, gradients: list[Gradients], i: int, j: int) -> Iterator[Term]:
-    """The terms of Θ(ξ_i, ξ_j)."""
-    yield from body_terms(trace, gradients[i], gradients[j])
+def every(d: Var, d2: Var) -> bool:
+    """All pairs of gradients count."""
+    return True
+
+
+def ntk_terms(trace: Trace, gradients: list[Gradients], i: int, j: int, counts: Counts = every) -> Iterator[Term]:
+    """The terms of Θ(ξ_i, ξ_j) whose pair of gradients ``counts``: in the limit few of an RNN's T T' are not 0."""
+    yield from body_terms(trace, gradients[i], gradients[j], counts=counts)
     yield from readout_terms(trace, i, j)
 
 
-def body_terms(trace: Trace, a: Gradients, b: Gradients, trained: Container[str] | None = None) -> Iterator[Term]:
+def body_terms(
+    trace: Trace, a: Gradients, b: Gradients, trained: Container[str] | None = None, counts: Counts = every
+) -> Iterator[Term]:
     """The terms of matrices, biases and embeddings (all, or those ``trained``), for outputs with these gradients."""
     chosen = {n: p for n, p in trace.parameters.items() if trained is None or n in trained}
-    yield from _matrix_terms(trace, a, b, chosen)
-    yield from _initial_terms(trace, a, b, chosen)
+    yield from _matrix_terms(trace, a, b, chosen, counts)
+    yield from _initial_terms(trace, a, b, chosen, counts)
 
 
-def _matrix_terms(trace: Trace, a: Gradients, b: Gradients, chosen: dict[str, Parameter]) -> Iterator[Term]:
+def _matrix_terms(
+    trace: Trace, a: Gradients, b: Gradients, chosen: dict[str, Parameter], counts: Counts
+) -> Iterator[Term]:
     for p in chosen.values():
         if p.kind != "matrix":
             continue
@@ -51,7 +62,8 @@ def _matrix_terms(trace: Trace, a: Gradients, b: Gradients, chosen: dict[str, Pa
             for dg2, h2, transpose2 in right:
                 # the gradient of W is dg hᵀ for g = Wh and h dgᵀ for g = Wᵀh
                 pairs = ((dg, dg2), (h, h2)) if transpose == transpose2 else ((dg, h2), (h, dg2))
-                yield Term(p.std**2, *pairs)
+                if counts(*pairs[0]):
+                    yield Term(p.std**2, *pairs)
 
 
 def _uses(trace: Trace, g: Gradients, matrix: Var | None) -> list[tuple[Var, Var, bool]]:
@@ -63,22 +75,26 @@ def _uses(trace: Trace, g: Gradients, matrix: Var | None) -> list[tuple[Var, Var
     ]
 
 
-def _initial_terms(trace: Trace, a: Gradients, b: Gradients, chosen: dict[str, Parameter]) -> Iterator[Term]:
+def _initial_terms(
+    trace: Trace, a: Gradients, b: Gradients, chosen: dict[str, Parameter], counts: Counts
+) -> Iterator[Term]:
     for p in chosen.values():
         if p.kind == "bias" and p.var is not None:
             for d in a.of.get(p.var, ()):
                 for d2 in b.of.get(p.var, ()):
-                    yield Term(p.std**2, (d, d2))
+                    if counts(d, d2):
+                        yield Term(p.std**2, (d, d2))
     by_name = defaultdict(list)
-    for var, (name, datum) in trace.embeddings.items():
+    for var, (name, _) in trace.embeddings.items():
         if name in chosen:
-            by_name[name].append((var, datum))
-    for name, uses in by_name.items():
-        for var, datum in uses:
+            by_name[name].append(var)
+    for uses in by_name.values():
+        for var in uses:
             for d in a.of.get(var, ()):
-                for var2, datum2 in uses:
+                for var2 in uses:
                     for d2 in b.of.get(var2, ()):
-                        yield Term(trace.parameters[name].std ** 2 * trace.gram(datum, datum2), (d, d2))
+                        if counts(d, d2):
+                            yield Term(trace.covariance(var, var2), (d, d2))
 
 
 def readout_terms(trace: Trace, i: int, j: int, trained: Container[str] | None = None) -> Iterator[Term]:

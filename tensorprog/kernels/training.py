@@ -262,7 +262,7 @@ class _BackpropKernels:
     def __call__(self, i: int, j: int, k: int, l: int) -> Poly:
         if k or l:
             raise ProgramError("several outputs and a failing GIA check: only the first output can be certified")
-        body = body_terms(self.trace, self.gradients[i], self.gradients[j], self.trained)
+        body = body_terms(self.trace, self.gradients[i], self.gradients[j], self.trained, self.limit.correlated)
         return sum_terms(chain(body, readout_terms(self.trace, i, j, self.trained)), self.limit)
 
 

@@ -30,6 +30,7 @@ from tensorprog.algebra import (
 from tensorprog.expectations.atoms import Expect, random_arguments, variables
 from tensorprog.expectations.closed_forms import kinks
 from tensorprog.expectations.gaps import NEAR, Relation, function_relation, gap, relation, stretch, sum_relation
+from tensorprog.expectations.kinked import kinked_relation
 
 if TYPE_CHECKING:
     from tensorprog.limit.master import Limit
@@ -247,4 +248,6 @@ class Gaps:
         if law is None or any(np.ndim(x) for x in scalars.values()):
             return None
         body = f.body.xreplace({s: sp.Float(float(x)) for s, x in scalars.items()})
-        return function_relation(body, U, *law.at(shape, rows))
+        laws = law.at(shape, rows)
+        found = function_relation(body, U, *laws)
+        return kinked_relation(body, U, *laws) if found is None else found

@@ -53,13 +53,11 @@ class Limit:
         self.system = Equations(namer)
         self.expect = Expectation(self.algebra, self._base_cov, self._name_covariance)
         self.z: dict[Var, Poly] = {}
-        self.gaussians: dict[Var, Gaussian] = {}
         self.zhats: dict[Var, Poly] = {}
         self.zdots: dict[Var, Poly] = {}
         self.zdot_terms: dict[Var, list[tuple[Poly, Var]]] = {}
         self.variance: dict[Var, Poly] = {}
         self.fields: dict[Any, Field] = {}
-        self.initial: dict[tuple[Gaussian, Gaussian], Poly] = {}
         self._cov: dict[tuple[Gaussian, Gaussian], Poly] = {}
         self._form_var: dict[Poly, Var] = {}
         self._asked: list[Poly] = []
@@ -151,6 +149,10 @@ class Limit:
         """E Z^x Z^y, named."""
         return self._moment(self._z(x), self._z(y), as_var(x), as_var(y))
 
+    def correlated(self, x: Var, y: Var) -> bool:
+        """Whether E Z^x Z^y is not 0."""
+        return bool(self._moment(self.z[x], self.z[y], x, y))
+
     def define(self, p: Poly, var: Var) -> Poly:
         """A name for the limit of a scalar variable."""
         return self.system.define(p, "value", var)
@@ -161,21 +163,28 @@ class Limit:
 
     def _moment(self, zx: Poly, zy: Poly, x: Var, y: Var) -> Poly:
         key = (zx, zy)
-        if key not in self._moments:
-            value = self.system.define(self.expect(zx * zy), "moment", x, y)
+        value = self._moments.get(key)
+        if value is None:
+            value = self.system.define(self.expect.product(zx, zy), "moment", x, y)
             self._moments[key] = self._moments[zy, zx] = value
-        return self._moments[key]
+        return value
 
     def _base_cov(self, a: Gaussian, b: Gaussian) -> Poly:
         key = (a, b) if a.index <= b.index else (b, a)
         if key not in self._cov:
             if a.block == INITIAL:
-                value = self.initial.get(key, ZERO)
+                value = self._initial_cov(*key)
             else:
                 field = self.fields[a.block]
-                value = field.variance * self._moment(field.z[a], field.z[b], a.source, b.source)
+                value = self._moment(field.z[a], field.z[b], a.source, b.source)
+                value = field.variance * value if value else ZERO
             self._cov[key] = value
         return self._cov[key]
+
+    def _initial_cov(self, a: Gaussian, b: Gaussian) -> Poly:
+        op = self.program.op(b.source)  # the later of the two lists their covariance
+        assert isinstance(op, InitVector)
+        return self.algebra.from_sympy(op.covariance(a.source), {})
 
     def _name_covariance(self, u: Poly, v: Poly, value: Poly) -> Poly:
         return self.system.define(value, "cov", self._form_var.get(u), self._form_var.get(v))
@@ -218,13 +227,8 @@ def _(op: InitMatrix, var: Var, limit: Limit) -> None:
 @interpret.register(InitVector)
 def _(op: InitVector, var: Var, limit: Limit) -> None:
     z = limit.algebra.from_sympy(op.mean, {})
-    if any(v == var for v, _ in op.cov) and any(c != 0 for _, c in op.cov):
+    if op.covariance(var) != 0:
         g = Gaussian(NameSymbol(f"Z({var})", rf"Z^{{{sp.latex(sp.Symbol(var.name))}}}"), INITIAL, var)
-        limit.gaussians[var] = g
-        for other, c in op.cov:
-            h = limit.gaussians.get(other)
-            if h is not None and c != 0:
-                limit.initial[(h, g)] = limit.algebra.from_sympy(c, {})
         z = z + monomial(g)
     limit.z[var] = z
 

@@ -82,6 +82,25 @@ def test_embeddings_of_two_inputs_have_the_covariance_of_their_inner_product():
     assert lim.cov(second, second) == 4 * t.gram(t.inputs[1][0], t.inputs[1][0])
 
 
+def test_inner_products_of_the_data_are_made_when_they_are_asked_for():
+    t = rnn(sigma_h=1).trace([30, 30])
+    assert not t.grams
+    derived = [len(tp.ntk(rnn(sigma_h=1), lengths=(T, T)).derive().trace.grams) for T in (5, 10, 20)]
+    assert derived[2] - derived[1] == 2 * (derived[1] - derived[0])
+
+
+def test_the_covariances_of_embedded_data_are_pairs_like_those_written_by_hand():
+    t = mlp(sigma_w=2).trace([None, None])
+    (first, second), (a, b) = t.embeddings, (data[0] for data in t.inputs)
+    op = t.program.op(second)
+    pairs = ((first, 4 * t.gram(a, b)), (second, 4 * t.gram(b, b)))
+    assert op == InitVector(sp.S.Zero, pairs) and hash(op) == hash(InitVector(sp.S.Zero, pairs))
+    assert op.covariance(first) == t.covariance(first, second) == pairs[0][1]
+    assert op.covariance(t.program.named("V")) == 0 and len(op.cov) == 2
+    assert str(pairs) in str(t.program)
+    assert tp.Program.from_json(t.program.to_json()).op(second) == op
+
+
 def test_the_same_embedding_twice_is_one_vector():
     t = build(lambda net, x: net.readout("V", net.embed("U", x) + net.embed("U", x))).trace([None])
     assert len(t.embeddings) == 1

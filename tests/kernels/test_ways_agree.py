@@ -207,8 +207,8 @@ def wrong_kernel(net, X):
     if net.name == "mean_readout":
         return tp.ntk(net).under_gia(X)
     value, trace = paths_without_zdot(net, [None] * len(X))
-    dots = {s: X[a.owner] @ X[b.owner] / X.shape[1] for s, (a, b) in trace.grams.items()}
     pairs = [value(min(i, j), max(i, j)) for i in range(len(X)) for j in range(len(X))]
+    dots = {s: X[a.owner] @ X[b.owner] / X.shape[1] for s, (a, b) in trace.grams.items()}
     return np.reshape(numbers(pairs, dots), (len(X), len(X)))
 
 
