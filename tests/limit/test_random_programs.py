@@ -201,3 +201,37 @@ def test_most_random_programs_are_kept():
     """Discarding must stay the exception, or the tests above would say little."""
     check_adjoint([("matmul", "W", False, 0)])
     assert DISCARDED["kept"] > 4 * DISCARDED["not computable"]
+
+
+# ---- exact against sampled ------------------------------------------------------------------------
+
+
+def check_sampling(instructions):
+    """E Z^x Z^y of consecutive vectors, exactly and by samples."""
+    p, _, vectors = build(instructions)
+    exact = tp.limit(p)
+    pairs = list(pairwise(vectors))
+    expected = computable(lambda: [exact.account(exact.E(lambda a, b: a * b, x, y)) for x, y in pairs])
+    for attempt, samples in enumerate((2**14, 2**17)):  # a rare large deviation must repeat on fresh and more samples
+        sampled = tp.limit(p, method="sampling", samples=samples, seed=attempt)
+        found = [sampled.E(lambda a, b: a * b, x, y) for x, y in pairs]
+        spread = [np.hypot(s.stderr, a.error / 4) for s, a in zip(found, expected, strict=True)]
+        z = [
+            abs(s - a.value) / (e + 1e-9 * (1 + abs(a.value))) for s, a, e in zip(found, expected, spread, strict=True)
+        ]
+        if max(z) <= 4:
+            return
+    raise AssertionError(f"{p}\n|z| = {z}\nexpected {[a.value for a in expected]}\nsampled {found}")
+
+
+@config(25)
+@given(programs)
+def test_samples_agree_with_the_exact_limit(instructions):
+    check_sampling(instructions)
+
+
+@pytest.mark.slow
+@config(300)
+@given(programs)
+def test_samples_agree_with_the_exact_limit_on_many_programs(instructions):
+    check_sampling(instructions)

@@ -74,6 +74,21 @@ def test_a_gated_unit_has_no_formula_and_agrees_with_simulation():
     assert abs(fit.limit - sampled.value(m)) <= 4 * np.hypot(fit.stderr, sampled.value(m).stderr)
 
 
+@pytest.mark.slow
+def test_a_gated_unit_agrees_with_simulation_at_width_8192():
+    p, vectors, m = gate_program()
+    sampled = tp.limit(p, method="sampling", samples=2**19)
+    run = tp.sample(p, 8192, seeds=16)  # the bias of order 1/n is far below the noise of order n^(-1/2)
+
+    def compatible(values, estimate):
+        error = np.hypot(values.std(ddof=1) / np.sqrt(len(values)), estimate.stderr)
+        return abs(values.mean() - estimate) <= 4 * error
+
+    for v in vectors:
+        assert compatible((run[v] ** 2).mean(axis=1), sampled.E(lambda a: a**2, v))
+    assert compatible(run[m], sampled.value(m))
+
+
 def test_auto_says_what_was_sampled():
     p, vectors, _ = gate_program()
     lim = tp.limit(p, method="auto", samples=2**14)
