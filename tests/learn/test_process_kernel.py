@@ -30,8 +30,11 @@ def test_values_are_those_of_the_kernel():
     assert [h.name for h in k.hyperparameters] == ["sigma_b", "sigma_w"] and not k.is_stationary()
 
 
-@pytest.mark.parametrize("make", [
-    lambda k: k, lambda k: k + WhiteKernel(0.1), lambda k: ConstantKernel(2.0) * k + RBF(0.5)], ids=["alone", "sum", "product"])  # fmt: skip
+@pytest.mark.parametrize(
+    "make",
+    [lambda k: k, lambda k: k + WhiteKernel(0.1), lambda k: ConstantKernel(2.0) * k + RBF(0.5)],
+    ids=["alone", "sum", "product"],
+)
 def test_gradients_in_sums_and_products_are_by_logarithms(make):
     k = make(NetworkKernel(NET, values={"sigma_w": 1.5, "sigma_b": 0.2}))
     value, gradient = k(X[:6], eval_gradient=True)
