@@ -229,7 +229,7 @@ def smooth(q1, q2, c, det):
 
 SETS = {  # name: covariances and what is computed on them
     "closed": ((1000, 1, 0.1, 10.0), textbook),
-    "kinked": ((120, 2, 0.1, 10.0), kinked),
+    "kinked": ((1000, 2, 0.1, 10.0), kinked),
     "smooth": ((1000, 3, 0.1, 10.0), smooth),
     "large": ((120, 4, 10.0, 1000.0), smooth),
 }
