@@ -55,6 +55,9 @@ def write(folder: Path) -> None:
         pages.setdefault(file, [f"# {title}"] if title else []).append(
             f"```{{eval-rst}}\n.. {directive}:: tensorprog.{name}\n```"
         )
+    pages["learning"] = ["# Learning"] + [
+        f"```{{eval-rst}}\n.. autoclass:: tensorprog.learn.{name}\n```" for name in dir(tensorprog.learn)
+    ]
     texts = {file: "\n\n".join(parts) + "\n" for file, parts in pages.items()}
     texts["nonlinearities"] = nonlinearities()
     texts["index"] = "# Reference\n\n```{toctree}\n" + "\n".join(sorted(texts)) + "\n```\n"

@@ -19,6 +19,7 @@ exclude_patterns = ["_build", "*.py"]
 html_theme = "furo"
 html_title = f"tensorprog {release}"
 html_copy_source = False
+smartquotes = False  # x' is not a quotation
 
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
@@ -27,5 +28,6 @@ nb_merge_streams = True
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
-autodoc_default_options = {"members": True}
+routing = "set_fit_request,set_predict_request,set_score_request"  # made by scikit-learn, with its own references
+autodoc_default_options = {"members": True, "exclude-members": routing}
 napoleon_numpy_docstring = False
