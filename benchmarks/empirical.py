@@ -1,14 +1,19 @@
-"""Cost of the empirical NTK: the layerwise formula, its own matrix products, and a contraction of Jacobians in torch.
+"""Cost of the empirical NTK: the layerwise formula, its own matrix products, and contractions of Jacobians.
 
-Run with ``make bench``; ``--full`` adds width 2048.  The same parameters on all sides; medians of 5, interleaved.
+Run with ``make bench``; ``--full`` adds width 2048.  The Jacobians are those of torch, on equal parameters and interleaved
+with ours, and of neural-tangents' default method, compiled, on a network of the same shape (``make bench-peers``).
+Medians of 5.
 """
 
 from __future__ import annotations
 
+import os
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +24,30 @@ from tensorprog.finite.layerwise import Layerwise
 from tensorprog.kernels.data import read_inputs
 
 INPUTS, DIMENSION, DEPTH = 64, 16, 3
+PEER = Path(os.environ.get("PEERS", ".venv-peers")) / "bin" / "python"
+SCRIPT = """
+import sys, time, numpy as np, jax, neural_tangents as nt
+from neural_tangents import stax
+inputs, dimension, depth, width, dtype = *map(int, sys.argv[1:5]), sys.argv[5]
+jax.config.update("jax_enable_x64", dtype == "float64")
+layers = [l for _ in range(depth) for l in (stax.Dense(width, W_std=2**0.5), stax.Relu())] + [stax.Dense(1)]
+init, apply, _ = stax.serial(*layers)
+x = jax.numpy.asarray(np.random.default_rng(1).normal(size=(inputs, dimension)), dtype)
+_, parameters = init(jax.random.PRNGKey(0), x.shape)
+kernel = jax.jit(lambda x, p: nt.empirical_ntk_fn(apply)(x, None, p))
+jax.block_until_ready(kernel(x, parameters))
+for _ in range(5):
+    start = time.process_time(); jax.block_until_ready(kernel(x, parameters)); print(time.process_time() - start)
+"""
+
+
+def neural_tangents(width: int, dtype: Any) -> str:
+    """Seconds of CPU of neural-tangents, or what is missing."""
+    if not PEER.exists():
+        return "(no neural-tangents: make bench-peers)"
+    command = [str(PEER), "-c", SCRIPT, *map(str, (INPUTS, DIMENSION, DEPTH, width)), np.dtype(dtype).name]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return f"{statistics.median(map(float, printed.split())):.4f}"
 
 
 def products(kernel: Layerwise, parameters: dict[str, np.ndarray]) -> Callable[[], None]:
@@ -73,12 +102,15 @@ def compare(width: int, dtype: Any) -> None:
             record.append(time.process_time() - start)
     a, b, c = (statistics.median(s) for s in seconds)
     times = f"{a:9.4f} {b:9.4f} {c:9.4f}"
-    print(f"{width:6d} {np.dtype(dtype).name:8s} {times}   {a / b:5.2f}x products   {c / a:6.1f}x faster")
+    peer = neural_tangents(width, dtype)
+    faster = f"{float(peer) / a:.0f}x" if peer[0].isdigit() else ""
+    ratios = f"{a / b:5.2f}x products   {c / a:4.0f}x {faster:>5} faster"
+    print(f"{width:6d} {np.dtype(dtype).name:8s} {times} {peer:>9}   {ratios}")
 
 
 if __name__ == "__main__":
     print(f"relu, depth {DEPTH}, N = {INPUTS}; seconds of CPU")
-    print(" width dtype    layerwise  products  Jacobian")
+    print(" width dtype    layerwise  products  Jacobian  neural-tangents")
     for width in (512, 2048) if "--full" in sys.argv else (512,):
         for dtype in (np.float32, np.float64):
             compare(width, dtype)
