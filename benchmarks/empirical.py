@@ -1,8 +1,8 @@
 """Cost of the empirical NTK: the layerwise formula, its own matrix products, and contractions of Jacobians.
 
-Run with ``make bench``; ``--full`` adds width 2048.  The Jacobians are those of torch, on equal parameters and interleaved
-with ours, and of neural-tangents' default method, compiled, on a network of the same shape (``make bench-peers``).
-Medians of 5.
+Run with ``make bench``; ``--full`` adds width 2048.  The Jacobians are those of torch, on equal parameters and
+interleaved with ours, and of neural-tangents by default, compiled, on a network of the same shape.
+(``make bench-peers``).  Medians of 5.
 """
 
 from __future__ import annotations
