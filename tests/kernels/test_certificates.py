@@ -1,18 +1,12 @@
 """The NTKTRAIN certificate: it passes on every architecture with an abstract φ, and fails when anything is wrong."""
 
-import math
-
-import numpy as np
 import pytest
 import sympy as sp
 
 import tensorprog as tp
-from tensorprog.finite.training import FiniteTraining
 from tensorprog.ir.instructions import Difference
-from tensorprog.kernels.data import read_inputs
 from tensorprog.limit.evaluate import same
 from tensorprog.passes import unroll as unroller
-from tensorprog.printing import inner
 
 PHI = tp.abstract("phi")
 PROGRAMS = tp.programs
@@ -305,91 +299,6 @@ def test_with_an_independent_transpose_the_upper_layers_still_move_f():
         assert certificate.passed is moves
 
 
-# ---- by hand -------------------------------------------------------------------------------------
-
-
-def slope(a):
-    return sp.diff(PHI(a), a)
-
-
-def gram(a, b):
-    return inner(a, b)
-
-
-def test_one_hidden_layer_moves_f_by_the_covariance_of_phi_prime():
-    """TP2b Eq. 10: −η χ_t ⟨x,ξ_t⟩ E φ'(Z^h(x)) φ'(Z^h(ξ_t)) when only U is trained."""
-    training = tp.unroll(mlp(1, sigma_w=1), steps=3, trainable=["U"])
-    for t in range(3):
-        expected = training.limit.E(lambda a, b: slope(a) * slope(b), *map(training.trace.program.named, ("U(x)", f"U(ξ{t})")))  # noqa: E501  # fmt: skip
-        (chi,) = training.program.op(training.unrolled.chi[t, 0, 0]).value.free_symbols
-        assert sp.expand(training.delta_f(t) + ETA * chi * gram("x", f"ξ{t}") * expected) == 0
-        assert str(expected) == f"V[φ'](⟨x,x⟩, ⟨x,ξ{t}⟩, ⟨ξ{t},ξ{t}⟩)"
-
-
-def test_one_hidden_relu_layer_moves_f_by_the_arc_cosine_formula():
-    training = tp.unroll(PROGRAMS.mlp(depth=1, phi=tp.relu, sigma_w=1), steps=1, trainable=["U"])
-    chi = training.program.op(training.unrolled.chi[0, 0, 0]).value
-    a, b, c = 1.3, 0.6, 0.8  # ⟨x,x⟩, ⟨x,ξ⟩, ⟨ξ,ξ⟩
-    values = {gram("x", "x"): a, gram("x", "ξ0"): b, gram("ξ0", "ξ0"): c, ETA: 0.7, chi: -1.9}
-    angle = math.acos(b / math.sqrt(a * c))
-    expected = -0.7 * -1.9 * b * (math.pi - angle) / (2 * math.pi)
-    assert training.limit.evaluate(training.delta_f(0), values) == pytest.approx(expected, rel=1e-12)
-
-
-def test_two_hidden_layers_carry_the_gradient_through_w_and_its_transpose():
-    """TP2b Eq. 17-19: Z^{Wδx} = Ẑ + c φ'(Z^h(ξ)) Z^v with c = −η χ ⟨x,ξ⟩ E φ'(Z^g(x)) φ'(Z^g(ξ)), only U trained."""
-    training = tp.unroll(mlp(2, sigma_w=1), steps=1, trainable=["U"])
-    program, limit = training.program, training.limit
-    z = training.zdelta(1, "W2(x)")
-    product = training.unrolled.delta[1, program.named("W2(x)")]
-    assert sp.expand(z - limit.zhat(product) - limit.zdot(product)) == 0
-
-    gradient = limit.Z(training.unrolled.gradients[0, 0, 0].of[program.named("W2(ξ0)")][0])
-    z_h, z_v = limit.Z(program.named("W2(ξ0)")), limit.Z(program.named("V"))
-    assert sp.expand(gradient - slope(sp.Symbol("h", real=True)).subs(sp.Symbol("h", real=True), z_h) * z_v) == 0
-
-    coefficient = sp.cancel(limit.zdot(product) / gradient)
-    (name,) = coefficient.free_symbols
-    definition = {e.lhs: e.rhs for e in limit.equations}[name]
-    chi = program.op(training.unrolled.chi[0, 0, 0]).value
-    v = limit.E(lambda a, b: slope(a) * slope(b), program.named("U(x)"), program.named("U(ξ0)"))
-    assert coefficient == name
-    assert sp.expand(definition + ETA * chi * gram("x", "ξ0") * v) == 0
-
-
-def test_the_gaussian_part_is_independent_of_the_gradient():
-    training = tp.unroll(mlp(2, sigma_w=1), steps=1, trainable=["U"])
-    limit, program = training.limit, training.program
-    delta = training.unrolled.delta[1, program.named("W2(x)")]
-    zhat = limit.zhat(delta)
-    (gaussian,) = zhat.free_symbols
-    assert zhat == gaussian
-    gradient = training.unrolled.gradients[0, 0, 0].of[program.named("W2(ξ0)")][0]
-    assert gaussian not in limit.Z(gradient).free_symbols
-    # E Z^δh Z^v φ'(Z^h(x)) is all of the change of f: the Gaussian part contributes nothing
-    change = limit.E(lambda d, v, h: d * v * slope(h), delta, program.named("V"), program.named("W2(x)"))
-    coefficients = {e.lhs: e.rhs for e in limit.equations if str(e.lhs).startswith("a(")}
-    assert sp.expand(change.xreplace(coefficients) - training.delta_f(0)) == 0
-
-
-def test_a_trained_second_layer_adds_its_own_term():
-    """The change of h = Wx gains −η χ E[Z^x(ξ) Z^x(x)] Z^dh(ξ) (TP2b Eq. 12 and 55)."""
-    training = tp.unroll(mlp(2, sigma_w=1), steps=1, trainable=["W2"])
-    limit, program = training.limit, training.program
-    chi = program.op(training.unrolled.chi[0, 0, 0]).value
-    gradient = limit.Z(training.unrolled.gradients[0, 0, 0].of[program.named("W2(ξ0)")][0])
-    moment = limit.E(lambda a, b: PHI(a) * PHI(b), program.named("U(x)"), program.named("U(ξ0)"))
-    z = training.zdelta(1, "W2(x)").xreplace({e.lhs: e.rhs for e in limit.equations})
-    assert sp.expand(z + ETA * chi * moment * gradient) == 0
-
-
-def test_vectors_that_nothing_moves_have_no_change():
-    training = tp.unroll(mlp(2), steps=2, trainable=["W2"])
-    assert training.zdelta(2, "U(x)") == 0
-    assert training.at(2, "U(x)") == training.at(0, "U(x)")
-    assert training.zdelta(2, "W2(x)") != 0
-
-
 # ---- coordinate distributions do not move --------------------------------------------------------
 
 
@@ -450,77 +359,7 @@ def test_a_run_read_from_json_has_the_same_limit():
     assert not same(limit.z[f1], training.limit.z[f2])
 
 
-# ---- weight decay --------------------------------------------------------------------------------
-
-
-def test_with_weight_decay_the_derived_change_is_stated_without_a_verdict():
-    certificate = tp.unroll(mlp(1, sigma_w=1), steps=2, optimizer=tp.SGD(ETA, weight_decay=LAMBDA)).certify()
-    assert certificate.passed is None
-    assert numbers_of(certificate) == [None, None]
-    text = certificate.text()
-    assert "no fixed kernel" in text
-    assert text.count("derived    f") == 2
-    for part in ("f_0^1(x)", "f_0(x)", "λ", "χ₀", "V[φ']"):
-        assert part in text
-
-
-def test_the_first_step_with_weight_decay_by_hand():
-    """f_1 = f̂_1 − η χ (E φ(a Z^h) φ(Z^ξ) + a ⟨x,ξ⟩ E φ'(a Z^h) φ'(Z^ξ)), a = 1 − ηλ, one hidden layer."""
-    training = tp.unroll(mlp(1, sigma_w=1), steps=1, optimizer=tp.SGD(ETA, weight_decay=LAMBDA))
-    limit, program = training.limit, training.program
-    a = 1 - ETA * LAMBDA
-    hs = program.named("U(x)"), program.named("U(ξ0)")
-    values = limit.E(lambda p, q: PHI(a * p) * PHI(q), *hs)
-    slopes = limit.E(lambda p, q: sp.diff(PHI(p), p).subs(p, a * p) * slope(q), *hs)
-    chi = program.op(training.unrolled.chi[0, 0, 0]).value
-    scalars = {key: program.op(v).value for key, v in training.unrolled.outputs0.items()}
-    i = training.plan.tests[0]
-    expected = scalars[1, i, 0] - scalars[0, i, 0] - ETA * chi * (values + a * gram("x", "ξ0") * slopes)
-    difference = training.delta_f(0) - expected
-    definitions = {e.lhs: e.rhs for e in limit.equations}
-    assert sp.expand(difference.xreplace(definitions)) == 0
-
-
-@pytest.mark.parametrize("momentum", [0, 0.5])
-@pytest.mark.parametrize(("phi", "power"), [(tp.tanh, 1), (tp.relu, 0.5)], ids=["tanh", "relu"])
-def test_finite_networks_with_weight_decay_approach_the_limit(phi, power, momentum):
-    """The mean of f_t minus its limit at the run's own initial scalars extrapolates to 0 at every t and input.
-
-    It is a series in 1/n, or in n^(−1/2) for ReLU: the O(n^(1/2)) units that an update takes across 0 are those
-    that were active, so their contributions do not cancel.
-    """
-    rng = np.random.default_rng(3)
-    X = read_inputs(rng.standard_normal((3, 2)), "X", False)
-    net = PROGRAMS.mlp(depth=1, phi=phi, sigma_w=1.2)
-    run = FiniteTraining(net, X, [1.0, -1.0], 2, tp.SGD(0.4, momentum, weight_decay=0.5))
-    widths, seeds = (64, 128, 256, 512), 4000
-    gaps, moves = {}, {}
-    for k, n in enumerate(widths):
-        gaps[n], moves[n] = gap_to_limit(run, n, list(range(seeds * k, seeds * (k + 1))))
-    means = np.stack([gaps[n].mean(axis=0) for n in widths])
-    errors = np.stack([gaps[n].std(axis=0, ddof=1) / math.sqrt(seeds) for n in widths])
-    design = np.array([[1, n**-power, n ** (-2 * power)] for n in widths])
-    weights = np.linalg.pinv(design)[0]
-    limit = np.tensordot(weights, means, 1)
-    error = np.sqrt(np.tensordot(weights**2, errors**2, 1))
-    assert (10 * error < np.abs(moves[512].mean(axis=0)).max()).all()
-    assert (np.abs(limit) < 4 * error + 1e-12).all()
-    # the spread of a single run is the fluctuation of the kernel, of order n^(−1/2)
-    spread = [gaps[n].std(axis=0).max() for n in widths]
-    assert spread[3] / spread[1] == pytest.approx(0.5, rel=0.2)
-
-
-def gap_to_limit(run, width, seeds):
-    """f_t − lim f_t and f_t − f_0 for every seed, (S, steps, N), with the initial scalars and labels of the run."""
-    values = run.execute(run.finite.draw(width, seeds))
-    program, training = run.training.program, run.training
-    scalars = {program.op(v).value: values[v][:, 0] for v in run.u.outputs0.values()}
-    scalars |= {program.op(v).value: run.y[i, k] for (i, k), v in run.u.labels.items()}
-    f = run.outputs(values)[..., 0]
-    limits = [[training.limit.evaluate(training.f(t, i), {**run.finite.hyper, **scalars})
-               for i in range(len(run.inputs))] for t in range(1, run.steps + 1)]  # fmt: skip
-    limit = np.moveaxis(np.array([[np.broadcast_to(v, len(seeds)) for v in row] for row in limits]), -1, 0)
-    return f[:, 1:] - limit, f[:, 1:] - f[:, :1]
+# ---- a readout read twice, and parts of a network -------------------------------------------------
 
 
 @tp.network
