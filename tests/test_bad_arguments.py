@@ -1,0 +1,43 @@
+"""Arguments of a wrong type are refused by name, whatever the function."""
+
+import re
+
+import numpy as np
+import pytest
+
+import tensorprog as tp
+
+X, Y = np.array([[1.0, 0.5], [0.2, -1.0]]), np.array([1.0, -1.0])
+MLP = tp.programs.mlp(depth=1, phi=tp.tanh)
+SMALL = {"widths": (8, 16), "steps": 1, "seeds": 2}
+
+CALLS = {
+    "lengths must be positive integers, one for each input, got 4": lambda: tp.draw(tp.programs.rnn(), lengths=4),
+    "leave out lengths=3": lambda: tp.draw(MLP, lengths=3),
+    "two positive integers (T, T'), got 3": lambda: tp.ntk(tp.programs.rnn(), lengths=3),
+    "leave out lengths=2": lambda: tp.ntk(MLP, lengths=2),
+    "saved under a file name, got None": lambda: tp.draw(MLP).save(None),
+    "gram takes a kernel or a list of kernels": lambda: tp.gram(MLP, X),
+    "path must be a file name, got 3": lambda: tp.ntk(MLP).gram(X, path=3),
+    "hidden is the number of hidden matrices": lambda: tp.mup().classify(MLP),
+    "expected a network such as": lambda: tp.feature_limit(None, X, Y),
+    "mlp', 'given'": lambda: tp.train(["mlp", "given"], X, Y),
+    "got str 'mlp'": lambda: tp.coordinate_check("mlp", X, Y, [tp.mup()]),
+    "(64, 128, 256), got 32": lambda: tp.train(MLP, X, Y, widths=32),
+    "(64, 128, 256), got 64": lambda: tp.coordinate_check(MLP, X, Y, [tp.mup()], widths=64),
+    "a list such as [tp.mup()], got mup()": lambda: tp.coordinate_check(MLP, X, Y, tp.mup(), **SMALL),
+    "a list such as [tp.mup()], got []": lambda: tp.coordinate_check(MLP, X, Y, [], **SMALL),
+    "parametrization must be tp.mup(), tp.standard(c), tp.abc(..), .., got 'mup'": lambda: tp.coordinate_check(
+        MLP, X, Y, ["mup"], **SMALL
+    ),
+    "are functions of x": lambda: tp.declare("constant_pieces", kinks=(0,), pieces=(0, 1)),
+    "such as lambda x: x**2": lambda: tp.declare("written_as_text", "x**2"),
+    "declare(3)": lambda: tp.declare(3, lambda x: x),
+    "a time must be at least 0, got 'soon'": lambda: tp.learn.Dynamics.of(MLP, X, Y, X).test_mean("soon"),
+}
+
+
+@pytest.mark.parametrize("message", CALLS)
+def test_wrong_arguments_are_named(message):
+    with pytest.raises(tp.TensorProgramError, match=re.escape(message)):
+        CALLS[message]()
