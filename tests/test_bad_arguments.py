@@ -1,6 +1,8 @@
 """Arguments of a wrong type are refused by name, whatever the function."""
 
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -34,10 +36,32 @@ CALLS = {
     "such as lambda x: x**2": lambda: tp.declare("written_as_text", "x**2"),
     "declare(3)": lambda: tp.declare(3, lambda x: x),
     "a time must be at least 0, got 'soon'": lambda: tp.learn.Dynamics.of(MLP, X, Y, X).test_mean("soon"),
+    "a coefficient is beyond 1e308": lambda: _square(tp.hermite(200)),
+    "E phi(u1)*phi(u2): φ has no numbers": lambda: tp.ntk(tp.programs.mlp(phi=tp.abstract("phi"))).recursion(
+        form="forward"
+    )(X, depth=2),
 }
+
+
+def _square(phi):
+    p = tp.Program()
+    x, lim = p.vector("x"), tp.limit(p)
+    return lim.evaluate(lim.E(lambda a: phi(a) ** 2, x))
 
 
 @pytest.mark.parametrize("message", CALLS)
 def test_wrong_arguments_are_named(message):
     with pytest.raises(tp.TensorProgramError, match=re.escape(message)):
         CALLS[message]()
+
+
+def test_accounts_print_their_numbers_only():
+    p = tp.Program()
+    x = p.vector("x")
+    y, lim = tp.relu(x), tp.limit(p)
+    assert "<function" not in repr(lim.account(lim.cov(y, x)))
+
+
+def test_import_leaves_out_the_statistics_of_scipy():
+    code = "import sys, tensorprog; sys.exit('scipy.stats' in sys.modules)"
+    assert subprocess.run([sys.executable, "-W", "error", "-c", code], check=False).returncode == 0
