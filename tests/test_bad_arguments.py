@@ -6,11 +6,14 @@ import sys
 
 import numpy as np
 import pytest
+import sympy as sp
 
 import tensorprog as tp
 
 X, Y = np.array([[1.0, 0.5], [0.2, -1.0]]), np.array([1.0, -1.0])
 MLP = tp.programs.mlp(depth=1, phi=tp.tanh)
+SIGMA = sp.Symbol("sigma_w", positive=True)
+SYMBOLIC = tp.programs.mlp(depth=1, sigma_w=SIGMA)
 SMALL = {"widths": (8, 16), "steps": 1, "seeds": 2}
 
 CALLS = {
@@ -36,6 +39,8 @@ CALLS = {
     "such as lambda x: x**2": lambda: tp.declare("written_as_text", "x**2"),
     "declare(3)": lambda: tp.declare(3, lambda x: x),
     "a time must be at least 0, got 'soon'": lambda: tp.learn.Dynamics.of(MLP, X, Y, X).test_mean("soon"),
+    "must be a number, got '1.5'": lambda: tp.ntk(SYMBOLIC)(X, values={SIGMA: "1.5"}),
+    "sigma_w was declared not negative, got -1.0": lambda: tp.ntk(SYMBOLIC)(X, values={SIGMA: -1}),
     "a coefficient is beyond 1e308": lambda: _square(tp.hermite(200)),
     "E phi(u1)*phi(u2): φ has no numbers": lambda: tp.ntk(tp.programs.mlp(phi=tp.abstract("phi"))).recursion(
         form="forward"
