@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 
 from tensorprog.dsl.network import Network
-from tensorprog.errors import DataError
+from tensorprog.errors import DataError, ProgramError
 from tensorprog.finite.direct import DirectTraining
 from tensorprog.finite.estimate import Exponent, exponent
 from tensorprog.finite.sample import batches
 from tensorprog.kernels.data import read_inputs
 from tensorprog.kernels.feature import features
-from tensorprog.kernels.training import check_counts
+from tensorprog.kernels.training import check_counts, check_network, check_widths
 from tensorprog.passes.optimizer import SGD
-from tensorprog.passes.parametrization import Parametrization
+from tensorprog.passes.parametrization import Parametrization, check_parametrization
 
 WIDTHS = (64, 128, 256, 512, 1024)
 
@@ -119,11 +119,17 @@ def coordinate_check(
     >>> abs(check.exponent(tp.mup(), "Δx V").slope) < 0.1
     True
     """
+    check_network(net)
     check_counts(steps=steps, seeds=seeds)
+    check_widths(widths)
     for w in widths:
         check_counts(width=w)
     if len(set(widths)) < 2 or seeds < 2:
         raise DataError(f"sizes are compared over two or more widths and seeds, got {list(widths)} and {seeds}")
+    if not isinstance(parametrizations, Sequence) or not parametrizations:
+        raise ProgramError(f"parametrizations must be a list such as [tp.mup()], got {parametrizations!r}")
+    for chosen in parametrizations:
+        check_parametrization(chosen)
     inputs = read_inputs(X, "X", net.takes_sequences)
     optimizer = SGD(0.5) if optimizer is None else optimizer
     check = CoordinateCheck(f"{net!r}, {optimizer!r}", sorted(set(widths)), steps)

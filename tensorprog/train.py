@@ -20,7 +20,7 @@ from tensorprog.functions import Fn, jumps
 from tensorprog.ir.instructions import Nonlin
 from tensorprog.kernels.data import Inputs, read_inputs
 from tensorprog.kernels.feature import FeatureLimit
-from tensorprog.kernels.training import FeatureTraining
+from tensorprog.kernels.training import FeatureTraining, check_network, check_widths
 from tensorprog.passes.optimizer import SGD
 from tensorprog.passes.parametrization import Parametrization, mup
 from tensorprog.verify import WIDTHS, Claim
@@ -169,6 +169,7 @@ def train(
     """
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise DataError(f"steps must be a positive integer, got {steps!r}")
+    check_widths(widths)
     inputs = _read(net, X, y, X_test)
     chosen = sorted(set(times if times is not None else (t for t in (1, 3, 10) if t <= steps)))
     if any(not 1 <= t <= steps for t in chosen):
@@ -239,6 +240,7 @@ def feature_limit(
 
 
 def _read(net: Network, X: Any, y: Any, X_test: Any) -> Inputs:
+    check_network(net)
     inputs = read_inputs(X, "X", net.takes_sequences)
     if np.ndim(y) and len(y) != len(inputs):
         raise DataError(f"X has {len(inputs)} inputs and y {len(y)} labels; they must agree")

@@ -163,13 +163,15 @@ def declare(
     >>> found.method, round(float(found.value), 12)
     ('closed form', 0.263383348956)
     """
+    if not isinstance(name, str) or not name.isidentifier() or name in functions.FAMILIES:
+        raise ProgramError(f"declare({name!r}): the name must be an identifier that is not taken")
+    if not all(callable(f) for f in (*pieces, *ends, *(() if formula is None else (formula,)))):
+        raise ProgramError(f"declare({name!r}): formula, pieces and ends are functions of x, such as lambda x: x**2")
     x = functions.X
     wholly = tuple(exact(f(x), f"a piece of {name}") for f in pieces)
     lines = tuple(exact(f(x), f"an end of {name}") for f in ends)
     corners = tuple(exact(k, f"a kink of {name}") for k in kinks)
     smooth = None if formula is None else exact(formula(x), f"the formula of {name}")
-    if not name.isidentifier() or name in functions.FAMILIES:
-        raise ProgramError(f"declare({name!r}): the name must be an identifier that is not taken")
     if (smooth is None) != bool(pieces) or (pieces and len(wholly) != len(corners) + 1) or len(lines) not in (0, 2):
         raise ProgramError(f"declare({name!r}): give a formula, or one piece more than kinks; and no or two ends")
     if list(corners) != sorted(corners) or any(e.free_symbols - {x} for e in (*wholly, *lines, smooth or x)):

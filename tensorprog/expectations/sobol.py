@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from scipy import special
 from scipy.linalg import lapack
-from scipy.stats import qmc
 
 from tensorprog.expectations.factors import SCAN, Factor, Found, Product
 
@@ -78,6 +77,8 @@ def estimate(f: Callable[[Array], Array], dimensions: int, samples: int, seed: i
 
 
 def _net(dimensions: int, log2: int, *seed: int) -> Array:
+    from scipy.stats import qmc  # half a second to import, needed by few
+
     points = qmc.Sobol(dimensions, scramble=True, rng=np.random.default_rng(seed)).random_base2(log2)
     return np.clip(points, 2.0**-54, 1 - 2.0**-53)
 

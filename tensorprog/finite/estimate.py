@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 FAMILY_ERROR = 1e-3
 
@@ -33,7 +33,7 @@ class Extrapolation:
 
         The degrees of freedom are those of one width: the weights are estimated too, so the sum would be too many.
         """
-        quantile = stats.t.ppf(1 - FAMILY_ERROR / (2 * max(1, self.limit.size)), self.degrees)
+        quantile = special.stdtrit(self.degrees, 1 - FAMILY_ERROR / (2 * max(1, self.limit.size)))
         return max(4.0, float(quantile))
 
 
@@ -66,7 +66,7 @@ def extrapolate(widths: list[int], samples: list[np.ndarray], variance: np.ndarr
     return Extrapolation(limit, np.where(still, 0.0, scale * np.sqrt(s2 / determinant)), degrees)
 
 
-_WIDER = float(stats.norm.ppf(1 - FAMILY_ERROR / 2) / stats.norm.ppf(0.975))  # from a 95 % interval to 99.9 %
+_WIDER = float(special.ndtri(1 - FAMILY_ERROR / 2) / special.ndtri(0.975))  # from a 95 % interval to 99.9 %
 
 
 @dataclass(frozen=True)

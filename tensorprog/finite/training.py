@@ -190,7 +190,10 @@ class FiniteTraining:
             AssumptionError: it does not; the kernel predicts the run then.
         """
         if not isinstance(self.training, FeatureTraining):
-            raise AssumptionError("the parametrization is a kernel regime: ask for .kernel() and .predict(f0)")
+            raise AssumptionError(
+                "the parametrization is a kernel regime: features do not move and the NTK predicts the run; "
+                "compare them by tp.train(.., parametrization=..)"
+            )
         values = self.finite.hyper | {self._symbol(var): self.y[key] for key, var in self.u.labels.items()}
         return FeatureLimit(self.training, values, method, samples, seed)
 

@@ -156,8 +156,8 @@ def gram(kernels: Kernel | Sequence[Kernel], X1: Any, X2: Any = None, *, values:
     array([[1.5  , 0.772],
            [0.772, 1.5  ]])
     """
-    several = not isinstance(kernels, Kernel)
-    chosen = _kernels(kernels if several else [kernels])
+    several = isinstance(kernels, Sequence)
+    chosen = _kernels(kernels if isinstance(kernels, Sequence) else [kernels])
     xp = namespace(X1)
     if xp is not None:
         if (path, client, out, block) != (None,) * 4 or backend not in (None, "numpy"):
@@ -241,7 +241,10 @@ def _stores(job: Job, size: int, out: Any, path: Any, resume: bool,
         return [ArrayStore(a) for a in _outputs(out, job, several)], None
     if out is not None:
         raise DataError("give out or path, not both")
-    paths = [Path(p) for p in (path if several and not isinstance(path, (str, Path)) else [path])]
+    named = path if several and isinstance(path, Sequence) and not isinstance(path, str) else [path]
+    if not all(isinstance(p, str | Path) for p in named):
+        raise DataError(f"path must be a file name, got {path!r}")
+    paths = [Path(p) for p in named]
     if len(paths) != len(job.kernels):
         raise DataError(f"path must hold one path for each of the {len(job.kernels)} kernels, got {len(paths)}")
     journal = Journal(paths[0].with_name(paths[0].name + ".journal"), job.identity(size), resume)

@@ -199,7 +199,11 @@ def symbol_values(values: Mapping[Any, Any] | None) -> dict[sp.Symbol, float]:
             number = float(value)
         except (TypeError, ValueError):
             raise DataError(f"the value of {key} must be a number, got {value!r}") from None
+        if isinstance(value, str):
+            raise DataError(f"the value of {key} must be a number, got {value!r}")
         if not np.isfinite(number):
             raise DataError(f"the value of {key} is {number}; it must be finite")
+        if number < 0 and key.is_nonnegative:
+            raise DataError(f"{key} was declared not negative, got {number}")
         result[key] = number
     return result

@@ -86,12 +86,16 @@ class Kernel:
 
     def _lengths(self, lengths: Sequence[Length] | None) -> tuple[Length, Length]:
         if not self.net.takes_sequences:
-            if lengths is not None and any(t is not None for t in lengths):
-                raise ProgramError(f"{self.net.name} takes single vectors; leave out lengths={tuple(lengths)}")
+            if lengths is not None and not (isinstance(lengths, Sequence) and all(t is None for t in lengths)):
+                raise ProgramError(f"{self.net.name} takes single vectors; leave out lengths={lengths!r}")
             return (None, None)
         if lengths is None:
             return (3, 3)
-        if len(lengths) != 2 or not all(isinstance(t, int) and t >= 1 for t in lengths):
+        if (
+            not isinstance(lengths, Sequence)
+            or len(lengths) != 2
+            or not all(isinstance(t, int) and t >= 1 for t in lengths)
+        ):
             raise ProgramError(f"lengths must be two positive integers (T, T'), got {lengths!r}")
         return (lengths[0], lengths[1])
 

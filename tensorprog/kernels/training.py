@@ -14,7 +14,7 @@ import sympy as sp
 
 from tensorprog.algebra import Poly, add_all, to_sympy
 from tensorprog.dsl.network import Network, Trace
-from tensorprog.errors import AssumptionError, ProgramError
+from tensorprog.errors import AssumptionError, DataError, ProgramError
 from tensorprog.ir.graph import ProgramGraph, as_var
 from tensorprog.ir.instructions import Var
 from tensorprog.kernels.certificate import Certificate, Row
@@ -202,6 +202,10 @@ class Training:
         a, b = (self.trace.inputs[n][0].label for n in (i, j))
         return NameSymbol(f"K({a},{b})" + (f".{k}{l}" if len(self.trace.heads[i]) > 1 else ""))
 
+    def __repr__(self) -> str:
+        kind = "features move" if isinstance(self, FeatureTraining) else "kernel regime"
+        return f"<{self._title(False)}: {kind}, {len(self.program)} instructions>"
+
     def _title(self, gia: bool) -> str:
         wrong = ", if Wᵀ were independent of W (it is not)" if gia else ""
         return f"{self.net!r}, {self.plan.steps} steps of {self.plan.optimizer!r}{wrong}"
@@ -320,6 +324,26 @@ def check_counts(**counts: Any) -> None:
     for what, value in counts.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ProgramError(f"{what} must be a positive integer, got {value!r}")
+
+
+def check_network(net: Any) -> None:
+    """Refuse what is no network.
+
+    Raises:
+        ProgramError: saying what was given.
+    """
+    if not isinstance(net, Network):
+        raise ProgramError(f"expected a network such as tp.programs.mlp(depth=2), got {type(net).__name__} {net!r}")
+
+
+def check_widths(widths: Any) -> None:
+    """Refuse what is no sequence of widths.
+
+    Raises:
+        DataError: saying what was given.
+    """
+    if not isinstance(widths, Sequence) or isinstance(widths, str):
+        raise DataError(f"widths must be a sequence such as (64, 128, 256), got {widths!r}")
 
 
 def plan_training(

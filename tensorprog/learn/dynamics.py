@@ -9,6 +9,7 @@ and g_t(λ) = (1 − e^(−tλ/N))/λ for gradient flow.
 
 from __future__ import annotations
 
+import numbers
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -215,7 +216,7 @@ class Dynamics:
 
     def _gain(self, t: float, rate: float | None, warn: bool = True) -> np.ndarray:
         """g_t at the eigenvalues; 0 at t = ∞ where they vanish, since Θ(x, X) vanishes there too."""
-        if not t >= 0:
+        if not isinstance(t, numbers.Real) or not t >= 0:
             raise DataError(f"a time must be at least 0, got {t!r}")
         if rate is not None and not (np.isfinite(rate) and rate > 0):
             raise DataError(f"a learning rate must be a positive number, got {rate!r}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -41,7 +41,7 @@ class Account:
 
     value: Array
     atoms: tuple[AtomValue, ...]
-    _changed: Callable[[int], Array]
+    _changed: Callable[[int], Array] = field(repr=False)
 
     @property
     def statistical(self) -> bool:

@@ -82,7 +82,10 @@ def numbers(
         return evaluate_expr(g.fn(u), {u: value(g.args[0])})
 
     with np.errstate(over="ignore", invalid="ignore"):  # a value that is not finite is refused below
-        results = evaluate_all(polys, leaf, float)
+        try:
+            results = evaluate_all(polys, leaf, float)
+        except OverflowError as error:
+            raise DataError("a coefficient is beyond 1e308; check the scale of hyperparameters and degrees") from error
     for p, r in zip(polys, results, strict=True):
         if not np.all(np.isfinite(r)):
             raise DataError(f"the value of {p} is not finite; check the scale of inputs and hyperparameters")
@@ -105,7 +108,7 @@ def expected(g: Expect, value: Callable[[Poly], Any], gap: Array | None = None) 
     try:
         return expectation(g.body, g.variables, cov, mean, scalars, gap=gap)
     except NoRuleError as error:
-        raise NoRuleError(f"{g.symbol}: {error}") from error
+        raise NoRuleError(f"E {g.body}: {error}") from error
 
 
 def same(p: Poly, q: Poly, seed: int = 0) -> bool:

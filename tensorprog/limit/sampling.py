@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import sympy as sp
 from scipy import special
-from scipy.stats import qmc
 
 from tensorprog.dsl.program import trace
 from tensorprog.errors import AssumptionError, DataError, NoRuleError, ProgramError
@@ -300,5 +299,7 @@ class SampledLimit:
         rng = np.random.default_rng([self.seed, k])
         if dimensions > SOBOL_DIMENSIONS or not dimensions:
             return rng.standard_normal((dimensions, 2**self._log2))
+        from scipy.stats import qmc  # half a second to import, needed by few
+
         points = qmc.Sobol(dimensions, scramble=True, rng=rng).random_base2(self._log2)
         return np.asarray(special.ndtri(np.clip(points.T, 2.0**-54, 1 - 2.0**-53)))

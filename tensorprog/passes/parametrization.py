@@ -99,6 +99,8 @@ class Parametrization:
         """
         known = len(self.a) - 2
         count = known if hidden is None else hidden
+        if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+            raise ProgramError(f"hidden is the number of hidden matrices, an integer of at least 0, got {hidden!r}")
         if count != known and known != 1:
             raise ProgramError(
                 f"{self.name} has exponents for {known} hidden matrices, the network has {count}; "
@@ -335,6 +337,16 @@ class Scaling:
         return min([HALF, *slow])
 
 
+def check_parametrization(chosen: Any) -> None:
+    """Refuse what is no parametrization.
+
+    Raises:
+        ProgramError: saying what was given.
+    """
+    if not isinstance(chosen, Parametrization):
+        raise ProgramError(f"parametrization must be tp.mup(), tp.standard(c), tp.abc(..), .., got {chosen!r}")
+
+
 def scaling(trace: Trace, parametrization: Parametrization | None) -> Scaling:
     """The powers of n for a network's parameters, by name.
 
@@ -347,8 +359,7 @@ def scaling(trace: Trace, parametrization: Parametrization | None) -> Scaling:
     if parametrization is None:
         return Scaling(HALF, dict.fromkeys(trace.trainable, sp.S.Zero), {}, sp.S.Zero, HALF)
     chosen = parametrization
-    if not isinstance(chosen, Parametrization):
-        raise ProgramError(f"parametrization must be tp.mup(), tp.standard(c), tp.abc(..), .., got {chosen!r}")
+    check_parametrization(chosen)
     layers = assign(trace, chosen)
     r = _check(trace, chosen).r
     last = next(x for x in layers.values() if x.role == "readout")

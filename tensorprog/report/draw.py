@@ -48,6 +48,8 @@ class Drawing:
         Raises:
             DataError: another ending, or the file cannot be written.
         """
+        if not isinstance(path, str | FilePath):
+            raise DataError(f"a drawing is saved under a file name, got {path!r}")
         path = FilePath(path)
         if path.suffix not in (".svg", ".png"):
             raise DataError(f"cannot save a drawing as {path.name!r}; use a name ending in .svg or .png")

@@ -91,11 +91,12 @@ def _of_network(
     if isinstance(inputs, bool) or not isinstance(inputs, int) or inputs < 1:
         raise ProgramError(f"inputs must be a positive integer, got {inputs!r}")
     if net.takes_sequences:
-        chosen: Sequence[int | None] = [4] * inputs if lengths is None else list(lengths)
+        given = lengths if isinstance(lengths, Sequence | None) else ()
+        chosen: Sequence[int | None] = [4] * inputs if given is None else list(given)
         if not chosen or not all(isinstance(t, int) and t >= 1 for t in chosen):
             raise ProgramError(f"lengths must be positive integers, one for each input, got {lengths!r}")
     elif lengths is not None:
-        raise ProgramError(f"{net.name} takes single vectors; leave out lengths={tuple(lengths)}")
+        raise ProgramError(f"{net.name} takes single vectors; leave out lengths={lengths!r}")
     else:
         chosen = [None] * inputs
     trace = net.trace(chosen)

@@ -202,6 +202,16 @@ def test_features_and_layers_are_asked_for_by_name():
         tp.feature_limit(tp.programs.mlp(depth=2), X, Y, steps=9, optimizer=tp.SGD(1e6), samples=2**8)
 
 
+def test_quadrature_is_kept_where_sampling_is_further_off():
+    net, three = tp.programs.mlp(depth=1, phi=tp.tanh), np.random.default_rng(0).normal(size=(3, 4))
+    limit, exact, sampled = (
+        tp.feature_limit(net, three, np.sign(three[:, 0]), steps=1, method=m) for m in ("auto", "exact", "sampling")
+    )
+    assert limit.method == "quadrature" and 1e-6 < limit.stderr.max() < sampled.stderr.max()
+    assert np.abs(limit.f - exact.f).max() < limit.stderr.max() and "by quadrature" in repr(limit)
+    assert "features move" in repr(limit.training)
+
+
 # ---- finite widths -------------------------------------------------------------------------------------
 
 
