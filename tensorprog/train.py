@@ -297,7 +297,7 @@ def _compare_with_limit(
         known = error < 0.2 * fit.errors.min()
         if not known:
             detail += f"; the limit's standard error {error:.1e} is too large to tell: raise samples"
-        report.claims.append(Claim(name, fit.compatible(rate, 0.1) if known else None, detail))
+        report.claims.append(Claim(name, fit.verdict(rate, 0.1) if known else None, detail))
 
 
 def _refuse_divergence(report: TrainingReport) -> bool:
@@ -328,7 +328,7 @@ def drift_exponent(run: FiniteTraining) -> float:
 def _error_claim(report: TrainingReport, t: int, fit: Exponent, rate: float) -> None:
     report.errors["|f − prediction|", t] = fit
     name = f"|f − prediction| ~ n^({rate:g}) at t = {t}"
-    report.claims.append(Claim(name, fit.compatible(rate, 0.1), f"fitted exponent {fit}"))
+    report.claims.append(Claim(name, fit.verdict(rate, 0.1), f"fitted exponent {fit}"))
 
 
 def _drift_claim(report: TrainingReport, t: int, fit: Exponent, asymptotic: float) -> None:
@@ -337,7 +337,7 @@ def _drift_claim(report: TrainingReport, t: int, fit: Exponent, asymptotic: floa
     bound = max(-0.5, asymptotic)
     detail = f"fitted exponent {fit}, {asymptotic:g} as n grows"
     name = f"kernel drift at most ~ n^({bound:g}) at t = {t}"
-    report.claims.append(Claim(name, fit.slope < bound or fit.compatible(bound, 0.1), detail))
+    report.claims.append(Claim(name, fit.slope < bound or fit.verdict(bound, 0.1), detail))
 
 
 def _drift(rows: list[Trajectory], k: int) -> np.ndarray:

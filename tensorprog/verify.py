@@ -259,7 +259,7 @@ class _Check:
             result.claims.append(Claim(name, None, "the empirical NTK equals its limit at every width"))
             return
         fit = result.errors["NTK"] = exponent(widths, deviations)
-        result.claims.append(Claim(name, fit.compatible(-0.5, 0.1), f"fitted exponent {fit}, expected -0.5 ± 0.1"))
+        result.claims.append(Claim(name, fit.verdict(-0.5, 0.1), f"fitted exponent {fit}, expected -0.5 ± 0.1"))
 
     def _outputs(self, result: Verification, records: list[list[Record]], upper: Any) -> Claim:
         name = "NNGP = output covariance"

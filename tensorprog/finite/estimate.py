@@ -84,8 +84,13 @@ class Exponent:
         low, high = (self.slope + _WIDER * (end - self.slope) for end in (self.low, self.high))
         return bool(low <= expected + tolerance and high >= expected - tolerance)
 
+    def verdict(self, expected: float, tolerance: float) -> bool | None:
+        """``compatible``, or None where the 95 % interval is wider than 1 and would meet almost anything."""
+        return self.compatible(expected, tolerance) if self.high - self.low <= 1 else None
+
     def __str__(self) -> str:
-        return f"{self.slope:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+        wide = "" if self.high - self.low <= 1 else ", too wide to decide: more widths or seeds"
+        return f"{self.slope:+.3f} [{self.low:+.3f}, {self.high:+.3f}]{wide}"
 
 
 def exponent(widths: list[int], deviations: list[np.ndarray], resamples: int = 1000, seed: int = 0) -> Exponent:

@@ -164,6 +164,8 @@ class Parametrization:
         """The exponents of every layer, and the classification."""
         rows = [f"{self.name}: learning rate {_times(-self.c, 'η')}"]
         rows += [f"  {x}: W = {_times(-x.a, 'w')}, w ~ N(0, {_times(-2 * x.b, '1')})" for x in self.layers()]
+        last = self.layers()[-1]
+        rows.append(f"  G = min(a + b, 2a + c) of the readout = {min(last.init, last.rate)}: ∂f/∂x is of size n^(-G)")
         return "\n".join([*rows, str(self.classify())])
 
     def __str__(self) -> str:

@@ -189,3 +189,12 @@ def test_the_exponent_is_the_same_every_time():
 def test_an_exponent_prints_with_its_interval():
     fit = Exponent(-0.5, -0.625, -0.375, np.ones(1), np.ones(1))
     assert str(fit) == "-0.500 [-0.625, -0.375]"
+
+
+def test_an_interval_that_would_meet_anything_decides_nothing():
+    errors = np.ones(3)
+    assert Exponent(-0.5, -0.9, -0.1, errors, errors).verdict(-0.5, 0.1) is True
+    assert Exponent(0.3, 0.2, 0.4, errors, errors).verdict(-0.5, 0.1) is False
+    wide = Exponent(0.2, -0.6, 2.0, errors, errors)
+    assert wide.compatible(-0.5, 0.1) and wide.verdict(-0.5, 0.1) is None
+    assert "too wide to decide" in str(wide)
