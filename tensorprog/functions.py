@@ -134,6 +134,18 @@ def _jumps(family: Family, order: int) -> bool:
     return any(sp.simplify(family.jump(order, i)) != 0 for i in range(len(family.pieces[1:])))
 
 
+def vanishes_at_0(cls: Any) -> bool:
+    """Whether a function is continuous and 0 at 0.
+
+    >>> vanishes_at_0(Relu), vanishes_at_0(Step), vanishes_at_0(member(FAMILIES["cos"], 0)), vanishes_at_0(Delta)
+    (True, False, False, False)
+    """
+    if not (isinstance(cls, type) and issubclass(cls, Fn)) or is_delta(cls) or jumps(cls):
+        return False
+    known = cls.family.definition is not None or cls.family.pieces or cls.family.numeric(cls.order)
+    return bool(known) and float(evaluate(cls(X), {X: 0.0})) == 0
+
+
 def has_deltas(cls: type[Fn]) -> bool:
     """Whether a member of a family with pieces is a generalized function.
 

@@ -24,7 +24,7 @@ from tensorprog.algebra import (
     times,
 )
 from tensorprog.expectations.atoms import Expect, body_of, random_arguments, stein_ends
-from tensorprog.functions import Fn
+from tensorprog.functions import Delta, Fn, vanishes_at_0
 
 Mono = tuple[Any, ...]
 
@@ -137,7 +137,7 @@ class Expectation:
         bare = [g for g, _ in mono if isinstance(g, Gaussian)]
         if bare and all(stein_ends(f) for f, _ in mono if isinstance(f, Apply)):
             return self._stein(bare[-1], drop(mono, bare[-1]))
-        return ZERO if _odd(mono) else self._atom(mono)
+        return ZERO if _odd(mono) or _killed(mono) else self._atom(mono)
 
     def _stein(self, b: Gaussian, rest: Mono) -> Poly:
         p = Poly({rest: 1})
@@ -163,6 +163,12 @@ def _age(form: Poly) -> list[int]:
 
 def _cost(mono: Mono) -> tuple[int, int]:
     return (any(isinstance(g, Apply) for g, _ in mono), len(mono))
+
+
+def _killed(mono: Mono) -> bool:
+    """Whether δ(u) meets a function of u that is continuous and 0 at 0."""
+    deltas = {f.args for f, _ in mono if isinstance(f, Apply) and f.fn is Delta}
+    return bool(deltas) and any(isinstance(f, Apply) and f.args in deltas and vanishes_at_0(f.fn) for f, _ in mono)
 
 
 def _odd(mono: Mono) -> bool:

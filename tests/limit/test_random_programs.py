@@ -185,6 +185,17 @@ def test_jumps_inside_functions():
     assert abs(lim.evaluate(lim.E(lambda x, y: x * y, b, z)) - expected) < 1e-14
 
 
+def test_a_delta_kills_a_function_that_vanishes_where_it_stands():
+    """(step·tanh)' = δ·tanh + step·tanh', and tanh(0) = 0; softplus(0) = log 2 stays."""
+    p = tp.Program()
+    W, x = p.matrix("W"), p.vector("x")
+    y, z = (W.T @ tp.nonlin(lambda a, f=f: tp.step(a) * f(a), W @ x) for f in (tp.tanh, tp.softplus))
+    lim = tp.limit(p)
+    assert str(lim.cov(x, y)) == "E[step·tanh'](1)"
+    expected = np.log(2) / np.sqrt(2 * np.pi) + lim.evaluate(lim.E(lambda a: tp.step(a) * tp.sigmoid(a), x))
+    assert abs(lim.evaluate(lim.cov(x, z)) - expected) < 1e-12
+
+
 def test_step_of_its_own_transpose():
     """lim (1/n)⟨x, Wᵀ step(Wx)⟩ = 1/√(2π): the derivative of a jump is a Dirac mass, not 0."""
     p = tp.Program()
