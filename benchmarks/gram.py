@@ -1,6 +1,6 @@
 """NNGP and NTK Gram matrices together: compiled, by plain NumPy and by neural-tangents.  Run with ``make bench``.
 
-    python benchmarks/gram.py [--full] [--sizes N ...] [--peer PYTHON] [--write-docs]
+    python benchmarks/gram.py [--full] [--sizes N ...] [--peer PYTHON] [--only-gram] [--without-numpy] [--write-docs]
 
 Without ``--full``: N = 2000 only, d = 784, double precision, two minutes.  ``--full``: N = 2000 and 8000, d = 100 and
 784, double and single precision, about an hour.  Results are added to out/gram.json; ``--write-docs`` makes the
@@ -10,6 +10,7 @@ section of docs/performance.md and its plot from them.
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import statistics
 import subprocess
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sides import PLAIN, ROOT, Peer, find_peer, floor, saved
+from sides import KEEP, PLAIN, ROOT, THREADS, Peer, find_peer, floor, saved
 from tables import write_docs
 
 import tensorprog as tp
@@ -53,7 +54,7 @@ def kernels_of(phi: str, depth: int) -> list[Any]:
     return [tp.nngp(net), tp.ntk(net)]
 
 
-def gram_row(phi: str, depth: int, count: int, d: int, dtype: Any, python: str | None) -> dict[str, Any]:
+def gram_row(phi: str, depth: int, count: int, d: int, dtype: Any, python: str | None, plain: bool) -> dict[str, Any]:
     """All sides of one setting."""
     X = np.random.default_rng(0).normal(size=(count, d)).astype(dtype)
     kernels, out = kernels_of(phi, depth), [np.zeros((count, count), dtype) for _ in range(2)]
@@ -62,8 +63,9 @@ def gram_row(phi: str, depth: int, count: int, d: int, dtype: Any, python: str |
         "compiled": lambda: once(lambda: tp.gram(kernels, X, dtype=dtype)),
         "into out": lambda: once(lambda: tp.gram(kernels, X, dtype=dtype, out=out)),
         "floor": lambda: once(lambda: floor(X, depth, phi, space)),
-        "NumPy": lambda: once(lambda: PLAIN[phi](X, depth)),
     }
+    if plain:
+        sides["NumPy"] = lambda: once(lambda: PLAIN[phi](X, depth))
     peer = Peer(python, X, depth, phi) if python else None
     if peer:
         sides["neural-tangents"] = peer.seconds
@@ -152,28 +154,39 @@ def main() -> None:
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--sizes", type=int, nargs="+")
     parser.add_argument("--peer")
+    parser.add_argument("--only-gram", action="store_true")
+    parser.add_argument("--without-numpy", action="store_true")
     parser.add_argument("--write-docs", action="store_true")
     parser.add_argument("--peak", type=int, nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peak:
         print(peak(*options.peak))
         return
+    if any(os.environ.get(k) != v for k, v in KEEP.items()):
+        threads = {"OMP_NUM_THREADS": str(THREADS), "NUMBA_NUM_THREADS": str(THREADS)}
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **KEEP, **threads})
     python = find_peer(options.peer)
-    small = {"tanh": tanh_row(python), "sequences": sequence_rows(500 if options.full else 200)}
-    shown("tanh", small["tanh"]["seconds"])
-    shown("RNN", small["sequences"]["seconds"])
-    small["latency"] = latency()
-    shown("10 inputs", {"compiled": small["latency"]})
-    small["memory"] = [memory(depth, 8000 if options.full else 2000) for depth in (3, 10)]
-    print("peak memory over needed:", [round(m["peak"] / m["needed"], 2) for m in small["memory"]], flush=True)
-    saved(RESULTS, small)
+    if not options.only_gram:
+        small_rows(python, options.full)
     for setting in settings(options.full, options.sizes):
-        row = gram_row(*setting, python)
+        row = gram_row(*setting, python, not options.without_numpy)
         name = f"{row['phi']} depth {row['depth']}, N = {row['N']}, d = {row['d']}, {row['dtype']}"
         shown(name, row["seconds"])
         saved(RESULTS, {name: row})
     if options.write_docs:
         write_docs(RESULTS)
+
+
+def small_rows(python: str | None, full: bool) -> None:
+    """tanh, sequences, ten inputs, memory."""
+    small = {"tanh": tanh_row(python, 1000 if full else 500), "sequences": sequence_rows(500 if full else 200)}
+    shown("tanh", small["tanh"]["seconds"])
+    shown("RNN", small["sequences"]["seconds"])
+    small["latency"] = latency()
+    shown("10 inputs", {"compiled": small["latency"]})
+    small["memory"] = [memory(depth, 8000 if full else 2000) for depth in (3, 10)]
+    print("peak memory over needed:", [round(m["peak"] / m["needed"], 2) for m in small["memory"]], flush=True)
+    saved(RESULTS, small)
 
 
 if __name__ == "__main__":
