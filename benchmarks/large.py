@@ -84,7 +84,11 @@ def on_cluster(count: int) -> dict[str, Any]:
         found = K.gram(X, dtype=np.float32, client=client, block=1024)
         seconds = time.perf_counter() - start
     one = K.gram(X, dtype=np.float32)
-    return {"inputs": count, "seconds": seconds, "largest relative difference": float((np.abs(found - one) / one).max())}
+    return {
+        "inputs": count,
+        "seconds": seconds,
+        "largest relative difference": float((np.abs(found - one) / one).max()),
+    }
 
 
 def main() -> None:
