@@ -91,8 +91,11 @@ def write_docs(results: Path) -> None:
         "NNGP and NTK of fully connected networks in one call, two threads on every side, all sides in turn in one",
         "run; medians, with the range of the ratio over the rounds.  The floor is a symmetric product of the inputs by",
         "BLAS and a loop written for this network alone, without mirroring.  neural-tangents 0.6.5 after its",
-        "compilation; NumPy writes the recursion down, arccos by arccos.  Made by", "",
-        "    make bench-peers && python benchmarks/gram.py --full --write-docs", "",
+        "compilation; NumPy writes the recursion down, arccos by arccos.  Every side keeps its freed memory, so that",
+        "the first touch of fresh pages is not counted.  Made by `make bench-peers` and", "",
+        "    python benchmarks/gram.py --only-gram --write-docs",
+        "    python benchmarks/gram.py --only-gram --without-numpy --sizes 8000 --write-docs", "",
+        "(relu only at N = 8000; `--full` measures every setting, d = 100 and single precision too.)", "",
         *gram_table(rows), "![Seconds of every side](performance.png)", "", *other_lines(found),
     ]  # fmt: skip
     path = DOCS / "performance.md"
