@@ -1,140 +1,193 @@
 """NNGP and NTK Gram matrices together: compiled, by plain NumPy and by neural-tangents.  Run with ``make bench``.
 
-    python benchmarks/gram.py [--quick] [--peer PYTHON]
+    python benchmarks/gram.py [--full] [--sizes N ...] [--peer PYTHON] [--only-gram] [--without-numpy] [--write-docs]
 
-``--quick``: N = 500 only.  ``--peer``: the interpreter of an environment with neural-tangents.
+Without ``--full``: N = 2000 only, d = 784, double precision, two minutes.  ``--full``: N = 2000 and 8000, d = 100 and
+784, double and single precision, about an hour.  Results are added to out/gram.json; ``--write-docs`` makes the
+section of docs/performance.md and its plot from them.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import resource
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sides import KEEP, PLAIN, ROOT, THREADS, Peer, find_peer, floor, saved
+from tables import write_docs
 
 import tensorprog as tp
 from tensorprog import programs
 
-REPEATS = 5
-PEER = """
-import sys, time, numpy as np, jax
-jax.config.update("jax_enable_x64", sys.argv[4] == "float64")
-from neural_tangents import stax
-X = np.load(sys.argv[1]); depth = int(sys.argv[2]); phi = {"relu": stax.Relu, "erf": stax.Erf}[sys.argv[3]]
-layers = [l for _ in range(depth) for l in (stax.Dense(1, W_std=2**0.5), phi())] + [stax.Dense(1)]
-kernel = jax.jit(lambda x: stax.serial(*layers)[2](x, None, ("nngp", "ntk")))
-jax.block_until_ready(kernel(X))
-for _ in range(5):
-    start = time.perf_counter(); jax.block_until_ready(kernel(X)); print(time.perf_counter() - start)
-"""
+RESULTS = ROOT / "out" / "gram.json"
 
 
-def plain_relu(X: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
-    """The recursion of Jacot et al. written down in NumPy, arccos by arccos."""
-    c = 2 * X @ X.T / X.shape[1]
-    theta = c.copy()
-    for layer in range(depth):
-        size = np.sqrt(np.diag(c)[:, None] * np.diag(c)[None, :])
-        angle = np.arccos(np.clip(c / size, -1, 1))
-        value = size * (np.sin(angle) + (np.pi - angle) * np.cos(angle)) / (2 * np.pi)
-        scale = 1 if layer == depth - 1 else 2
-        c, theta = scale * value, scale * (value + theta * (np.pi - angle) / (2 * np.pi))
-    return c, theta
-
-
-def plain_erf(X: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
-    """The same with erf (Williams 1996)."""
-    c = 2 * X @ X.T / X.shape[1]
-    theta = c.copy()
-    for layer in range(depth):
-        wide = 1 + 2 * np.diag(c)
-        size = wide[:, None] * wide[None, :]
-        value = 2 / np.pi * np.arcsin(2 * c / np.sqrt(size))
-        slope = 4 / np.pi / np.sqrt(size - 4 * c * c)
-        scale = 1 if layer == depth - 1 else 2
-        c, theta = scale * value, scale * (value + theta * slope)
-    return c, theta
-
-
-PLAIN = {"relu": plain_relu, "erf": plain_erf}
-
-
-def timed(call: Callable[[], Any]) -> list[float]:
-    """Seconds of five calls after a first one."""
+def once(call: Callable[[], Any]) -> float:
+    """Seconds of one call, its result thrown away."""
+    start = time.perf_counter()
     call()
-    seconds = []
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - start)
+    return time.perf_counter() - start
+
+
+def interleaved(sides: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
+    """Seconds of every side, in turn, after a first round that does not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for k in range(repeats + 1):
+        for name, side in sides.items():
+            spent = side()
+            if k:
+                seconds[name].append(spent)
     return seconds
 
 
-def peer(python: str, X: np.ndarray, depth: int, phi: str) -> list[float]:
-    """Seconds of five calls of neural-tangents after its compilation."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "X.npy"
-        np.save(path, X)
-        command = [python, "-c", PEER, str(path), str(depth), phi, str(X.dtype)]
-        return [float(s) for s in subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()]
-
-
-def shown(seconds: list[float], ours: list[float]) -> str:
-    """The median, and the ratio to ours with its range over the repetitions."""
-    ratio = statistics.median(seconds) / statistics.median(ours)
-    low, high = min(seconds) / max(ours), max(seconds) / min(ours)
-    return f"{statistics.median(seconds):8.3f} ({ratio:4.1f}, {low:.1f}–{high:.1f})"
-
-
-def main() -> None:
-    """Print a table: seconds, and in brackets how many times as long as the compiled kernel."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--peer")
-    options = parser.parse_args()
-    print(
-        "phi    depth    N    d  dtype    compiled (into out)   products alone        plain NumPy       neural-tangents"
-    )
-    for count in (500,) if options.quick else (2000, 8000):
-        for dtype in (np.float64, np.float32):
-            for phi in PLAIN:
-                for depth in (3, 10):
-                    for d in (784,) if options.quick else (100, 784):
-                        row(phi, depth, count, d, dtype, options.peer)
-    sequences(100 if options.quick else 500)
-
-
-def row(phi: str, depth: int, count: int, d: int, dtype: Any, python: str | None) -> None:
-    """One line of the table."""
-    X = np.random.default_rng(0).normal(size=(count, d)).astype(dtype)
+def kernels_of(phi: str, depth: int) -> list[Any]:
     net = programs.mlp(depth=depth, phi=tp.NONLINEARITIES[phi])
-    kernels = [tp.nngp(net), tp.ntk(net)]
-    out = [np.zeros((count, count), dtype) for _ in kernels]
-    ours = timed(lambda: tp.gram(kernels, X, dtype=dtype))
-    into = timed(lambda: tp.gram(kernels, X, dtype=dtype, out=out))
-    others = [timed(lambda: X @ X.T), timed(lambda: PLAIN[phi](X, depth))]
-    others += [peer(python, X, depth, phi)] if python else []
-    columns = "  ".join(shown(o, ours) for o in others)
-    print(f"{phi:<5} {depth:5} {count:5} {d:4}  {np.dtype(dtype)!s:7} {statistics.median(ours):7.3f} "
-          f"({statistics.median(into):.3f})  {columns}", flush=True)  # fmt: skip
+    return [tp.nngp(net), tp.ntk(net)]
 
 
-def sequences(size: int) -> None:
+def gram_row(phi: str, depth: int, count: int, d: int, dtype: Any, python: str | None, plain: bool) -> dict[str, Any]:
+    """All sides of one setting."""
+    X = np.random.default_rng(0).normal(size=(count, d)).astype(dtype)
+    kernels, out = kernels_of(phi, depth), [np.zeros((count, count), dtype) for _ in range(2)]
+    space = np.zeros((count, count), dtype)
+    sides = {
+        "compiled": lambda: once(lambda: tp.gram(kernels, X, dtype=dtype)),
+        "into out": lambda: once(lambda: tp.gram(kernels, X, dtype=dtype, out=out)),
+        "floor": lambda: once(lambda: floor(X, depth, phi, space)),
+    }
+    if plain:
+        sides["NumPy"] = lambda: once(lambda: PLAIN[phi](X, depth))
+    peer = Peer(python, X, depth, phi) if python else None
+    if peer:
+        sides["neural-tangents"] = peer.seconds
+    seconds = interleaved(sides, 3 if count > 4000 else 5)
+    if peer:
+        peer.close()
+    return {"phi": phi, "depth": depth, "N": count, "d": d, "dtype": np.dtype(dtype).name, "seconds": seconds}
+
+
+def tanh_row(python: str | None, count: int = 500) -> dict[str, Any]:
+    """tanh, one layer: seconds, and the largest relative error on some pairs against a dense trapezoidal rule."""
+    X = np.random.default_rng(0).normal(size=(count, 20))
+    K = kernels_of("tanh", 1)[0]
+    sides = {"compiled": lambda: once(lambda: K.gram(X))}
+    peer = Peer(python, X, 1, "tanh") if python else None
+    found = {"compiled": K.gram(X)}
+    if peer:
+        sides["neural-tangents"] = peer.seconds
+        found["neural-tangents"] = np.load(peer.path)
+    seconds = interleaved(sides, 3)
+    if peer:
+        peer.close()
+    pairs = [(i, j) for i in range(8) for j in range(i + 1)]
+    exact = {p: tanh_reference(*(2 * X[list(p)] @ X[list(p)].T / X.shape[1]).ravel()[[0, 3, 1]]) for p in pairs}
+    errors = {name: max(abs(K[p] / exact[p] - 1) for p in pairs) for name, K in found.items()}
+    return {"N": count, "seconds": seconds, "errors": errors}
+
+
+def tanh_reference(q1: float, q2: float, c: float) -> float:
+    """E tanh(u) tanh(v), by the trapezoidal rule with 401² nodes."""
+    z = np.linspace(-10, 10, 401)
+    w = np.exp(-(z**2) / 2) * (z[1] - z[0]) / np.sqrt(2 * np.pi)
+    rho = min(c / np.sqrt(q1 * q2), 1.0)
+    inner = np.tanh(np.sqrt(q2) * (rho * z[:, None] + np.sqrt(1 - rho**2) * z)) @ w
+    return float(w @ (np.tanh(np.sqrt(q1) * z) * inner))
+
+
+def sequence_rows(size: int) -> dict[str, Any]:
     """The RNN kernel of ``size`` sequences of that length, of half of it, and of mixed lengths."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(size, size, 10))
     ragged = [x[:t] for x, t in zip(X, rng.integers(2, size + 1, size=size), strict=True)]
     K = tp.ntk(programs.rnn())
-    for name, data in (("equal", X), ("half as long", X[:, : size // 2]), ("ragged", ragged)):
-        print(f"RNN NTK, {size} sequences, {name}: {statistics.median(timed(lambda data=data: K.gram(data))):.2f} s")
+    data = {"equal": X, "half as long": X[:, : size // 2], "ragged": ragged}
+    sides = {name: lambda x=x: once(lambda: K.gram(x)) for name, x in data.items()}
+    return {"size": size, "seconds": interleaved(sides, 3)}
+
+
+def latency() -> list[float]:
+    """Seconds of calls on ten inputs after the first."""
+    X, kernels = np.random.default_rng(0).normal(size=(10, 784)), kernels_of("relu", 3)
+    return interleaved({"call": lambda: once(lambda: tp.gram(kernels, X))}, 100)["call"]
+
+
+def memory(depth: int, count: int, d: int = 784) -> dict[str, float]:
+    """Peak bytes of a call in a process of its own, beside what it needs: results, inputs and one N×N buffer."""
+    command = [sys.executable, __file__, "--peak", str(depth), str(count), str(d)]
+    peak = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return {"depth": depth, "N": count, "d": d, "peak": peak, "needed": 8 * (3 * count**2 + count * d)}
+
+
+def peak(depth: int, count: int, d: int) -> int:
+    """Bytes by which the largest resident size exceeds the one before the call and its inputs."""
+    kernels = kernels_of("relu", depth)
+    tp.gram(kernels, np.eye(300))
+    before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    tp.gram(kernels, np.random.default_rng(0).normal(size=(count, d)))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+
+
+def shown(name: str, seconds: Mapping[str, list[float]]) -> None:
+    medians = "  ".join(f"{side} {statistics.median(s):.4f}" for side, s in seconds.items())
+    print(f"{name}: {medians}", flush=True)
+
+
+def settings(full: bool, sizes: list[int] | None) -> list[tuple[str, int, int, int, Any]]:
+    """(phi, depth, N, d, dtype), the leading case first."""
+    counts = sizes or ([8000, 2000] if full else [2000])
+    ds, dtypes = ((784, 100), (np.float64, np.float32)) if full else ((784,), (np.float64,))
+    return [(phi, depth, n, d, t) for n, d, t, phi, depth in product(counts, ds, dtypes, PLAIN, (3, 10))]
+
+
+def main() -> None:
+    """Print medians in seconds as they come."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--sizes", type=int, nargs="+")
+    parser.add_argument("--peer")
+    parser.add_argument("--only-gram", action="store_true")
+    parser.add_argument("--without-numpy", action="store_true")
+    parser.add_argument("--write-docs", action="store_true")
+    parser.add_argument("--peak", type=int, nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.peak:
+        print(peak(*options.peak))
+        return
+    if any(os.environ.get(k) != v for k, v in KEEP.items()):
+        threads = {"OMP_NUM_THREADS": str(THREADS), "NUMBA_NUM_THREADS": str(THREADS)}
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **KEEP, **threads})
+    python = find_peer(options.peer)
+    if not options.only_gram:
+        small_rows(python, options.full)
+    for setting in settings(options.full, options.sizes):
+        row = gram_row(*setting, python, not options.without_numpy)
+        name = f"{row['phi']} depth {row['depth']}, N = {row['N']}, d = {row['d']}, {row['dtype']}"
+        shown(name, row["seconds"])
+        saved(RESULTS, {name: row})
+    if options.write_docs:
+        write_docs(RESULTS)
+
+
+def small_rows(python: str | None, full: bool) -> None:
+    """tanh, sequences, ten inputs, memory."""
+    small = {"tanh": tanh_row(python, 1000 if full else 500), "sequences": sequence_rows(500 if full else 200)}
+    shown("tanh", small["tanh"]["seconds"])
+    shown("RNN", small["sequences"]["seconds"])
+    small["latency"] = latency()
+    shown("10 inputs", {"compiled": small["latency"]})
+    small["memory"] = [memory(depth, 8000 if full else 2000) for depth in (3, 10)]
+    print("peak memory over needed:", [round(m["peak"] / m["needed"], 2) for m in small["memory"]], flush=True)
+    saved(RESULTS, small)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

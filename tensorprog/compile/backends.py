@@ -10,12 +10,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from tensorprog.compile.arrays import NEAR
+from tensorprog.compile.blas import one_thread
 from tensorprog.compile.program import Program, directions
 from tensorprog.compile.schedule import TILE, Code
 from tensorprog.compile.tape import LEFT, RIGHT
 from tensorprog.errors import NoRuleError, nearest
 
 Panel = tuple[int, int, int, int]  # rows i0..i1, columns j0..j1
+BLOCK = 256, 1024  # pairs whose products a thread takes at once
 
 
 class Machine(Protocol):
@@ -64,7 +66,7 @@ class NumPyMachine:
 
 
 class NumbaMachine:
-    """The compiled interpreter of ``machine`` on threads, input products by BLAS."""
+    """The compiled interpreter of ``machine`` on threads, each of which takes its own input products by BLAS."""
 
     def __init__(self, program: Program, a: np.ndarray, b: np.ndarray) -> None:
         import numba
@@ -77,22 +79,30 @@ class NumbaMachine:
         self.left = np.ascontiguousarray(table(program.per_input(a, LEFT), self.code.left, len(a)).T)
         self.right = table(program.per_input(b, RIGHT), self.code.right, len(b))
         self.near = np.array(near)
-        self.products = np.empty(0, self.a[0].dtype)
 
     def run(self, panel: Panel, triangle: bool, out: Sequence[np.ndarray]) -> list[Panel]:
-        tables = self._products(panel), self.numbers, self.left, self.right, self.near
-        return run_threads(self.code, tables, panel[::2], panel, triangle, triangle, out, self.threads)
+        cut = [(i0, i1, j0, min(j1, i1) if triangle else j1) for i0, i1, j0, j1 in tiles(panel, *BLOCK)
+               if not triangle or j0 < i1]  # fmt: skip
+        threads = min(self.threads, len(cut))
+        todo = iter(cut)
+        if threads < 2:
+            return self._work(todo, triangle, out)
+        with ThreadPoolExecutor(threads) as pool, one_thread:
+            work = [pool.submit(self._work, todo, triangle, out) for _ in range(threads)]
+            return [tile for w in work for tile in w.result()]
 
-    def _products(self, panel: Panel) -> np.ndarray:
-        i0, i1, j0, j1 = panel
-        shape = (len(self.code.grams), i1 - i0, j1 - j0)
-        size = int(np.prod(shape))
-        if self.products.size < size:
-            self.products = np.empty(size, self.products.dtype)
-        products = self.products[:size].reshape(shape)
-        for g, ((_, s), (_, t)) in zip(products, self.code.grams, strict=True):
-            np.matmul(self.a[s][i0:i1], self.b[t][j0:j1].T, out=g)
-        return products
+    def _work(self, todo: Iterator[Panel], triangle: bool, out: Sequence[np.ndarray]) -> list[Panel]:
+        """Blocks, until there are no more: their products are read while in cache."""
+        space = np.empty((len(self.code.grams), BLOCK[0] * BLOCK[1]), self.a[0].dtype)
+        flagged = []
+        for block in todo:
+            i0, i1, j0, j1 = block
+            products = space[:, : (i1 - i0) * (j1 - j0)].reshape(-1, i1 - i0, j1 - j0)
+            for g, ((_, s), (_, t)) in zip(products, self.code.grams, strict=True):
+                np.matmul(self.a[s][i0:i1], self.b[t][j0:j1].T, out=g)
+            tables = products, self.numbers, self.left, self.right, self.near
+            flagged += run_threads(self.code, tables, (i0, j0), block, triangle, triangle, out, 1)
+        return flagged
 
 
 MACHINES: dict[str, Any] = {"numba": NumbaMachine, "numpy": NumPyMachine}

@@ -104,9 +104,10 @@ def directions(x: np.ndarray) -> np.ndarray:
            [0. , 0. ]])
     """
     x = x.astype(np.float64, copy=False)
-    size = np.abs(x).max(axis=-1, keepdims=True)
+    size = np.maximum(x.max(axis=-1, keepdims=True), -x.min(axis=-1, keepdims=True))
     x = x / np.where(size > 0, size, 1)
-    return x / np.maximum(np.sqrt(np.einsum("nd,nd->n", x, x))[:, None], 1)  # type: ignore[no-any-return]
+    x /= np.maximum(np.sqrt(np.einsum("nd,nd->n", x, x))[:, None], 1)
+    return x
 
 
 def exact_gap(x: np.ndarray, y: np.ndarray) -> np.ndarray:

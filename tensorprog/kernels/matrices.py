@@ -16,7 +16,7 @@ from tensorprog.dsl.network import Datum
 from tensorprog.errors import DataError
 from tensorprog.kernels.kernel import Derivation, Kernel, Length
 
-HEIGHT, WIDTH = 2048, 8192  # of the panels whose products are taken at once: few, as BLAS threads linger after each
+HEIGHT, WIDTH = 4096, 8192  # of the panels after which progress is told
 PAIRS = 2**15  # computed at once by the reference evaluator
 
 

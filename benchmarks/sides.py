@@ -1,0 +1,175 @@
+"""What Gram matrices are compared with: plain NumPy, neural-tangents in a process of its own, and a bare loop."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from math import pi
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+from scipy.linalg.blas import get_blas_funcs
+
+from tensorprog.compile.blas import one_thread
+from tensorprog.compile.machine import _asin
+
+THREADS, TILE = 2, 128
+ROOT = Path(__file__).resolve().parent.parent
+KEEP = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}  # every side uses its freed memory again
+PEER = """
+import json, sys, time, numpy as np, jax
+path, depth, phi, dtype = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
+jax.config.update("jax_enable_x64", dtype == "float64")
+import jax.numpy as jnp
+from neural_tangents import stax
+X = np.load(path)
+tanh = lambda: stax.ElementwiseNumerical(jnp.tanh, deg=25)
+Phi = {"relu": stax.Relu, "erf": stax.Erf, "tanh": tanh}[phi]
+layers = [l for _ in range(depth) for l in (stax.Dense(1, W_std=2**0.5), Phi())] + [stax.Dense(1)]
+get = "nngp" if phi == "tanh" else ("nngp", "ntk")
+kernel = jax.jit(lambda x: stax.serial(*layers)[2](x, None, get))
+result = jax.block_until_ready(kernel(X))
+if phi == "tanh":
+    np.save(path, np.asarray(result))
+del result
+print("ready", flush=True)
+for line in sys.stdin:
+    start = time.perf_counter(); jax.block_until_ready(kernel(X)); print(time.perf_counter() - start, flush=True)
+"""
+
+
+class Peer:
+    """neural-tangents, compiled and waiting: ``seconds()`` of one more call."""
+
+    def __init__(self, python: str, X: np.ndarray, depth: int, phi: str) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = Path(self.folder.name) / "X.npy"
+        np.save(self.path, X)
+        command = [python, "-c", PEER, str(self.path), str(depth), phi, str(X.dtype)]
+        settings = {**os.environ, **KEEP, "OMP_NUM_THREADS": str(THREADS), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        self.process: Any = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                             stderr=subprocess.DEVNULL, text=True, env=settings)  # fmt: skip
+        if self.process.stdout.readline().strip() != "ready":
+            raise SystemExit(f"{python} cannot run neural-tangents: make bench-peers makes an environment that can")
+
+    def seconds(self) -> float:
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return float(self.process.stdout.readline())
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+        self.folder.cleanup()
+
+
+def find_peer(given: str | None) -> str | None:
+    """The interpreter asked for, or that of ``make bench-peers``; None, and a word about it, where there is none."""
+    python = Path(given) if given else ROOT / ".venv-peers" / "bin" / "python"
+    if python.exists():
+        return str(python)
+    print(f"no {python}: without neural-tangents (make bench-peers makes its environment; or --peer PYTHON)")
+    return None
+
+
+def plain_relu(X: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
+    """The recursion of Jacot et al. written down in NumPy, arccos by arccos."""
+    c = 2 * X @ X.T / X.shape[1]
+    theta = c.copy()
+    for layer in range(depth):
+        size = np.sqrt(np.diag(c)[:, None] * np.diag(c)[None, :])
+        angle = np.arccos(np.clip(c / size, -1, 1))
+        value = size * (np.sin(angle) + (np.pi - angle) * np.cos(angle)) / (2 * np.pi)
+        scale = 1 if layer == depth - 1 else 2
+        c, theta = scale * value, scale * (value + theta * (np.pi - angle) / (2 * np.pi))
+    return c, theta
+
+
+def plain_erf(X: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
+    """The same with erf (Williams 1996)."""
+    c = 2 * X @ X.T / X.shape[1]
+    theta = c.copy()
+    for layer in range(depth):
+        wide = 1 + 2 * np.diag(c)
+        size = wide[:, None] * wide[None, :]
+        value = 2 / np.pi * np.arcsin(2 * c / np.sqrt(size))
+        slope = 4 / np.pi / np.sqrt(size - 4 * c * c)
+        scale = 1 if layer == depth - 1 else 2
+        c, theta = scale * value, scale * (value + theta * slope)
+    return c, theta
+
+
+PLAIN = {"relu": plain_relu, "erf": plain_erf}
+
+
+@numba.njit(nogil=True, error_model="numpy", fastmath={"contract"}, cache=True)
+def _bare_relu(C: Any, Z: Any, depth: int, first: int, step: int) -> None:
+    angle, slope = np.empty(TILE), np.empty(TILE)
+    for i in range(first, len(C), step):
+        for left in range(0, i, TILE):
+            w = min(TILE, i - left)
+            for j in range(w):
+                angle[j] = C[i, left + j]
+                slope[j] = angle[j]
+            for _ in range(depth):
+                for j in range(w):
+                    rho = angle[j]
+                    size = abs(rho)
+                    z = 0.5 * (1.0 - size) if size > 0.5 else size * size
+                    half = _asin(np.sqrt(z), z)
+                    bent = 2.0 * half if size > 0.5 else pi / 2 - half
+                    theta = pi - bent if rho < 0.0 else bent
+                    angle[j] = (np.sqrt(1.0 - size * size) + (pi - theta) * rho) / pi
+                    slope[j] = angle[j] + slope[j] * (pi - theta) / pi
+            for j in range(w):
+                C[i, left + j] = angle[j]
+                Z[i, left + j] = slope[j]
+
+
+@numba.njit(nogil=True, error_model="numpy", fastmath={"contract"}, cache=True)
+def _bare_erf(C: Any, Z: Any, depth: int, first: int, step: int) -> None:
+    angle, slope = np.empty(TILE), np.empty(TILE)
+    for i in range(first, len(C), step):
+        for left in range(0, i, TILE):
+            w = min(TILE, i - left)
+            for j in range(w):
+                angle[j] = C[i, left + j]
+                slope[j] = angle[j]
+            for _ in range(depth):
+                for j in range(w):
+                    rho = 0.8 * angle[j]
+                    size = abs(rho)
+                    z = 0.5 * (1.0 - size) if size > 0.5 else size * size
+                    half = _asin(np.sqrt(z), z)
+                    bent = pi / 2 - 2.0 * half if size > 0.5 else half
+                    angle[j] = (2 / pi) * (bent if rho > 0.0 else -bent)
+                    slope[j] = angle[j] + slope[j] / np.sqrt((1.0 - size) * (1.0 + size))
+            for j in range(w):
+                C[i, left + j] = angle[j]
+                Z[i, left + j] = slope[j]
+
+
+BARE = {"relu": _bare_relu, "erf": _bare_erf}
+
+
+def floor(X: np.ndarray, depth: int, phi: str, space: np.ndarray) -> None:
+    """What no program avoids: a symmetric product of the inputs, and per pair and layer an inverse sine and roots.
+
+    Written for this network alone, without its variances; each pair once, NNGP and NTK written below the diagonal.
+    """
+    unit = X / np.linalg.norm(X, axis=1)[:, None]
+    C = get_blas_funcs("syrk", (unit,))(1.0, unit.T, trans=1, lower=0).T
+    with one_thread, ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(lambda first: BARE[phi](C, space, depth, first, THREADS), range(THREADS)))
+
+
+def saved(path: Path, rows: dict[str, Any]) -> None:
+    """Results by name, beside those of earlier runs."""
+    path.parent.mkdir(exist_ok=True)
+    old = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps({**old, **rows}, indent=1))
