@@ -280,7 +280,7 @@ def test_a_failed_claim_gives_exit_status_1(cli, tmp_path, monkeypatch):
         (["derive", "mlp", "--method", "bakprop"], ["'bakprop'", "did you mean 'backprop'?"]),
         (["derive", "mean_readout", "--method", "paths"], ["GIA check", "method='backprop'"]),
         (["derive", "mean_readout", "--kernel", "nngp"], ["no Gaussian process", "net.readout"]),
-        (["derive", "mlp", "--lengths", "3,2"], ["mlp takes single vectors", "(3, 2)"]),
+        (["derive", "mlp", "--lengths", "3,2"], ["mlp takes single vectors", "[3, 2]"]),
         (["derive", "rnn", "--lengths", "3"], ["[3]"]),
         (["derive", "rnn", "--lengths", "3,2,1"], ["[3, 2, 1]"]),
         (["derive", "rnn", "--lengths", "0,2"], ["[0, 2]"]),

@@ -396,7 +396,7 @@ def test_an_atom_without_numbers_is_named():
     lim = tp.limit(p)
     with pytest.raises(NoRuleError, match="abstract") as caught:
         lim.evaluate(lim.value(m))
-    assert str(lim.value(m)) in str(caught.value)
+    assert "E phi(u1)**2" in str(caught.value)
 
 
 def test_independent_factors_are_no_high_dimension():
