@@ -13,7 +13,7 @@ from typing import Any
 
 import sympy as sp
 
-from tensorprog.functions import Fn, Sign, Step
+from tensorprog.functions import Fn, Sign, Step, X
 
 Coefficient = Any  # int, Fraction, or an irrational sympy number
 _counter = itertools.count()
@@ -221,6 +221,18 @@ def linear_parts(p: Poly) -> tuple[Poly, dict[Gaussian, Poly]]:
     return Poly(mean), {g: Poly(t) for g, t in parts.items()}
 
 
+def _sticks(p: Poly) -> bool:
+    """Whether p contains a function that is constant on an interval, such as step or relu."""
+    applied = [g for m in p.terms for g, _ in m if isinstance(g, Apply) and g.support]
+    return any(_flat(g.fn) or any(map(_sticks, g.args)) for g in applied)
+
+
+def _flat(fn: Any) -> bool:
+    if not (isinstance(fn, type) and issubclass(fn, Fn)):
+        return False
+    return any(not sp.diff(p, X, fn.order).has(X) for p in fn.family.pieces)
+
+
 class Algebra:
     """Interns scalars and function applications, so that equal things are one object."""
 
@@ -239,8 +251,14 @@ class Algebra:
         """fn(args) for a member of the function table, or an opaque formula (sympy Lambda)."""
         key = (fn, args)
         if key not in self._applies:
-            self._applies[key] = self._split_jump(fn, args) or monomial(Apply(fn, args))
-        return self._applies[key]
+            self._applies[key] = self._at_0(fn, args) or self._split_jump(fn, args) or monomial(Apply(fn, args))
+        return self._applies[key] if (fn not in _POWERS or args[0]) else ZERO
+
+    def _at_0(self, fn: Any, args: tuple[Poly, ...]) -> Poly | None:
+        """sign(u) = step(u) − step(−u) where u may be 0 with positive probability, so that sign² is not 1."""
+        if fn is not Sign or not _sticks(args[0]):
+            return None
+        return self.apply(Step, args) + self.apply(Step, (args[0].scale(-1),)).scale(-1)
 
     def _split_jump(self, fn: Any, args: tuple[Poly, ...]) -> Poly | None:
         """f(A + B·step) = f(A) + (f(A + B) − f(A))·step, and likewise for sign; None without a jump.

@@ -1,5 +1,6 @@
 """Random programs with W, Wᵀ, Moments and kinked functions: the adjoint identity, and limit = simulation."""
 
+import math
 from collections import Counter
 from functools import lru_cache
 from itertools import pairwise
@@ -246,3 +247,15 @@ def test_samples_agree_with_the_exact_limit(instructions):
 @given(programs)
 def test_samples_agree_with_the_exact_limit_on_many_programs(instructions):
     check_sampling(instructions)
+
+
+def test_sign_of_a_variable_that_may_be_0():
+    """sign(step(b)) = sign(relu(b)) = step(b): their squares are not 1."""
+    p = tp.Program()
+    b = p.vector("b", variance=1.5, mean=0.25)
+    vectors = tp.sign(tp.step(b)), tp.sign(tp.relu(b))
+    lim = tp.limit(p)
+    positive = (1 + math.erf(0.25 / math.sqrt(3))) / 2
+    for v in vectors:
+        assert abs(lim.evaluate(lim.mean(v)) - positive) < 1e-13
+        assert abs(lim.evaluate(lim.E(lambda a: a**2, v)) - positive) < 1e-13
