@@ -176,6 +176,47 @@ def _in_steps(family: Family, order: int) -> sp.Expr:
     return from_sympy(total)
 
 
+@cache
+def product(f: type[Fn], g: type[Fn] | None = None) -> sp.Expr | None:
+    """f(x) g(x), or x f(x) without g, as one function or as x; None where the kinks and pieces give none.
+
+    The pieces decide, and the values at the kinks must agree too, so that it holds everywhere.
+
+    >>> product(Relu, Step), product(Abs, Sign), product(Abs, Step), product(Step), product(Sign, Sign)
+    (relu(x), x, relu(x), relu(x), None)
+    """
+    kinks, factors = f.family.kinks, [f] if g is None else [f, g]
+    if any(not h.family.pieces or h.family.kinks != kinks or has_deltas(h) for h in factors):
+        return None
+    shapes = [*(_shape(h(X), h, kinks) for h in factors), *([_shape(X, None, kinks)] if g is None else [])]
+    (pieces, at_kinks), (others, at_kinks_too) = shapes
+    found = [sp.expand(p * q) for p, q in zip(pieces, others, strict=True)], at_kinks * at_kinks_too
+    families = [*(h.family for h in factors), Relu.family, Abs.family]
+    known = [h for family in families for h in (member(family, 0), member(family, 1))]
+    same = [h for h in known if h.family.pieces and h.family.kinks == kinks and not has_deltas(h)]
+    for formula, cls in [*((h(X), h) for h in same), (X, None)]:
+        shape = _shape(formula, cls, kinks)
+        if shape[0] == found[0] and np.array_equal(shape[1], found[1]):
+            return formula
+    return None
+
+
+def _shape(formula: sp.Expr, cls: type[Fn] | None, kinks: tuple[sp.Expr, ...]) -> tuple[list[sp.Expr], Array]:
+    """What a function is between its kinks, and its values at them."""
+    pieces = [X] * (len(kinks) + 1) if cls is None else [sp.diff(p, X, cls.order) for p in cls.family.pieces]
+    return [sp.expand(p) for p in pieces], evaluate(formula, {X: np.array(kinks, float)})
+
+
+def absorbs(f: Any, g: Any) -> bool:
+    """Whether f g = f, as relu step = relu.
+
+    >>> absorbs(Relu, Step), absorbs(Step, Relu), absorbs(Step, Sign)
+    (True, False, True)
+    """
+    kinked = all(isinstance(h, type) and issubclass(h, Fn) and h.family.pieces for h in (f, g))
+    return kinked and f is not g and product(f, g) == f(X)
+
+
 def _register(name: str, **fields: Any) -> type[Fn]:
     FAMILIES[name] = Family(name, **{"latex": rf"\operatorname{{{name}}}", **fields})
     return member(FAMILIES[name], 0)
