@@ -7,7 +7,7 @@ step' = delta, |x|' = sign, sin' = cos.  Everything else in the package reads th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from typing import Any
@@ -352,13 +352,29 @@ def evaluate(expr: sp.Expr, values: Mapping[sp.Symbol, Array]) -> Array:
         return _walk(sp.sympify(expr), values, memo)
 
 
+def no_value(missing: Iterable[sp.Symbol], given: Iterable[Any]) -> DataError:
+    """The error for symbols without a value; one of the same name with other assumptions is another symbol.
+
+    >>> print(no_value([sp.Symbol("c", positive=True)], [sp.Symbol("c")]))  # doctest: +ELLIPSIS
+    no value for c: values has another symbol of that name, which differs for sympy; pass values={Symbol('c', ...
+    """
+    missing = sorted(missing, key=str)
+    first = missing[0]
+    if any(str(s) == str(first) for s in given):
+        return DataError(
+            f"no value for {first}: values has another symbol of that name, which differs for sympy; "
+            f"pass values={{{sp.srepr(first)}: ...}}"
+        )
+    return DataError(f"no value for {', '.join(map(str, missing))}: pass values={{{first}: ...}}")
+
+
 def _walk(expr: sp.Basic, values: Mapping[sp.Symbol, Array], memo: dict[int, Array]) -> Array:
     if id(expr) in memo:  # sympy shares equal subexpressions; comparing them would cost more than it saves
         return memo[id(expr)]
     result: Array
     if expr.is_Symbol:
         if expr not in values:
-            raise DataError(f"no value was given for {expr}: pass values={{{expr}: ...}}")
+            raise no_value([expr], values)
         result = values[expr]
     elif not expr.args:
         result = float(expr)

@@ -25,6 +25,7 @@ from tensorprog.expectations.atoms import Expect, variables
 from tensorprog.expectations.law import Value
 from tensorprog.expectations.numeric import expectation
 from tensorprog.functions import evaluate as evaluate_expr
+from tensorprog.functions import no_value
 from tensorprog.limit.equations import Name, reachable
 from tensorprog.limit.gap import Gaps
 
@@ -93,9 +94,8 @@ def numbers(
 
 
 def _scalar(expr: sp.Expr, values: Mapping[sp.Symbol, Array]) -> Array:
-    missing = sorted(map(str, expr.free_symbols - values.keys()))
-    if missing:
-        raise DataError(f"no value for {', '.join(missing)}: pass values={{{missing[0]}: ...}}")
+    if missing := expr.free_symbols - values.keys():
+        raise no_value(missing, values)
     return evaluate_expr(expr, values)
 
 
