@@ -100,7 +100,7 @@ class FeatureReport(TrainingReport):
 
     def text(self) -> str:
         """The claims, and f_t of every input in the limit and at each width, with standard errors."""
-        rows = [super().text(), f"  f, limit by {self.limit.method} and mean over seeds (± standard error):"]
+        rows = [super().text(), f"  f, limit by {self.limit.how} and mean over seeds (± standard error):"]
         rows.append("   t input " + "".join(f"{name:>22}" for name in ("n = ∞", *(f"n = {w}" for w in self.widths))))
         for t in range(self.steps + 1):
             for i in range(self.limit.f.shape[1]):
