@@ -177,21 +177,20 @@ def _in_steps(family: Family, order: int) -> sp.Expr:
 
 
 @cache
-def product(f: type[Fn], g: type[Fn] | None = None) -> sp.Expr | None:
-    """f(x) g(x), or x f(x) without g, as one function or as x; None where the kinks and pieces give none.
+def product(f: type[Fn], g: type[Fn]) -> sp.Expr | None:
+    """f(x) g(x) as one function or as x; None where the kinks and pieces give none.
 
     The pieces decide, and the values at the kinks must agree too, so that it holds everywhere.
 
-    >>> product(Relu, Step), product(Abs, Sign), product(Abs, Step), product(Step), product(Sign, Sign)
-    (relu(x), x, relu(x), relu(x), None)
+    >>> product(Relu, Step), product(Abs, Sign), product(Abs, Step), product(Sign, Sign)
+    (relu(x), x, relu(x), None)
     """
-    kinks, factors = f.family.kinks, [f] if g is None else [f, g]
-    if any(not h.family.pieces or h.family.kinks != kinks or has_deltas(h) for h in factors):
+    kinks = f.family.kinks
+    if any(not h.family.pieces or h.family.kinks != kinks or has_deltas(h) for h in (f, g)):
         return None
-    shapes = [*(_shape(h(X), h, kinks) for h in factors), *([_shape(X, None, kinks)] if g is None else [])]
-    (pieces, at_kinks), (others, at_kinks_too) = shapes
+    (pieces, at_kinks), (others, at_kinks_too) = (_shape(h(X), h, kinks) for h in (f, g))
     found = [sp.expand(p * q) for p, q in zip(pieces, others, strict=True)], at_kinks * at_kinks_too
-    families = [*(h.family for h in factors), Relu.family, Abs.family]
+    families = [f.family, g.family, Relu.family, Abs.family]
     known = [h for family in families for h in (member(family, 0), member(family, 1))]
     same = [h for h in known if h.family.pieces and h.family.kinks == kinks and not has_deltas(h)]
     for formula, cls in [*((h(X), h) for h in same), (X, None)]:

@@ -100,10 +100,6 @@ class Expectation:
                 if formula is not None:
                     one = f.args[0] if formula == X else self.algebra.apply(type(formula), f.args)
                     return Poly({drop(drop(mono, f), g): 1}) * one
-            u = next((g for g, _ in mono if isinstance(g, Gaussian) and f.args == (monomial(g),)), None)
-            formula = None if u is None else product(f.fn)
-            if u is not None and formula is not None:
-                return Poly({drop(drop(mono, f), u): 1}) * self.algebra.apply(type(formula), f.args)
         return None
 
     def _isolated(self, mono: Mono) -> bool:

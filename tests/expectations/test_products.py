@@ -27,18 +27,11 @@ def test_a_product_has_the_values_of_its_formula_at_the_kinks_too(f, g):
         assert np.array_equal(evaluate(formula, {X: POINTS}), expected)
 
 
-@pytest.mark.parametrize("f", KINKED, ids=str)
-def test_the_variable_times_a_function_has_the_values_of_its_formula(f):
-    formula = product(f)
-    if formula is not None:
-        assert np.array_equal(evaluate(formula, {X: POINTS}), POINTS * evaluate(f(X), {X: POINTS}))
-
-
 def test_the_rules_that_are_known():
     elu = member(FAMILIES["elu"], 0)
     named = {
         (Relu, Step): Relu(X), (Relu, Sign): Relu(X), (Step, Sign): Step(X), (Abs, Sign): X, (Abs, Step): Relu(X),
-        (elu, Step): Relu(X), (Step, Step): Step(X), (Step, None): Relu(X), (Sign, None): Abs(X),
+        (elu, Step): Relu(X), (Step, Step): Step(X),
     }  # fmt: skip
     assert {key: product(*key) for key in named} == named
     assert product(Sign, Sign) is None  # sign(0)² is 0 and not 1
