@@ -13,7 +13,7 @@ from typing import Any
 
 import sympy as sp
 
-from tensorprog.functions import Fn, Sign, Step, X
+from tensorprog.functions import Fn, Sign, Step, X, absorbs
 
 Coefficient = Any  # int, Fraction, or an irrational sympy number
 _counter = itertools.count()
@@ -56,12 +56,13 @@ class Gaussian(Gen):
 class Apply(Gen):
     """A function of random variables: a table member of one argument, or an opaque formula of several."""
 
-    __slots__ = ("args", "fn", "powers")
+    __slots__ = ("args", "fn", "kinked", "powers")
 
     def __init__(self, fn: Any, args: tuple[Poly, ...]) -> None:
         super().__init__(None, frozenset().union(*(a.support for a in args)))
         self.fn, self.args = fn, args
         self.powers = _POWERS.get(fn)
+        self.kinked = isinstance(fn, type) and issubclass(fn, Fn) and bool(fn.family.kinks)
 
     def __repr__(self) -> str:
         return f"{self.fn}{self.args}"
@@ -166,7 +167,7 @@ def add_all(polys: Iterable[Poly]) -> Poly:
 
 
 def merge(a: Any, b: Any) -> Any:
-    """The product of two monomials."""
+    """The product of two monomials, in which relu step is relu, and the like."""
     if not a:
         return b
     if not b:
@@ -178,6 +179,11 @@ def merge(a: Any, b: Any) -> Any:
             e = g.powers(e)
         if e:
             exponents[g] = e
+    kinked = [g for g in exponents if isinstance(g, Apply) and g.kinked]
+    if len(kinked) > 1:
+        for g in kinked:
+            if any(f.args == g.args and absorbs(f.fn, g.fn) for f in kinked if f in exponents):
+                del exponents[g]
     return tuple(sorted(exponents.items(), key=_index))
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 
 class TensorProgramError(Exception):
@@ -36,6 +38,24 @@ class AccuracyError(TensorProgramError, ArithmeticError):
 
 class ComputeError(TensorProgramError):
     """The machine could not do it: a full disk, a lost worker, a missing optional package."""
+
+
+@contextmanager
+def writing(path: Any) -> Iterator[None]:
+    """Name the file or folder where writing fails, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise DataError(
+            f"cannot write {path}: {reason}; give a path in an existing folder that you may write"
+        ) from error
+
+
+def unknown_keywords(call: str, unknown: Iterable[str], known: Iterable[str]) -> ProgramError:
+    """The error for keywords that a call does not have."""
+    first = min(unknown)
+    return ProgramError(f"{call} has no argument {first!r}; {nearest(first, known)}")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ step' = delta, |x|' = sign, sin' = cos.  Everything else in the package reads th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from typing import Any
@@ -176,6 +176,46 @@ def _in_steps(family: Family, order: int) -> sp.Expr:
     return from_sympy(total)
 
 
+@cache
+def product(f: type[Fn], g: type[Fn]) -> sp.Expr | None:
+    """f(x) g(x) as one function or as x; None where the kinks and pieces give none.
+
+    The pieces decide, and the values at the kinks must agree too, so that it holds everywhere.
+
+    >>> product(Relu, Step), product(Abs, Sign), product(Abs, Step), product(Sign, Sign)
+    (relu(x), x, relu(x), None)
+    """
+    kinks = f.family.kinks
+    if any(not h.family.pieces or h.family.kinks != kinks or has_deltas(h) for h in (f, g)):
+        return None
+    (pieces, at_kinks), (others, at_kinks_too) = (_shape(h(X), h, kinks) for h in (f, g))
+    found = [sp.expand(p * q) for p, q in zip(pieces, others, strict=True)], at_kinks * at_kinks_too
+    families = [f.family, g.family, Relu.family, Abs.family]
+    known = [h for family in families for h in (member(family, 0), member(family, 1))]
+    same = [h for h in known if h.family.pieces and h.family.kinks == kinks and not has_deltas(h)]
+    for formula, cls in [*((h(X), h) for h in same), (X, None)]:
+        shape = _shape(formula, cls, kinks)
+        if shape[0] == found[0] and np.array_equal(shape[1], found[1]):
+            return formula
+    return None
+
+
+def _shape(formula: sp.Expr, cls: type[Fn] | None, kinks: tuple[sp.Expr, ...]) -> tuple[list[sp.Expr], Array]:
+    """What a function is between its kinks, and its values at them."""
+    pieces = [X] * (len(kinks) + 1) if cls is None else [sp.diff(p, X, cls.order) for p in cls.family.pieces]
+    return [sp.expand(p) for p in pieces], evaluate(formula, {X: np.array(kinks, float)})
+
+
+def absorbs(f: Any, g: Any) -> bool:
+    """Whether f g = f, as relu step = relu.
+
+    >>> absorbs(Relu, Step), absorbs(Step, Relu), absorbs(Step, Sign)
+    (True, False, True)
+    """
+    kinked = all(isinstance(h, type) and issubclass(h, Fn) and h.family.pieces for h in (f, g))
+    return kinked and f is not g and product(f, g) == f(X)
+
+
 def _register(name: str, **fields: Any) -> type[Fn]:
     FAMILIES[name] = Family(name, **{"latex": rf"\operatorname{{{name}}}", **fields})
     return member(FAMILIES[name], 0)
@@ -311,13 +351,29 @@ def evaluate(expr: sp.Expr, values: Mapping[sp.Symbol, Array]) -> Array:
         return _walk(sp.sympify(expr), values, memo)
 
 
+def no_value(missing: Iterable[sp.Symbol], given: Iterable[Any]) -> DataError:
+    """The error for symbols without a value; one of the same name with other assumptions is another symbol.
+
+    >>> print(no_value([sp.Symbol("c", positive=True)], [sp.Symbol("c")]))  # doctest: +ELLIPSIS
+    no value for c: values has another symbol of that name, which differs for sympy; pass values={Symbol('c', ...
+    """
+    missing = sorted(missing, key=str)
+    first = missing[0]
+    if any(str(s) == str(first) for s in given):
+        return DataError(
+            f"no value for {first}: values has another symbol of that name, which differs for sympy; "
+            f"pass values={{{sp.srepr(first)}: ...}}"
+        )
+    return DataError(f"no value for {', '.join(map(str, missing))}: pass values={{{first}: ...}}")
+
+
 def _walk(expr: sp.Basic, values: Mapping[sp.Symbol, Array], memo: dict[int, Array]) -> Array:
     if id(expr) in memo:  # sympy shares equal subexpressions; comparing them would cost more than it saves
         return memo[id(expr)]
     result: Array
     if expr.is_Symbol:
         if expr not in values:
-            raise DataError(f"no value was given for {expr}: pass values={{{expr}: ...}}")
+            raise no_value([expr], values)
         result = values[expr]
     elif not expr.args:
         result = float(expr)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tensorprog.dsl.network import Network
-from tensorprog.errors import DataError
+from tensorprog.errors import DataError, writing
 from tensorprog.finite.empirical import concatenate
 from tensorprog.finite.estimate import Exponent, exponent
 from tensorprog.finite.runs import stream
@@ -68,16 +68,21 @@ class TrainingReport:
         return self.text()
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Write ``trajectories.png``, ``errors.png`` and ``verdict.txt`` into a folder."""
+        """Write ``trajectories.png``, ``errors.png`` and ``verdict.txt`` into a folder.
+
+        Raises:
+            DataError: the folder cannot be made or written.
+        """
         from tensorprog.report.plots import plot_exponents, plot_trajectories
 
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         paths = [folder / name for name in ("trajectories.png", "errors.png", "verdict.txt")]
-        plot_trajectories(self.title, self.f, self.prediction, paths[0])
         named = {f"{what}, t = {t}": fit for (what, t), fit in self.errors.items()}
-        plot_exponents(self.title, self.widths, named, paths[1])
-        paths[2].write_text(self.text() + "\n")
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            plot_trajectories(self.title, self.f, self.prediction, paths[0])
+            plot_exponents(self.title, self.widths, named, paths[1])
+            paths[2].write_text(self.text() + "\n")
         return paths
 
 
@@ -95,7 +100,7 @@ class FeatureReport(TrainingReport):
 
     def text(self) -> str:
         """The claims, and f_t of every input in the limit and at each width, with standard errors."""
-        rows = [super().text(), f"  f, limit by {self.limit.method} and mean over seeds (± standard error):"]
+        rows = [super().text(), f"  f, limit by {self.limit.how} and mean over seeds (± standard error):"]
         rows.append("   t input " + "".join(f"{name:>22}" for name in ("n = ∞", *(f"n = {w}" for w in self.widths))))
         for t in range(self.steps + 1):
             for i in range(self.limit.f.shape[1]):

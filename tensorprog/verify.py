@@ -13,7 +13,7 @@ import numpy as np
 
 from tensorprog.algebra import Poly
 from tensorprog.dsl.network import Network
-from tensorprog.errors import AccuracyError, DataError, NoRuleError
+from tensorprog.errors import AccuracyError, DataError, NoRuleError, writing
 from tensorprog.finite.empirical import FiniteNetwork
 from tensorprog.finite.estimate import Exponent, Extrapolation, exponent, extrapolate
 from tensorprog.finite.runs import ALL_PAIRS, Record, collect
@@ -99,10 +99,8 @@ class Verification:
             DataError: another ending, or a file that cannot be written.
         """
         path = Path(path)
-        try:
+        with writing(path):
             return self._save(path)
-        except OSError as error:
-            raise DataError(f"cannot write {path}: {error.strerror}; give a path in an existing folder") from error
 
     def _save(self, path: Path) -> Path:
         if path.suffix == ".png":

@@ -9,6 +9,9 @@ import pytest
 import sympy as sp
 
 import tensorprog as tp
+from tensorprog.cli import main
+from tensorprog.errors import DataError
+from tensorprog.learn import Dynamics
 
 X, Y = np.array([[1.0, 0.5], [0.2, -1.0]]), np.array([1.0, -1.0])
 MLP = tp.programs.mlp(depth=1, phi=tp.tanh)
@@ -25,6 +28,17 @@ CALLS = {
     "gram takes a kernel or a list of kernels": lambda: tp.gram(MLP, X),
     "path must be a file name, got 3": lambda: tp.ntk(MLP).gram(X, path=3),
     "hidden is the number of hidden matrices": lambda: tp.mup().classify(MLP),
+    "X1[1] has entries of size 1e+200": lambda: tp.ntk(MLP).gram([[1.0, 2.0], [1e200, 0.0]]),
+    "X2[0] has entries of size 1e+200": lambda: tp.ntk(MLP)(X, [[1e200, 0.0]]),
+    "X1[0] has entries of size 1e+30": lambda: tp.ntk(MLP).gram([[1e30, 0.0]], dtype="float32"),
+    "X1[1][0] has entries of size 2e+200": lambda: tp.nngp(tp.programs.rnn()).gram([[[1.0]], [[-2e200]]]),
+    "Dynamics has no argument 'tets'": lambda: Dynamics([[1.0]], [1.0], tets=3),
+    "Dynamics.of has no argument 'x_test'; did you mean 'X_test'": lambda: Dynamics.of(MLP, X, Y, x_test=X),
+    "the degree must be at most 250": lambda: tp.hermite(10**6),
+    "at most 250; beyond it": lambda: tp.monomial(10**6),
+    "Symbol('sigma_w', positive=True)": lambda: tp.ntk(SYMBOLIC)(X, values={sp.Symbol("sigma_w"): 1.0}),
+    "pass values={Symbol('sigma_w', positive=True)": lambda: tp.ntk(SYMBOLIC).gram(X, values={sp.Symbol("sigma_w"): 1}),
+    "cannot write /proc/no.svg": lambda: tp.draw(MLP).save("/proc/no.svg"),
     "expected a network such as": lambda: tp.feature_limit(None, X, Y),
     "mlp', 'given'": lambda: tp.train(["mlp", "given"], X, Y),
     "got str 'mlp'": lambda: tp.coordinate_check("mlp", X, Y, [tp.mup()]),
@@ -70,3 +84,34 @@ def test_accounts_print_their_numbers_only():
 def test_import_leaves_out_the_statistics_of_scipy():
     code = "import sys, tensorprog; sys.exit('scipy.stats' in sys.modules)"
     assert subprocess.run([sys.executable, "-W", "error", "-c", code], check=False).returncode == 0
+
+
+def test_dynamics_say_what_they_are_of():
+    assert repr(Dynamics([[2.0]], [1.0])) == "<training dynamics of 1 training input, loss averaged, steps below 1>"
+    two = Dynamics(np.eye(2), np.ones((2, 3)), theta_test=np.ones((4, 2)), average=False)
+    assert "2 training inputs, 3 outputs, 4 test inputs, loss summed" in repr(two)
+
+
+@pytest.mark.parametrize("arguments", [
+    ["verify", "mlp", "-p", "depth=1", "--widths", "8,16", "--seeds", "2"],
+    ["train", "mlp", "-p", "depth=1", "--widths", "8,16", "--seeds", "2", "--steps", "1"],
+    ["draw", "mlp", "-p", "depth=1"],
+], ids=lambda a: a[0])  # fmt: skip
+def test_a_path_that_cannot_be_written_is_an_error_with_advice(arguments, tmp_path, capsys):
+    (tmp_path / "file").write_text("not a folder")
+    out = tmp_path / "file" / ("picture.svg" if arguments[0] == "draw" else "folder")
+    assert main([*arguments, "--out", str(out)]) == 2
+    message = capsys.readouterr().err
+    assert (
+        "cannot write" in message
+        and str(tmp_path / "file") in message
+        and "give a path in an existing folder" in message
+    )
+    assert "Errno" not in message
+
+
+def test_a_report_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    report = tp.train(MLP, X, Y, **SMALL)
+    with pytest.raises(DataError, match="cannot write .*give a path in an existing folder"):
+        report.save(tmp_path / "file" / "folder")

@@ -9,10 +9,9 @@ import sympy as sp
 from tensorprog.algebra import Gen, Poly, Scalar
 from tensorprog.compile.closed import INLINE, SQUARES
 from tensorprog.compile.tape import CONST, LEFT, PAIR, RIGHT, Tape
-from tensorprog.errors import DataError
 from tensorprog.expectations.atoms import Expect, variables
 from tensorprog.expectations.closed_forms import MEANS, find_pair
-from tensorprog.functions import Fn
+from tensorprog.functions import Fn, no_value
 from tensorprog.functions import evaluate as evaluate_expr
 from tensorprog.limit.equations import Name, reachable
 
@@ -64,9 +63,8 @@ class _Lowering:
         if expr in self.grams:
             return self.tape.gram(*self.grams[expr])
         data = sorted(expr.free_symbols & self.grams.keys(), key=str)
-        missing = sorted(map(str, expr.free_symbols - self.hyper.keys() - self.grams.keys()))
-        if missing:
-            raise DataError(f"no value for {', '.join(missing)}: pass values={{{missing[0]}: ...}}")
+        if missing := expr.free_symbols - self.hyper.keys() - self.grams.keys():
+            raise no_value(missing, self.hyper)
         if not data:
             return self.tape.const(float(evaluate_expr(expr, self.hyper)))
         known = {s: sp.Float(v) for s, v in self.hyper.items()}

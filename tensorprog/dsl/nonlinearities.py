@@ -84,6 +84,9 @@ def leaky_relu(slope: Any = 0.01) -> Nonlinearity:
     return Nonlinearity(f"leaky_relu({a})", lambda x: a * x + (1 - a) * functions.Relu(x))
 
 
+HIGHEST = 250  # degree of monomials and Hermite polynomials
+
+
 def polynomial(*coefficients: Any) -> Nonlinearity:
     """φ(x) = c₀ + c₁ x + c₂ x² + ...
 
@@ -108,7 +111,7 @@ def hermite(degree: int, normalised: bool = False) -> Nonlinearity:
     """The probabilists' Hermite polynomial φ(x) = He_k(x); E He_j(u) He_k(v) = k! ρ^k δ_jk at unit variances.
 
     Args:
-        degree: k ≥ 0.
+        degree: 0 ≤ k ≤ 250.
         normalised: divide by √k!, so that E φ(u)² = 1 at unit variance.
 
     >>> hermite(3)(sp.Symbol("x"))
@@ -125,6 +128,11 @@ def hermite(degree: int, normalised: bool = False) -> Nonlinearity:
 def _degree(degree: int, what: str) -> int:
     if isinstance(degree, bool) or not isinstance(degree, int) or degree < 0:
         raise ProgramError(f"{what}({degree!r}): the degree must be an integer ≥ 0")
+    if degree > HIGHEST:
+        raise ProgramError(
+            f"{what}({degree!r}): the degree must be at most {HIGHEST}; beyond it coefficients and moments such as "
+            "E u^k = (k−1)!! leave the range of floats"
+        )
     return degree
 
 

@@ -1,12 +1,14 @@
 """E of a polynomial in base Gaussians and function atoms: split, Stein, name what is left.
 
-1. expand (a Poly is expanded); 2. split each monomial into independent blocks; 3. remove a bare Gaussian
-b by Stein, E[b F] = Σ_b' Cov(b, b') E[∂_b' F], where that ends; 4. what remains, E Π φ_i(u_i), is one atom.
+1. expand (a Poly is expanded) and take products such as |u| sign(u) = u; 2. split each monomial into independent
+blocks; 3. remove a bare Gaussian b by Stein, E[b F] = Σ_b' Cov(b, b') E[∂_b' F], where that ends; 4. what remains,
+E Π φ_i(u_i), is one atom.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Set
+from fractions import Fraction
 from typing import Any
 
 from tensorprog.algebra import (
@@ -17,6 +19,7 @@ from tensorprog.algebra import (
     Gaussian,
     Poly,
     add_all,
+    affine,
     drop,
     linear_parts,
     merge,
@@ -24,7 +27,7 @@ from tensorprog.algebra import (
     times,
 )
 from tensorprog.expectations.atoms import Expect, body_of, random_arguments, stein_ends
-from tensorprog.functions import Delta, Fn, vanishes_at_0
+from tensorprog.functions import Delta, Fn, Relu, X, product, vanishes_at_0
 
 Mono = tuple[Any, ...]
 
@@ -81,8 +84,23 @@ class Expectation:
         if not mono:
             return ONE
         if mono not in self._moments:
-            self._moments[mono] = ZERO if self._isolated(mono) else self._product(self._blocks(mono))
+            if self._isolated(mono):
+                self._moments[mono] = ZERO
+            else:
+                joined = self._joined(mono)
+                self._moments[mono] = self._product(self._blocks(mono)) if joined is None else self(joined)
         return self._moments[mono]
+
+    def _joined(self, mono: Mono) -> Poly | None:
+        """The monomial with two functions of one variable written as one function or as the variable itself."""
+        kinked = [f for f, _ in mono if isinstance(f, Apply) and f.kinked]
+        for i, f in enumerate(kinked):
+            for g in kinked[i + 1 :]:
+                formula = product(f.fn, g.fn) if f.args == g.args else None
+                if formula is not None:
+                    one = f.args[0] if formula == X else self.algebra.apply(type(formula), f.args)
+                    return Poly({drop(drop(mono, f), g): 1}) * one
+        return None
 
     def _isolated(self, mono: Mono) -> bool:
         """Whether some Gaussian factor is independent of all others, so that its mean 0 ends the matter.
@@ -140,7 +158,10 @@ class Expectation:
         return ZERO if _odd(mono) or _killed(mono) else self._atom(mono)
 
     def _stein(self, b: Gaussian, rest: Mono) -> Poly:
-        p = Poly({rest: 1})
+        p, (f, e) = Poly({rest: 1}), rest[0] if len(rest) == 1 else (None, 0)
+        if isinstance(f, Apply) and f.fn is Relu and e == 1 and affine(f.args[0]) and not linear_parts(f.args[0])[0]:
+            parts = linear_parts(f.args[0])[1]  # Cov(b, u) E step(u) = Cov(b, u)/2, also where u is 0 almost surely
+            return add_all(self.cov(b, x) * a for x, a in parts.items()).scale(Fraction(1, 2))
         related = [(x, self.cov(b, x)) for x in sorted(p.support, key=lambda x: x.index)]
         return add_all(c * self(self.algebra.derivative(p, x)) for x, c in related if c)
 

@@ -10,7 +10,7 @@ from typing import Any, TextIO, TypeVar
 
 import numpy as np
 
-from tensorprog.errors import DataError
+from tensorprog.errors import DataError, writing
 from tensorprog.finite.empirical import FiniteNetwork
 from tensorprog.finite.sample import batches
 from tensorprog.ir.graph import ProgramGraph
@@ -125,12 +125,10 @@ class _append_to:
     def __enter__(self) -> TextIO | None:
         if self.path is None:
             return None
-        try:
+        with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             fresh = not self.path.exists() or self.path.stat().st_size == 0
             self.file = self.path.open("a")
-        except OSError as error:
-            raise DataError(f"runs cannot be written to {self.path}: {error}") from error
         if fresh:
             self.file.write(json.dumps(self.header) + "\n")
         return self.file

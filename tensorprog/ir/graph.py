@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
 import networkx as nx
@@ -90,6 +90,16 @@ class ProgramGraph:
         other = type(self)()
         other.graph = self.graph.copy()
         other._names = dict(self._names)
+        return other
+
+    def part(self, variables: Iterable[Var]) -> Self:
+        """The program of these variables alone: what they depend on, and nothing else."""
+        roots = set(variables)
+        needed = roots.union(*(nx.ancestors(self.graph, v) for v in roots))
+        other = type(self)()
+        for var, op in self:
+            if var in needed:
+                other.append(var.name, op)
         return other
 
     def __str__(self) -> str:

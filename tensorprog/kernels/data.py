@@ -13,6 +13,7 @@ from tensorprog.errors import DataError
 from tensorprog.expectations.closed_forms import two_product
 from tensorprog.expectations.gaps import gap, near, stretch
 
+SHARE = 1e-4  # of the largest float that inner products of inputs may be
 CHUNK = 2**15  # entries of input vectors compared together, which stay in cache
 
 
@@ -51,17 +52,25 @@ class Inputs:
         raise IndexError(i)
 
 
-def read_inputs(X: Any, name: str, sequences: bool) -> Inputs:
+def read_inputs(X: Any, name: str, sequences: bool, dtype: Any = np.float64) -> Inputs:
     """Check data and group it by length.
 
     Args:
         X: (N, d) when not ``sequences``; (N, T, d) or a list of (T_i, d) otherwise.
         name: how errors call it.
         sequences: whether the network takes sequences.
+        dtype: of inner products.
 
     Raises:
-        DataError: wrong number of axes, no inputs, empty sequences, NaN or infinite entries, not numbers.
+        DataError: wrong number of axes, no inputs, empty sequences, NaN or infinite entries, not numbers, entries
+            whose squares overflow.
     """
+    inputs = _grouped(X, name, sequences)
+    check_scale(inputs, name, dtype)
+    return inputs
+
+
+def _grouped(X: Any, name: str, sequences: bool) -> Inputs:
     if sequences and isinstance(X, (list, tuple)):
         return _ragged([_array(x, f"{name}[{i}]") for i, x in enumerate(X)], name)
     x = _array(X, name)
@@ -77,6 +86,26 @@ def read_inputs(X: Any, name: str, sequences: bool) -> Inputs:
         )
     _nonempty(x, name)
     return Inputs({x.shape[1]: x}, {x.shape[1]: np.arange(len(x))}, x.shape[2])
+
+
+def check_scale(inputs: Inputs, name: str, dtype: Any = np.float64) -> None:
+    """Refuse inputs whose inner products leave the range of a precision.
+
+    Raises:
+        DataError: names the first such input.
+    """
+    most = SHARE * float(np.finfo(dtype).max)
+    for t, rows in inputs.groups.items():
+        with np.errstate(over="ignore"):
+            size = np.einsum("ntd,ntd->nt", inputs.data[t], inputs.data[t])
+        if not (size <= most).all():
+            i, k = np.argwhere(~(size <= most))[0]
+            which = f"{name}[{rows[i]}]" + ("" if t is None else f"[{k}]")
+            largest = np.abs(inputs.data[t][i, k]).max()
+            raise DataError(
+                f"{which} has entries of size {largest:.3g}, and its inner product with itself leaves the range of "
+                f"{np.dtype(dtype)}; scale the inputs, for instance by {1 / largest:.0e}"
+            )
 
 
 def _ragged(items: list[np.ndarray], name: str) -> Inputs:

@@ -10,7 +10,7 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.dsl.network import Trace
-from tensorprog.errors import DataError, NoRuleError, ProgramError, nearest
+from tensorprog.errors import AccuracyError, DataError, NoRuleError, ProgramError, nearest
 from tensorprog.functions import Fn
 from tensorprog.ir.instructions import MatMul, Moment, Nonlin, Var
 from tensorprog.kernels.training import FeatureTraining
@@ -32,11 +32,12 @@ class FeatureLimit:
         values: numbers for all symbols, inner products of the data and labels among them.
         method: ``"linear"`` for linear networks, ``"quadrature"`` for one hidden layer, ``"sampling"`` for every
             network, ``"exact"`` for polynomial networks and few steps; ``"auto"`` takes the first that applies
-            (quadrature where it reaches 10⁻⁶, or is nearer than sampling would be).
+            (quadrature where it reaches 10⁻⁶, or is nearer than sampling would be), and the exact limit at t = 0.
         samples, seed: of sampling.
 
     Attributes:
         method: the one that was used.
+        exact_start: whether outputs and kernels at t = 0 are those of the exact limit, without sampling errors.
         f, stderr: outputs (steps + 1, N, heads) and their standard errors (for quadrature, estimated errors).
 
     >>> import tensorprog as tp
@@ -57,11 +58,19 @@ class FeatureLimit:
             raise NoRuleError(f"method={method!r} is not available; {nearest(str(method), METHODS)}")
         self.training, self.values = training, dict(values)
         self._sampling = {"samples": samples, "seed": seed}
+        self.exact_start = False
         self.method = method if method != "auto" else self._choose()
         self.f, self.stderr = self._outputs()
+        if method == "auto" and self.method in ("quadrature", "sampling"):
+            self._start_exactly()
+
+    @property
+    def how(self) -> str:
+        """The method, and what is exact."""
+        return self.method + (", exact at t = 0" if self.exact_start else "")
 
     def __repr__(self) -> str:
-        return f"<limit of {self.training!r} by {self.method}: f, stderr {self.f.shape}>"
+        return f"<limit of {self.training!r} by {self.how}: f, stderr {self.f.shape}>"
 
     def kernel(self, t: int, layer: str | None = None) -> tuple[np.ndarray, np.ndarray]:
         """E Z^{x_t(ξ)} Z^{x_t(ξ')} of the features that a layer reads, (N, N), with standard errors.
@@ -71,7 +80,9 @@ class FeatureLimit:
             layer: the name of a matrix or readout; the last when None.
         """
         rows = [self._feature(t, i, layer) for i in self._inputs]
-        return self._table(rows, rows, lambda a, b: a * b)
+        return self._table(
+            rows, rows, lambda a, b: a * b, self._initial if t == 0 and self.exact_start else self._limit
+        )
 
     def change(self, t: int, layer: str | None = None) -> tuple[np.ndarray, np.ndarray]:
         """√E (Z^{x_t} − Z^{x_0})² of each input's features, (N,), with standard errors."""
@@ -98,13 +109,15 @@ class FeatureLimit:
             raise DataError(f"t must be between 0 and {self.training.plan.steps}, got {t}")
         return self.training.at(t, known[name])
 
-    def _table(self, rows: list[Var], columns: list[Var], fn: Callable[..., Any]) -> tuple[np.ndarray, np.ndarray]:
-        answers = [self._limit.E(fn, a, b) for a in rows for b in columns]
+    def _table(self, rows: list[Var], columns: list[Var], fn: Callable[..., Any],
+               limit: Any) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+        answers = [limit.E(fn, a, b) for a in rows for b in columns]
         shape = (len(rows), len(columns))
         return _plain(answers, self._number).reshape(shape), _errors(answers).reshape(shape)
 
     def _number(self, answer: Any) -> float:
-        return float(answer if isinstance(answer, Estimate) else self._limit.evaluate(answer, self.values))
+        limit = self._initial if self.exact_start else self._limit
+        return float(answer if isinstance(answer, Estimate) else limit.evaluate(answer, self.values))
 
     @functools.cached_property
     def _limit(self) -> Any:
@@ -129,6 +142,25 @@ class FeatureLimit:
         if not np.isfinite(f).all():
             raise DataError("training diverges in the limit: outputs are not finite; lower the learning rate")
         return f, _errors(answers).reshape(shape)
+
+    @functools.cached_property
+    def _initial(self) -> Limit:
+        """The exact limit of the network as it is initialized, which is cheap whatever its training costs."""
+        outputs = [var for (t, *_), var in self.training.unrolled.f.items() if t == 0]
+        inputs = [var for i in self._inputs for var in features(self.training.trace, i).values()]
+        return Limit(self.training.program.part([*outputs, *inputs]))
+
+    def _start_exactly(self) -> None:
+        """Put the exact outputs at t = 0, such as the 0 of µP, in the place of sampled ones."""
+        keys = [(0, i, k) for i in self._inputs for k in range(self.f.shape[2])]
+        try:
+            found = [self._initial.account(self._initial.value(self.training.unrolled.f[k]), self.values) for k in keys]
+        except (NoRuleError, AccuracyError):
+            return
+        if not any(a.statistical for a in found):
+            self.exact_start = True
+            self.f[0] = np.array([float(a.value) for a in found]).reshape(self.f.shape[1:])
+            self.stderr[0] = 0.0
 
     def _choose(self) -> str:
         """The first method that applies."""

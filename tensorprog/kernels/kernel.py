@@ -16,6 +16,7 @@ from tensorprog.errors import AssumptionError, DataError, ProgramError
 from tensorprog.expectations.atoms import Expect
 from tensorprog.kernels.data import Inputs, gram, input_relation, read_inputs, symbol_values
 from tensorprog.kernels.legend import legend
+from tensorprog.kernels.rewrite import shortened
 from tensorprog.kernels.typeset import (
     ATOM,
     GRAM,
@@ -31,7 +32,7 @@ from tensorprog.kernels.typeset import (
     for_notebooks,
     terms,
 )
-from tensorprog.limit.equations import Name, as_equations, reachable
+from tensorprog.limit.equations import Name, reachable
 from tensorprog.limit.evaluate import numbers
 from tensorprog.limit.gap import Gaps
 from tensorprog.limit.master import Limit, deep_recursion
@@ -136,8 +137,8 @@ class Kernel:
     @property
     def equations(self) -> list[sp.Eq]:
         """The named equations in dependency order; the last one is the kernel."""
-        d = self.derive()
-        return [*as_equations([d.poly]), sp.Eq(self.symbol, to_sympy(d.poly), evaluate=False)]
+        found = [sp.Eq(g.symbol, to_sympy(p), evaluate=False) for g, p in self._named()]
+        return [*found, sp.Eq(self.symbol, to_sympy(self.derive().poly), evaluate=False)]
 
     def text(self) -> str:
         """The equations as text, with the meaning of V, E and ⟨·,·⟩."""
@@ -154,9 +155,12 @@ class Kernel:
     def _lines(self, style: Style) -> list[Line]:
         d = self.derive()
         show = functools.partial(_show, grams=d.trace.grams, style=style)
-        names = [g for g in reachable([d.poly]) if isinstance(g, Name)]
         last = Line(style.expr(self.symbol), terms(d.poly, style, show))
-        return [*(Line(style.expr(g.symbol), terms(g.definition, style, show)) for g in names), last]
+        return [*(Line(style.expr(g.symbol), terms(p, style, show)) for g, p in self._named()), last]
+
+    def _named(self) -> list[tuple[Gen, Poly]]:
+        """The quantities that the kernel needs, in dependency order, with their definitions."""
+        return list(shortened((g, g.definition) for g in reachable([self.derive().poly]) if isinstance(g, Name)))
 
     def _legend(self, style: Style, closed: bool = False) -> list[str]:
         d = self.derive()

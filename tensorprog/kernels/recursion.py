@@ -89,7 +89,7 @@ class Recursion:
     def _fold(self, form: str | None, inputs: int) -> Folded:
         """The fold that holds down to the smallest sizes."""
         failure, best = None, None
-        for least in (1, 2):  # an equation of one term, such as Σ^(1), may stand in later ones or not
+        for least in (1, 2, 3):  # a short equation, such as Σ^(1), may stand in later ones or not
             try:
                 systems = {s: self._straight(s, form, inputs, least) for s in self.over.examples(inputs)}
                 folded = fold(systems, self.store)

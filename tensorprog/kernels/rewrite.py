@@ -191,6 +191,10 @@ def _is_hyper(g: Gen) -> bool:
     return isinstance(g, Scalar) and not isinstance(g, Ref)
 
 
+def _is_constant(mono: Mono) -> bool:
+    return all(_is_hyper(g) for g, _ in mono)
+
+
 def _content(p: Poly, system: Straight) -> tuple[Poly, Poly]:
     """p = content · primitive: the common hyperparameters, and the number that leaves the simplest term alone."""
     common: dict[Gen, int] | None = None
@@ -238,6 +242,17 @@ def shorten(system: Straight, least: int = 1) -> Straight:
     return result
 
 
+def shortened(equations: Iterable[tuple[Gen, Poly]]) -> Iterator[tuple[Gen, Poly]]:
+    """Equations in order, each as an earlier one plus a rest where that is shorter: Σ^3 = Σ^2 + V(Σ^2)."""
+    earlier: dict[Mono, list[tuple[Gen, Poly]]] = {}
+    for name, p in equations:
+        known = dict.fromkeys(s for m in p.terms for s in earlier.get(m, ()))
+        found = [_as_multiple(p, q, s) for s, q in known if len(q.terms) > 1]
+        yield name, min((p, *(f for f in found if f is not None)), key=_cost)
+        for m in p.terms:
+            earlier.setdefault(m, []).append((name, p))
+
+
 def _mentions(p: Poly, family: Family) -> bool:
     return any(isinstance(g, Ref) and g.family == family for m in p.terms for g, _ in m)
 
@@ -246,8 +261,8 @@ def _unscaled(mono: Mono) -> Mono:
     return tuple((g, e) for g, e in mono if not _is_hyper(g))
 
 
-def _as_multiple(p: Poly, q: Poly, name: Ref) -> Poly | None:
-    """p = s·name + rest when every term of s·q is a term of p."""
+def _as_multiple(p: Poly, q: Poly, name: Gen) -> Poly | None:
+    """p = s·name + rest when every term of s·q is a term of p; constants may differ and leave their difference."""
     lead, c = next(iter(q.terms.items()))
     for mono, d in p.terms.items():
         if _unscaled(mono) != _unscaled(lead):
@@ -257,7 +272,9 @@ def _as_multiple(p: Poly, q: Poly, name: Ref) -> Poly | None:
             continue
         factor = Poly({scale: _over(d, c)})
         taken = factor * q
-        if all(p.terms.get(m) == k for m, k in taken.terms.items()):
+        if all(
+            p.terms.get(m) == k or (m in p.terms and all(_is_hyper(g) for g, _ in m)) for m, k in taken.terms.items()
+        ):
             return p + taken.scale(-1) + factor * monomial(name)
     return None
 

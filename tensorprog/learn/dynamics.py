@@ -20,11 +20,13 @@ import numpy as np
 from scipy import optimize
 
 from tensorprog.dsl.network import Network
-from tensorprog.errors import AccuracyError, AssumptionError, DataError, ProgramError
+from tensorprog.errors import AccuracyError, AssumptionError, DataError, ProgramError, unknown_keywords
 from tensorprog.kernels.methods import nngp, ntk
 from tensorprog.learn.gaussian import draw, targets
 from tensorprog.learn.spectrum import Spectrum, kernel_matrix
 
+MATRICES = ("theta", "y", "theta_test", "nngp", "nngp_test", "nngp_test_test", "average")
+OPTIONS = ("net", "X", "y", "X_test", "kind", "ensemble", "values", "average")
 GRID = 400  # times tried by early stopping before the best is refined
 
 
@@ -54,6 +56,7 @@ class Dynamics:
 
     Raises:
         DataError: bad matrices or targets.
+        ProgramError: an unknown keyword.
 
     Reference: J. Lee et al., *Wide Neural Networks of Any Depth Evolve as Linear Models*, 2019, Eq. 8–16.
 
@@ -63,11 +66,13 @@ class Dynamics:
     """
 
     def __init__(self, theta: Any, y: Any, theta_test: Any = None, nngp: Any = None, nngp_test: Any = None,
-                 nngp_test_test: Any = None, *, average: bool = True) -> None:  # fmt: skip
+                 nngp_test_test: Any = None, *, average: bool = True, **unknown: Any) -> None:  # fmt: skip
+        if unknown:
+            raise unknown_keywords("Dynamics", unknown, MATRICES)
         self.spectrum = Spectrum.of(theta, "theta")
         n = len(self.spectrum.values)
         self.y = targets(y, n)
-        self._weight = 1 / n if average else 1.0
+        self._average, self._weight = average, 1 / n if average else 1.0
         self._test = None if theta_test is None else kernel_matrix(theta_test, "theta_test", (None, n))
         m = None if self._test is None else len(self._test)
         self._nngp = None if nngp is None else kernel_matrix(nngp, "nngp", (n, n))
@@ -79,7 +84,7 @@ class Dynamics:
 
     @classmethod
     def of(cls, net: Network, X: Any, y: Any, X_test: Any = None, *, kind: str = "ntk", ensemble: bool = True,
-           values: Mapping[Any, Any] | None = None, average: bool = True) -> Dynamics:  # fmt: skip
+           values: Mapping[Any, Any] | None = None, average: bool = True, **unknown: Any) -> Dynamics:  # fmt: skip
         """The training of a network on data.
 
         Args:
@@ -91,6 +96,8 @@ class Dynamics:
             values: numbers for hyperparameter symbols.
             average: as in ``Dynamics``.
         """
+        if unknown:
+            raise unknown_keywords("Dynamics.of", unknown, OPTIONS)
         if kind not in ("ntk", "nngp"):
             raise ProgramError(f"kind must be 'ntk' (all parameters are trained) or 'nngp' (the readout), got {kind!r}")
         prior = nngp(net) if ensemble or kind == "nngp" else None
@@ -102,6 +109,14 @@ class Dynamics:
                 blocks.append(blocks[1] if prior is kernel else prior(X_test, X, values=values))
                 blocks.append(prior(X_test, values=values))
         return cls(blocks[0], y, *blocks[1:], average=average)
+
+    def __repr__(self) -> str:
+        tests = "" if self._test is None else f", {len(self._test)} test inputs"
+        outputs = "" if self.y.ndim == 1 else f", {self.y.shape[1]} outputs"
+        prior = "" if self._nngp is None else ", with covariances"
+        loss = "averaged" if self._average else "summed"
+        count = f"{len(self.y)} training input{'s' if len(self.y) != 1 else ''}"
+        return f"<training dynamics of {count}{outputs}{tests}{prior}, loss {loss}, steps below {self.max_rate:.6g}>"
 
     @property
     def max_rate(self) -> float:

@@ -129,7 +129,8 @@ class NTKRegressor(RegressorMixin, _KernelEstimator):  # type: ignore[misc]
     with ``kind="nngp"`` it is Bayesian inference with the network as prior and noise variance α.
 
     Args:
-        network: an architecture; a ReLU MLP with two hidden layers and biases when None.
+        network: an architecture; when None, because scikit-learn wants estimators that need no argument,
+            ``tp.programs.mlp(depth=2, sigma_b=0.1)``: a ReLU MLP with two hidden layers and small biases.
         kind: ``"ntk"`` or ``"nngp"``.
         alpha: ridge, at least 0; with 0 the kernel matrix must not be singular.
         values: numbers for hyperparameter symbols of the network, by symbol or by name.

@@ -24,6 +24,7 @@ from tensorprog.errors import DataError, NoRuleError
 from tensorprog.expectations.atoms import Expect, variables
 from tensorprog.expectations.law import Value
 from tensorprog.expectations.numeric import expectation
+from tensorprog.functions import Step, no_value
 from tensorprog.functions import evaluate as evaluate_expr
 from tensorprog.limit.equations import Name, reachable
 from tensorprog.limit.gap import Gaps
@@ -93,9 +94,8 @@ def numbers(
 
 
 def _scalar(expr: sp.Expr, values: Mapping[sp.Symbol, Array]) -> Array:
-    missing = sorted(map(str, expr.free_symbols - values.keys()))
-    if missing:
-        raise DataError(f"no value for {', '.join(missing)}: pass values={{{missing[0]}: ...}}")
+    if missing := expr.free_symbols - values.keys():
+        raise no_value(missing, values)
     return evaluate_expr(expr, values)
 
 
@@ -123,7 +123,10 @@ def same(p: Poly, q: Poly, seed: int = 0) -> bool:
 
 
 def fingerprint(polys: Iterable[Poly], seed: int = 0) -> list[Any]:
-    """The values of polynomials at one random point, equal exactly when the quantities are (see ``same``)."""
+    """The values of polynomials at one random point, equal exactly when the quantities are (see ``same``).
+
+    Expectations are random functions of their covariance, but for E step(u) = 1/2, where u is centred and not 0.
+    """
 
     def draw(*key: Any) -> Any:
         return mpmath.mpf(random.Random(repr((seed, key))).getrandbits(200)) / 2**200 + 1
@@ -132,7 +135,8 @@ def fingerprint(polys: Iterable[Poly], seed: int = 0) -> list[Any]:
         if isinstance(g, Scalar):
             return _mp_scalar(g.symbol, draw)
         if isinstance(g, Expect):
-            return draw(_canonical_atom(g, value))
+            half = g.body == Step(*g.variables[:1]) and not any(g.mean) and value(g.cov[0])
+            return mpmath.mpf(0.5) if half else draw(_canonical_atom(g, value))
         assert isinstance(g, Apply)
         return draw(str(g.fn), [_digits(value(a)) for a in g.args])
 

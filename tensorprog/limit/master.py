@@ -62,6 +62,7 @@ class Limit:
         self._form_var: dict[Poly, Var] = {}
         self._asked: list[Poly] = []
         self._moments: dict[tuple[Poly, Poly], Poly] = {}
+        self._multiples: dict[Var, tuple[Poly, Var]] = {}
         self.structure = Structure(self)
         with deep_recursion(len(program)):
             for var, op in program:
@@ -162,12 +163,22 @@ class Limit:
         return self.system.define(self.expect(derivative), "zdot", var, g.source)
 
     def _moment(self, zx: Poly, zy: Poly, x: Var, y: Var) -> Poly:
+        for a, b in ((x, y), (y, x)):
+            if a in self._multiples:  # E (c u) v = c E u v: one name for both
+                c, u = self._multiples[a]
+                return c * self._moment(self.z[u], self.z[b], u, b)
         key = (zx, zy)
         value = self._moments.get(key)
         if value is None:
             value = self.system.define(self.expect.product(zx, zy), "moment", x, y)
             self._moments[key] = self._moments[zy, zx] = value
         return value
+
+    def note_multiple(self, var: Var, op: Nonlin) -> None:
+        """Remember that a vector is a multiple of another one."""
+        c, rest = op.body.as_independent(*slots_of(op))
+        if len(op.args) == 1 and not op.params and rest == vector_slot(0) and c != 0:
+            self._multiples[var] = (self.algebra.from_sympy(c, {}), op.args[0])
 
     def _base_cov(self, a: Gaussian, b: Gaussian) -> Poly:
         key = (a, b) if a.index <= b.index else (b, a)
@@ -253,6 +264,7 @@ def _(op: MatMul, var: Var, limit: Limit) -> None:
 @interpret.register(Nonlin)
 def _(op: Nonlin, var: Var, limit: Limit) -> None:
     limit.z[var] = limit.algebra.from_sympy(op.body, {s: limit.z[v] for s, v in slots_of(op).items()})
+    limit.note_multiple(var, op)
 
 
 @interpret.register(Difference)

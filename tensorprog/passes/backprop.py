@@ -35,7 +35,8 @@ from tensorprog.passes.emit import Emitter
 class Gradients:
     """The gradient of one output: ``of[x]`` are vectors whose sum is dx.
 
-    The terms are kept apart for initial vectors, one per use of the parameter; a single one otherwise.
+    The terms are kept apart for initial vectors that enter several sums, one per use of the parameter; a single
+    one otherwise.
     """
 
     of: dict[Var, tuple[Var, ...]] = field(default_factory=dict)
@@ -75,13 +76,19 @@ class Tape(Emitter):
                 continue
             if var.kind == "scalar":
                 pull(op, sp.Add(*terms), self)
-            elif isinstance(op, InitVector):
+            elif isinstance(op, InitVector) and not self._is_stream(terms, gradients):
                 gradients.of[var] = tuple(self.emit(Nonlin, e, f"d{var}{suffix}") for e in terms)
             else:
                 gradient = self.emit(Nonlin, sp.Add(*terms), f"d{var}{suffix}")
                 gradients.of[var] = (gradient,)
                 pull(op, self.ref(gradient), self)
         return gradients
+
+    def _is_stream(self, terms: list[sp.Expr], gradients: Gradients) -> bool:
+        """Whether an initial vector is itself what a layer reads: besides at most one sum it has other uses."""
+        known = {self.ref(d) for ds in gradients.of.values() for d in ds}
+        sums = sum(len(refs := e.atoms(Slot)) == 1 and refs <= known for e in terms)
+        return sums <= 1 < len(terms)
 
 
 def backprop(trace: Trace) -> tuple[ProgramGraph, list[Gradients]]:

@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path as FilePath
 from typing import Any
 
-from tensorprog.errors import DataError, ProgramError, nearest
+from tensorprog.errors import DataError, ProgramError, nearest, writing
 from tensorprog.ir.instructions import Difference, Moment, Nonlin, Var
 from tensorprog.report.glyphs import LABEL, SMALL, Glyph, formula, function_name, glyph
 from tensorprog.report.layout import Edge, Layout
@@ -53,13 +53,11 @@ class Drawing:
         path = FilePath(path)
         if path.suffix not in (".svg", ".png"):
             raise DataError(f"cannot save a drawing as {path.name!r}; use a name ending in .svg or .png")
-        try:
+        with writing(path):
             if path.suffix == ".svg":
                 path.write_text(self.svg + "\n", encoding="utf-8")
             else:
                 path.write_bytes(self.scene.png())
-        except OSError as error:
-            raise DataError(f"cannot write {path}: {error.strerror}; give a path in an existing folder") from error
         return path
 
 

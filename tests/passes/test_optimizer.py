@@ -268,7 +268,7 @@ BAD_DATA = [
     ([1, 2], {"trainable": ["W3"]}, "unknown parameter 'W3'"),
     ([1, 2], {"probes": (3,)}, "probes must be times between 0 and 2, got 3"),
     ([1, 2], {"probes": (-1,)}, "probes must be times between 0 and 2, got -1"),
-    ([1, 2], {"optimizer": tp.SGD(sp.Symbol("eta"))}, "no value was given for eta"),
+    ([1, 2], {"optimizer": tp.SGD(sp.Symbol("eta"))}, "no value for eta"),
 ]
 
 
