@@ -152,9 +152,7 @@ def _by_rate(expr: sp.Expr) -> dict[tuple[sp.Expr, sp.Expr], sp.Expr] | None:
     return dict(out)
 
 
-def _powers(
-    breaks: tuple[Break, ...], polynomials: list[sp.Expr], rate: sp.Expr
-) -> list[tuple[sp.Expr, Power, float]]:
+def _powers(breaks: tuple[Break, ...], polynomials: list[sp.Expr], rate: sp.Expr) -> list[tuple[sp.Expr, Power, float]]:
     """Σ coefficient · power, with widths: the polynomial of one end on the whole line, and its jumps beyond each break.
 
     The end is where exp(rate x) is small, so that no two large terms cancel; without one, an end where it is 0.
@@ -197,8 +195,11 @@ def closed(first: tuple[Term, ...], second: tuple[Term, ...], plane: Plane) -> t
     value, error = np.zeros(()), np.zeros(())
     memo: dict[Any, Any] = {}
     for a, b in product(first, second):
+        turning = a.rate.imag or b.rate.imag
+        if turning < 0:  # the conjugate of another product
+            continue
         moment, size = _moment(a, b, plane, memo)
-        weight = a.coefficient * b.coefficient
+        weight = (2 if turning else 1) * a.coefficient * b.coefficient
         value = value + np.real(weight * moment)
         error = error + UNITS * EPS * abs(weight) * size
     error = np.where(np.isfinite(value + error), error, np.inf)

@@ -1,12 +1,12 @@
-"""E exp(b1 u + b2 v) f(u) g(v) for powers cut at a softened step, by Stein's identity, complex rates where one is cut.
+"""E exp(b1 u + b2 v) f(u) g(v) for powers cut by a soft step, by Stein's identity; complex rates where one is cut.
 
-A power cut with width t is f_m(x) = xᵐ/m! Φ(x/√t), a truncated power at t = 0 and xᵐ/m! where nothing is cut.  Since
-Φ(x/√t) = P(x + ε > 0) with ε ~ N(0, t), probabilities are those of (u + ε, v + ε'); and since f_m' = f_{m-1} + xᵐ/m! φ_t(x),
-with e the tilted mean,
+A power cut with width t is f_m(x) = xᵐ/m! Φ(x/√t): a truncated power at t = 0, and xᵐ/m! where nothing is cut.  As
+Φ(x/√t) = P(x + ε > 0) with ε ~ N(0, t), probabilities are those of (u + ε, v + ε').  With f_m' = f_{m-1} + xᵐ/m! φ_t(x)
+with the density φ_t of ε, and with e the mean that the exponentials shift,
 
     m K(m, n) = e1 K(m-1, n) + q1 [K(m-2, n) + D1(m-1, n)] + c [K(m-1, n-1) + D2(m-1, n)].
 
-D has the density φ_t(x) for the step, which conditions the law on x + ε = 0: a problem of the same kind, with one cut less.
+D has φ_t(x) for the step, which conditions the law on x + ε = 0: a problem of the same kind with one cut less.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
+from tensorprog.expectations.quadrant import quadrant
 from tensorprog.expectations.truncated import Plane, Power, truncated
 
 Array = Any
@@ -72,15 +73,15 @@ class _Moments:
     def __init__(self, law: Plane, rates: tuple[Any, Any], widths: tuple[float | None, ...]) -> None:
         self.law, self.rates, self.widths = law, rates, widths
         self.tilted, self.exponent = law.shifted(*rates)
-        self.e, self.q, self.means = (self.tilted.m1, self.tilted.m2), (law.q1, law.q2), (law.m1, law.m2)
+        self.e, self.q = (self.tilted.m1, self.tilted.m2), (law.q1, law.q2)
         self.memo: dict[Any, Sized] = {}
         self.inner: dict[int, tuple[_Moments, Array, Array]] = {}
 
     def moment(self, m: int, n: int) -> Sized:
         """K(m, n) and its size."""
         if (m, n) not in self.memo:
-            both, orders = None not in self.widths, (m, n)
-            axis = next((a for a in (0, 1) if orders[a] and not (both and self.widths[a] == 0)), None)
+            lower, orders = isinstance(self.rates[0], complex) or None not in self.widths, (m, n)
+            axis = next((a for a in (0, 1) if orders[a] and (lower or self.widths[a])), None)
             self.memo[m, n] = self._start(m, n) if axis is None else self._stein(axis, orders[axis], orders[1 - axis])
         return self.memo[m, n]
 
@@ -102,52 +103,44 @@ class _Moments:
 
     def _edge(self, axis: int, own: int, other: int) -> Sized:
         """D: the moment with the density φ_t for the step of the variable ``axis``."""
-        if axis not in self.inner:
-            self.inner[axis] = self._conditioned(axis)
-        moments, density, height = self.inner[axis]
-        value, size = moments.moment(own, other)
+        inner, density, height = self._conditioned(axis)
+        value, size = inner.moment(own, other)
         return density * value, density * (1 + height) * size
 
     def _conditioned(self, axis: int) -> tuple[_Moments, Array, Array]:
-        """The problem under x + ε = 0, with the variable ``axis`` first; the density there and its exponent."""
-        law = self.law if axis == 0 else self.law.swapped()
-        t = self.widths[axis] or 0.0
-        w = law.q1 + t
-        mean, cov = law.m2 - law.c / w * law.m1, law.c * (t / w)
-        given = Plane(law.q1 * (t / w), (law.det + t * law.q2) / w, cov, law.det * (t / w), law.m1 * (t / w), mean)
-        height = law.m1**2 / (2 * w)
-        inner = _Moments(given, (self.rates[axis], self.rates[1 - axis]), (None, self.widths[1 - axis]))
-        return inner, np.exp(-height) / np.sqrt(2 * np.pi * w), height
+        """The problem under x + ε = 0, with the variable ``axis`` first; the density there and minus its exponent."""
+        if axis not in self.inner:
+            law = self.law if axis == 0 else self.law.swapped()
+            t = self.widths[axis] or 0.0
+            w, height = law.q1 + t, law.m1**2 / (2 * (law.q1 + t))
+            part, mean = t / w, law.m2 - law.c / w * law.m1
+            given = Plane(law.q1 * part, (law.det + t * law.q2) / w, law.c * part, law.det * part, law.m1 * part, mean)
+            inner = _Moments(given, (self.rates[axis], self.rates[1 - axis]), (None, self.widths[1 - axis]))
+            self.inner[axis] = inner, np.exp(-height) / np.sqrt(2 * np.pi * w), height
+        return self.inner[axis]
 
     def _start(self, m: int, n: int) -> Sized:
-        """Probabilities beyond the steps, times the exponentials; beside two cuts, m and n of truncated powers."""
-        cut = [i for i in (0, 1) if self.widths[i] is not None]
-        if len(cut) == 1:
-            return self._tail(cut[0])
-        value, size = np.exp(self.exponent), 1.0
-        if cut:
-            t1, t2 = self.widths[0] or 0.0, self.widths[1] or 0.0
-            law = self.tilted
-            det = law.det + t1 * law.q2 + t2 * law.q1 + t1 * t2
-            wide = Plane(law.q1 + t1, law.q2 + t2, law.c, det, law.m1, law.m2)
-            moment, size = truncated(Power(m, 0.0, 1), Power(n, 0.0, 1), wide)
-            value, size = value * moment, size * value
-            return value, np.abs(size) * (1 + np.abs(self.exponent))
-        return value, np.abs(value) * (1 + np.abs(self.exponent))
+        """Probabilities of u + ε and v + ε' times exponentials; at real rates and one cut also truncated powers."""
+        weight = np.exp(self.exponent)
+        size = np.abs(weight) * (1 + np.abs(self.exponent))
+        cut = [axis for axis in (0, 1) if self.widths[axis] is not None]
+        if isinstance(self.rates[0], complex):
+            return self._tail(cut[0]) if cut else (weight, size)
+        law, (t1, t2) = self.tilted, (width or 0.0 for width in self.widths)
+        det = law.det + t1 * law.q2 + t2 * law.q1 + t1 * t2
+        wide = Plane(law.q1 + t1, law.q2 + t2, law.c, det, law.m1, law.m2)
+        powers = Power(m, 0.0, int(0 in cut)), Power(n, 0.0, int(1 in cut))
+        moment, scale = quadrant(wide) if len(cut) == 2 else truncated(*powers, wide)
+        return weight * moment, size * scale
 
     def _tail(self, axis: int) -> Sized:
         """exp(E) Φ(z) = exp(E - z²/2) w(-iz/√2)/2 for Re z < 0, whose exponent is that of the law under x + ε = 0."""
-        inner, density, height = self.inner.setdefault(axis, self._conditioned(axis))
+        inner, density, height = self._conditioned(axis)
         root = np.sqrt(self.q[axis] + (self.widths[axis] or 0.0))
         z = self.e[axis] / root
         right = np.real(z) > 0
-        flipped = np.where(right, z, -z)
-        near = np.exp(inner.exponent) * density * root * np.sqrt(np.pi / 2)
-        near = near * (special.wofz(1j * flipped / np.sqrt(2)) if np.iscomplexobj(z) else _mills(flipped))
-        size = np.abs(near) * (1 + np.abs(inner.exponent) + height)
+        outward = np.where(right, z, -z) / np.sqrt(2)
+        near = np.exp(inner.exponent) * density * root * np.sqrt(np.pi / 2) * special.wofz(1j * outward)
         whole = np.where(right, np.exp(self.exponent), 0.0)
-        return np.where(right, whole - near, near), size + np.abs(whole) * (1 + np.abs(self.exponent))
-
-
-def _mills(x: Array) -> Array:
-    return special.erfcx(x / np.sqrt(2))
+        size = np.abs(near) * (1 + np.abs(inner.exponent) + height) + np.abs(whole) * (1 + np.abs(self.exponent))
+        return np.where(right, whole - near, near), size
