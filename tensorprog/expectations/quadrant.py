@@ -47,11 +47,10 @@ def quadrant(law: Plane) -> tuple[Array, Array]:
 
 def _sector(h: Array, x: Array) -> tuple[Array, Array]:
     """U(h, x) for h ≥ 0, and its size."""
-    far = x > h
-    near, along = np.where(far, x, h), np.where(far, h, x)
+    near, along = np.maximum(h, x), np.minimum(h, x)
     tail = special.ndtr(-near)
     with np.errstate(divide="ignore", invalid="ignore"):
         slope = np.where(near > 0, along / near, np.where(along < 0, -np.inf, 0.0))
     inner = tail / 2 - special.owens_t(near, slope)
-    value = np.where(far, special.ndtr(-h) * tail - inner, inner)
+    value = np.where(x > h, special.ndtr(-h) * tail - inner, inner)
     return value, 2 * tail * (1 + near**2)

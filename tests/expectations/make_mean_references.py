@@ -12,7 +12,7 @@ import mpmath as mp
 import numpy as np
 
 HERE = Path(__file__).parent
-DRAWN, COUNT, SEED = 400, 140, 5  # laws drawn, and how many of them are used
+DRAWN, COUNT, SEED = 400, 250, 5  # laws drawn, and how many of them are used
 PAIRS = """
     gelu gelu, gelu erf, erf erf, gelu' gelu', gelu' gelu, gelu'' gelu, erf' erf, erf' gelu', erf(2x-1) gelu,
     erf(2x-1) erf(2x-1), x erf, x^2 erf, x gelu, x^2 gelu, He3 gelu, x^2 gelu',
@@ -36,7 +36,7 @@ def laws():
     m1, m2 = np.where(np.arange(DRAWN) // 4 % 2, 1, np.sqrt([q1, q2])) * rng.uniform(-2, 2, (2, DRAWN))
     m1[::16] = m2[8::16] = 0.0
     drawn = {"q1": q1, "q2": q2, "c": rho * np.sqrt(q1) * np.sqrt(q2), "m1": m1, "m2": m2}
-    return {key: a[:COUNT] for key, a in drawn.items()}
+    return {key: a[:DRAWN] for key, a in drawn.items()}
 
 
 def reference(q1, q2, c, m1, m2):
