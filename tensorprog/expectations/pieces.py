@@ -25,7 +25,7 @@ from tensorprog.expectations.truncated import Plane, Power, truncated
 from tensorprog.functions import Cos, Exp, Fn, Sin, X, evaluate, has_deltas, is_delta
 
 Array = Any
-EPS = float(np.finfo(float).eps)
+EPS, TINY = float(np.finfo(float).eps), float(np.finfo(float).tiny)
 UNITS = 4.0  # of rounding, that the recursion costs at most
 
 
@@ -210,21 +210,22 @@ def _moment(a: Term, b: Term, plane: Plane, memo: dict[Any, Any]) -> tuple[Array
     """E of a product of two terms without their coefficients, and its size; ``memo`` holds what they share."""
     damped = a.damping, b.damping
     if damped not in memo:
-        memo[damped] = plane.tilted(*damped)
-    law, factor = memo[damped]
+        law, factor = plane.tilted(*damped)
+        memo[damped] = law, factor, factor * (1 + np.abs(np.log(np.maximum(factor, TINY))))
+    law, factor, rough = memo[damped]
     rates = (a.rate, b.rate) if a.rate.imag or b.rate.imag else (a.rate.real, b.rate.real)
     if isinstance(rates[0], complex) or a.width or b.width:
         key: Any = damped, a.cut, b.cut, rates
         if key not in memo:
             memo[key] = softened(a.cut, b.cut, rates, law)
         moment, size = memo[key](a.power.order, b.power.order)
-        return factor * moment, factor * size
+        return factor * moment, rough * size
     if (damped, rates) not in memo:
         memo[damped, rates] = law.shifted(*rates)
     shifted, exponent = memo[damped, rates]
     moment, size = truncated(a.power, b.power, shifted)
-    weight = factor * np.exp(exponent)
-    return weight * moment, weight * size * (1 + np.abs(exponent))
+    weight = np.exp(exponent)
+    return factor * weight * moment, rough * weight * size * (1 + np.abs(exponent))
 
 
 def piecewise(body: sp.Expr, law: Law) -> tuple[Value, Callable[[], Array]] | None:

@@ -67,8 +67,7 @@ def test_closed_forms_with_means_to_14_digits(name):
     q1, q2, c, m1, m2 = LAW.values()
     got = expectation(f.subs(X, U) * g.subs(X, V), (U, V), [[q1, c], [None, q2]], [m1, m2])
     error, scale = np.abs(got.value - DATA[name]), np.sqrt(square(f, q1, m1) * square(g, q2, m2))
-    limit = 3e-14 if name == "relu^2 gelu" else 1e-14  # three standard deviations out its terms cancel
-    assert np.max(error / scale) <= limit
+    assert np.max(error / scale) <= 1e-14
     assert np.all(error <= got.error + 2.3e-16 * np.abs(DATA[name]) + 2e-24)
     assert got.method.startswith("closed form")
 
