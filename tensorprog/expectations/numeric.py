@@ -63,7 +63,8 @@ def expectation(
     """Compute the expectation of a function of jointly Gaussian variables.
 
     E body(u_1, …, u_k; s) with u ~ N(mean, cov).  Sums are taken apart, Dirac deltas integrated out,
-    independent factors separated; what is left is a closed form (tabled, or piecewise polynomials times exponentials),
+    independent factors separated; what is left is a closed form (tabled, or polynomials, hard and soft steps as in
+    relu, erf and gelu, times exponentials, sines, cosines and Gaussians),
     for smooth pairs a Mehler series or sums over localised remainders, a quadrature over one or two dimensions, or
     a rule of the module ``structured`` over more.  At zero variance a
     variable equals its mean, and step(0) = 0 except beside a delta, where it is 1/2; at |ρ| = 1 the two

@@ -1,8 +1,9 @@
-"""Functions of one variable as sums of truncated powers times exponentials, and their expectations in closed form.
+"""Functions of one variable as sums of cut powers times exponentials, and their expectations in closed form.
 
 Every piecewise polynomial, times exponentials, sines, cosines and Gaussians, is such a sum: relu(x) = x₊,
-hard_tanh(x) = -1 + (x + 1)₊ - (x - 1)₊, elu(x) = x₊ + (eˣ - 1) 1[x < 0].  A Gaussian factor changes the law, an
-exponential one shifts its mean, and what is left is the recursion of :mod:`truncated`.
+hard_tanh(x) = -1 + (x + 1)₊ - (x - 1)₊, elu(x) = x₊ + (eˣ - 1) 1[x < 0].  So are erf and gelu, whose step is soft:
+gelu(x) = x Φ(x).  A Gaussian factor changes the law, an exponential one shifts its mean, and what is left is the
+recursion of :mod:`truncated`, or of :mod:`softened` where a step is soft or a rate imaginary.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import product
 from math import factorial
 from typing import Any
@@ -19,25 +20,34 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.expectations.law import Law, Value
+from tensorprog.expectations.softened import Cut, softened
 from tensorprog.expectations.truncated import Plane, Power, truncated
 from tensorprog.functions import Cos, Exp, Fn, Sin, X, evaluate, has_deltas, is_delta
 
 Array = Any
-EPS = float(np.finfo(float).eps)
+EPS, TINY = float(np.finfo(float).eps), float(np.finfo(float).tiny)
 UNITS = 4.0  # of rounding, that the recursion costs at most
 
 
 @dataclass(frozen=True)
 class Term:
-    """coefficient · exp(rate x - damping x²/2) · power(x)."""
+    """coefficient · exp(rate x - damping x²/2) · power(x), its step the normal distribution function of a variance."""
 
     coefficient: complex
     rate: complex
     damping: float
     power: Power
+    width: float = 0.0
+
+    @property
+    def cut(self) -> Cut:
+        """Where the power is cut."""
+        return Cut(self.power.kink, self.power.side, self.width)
 
 
-Pieces = tuple[tuple[sp.Expr, ...], tuple[sp.Expr, ...]]  # breaks, and the expressions between them
+ONE = (Term(1.0, 0.0, 0.0, Power(0)),)
+Break = tuple[sp.Expr, sp.Expr]  # a kink and the variance of its step, 0 where it is sharp
+Pieces = tuple[tuple[Break, ...], tuple[sp.Expr, ...]]  # breaks, and the expressions between them
 
 
 @lru_cache(maxsize=4096)
@@ -59,10 +69,8 @@ def terms(factor: sp.Expr, u: sp.Symbol) -> tuple[Term, ...] | None:
     out: list[Term] = []
     for rate, damping in sorted({key for parts in split for key in parts}, key=lambda k: (sp.re(k[0]), sp.im(k[0]))):
         polynomials = [parts.get((rate, damping), sp.S.Zero) for parts in split]
-        if breaks and sp.im(rate) != 0:
-            return None
-        for coefficient, power in _powers(breaks, polynomials, rate, damping):
-            out.append(Term(complex(coefficient), complex(rate), float(damping), power))
+        for coefficient, power, width in _powers(breaks, polynomials, rate):
+            out.append(Term(complex(coefficient), complex(rate), float(damping), power, width))
     return tuple(out)
 
 
@@ -71,11 +79,9 @@ def _pieces(factor: sp.Expr) -> Pieces | None:
     if factor.is_number or factor == X:
         return (), (factor,)
     if factor.is_Mul or factor.is_Add:
-        parts = [_pieces(f) for f in factor.args]
-        return None if None in parts else _merged(parts, factor.func)  # type: ignore[arg-type]
+        return _merged([_pieces(f) for f in factor.args], factor.func)
     if factor.is_Pow and factor.exp.is_Integer and factor.exp > 0:
-        base = _pieces(factor.base)
-        return None if base is None else (base[0], tuple(p**factor.exp for p in base[1]))
+        return _merged([_pieces(factor.base)] * int(factor.exp), sp.Mul)
     if not isinstance(factor, Fn) or is_delta(type(factor)) or has_deltas(type(factor)):
         return None
     own = _own_pieces(type(factor))
@@ -83,28 +89,46 @@ def _pieces(factor: sp.Expr) -> Pieces | None:
     slope, offset = argument.coeff(X, 1), argument.coeff(X, 0)
     if own is None or sp.expand(slope * X + offset - argument) != 0 or not (slope.is_real and offset.is_real):
         return None
-    breaks, pieces = [(k - offset) / slope for k in own[0]], [p.subs(X, argument) for p in own[1]]
+    breaks = [((kink - offset) / slope, width / slope**2) for kink, width in own[0]]
+    pieces = [p.subs(X, argument) for p in own[1]]
     return (tuple(breaks), tuple(pieces)) if slope > 0 else (tuple(breaks[::-1]), tuple(pieces[::-1]))
 
 
 def _own_pieces(cls: type[Fn]) -> Pieces | None:
     family = cls.family
     if family.pieces:
-        return family.kinks, tuple(sp.diff(p, X, cls.order) for p in family.pieces)
+        return tuple((k, sp.S.Zero) for k in family.kinks), tuple(sp.diff(p, X, cls.order) for p in family.pieces)
     imaginary = sp.exp(sp.I * X)
     waves = {Exp: sp.exp(X), Sin: (imaginary - 1 / imaginary) / (2 * sp.I), Cos: (imaginary + 1 / imaginary) / 2}
     formula = waves.get(cls)
     if formula is None and family.definition is not None:
         formula = sp.expand(sp.diff(family.definition, X, cls.order))
-    return None if formula is None else ((), (formula,))
+    return None if formula is None else _softly(formula)
 
 
-def _merged(parts: list[Pieces], combine: Any) -> Pieces:
-    breaks = sorted({b for part in parts for b in part[0]})
+def _softly(formula: sp.Expr) -> Pieces:
+    """An expression linear in one erf(a X + b) as two pieces and the soft break between them."""
+    argument = next((e.args[0] for e in formula.atoms(sp.erf)), X)
+    slope, offset = argument.coeff(X, 1), argument.coeff(X, 0)
+    if not formula.has(sp.erf) or slope.is_positive is not True or sp.expand(slope * X + offset - argument) != 0:
+        return (), (formula,)
+    left, right = (formula.subs(sp.erf(argument), sign) for sign in (-1, 1))
+    if sp.expand((left + right) / 2 + (right - left) / 2 * sp.erf(argument) - formula) != 0:
+        return (), (formula,)
+    return ((-offset / slope, 1 / (2 * slope**2)),), (left, right)
+
+
+def _merged(parts: list[Pieces | None], combine: Any) -> Pieces | None:
+    """The sum or product of functions; None for a product of a soft step with another step."""
+    known = [part for part in parts if part is not None]
+    breaks = sorted({b for part in known for b in part[0]})
+    soft = any(width for _, width in breaks)
+    if len(known) < len(parts) or (combine is sp.Mul and soft and sum(bool(part[0]) for part in known) > 1):
+        return None
     pieces = []
-    for low in [None, *breaks]:  # the interval right of ``low``
-        chosen = [part[1][0 if low is None else sum(bool(b <= low) for b in part[0])] for part in parts]
-        pieces.append(combine(*chosen))
+    for count in range(len(breaks) + 1):
+        passed = breaks[:count]
+        pieces.append(combine(*(part[1][sum(b in passed for b in part[0])] for part in known)))
     return tuple(breaks), tuple(pieces)
 
 
@@ -128,18 +152,18 @@ def _by_rate(expr: sp.Expr) -> dict[tuple[sp.Expr, sp.Expr], sp.Expr] | None:
     return dict(out)
 
 
-def _powers(
-    breaks: tuple[sp.Expr, ...], polynomials: list[sp.Expr], rate: sp.Expr, damping: sp.Expr
-) -> list[tuple[sp.Expr, Power]]:
-    """Σ coefficient · power: the polynomial of one end on the whole line, and its jumps beyond each break.
+def _powers(breaks: tuple[Break, ...], polynomials: list[sp.Expr], rate: sp.Expr) -> list[tuple[sp.Expr, Power, float]]:
+    """Σ coefficient · power, with widths: the polynomial of one end on the whole line, and its jumps beyond each break.
 
     The end is where exp(rate x) is small, so that no two large terms cancel; without one, an end where it is 0.
     """
-    growing = sp.re(rate) > 0 or (rate == 0 and polynomials[0] != 0 and polynomials[-1] == 0)
+    flat = sp.re(rate) == 0
+    growing = sp.re(rate) > 0 or (flat and polynomials[0] != 0 and polynomials[-1] == 0)
     side = -1 if growing else 1
-    out = _taylor(polynomials[-1 if growing else 0], sp.S.Zero, 0)
-    for i, kink in enumerate(breaks):
-        out += _taylor((polynomials[i + 1] - polynomials[i]) * side, kink, side)
+    out = [(a, power, 0.0) for a, power in _taylor(polynomials[-1 if growing else 0], sp.S.Zero, 0)]
+    for i, (kink, width) in enumerate(breaks):
+        jumps = _taylor((polynomials[i + 1] - polynomials[i]) * side, kink, side)
+        out += [(a, power, float(width)) for a, power in jumps]
     return out
 
 
@@ -171,59 +195,127 @@ def closed(first: tuple[Term, ...], second: tuple[Term, ...], plane: Plane) -> t
     value, error = np.zeros(()), np.zeros(())
     memo: dict[Any, Any] = {}
     for a, b in product(first, second):
-        key = a.rate, a.damping, b.rate, b.damping
-        if key not in memo:
-            law, factor = plane.tilted(a.damping, b.damping)
-            rates = (a.rate, b.rate) if a.rate.imag or b.rate.imag else (a.rate.real, b.rate.real)
-            memo[key] = *law.shifted(*rates), factor
-        law, exponent, factor = memo[key]
-        weight = a.coefficient * b.coefficient * factor * np.exp(exponent)
-        moment, size = truncated(a.power, b.power, law)
+        turning = a.rate.imag or b.rate.imag
+        if turning < 0:  # the conjugate of another product
+            continue
+        moment, size = _moment(a, b, plane, memo)
+        weight = (2 if turning else 1) * a.coefficient * b.coefficient
         value = value + np.real(weight * moment)
-        error = error + UNITS * EPS * np.abs(weight) * size * (1 + np.abs(exponent))
+        error = error + UNITS * EPS * abs(weight) * size
     error = np.where(np.isfinite(value + error), error, np.inf)
     return np.where(np.isfinite(value), value, 0.0), error
+
+
+def _moment(a: Term, b: Term, plane: Plane, memo: dict[Any, Any]) -> tuple[Array, Array]:
+    """E of a product of two terms without their coefficients, and its size; ``memo`` holds what they share."""
+    damped = a.damping, b.damping
+    if damped not in memo:
+        law, factor = plane.tilted(*damped)
+        memo[damped] = law, factor, factor * (1 + np.abs(np.log(np.maximum(factor, TINY))))
+    law, factor, rough = memo[damped]
+    rates = (a.rate, b.rate) if a.rate.imag or b.rate.imag else (a.rate.real, b.rate.real)
+    if isinstance(rates[0], complex) or a.width or b.width:
+        key: Any = damped, a.cut, b.cut, rates
+        if key not in memo:
+            memo[key] = softened(a.cut, b.cut, rates, law)
+        moment, size = memo[key](a.power.order, b.power.order)
+        return factor * moment, rough * size
+    if (damped, rates) not in memo:
+        memo[damped, rates] = law.shifted(*rates)
+    shifted, exponent = memo[damped, rates]
+    moment, size = truncated(a.power, b.power, shifted)
+    weight = np.exp(exponent)
+    return factor * weight * moment, rough * weight * size * (1 + np.abs(exponent))
 
 
 def piecewise(body: sp.Expr, law: Law) -> tuple[Value, Callable[[], Array]] | None:
     """E f(u) or E f(u) g(v) in closed form and what gives its scale, or None where a factor is no sum of terms.
 
-    The scale is √(E f² E g²) of a pair, and |E f| of a single function.  A variable of zero variance is its mean, at
-    which the functions are evaluated as they are.
+    The scale is √(E f² E g²) of a pair, and |E f| of a single function that is a sum of terms.  A variable of zero
+    variance is its mean, at which the functions are evaluated as they are.
     """
     read = law.read(body)
-    if len(read) > 2 or body.free_symbols - set(law.variables):
+    if not 0 < len(read) < 3 or body.free_symbols - set(law.variables):
         return None
     factors = dict.fromkeys(read, sp.S.One)
     for f in sp.Mul.make_args(body):
         if len(f.free_symbols) > 1:
             return None
         factors[law.read(f)[0] if f.free_symbols else read[0]] *= f
-    sums = [s for s in (terms(f, law.variables[i]) for i, f in factors.items()) if s is not None]
-    if len(sums) < len(read):
-        return None
-    singles = [_single(s, f, law, i) for s, (i, f) in zip(sums, factors.items(), strict=True)]
+    own = [factors[i].subs(law.variables[i], X) for i in read]
+    sums = [terms(f, X) for f in own]
     if len(read) == 1:
-        return Value(*singles[0], "closed form"), lambda: np.abs(singles[0][0])
+        return _repeated(own[0], law, read[0]) if sums[0] is None else _alone(sums[0], own[0], law, read[0])
+    first, second = sums
+    if first is None or second is None or not joint(first, second):
+        return None
     (i, j), shape = read, law.shape(body)
     q1, q2 = law.get(i, i), law.get(j, j)
     with np.errstate(all="ignore"):
         plane = Plane(q1, q2, law.get(i, j), law.det(i, j), law.mean[i], law.mean[j])
-        value, error = closed(sums[0], sums[1], plane)
-    (a, da), (b, db) = singles
-    still = (q1 == 0) | (q2 == 0)
-    with np.errstate(all="ignore"):
+        value, error = closed(first, second, plane)
+        (a, da), (b, db) = _single(first, own[0], law, i), _single(second, own[1], law, j)
+        still = (q1 == 0) | (q2 == 0)
         value = np.where(still, a * b, value)
         error = np.where(still, np.abs(a) * db + np.abs(b) * da, error)
+    return _sized(value, error, shape, [(f, law.get(n, n), law.mean[n]) for f, n in zip(own, read, strict=True)])
+
+
+def joint(first: tuple[Term, ...], second: tuple[Term, ...]) -> bool:
+    """Whether the products of two sums have closed forms: an imaginary rate leaves one cut at most.
+
+    >>> from tensorprog.functions import Relu
+    >>> wave, ramp = terms(Cos(X), X), terms(Relu(X), X)
+    >>> joint(wave, ramp), joint(terms(Cos(X) * Relu(X), X), ramp)
+    (True, False)
+    """
+    return not any((a.rate.imag or b.rate.imag) and a.power.side and b.power.side for a, b in product(first, second))
+
+
+def _sized(
+    value: Array, error: Array, shape: tuple[int, ...], of: list[tuple[sp.Expr, Array, Array]]
+) -> tuple[Value, Callable[[], Array]]:
+    """A value of a product, and what gives the square root of the product of the second moments of its factors."""
     value, error = (np.array(np.broadcast_to(x, shape)) for x in (value, error))
-    first, second = (partial(_square, s, law.get(n, n), law.mean[n]) for s, n in zip(sums, read, strict=True))
-    return Value(value, error, "closed form"), lambda: np.broadcast_to(np.sqrt(first() * second()), shape)
+
+    def scale() -> Array:
+        (f, q1, m1), (g, q2, m2) = of
+        return np.broadcast_to(np.sqrt(_square(f, q1, m1) * _square(g, q2, m2)), shape)
+
+    return Value(value, error, "closed form"), scale
 
 
-def _square(sum_: tuple[Term, ...], q: Array, mean: Array) -> Array:
-    """E f(u)², as far as its terms do not cancel; else 0."""
+def _alone(sum_: tuple[Term, ...], factor: sp.Expr, law: Law, i: int) -> tuple[Value, Callable[[], Array]]:
+    value, error = _single(sum_, factor, law, i)
+    return Value(value, error, "closed form"), lambda: np.abs(value)
+
+
+def _repeated(body: sp.Expr, law: Law, i: int) -> tuple[Value, Callable[[], Array]] | None:
+    """E f(u) g(u) as that of a pair of correlation 1, where f and g are sums of terms and their product is not."""
+    factors = [f for base, n in body.as_powers_dict().items() for f in ([base] * int(n) if n.is_Integer else [base**n])]
+    for k, f in enumerate(factors):
+        g = sp.Mul(*factors[:k], *factors[k + 1 :])
+        first, second = terms(f, X), terms(g, X)
+        if first is not None and second is not None and joint(first, second):
+            break
+    else:
+        return None
+    q, mean = law.get(i, i), law.mean[i]
     with np.errstate(all="ignore"):
-        value, error = closed(sum_, sum_, Plane(q, q, q, np.zeros(()), mean, mean))
+        value, error = closed(first, second, Plane(q, q, q, np.zeros(()), mean, mean))
+        at = evaluate(body, {X: mean})
+        value, error = np.where(q == 0, at, value), np.where(q == 0, 4 * EPS * np.abs(at), error)
+    return _sized(value, error, np.broadcast_shapes(q.shape, mean.shape), [(f, q, mean), (g, q, mean)])
+
+
+def _square(factor: sp.Expr, q: Array, mean: Array) -> Array:
+    """E f(u)², as far as its terms do not cancel; else 0."""
+    sum_, zero = terms(factor, X) or (), np.zeros(())
+    with np.errstate(all="ignore"):
+        if joint(sum_, sum_):
+            value, error = closed(sum_, sum_, Plane(q, q, q, zero, mean, mean))
+        else:
+            value, error = closed(terms(factor**2, X) or (), ONE, Plane(q, zero, zero, zero, mean, zero))
     return np.where(error < value, value, 0.0)
 
 
@@ -232,9 +324,9 @@ def _single(sum_: tuple[Term, ...], factor: sp.Expr, law: Law, i: int) -> tuple[
     q, mean = law.get(i, i), law.mean[i]
     with np.errstate(all="ignore"):
         zero = np.zeros(())
-        value, error = closed(sum_, terms(sp.S.One, X) or (), Plane(q, zero, zero, zero, mean, zero))
+        value, error = closed(sum_, ONE, Plane(q, zero, zero, zero, mean, zero))
         if np.any(q == 0):
-            at = evaluate(factor, {law.variables[i]: mean})
+            at = evaluate(factor, {X: mean})
             value, error = np.where(q == 0, at, value), np.where(q == 0, 4 * EPS * np.abs(at), error)
     shape = np.broadcast_shapes(q.shape, mean.shape)
     return np.array(np.broadcast_to(value, shape)), np.array(np.broadcast_to(error, shape))
