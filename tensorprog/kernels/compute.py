@@ -273,8 +273,12 @@ def _computed(job: Job, todo: list[Block], client: Any) -> Iterator[tuple[Block,
     if client is None:
         yield from ((b, job.part(b).arrays()) for b in todo)
         return
-    from distributed import as_completed
-
+    try:
+        from distributed import as_completed
+    except ImportError as error:
+        raise ComputeError("client=.. needs Dask: pip install 'tensorprog[cluster]'") from error
+    if not (hasattr(client, "submit") and hasattr(client, "nthreads")):
+        raise DataError(f"client must be a distributed.Client, got {client!r}")
     waiting = iter(todo)
     ahead = 2 * max(1, sum(client.nthreads().values()))
 

@@ -223,6 +223,23 @@ def test_a_cluster_gives_the_same_and_survives_a_killed_worker():
         assert len(killed) == 36 and np.array_equal(ours, K.gram(x, block=256))
 
 
+def test_a_cluster_without_dask_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(tp.ComputeError, match=r"client=.. needs Dask: pip install 'tensorprog\[cluster\]'"):
+        K.gram(X, client=object())
+
+
+def test_zarr_without_zarr_names_the_extra(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    with pytest.raises(tp.ComputeError, match=r"needs zarr: pip install 'tensorprog\[zarr\]'"):
+        K.gram(X, path=tmp_path / "k.zarr")
+
+
+def test_a_client_that_is_none_is_refused():
+    with pytest.raises(tp.DataError, match=r"client must be a distributed.Client, got 'localhost:8786'"):
+        K.gram(X, client="localhost:8786")
+
+
 # ---- bad input ---------------------------------------------------------------------------------------
 
 
