@@ -1,30 +1,36 @@
 """Cost of the empirical NTK: the layerwise formula, its own matrix products, and contractions of Jacobians.
 
-Run with ``make bench``; ``--full`` adds width 2048.  The Jacobians are those of torch, on equal parameters and
-interleaved with ours, and of neural-tangents by default, compiled, on a network of the same shape.
-(``make bench-peers``).  Medians of 5.
+    python benchmarks/empirical.py [--full] [--peer PYTHON]
+
+Run with ``make bench``; ``--full`` adds width 2048.  The Jacobians are those of torch, on equal parameters, and of
+neural-tangents by default, compiled, on a network of the same shape (``make bench-peers``).  Seconds of CPU, one
+thread on every side, all sides in turn in one run; medians of 5 rounds with the range of the ratio over the rounds.
+In a round every side is called once without being timed, so that none pays for the caches the one before left, and
+then as often as takes 0.1 s, of which the median counts.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from peers import Peer, find_peer
 
 import tensorprog as tp
 from tensorprog.finite.layerwise import Layerwise
 from tensorprog.kernels.data import read_inputs
 
 INPUTS, DIMENSION, DEPTH = 64, 16, 3
-PEER = Path(os.environ.get("PEERS", ".venv-peers")) / "bin" / "python"
+ROUNDS, LEAST = 5, 0.1  # seconds that a round of one side takes at least
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+ONE_XLA = {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
 SCRIPT = """
 import sys, time, numpy as np, jax, neural_tangents as nt
 from neural_tangents import stax
@@ -36,18 +42,22 @@ x = jax.numpy.asarray(np.random.default_rng(1).normal(size=(inputs, dimension)),
 _, parameters = init(jax.random.PRNGKey(0), x.shape)
 kernel = jax.jit(lambda x, p: nt.empirical_ntk_fn(apply)(x, None, p))
 jax.block_until_ready(kernel(x, parameters))
-for _ in range(5):
-    start = time.process_time(); jax.block_until_ready(kernel(x, parameters)); print(time.process_time() - start)
+print("ready", flush=True)
+for line in sys.stdin:
+    start = time.process_time(); jax.block_until_ready(kernel(x, parameters))
+    print(time.process_time() - start, flush=True)
 """
 
 
-def neural_tangents(width: int, dtype: Any) -> str:
-    """Seconds of CPU of neural-tangents, or what is missing."""
-    if not PEER.exists():
-        return "(no neural-tangents: make bench-peers)"
-    command = [str(PEER), "-c", SCRIPT, *map(str, (INPUTS, DIMENSION, DEPTH, width)), np.dtype(dtype).name]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return f"{statistics.median(map(float, printed.split())):.4f}"
+def timed(call: Callable[[], Any]) -> float:
+    """Seconds of CPU of a call: the median of many, after one that does not count."""
+    call()
+    seconds: list[float] = []
+    while sum(seconds) < LEAST:
+        start = time.process_time()
+        call()
+        seconds.append(time.process_time() - start)
+    return statistics.median(seconds)
 
 
 def products(kernel: Layerwise, parameters: dict[str, np.ndarray]) -> Callable[[], None]:
@@ -85,32 +95,61 @@ def jacobians(kernel: Layerwise, parameters: dict[str, np.ndarray]) -> Callable[
     return run
 
 
-def compare(width: int, dtype: Any) -> None:
+def compare(width: int, dtype: Any, python: str | None) -> None:
     """One row of the table, after checking that both sides agree."""
     X = np.random.default_rng(1).normal(size=(INPUTS, DIMENSION))
     kernel = Layerwise(tp.programs.mlp(depth=DEPTH), read_inputs(X, "X", False), None, {})
     parameters = kernel.draw(width, [0], dtype)
-    sides = [lambda: kernel(parameters, {}), products(kernel, parameters), jacobians(kernel, parameters)]
-    ours, _, theirs = (side() for side in sides)
-    if np.abs(ours[0] - theirs).max() > (1e-10 if dtype == np.float64 else 1e-4) * np.abs(theirs).max():
+    own, theirs = kernel(parameters, {})[0], jacobians(kernel, parameters)
+    if np.abs(own - theirs()).max() > (1e-10 if dtype == np.float64 else 1e-4) * np.abs(own).max():
         raise SystemExit("the two empirical NTKs differ")
-    seconds: list[list[float]] = [[], [], []]
-    for _ in range(5):
-        for side, record in zip(sides, seconds, strict=True):
-            start = time.process_time()
-            side()
-            record.append(time.process_time() - start)
-    a, b, c = (statistics.median(s) for s in seconds)
-    times = f"{a:9.4f} {b:9.4f} {c:9.4f}"
-    peer = neural_tangents(width, dtype)
-    faster = f"{float(peer) / a:.0f}x" if peer[0].isdigit() else ""
-    ratios = f"{a / b:5.2f}x products   {c / a:4.0f}x {faster:>5} faster"
-    print(f"{width:6d} {np.dtype(dtype).name:8s} {times} {peer:>9}   {ratios}")
+    calls = {"layerwise": lambda: kernel(parameters, {}), "products": products(kernel, parameters), "Jacobian": theirs}
+    sides = {name: lambda call=call: timed(call) for name, call in calls.items()}
+    peer = None
+    if python:
+        arguments = [*map(str, (INPUTS, DIMENSION, DEPTH, width)), np.dtype(dtype).name]
+        peer = Peer(python, SCRIPT, arguments, ONE_THREAD | ONE_XLA)
+        sides["neural-tangents"] = peer.seconds
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(ROUNDS):
+        for name, side in sides.items():
+            seconds[name].append(side())
+    if peer:
+        peer.close()
+    print(f"{width:6d} {np.dtype(dtype).name:8s}" + shown(seconds), flush=True)
+
+
+def shown(seconds: dict[str, list[float]]) -> str:
+    """Medians, and ratios to and of the layerwise formula round by round."""
+    text = "".join(f"  {name} {statistics.median(s):.4f}" for name, s in seconds.items())
+    for name, s in seconds.items():
+        pairs = list(zip(seconds["layerwise"], s, strict=True))
+        if name == "products":
+            text += "; " + spread([a / b for a, b in pairs], 2) + " x its products"
+        elif name != "layerwise":
+            text += "; " + spread([b / a for a, b in pairs], 0) + f" x faster than {name}"
+    return text
+
+
+def spread(ratios: list[float], digits: int) -> str:
+    """Median and range."""
+    return f"{statistics.median(ratios):.{digits}f} ({min(ratios):.{digits}f} to {max(ratios):.{digits}f})"
+
+
+def main() -> None:
+    """Print a row for every width and precision as it comes."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--peer")
+    options = parser.parse_args()
+    if any(os.environ.get(k) != v for k, v in ONE_THREAD.items()):
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ONE_THREAD})
+    python = find_peer(options.peer)
+    print(f"relu, depth {DEPTH}, N = {INPUTS}; seconds of CPU")
+    for width in (512, 2048) if options.full else (512,):
+        for dtype in (np.float32, np.float64):
+            compare(width, dtype, python)
 
 
 if __name__ == "__main__":
-    print(f"relu, depth {DEPTH}, N = {INPUTS}; seconds of CPU")
-    print(" width dtype    layerwise  products  Jacobian  neural-tangents")
-    for width in (512, 2048) if "--full" in sys.argv else (512,):
-        for dtype in (np.float32, np.float64):
-            compare(width, dtype)
+    main()

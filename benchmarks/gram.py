@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sides import KEEP, PLAIN, ROOT, THREADS, Peer, find_peer, floor, saved
+from peers import ROOT, find_peer
+from sides import KEEP, PLAIN, THREADS, GramPeer, floor, saved
 from tables import write_docs
 
 import tensorprog as tp
@@ -66,7 +67,7 @@ def gram_row(phi: str, depth: int, count: int, d: int, dtype: Any, python: str |
     }
     if plain:
         sides["NumPy"] = lambda: once(lambda: PLAIN[phi](X, depth))
-    peer = Peer(python, X, depth, phi) if python else None
+    peer = GramPeer(python, X, depth, phi) if python else None
     if peer:
         sides["neural-tangents"] = peer.seconds
     seconds = interleaved(sides, 3 if count > 4000 else 5)
@@ -80,7 +81,7 @@ def tanh_row(python: str | None, count: int = 500) -> dict[str, Any]:
     X = np.random.default_rng(0).normal(size=(count, 20))
     K = kernels_of("tanh", 1)[0]
     sides = {"compiled": lambda: once(lambda: K.gram(X))}
-    peer = Peer(python, X, 1, "tanh") if python else None
+    peer = GramPeer(python, X, 1, "tanh") if python else None
     found = {"compiled": K.gram(X)}
     if peer:
         sides["neural-tangents"] = peer.seconds

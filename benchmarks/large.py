@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -91,6 +92,21 @@ def on_cluster(count: int) -> dict[str, Any]:
     }
 
 
+def prepare(folder: Path, size: int) -> None:
+    """Make a folder where it is missing.
+
+    Raises:
+        SystemExit: it cannot be made, or has no room.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SystemExit(f"--folder {folder} cannot be made: {error.strerror}") from error
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise SystemExit(f"--folder {folder} has {free / 2**30:.1f} GiB left, the matrix takes {size / 2**30:.1f}")
+
+
 def main() -> None:
     """Print what was found."""
     parser = argparse.ArgumentParser()
@@ -101,6 +117,8 @@ def main() -> None:
     if options.work:
         work(options.inputs, options.folder / "K.npy")
         return
+    if options.folder is not None:
+        prepare(options.folder, 4 * options.inputs**2)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         path = Path(folder) / "K.npy"
         found = {"inputs": options.inputs, "d": D, "bytes": 4 * options.inputs**2}

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from math import pi
@@ -13,13 +11,13 @@ from typing import Any
 
 import numba
 import numpy as np
+from peers import Peer
 from scipy.linalg.blas import get_blas_funcs
 
 from tensorprog.compile.blas import one_thread
 from tensorprog.compile.machine import _asin
 
 THREADS, TILE = 2, 128
-ROOT = Path(__file__).resolve().parent.parent
 KEEP = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}  # every side uses its freed memory again
 PEER = """
 import json, sys, time, numpy as np, jax
@@ -43,38 +41,19 @@ for line in sys.stdin:
 """
 
 
-class Peer:
+class GramPeer(Peer):
     """neural-tangents, compiled and waiting: ``seconds()`` of one more call."""
 
     def __init__(self, python: str, X: np.ndarray, depth: int, phi: str) -> None:
         self.folder = tempfile.TemporaryDirectory()
         self.path = Path(self.folder.name) / "X.npy"
         np.save(self.path, X)
-        command = [python, "-c", PEER, str(self.path), str(depth), phi, str(X.dtype)]
-        settings = {**os.environ, **KEEP, "OMP_NUM_THREADS": str(THREADS), "TF_CPP_MIN_LOG_LEVEL": "3"}
-        self.process: Any = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                             stderr=subprocess.DEVNULL, text=True, env=settings)  # fmt: skip
-        if self.process.stdout.readline().strip() != "ready":
-            raise SystemExit(f"{python} cannot run neural-tangents: make bench-peers makes an environment that can")
-
-    def seconds(self) -> float:
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        return float(self.process.stdout.readline())
+        settings = {**KEEP, "OMP_NUM_THREADS": str(THREADS)}
+        super().__init__(python, PEER, [str(self.path), str(depth), phi, str(X.dtype)], settings)
 
     def close(self) -> None:
-        self.process.stdin.close()
-        self.process.wait()
+        super().close()
         self.folder.cleanup()
-
-
-def find_peer(given: str | None) -> str | None:
-    """The interpreter asked for, or that of ``make bench-peers``; None, and a word about it, where there is none."""
-    python = Path(given) if given else ROOT / ".venv-peers" / "bin" / "python"
-    if python.exists():
-        return str(python)
-    print(f"no {python}: without neural-tangents (make bench-peers makes its environment; or --peer PYTHON)")
-    return None
 
 
 def plain_relu(X: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:

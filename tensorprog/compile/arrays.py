@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
 from math import pi
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from tensorprog.compile.tape import Op, Tape
 from tensorprog.expectations.closed_forms import MEANS, find_pair
 from tensorprog.expectations.numeric import expectation
-from tensorprog.functions import FAMILIES, member
+from tensorprog.functions import FAMILIES, Fn, jumps, member
 from tensorprog.functions import evaluate as evaluate_expr
 
 Array = Any
@@ -120,7 +121,10 @@ def host(x: Any) -> np.ndarray:
     for move in ("cpu", "get"):
         if not isinstance(x, np.ndarray) and hasattr(x, move):
             x = getattr(x, move)()
-    return np.asarray(x)
+    try:
+        return np.asarray(x)
+    except RuntimeError:  # refused for an array on a device
+        return np.from_dlpack(x, device="cpu")
 
 
 def _there(m: Machine, value: np.ndarray, args: Sequence[Array]) -> Array:
@@ -134,8 +138,12 @@ def _form(m: Machine, op: Op, *args: Array) -> Array:
     functions = [member(FAMILIES[name], order) for name, order in op.data]
     form = MEANS[functions[0]].formula if len(functions) == 1 else find_pair(*functions)
     assert form is not None
+    on_host = list(map(host, args))
     with np.errstate(all="ignore"):
-        return _there(m, form(*map(host, args)), args)
+        value = form(*on_host)
+        if len(functions) == 2 and any(map(jumps, functions)):
+            value = _unless_parallel(m, value, *on_host)
+    return _there(m, value, args)
 
 
 def _expect(m: Machine, op: Op, *args: Array) -> Array:
@@ -146,7 +154,17 @@ def _expect(m: Machine, op: Op, *args: Array) -> Array:
         for j in range(i, k):
             cov[i][j] = cov[j][i] = next(entries)
     mean = [next(entries) for _ in range(k)]
-    return _there(m, expectation(body, us, cov, mean, dict(zip(names, entries, strict=True))).value, args)
+    value = expectation(body, us, cov, mean, dict(zip(names, entries, strict=True))).value
+    if any(jumps(type(f)) for f in body.atoms(Fn)):
+        for i, j in combinations(range(k), 2):
+            value = _unless_parallel(m, value, cov[i][i], cov[j][j], cov[i][j])
+    return _there(m, value, args)
+
+
+def _unless_parallel(m: Machine, value: np.ndarray, q1: np.ndarray, q2: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """NaN where functions with jumps need the angle better than a covariance has it."""
+    with np.errstate(all="ignore"):
+        return np.where(1 - np.abs(c) / np.sqrt(q1 * q2) < m.near[0], np.nan, value)
 
 
 def _formula(m: Machine, op: Op, *args: Array) -> Array:
@@ -168,7 +186,7 @@ RULES: dict[str, Callable[..., Array]] = {
     "sqrt": lambda m, op, x: m.xp.sqrt(x),
     "rsqrt": _safe(-0.5),
     "recip": _safe(-1.0),
-    "positive": lambda m, op, x: (x > 0) * 1.0,
+    "positive": lambda m, op, x: m.xp.where(x > 0, x * 0 + 1, x * 0),
     "relu": _relu,
     "step": _step,
     "relu gap": lambda m, op, gap, *scales: _arc(m, op, gap)[1],

@@ -27,6 +27,7 @@ from tensorprog.ir.instructions import (
 
 Array = Any
 Values = dict[Var, Array]
+Groups = list[list[tuple[Var, Any]]]
 
 
 def execute(
@@ -35,6 +36,7 @@ def execute(
     hyper: Mapping[sp.Symbol, float],
     only: Collection[Var] | None = None,
     scales: Mapping[Var, float] | None = None,
+    groups: Groups | None = None,
 ) -> Values:
     """Values of all variables.
 
@@ -45,13 +47,14 @@ def execute(
         hyper: numbers for hyperparameter symbols.
         only: the variables to compute, with all that they depend on; all when None.
         scales: factors by which matrices are to be multiplied, which costs less on their products.
+        groups: the ``schedule`` of these variables, for a program that runs often.
 
     Returns:
         The value of every variable, with the same leading axes.
     """
     values: Values = dict(initial)
     dtype = np.result_type(*initial.values()) if initial else np.dtype(float)
-    for group in _schedule(program, values, only):
+    for group in schedule(program, values, only) if groups is None else groups:
         if isinstance(group[0][1], MatMul):
             _matmuls(group, values, (scales or {}).get(group[0][1].matrix))
         else:
@@ -72,9 +75,7 @@ def ancestors(program: ProgramGraph, ends: Iterable[Var]) -> set[Var]:
     return seen
 
 
-def _schedule(
-    program: ProgramGraph, known: Collection[Var], only: Collection[Var] | None
-) -> list[list[tuple[Var, Any]]]:
+def schedule(program: ProgramGraph, known: Collection[Var], only: Collection[Var] | None = None) -> Groups:
     """Groups that can run in this order; MatMuls by one matrix that are ready together form one group."""
     wanted = None if only is None else ancestors(program, only)
     level: dict[Var, int] = {}
@@ -123,9 +124,14 @@ def _(op: InitScalar, values: Values, hyper: Mapping[sp.Symbol, float]) -> Array
 
 @run.register(Nonlin)
 def _(op: Nonlin, values: Values, hyper: Mapping[sp.Symbol, float]) -> Array:
-    result = evaluate(op.body, {**hyper, **{s: values[v] for s, v in slots_of(op).items()}})
-    like = op.args[0] if op.args else next(v for v in values if v.kind == "vector")
-    return np.broadcast_to(result, np.broadcast_shapes(np.shape(result), values[like].shape))
+    slots = slots_of(op)
+    if op.body in slots and slots[op.body].kind == "vector":
+        return values[slots[op.body]]
+    result = evaluate(op.body, {**hyper, **{s: values[v] for s, v in slots.items()}})
+    like = values[op.args[0] if op.args else next(v for v in values if v.kind == "vector")]
+    if np.shape(result) == like.shape:
+        return result
+    return np.broadcast_to(result, np.broadcast_shapes(np.shape(result), like.shape))
 
 
 @run.register(Difference)

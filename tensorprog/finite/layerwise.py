@@ -20,10 +20,10 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.dsl.network import Network
-from tensorprog.finite.execute import Values, execute
+from tensorprog.finite.execute import Values, execute, schedule
 from tensorprog.finite.sample import MEMORY, normal
 from tensorprog.functions import evaluate
-from tensorprog.ir.instructions import MatMul, Var
+from tensorprog.ir.instructions import InitMatrix, InitVector, MatMul, Var
 from tensorprog.kernels.data import Inputs
 from tensorprog.passes.backprop import backprop
 
@@ -47,6 +47,8 @@ class RowsProgram:
     def __init__(self, net: Network, length: int | None, hyper: Mapping[sp.Symbol, float]) -> None:
         self.trace, self.hyper = net.trace([length]), hyper
         self.program, (self.gradients,) = backprop(self.trace)
+        given = {v for v, op in self.program if isinstance(op, InitMatrix | InitVector)}
+        self.groups = schedule(self.program, given)
         self.std = {n: float(evaluate(p.std, hyper)) for n, p in self.trace.parameters.items()}
         self.std |= {n: float(evaluate(std, hyper)) for n, std in self.trace.outputs[0].biases}
         self.matrices = {p.var: n for n, p in self.trace.parameters.items() if p.kind == "matrix" and p.var}
@@ -55,7 +57,7 @@ class RowsProgram:
         """The gradients of every parameter as outer products of rows, in the order of its uses."""
         scales = {var: self.std[n] / np.sqrt(parameters[n].shape[-1]) for var, n in self.matrices.items()}
         initial = self._initial(piece, parameters, states)
-        found = self._pairs(piece, execute(self.program, initial, self.hyper, scales=scales))
+        found = self._pairs(piece, execute(self.program, initial, self.hyper, None, scales, self.groups))
         count = len(piece.rows)
         return {n: [(_rows(l, count), None if r is None else _rows(r, count)) for l, r in p] for n, p in found.items()}
 
@@ -115,14 +117,14 @@ def _rows(x: Array, count: int) -> Array:
 
 def gram(left: list[Pair], right: list[Pair], symmetric: bool) -> Array:
     """Σ over uses u, v of (L_u L_vᵀ) ∘ (R_u R_vᵀ), (S, N, N'); with ``symmetric``, both lists are the same one."""
-    columns: list[Array] = [_stack([pair[k] for pair in right]) for k in (0, 1)]
-    step = columns[0].shape[1] // len(right)
+    if len(left) == len(right) == 1:
+        return _use(left[0], right[0])
+    inner, outer = (_stack([pair[k] for pair in right]) for k in (0, 1))
+    step = inner.shape[1] // len(right)
     total: Array = 0.0
     for k, rows in enumerate(left):
         start = k * step if symmetric else 0
-        product = _product(rows[0], columns[0][:, start:])
-        if rows[1] is not None:
-            product *= _product(rows[1], columns[1][:, start:])
+        product = _use(rows, (inner[:, start:], None if outer is None else outer[:, start:]))
         blocks = product.reshape(*product.shape[:2], -1, step)
         if symmetric and blocks.shape[2] > 1:
             later = blocks[:, :, 1:].sum(axis=2)
@@ -132,7 +134,7 @@ def gram(left: list[Pair], right: list[Pair], symmetric: bool) -> Array:
     return total
 
 
-def _stack(parts: list[Array | None]) -> Array | None:
+def _stack(parts: list[Array | None]) -> Array:
     """Rows of all uses one after the other; a single use stays the array it is, so that its Gram matrix is one."""
     arrays = [a for a in parts if a is not None]
     if len(arrays) < 2:
@@ -141,8 +143,11 @@ def _stack(parts: list[Array | None]) -> Array | None:
     return np.concatenate([np.broadcast_to(a, (seeds, *a.shape[1:])) for a in arrays], axis=1)
 
 
-def _product(rows: Array, columns: Array) -> Array:
-    return rows @ np.swapaxes(columns, 1, 2)
+def _use(rows: Pair, columns: Pair) -> Array:
+    product = rows[0] @ columns[0].swapaxes(1, 2)
+    if rows[1] is not None and columns[1] is not None:
+        product *= rows[1] @ columns[1].swapaxes(1, 2)
+    return product
 
 
 class Layerwise:
@@ -189,12 +194,14 @@ class Layerwise:
         def column(k: int) -> dict[str, list[Pair]]:
             return self.programs[right[k].length].pairs(right[k], parameters, states)
 
-        theta = np.zeros((len(w), len(self.first), len(self.second or self.first)))
+        theta = np.empty((len(w), len(self.first), len(self.second or self.first)))
         for i, a in enumerate(left):
             rows = column(i) if right is left else self.programs[a.length].pairs(a, parameters, states)
             for k, b in enumerate(right[: i + 1] if right is left else right):
                 same = right is left and i == k
                 block = self._block(a, rows, rows if same else column(k), same)
+                if np.shape(block) == theta.shape:  # all there is
+                    return block.astype(theta.dtype, copy=False)
                 offset = 0 if right is left else len(self.first)
                 theta[:, a.rows[:, None], b.rows - offset] = block
                 if right is left:
@@ -204,7 +211,7 @@ class Layerwise:
     def _block(self, a: Piece, left: dict[str, list[Pair]], right: dict[str, list[Pair]], same: bool) -> Array:
         std = self.programs[a.length].std
         total: Array = 0.0
-        for name in left.keys() & right.keys():
+        for name in (n for n in left if n in right):
             l, r = left[name][0]
             size = l.shape[-1] * (1 if r is None else r.shape[-1])
             total = total + std[name] ** 2 / size * gram(left[name], right[name], same)

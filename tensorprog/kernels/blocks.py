@@ -187,10 +187,12 @@ class Journal:
 
 
 def fingerprint(*parts: Any) -> str:
-    """A hash of arrays and of texts."""
+    """A hash of arrays and of texts, and of where one ends and the next begins."""
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(np.ascontiguousarray(part).view(np.uint8).data if isinstance(part, np.ndarray) else part.encode())
+        data = np.ascontiguousarray(part).view(np.uint8).data if isinstance(part, np.ndarray) else part.encode()
+        digest.update(f"{getattr(part, 'shape', len(data))}:".encode())
+        digest.update(data)
     return digest.hexdigest()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ import numpy as np
 
 from tensorprog.compile.schedule import TILE
 from tensorprog.errors import ComputeError, DataError, NoRuleError
+from tensorprog.functions import FAMILIES
 from tensorprog.kernels.blocks import ArrayStore, Block, Journal, Store, cut, fingerprint, store_at
 from tensorprog.kernels.data import Inputs, read_inputs, symbol_values
 from tensorprog.kernels.devices import gram_on_device, namespace
@@ -105,16 +107,22 @@ class Job:
         """What the numbers depend on."""
         lengths = [self.first.lengths, None if self.second is None else self.second.lengths]
         second = [] if self.second is None else list(self.second.data.values())
-        some = self.loop() or self.evaluator(
-            (next(iter(self.first.groups)), next(iter((self.second or self.first).groups)))
-        )
+        loop = self.loop()
+        groups = self.first.groups, (self.second or self.first).groups
+        texts = [loop.text] if loop else [self.evaluator((t1, t2)).text for t1 in groups[0] for t2 in groups[1]]
         return {
-            "kernel": fingerprint(some.text),
+            "kernel": fingerprint(*texts, functions_in(" ".join(texts))),
             "inputs": fingerprint(repr(lengths), *self.first.data.values(), *second),
             "shape": list(self.shape),
             "dtype": str(np.dtype(self.dtype)),
             "block": block,
         }
+
+
+def functions_in(text: str) -> str:
+    """The definitions of the nonlinearities a text names: a declared one may be another under the same name."""
+    used = sorted(set(re.findall(r"\w+", text)) & FAMILIES.keys())
+    return repr([(n, f.definition, f.pieces, f.kinks, f.ends) for n in used for f in [FAMILIES[n]]])
 
 
 def gram(kernels: Kernel | Sequence[Kernel], X1: Any, X2: Any = None, *, values: Mapping[Any, Any] | None = None,
@@ -265,8 +273,12 @@ def _computed(job: Job, todo: list[Block], client: Any) -> Iterator[tuple[Block,
     if client is None:
         yield from ((b, job.part(b).arrays()) for b in todo)
         return
-    from distributed import as_completed
-
+    try:
+        from distributed import as_completed
+    except ImportError as error:
+        raise ComputeError("client=.. needs Dask: pip install 'tensorprog[cluster]'") from error
+    if not (hasattr(client, "submit") and hasattr(client, "nthreads")):
+        raise DataError(f"client must be a distributed.Client, got {client!r}")
     waiting = iter(todo)
     ahead = 2 * max(1, sum(client.nthreads().values()))
 

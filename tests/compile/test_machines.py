@@ -151,19 +151,3 @@ def test_the_source_lists_every_operation_and_no_text_of_the_user():
     text = tp.ntk(programs.mlp(depth=2, sigma_w=s)).source({s: 1.0})
     assert "evil" not in text and "cosine(x[0], y[0])" in text and text.splitlines()[-1].startswith("return v")
     assert text.count("relu_gap(") > 2
-
-
-@pytest.mark.parametrize("phi", ["relu", "erf", "tanh"])
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_torch_arrays_stay_torch_arrays(phi, dtype):
-    import torch
-
-    K = tp.ntk(net(phi, 2))
-    x = X[:40].copy()
-    x[3], x[5], x[7] = x[4], x[6] * 2, 0
-    ours, cross = (K.gram(torch.tensor(x), other, dtype=dtype) for other in (None, torch.tensor(Y)))
-    assert isinstance(ours, torch.Tensor) and str(ours.dtype) == f"torch.{dtype}"
-    bound = 1e-13 if dtype == "float64" else 1e-6
-    assert off(ours.numpy(), K.gram(x)) < bound and off(cross.numpy(), K.gram(x, Y)) < bound
-    with pytest.raises(tp.DataError, match="NaN"):
-        K.gram(torch.tensor([[np.nan]]))

@@ -13,7 +13,7 @@ import pytest
 
 import tensorprog as tp
 from tensorprog import programs
-from tensorprog.kernels import blocks
+from tensorprog.kernels import blocks, compute
 
 NET = programs.mlp(depth=2, sigma_b=0.1)
 K = tp.ntk(NET)
@@ -130,13 +130,16 @@ def interrupted(path, after=3):
     return path.with_name(path.name + ".journal")
 
 
-def test_a_cut_last_line_of_the_journal_is_dropped(tmp_path):
+def test_a_cut_last_line_of_the_journal_is_dropped(tmp_path, monkeypatch):
     path = tmp_path / "k.npy"
     journal = interrupted(path)
     text = journal.read_text()
     journal.write_text(text[:-4])
+    computed, part = [], compute.Job.part
+    monkeypatch.setattr(compute.Job, "part", lambda self, block: computed.append(block) or part(self, block))
     assert np.array_equal(K.gram(X, block=64, path=path), K.gram(X, block=64))
     assert len(journal.read_text().splitlines()) == 16
+    assert len(computed) == 15 - 2 + 15  # the two whole lines stay finished; the comparison computes all
 
 
 def test_another_computation_is_refused(tmp_path):
@@ -205,8 +208,6 @@ def test_a_cluster_gives_the_same_and_survives_a_killed_worker():
 
     x = RNG.normal(size=(2000, 20))
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
-        from tensorprog.kernels import compute
-
         killed, write = [], compute._write
 
         def kill_one(*args):
@@ -221,6 +222,23 @@ def test_a_cluster_gives_the_same_and_survives_a_killed_worker():
         finally:
             compute._write = write
         assert len(killed) == 36 and np.array_equal(ours, K.gram(x, block=256))
+
+
+def test_a_cluster_without_dask_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(tp.ComputeError, match=r"client=.. needs Dask: pip install 'tensorprog\[cluster\]'"):
+        K.gram(X, client=object())
+
+
+def test_zarr_without_zarr_names_the_extra(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    with pytest.raises(tp.ComputeError, match=r"needs zarr: pip install 'tensorprog\[zarr\]'"):
+        K.gram(X, path=tmp_path / "k.zarr")
+
+
+def test_a_client_that_is_none_is_refused():
+    with pytest.raises(tp.DataError, match=r"client must be a distributed.Client, got 'localhost:8786'"):
+        K.gram(X, client="localhost:8786")
 
 
 # ---- bad input ---------------------------------------------------------------------------------------
