@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
 import sympy as sp
 
 from tensorprog.expectations.closed_forms import affine, kinks
+from tensorprog.expectations.nodes import legendre
 from tensorprog.expectations.panels import sign_changes
 from tensorprog.expectations.quadrature import ROUNDING, SPACING, Problem, blocks, steepness
 from tensorprog.functions import evaluate
@@ -121,7 +122,7 @@ def line(breaks: Array, scale: float, step: float, reach: float) -> tuple[Array,
     pieces = np.ceil(np.diff(ends) / (WIDTH * scale)).astype(int)
     ends = np.concatenate([np.linspace(a, b, n + 1)[:-1] for a, b, n in zip(ends, ends[1:], pieces, strict=False)])
     ends = np.append(ends, reach)
-    x, w = _legendre(round(8 / step))
+    x, w = legendre(round(8 / step))
     width = np.diff(ends)[:, None]
     return (ends[:-1, None] + width * x).ravel(), (width * w).ravel()
 
@@ -164,24 +165,7 @@ def _moving(kinks: Array, t: Array, s: float, step: float, order: int, reach: fl
     inner = np.clip((kinks - t[:, None]) / s, -reach, reach)
     rim = np.full((len(t), 1), reach)
     ends = np.concatenate([-rim, inner, rim], axis=1)
-    x, w = _legendre(order)
+    x, w = legendre(order)
     width = np.diff(ends, axis=1)[..., None]
     nodes = (ends[:, :-1, None] + width * x).reshape(len(t), -1)
     return nodes, (width * w).reshape(nodes.shape) * density(nodes)
-
-
-@cache
-def _legendre(order: int) -> tuple[Array, Array]:
-    """Gauss-Legendre nodes and weights on [0, 1], by Newton's method in extended precision.
-
-    numpy's own weights are off by up to 1e-14, of which a product of eight integrals would keep every bit.
-    """
-    x = np.cos(np.pi * (np.arange(1, order + 1, dtype=np.longdouble) - 0.25) / (order + 0.5))
-    for _ in range(6):
-        before, value = np.ones_like(x), x
-        for k in range(2, order + 1):
-            before, value = value, ((2 * k - 1) * x * value - (k - 1) * before) / k
-        slope = order * (x * value - before) / (x * x - 1)
-        x = x - value / slope
-    weight = 1 / ((1 - x * x) * slope**2)
-    return np.asarray((1 + x) / 2, float), np.asarray(weight / weight.sum(), float)

@@ -18,6 +18,7 @@ import sympy as sp
 from tensorprog.errors import AccuracyError, NoRuleError
 from tensorprog.expectations.closed_forms import affine, kinks, parity
 from tensorprog.expectations.gaps import CLOSE, Relation
+from tensorprog.expectations.nodes import legendre
 from tensorprog.expectations.numeric import expectation
 from tensorprog.functions import Fn, evaluate, has_deltas, is_delta
 
@@ -25,7 +26,6 @@ Array = Any
 REACH = 12.0  # standard deviations
 GRID = np.linspace(-REACH, REACH, 9)
 AROUND = np.array([-32.0, -8.0, -2.0, -0.5, 0.0, 0.5, 2.0, 8.0, 32.0])  # where panels end around a kink, in units of z
-LEGENDRE = {n: np.polynomial.legendre.leggauss(n) for n in (6, 12, 20, 24)}
 AGREE = 1e-11  # how far two orders of the radial rule may differ, relative to E F²
 CHUNK = 256
 Body = tuple[sp.Expr, sp.Expr, sp.Symbol]  # F, F' and their variable
@@ -103,11 +103,11 @@ def _panels(points: Array, s1: Array, s2: Array, order: int) -> tuple[Array, Arr
     near = [(points[:, None] + AROUND).ravel() / s[:, None] for s in (s1, s2)]
     edges = np.clip(np.hstack([*near, np.broadcast_to(GRID, (len(s1), len(GRID)))]), -REACH, REACH)
     edges.sort(axis=1)
-    node, weight = LEGENDRE[order]
-    half = np.diff(edges, axis=1)[..., None] / 2
-    x = edges[:, :-1, None] + half * (1 + node)
+    node, weight = legendre(order)
+    width = np.diff(edges, axis=1)[..., None]
+    x = edges[:, :-1, None] + width * node
     density = np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
-    return x.reshape(len(s1), -1), (half * weight * density).reshape(len(s1), -1)
+    return x.reshape(len(s1), -1), (width * weight * density).reshape(len(s1), -1)
 
 
 def _difference(
@@ -125,9 +125,9 @@ def _difference(
     close = (np.abs(e) < CLOSE) & (side > 0)
     stretching = np.log1p(np.where(close, e, 0.0))
     total = np.zeros_like(d)
-    for node, weight in zip(*LEGENDRE[6], strict=True):
-        z = s2 * np.exp(stretching * (1 + node) / 2) * x
-        total = total + weight / 2 * z * evaluate(slope, {u: z})
+    for node, weight in zip(*legendre(6), strict=True):
+        z = s2 * np.exp(stretching * node) * x
+        total = total + weight * z * evaluate(slope, {u: z})
     apart = np.zeros(x.shape, bool)
     for k in points:
         apart |= (s1 * x > k) != (s2 * x > k)
@@ -138,9 +138,9 @@ def _angular(slope: sp.Expr, u: sp.Symbol, q1: Array, q2: Array, r: Relation, ro
     """∫_0^θ sin t · E F1'(x)F2'(x cos t + y sin t) dt, with nodes around t = |e|, where kinks of both begin to meet."""
     theta = Relation(r.gap, 2 - r.gap, 0.0).angle[rows]
     scale = np.maximum(np.abs(np.log1p(r.stretch[rows])), theta / 100)
-    node, weight = LEGENDRE[24]
+    node, weight = legendre(24)
     longest = np.arcsinh(np.divide(theta, scale, out=np.zeros_like(theta), where=scale > 0))[:, None]
-    w = longest * (1 + node) / 2
+    w = longest * node
     t = scale[:, None] * np.sinh(w)
     v, bound = sp.Dummy(real=True), (np.sqrt(q1) * np.sqrt(q2))[:, None]
     cov = [[q1[:, None], bound * np.cos(t)], [None, q2[:, None]]]
@@ -154,6 +154,6 @@ def _angular(slope: sp.Expr, u: sp.Symbol, q1: Array, q2: Array, r: Relation, ro
                 found = expectation(body, (u, v), law, gap=gap[chosen])
             except (AccuracyError, NoRuleError):
                 return None
-            inner = np.sin(t) * scale[:, None] * np.cosh(w) * longest / 2 * weight
+            inner = np.sin(t) * scale[:, None] * np.cosh(w) * longest * weight
             total[chosen] = np.sum(inner[chosen] * found.value * bound[chosen], axis=1)
     return total

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
 import sympy as sp
 
 from tensorprog.expectations.closed_forms import affine, kinks
+from tensorprog.expectations.nodes import legendre
 from tensorprog.expectations.quadrature import (
     ROUNDING,
     Problem,
@@ -193,18 +194,12 @@ def _clipped(points: Array, reach: float) -> Array:
     return np.sort(np.clip(np.where(np.isnan(points), reach, points), -reach, reach), axis=-1)
 
 
-@cache
-def _legendre(order: int) -> tuple[Array, Array]:
-    x, w = np.polynomial.legendre.leggauss(order)
-    return (x + 1) / 2, w / 2
-
-
 def _nodes(breaks: Array, reach: float, order: int) -> tuple[Array, Array]:
     """Nodes and density-weighted weights of the segments between breaks (..., B) of [-reach, reach]."""
     rim = np.full(breaks.shape[:-1] + (1,), reach)
     ends = np.concatenate([-rim, breaks, rim], axis=-1)
     low, width = ends[..., :-1, None], np.diff(ends, axis=-1)[..., None]
-    x, w = _legendre(order)
+    x, w = legendre(order)
     node = (low + width * x).reshape(breaks.shape[:-1] + (-1,))
     weight = (width * w).reshape(node.shape)
     return node, weight * np.exp(-(node**2) / 2) / np.sqrt(2 * np.pi)
@@ -265,7 +260,7 @@ def _bisect(view: Frame, steep: float, tolerance: Callable[[float], float]) -> t
 
 def _pieces(view: Frame, low: Array, high: Array, order: int) -> tuple[Array, Array]:
     """Integrals over outer pieces [low, high] of one entry, with 16 outer and ``order`` inner nodes."""
-    t, w = _legendre(16)
+    t, w = legendre(16)
     x = (low[:, None] + (high - low)[:, None] * t).reshape(-1)
     weight = ((high - low)[:, None] * w).reshape(-1) * np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
     out = np.zeros((2, len(x)))

@@ -5,7 +5,7 @@ Since x s_{m-1}(x) = m s_m(x) and s_m' = s_{m-1}, Stein's identity is a recursio
     m K(m, n) = (E u - κ) K(m-1, n) + q1 K(m-2, n) + c K(m-1, n-1),
 
 whose order -1 is a Dirac delta: the density times a conditional expectation, a recursion of the same kind.  Its start
-is the probability of a quadrant, by Owen's T.
+is the probability of a quadrant, by Owen's T.  Where kinks are far out the terms cancel, and :mod:`tails` takes over.
 """
 
 from __future__ import annotations
@@ -16,13 +16,21 @@ from typing import Any
 import numpy as np
 from scipy import special
 
+from tensorprog.expectations import tails
+
 Array = Any
 FAR = 38.0  # standard deviations beyond which a normal density underflows
+NEAR = 0.5  # standard deviations within which no kink makes terms cancel
+LOSS = 8.0  # size of the recursion's terms, in units of √(E s_m² E s_n²), that costs too many digits
+SMALL = 1e-250  # product of variances below which products of squares underflow
 
 
 @dataclass(frozen=True)
 class Plane:
-    """The law of (u, v): variances, covariance, q1 q2 - c² and means, arrays that broadcast."""
+    """The law of (u, v): variances, covariance, q1 q2 - c² and means, arrays that broadcast.
+
+    A law that has been shifted knows from which one, by which rates, and the exponent.
+    """
 
     q1: Array
     q2: Array
@@ -30,6 +38,7 @@ class Plane:
     det: Array
     m1: Array
     m2: Array
+    origin: tuple[Plane, Any, Any, Array] | None = None
 
     def tilted(self, t1: float, t2: float) -> tuple[Plane, Array]:
         """The law with density factors exp(-t1 u²/2 - t2 v²/2), and the factor E exp(..) that it is divided by."""
@@ -49,7 +58,8 @@ class Plane:
         """The law with density factor exp(b1 u + b2 v) (Cameron-Martin), and the exponent of E exp(b1 u + b2 v)."""
         s1, s2 = b1 * self.q1 + b2 * self.c, b1 * self.c + b2 * self.q2
         exponent = b1 * self.m1 + b2 * self.m2 + (b1 * s1 + b2 * s2) / 2
-        return Plane(self.q1, self.q2, self.c, self.det, self.m1 + s1, self.m2 + s2), exponent
+        origin = (self, b1, b2, exponent) if b1 or b2 else None
+        return Plane(self.q1, self.q2, self.c, self.det, self.m1 + s1, self.m2 + s2, origin), exponent
 
     def swapped(self) -> Plane:
         """The law of (v, u)."""
@@ -57,7 +67,10 @@ class Plane:
 
     def flipped(self, first: int, second: int) -> Plane:
         """The law of (first u, second v), each sign ±1."""
-        return Plane(self.q1, self.q2, first * second * self.c, self.det, first * self.m1, second * self.m2)
+        origin = self.origin
+        if origin is not None:
+            origin = origin[0].flipped(first, second), first * origin[1], second * origin[2], origin[3]
+        return Plane(self.q1, self.q2, first * second * self.c, self.det, first * self.m1, second * self.m2, origin)
 
 
 @dataclass(frozen=True)
@@ -88,18 +101,27 @@ def truncated(first: Power, second: Power, plane: Plane) -> tuple[Array, Array]:
     """
     one, two = first.side or 1, second.side or 1
     law = plane.flipped(one, two)
-    corner = _Corner(law, law.m1 - one * first.kink, law.m2 - two * second.kink, bool(first.side), bool(second.side))
-    return corner.moment(first.order, second.order)
+    corner = _Corner(law, (one * first.kink, two * second.kink), (bool(first.side), bool(second.side)))
+    value, size = corner.moment(first.order, second.order)
+    if np.iscomplexobj(value):
+        return value, size
+    if corner.cut == (True, True):  # in a shifted law √(E f² E g²) is not what the caller measures by
+        return (value, size) if law.origin else corner.both_far(first.order, second.order, value, size)
+    for axis, (own, other) in enumerate(((first, second), (second, first))):
+        if corner.cut[axis] and not other.order:
+            return corner.far(axis, own.order, value, size)
+    return value, size
 
 
 class _Corner:
     """K(m, n) = E s_m(u - κ) s_n(v - λ), with e = mean - kink; whole powers where not ``cut``."""
 
-    def __init__(self, law: Plane, e1: Array, e2: Array, cut1: bool, cut2: bool) -> None:
-        self.law, self.e, self.cut = law, (e1, e2), (cut1, cut2)
+    def __init__(self, law: Plane, kinks: tuple[float, float], cut: tuple[bool, bool]) -> None:
+        self.law, self.kinks, self.cut = law, kinks, cut
+        self.e = law.m1 - kinks[0], law.m2 - kinks[1]
         self.q = law.q1, law.q2
         self.memo: dict[tuple[int, int], tuple[Array, Array]] = {}
-        if cut1 or cut2:
+        if any(cut):
             self._geometry()
 
     def _geometry(self) -> None:
@@ -124,6 +146,49 @@ class _Corner:
         if (m, n) not in self.memo:
             self.memo[m, n] = self._stein(m, n, 0) if m else self._stein(n, m, 1) if n else self._start()
         return self.memo[m, n]
+
+    def far(self, axis: int, n: int, value: Array, size: Array) -> tuple[Array, Array]:
+        """The moment of order n of one variable, with the entries below its kink as an integral."""
+        height, e, q = np.broadcast_arrays((self.h, self.k)[axis], self.e[axis], self.q[axis])
+        rows = (height > 0) & (height < FAR) & (q > 0)
+        if not rows.any():
+            return value, size
+        front, cost = (np.broadcast_to(a, rows.shape)[rows] for a in self._front(axis))
+        tail, far = np.zeros(rows.shape), np.zeros(rows.shape)
+        tail[rows] = tails.single(n, e[rows], q[rows], front)
+        far[rows] = tail[rows] * cost
+        return np.where(rows, tail, value), np.where(rows, far, size)
+
+    def both_far(self, m: int, n: int, value: Array, size: Array) -> tuple[Array, Array]:
+        """The moment of two truncated variables, with the entries whose terms cancel as integrals."""
+        flat = value, size, *self.e, *self.q, np.arctan2(self.r, self.rho), self.h, self.k
+        shape = np.broadcast_shapes(*(np.shape(a) for a in flat))
+        value, size, *flat = (np.array(np.broadcast_to(a, shape)).reshape(-1) for a in flat)
+        e1, e2, q1, q2, angle, h, k = flat
+        most = np.maximum(h, k)
+        rows = np.flatnonzero((h + k > 0) & (most > NEAR) & (most < FAR) & (q1 * q2 > SMALL))
+        scale = tails.root_mean_square(m, e1[rows], q1[rows]) * tails.root_mean_square(n, e2[rows], q2[rows])
+        rows = rows[size[rows] > LOSS * scale]
+        if len(rows):
+            value[rows], size[rows] = tails.double((m, n), (e1[rows], e2[rows]), (q1[rows], q2[rows]), angle[rows])
+        return value.reshape(shape), size.reshape(shape)
+
+    def _front(self, axis: int) -> tuple[Array, Array]:
+        """exp(-e²/(2q)) of a variable, and the units of rounding that it costs.
+
+        In a law shifted by b from means m, exp(-e²/(2q) + exponent) is what stands in the original one at u = κ:
+        exp(-(κ - m)²/(2q) + b u + b' E[v | u] + b'² Var[v | u]/2), of which nothing cancels.
+        """
+        e, q = self.e[axis], self.q[axis]
+        if self.law.origin is None:
+            return tails.bell(e, q), 1 + e**2 / q
+        plane, *rates, exponent = self.law.origin
+        b, rate = rates[axis], rates[1 - axis]
+        mean, other = (plane.m1, plane.m2)[axis], (plane.m1, plane.m2)[1 - axis]
+        kink = self.kinks[axis]
+        away = kink - mean
+        lift = b * kink + rate * (other + plane.c * away / q) + rate**2 * plane.det / (2 * q)
+        return tails.bell(away, q) * np.exp(lift) * np.exp(-exponent), 1 + away**2 / q + np.abs(lift)
 
     def _at(self, axis: int, m: int, n: int) -> tuple[Array, Array]:
         return self.moment(m, n) if axis == 0 else self.moment(n, m)

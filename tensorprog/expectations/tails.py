@@ -1,0 +1,176 @@
+"""Moments of truncated powers far beyond their kinks, by formulas of positive terms, so that no digit is lost.
+
+With I_n(x) = E s_n(x + ξ), ξ standard normal, one moment is √qⁿ I_n((E u - κ)/√q).  For two, dK(m, n)/dc = K(m-1, n-1)
+(R. Price, 1958), and K = 0 at ρ = -1 where the standardised kinks have h + k > 0; hence for m ≥ n
+
+    K(m, n) = ∫_{-√(q1 q2)}^c (c - c')ⁿ/n! K(m-n-1, -1; c') dc',   K(j, -1) = E s_j(u - κ) δ(v - λ),
+
+a density times I_j, in the angle τ = arccos ρ'.  Its exponent is a²/2 + y²/2 with a = max(h, k), b = min(h, k) and
+y = (b - a cos τ)/sin τ, at most a²/2, which stands before the integral.
+"""
+
+from __future__ import annotations
+
+from math import comb, factorial
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from tensorprog.expectations.closed_forms import two_product
+from tensorprog.expectations.nodes import legendre
+from tensorprog.expectations.quadrature import blocks
+
+Array = Any
+ORDER = 28  # nodes of a panel
+PEAK = np.array([-9.0, -5.0, -2.0, 2.0, 5.0, 9.0, 17.0])  # where panels end around y = 0, in units of y
+RIM = np.array([8.0, 2.0, 0.5, 0.125])  # and before τ = π, in units of a + b
+RATIO = 4.0  # of panels that grow from the end of the integral
+LEFT = -1.0  # where I_n begins to be a continued fraction
+FRACTIONS = 250  # of it there; their number falls like 1/x²
+TINY = 1e-30  # an angle that only empty panels reach
+
+
+def single(order: int, e: Array, q: Array, front: Array | None = None) -> Array:
+    """E s_n(u - κ) to a relative error of some 1e-15, also where E u - κ lies far below 0.
+
+    Args:
+        order: n ≥ 0.
+        e: E u - κ.
+        q: variance, above 0.
+        front: exp(-e²/(2q)), where the caller knows it better, or it times a factor of the result.
+
+    Returns:
+        Array of the broadcast shape.
+
+    Reference: W. Gautschi, Computational aspects of three-term recurrence relations, SIAM Review 1967, for the minimal
+    solution I_n of the recursion n I_n = x I_(n-1) + I_(n-2).
+
+    >>> single(1, np.array(0.0), np.array(2 * np.pi))
+    array(1.)
+    """
+    x = e / np.sqrt(q)
+    front = np.where(x < 0, bell(e, q), 1.0) if front is None else front
+    return np.sqrt(q) ** order * front * _scaled(order, x)
+
+
+def root_mean_square(order: int, e: Array, q: Array) -> Array:
+    """√(E s_n(u - κ)²) to a few percent; E s_n² = C(2n, n) E s_2n."""
+    x = e / np.sqrt(q)
+    square = comb(2 * order, order) * _scaled(2 * order, x, rough=True)
+    return np.sqrt(q) ** order * np.exp(-(np.minimum(x, 0.0) ** 2) / 4) * np.sqrt(square)
+
+
+def bell(e: Array, q: Array) -> Array:
+    """exp(-e²/(2q)) to the last digits: the rounding of the exponent is carried."""
+    exponent = e * e / q
+    (square, lost), (product, more) = two_product(e, e), two_product(exponent, q)
+    rest = ((square - product) + (lost - more)) / q
+    return np.exp(-exponent / 2) * (1 - rest / 2)
+
+
+def _scaled(order: int, x: Array, rough: bool = False) -> Array:
+    """I_n(x) exp(min(x, 0)²/2); I_(-1) is the density."""
+    left = np.minimum(x, 0.0)
+    before = np.exp((left**2 - x**2) / 2) / np.sqrt(2 * np.pi)
+    if order < 0:
+        return before
+    value = np.where(x < 0, special.erfcx(-left / np.sqrt(2)) / 2, special.ndtr(x))
+    first = value
+    for n in range(1, order + 1):
+        before, value = value, (x * value + before) / n
+    if not order or not np.any(x < LEFT):
+        return value
+    z = -np.minimum(x, LEFT)
+    return np.where(x < LEFT, first * _fractions(order, z, 2 if rough else 20 + int(FRACTIONS / z.min() ** 2)), value)
+
+
+def _fractions(order: int, z: Array, extra: int) -> Array:
+    """I_n(-z)/I_0(-z), the product of the ratios I_k/I_(k-1) = 1/(z + (k + 1) I_(k+1)/I_k)."""
+    count = order + extra
+    ratio, product = 2 / (z + np.sqrt(z**2 + 4 * (count + 1))), np.ones_like(z)
+    for k in reversed(range(1, count + 1)):
+        ratio = 1 / (z + (k + 1) * ratio)
+        product = product * ratio if k <= order else product
+    return product
+
+
+def double(
+    orders: tuple[int, int], e: tuple[Array, Array], q: tuple[Array, Array], theta: Array
+) -> tuple[Array, Array]:
+    """E s_m(u - κ) s_n(v - λ) where h + k > 0 for h = -e_1/√q_1, k = -e_2/√q_2.
+
+    Args:
+        orders: m and n.
+        e: E u - κ and E v - λ, (N,) each.
+        q: variances, above 0, (N,) each.
+        theta: angle of the two variables, (N,).
+
+    Returns:
+        (value, size), (N,) each; the error is a few units of rounding of the size.
+
+    Reference: R. Price, 1958, for the derivative; Z. Drezner, G. O. Wesolowsky, 1990, for the integral of an orthant.
+
+    >>> one = np.ones(1)
+    >>> value, _ = double((1, 1), (-30 * one, -30 * one), (one, one), 0 * one)
+    >>> bool(abs(value / (2 * single(2, -30 * one, one)) - 1) < 1e-14)  # E f(u)² = 2 E s_2
+    True
+    """
+    if orders[0] < orders[1]:
+        return double(orders[::-1], e[::-1], q[::-1], theta)
+    result = np.empty((2, len(theta)))
+    for rows in blocks(len(theta), 40 * ORDER):
+        result[:, rows] = _double(orders, *(a[rows] for a in (*e, *q, theta)))
+    return result[0], result[1]
+
+
+def _double(orders: tuple[int, int], e1: Array, e2: Array, q1: Array, q2: Array, theta: Array) -> Array:
+    (m, n), r1, r2 = orders, np.sqrt(q1), np.sqrt(q2)
+    h, k = -e1 / r1, -e2 / r2
+    close = e1 * e2 > 0
+    apart = np.where(close, _minus(e1, q2, e2, q1) / np.where(close, q1 * q2 * (h + k), 1.0), h - k)
+    a, delta = np.maximum(h, k), np.abs(apart)
+    s, weight = _panels(theta, a, delta)
+    t = np.maximum(theta[:, None] + s, TINY)
+    sine = np.sin(t)
+    y = _height(a, delta, t)
+    falls = (apart >= 0)[:, None] | (y > 0) | (m == n)  # elsewhere I_j grows as a polynomial
+    body = np.exp(-(np.where(falls, y, 0.0) ** 2) / 2) * (2 * np.sin(theta[:, None] + s / 2) * np.sin(s / 2)) ** n
+    shape = sine ** (m - n) * _scaled(m - n - 1, -_height(k, -apart, t)) if m > n else 1 / np.sqrt(2 * np.pi)
+    front = np.where(apart >= 0, bell(e1, q1), bell(e2, q2)) / (factorial(n) * np.sqrt(2 * np.pi))
+    value = r1**m * r2**n * front * np.sum(weight * body * shape, axis=1)
+    end = np.maximum(_height(a, delta, np.maximum(theta, TINY)[:, None])[:, 0], 0.0)
+    return np.stack([value, value * (1 + a**2 + end**2)])
+
+
+def _minus(e1: Array, q2: Array, e2: Array, q1: Array) -> Array:
+    """e_1² q_2 - e_2² q_1 with the rounding of its products."""
+    (first, lost), (second, gone) = two_product(e1, e1), two_product(e2, e2)
+    (left, more), (right, less) = two_product(first, q2), two_product(second, q1)
+    return (left - right) + ((more + lost * q2) - (less + gone * q1))
+
+
+def _height(a: Array, delta: Array, t: Array) -> Array:
+    """(b - a cos t)/sin t = a tan(t/2) - δ/sin t for b = a - δ and t > 0."""
+    return a[:, None] * np.tan(t / 2) - delta[:, None] / np.sin(t)
+
+
+def _panels(theta: Array, a: Array, delta: Array) -> tuple[Array, Array]:
+    """Nodes τ - θ and weights, (N, M), on panels that resolve y from θ to π."""
+    falling = theta > 2 * np.arcsin(np.sqrt(np.minimum(delta / (2 * a), 1.0)))
+    low = np.where(falling, theta, np.pi / 2)  # y > 0 from there on
+    steep = _height(a, delta, low[:, None])[:, 0] * (delta / np.sin(low) ** 2 + np.abs(a - delta))
+    rate = a + np.where(falling, steep, 0.0)
+    start = np.maximum(theta, delta / 9)
+    first = np.minimum(np.where(start > 0, start / 3, np.inf), 1 / rate)
+    count = int(np.ceil(np.log(1 + np.pi / first.min()) / np.log(RATIO)))
+    grown = first[:, None] * (RATIO ** np.arange(1, count + 1) - 1)
+    peak = 2 * np.arcsin(np.sqrt(np.minimum(delta / (2 * a), 1.0)))[:, None] + PEAK / a[:, None] - theta[:, None]
+    rim = np.pi - theta[:, None] - RIM * (2 * a - delta)[:, None]
+    last = np.pi - theta[:, None]
+    ends = np.clip(np.concatenate([0 * last, grown, peak, rim, last], axis=1), 0.0, last)
+    ends.sort(axis=1)
+    node, weight = legendre(ORDER)
+    width = np.diff(ends, axis=1)[..., None]
+    shape = len(theta), -1
+    return (ends[:, :-1, None] + width * node).reshape(shape), (width * weight).reshape(shape)
