@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from copy import copy
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.algebra import Gen, Poly, Scalar, to_sympy
+from tensorprog.compile.lower import lower
+from tensorprog.compile.tape import Tape
 from tensorprog.dsl.network import Datum, Network, Trace
 from tensorprog.errors import AssumptionError, DataError, ProgramError
 from tensorprog.expectations.atoms import Expect
@@ -98,6 +101,12 @@ class Kernel:
         ):
             raise ProgramError(f"lengths must be two positive integers (T, T'), got {lengths!r}")
         return (lengths[0], lengths[1])
+
+    def of(self, net: Network) -> Kernel:
+        """The same kernel of another network, such as this one with more layers."""
+        made = copy(self)
+        made.net, made._derived, made.compiled = net, {}, {}
+        return made
 
     def derive_at(self, net: Network, lengths: Sequence[Length]) -> Derivation:
         """The same derivation for another network, such as this one with more layers."""
@@ -278,6 +287,13 @@ class Kernel:
         from tensorprog.kernels.matrices import Evaluator  # reads this module
 
         return source(Evaluator([self], self.lengths, symbol_values(values)).program)
+
+    def lower(self, tape: Tape, lengths: tuple[Length, Length], hyper: Mapping[sp.Symbol, float],
+              same: bool = False) -> int:  # fmt: skip
+        """The kernel between inputs of these lengths, or of one with itself, as an operation of a tape."""
+        d = self.derive(lengths, same)
+        grams = {s: ((p.owner, _at(p)), (q.owner, _at(q))) for s, (p, q) in d.trace.grams.items()}
+        return lower(tape, [d.poly], grams, hyper)[0]
 
     def on_pairs(self, a: np.ndarray, b: np.ndarray, lengths: tuple[Length, Length], hyper: Any) -> np.ndarray:
         """K(a[p], b[p]) of pairs of inputs.

@@ -12,9 +12,9 @@ from tensorprog.compile.loops import Loop, Side
 from tensorprog.compile.rolling import Unrolled, roll, start
 from tensorprog.errors import AccuracyError, DataError, NoRuleError
 from tensorprog.kernels.data import Inputs
-from tensorprog.kernels.kernel import Kernel
-from tensorprog.kernels.matrices import lowered
+from tensorprog.kernels.matrices import AnyKernel, lowered
 from tensorprog.kernels.methods import ntk
+from tensorprog.kernels.sized import SizedKernel
 from tensorprog.limit.evaluate import same
 
 SHORT = 6  # length up to which the equations are computed one by one
@@ -37,7 +37,7 @@ class SequenceEvaluator:
         NoRuleError: the equations are not the same at all times.
     """
 
-    def __init__(self, kernels: Sequence[Kernel], hyper: Mapping[sp.Symbol, float], backend: str | None = None) -> None:
+    def __init__(self, kernels: Sequence[AnyKernel], hyper: Mapping[sp.Symbol, float], backend: str | None = None) -> None:
         self.kernels, self.hyper = [_forward(k) for k in kernels], hyper
         first, body, last, carried = roll(self._unrolled((6, 6)))
         try:
@@ -55,8 +55,7 @@ class SequenceEvaluator:
         return self.loop.text
 
     def _unrolled(self, lengths: tuple[int, ...]) -> Unrolled:
-        derivations = [k.derive((lengths[0], lengths[-1]), same=len(lengths) == 1) for k in self.kernels]
-        program = lowered(derivations, self.hyper)
+        program = lowered(self.kernels, (lengths[0], lengths[-1]), self.hyper, same=len(lengths) == 1)
         return Unrolled(program.tape, program.roots, lengths)
 
     def fill(self, first: Inputs, second: Inputs | None, out: Sequence[np.ndarray],
@@ -120,8 +119,12 @@ class SequenceEvaluator:
                 result[rows, rows] = value
 
 
-def _forward(kernel: Kernel) -> Kernel:
+def _forward(kernel: AnyKernel) -> AnyKernel:
     """The kernel by equations that run forward in time only: the NTK by path sums, where they are equal to it."""
+    if isinstance(kernel, SizedKernel):
+        if not kernel.recursion.over.lengths:
+            raise NoRuleError("the recursion holds at one pair of lengths only")
+        return kernel
     if kernel.kind == "nngp" or kernel.method == "paths":
         return kernel
     if not kernel.passes_gia_check:
