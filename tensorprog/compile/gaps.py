@@ -12,6 +12,8 @@ The gap of data alone, which may be antiparallel, is signed: −(1 + ρ) where �
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from tensorprog.compile.tape import Tape
 
 
@@ -25,36 +27,39 @@ def gap(t: Tape, q1: int, q2: int, c: int) -> int:
     if parts and len(known) == 2:
         found = _combined(t, q1, q2, parts, known)
         t.gaps[c] = q1, q2, found  # a sum that c is part of asks no further
-        t.variances |= {q1, q2}
         return found
     return t.add("gap", c, t.add("rsqrt", q1), t.add("rsqrt", q2))
 
 
 def _rest(t: Tape, q: int, parts: list[tuple[float, int]]) -> int | None:
     """The part of a variance that the other input has no share in; None where the parts are not parts of it."""
-    terms = _terms(t, q)
-    for a, p in parts:
-        for atom, b in _terms(t, p).items():
-            terms[atom] = terms.get(atom, 0.0) - a * b
-            if abs(terms[atom]) <= 1e-14 * abs(a * b):
-                del terms[atom]
-    return t.sum([(a, [i]) for i, a in terms.items()]) if all(a > 0 for a in terms.values()) else None
+    for whole in ({p for _, p in parts}, set[int]()):  # the variances of parts as they stand, or taken apart too
+        terms = _terms(t, q, whole)
+        for a, p in parts:
+            for atom, b in _terms(t, p, whole).items():
+                terms[atom] = terms.get(atom, 0.0) - a * b
+                if abs(terms[atom]) <= 1e-14 * abs(a * b):
+                    del terms[atom]
+        if all(a > 0 for a in terms.values()):
+            return t.sum([(a, [i]) for i, a in terms.items()])
+    return None
 
 
-def _terms(t: Tape, q: int) -> dict[int, float]:
-    """A variance as Σ a · operation, not looking into the variances of functions."""
+def _terms(t: Tape, q: int, whole: Container[int]) -> dict[int, float]:
+    """A variance as Σ a · operation, not looking into the variances of functions and what is ``whole``."""
     found: dict[int, float] = {}
     todo = [(q, 1.0)]
     while todo:
         i, a = todo.pop()
         kind, args, _ = t.ops[i]
         number = t.value(i)
+        opaque = i in t.variances or i in whole
         if number is not None:
             one = t.const(1.0)
             found[one] = found.get(one, 0.0) + a * number
-        elif i not in t.variances and kind == "lin" and (b := t.value(args[0])) is not None:
+        elif not opaque and kind == "lin" and (b := t.value(args[0])) is not None:
             todo += [(args[1], a * b), (args[2], a)]
-        elif i not in t.variances and kind == "axpy" and (b := t.value(args[1])) is not None:
+        elif not opaque and kind == "axpy" and (b := t.value(args[1])) is not None:
             todo += [(args[0], a), (args[2], a * b)]
         else:
             found[i] = found.get(i, 0.0) + a

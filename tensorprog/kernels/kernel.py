@@ -276,17 +276,20 @@ class Kernel:
 
         return gram(self, X1, X2, **options)
 
-    def source(self, values: Mapping[Any, Any] | None = None) -> str:
-        """The compiled kernel as text: the operations per input and those per pair, for the printed lengths.
+    def source(self, values: Mapping[Any, Any] | None = None, lengths: Sequence[int] | None = None) -> str:
+        """The compiled kernel as text: the operations per input and those per pair.
+
+        Args:
+            values: numbers for hyperparameters that are symbols, by symbol.
+            lengths: (T, T') of sequences, those of the kernel when None; long ones run a loop over time.
 
         >>> import tensorprog as tp
         >>> print(tp.nngp(tp.programs.deep_linear(depth=1)).source().splitlines()[-1])
         return v7
         """
-        from tensorprog.compile.text import source
-        from tensorprog.kernels.matrices import Evaluator  # reads this module
+        from tensorprog.kernels.compute import source  # reads this module
 
-        return source(Evaluator([self], self.lengths, symbol_values(values)).program)
+        return source(self, lengths, values)
 
     def lower(self, tape: Tape, lengths: tuple[Length, Length], hyper: Mapping[sp.Symbol, float],
               same: bool = False) -> int:  # fmt: skip
