@@ -28,13 +28,13 @@ class SizedKernel:
     Attributes:
         recursion: what it was taken from.
         layers: {"L": depth}, or nothing.
-        net: the network of this depth.
+        net: the network, at its own depth.
         compiled: what was compiled.
     """
 
     def __init__(self, recursion: Recursion, layers: dict[str, int]) -> None:
         self.recursion, self.layers = recursion, layers
-        self.kind, self.net = recursion.kernel.kind, recursion.kernel_at(layers).net
+        self.kind, self.net = recursion.kernel.kind, recursion.net
         self.compiled: dict[Any, Any] = {}
 
     def __reduce__(self) -> Any:
@@ -44,7 +44,8 @@ class SizedKernel:
         return _again, (r.kernel, r.form, over, self.layers)
 
     def __repr__(self) -> str:
-        return f"<{self.kind.upper()} of {self.net!r} by its recursion>"
+        depth = "".join(f" at {k} = {v}" for k, v in self.layers.items())
+        return f"<{self.kind.upper()} of {self.net!r} by its recursion{depth}>"
 
     @property
     def lengths(self) -> tuple[Length, Length]:
