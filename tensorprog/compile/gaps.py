@@ -26,7 +26,7 @@ def gap(t: Tape, q1: int, q2: int, c: int) -> int:
     known = [r for r in rests if r is not None]
     if parts and len(known) == 2:
         found = _combined(t, q1, q2, parts, known)
-        t.gaps[c] = q1, q2, found  # a sum that c is part of asks no further
+        t.gaps.setdefault(c, (q1, q2, found))  # a sum that c is part of asks no further
         return found
     return t.add("gap", c, t.add("rsqrt", q1), t.add("rsqrt", q2))
 

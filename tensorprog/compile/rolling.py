@@ -101,8 +101,6 @@ class Unrolled:
             i = todo[-1]
             kind, args, _ = self.tape.ops[i]
             if i not in at and (missing := [a for a in args if a not in at]):
-                if 0 <= self.level[i] < t:
-                    raise NoRuleError("an operation reads more than what is carried")
                 todo += reversed(missing)
                 continue
             todo.pop()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import sympy as sp
 
 from tensorprog.compile.backends import choose_threads
 from tensorprog.compile.loops import Loop, Side
-from tensorprog.compile.rolling import Unrolled, roll, start
+from tensorprog.compile.rolling import Step, Unrolled, roll, start
 from tensorprog.errors import AccuracyError, DataError, NoRuleError
 from tensorprog.kernels.data import Inputs
 from tensorprog.kernels.matrices import AnyKernel, lowered
@@ -39,13 +40,11 @@ class SequenceEvaluator:
 
     def __init__(self, kernels: Sequence[AnyKernel], hyper: Mapping[sp.Symbol, float], backend: str | None = None) -> None:
         self.kernels, self.hyper = [_forward(k) for k in kernels], hyper
-        first, body, last, carried = roll(self._unrolled((6, 6)))
-        try:
-            late = {0: start(self._unrolled((6, 8)), carried, body), 1: start(self._unrolled((8, 6)), carried, body)}
-        except NoRuleError:
-            late = {}
-        self.ragged = bool(late)
-        self.loop = Loop(first, body, last, late)
+        steps = self._steps(6, 2)
+        if {k: s.key for k, s in self._steps(7, 3).items()} != {k: s.key for k, s in steps.items()}:
+            raise NoRuleError("the steps of longer sequences differ")
+        self.ragged = 0 in steps
+        self.loop = Loop(steps["first"], steps["body"], steps["last"], {k: steps[k] for k in (0, 1) if self.ragged})
         self.own = Loop(*roll(self._unrolled((6,)))[:3], {})
         self.threads = choose_threads(backend, self.loop.runs_in_rows)
 
@@ -53,6 +52,16 @@ class SequenceEvaluator:
     def text(self) -> str:
         """What the numbers depend on."""
         return self.loop.text
+
+    def _steps(self, count: int, more: int) -> dict[Any, Step]:
+        """The steps of sequences of equal length, and of one that starts ``more`` times after the other."""
+        first, body, last, carried = roll(self._unrolled((count, count)))
+        steps: dict[Any, Step] = {"first": first, "body": body, "last": last}
+        try:
+            late = [self._unrolled((count, count + more)), self._unrolled((count + more, count))]
+            return steps | {k: start(u, carried, body) for k, u in enumerate(late)}
+        except NoRuleError:
+            return steps
 
     def _unrolled(self, lengths: tuple[int, ...]) -> Unrolled:
         program = lowered(self.kernels, (lengths[0], lengths[-1]), self.hyper, same=len(lengths) == 1)
