@@ -59,7 +59,7 @@ class SequenceEvaluator:
         steps: dict[Any, Step] = {"first": first, "body": body, "last": last}
         try:
             late = [self._unrolled((count, count + more)), self._unrolled((count + more, count))]
-            return steps | {k: start(u, carried, body) for k, u in enumerate(late)}
+            return steps | {k: start(u, carried, first, body) for k, u in enumerate(late)}
         except NoRuleError:
             return steps
 
