@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import sympy as sp
 
@@ -45,7 +46,7 @@ class Lowering:
         self.at: dict[Gen, int] = {}
         self._scalars: dict[sp.Expr, int] = {}
 
-    def run(self, polys: list[Poly], known: Mapping[Gen, int] | None = None) -> list[int]:
+    def run(self, polys: list[Poly], known: Mapping[Any, int] | None = None) -> list[int]:
         """The operations of polynomials, those of some generators being ``known``."""
         self.at = dict(known or {})
         for g in reachable(polys):

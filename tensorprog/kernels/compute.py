@@ -17,7 +17,7 @@ from tensorprog.errors import ComputeError, DataError, NoRuleError
 from tensorprog.kernels.blocks import ArrayStore, Block, Journal, Store, cut, fingerprint, store_at
 from tensorprog.kernels.data import Inputs, read_inputs, symbol_values
 from tensorprog.kernels.devices import gram_on_device, namespace
-from tensorprog.kernels.kernel import Kernel, Length
+from tensorprog.kernels.kernel import Length
 from tensorprog.kernels.matrices import AnyKernel, Evaluator
 from tensorprog.kernels.recursion import Recursion
 from tensorprog.kernels.sequences import SHORT, SequenceEvaluator

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from copy import copy
 from collections.abc import Callable, Container, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 

@@ -38,7 +38,8 @@ class SequenceEvaluator:
         NoRuleError: the equations are not the same at all times.
     """
 
-    def __init__(self, kernels: Sequence[AnyKernel], hyper: Mapping[sp.Symbol, float], backend: str | None = None) -> None:
+    def __init__(self, kernels: Sequence[AnyKernel], hyper: Mapping[sp.Symbol, float],
+                 backend: str | None = None) -> None:  # fmt: skip
         self.kernels, self.hyper = [_forward(k) for k in kernels], hyper
         steps = self._steps(6, 2)
         if {k: s.key for k, s in self._steps(7, 3).items()} != {k: s.key for k, s in steps.items()}:

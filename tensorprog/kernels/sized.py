@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import sympy as sp
 
-from tensorprog.algebra import Gen
 from tensorprog.compile.lower import Lowering
 from tensorprog.compile.tape import Tape
 from tensorprog.kernels.folding import Folded
@@ -93,7 +92,7 @@ def append(tape: Tape, folded: Folded, sizes: Mapping[str, int], hyper: Mapping[
     """
     lowering, held, total = Lowering(tape, {}, hyper), dict[Key, int](), tape.const(0.0)
     for step in plan(folded, sizes).steps:
-        known: dict[Gen, int] = {at: _gram(tape, key) if key[0].head == GRAM[0] else held[key] for at, key in step.reads}
+        known = {g: _gram(tape, key) if key[0].head == GRAM[0] else held[key] for g, key in step.reads}
         [value] = lowering.run([step.form], known)
         if step.key is None:
             total = tape.sum([(1.0, [total]), (1.0, [value])])
