@@ -171,7 +171,8 @@ def test_a_lost_angle_is_computed_by_the_derived_kernel():
 
 # ---- sequences -----------------------------------------------------------------------------------
 
-RNNS = [{}, {"sigma_b": 0.1, "sigma_w": 1.2}, {"layers": 2}, {"phi": tp.erf}, {"sigma_h": 1}]
+RNNS = [{}, {"sigma_b": 0.1, "sigma_w": 1.2}, {"phi": tp.erf}, {"sigma_h": 1}]
+RNNS += [pytest.param({"layers": 2}, marks=pytest.mark.slow)]
 
 
 def sequences(d, *lengths):
