@@ -241,8 +241,8 @@ class Recursion:
         >>> deep = [kernel(net).recursion().at(depth=1000) for kernel in (tp.nngp, tp.ntk)]
         >>> K, Θ = tp.gram(deep, [[1.0, 0.0], [0.6, 0.8]])
         >>> Θ.round(3)
-        array([[500.5  , 127.081],
-               [127.081, 500.5  ]])
+        array([[500.5  , 127.141],
+               [127.141, 500.5  ]])
         """
         layers = self._depth(depth)
         key = tuple(layers.items())
@@ -259,8 +259,8 @@ class Recursion:
 
         >>> import tensorprog as tp
         >>> R = tp.nngp(tp.programs.mlp(phi=tp.relu)).recursion()
-        >>> R.gram([[1.0, 0.0]], [[0.6, 0.8]], depth=300, dtype="float32").round(3)
-        array([[0.498]], dtype=float32)
+        >>> R.gram([[1.0, 0.0]], [[0.6, 0.8]], depth=300, dtype="float32").round(4)
+        array([[0.4998]], dtype=float32)
         """
         from tensorprog.kernels.compute import gram  # reads this module
 
