@@ -33,14 +33,14 @@ def run(tape: Tape, order: Sequence[int], known: Mapping[int, Array], keep: Sequ
         xp: the array library.
         near: the least 1 − |ρ| of angles between hidden vectors, and between data; smaller ones come out NaN.
     """
-    values, machine = dict(known), Machine(xp, near)
+    values, machine, kept = dict(known), Machine(xp, near), set(keep)
     last = {a: i for i in order for a in tape.ops[i].args}
     for i in order:
         if i not in values:
             op = tape.ops[i]
             values[i] = RULES[op.kind](machine, op, *(values[a] for a in op.args))
             for a in op.args:
-                if last[a] == i and a not in keep and a in values:
+                if last[a] == i and a not in kept and a in values:
                     del values[a]
     return [values[i] for i in keep]
 

@@ -12,6 +12,8 @@ The gap of data alone, which may be antiparallel, is signed: −(1 + ρ) where �
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from tensorprog.compile.tape import Tape
 
 
@@ -19,61 +21,69 @@ def gap(t: Tape, q1: int, q2: int, c: int) -> int:
     """1 − c/√(q1 q2) of a covariance per pair: from its parts where they are known, else from c itself."""
     if c in t.gaps and t.gaps[c][:2] == (q1, q2):
         return t.gaps[c][2]
-    parts = _parts(t, c, 1.0)
+    parts = _parts(t, c)
     rests = [_rest(t, q, [(a, part[side]) for a, part in parts]) for side, q in enumerate((q1, q2))] if parts else []
     known = [r for r in rests if r is not None]
     if parts and len(known) == 2:
-        return _combined(t, q1, q2, parts, known)
+        found = _combined(t, q1, q2, parts, known)
+        t.gaps.setdefault(c, (q1, q2, found))  # a sum that c is part of asks no further
+        return found
     return t.add("gap", c, t.add("rsqrt", q1), t.add("rsqrt", q2))
 
 
 def _rest(t: Tape, q: int, parts: list[tuple[float, int]]) -> int | None:
     """The part of a variance that the other input has no share in; None where the parts are not parts of it."""
-    terms = _terms(t, q)
-    for a, p in parts:
-        for atom, b in _terms(t, p).items():
-            terms[atom] = terms.get(atom, 0.0) - a * b
-            if abs(terms[atom]) <= 1e-14 * abs(a * b):
-                del terms[atom]
-    return t.sum([(a, [i]) for i, a in terms.items()]) if all(a > 0 for a in terms.values()) else None
+    for whole in ({p for _, p in parts}, set[int]()):  # the variances of parts as they stand, or taken apart too
+        terms = _terms(t, q, whole)
+        for a, p in parts:
+            for atom, b in _terms(t, p, whole).items():
+                terms[atom] = terms.get(atom, 0.0) - a * b
+                if abs(terms[atom]) <= 1e-14 * abs(a * b):
+                    del terms[atom]
+        if all(a > 0 for a in terms.values()):
+            return t.sum([(a, [i]) for i, a in terms.items()])
+    return None
 
 
-def _terms(t: Tape, q: int) -> dict[int, float]:
-    """A variance as Σ a · operation, not looking into the variances of functions."""
+def _terms(t: Tape, q: int, whole: Container[int]) -> dict[int, float]:
+    """A variance as Σ a · operation, not looking into the variances of functions and what is ``whole``."""
     found: dict[int, float] = {}
     todo = [(q, 1.0)]
     while todo:
         i, a = todo.pop()
         kind, args, _ = t.ops[i]
         number = t.value(i)
+        opaque = i in t.variances or i in whole
         if number is not None:
             one = t.const(1.0)
             found[one] = found.get(one, 0.0) + a * number
-        elif i not in t.variances and kind == "lin" and (b := t.value(args[0])) is not None:
+        elif not opaque and kind == "lin" and (b := t.value(args[0])) is not None:
             todo += [(args[1], a * b), (args[2], a)]
-        elif i not in t.variances and kind == "axpy" and (b := t.value(args[1])) is not None:
+        elif not opaque and kind == "axpy" and (b := t.value(args[1])) is not None:
             todo += [(args[0], a), (args[2], a * b)]
         else:
             found[i] = found.get(i, 0.0) + a
     return {i: a for i, a in found.items() if a}
 
 
-def _parts(t: Tape, c: int, scale: float) -> list[tuple[float, tuple[int, int, int]]] | None:
+def _parts(t: Tape, c: int) -> list[tuple[float, tuple[int, int, int]]] | None:
     """c as Σ α (q1, q2, gap), None where a part is unknown."""
-    value = t.value(c)
-    if value is not None:
-        one = t.const(1.0)
-        return [(scale * value, (one, one, t.const(0.0)))] if value >= 0 else None
-    if c in t.gaps:
-        return [(scale, t.gaps[c])] if scale >= 0 else None
-    kind, args, _ = t.ops[c]
-    if kind == "lin" and (a := t.value(args[0])) is not None:
-        terms = [_parts(t, args[1], scale * a), _parts(t, args[2], scale)]
-    elif kind == "axpy" and (a := t.value(args[1])) is not None:
-        terms = [_parts(t, args[0], scale), _parts(t, args[2], scale * a)]
-    else:
-        return None
-    return None if None in terms else [p for some in terms for p in some or [] if p[0] > 0]
+    one, parts, todo = t.const(1.0), list[tuple[float, tuple[int, int, int]]](), [(c, 1.0)]
+    while todo:
+        i, scale = todo.pop()
+        kind, args, _ = t.ops[i]
+        value = t.value(i)
+        if value is not None:
+            parts.append((scale * value, (one, one, t.const(0.0))))
+        elif i in t.gaps:
+            parts.append((scale, t.gaps[i]))
+        elif kind == "lin" and (a := t.value(args[0])) is not None:
+            todo += [(args[2], scale), (args[1], scale * a)]
+        elif kind == "axpy" and (a := t.value(args[1])) is not None:
+            todo += [(args[2], scale * a), (args[0], scale)]
+        else:
+            return None
+    return [p for p in parts if p[0] > 0] if all(p[0] >= 0 for p in parts) else None
 
 
 def _combined(t: Tape, q1: int, q2: int, parts: list[tuple[float, tuple[int, int, int]]], rests: list[int]) -> int:

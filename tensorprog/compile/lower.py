@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import sympy as sp
 
@@ -33,17 +34,23 @@ def lower(tape: Tape, polys: list[Poly], grams: Grams, hyper: Mapping[sp.Symbol,
     Raises:
         DataError: a symbol has no number.
     """
-    return _Lowering(tape, grams, hyper).run(polys)
+    return Lowering(tape, grams, hyper).run(polys)
 
 
-class _Lowering:
+class Lowering:
+    """What appends the values of polynomials to a tape: see ``lower``."""
+
     def __init__(self, tape: Tape, grams: Grams, hyper: Mapping[sp.Symbol, float]) -> None:
         self.tape, self.grams, self.hyper = tape, grams, hyper
         self.at: dict[Gen, int] = {}
+        self._scalars: dict[sp.Expr, int] = {}
 
-    def run(self, polys: list[Poly]) -> list[int]:
+    def run(self, polys: list[Poly], known: Mapping[Any, int] | None = None) -> list[int]:
+        """The operations of polynomials, those of some generators being ``known``."""
+        self.at = dict(known or {})
         for g in reachable(polys):
-            self.at[g] = self.poly(g.definition) if isinstance(g, Name) else self._leaf(g)
+            if g not in self.at:
+                self.at[g] = self.poly(g.definition) if isinstance(g, Name) else self._leaf(g)
         return [self.poly(p) for p in polys]
 
     def poly(self, p: Poly) -> int:
@@ -51,7 +58,9 @@ class _Lowering:
 
     def _leaf(self, g: Gen) -> int:
         if isinstance(g, Scalar):
-            return self._scalar(g.symbol)
+            if g.symbol not in self._scalars:
+                self._scalars[g.symbol] = self._scalar(g.symbol)
+            return self._scalars[g.symbol]
         if isinstance(g, Expect):
             return self._expect(g)
         fn, args = (g.fn, g.args)  # type: ignore[attr-defined]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tensorprog.compile.tape import Tape
+from tensorprog.compile.tape import Op, Tape
 from tensorprog.errors import NoRuleError
 
 MARGIN = 2  # how far into the past an operation is told apart by what it reads
@@ -41,6 +41,7 @@ class Unrolled:
     def __init__(self, tape: Tape, roots: Sequence[int], lengths: Sequence[int]) -> None:
         self.tape, self.roots, self.lengths = tape, tuple(roots), tuple(lengths)
         self.count = max(lengths)
+        self.known = {op: i for i, op in enumerate(tape.ops)}
         self.level: dict[int, int] = {}
         for i in tape.needed(roots):
             own = [self._time(d) for d in self._data(i)]
@@ -101,14 +102,25 @@ class Unrolled:
             i = todo[-1]
             kind, args, _ = self.tape.ops[i]
             if i not in at and (missing := [a for a in args if a not in at]):
-                if 0 <= self.level[i] < t:
-                    raise NoRuleError("an operation reads more than what is carried")
                 todo += reversed(missing)
                 continue
             todo.pop()
             if i not in at:
                 at[i] = tape.add(kind, *(at[a] for a in args), data=self._now(i, t), side=self.tape.sides[i])
         return Step(tape, tuple((k, at[i]) for k, i in after))
+
+    def replay(self, step: Step, before: Sequence[int], t: int) -> list[int]:
+        """What a step gives at time t, by number: its operations here, −1 for those that there are not."""
+        at: list[int] = []
+        for kind, args, data in step.tape.ops:
+            if kind == "carry":
+                at.append(before[data])
+                continue
+            if kind in ("gram", "unit"):
+                data = tuple((owner, t + self.lengths[owner] - self.count) for owner, _ in data)
+            at.append(self.known.get(Op(kind, tuple(at[a] for a in args), data), -1))
+        results = dict(step.outs)
+        return [at[results[k]] for k in range(len(results))]
 
     def _now(self, i: int, t: int) -> Any:
         """The data of an operation of time t, without the time."""
@@ -135,18 +147,17 @@ def roll(unrolled: Unrolled) -> tuple[Step, Step, Step, list[Any]]:
     return first, steps[0], u.step(n - 1, orders[n - 2], list(enumerate(u.roots))), wanted
 
 
-def start(unrolled: Unrolled, wanted: Sequence[Any], body: Step) -> Step:
+def start(unrolled: Unrolled, wanted: Sequence[Any], first: Step, body: Step) -> Step:
     """The step that starts a pair while the longer input is under way."""
     u, n, begin = unrolled, unrolled.count, max(unrolled.lengths) - min(unrolled.lengths)
     orders = {n - 2: u.matched(n - 2, wanted), n - 3: u.matched(n - 3, wanted)}
     _descend(u, orders, n - 2, begin)
     if any(u.step(t, orders[t - 1], list(enumerate(orders[t]))).key != body.key for t in range(begin + 1, n - 1)):
         raise NoRuleError("the equations of different lengths differ")
-    found: dict[int, int] = {}
-    for a, b in zip(orders[begin + 1], orders[begin], strict=True):
-        if u.tape.sides[a] == u.tape.sides[b] == (2 if u.lengths[0] < u.lengths[1] else 1):
-            u.align(a, b, begin + 1, found)
-    before = [found.get(i, -1) for i in orders[begin]]
+    running, before = 2 if u.lengths[0] < u.lengths[1] else 1, u.replay(first, [], 0)
+    for t in range(1, begin):
+        before = u.replay(body, before, t)
+    before = [i if i >= 0 and u.tape.sides[i] == running else -1 for i in before]
     return u.step(begin, before, list(enumerate(orders[begin])))
 
 

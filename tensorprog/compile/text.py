@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tensorprog.compile.loops import Loop
 from tensorprog.compile.program import Program
 from tensorprog.compile.tape import CONST, LEFT, PAIR, RIGHT, Op
 
+NOTE = "# relu_gap(g) = g - (sin t - t + t g)/pi with 1 - cos t = g"
 HEADS = {CONST: "numbers", LEFT: "per first input x", RIGHT: "per second input y", PAIR: "per pair"}
 
 
@@ -32,6 +34,7 @@ LINES: dict[str, Callable[..., str]] = {
     "fma": lambda op, z, a, x, y: f"{z} + {_product(a, x, y)}",
     "axpy": lambda op, z, a, x: f"{z} + {_product(a, x)}",
     "rsqrt": lambda op, x: f"1 / sqrt({x})",
+    "carry": lambda op: f"c{op.data}",
     "recip": lambda op, x: f"1 / {x}",
     "positive": lambda op, x: f"({x} > 0)",
     "gram": lambda op: f"dot({', '.join(map(_datum, op.data))}) / d",
@@ -53,12 +56,30 @@ LINES: dict[str, Callable[..., str]] = {
 
 def source(program: Program) -> str:
     """The operations of a program, those per input before those per pair."""
-    tape, lines = program.tape, ["# relu_gap(g) = g - (sin t - t + t g)/pi with 1 - cos t = g", ""]
+    return "\n".join([NOTE, "", *_lines(program), f"return {', '.join(_name(program, i) for i in program.roots)}"])
+
+
+def loop_source(loop: Loop) -> str:
+    """The operations of a loop over time: how a pair starts, every time after, and the results."""
+    heads = {0: "the first time of x, y being under way", 1: "the first time of y, x being under way"}
+    parts = [("the first time", loop.first), *((heads[k], r) for k, r in sorted(loop.late.items())),
+             ("every time between", loop.body)]  # fmt: skip
+    lines = [NOTE, "# times are counted from the end; c0, c1, .. are carried from one to the next", ""]
+    for head, region in parts:
+        names, values = ([f"c{k}" for k, _ in region.outs], [_name(region.program, i) for _, i in region.outs])
+        lines += [f"## {head}", "", *_lines(region.program), f"{', '.join(names)} = {', '.join(values)}", ""]
+    results = ", ".join(_name(loop.last.program, i) for i in loop.last.program.roots)
+    lines += ["## the last time", "", *_lines(loop.last.program), f"return {results}"]
+    return "\n".join(lines).replace("[0]", "[t]")  # the data of a step are of one time
+
+
+def _lines(program: Program) -> list[str]:
+    tape, lines = program.tape, list[str]()
     for side in (LEFT, RIGHT, PAIR):
         lines.append(f"# {HEADS[side]}")
         lines += [f"v{i} = {_line(program, i)}" for i in program.order if tape.sides[i] == side]
         lines.append("")
-    return "\n".join([*lines, f"return {', '.join(_name(program, i) for i in program.roots)}"])
+    return lines
 
 
 def _name(program: Program, i: int) -> str:

@@ -12,14 +12,16 @@ from typing import Any
 
 import numpy as np
 
+from tensorprog.compile import text
 from tensorprog.compile.schedule import TILE
 from tensorprog.errors import ComputeError, DataError, NoRuleError
 from tensorprog.functions import FAMILIES
 from tensorprog.kernels.blocks import ArrayStore, Block, Journal, Store, cut, fingerprint, store_at
 from tensorprog.kernels.data import Inputs, read_inputs, symbol_values
 from tensorprog.kernels.devices import gram_on_device, namespace
-from tensorprog.kernels.kernel import Kernel, Length
-from tensorprog.kernels.matrices import Evaluator
+from tensorprog.kernels.kernel import Length
+from tensorprog.kernels.matrices import AnyKernel, Evaluator
+from tensorprog.kernels.recursion import Recursion
 from tensorprog.kernels.sequences import SHORT, SequenceEvaluator
 
 MEMORY = 2**31
@@ -30,7 +32,7 @@ RETRIES = 5  # of a block whose worker was lost
 class Job:
     """Kernels between two sets of inputs, any block of them; ``second`` is None for the first set with itself."""
 
-    kernels: tuple[Kernel, ...]
+    kernels: tuple[AnyKernel, ...]
     first: Inputs
     second: Inputs | None
     hyper: dict[Any, float]
@@ -119,20 +121,21 @@ class Job:
         }
 
 
-def functions_in(text: str) -> str:
+def functions_in(formulas: str) -> str:
     """The definitions of the nonlinearities a text names: a declared one may be another under the same name."""
-    used = sorted(set(re.findall(r"\w+", text)) & FAMILIES.keys())
+    used = sorted(set(re.findall(r"\w+", formulas)) & FAMILIES.keys())
     return repr([(n, f.definition, f.pieces, f.kinks, f.ends) for n in used for f in [FAMILIES[n]]])
 
 
-def gram(kernels: Kernel | Sequence[Kernel], X1: Any, X2: Any = None, *, values: Mapping[Any, Any] | None = None,
+def gram(kernels: Any, X1: Any, X2: Any = None, *, values: Mapping[Any, Any] | None = None,
          dtype: Any = np.float64, out: Any = None, backend: str | None = None, block: int | None = None,
          memory: int = MEMORY, progress: bool = False, path: Any = None, resume: bool = True,
          client: Any = None) -> Any:  # fmt: skip
     """Gram matrices K(X1[i], X2[j]) by compiled kernels; several kernels, such as NNGP and NTK, share one pass.
 
     Args:
-        kernels: a kernel, or several of networks that take the same inputs.
+        kernels: a kernel, or several of networks that take the same inputs; also recursions, at a depth by
+            ``Recursion.at``.
         X1: inputs, as for a kernel: (N, d), (N, T, d) or a list of (T_i, d); NumPy arrays or anything they can be
             made of, or arrays of torch, CuPy or JAX, which stay on their device.
         X2: like X1; None for X1 with itself: symmetric, its diagonal compares each input with itself.
@@ -191,16 +194,36 @@ def gram(kernels: Kernel | Sequence[Kernel], X1: Any, X2: Any = None, *, values:
     return tuple(results) if several else results[0]
 
 
-def _kernels(kernels: Any) -> tuple[Kernel, ...]:
-    chosen = tuple(kernels)
-    if not chosen or not all(isinstance(k, Kernel) for k in chosen):
+def source(kernel: AnyKernel, lengths: Any = None, values: Mapping[Any, Any] | None = None) -> str:
+    """The compiled kernel as text, for sequences of given lengths: see ``Kernel.source``.
+
+    Raises:
+        DataError: lengths of no sequences, or a symbol without a value.
+    """
+    hyper = symbol_values(values)
+    if lengths is None or not kernel.net.takes_sequences:
+        if lengths is not None:
+            raise DataError(f"{kernel.net.name} takes single vectors; leave out lengths={lengths!r}")
+        return text.source(Evaluator([kernel], kernel.lengths, hyper).program)
+    fits = isinstance(lengths, Sequence) and len(lengths) == 2 and all(type(t) is int and t > 0 for t in lengths)
+    if not fits:
+        raise DataError(f"lengths must be two positive integers (T, T'), got {lengths!r}")
+    if max(lengths) > SHORT and min(lengths) > 1:
+        with contextlib.suppress(NoRuleError):
+            return text.loop_source(SequenceEvaluator([kernel], hyper).loop)
+    return text.source(Evaluator([kernel], tuple(lengths), hyper).program)
+
+
+def _kernels(kernels: Any) -> tuple[AnyKernel, ...]:
+    chosen = tuple(k.at() if isinstance(k, Recursion) else k for k in kernels)
+    if not chosen or not all(isinstance(k, AnyKernel) for k in chosen):
         raise DataError(f"gram takes a kernel or a list of kernels, got {kernels!r}")
     if len({k.net.takes_sequences for k in chosen}) > 1:
         raise DataError("one pass serves kernels of the same inputs: some of these take vectors, some sequences")
     return chosen
 
 
-def _job(kernels: tuple[Kernel, ...], X1: Any, X2: Any, values: Any, dtype: Any, backend: str | None) -> Job:
+def _job(kernels: tuple[AnyKernel, ...], X1: Any, X2: Any, values: Any, dtype: Any, backend: str | None) -> Job:
     dtype = _dtype(dtype)
     first = read_inputs(X1, "X1", kernels[0].net.takes_sequences, dtype)
     second = None if X2 is None else read_inputs(X2, "X2", kernels[0].net.takes_sequences, dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Container, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.algebra import Gen, Poly, Scalar, to_sympy
+from tensorprog.compile.lower import lower
+from tensorprog.compile.tape import Tape
 from tensorprog.dsl.network import Datum, Network, Trace
 from tensorprog.errors import AssumptionError, DataError, ProgramError
 from tensorprog.expectations.atoms import Expect
@@ -99,6 +102,12 @@ class Kernel:
         ):
             raise ProgramError(f"lengths must be two positive integers (T, T'), got {lengths!r}")
         return (lengths[0], lengths[1])
+
+    def of(self, net: Network) -> Kernel:
+        """The same kernel of another network, such as this one with more layers."""
+        made = copy(self)
+        made.net, made._derived, made.compiled = net, {}, {}
+        return made
 
     def derive_at(self, net: Network, lengths: Sequence[Length]) -> Derivation:
         """The same derivation for another network, such as this one with more layers."""
@@ -271,17 +280,27 @@ class Kernel:
 
         return gram(self, X1, X2, **options)
 
-    def source(self, values: Mapping[Any, Any] | None = None) -> str:
-        """The compiled kernel as text: the operations per input and those per pair, for the printed lengths.
+    def source(self, values: Mapping[Any, Any] | None = None, lengths: Sequence[int] | None = None) -> str:
+        """The compiled kernel as text: the operations per input and those per pair.
+
+        Args:
+            values: numbers for hyperparameters that are symbols, by symbol.
+            lengths: (T, T') of sequences, those of the kernel when None; long ones run a loop over time.
 
         >>> import tensorprog as tp
         >>> print(tp.nngp(tp.programs.deep_linear(depth=1)).source().splitlines()[-1])
         return v7
         """
-        from tensorprog.compile.text import source
-        from tensorprog.kernels.matrices import Evaluator  # reads this module
+        from tensorprog.kernels.compute import source  # reads this module
 
-        return source(Evaluator([self], self.lengths, symbol_values(values)).program)
+        return source(self, lengths, values)
+
+    def lower(self, tape: Tape, lengths: tuple[Length, Length], hyper: Mapping[sp.Symbol, float],
+              same: bool = False) -> int:  # fmt: skip
+        """The kernel between inputs of these lengths, or of one with itself, as an operation of a tape."""
+        d = self.derive(lengths, same)
+        grams = {s: ((p.owner, _at(p)), (q.owner, _at(q))) for s, (p, q) in d.trace.grams.items()}
+        return lower(tape, [d.poly], grams, hyper)[0]
 
     def on_pairs(self, a: np.ndarray, b: np.ndarray, lengths: tuple[Length, Length], hyper: Any) -> np.ndarray:
         """K(a[p], b[p]) of pairs of inputs.

@@ -9,15 +9,15 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.compile.backends import Panel, choose
-from tensorprog.compile.lower import lower
 from tensorprog.compile.program import Program
 from tensorprog.compile.tape import LEFT, Tape
-from tensorprog.dsl.network import Datum
 from tensorprog.errors import DataError
-from tensorprog.kernels.kernel import Derivation, Kernel, Length
+from tensorprog.kernels.kernel import Kernel, Length
+from tensorprog.kernels.sized import SizedKernel
 
 HEIGHT, WIDTH = 4096, 8192  # of the panels after which progress is told
 PAIRS = 2**15  # computed at once by the reference evaluator
+AnyKernel = Kernel | SizedKernel
 
 
 class Evaluator:
@@ -30,10 +30,10 @@ class Evaluator:
         backend: see ``compile.backends.choose``.
     """
 
-    def __init__(self, kernels: Sequence[Kernel], lengths: tuple[Length, Length], hyper: Mapping[sp.Symbol, float],
+    def __init__(self, kernels: Sequence[AnyKernel], lengths: tuple[Length, Length], hyper: Mapping[sp.Symbol, float],
                  backend: str | None = None) -> None:  # fmt: skip
         self.kernels, self.lengths, self.hyper = tuple(kernels), lengths, dict(hyper)
-        self.program = lowered([k.derive(lengths) for k in kernels], hyper)
+        self.program = lowered(kernels, lengths, hyper)
         self.machine = choose(backend, self.program)
         self._own: Program | None = None
 
@@ -46,7 +46,7 @@ class Evaluator:
     def own(self) -> Program:
         """The kernels of one input with itself."""
         if self._own is None:
-            self._own = lowered([k.derive(self.lengths, same=True) for k in self.kernels], self.hyper)
+            self._own = lowered(self.kernels, self.lengths, self.hyper, same=True)
         return self._own
 
     def fill(self, a: np.ndarray, b: np.ndarray | None, out: Sequence[np.ndarray], advance: Any = None) -> None:
@@ -113,15 +113,8 @@ class Evaluator:
             result[at] = value
 
 
-def lowered(derivations: Sequence[Derivation], hyper: Mapping[sp.Symbol, float]) -> Program:
-    """The kernels of several derivations in one tape."""
+def lowered(kernels: Sequence[AnyKernel], lengths: tuple[Length, Length], hyper: Mapping[sp.Symbol, float],
+            same: bool = False) -> Program:  # fmt: skip
+    """Several kernels between inputs of these lengths, or of one input with itself, in one tape."""
     tape = Tape()
-    roots: list[int] = []
-    for d in derivations:
-        grams = {s: (_at(p), _at(q)) for s, (p, q) in d.trace.grams.items()}
-        roots += lower(tape, [d.poly], grams, hyper)
-    return Program(tape, tuple(roots))
-
-
-def _at(d: Datum) -> tuple[int, int]:
-    return d.owner, 0 if d.time is None else d.time - 1
+    return Program(tape, tuple(k.lower(tape, lengths, hyper, same) for k in kernels))

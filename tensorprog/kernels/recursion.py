@@ -24,6 +24,7 @@ from tensorprog.kernels.indexed import Printer
 from tensorprog.kernels.ranges import Sizes
 from tensorprog.kernels.rewrite import forward, tidy, transpose, without_aliases
 from tensorprog.kernels.schedule import plan, run
+from tensorprog.kernels.sized import SizedKernel
 from tensorprog.kernels.straight import Store, Straight, read
 from tensorprog.kernels.typeset import for_notebooks
 from tensorprog.limit.evaluate import same
@@ -82,6 +83,7 @@ class Recursion:
         self.folded = self._fold(self.form, 2)
         self._others: dict[tuple[str | None, int], Folded] = {(self.form, 2): self.folded}
         self._plans: dict[Any, Any] = {}
+        self._at: dict[Any, SizedKernel] = {}
         self.printer = Printer(self.folded, kernel, self.over.depth)
 
     # ---- finding -----------------------------------------------------------------------------------
@@ -150,10 +152,7 @@ class Recursion:
         given = dict(sizes)
         own: list[int | None] = list(self.kernel.lengths)
         lengths = [given["T"], given.get("T'")][:inputs] if "T" in given else own[:inputs]
-        hyper = dict(self.net.hyperparameters)
-        if self.over.depth:
-            hyper[self.over.depth] = given["L"]
-        net = Network(self.net.fn, hyper, self.net.name)
+        net = self.kernel_at(given).net
         try:
             net.trace(lengths)
         except ProgramError as error:
@@ -200,7 +199,7 @@ class Recursion:
             X1: inputs, as for a kernel: (N, d), (N, T, d) or a list of (T_i, d).
             X2: like X1; None for X1 with itself.
             values: numbers for hyperparameters that are symbols, by symbol.
-            depth: the network's number of layers, by its own name, such as ``depth=1000``.
+            depth: the network's number of layers, by its own name, such as ``depth=1000``, or ``L=1000``.
 
         Returns:
             Array (N1, N2), float64.
@@ -228,8 +227,65 @@ class Recursion:
             self._symmetrise(K, first, layers, hyper)
         return K
 
+    def at(self, **depth: int) -> SizedKernel:
+        """The recursion at a depth: what ``tp.gram`` computes like a kernel derived there, at any lengths.
+
+        Args:
+            depth: as for a call; the network's own number of layers when it is not given.
+
+        Raises:
+            ProgramError: an unknown or impossible size.
+
+        >>> import tensorprog as tp
+        >>> net = tp.programs.mlp(phi=tp.relu)
+        >>> deep = [kernel(net).recursion().at(depth=1000) for kernel in (tp.nngp, tp.ntk)]
+        >>> K, Θ = tp.gram(deep, [[1.0, 0.0], [0.6, 0.8]])
+        >>> Θ.round(3)
+        array([[500.5  , 127.141],
+               [127.141, 500.5  ]])
+        """
+        layers = self._depth(depth)
+        key = tuple(layers.items())
+        if key not in self._at:
+            self._at[key] = SizedKernel(self, layers)
+        return self._at[key]
+
+    def gram(self, X1: Any, X2: Any = None, **options: Any) -> Any:
+        """The Gram matrix by the compiled recursion, at any depth and any lengths, without deriving there.
+
+        Args:
+            X1, X2: inputs, as for a kernel.
+            options: the depth as for ``at``, and the options of ``tp.gram``.
+
+        >>> import tensorprog as tp
+        >>> R = tp.nngp(tp.programs.mlp(phi=tp.relu)).recursion()
+        >>> R.gram([[1.0, 0.0]], [[0.6, 0.8]], depth=300, dtype="float32").round(4)
+        array([[0.4998]], dtype=float32)
+        """
+        from tensorprog.kernels.compute import gram  # reads this module
+
+        return gram(self.at(**self._take_depth(options)), X1, X2, **options)
+
+    def source(self, values: Mapping[Any, Any] | None = None, lengths: Any = None, **depth: int) -> str:
+        """The compiled recursion as text: the operations per input and those per pair.
+
+        Args:
+            values: numbers for hyperparameters that are symbols, by symbol.
+            lengths: (T, T') of sequences; those of the kernel when None.
+            depth: as for ``at``.
+        """
+        from tensorprog.kernels.compute import source  # reads this module
+
+        return source(self.at(**depth), lengths, values)
+
+    def _take_depth(self, options: dict[str, Any]) -> dict[str, Any]:
+        """The sizes among options, taken out of them."""
+        return {key: options.pop(key) for key in list(options) if key in ("L", *DEPTHS)}
+
     def _depth(self, given: Mapping[str, int]) -> dict[str, int]:
         name = self.over.depth
+        if name is not None and "L" in given and name not in given:
+            given = {name if k == "L" else k: v for k, v in given.items()}
         for key in given:
             if key != name:
                 raise ProgramError(f"this recursion has no size {key!r}; {nearest(key, [name] if name else [])}")
@@ -258,18 +314,32 @@ class Recursion:
             K[rows, rows] = run(steps, own_gram_of(inputs.data[t]), hyper)
 
     def _plan(self, sizes: dict[str, int], inputs: int) -> Any:
-        """Steps at a size; evaluation goes forward, which holds a few values only, whatever form is printed."""
         key = (tuple(sizes.items()), inputs)
         if key not in self._plans:
-            form = None if self.form is None else "forward"
-            if (form, inputs) not in self._others:
-                self._others[form, inputs] = self._fold(form, inputs)
-            if self.over.lengths is False and "T" in sizes:
-                self._check_lengths(sizes)
-                sizes = {k: v for k, v in sizes.items() if k == "L"}
-            self._check_excluded(sizes)
-            self._plans[key] = plan(self._others[form, inputs], sizes)
+            self._plans[key] = plan(*self.system(sizes, inputs))
         return self._plans[key]
+
+    def system(self, sizes: dict[str, int], inputs: int) -> tuple[Folded, dict[str, int]]:
+        """The equations of one or two inputs to evaluate at sizes, and the sizes they know.
+
+        They go forward, which holds a few values only, whatever form is printed.
+
+        Raises:
+            ProgramError: the recursion does not hold there.
+        """
+        form = None if self.form is None else "forward"
+        if (form, inputs) not in self._others:
+            self._others[form, inputs] = self._fold(form, inputs)
+        if self.over.lengths is False and "T" in sizes:
+            self._check_lengths(sizes)
+            sizes = {k: v for k, v in sizes.items() if k == "L"}
+        self._check_excluded(sizes)
+        return self._others[form, inputs], sizes
+
+    def kernel_at(self, layers: Mapping[str, int]) -> Any:
+        """The kernel itself, of the network with so many layers."""
+        hyper = {**self.net.hyperparameters, **({self.over.depth: layers["L"]} if self.over.depth else {})}
+        return self.kernel.of(Network(self.net.fn, hyper, self.net.name))
 
     def _check_excluded(self, sizes: Mapping[str, int]) -> None:
         for small in self.excluded:

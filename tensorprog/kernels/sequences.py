@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import sympy as sp
 
 from tensorprog.compile.backends import choose_threads
 from tensorprog.compile.loops import Loop, Side
-from tensorprog.compile.rolling import Unrolled, roll, start
+from tensorprog.compile.rolling import Step, Unrolled, roll, start
 from tensorprog.errors import AccuracyError, DataError, NoRuleError
 from tensorprog.kernels.data import Inputs
-from tensorprog.kernels.kernel import Kernel
-from tensorprog.kernels.matrices import lowered
+from tensorprog.kernels.matrices import AnyKernel, lowered
 from tensorprog.kernels.methods import ntk
+from tensorprog.kernels.sized import SizedKernel
 from tensorprog.limit.evaluate import same
 
 SHORT = 6  # length up to which the equations are computed one by one
@@ -37,15 +38,14 @@ class SequenceEvaluator:
         NoRuleError: the equations are not the same at all times.
     """
 
-    def __init__(self, kernels: Sequence[Kernel], hyper: Mapping[sp.Symbol, float], backend: str | None = None) -> None:
+    def __init__(self, kernels: Sequence[AnyKernel], hyper: Mapping[sp.Symbol, float],
+                 backend: str | None = None) -> None:  # fmt: skip
         self.kernels, self.hyper = [_forward(k) for k in kernels], hyper
-        first, body, last, carried = roll(self._unrolled((6, 6)))
-        try:
-            late = {0: start(self._unrolled((6, 8)), carried, body), 1: start(self._unrolled((8, 6)), carried, body)}
-        except NoRuleError:
-            late = {}
-        self.ragged = bool(late)
-        self.loop = Loop(first, body, last, late)
+        steps = self._steps(6, 2)
+        if {k: s.key for k, s in self._steps(7, 3).items()} != {k: s.key for k, s in steps.items()}:
+            raise NoRuleError("the steps of longer sequences differ")
+        self.ragged = 0 in steps
+        self.loop = Loop(steps["first"], steps["body"], steps["last"], {k: steps[k] for k in (0, 1) if self.ragged})
         self.own = Loop(*roll(self._unrolled((6,)))[:3], {})
         self.threads = choose_threads(backend, self.loop.runs_in_rows)
 
@@ -54,9 +54,18 @@ class SequenceEvaluator:
         """What the numbers depend on."""
         return self.loop.text
 
+    def _steps(self, count: int, more: int) -> dict[Any, Step]:
+        """The steps of sequences of equal length, and of one that starts ``more`` times after the other."""
+        first, body, last, carried = roll(self._unrolled((count, count)))
+        steps: dict[Any, Step] = {"first": first, "body": body, "last": last}
+        try:
+            late = [self._unrolled((count, count + more)), self._unrolled((count + more, count))]
+            return steps | {k: start(u, carried, first, body) for k, u in enumerate(late)}
+        except NoRuleError:
+            return steps
+
     def _unrolled(self, lengths: tuple[int, ...]) -> Unrolled:
-        derivations = [k.derive((lengths[0], lengths[-1]), same=len(lengths) == 1) for k in self.kernels]
-        program = lowered(derivations, self.hyper)
+        program = lowered(self.kernels, (lengths[0], lengths[-1]), self.hyper, same=len(lengths) == 1)
         return Unrolled(program.tape, program.roots, lengths)
 
     def fill(self, first: Inputs, second: Inputs | None, out: Sequence[np.ndarray],
@@ -120,8 +129,12 @@ class SequenceEvaluator:
                 result[rows, rows] = value
 
 
-def _forward(kernel: Kernel) -> Kernel:
+def _forward(kernel: AnyKernel) -> AnyKernel:
     """The kernel by equations that run forward in time only: the NTK by path sums, where they are equal to it."""
+    if isinstance(kernel, SizedKernel):
+        if not kernel.recursion.over.lengths:
+            raise NoRuleError("the recursion holds at one pair of lengths only")
+        return kernel
     if kernel.kind == "nngp" or kernel.method == "paths":
         return kernel
     if not kernel.passes_gia_check:

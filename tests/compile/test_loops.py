@@ -6,6 +6,7 @@ import pytest
 
 import tensorprog as tp
 from tensorprog import programs
+from tensorprog.kernels.sequences import SequenceEvaluator
 
 RNG = np.random.default_rng(1)
 NETS = [{}, {"sigma_b": 0.1, "sigma_w": 1.2}, {"layers": 2}, {"sigma_h": 1}, {"phi": tp.erf}, {"phi": tp.gelu}]
@@ -36,6 +37,13 @@ def test_equal_lengths_untied_weights_and_a_function_without_closed_form():
         assert off(K.gram(X), K(X)) < 1e-13
     ragged, K = sequences(2, 7, 9), tp.ntk(programs.rnn(tied=False))
     assert off(K.gram(ragged), K(ragged)) < 1e-13
+
+
+def test_what_runs_as_a_loop():
+    for kw in ({}, {"sigma_b": 0.1, "sigma_w": 1.2}, {"layers": 2}, {"phi": tp.erf}):
+        assert SequenceEvaluator([tp.nngp(programs.rnn(**kw))], {}).ragged
+    folded = tp.nngp(programs.rnn(phi=tp.leaky_relu(0.1))).recursion(over="lengths")
+    assert SequenceEvaluator([folded.at()], {}).ragged
 
 
 def test_a_function_whose_steps_cannot_be_looped_takes_the_long_way():
