@@ -10,8 +10,10 @@ import numpy as np
 
 from tensorprog.compile.tape import Op, Tape
 from tensorprog.expectations.closed_forms import MEANS, find_pair
+from tensorprog.expectations.atoms import variables
 from tensorprog.expectations.numeric import expectation
-from tensorprog.functions import FAMILIES, member
+from tensorprog.expectations.tabulated import MOMENT, tabulated
+from tensorprog.functions import FAMILIES, X, member
 from tensorprog.functions import evaluate as evaluate_expr
 
 Array = Any
@@ -149,6 +151,22 @@ def _expect(m: Machine, op: Op, *args: Array) -> Array:
     return _there(m, expectation(body, us, cov, mean, dict(zip(names, entries, strict=True))).value, args)
 
 
+def _moment(m: Machine, op: Op, q: Array) -> Array:
+    """E φ(u) from the function's table, and where that is not good enough one by one."""
+    flat = np.reshape(host(q), -1)
+    value = tabulated(op.data, MOMENT).moment(flat)
+    rest = np.isnan(value) & ~np.isnan(flat)
+    if rest.any():
+        value[rest] = expectation(op.data, (X,), [[flat[rest]]]).value
+    return _there(m, value.reshape(np.shape(host(q))), (q,))
+
+
+def _smooth(m: Machine, op: Op, c: Array, r1: Array, r2: Array, q1: Array, q2: Array) -> Array:
+    (u, v), (q1, q2, c_) = variables(2), map(host, (q1, q2, c))
+    body = op.data[0].subs(X, u) * op.data[1].subs(X, v)
+    return _there(m, expectation(body, (u, v), [[q1, c_], [c_, q2]]).value, (c, q1, q2))
+
+
 def _formula(m: Machine, op: Op, *args: Array) -> Array:
     expr, symbols = op.data
     return _there(m, evaluate_expr(expr, dict(zip(symbols, map(host, args), strict=True))), args)
@@ -184,5 +202,7 @@ RULES: dict[str, Callable[..., Array]] = {
     "erf square": lambda m, op, q: 2 / pi * np.arctan2(2 * q, np.sqrt(1 + 4 * q)),
     "form": _form,
     "expect": _expect,
+    "moment": _moment,
+    "smooth": _smooth,
     "formula": _formula,
 }
