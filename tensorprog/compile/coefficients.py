@@ -6,7 +6,7 @@ held beside the coefficients, for every input and for every group of ``GROUP`` n
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -66,6 +66,11 @@ class _Side:
     logs: np.ndarray
 
     @property
+    def groups(self) -> np.ndarray:
+        """The variances by groups."""
+        return self.q.reshape(-1, GROUP)
+
+    @property
     def levels(self) -> int:
         """Of ``LEVELS`` how many are worth having, whatever the correlation."""
         worst = np.where(self.logs < np.inf, self.logs, -np.inf).max(axis=0)
@@ -81,12 +86,14 @@ def _terms(levels: int, parity: int) -> int:
 class _Tables:
     """Tables one below the other, equal ones once."""
 
-    blocks: list[np.ndarray] = field(default_factory=list)
-    highest: list[np.ndarray] = field(default_factory=list)
     sides: list[_Side] = field(default_factory=list)
     places: dict[Any, int] = field(default_factory=dict)
+    size: int = 0
+    fills: list[tuple[slice, Callable[[np.ndarray], None]]] = field(default_factory=list)
+    highest: list[np.ndarray] = field(default_factory=list)
 
     def side(self, function: Any, q: Any, span: tuple[int, int]) -> _Side:
+        """A function at the variances of some inputs."""
         count = span[1] - span[0]
         padded = np.zeros(-(-count // GROUP) * GROUP)
         padded[:count] = q
@@ -99,28 +106,44 @@ class _Tables:
 
     def coefficients(self, side: _Side, want: int, levels: int) -> int:
         """Those of the wanted parity."""
-        count = _terms(levels, want)
-        skipped = want != side.function.parity
-        values = side.function.coefficients(side.q, 2 * count if skipped else count)
-        return self._add(("a", id(side), want, count), values[:, want < 0 :: 2] if skipped else values)
+        count, table = _terms(levels, want), side.function
+
+        def fill(out: np.ndarray) -> None:
+            out = out.reshape(-1, count, GROUP)
+            if want == table.parity:
+                table.coefficients(side.groups, out)
+            else:
+                table.coefficients(side.groups, both := np.empty((len(out), 2 * count, GROUP)))
+                out[:] = both[:, want < 0 :: 2]
+
+        return self._add((id(side), want, count), count * len(side.groups), fill)
 
     def tails(self, side: _Side) -> int:
-        return self._add(("t", id(side)), side.logs)
+        """Those of every input."""
+
+        def fill(out: np.ndarray) -> None:
+            out.reshape(-1, len(LEVELS), GROUP)[:] = side.logs.reshape(-1, GROUP, len(LEVELS)).swapaxes(1, 2)
+
+        return self._add(id(side), len(LEVELS) * len(side.groups), fill)
 
     def peaks(self, side: _Side) -> int:
-        key = "p", id(side)
+        """The largest of each group."""
+        key = "peaks", id(side)
         if key not in self.places:
             self.places[key] = sum(map(len, self.highest))
             self.highest.append(side.logs.reshape(-1, GROUP, len(LEVELS)).max(axis=1).reshape(-1))
         return self.places[key]
 
-    def _add(self, key: Any, values: np.ndarray) -> int:
+    def _add(self, key: Any, rows: int, fill: Callable[[np.ndarray], None]) -> int:
         if key not in self.places:
-            self.places[key] = sum(map(len, self.blocks))
-            self.blocks.append(values.reshape(-1, GROUP, values.shape[1]).swapaxes(1, 2).reshape(-1, GROUP))
+            self.places[key] = self.size
+            self.fills.append((slice(self.size, self.size + rows), fill))
+            self.size += rows
         return self.places[key]
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
-        if not self.blocks:
-            return np.zeros((0, GROUP)), np.zeros(0)
-        return np.ascontiguousarray(np.concatenate(self.blocks)), np.concatenate(self.highest)
+        """``Series.values`` and ``peaks``."""
+        values = np.empty((self.size, GROUP))
+        for rows, fill in self.fills:
+            fill(values[rows])
+        return values, np.concatenate([np.empty(0), *self.highest])

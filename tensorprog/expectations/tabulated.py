@@ -80,35 +80,42 @@ class Tabulated:
         tails[q == 0] = -np.inf
         return tails
 
-    def coefficients(self, q: Array, count: int) -> Array:
-        """The first coefficients a_k(q), (N, count), of one parity only where φ has one.
+    def coefficients(self, q: Array, out: Array) -> None:
+        """Write the first coefficients a_k(q) of groups of variances, of one parity only where φ has one.
+
+        Args:
+            q: variances ≥ 0, (G, W).
+            out: array (G, K, W) for those of k < K; 0 where the table is not good enough.
 
         >>> from tensorprog.functions import Tanh
-        >>> bool(abs(np.sum(tabulated(Tanh(X)).coefficients(np.array([1.0]), 64) ** 2) - 0.394294483979) < 1e-12)
+        >>> tabulated(Tanh(X)).coefficients(np.array([[1.0]]), out := np.empty((1, 64, 1)))
+        >>> bool(abs(np.sum(out**2) - 0.394294483979) < 1e-12)
         True
         """
         logs = np.log(np.where(q > 0, q, 1.0))
-        values = np.zeros((len(q), count))
+        out[:] = 0.0
         for rows, panel in self._panels(q, logs):
             if panel.good:
-                base = np.polynomial.chebyshev.chebvander(2 * (logs[rows] - panel.first) / WIDTH - 1, NODES - 1)
-                values[rows, : len(panel.terms)] = base @ panel.terms[:count].T
-        values[q == 0, 0] = self.at_zero if self.parity >= 0 else 0.0
-        return values
+                groups = np.flatnonzero(rows.any(axis=1))
+                place = np.where(rows[groups], 2 * (logs[groups] - panel.first) / WIDTH - 1, 0.0)
+                base = np.polynomial.chebyshev.chebvander(place, NODES - 1) * rows[groups, :, None]
+                out[groups, : len(panel.terms)] += panel.terms[: out.shape[1]] @ base.swapaxes(1, 2)
+        out[:, 0][q == 0] = self.at_zero if self.parity >= 0 else 0.0
 
     def moment(self, q: Array) -> Array:
         """E φ(√q x), (N,), NaN where the table is not good enough."""
         if self.parity < 0:
             return np.zeros(len(q))
-        return np.where(self.tails(q)[:, 0] < np.inf, self.coefficients(q, 1)[:, 0], np.nan)
+        self.coefficients(q[None], value := np.empty((1, 1, len(q))))
+        return np.where(self.tails(q)[:, 0] < np.inf, value[0, 0], np.nan)
 
     def _panels(self, q: Array, logs: Array) -> Iterator[tuple[Array, Panel]]:
-        """The rows of each panel."""
+        """Which variances are on each panel."""
         number = np.where(np.isfinite(logs) & (q > 0), np.floor(logs / WIDTH), np.nan)
         for n in np.unique(number[~np.isnan(number)]):
             if n not in self.panels:
                 self.panels[n] = self._tabulated(n * WIDTH)
-            yield np.flatnonzero(number == n), self.panels[n]
+            yield number == n, self.panels[n]
 
     def _tabulated(self, first: float) -> Panel:
         order = np.outer(np.arange(NODES), np.pi * (np.arange(NODES) + 0.5) / NODES)
