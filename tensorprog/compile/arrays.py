@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from tensorprog.compile.tape import Op, Tape
-from tensorprog.expectations.closed_forms import MEANS, find_pair
 from tensorprog.expectations.atoms import variables
+from tensorprog.expectations.closed_forms import MEANS, find_pair
 from tensorprog.expectations.numeric import expectation
 from tensorprog.expectations.tabulated import MOMENT, tabulated
 from tensorprog.functions import FAMILIES, X, member

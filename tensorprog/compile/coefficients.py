@@ -24,14 +24,14 @@ class Series(NamedTuple):
     """What the machine reads.
 
     Attributes:
-        index: for every series the rows of ``values`` where left and right coefficients begin, how many there are
+        places: for every series the rows of ``values`` where left and right coefficients begin, how many there are
             of each per group, where left and right tails begin, where ``peaks`` begin, the first left and right
             input, the number of levels, whether the sum begins with ρ, and whether it goes on in powers of ρ².
         values: coefficients and tails, (rows, GROUP): row b + g K + m is coefficient m of the inputs of group g.
         peaks: the largest tails of groups, (rows,).
     """
 
-    index: np.ndarray
+    places: np.ndarray
     values: np.ndarray
     peaks: np.ndarray
 

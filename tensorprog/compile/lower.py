@@ -108,7 +108,6 @@ class _Lowering:
         known = find_pair(first, second) is not None
         return self.tape.add("form", q1, q2, c, data=(function_name(first), function_name(second))) if known else None
 
-
     def _smooth(self, g: Expect) -> int | None:
         """E φ(u) and E φ(u)ψ(v) of smooth functions and zero means: what a series in the correlation serves."""
         if len(g.variables) == 1 and tame(g.body):

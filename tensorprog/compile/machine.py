@@ -156,10 +156,8 @@ def store(strip, result, first, count, left, width, triangle, mirror):
 
 
 @numba.njit(**STRICT)
-def run_tiles(
-    code, registers, roots, G, S, L, R, near, series, values, peaks, gi, gj, i0, i1, j0, j1, triangle, mirror, out,
-    flags, start, step
-):
+def run_tiles(code, registers, roots, G, S, L, R, near, series, values, peaks, gi, gj, i0, i1, j0, j1, triangle,
+              mirror, out, flags, start, step):  # fmt: skip
     """Every ``step``-th tile of a panel of every result; below the diagonal only for a ``triangle``.
 
     Args:

@@ -22,7 +22,7 @@ ROUNDING = 1.6e-14  # of an interpolated value, as a fraction of the largest coe
 
 @lru_cache(maxsize=128)
 def heat(local: Any, step: float, panel: int, most: int) -> tuple[Array, float]:
-    """Chebyshev coefficients in σ² on one panel, (ORDER, 2M + 1) for m = step k, |k| ≤ M ≤ ``most``, and their error."""
+    """Chebyshev coefficients in σ² on a panel, (ORDER, 2M + 1) for m = step k, |k| ≤ M ≤ ``most``, and their error."""
     low, high = PANELS[panel], PANELS[panel + 1]
     node = np.cos(np.pi * (np.arange(ORDER) + 0.5) / ORDER)
     sigma = np.sqrt((low + high) / 2 + (high - low) / 2 * node)

@@ -126,9 +126,7 @@ def local_pair(parts: Split, q1: Array, q2: Array, c: Array, det: Array, rtol: f
     return value, error
 
 
-def _tabled(
-    own: Local, other: Local, law: tuple[Array, ...], scale: Array, rtol: float
-) -> tuple[Array, Array, Array]:
+def _tabled(own: Local, other: Local, law: tuple[Array, ...], scale: Array, rtol: float) -> tuple[Array, Array, Array]:
     """E r(u) r(v), q1 ≤ q2, by the tables of E[r(v) | u]; the last array tells which entries are good enough."""
     q1, c, det = law
     slope, variance, step = c / q1, det / q1, STEPS[max(own.start, other.start)]

@@ -29,16 +29,14 @@ MOMENT = 0.0  # largest |ρ| of a table whose first coefficients alone are read
 
 @dataclass(frozen=True)
 class Panel:
-    """Interpolants on one panel.
+    """Interpolants on a panel 4^n ≤ q < 4^(n+1), in s = log(q/4^n).
 
     Attributes:
-        first: log q at its left end.
-        terms: Chebyshev coefficients in log q of every a_k, (K, NODES); of one parity only where φ has one.
-        points, tails: sorted log q and ½ log of the largest (E φ² − Σ_{k<K} a_k²)/E φ² up to there, (S,) and (S, L).
+        terms: Chebyshev coefficients in s of every a_k, (K, NODES); of one parity only where φ has one.
+        points, tails: sorted s and ½ log of the largest (E φ² − Σ_{k<K} a_k²)/E φ² up to there, (S,) and (S, L).
         good: whether the error is below GOOD.
     """
 
-    first: float
     terms: Array
     points: Array
     tails: Array
@@ -56,7 +54,7 @@ class Tabulated:
         self.function, self.top = function, top
         self.parity = parity(function, (X,))
         self.at_zero = float(self(np.zeros(1))[0])
-        self.panels: dict[float, Panel] = {}
+        self.panels: dict[int, Panel] = {}
 
     def __call__(self, x: Array) -> Array:
         """φ(x)."""
@@ -72,11 +70,10 @@ class Tabulated:
         >>> tabulated(Tanh(X)).tails(np.array([0.1, 1.0]))[:, 2].round(1)
         array([-15.7,  -6.1])
         """
-        logs = np.log(np.where(q > 0, q, 1.0))
         tails = np.full((len(q), len(LEVELS) if self.top else 1), np.inf)
-        for rows, panel in self._panels(q, logs):
+        for rows, s, panel in self._panels(q):
             if panel.good:
-                tails[rows] = panel.tails[np.minimum(np.searchsorted(panel.points, logs[rows]), len(panel.points) - 1)]
+                tails[rows] = panel.tails[np.minimum(np.searchsorted(panel.points, s[rows]), len(panel.points) - 1)]
         tails[q == 0] = -np.inf
         return tails
 
@@ -92,12 +89,11 @@ class Tabulated:
         >>> bool(abs(np.sum(out**2) - 0.394294483979) < 1e-12)
         True
         """
-        logs = np.log(np.where(q > 0, q, 1.0))
         out[:] = 0.0
-        for rows, panel in self._panels(q, logs):
+        for rows, s, panel in self._panels(q):
             if panel.good:
                 groups = np.flatnonzero(rows.any(axis=1))
-                place = np.where(rows[groups], 2 * (logs[groups] - panel.first) / WIDTH - 1, 0.0)
+                place = np.where(rows[groups], 2 * s[groups] / WIDTH - 1, 0.0)
                 base = np.polynomial.chebyshev.chebvander(place, NODES - 1) * rows[groups, :, None]
                 out[groups, : len(panel.terms)] += panel.terms[: out.shape[1]] @ base.swapaxes(1, 2)
         out[:, 0][q == 0] = self.at_zero if self.parity >= 0 else 0.0
@@ -109,20 +105,23 @@ class Tabulated:
         self.coefficients(q[None], value := np.empty((1, 1, len(q))))
         return np.where(self.tails(q)[:, 0] < np.inf, value[0, 0], np.nan)
 
-    def _panels(self, q: Array, logs: Array) -> Iterator[tuple[Array, Panel]]:
-        """Which variances are on each panel."""
-        number = np.where(np.isfinite(logs) & (q > 0), np.floor(logs / WIDTH), np.nan)
-        for n in np.unique(number[~np.isnan(number)]):
+    def _panels(self, q: Array) -> Iterator[tuple[Array, Array, Panel]]:
+        """Which variances are on each panel, and s there."""
+        proper = np.isfinite(q) & (q > 0)
+        q = np.where(proper, q, 1.0)
+        number = np.floor(np.log2(q) / 2).astype(int)
+        s = np.log(np.ldexp(q, -2 * number))
+        for n in np.unique(number[proper]).tolist():
             if n not in self.panels:
-                self.panels[n] = self._tabulated(n * WIDTH)
-            yield number == n, self.panels[n]
+                self.panels[n] = self._tabulated(n)
+            yield proper & (number == n), s, self.panels[n]
 
-    def _tabulated(self, first: float) -> Panel:
+    def _tabulated(self, number: int) -> Panel:
         order = np.outer(np.arange(NODES), np.pi * (np.arange(NODES) + 0.5) / NODES)
         node = np.cos(order[1])
         checks = np.linspace(-1, 1, CHECKS)
         with np.errstate(all="ignore"):
-            at, there = (self._direct(np.exp(first + WIDTH * (1 + x) / 2)) for x in (node, checks))
+            at, there = (self._direct(np.ldexp(np.exp(WIDTH * (1 + x) / 2), 2 * number)) for x in (node, checks))
             transform = np.cos(order) * np.where(np.arange(NODES) > 0, 2, 1)[:, None] / NODES
             own, other = _held(at), _held(there)
             count = 1 + max(np.flatnonzero(own.any(axis=1) | other.any(axis=1)), default=0)
@@ -133,10 +132,10 @@ class Tabulated:
             size = np.sqrt(np.maximum(square, np.finfo(float).tiny))
             gap = np.sqrt(np.sum(missed**2, axis=0)) / size[NODES:]
             worst = np.max(error / size) + SAFETY * np.max(gap) + ROUNDING
-        points = first + WIDTH * (1 + np.concatenate([node, checks])) / 2
-        increasing = np.argsort(points)
-        tails = 0.5 * np.log(np.maximum.accumulate((tails / size**2)[:, increasing], axis=1)).T
-        return Panel(first, terms, points[increasing], tails, bool(worst <= GOOD))
+            points = WIDTH * (1 + np.concatenate([node, checks])) / 2
+            increasing = np.argsort(points)
+            tails = 0.5 * np.log(np.maximum.accumulate((tails / size**2)[:, increasing], axis=1)).T
+        return Panel(terms, points[increasing], tails, bool(worst <= GOOD))
 
     def _direct(self, q: Array) -> Coefficients:
         return coefficients(self, self.parity, q, self.top)
