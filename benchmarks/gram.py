@@ -76,32 +76,41 @@ def gram_row(phi: str, depth: int, count: int, d: int, dtype: Any, python: str |
     return {"phi": phi, "depth": depth, "N": count, "d": d, "dtype": np.dtype(dtype).name, "seconds": seconds}
 
 
-def tanh_row(python: str | None, count: int = 500) -> dict[str, Any]:
-    """tanh, one layer: seconds, and the largest relative error on some pairs against a dense trapezoidal rule."""
-    X = np.random.default_rng(0).normal(size=(count, 20))
-    K = kernels_of("tanh", 1)[0]
-    sides = {"compiled": lambda: once(lambda: K.gram(X))}
-    peer = GramPeer(python, X, 1, "tanh") if python else None
-    found = {"compiled": K.gram(X)}
+def tanh_row(python: str | None, count: int = 500, depth: int = 3) -> dict[str, Any]:
+    """tanh, NNGP and NTK: seconds, and the largest relative error on some pairs against a dense trapezoidal rule."""
+    X, kernels = np.random.default_rng(0).normal(size=(count, 784)), kernels_of("tanh", depth)
+    sides = {"compiled": lambda: once(lambda: tp.gram(kernels, X))}
+    peer = GramPeer(python, X, depth, "tanh") if python else None
+    found = {"compiled": np.stack(tp.gram(kernels, X))}
     if peer:
         sides["neural-tangents"] = peer.seconds
         found["neural-tangents"] = np.load(peer.path)
-    seconds = interleaved(sides, 3)
+    seconds = interleaved(sides, 5)
     if peer:
         peer.close()
-    pairs = [(i, j) for i in range(8) for j in range(i + 1)]
-    exact = {p: tanh_reference(*(2 * X[list(p)] @ X[list(p)].T / X.shape[1]).ravel()[[0, 3, 1]]) for p in pairs}
-    errors = {name: max(abs(K[p] / exact[p] - 1) for p in pairs) for name, K in found.items()}
-    return {"N": count, "seconds": seconds, "errors": errors}
+    pairs = [(i, j) for i in range(4) for j in range(i + 1)]
+    exact = {p: tanh_reference(*(2 * X[list(p)] @ X[list(p)].T / X.shape[1]).ravel()[[0, 3, 1]], depth) for p in pairs}
+    errors = {name: max(float(abs(K[:, p[0], p[1]] / exact[p] - 1).max()) for p in pairs) for name, K in found.items()}
+    return {"N": count, "depth": depth, "seconds": seconds, "errors": errors}
 
 
-def tanh_reference(q1: float, q2: float, c: float) -> float:
-    """E tanh(u) tanh(v), by the trapezoidal rule with 401² nodes."""
+def tanh_reference(q1: float, q2: float, c: float, depth: int) -> np.ndarray:
+    """NNGP and NTK of one pair at σ_w² = 2, expectations by the trapezoidal rule with 401² nodes."""
     z = np.linspace(-10, 10, 401)
     w = np.exp(-(z**2) / 2) * (z[1] - z[0]) / np.sqrt(2 * np.pi)
-    rho = min(c / np.sqrt(q1 * q2), 1.0)
-    inner = np.tanh(np.sqrt(q2) * (rho * z[:, None] + np.sqrt(1 - rho**2) * z)) @ w
-    return float(w @ (np.tanh(np.sqrt(q1) * z) * inner))
+
+    def mean(f: Callable[[Any], Any], q1: float, q2: float, c: float) -> float:
+        rho = min(c / np.sqrt(q1 * q2), 1.0)
+        inner = f(np.sqrt(q2) * (rho * z[:, None] + np.sqrt(1 - rho**2) * z)) @ w
+        return float(w @ (f(np.sqrt(q1) * z) * inner))
+
+    theta = c
+    for layer in range(depth):
+        scale = 1 if layer == depth - 1 else 2
+        slope = mean(lambda x: 1 / np.cosh(x) ** 2, q1, q2, c)
+        q1, q2, c = (scale * mean(np.tanh, *law) for law in ((q1, q1, q1), (q2, q2, q2), (q1, q2, c)))
+        theta = c + scale * slope * theta
+    return np.array([c, theta])
 
 
 def sequence_rows(size: int) -> dict[str, Any]:

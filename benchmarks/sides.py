@@ -29,11 +29,10 @@ X = np.load(path)
 tanh = lambda: stax.ElementwiseNumerical(jnp.tanh, deg=25)
 Phi = {"relu": stax.Relu, "erf": stax.Erf, "tanh": tanh}[phi]
 layers = [l for _ in range(depth) for l in (stax.Dense(1, W_std=2**0.5), Phi())] + [stax.Dense(1)]
-get = "nngp" if phi == "tanh" else ("nngp", "ntk")
-kernel = jax.jit(lambda x: stax.serial(*layers)[2](x, None, get))
+kernel = jax.jit(lambda x: stax.serial(*layers)[2](x, None, ("nngp", "ntk")))
 result = jax.block_until_ready(kernel(X))
 if phi == "tanh":
-    np.save(path, np.asarray(result))
+    np.save(path, np.stack([result.nngp, result.ntk]))
 del result
 print("ready", flush=True)
 for line in sys.stdin:

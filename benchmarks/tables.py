@@ -49,7 +49,8 @@ def other_lines(found: dict[str, Any]) -> list[str]:
     if "tanh" in found:
         t = found["tanh"]
         ours, s = t["seconds"]["compiled"], t["seconds"]
-        text = f"tanh, one layer, N = {t['N']}: {statistics.median(ours):.3f} s, error {t['errors']['compiled']:.0e}"
+        text = (f"tanh, depth {t.get('depth', 1)}, N = {t['N']}: {statistics.median(ours):.3f} s, "
+                f"error {t['errors']['compiled']:.0e}")  # fmt: skip
         if "neural-tangents" in s:
             text += (f"; neural-tangents' `ElementwiseNumerical` (degree 25) takes {ratio(s['neural-tangents'], ours)} "
                      f"times as long, error {t['errors']['neural-tangents']:.0e}")  # fmt: skip

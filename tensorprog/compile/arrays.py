@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from tensorprog.compile.tape import Op, Tape
+from tensorprog.expectations.atoms import variables
 from tensorprog.expectations.closed_forms import MEANS, find_pair
 from tensorprog.expectations.numeric import expectation
-from tensorprog.functions import FAMILIES, Fn, jumps, member
+from tensorprog.expectations.tabulated import MOMENT, tabulated
+from tensorprog.functions import FAMILIES, Fn, X, jumps, member
 from tensorprog.functions import evaluate as evaluate_expr
 
 Array = Any
@@ -167,6 +169,22 @@ def _unless_parallel(m: Machine, value: np.ndarray, q1: np.ndarray, q2: np.ndarr
         return np.where(1 - np.abs(c) / np.sqrt(q1 * q2) < m.near[0], np.nan, value)
 
 
+def _moment(m: Machine, op: Op, q: Array) -> Array:
+    """E φ(u) from the function's table, and where that is not good enough one by one."""
+    flat = np.reshape(host(q), -1)
+    value = tabulated(op.data, MOMENT).moment(flat)
+    rest = np.isnan(value) & ~np.isnan(flat)
+    if rest.any():
+        value[rest] = expectation(op.data, (X,), [[flat[rest]]]).value
+    return _there(m, value.reshape(np.shape(host(q))), (q,))
+
+
+def _smooth(m: Machine, op: Op, c: Array, r1: Array, r2: Array, q1: Array, q2: Array) -> Array:
+    (u, v), (q1, q2, c_) = variables(2), map(host, (q1, q2, c))
+    body = op.data[0].subs(X, u) * op.data[1].subs(X, v)
+    return _there(m, expectation(body, (u, v), [[q1, c_], [c_, q2]]).value, (c, q1, q2))
+
+
 def _formula(m: Machine, op: Op, *args: Array) -> Array:
     expr, symbols = op.data
     return _there(m, evaluate_expr(expr, dict(zip(symbols, map(host, args), strict=True))), args)
@@ -202,5 +220,7 @@ RULES: dict[str, Callable[..., Array]] = {
     "erf square": lambda m, op, q: 2 / pi * np.arctan2(2 * q, np.sqrt(1 + 4 * q)),
     "form": _form,
     "expect": _expect,
+    "moment": _moment,
+    "smooth": _smooth,
     "formula": _formula,
 }

@@ -11,6 +11,7 @@ import numpy as np
 
 from tensorprog.compile.arrays import NEAR
 from tensorprog.compile.blas import one_thread
+from tensorprog.compile.coefficients import series_of
 from tensorprog.compile.program import Program, directions
 from tensorprog.compile.schedule import TILE, Code
 from tensorprog.compile.tape import LEFT, RIGHT
@@ -76,9 +77,11 @@ class NumbaMachine:
         self.code, self.threads = program.code, numba.get_num_threads()
         self.a, self.b, near = _unit_data(program, a, b)
         self.numbers = np.array(self.code.numbers)
-        self.left = np.ascontiguousarray(table(program.per_input(a, LEFT), self.code.left, len(a)).T)
-        self.right = table(program.per_input(b, RIGHT), self.code.right, len(b))
+        left, right = program.per_input(a, LEFT), program.per_input(b, RIGHT)
+        self.left = np.ascontiguousarray(table(left, self.code.left, len(a)).T)
+        self.right = table(right, self.code.right, len(b))
         self.near = np.array(near)
+        self.series = series_of(self.code.series, left, right, (0, len(a)), (0, len(b)))
 
     def run(self, panel: Panel, triangle: bool, out: Sequence[np.ndarray]) -> list[Panel]:
         cut = [(i0, i1, j0, min(j1, i1) if triangle else j1) for i0, i1, j0, j1 in tiles(panel, *BLOCK)
@@ -100,7 +103,7 @@ class NumbaMachine:
             products = space[:, : (i1 - i0) * (j1 - j0)].reshape(-1, i1 - i0, j1 - j0)
             for g, ((_, s), (_, t)) in zip(products, self.code.grams, strict=True):
                 np.matmul(self.a[s][i0:i1], self.b[t][j0:j1].T, out=g)
-            tables = products, self.numbers, self.left, self.right, self.near
+            tables = products, self.numbers, self.left, self.right, self.near, *self.series
             flagged += run_threads(self.code, tables, (i0, j0), block, triangle, triangle, out, 1)
         return flagged
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from tensorprog.compile.arrays import LEAST, NEAR
 from tensorprog.compile.backends import run_threads, table
+from tensorprog.compile.coefficients import series_of
 from tensorprog.compile.program import Program, cosine_of, directions, exact_gap
 from tensorprog.compile.rolling import Step
 from tensorprog.compile.schedule import Code, runs_in_rows, schedule
@@ -225,7 +226,8 @@ class Panel:
             return
         L, R = np.empty((r1, len(code.left))), np.empty((len(code.right), c1))
         L[r0:], R[:, c0:] = table(left, code.left, r1 - r0).T, table(right, code.right, c1 - c0)
-        tables = self.stack, np.array(code.numbers), L, R, np.array(self.near)
+        series = series_of(code.series, left, right, (r0, r1), (c0, c1))
+        tables = self.stack, np.array(code.numbers), L, R, np.array(self.near), *series
         run_threads(code, tables, (0, 0), part, triangle, False, out, self.threads)
 
 

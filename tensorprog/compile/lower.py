@@ -12,7 +12,8 @@ from tensorprog.compile.closed import INLINE, SQUARES
 from tensorprog.compile.tape import CONST, LEFT, PAIR, RIGHT, Tape
 from tensorprog.expectations.atoms import Expect, variables
 from tensorprog.expectations.closed_forms import MEANS, find_pair
-from tensorprog.functions import Fn, no_value
+from tensorprog.expectations.mehler import split, tame
+from tensorprog.functions import Fn, X, no_value
 from tensorprog.functions import evaluate as evaluate_expr
 from tensorprog.limit.equations import Name, reachable
 
@@ -86,6 +87,10 @@ class Lowering:
             found = self._closed(factors, g)
             if found is not None:
                 return found
+        if not any(g.mean) and not g.scalars:
+            found = self._smooth(g)
+            if found is not None:
+                return found
         k = len(g.mean)
         args = [self.poly(g.entry(i, j)) for i in range(k) for j in range(i, k)] + [self.poly(m) for m in g.mean]
         args += [self.at[s] for s in g.scalars.values()]
@@ -109,6 +114,26 @@ class Lowering:
             return SQUARES[first, second](self.tape, q1)
         known = find_pair(first, second) is not None
         return self.tape.add("form", q1, q2, c, data=(function_name(first), function_name(second))) if known else None
+
+    def _smooth(self, g: Expect) -> int | None:
+        """E φ(u) and E φ(u)ψ(v) of smooth functions and zero means: what a series in the correlation serves."""
+        if len(g.variables) == 1 and tame(g.body):
+            return self.tape.add("moment", self.poly(g.entry(0, 0)), data=g.body.subs(g.variables[0], X))
+        parts = split(g.body, g.variables)
+        if parts is None:
+            return None
+        i, j = g.variables.index(parts.u), g.variables.index(parts.v)
+        q1, q2, c = (self.poly(g.entry(a, b)) for a, b in ((i, i), (j, j), (i, j)))
+        first, second = parts.first.subs(parts.u, X), parts.second.subs(parts.v, X)
+        sides = [self.tape.sides[q] for q in (q1, q2, c)]
+        if sides[0] in (CONST, RIGHT) and sides[1] in (CONST, LEFT):
+            q1, q2, first, second = q2, q1, second, first
+        elif not (sides[0] in (CONST, LEFT) and sides[1] in (CONST, RIGHT)):
+            return None
+        if sides[2] != PAIR:
+            return None
+        return self.tape.add("smooth", c, self.tape.add("rsqrt", q1), self.tape.add("rsqrt", q2), q1, q2,
+                             data=(first, second))  # fmt: skip
 
 
 def _factors(g: Expect) -> list[tuple[type[Fn], int]] | None:

@@ -15,9 +15,10 @@ import numba
 import numpy as np
 
 from tensorprog.compile.arrays import LEAST
+from tensorprog.compile.mehler import smooth_row
 from tensorprog.compile.schedule import NAMES, OPCODES, STRIP, TILE
 
-LIN, MUL, FMA, AXPY, UNIT, RIGHT, FILL, ARC, ASIN, GAP, APART, SPREAD, PLAIN, COSINE, EXP, SINH, COSH = map(
+LIN, MUL, FMA, AXPY, UNIT, RIGHT, FILL, ARC, ASIN, GAP, APART, SPREAD, PLAIN, COSINE, EXP, SINH, COSH, SMOOTH = map(
     OPCODES.get, NAMES
 )
 INLINE: dict[str, Any] = {"inline": "always", "error_model": "numpy", "fastmath": {"contract"}}
@@ -75,8 +76,8 @@ def asin_row(reg, o1, o2, x, R, r2, j0, w, r1, near):
 
 
 @numba.njit(**STRICT)
-def execute(code, reg, S, G, gi, gj, R, j0, w, near):
-    """Run instructions on one row of a tile: reg[:, :w] are the registers, S the numbers of the row."""
+def execute(code, reg, S, G, gi, gj, R, i, j0, w, near, series, values, peaks, work):
+    """Run instructions on one row of a tile: reg[:, :w] are the registers, S the numbers of row i."""
     for k in range(len(code)):
         op, o, x, y, z, a, b = (
             code[k, 0], code[k, 1], code[k, 3], code[k, 4], code[k, 5], S[code[k, 6]], S[code[k, 7]])  # fmt: skip
@@ -127,6 +128,8 @@ def execute(code, reg, S, G, gi, gj, R, j0, w, near):
         elif op == EXP:
             for j in range(w):
                 reg[o, j] = np.exp(reg[x, j])
+        elif op == SMOOTH:
+            smooth_row(reg, o, x, R, y, j0, w, a, i, series[code[k, 9]], values, peaks, work)
         elif op == SINH:
             for j in range(w):
                 c = abs(reg[x, j])
@@ -153,9 +156,8 @@ def store(strip, result, first, count, left, width, triangle, mirror):
 
 
 @numba.njit(**STRICT)
-def run_tiles(
-    code, registers, roots, G, S, L, R, near, gi, gj, i0, i1, j0, j1, triangle, mirror, out, flags, start, step
-):
+def run_tiles(code, registers, roots, G, S, L, R, near, series, values, peaks, gi, gj, i0, i1, j0, j1, triangle,
+              mirror, out, flags, start, step):  # fmt: skip
     """Every ``step``-th tile of a panel of every result; below the diagonal only for a ``triangle``.
 
     Args:
@@ -163,12 +165,13 @@ def run_tiles(
         G: cosines between data, and other values per pair, whose entry (0, 0) belongs to the pair (gi, gj).
         S, L, R: numbers, what is known per first input (N1, k) and per second input (k, N2).
         near: the least 1 − |ρ| of angles between hidden vectors and of angles of data.
+        series, values, peaks: of smooth functions, see ``coefficients.Series``.
         out: a tuple of (N1, N2) arrays.
         flags: set for a tile that has a result that is not a number.
         start: the first tile.
     """
     across = (j1 - j0 + TILE - 1) // TILE
-    reg = np.empty((registers, TILE))
+    reg, work = np.empty((registers, TILE)), np.empty((3, TILE))
     strips = np.empty((len(roots), STRIP, TILE + 8))
     row = np.empty(len(S) + L.shape[1])
     row[: len(S)] = S
@@ -181,7 +184,7 @@ def run_tiles(
                 w = min(right, i) - left if triangle else right - left
                 for k in range(L.shape[1]):
                     row[len(S) + k] = L[i, k]
-                execute(code, reg, row, G, i - gi, left - gj, R, left, w, near)
+                execute(code, reg, row, G, i - gi, left - gj, R, i, left, w, near, series, values, peaks, work)
                 for k in range(len(roots)):
                     for j in range(w):
                         strips[k, i - first, j] = reg[roots[k], j]

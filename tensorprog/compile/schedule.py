@@ -12,7 +12,7 @@ from tensorprog.compile.tape import CONST, LEFT, PAIR, Tape
 
 TILE, STRIP = 128, 64  # the width of a row, and how many rows are written and mirrored together
 NAMES = ("lin", "mul", "fma", "axpy", "unit", "right", "fill", "arc", "asin", "gap", "apart", "spread", "plain",
-         "cosine", "exp", "sinh", "cosh")  # fmt: skip
+         "cosine", "exp", "sinh", "cosh", "smooth")  # fmt: skip
 OPCODES = {name: code for code, name in enumerate(NAMES)}
 PARTNERS = {"relu": ("arc", 0), "step": ("arc", 1), "relu gap": ("arc", 2), "asin": ("asin", 0), "rsq": ("asin", 1)}
 RESULTS = (1, 2, 9)  # the columns of up to three results
@@ -30,6 +30,7 @@ class Code:
         numbers: constants; the numbers of a row are these and then ``left``.
         left, right: the operations whose values per first and per second input are read.
         grams: the values per pair that are read: cosines, or what is carried, as the data of their operations.
+        series: the (φ, ψ, q1, q2) of smooth functions and of the operations that are their variances.
     """
 
     table: np.ndarray
@@ -39,6 +40,7 @@ class Code:
     left: list[int]
     right: list[int]
     grams: list[Any]
+    series: list[tuple[Any, Any, int, int]]
 
 
 def runs_in_rows(tape: Tape, roots: Sequence[int]) -> bool:
@@ -72,6 +74,7 @@ class _Scheduler:
         self.left: dict[int, int] = {}
         self.right: dict[int, int] = {}
         self.grams: dict[object, int] = {data: k for k, data in enumerate(self.read)}
+        self.series: dict[tuple[Any, Any, int, int], int] = {}
 
     def code(self) -> Code:
         for i in self.tape.needed(self.roots):
@@ -84,7 +87,7 @@ class _Scheduler:
             table[:, column] = np.where(table[:, column] < 0, shift - 1 - table[:, column], table[:, column])
         registers = _allocate(table, results)
         return Code(table, registers, np.array(results), list(self.numbers), list(self.left), list(self.right),
-                    list(self.grams))  # fmt: skip
+                    list(self.grams), list(self.series))  # fmt: skip
 
     def _emit(self, i: int) -> None:
         kind, args, _ = self.tape.ops[i]
@@ -111,6 +114,10 @@ class _Scheduler:
         elif kind == "gap":
             x = self._row(args[0])
             self._write("gap", self._new(i), x=x, y=self._right(args[2]), a=self._number(args[1]))
+        elif kind == "smooth":
+            x, number = self._row(args[0]), (*self.tape.ops[i].data, *args[3:])
+            self._write("smooth", self._new(i), x=x, y=self._right(args[2]), a=self._number(args[1]),
+                        more=self.series.setdefault(number, len(self.series)))  # fmt: skip
         elif kind == "spread":
             z = self._row(args[0])
             self._write("spread", self._new(i), y=self._right(args[2]), z=z, a=self._number(args[1]))
@@ -167,7 +174,7 @@ class _Scheduler:
 
 ROWS_READ = {"lin": (3,), "mul": (3, 4), "fma": (3, 4, 5), "axpy": (3, 5), "unit": (), "right": (), "fill": (),
              "arc": (3,), "asin": (3,), "gap": (3,), "apart": (3,), "spread": (5,), "plain": (3,), "cosine": (3,),
-             "exp": (3,), "sinh": (3, 4), "cosh": (3, 4)}  # fmt: skip
+             "exp": (3,), "sinh": (3, 4), "cosh": (3, 4), "smooth": (3,)}  # fmt: skip
 
 
 def _allocate(table: np.ndarray, results: list[int]) -> int:

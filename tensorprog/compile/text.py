@@ -48,6 +48,7 @@ LINES: dict[str, Callable[..., str]] = {
     "relu gap": lambda op, gap, *scales: f"relu_gap({gap})",
     "asin": lambda op, c, r1, r2: f"arcsin({c} * {r1} * {r2})",
     "rsq": lambda op, c, r1, r2: f"1 / sqrt(1 - ({c} * {r1} * {r2})**2)",
+    "smooth": lambda op, c, r1, r2, q1, q2: f"expectation({q1}, {c}, {q2})",
     "sinh": lambda op, c, h: f"exp(-{h}) * sinh({c})",
     "cosh": lambda op, c, h: f"exp(-{h}) * cosh({c})",
     "erf square": lambda op, q: f"2 / pi * arcsin(2 * {q} / (1 + 2 * {q}))",
@@ -89,5 +90,5 @@ def _name(program: Program, i: int) -> str:
 
 def _line(program: Program, i: int) -> str:
     op: Op = program.tape.ops[i]
-    rule = LINES.get(op.kind) or _call("expectation" if op.kind in ("form", "expect", "formula") else op.kind)
+    rule = LINES.get(op.kind) or _call("expectation" if op.kind in ("form", "expect", "moment", "formula") else op.kind)
     return rule(op, *(_name(program, a) for a in op.args))

@@ -12,20 +12,21 @@ from typing import Any
 import numpy as np
 
 Array = Any
-PANELS = (0.0, 1 / 64, 1 / 16, 1 / 4, 1.0, 4.0, 16.0, 64.0)  # of σ²
-ORDER = 24
+PANELS = (0.0, 1 / 64, 1 / 16, 1 / 4, 1.0, 4.0, 16.0, 64.0, 256.0, 1024.0)  # of σ²
+ORDER = 32
 SIGMAS = 9.0
+FEWEST = 128  # nodes of a table on each side of 0
 FINE = 0.1  # step of the sums that fill the table
 ROUNDING = 1.6e-14  # of an interpolated value, as a fraction of the largest coefficient
 
 
 @lru_cache(maxsize=128)
-def heat(local: Any, step: float, panel: int) -> tuple[Array, float]:
-    """Chebyshev coefficients in σ² on one panel, (ORDER, 2M + 1) for m = step k, |k| ≤ M, and their error."""
+def heat(local: Any, step: float, panel: int, most: int) -> tuple[Array, float]:
+    """Chebyshev coefficients in σ² on a panel, (ORDER, 2M + 1) for m = step k, |k| ≤ M ≤ ``most``, and their error."""
     low, high = PANELS[panel], PANELS[panel + 1]
     node = np.cos(np.pi * (np.arange(ORDER) + 0.5) / ORDER)
     sigma = np.sqrt((low + high) / 2 + (high - low) / 2 * node)
-    count = 2 * int(np.ceil((local.reach + SIGMAS * np.sqrt(high)) / step / 2))
+    count = 2 * int(np.ceil(min((local.reach + SIGMAS * np.sqrt(high)) / step, most) / 2))
     mean = step * np.arange(-count, count + 1)
     values = np.stack([_normals(local, mean, s) if s < 1 else _lattice(local, mean, s) for s in sigma])
     transform = np.polynomial.chebyshev.chebvander(node, ORDER - 1).T * np.where(np.arange(ORDER) > 0, 2, 1)[:, None]
@@ -47,7 +48,7 @@ def _lattice(local: Any, mean: Array, sigma: float) -> Array:
 def flow(local: Any, step: float, panel: int, variance: Array, most: int) -> tuple[Array, float]:
     """E r(m + σ z) at the variances σ² of a panel, (N, 2M + 1) for m = step k, |k| ≤ M ≤ ``most``, and its error."""
     low, high = PANELS[panel], PANELS[panel + 1]
-    coefficients, error = heat(local, step, panel)
+    coefficients, error = heat(local, step, panel, max(FEWEST, 1 << most.bit_length()))
     count = coefficients.shape[1] // 2
     half = min(count, most + most % 2)
     unit = np.clip((2 * variance - low - high) / (high - low), -1, 1)

@@ -19,7 +19,8 @@ from tensorprog.expectations.quadrature import SPACING
 Array = Any
 Box = tuple[float, float]  # half-width and step of the nodes
 LEVELS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
-STEPS = ((16.0, 1 / 32), (120.0, 1 / 64), (np.inf, 1 / 128))  # largest variance, step of the rule
+# the largest variance of each step of the rule
+STEPS = ((16.0, 1 / 32), (120.0, 1 / 64), (260.0, 1 / 128), (1050.0, 1 / 256), (np.inf, 1 / 512))
 RADII = (14.0, 18.0, 26.0)
 ROWS = 256  # variances handled together
 EPS = float(np.finfo(float).eps)

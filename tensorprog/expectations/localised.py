@@ -24,7 +24,8 @@ REACHES = tuple(float(r) for r in range(8, 64, 2))
 STEPS = (0.4, 0.28, 0.2, 0.14, 0.1)  # of the rule, in the unit of x or in standard deviations
 BLOCK = 1 << 20  # values held together
 ROWS = 1024  # entries summed together with a table
-TABLED = 200  # pairs from which a table pays off
+TABLED = 24  # pairs from which a table pays off
+FINEST = 5  # how often the lattice of a table may be halved for a small slope
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,8 @@ def local_pair(parts: Split, q1: Array, q2: Array, c: Array, det: Array, rtol: f
     first, second = localised(parts.first, parts.u), localised(parts.second, parts.v)
     if first is None or second is None:
         return None
-    base = soft_pair(first.soft, second.soft, q1, q2, c, det)
-    value, error = base.copy(), 4 * EPS * first.soft.size(q1) * second.soft.size(q2)
+    base, scale = soft_pair(first.soft, second.soft, q1, q2, c, det), first.soft.size(q1) * second.soft.size(q2)
+    value, error = base.copy(), 4 * EPS * scale
     for own, other, law in ((first, second, (q1, c, det)), (second, first, (q2, c, det))):
         one, bound = _refined(_single, own, other, law, rtol)
         value, error = value + one, error + bound
@@ -115,7 +116,7 @@ def local_pair(parts: Split, q1: Array, q2: Array, c: Array, det: Array, rtol: f
         rows = np.flatnonzero(some)
         done = np.zeros(len(rows), bool)
         if len(rows) >= TABLED:
-            found, bound, done = _tabled(other, own, tuple(a[rows] for a in (less, c, det)), rtol)
+            found, bound, done = _tabled(other, own, tuple(a[rows] for a in (less, c, det)), scale[rows], rtol)
             value[rows[done]] += found[done]
             error[rows[done]] += bound[done]
         rows = rows[~done]
@@ -125,29 +126,30 @@ def local_pair(parts: Split, q1: Array, q2: Array, c: Array, det: Array, rtol: f
     return value, error
 
 
-def _tabled(own: Local, other: Local, law: tuple[Array, ...], rtol: float) -> tuple[Array, Array, Array]:
+def _tabled(own: Local, other: Local, law: tuple[Array, ...], scale: Array, rtol: float) -> tuple[Array, Array, Array]:
     """E r(u) r(v), q1 ≤ q2, by the tables of E[r(v) | u]; the last array tells which entries are good enough."""
     q1, c, det = law
     slope, variance, step = c / q1, det / q1, STEPS[max(own.start, other.start)]
     sums, spread = np.full((3, len(q1)), np.nan), np.zeros(len(q1))
-    usable = (np.abs(slope) >= 0.7) & (variance < PANELS[-1])
+    halved = np.maximum(0, np.ceil(np.log2(0.7 / np.maximum(np.abs(slope), 1e-9)))).astype(int)
+    usable = (halved <= FINEST) & (variance < PANELS[-1])
     panel = np.searchsorted(PANELS, variance, side="right") - 1
-    for number in np.unique(panel[usable]):
-        chosen = np.flatnonzero(usable & (panel == number))
-        chosen = chosen[np.argsort(np.abs(slope[chosen]))]
+    for number, half in sorted(set(zip(panel[usable].tolist(), halved[usable].tolist(), strict=True))):
+        chosen = np.flatnonzero(usable & (panel == number) & (halved == half))
+        chosen, fine = chosen[np.argsort(np.abs(slope[chosen]))], step / 2**half
         for start in range(0, len(chosen), ROWS):
             rows = chosen[start : start + ROWS]
-            most = int(np.ceil(own.reach * np.abs(slope[rows]).max() / step))
-            inner, error = flow(other, step, int(number), variance[rows], most)
-            half = inner.shape[1] // 2
-            x = step * np.arange(-half, half + 1) / slope[rows, None]
-            scale = step / np.abs(slope[rows, None]) / np.sqrt(2 * np.pi * q1[rows, None])
-            f = own.rest(x) * np.exp(-(x**2) / (2 * q1[rows, None])) * scale
+            most = int(np.ceil(own.reach * np.abs(slope[rows]).max() / fine))
+            inner, error = flow(other, fine, number, variance[rows], most)
+            count = inner.shape[1] // 2
+            x = fine * np.arange(-count, count + 1) / slope[rows, None]
+            weight = fine / np.abs(slope[rows, None]) / np.sqrt(2 * np.pi * q1[rows, None])
+            f = own.rest(x) * np.exp(-(x**2) / (2 * q1[rows, None])) * weight
             g = f * inner
             sums[:, rows] = g.sum(1), 2 * g[:, ::2].sum(1), np.abs(g).sum(1)
             spread[rows] = error * np.abs(f).sum(1)
     bound = _bound(*sums) + spread
-    return sums[0], bound, bound <= _allowed(sums[2], rtol)
+    return sums[0], bound, bound <= rtol / 2 * (sums[2] + scale)
 
 
 def _refined(rule: Any, own: Local, other: Local, law: tuple[Array, ...], rtol: float) -> tuple[Array, Array]:

@@ -48,14 +48,16 @@ def split(body: sp.Expr, variables: tuple[sp.Symbol, ...]) -> Split | None:
         return None
     factors: dict[sp.Symbol, sp.Expr] = dict.fromkeys(read, sp.S.One)
     for f in sp.Mul.make_args(body):
-        if len(f.free_symbols) > 1 or not _tame(f):
+        if len(f.free_symbols) > 1 or not tame(f):
             return None
         factors[next(iter(f.free_symbols), read[0])] *= f
     return Split(factors[read[0]], factors[read[1]], *read)
 
 
-def _tame(factor: sp.Expr) -> bool:
-    """Whether a factor is a number, or a positive power of a variable or of a smooth table function of one."""
+def tame(factor: sp.Expr) -> bool:
+    """Whether a product is of numbers and positive powers of variables and of smooth table functions of one."""
+    if factor.is_Mul:
+        return all(tame(f) for f in factor.args)
     base, power = factor.as_base_exp()
     if factor.is_number:
         return True

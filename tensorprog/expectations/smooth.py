@@ -78,7 +78,7 @@ def _beyond(body: sp.Expr, law: Law, fallback: Fallback) -> Value:
 
     def rule(q1: Array, q2: Array, c: Array) -> tuple[Array, Array]:
         cov, mean = {(0, 0): q1, (0, 1): c, (1, 1): q2}, (np.zeros(()), np.zeros(()))
-        found = _one_by_one(body, replace(law, cov=cov, mean=mean, gap=None, rtol=law.rtol / 16), fallback)
+        found = _one_by_one(body, replace(law, cov=cov, mean=mean, gap=None, rtol=law.rtol / 4), fallback)
         return found.value, found.error
 
     if np.all(q1 > 0) and np.all(q2 > 0):

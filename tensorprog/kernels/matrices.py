@@ -89,17 +89,20 @@ class Evaluator:
 
     def _mend(self, tiles: list[Panel], a: np.ndarray, b: np.ndarray | None, out: Sequence[np.ndarray]) -> None:
         """Compute what the machine left open."""
+        rows, columns = [np.empty(0, int)], [np.empty(0, int)]
         for i0, i1, j0, j1 in tiles:
             left_open = ~np.all([np.isfinite(result[i0:i1, j0:j1]) for result in out], axis=0)
             if b is None:
                 left_open &= np.arange(i0, i1)[:, None] > np.arange(j0, j1)
-            rows, columns = np.nonzero(left_open)
-            for start in range(0, len(rows), PAIRS):
-                i, j = i0 + rows[start : start + PAIRS], j0 + columns[start : start + PAIRS]
-                self.mend_list(a[i], (a if b is None else b)[j], (i, j), out)
-                if b is None:
-                    for result in out:
-                        result[j, i] = result[i, j]
+            at = np.nonzero(left_open)
+            rows.append(i0 + at[0])
+            columns.append(j0 + at[1])
+        i, j = np.concatenate(rows), np.concatenate(columns)
+        for part in (slice(start, start + PAIRS) for start in range(0, len(i), PAIRS)):
+            self.mend_list(a[i[part]], (a if b is None else b)[j[part]], (i[part], j[part]), out)
+            if b is None:
+                for result in out:
+                    result[j[part], i[part]] = result[i[part], j[part]]
 
     def mend_list(self, x: np.ndarray, y: np.ndarray, at: tuple[np.ndarray, np.ndarray],
                   out: Sequence[np.ndarray]) -> None:  # fmt: skip
