@@ -45,7 +45,7 @@ class NumPyMachine:
         self.a, self.b, self.near = _unit_data(program, a, b)
         self.left = {i: np.reshape(v, (-1, 1)) for i, v in program.per_input(a, LEFT).items()}
         self.right = {i: np.reshape(v, (1, -1)) for i, v in program.per_input(b, RIGHT).items()}
-        self.shape = (128, 256) if program.code is not None else (512, 512)
+        self.shape = (128, 256) if program.closed else (512, 512)
 
     def run(self, panel: Panel, triangle: bool, out: Sequence[np.ndarray]) -> list[Panel]:
         flagged = []
@@ -73,7 +73,9 @@ class NumbaMachine:
         import numba
 
         if program.code is None:
-            raise NoRuleError("the numba machine has closed forms only; leave out backend or pass backend='numpy'")
+            raise NoRuleError(
+                "the numba machine has closed forms and smooth functions only; leave out backend or pass 'numpy'"
+            )
         self.code, self.threads = program.code, numba.get_num_threads()
         self.a, self.b, near = _unit_data(program, a, b)
         self.numbers = np.array(self.code.numbers)
@@ -161,7 +163,7 @@ def _place(result: np.ndarray, value: np.ndarray, tile: Panel, triangle: bool) -
 
 def _unit_data(program: Program, a: np.ndarray, b: np.ndarray) -> tuple[list[Any], list[Any], tuple[float, float]]:
     """Directions of both data by time, and the least gaps; quadrature checks covariances in double precision."""
-    dtype = a.dtype if program.code is not None else np.dtype(np.float64)
+    dtype = a.dtype if program.closed else np.dtype(np.float64)
     parts = [
         [directions(x[:, t]).astype(dtype, copy=False) for t in range(x.shape[1])] for x in (a, b)[: 1 + (b is not a)]
     ]

@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tensorprog.expectations.hermite import LEVELS, TAIL_FLOOR
+from tensorprog.expectations.hermite import EPS, LEVELS, TAIL_FLOOR
 from tensorprog.expectations.tabulated import Tabulated, tabulated
 
 GROUP = 16  # pairs summed together; a divisor of the width of a tile
-CUT = float(np.log(2 * TAIL_FLOOR))  # log of a remainder not worth further terms, relative to (E φ² E ψ²)^½
+CUT = float(np.log(EPS))  # log of a remainder not worth further terms, relative to (E φ² E ψ²)^½
+WHOLE = float(np.log(2 * TAIL_FLOOR))  # log of one that no more terms are known to reduce
 COLUMNS = 12
 
 
@@ -74,7 +75,7 @@ class _Side:
     def levels(self) -> int:
         """Of ``LEVELS`` how many are worth having, whatever the correlation."""
         worst = np.where(self.logs < np.inf, self.logs, -np.inf).max(axis=0)
-        done = np.flatnonzero(2 * worst <= CUT)
+        done = np.flatnonzero(2 * worst <= WHOLE)
         return int(done[0]) + 1 if len(done) else len(LEVELS)
 
 

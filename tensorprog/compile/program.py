@@ -38,6 +38,11 @@ class Program:
         """Instructions for the numba machine; None where an operation per pair is unknown to it."""
         return schedule(self.tape, self.roots) if runs_in_rows(self.tape, self.roots) else None
 
+    @property
+    def closed(self) -> bool:
+        """Whether all expectations per pair have closed forms: others check covariances in double precision."""
+        return self.code is not None and not self.code.series
+
     def per_input(self, x: np.ndarray, side: int, carried: Mapping[int, Array] | None = None) -> dict[int, Array]:
         """All values per input on one side, in float64.
 

@@ -41,7 +41,7 @@ def gram_on_device(kernels: Sequence[Any], xp: Any, X1: Any, X2: Any, hyper: Any
     if a.shape[1] != b.shape[1]:
         raise DataError(f"X1 has feature dimension {a.shape[1]} and X2 {b.shape[1]}; they must agree")
     left, right = _values(evaluator, xp, a, LEFT, (-1, 1)), _values(evaluator, xp, b, RIGHT, (1, -1))
-    exact = a.dtype if evaluator.program.code is not None else xp.float64  # quadrature checks covariances in double
+    exact = a.dtype if evaluator.program.closed else xp.float64  # quadrature checks covariances in double
     u, v = _directions(xp, a, exact), _directions(xp, b, exact)
     width = max(1, ROWS // b.shape[0])
     blocks = [_block(evaluator, xp, i, min(i + width, a.shape[0]), (a, b), (u, v), (left, right), X2 is None)

@@ -97,9 +97,9 @@ def test_large_variances_by_hand(phi):
 def test_blocks_and_threads_change_nothing_beyond_rounding(monkeypatch):
     X, kernels = RNG.normal(size=(400, 8)), both("tanh")
     whole = tp.gram(kernels, X)
-    for other in (tp.gram(kernels, X, block=130), tp.gram(kernels, X, X)):
-        for a, b in zip(whole, other, strict=True):
-            assert np.abs(a - b).max() < 1e-14 * np.abs(a).max()
+    for other, bound in ((tp.gram(kernels, X, block=130), 5e-15), (tp.gram(kernels, X, X), 2e-14)):
+        for a, b in zip(whole, other, strict=True):  # the diagonal of X with X is a sum of the series
+            assert np.abs(a - b).max() <= bound * np.abs(a).max()
     numba = pytest.importorskip("numba")
     monkeypatch.setattr(numba, "get_num_threads", lambda: 3)
     for a, b in zip(whole, tp.gram(kernels, X), strict=True):
