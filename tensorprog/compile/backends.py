@@ -12,12 +12,13 @@ import numpy as np
 from tensorprog.compile.arrays import NEAR
 from tensorprog.compile.blas import one_thread
 from tensorprog.compile.program import Program, directions
-from tensorprog.compile.schedule import TILE, Code
+from tensorprog.compile.schedule import STRIP, TILE, Code
 from tensorprog.compile.tape import LEFT, RIGHT
 from tensorprog.errors import NoRuleError, nearest
 
 Panel = tuple[int, int, int, int]  # rows i0..i1, columns j0..j1
-BLOCK = 256, 1024  # pairs whose products a thread takes at once
+BLOCK = 128, 512  # pairs whose products a thread takes at once
+CACHED = 2**22  # bytes of a result up to which it is left in the cache
 
 
 class Machine(Protocol):
@@ -181,10 +182,19 @@ def run_threads(code: Code, tables: Any, origin: tuple[int, int], panel: Panel, 
 
     cut = list(tiles(panel, TILE, TILE))
     flags = np.zeros(len(cut), np.bool_)
-    arguments = (code.table, code.registers, code.roots, *tables, *origin, *panel, triangle, mirror, tuple(out), flags)
+    offsets = np.array([_offset(a) if mirror else -1 for a in out])
+    arguments = (code.table, (TILE, STRIP), code.registers, code.roots, *tables, *origin, *panel, triangle, mirror,
+                 offsets, tuple(out), flags)  # fmt: skip
     if len(cut) < 2 * threads:
         run_tiles(*arguments, 0, 1)
     else:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(lambda start: run_tiles(*arguments, start, threads), range(threads)))
     return [cut[k] for k in np.flatnonzero(flags)]
+
+
+def _offset(result: np.ndarray) -> int:
+    """Where a result begins in its line of cache, in entries; −1 for one that the cache should keep."""
+    if result.nbytes <= CACHED or result.ctypes.data % result.itemsize:
+        return -1
+    return result.ctypes.data % 64 // result.itemsize

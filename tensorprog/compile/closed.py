@@ -36,8 +36,12 @@ def _power(t: Tape, q: int, factor: float, shift: float, kind: str) -> int:
     return t.add(kind, t.sum([(factor, [q]), (shift, [])]))
 
 
-def _angle(t: Tape, q1: int, q2: int, c: int) -> tuple[int, int, int]:
-    return c, _power(t, q1, 1, 0, "rsqrt"), _power(t, q2, 1, 0, "rsqrt")
+def _angle(t: Tape, q1: int, q2: int, c: int, shift: float = 0.0) -> tuple[int, int, int]:
+    """c, 1/√(q1 + shift), 1/√(q2 + shift); a number that scales c is moved to what is known per input."""
+    r1, r2 = (_power(t, q, 1, shift, "rsqrt") for q in (q1, q2))
+    while t.ops[c].kind == "lin" and t.value((args := t.ops[c].args)[0]) is not None and t.value(args[2]) == 0.0:
+        c, r1 = args[1], t.product([args[0], r1])
+    return c, r1, r2
 
 
 def _arc(t: Tape, kind: str, q1: int, q2: int, c: int) -> int:
@@ -87,18 +91,14 @@ def abs_abs(t: Tape, q1: int, q2: int, c: int) -> int:
     return t.sum([(4, [relu_relu(t, q1, q2, c)]), (-1, [c])])
 
 
-def _erf_angle(t: Tape, q1: int, q2: int, c: int) -> tuple[int, int, int]:
-    return c, _power(t, q1, 1, 0.5, "rsqrt"), _power(t, q2, 1, 0.5, "rsqrt")
-
-
 @inline(Erf, Erf)
 def erf_erf(t: Tape, q1: int, q2: int, c: int) -> int:
-    return t.product([t.add("asin", *_erf_angle(t, q1, q2, c))], 2 / pi)
+    return t.product([t.add("asin", *_angle(t, q1, q2, c, 0.5))], 2 / pi)
 
 
 @inline(ErfPrime, ErfPrime)
 def erf_prime(t: Tape, q1: int, q2: int, c: int) -> int:
-    angle = _erf_angle(t, q1, q2, c)
+    angle = _angle(t, q1, q2, c, 0.5)
     return t.product([*angle[1:], t.add("rsq", *angle)], 2 / pi)
 
 
@@ -122,13 +122,9 @@ def sin_cos(t: Tape, q1: int, q2: int, c: int) -> int:
     return t.const(0.0)
 
 
-def _gauss_angle(t: Tape, q1: int, q2: int, c: int) -> tuple[int, int, int]:
-    return c, _power(t, q1, 1, 1, "rsqrt"), _power(t, q2, 1, 1, "rsqrt")
-
-
 @inline(Gauss, Gauss)
 def gauss_gauss(t: Tape, q1: int, q2: int, c: int) -> int:
-    angle = _gauss_angle(t, q1, q2, c)
+    angle = _angle(t, q1, q2, c, 1.0)
     return t.product([*angle[1:], t.add("rsq", *angle)])
 
 
@@ -141,7 +137,7 @@ def _gelu_numerator(t: Tape, q1: int, q2: int, c: int, scale: float) -> list[tup
 
 @inline(Gelu, Gelu)
 def gelu_gelu(t: Tape, q1: int, q2: int, c: int) -> int:
-    angle = _gauss_angle(t, q1, q2, c)
+    angle = _angle(t, q1, q2, c, 1.0)
     root = t.product([*angle[1:], t.add("rsq", *angle)], 1 / (2 * pi))
     numerator = t.sum(_gelu_numerator(t, q1, q2, c, 1.0))
     return t.sum([(0.25, [c]), (1 / (2 * pi), [c, t.add("asin", *angle)]), (1, [numerator, root])])
@@ -149,7 +145,7 @@ def gelu_gelu(t: Tape, q1: int, q2: int, c: int) -> int:
 
 @inline(GeluPrime, GeluPrime)
 def gelu_prime(t: Tape, q1: int, q2: int, c: int) -> int:
-    angle = _gauss_angle(t, q1, q2, c)
+    angle = _angle(t, q1, q2, c, 1.0)
     root = t.product([*angle[1:], t.add("rsq", *angle)])
     p1, p2 = _power(t, q1, 1, 1, "recip"), _power(t, q2, 1, 1, "recip")
     numerator = t.sum(_gelu_numerator(t, q1, q2, c, 1.0))

@@ -13,13 +13,17 @@ from typing import Any
 
 import numba
 import numpy as np
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
 
 from tensorprog.compile.arrays import LEAST
-from tensorprog.compile.schedule import NAMES, OPCODES, STRIP, TILE
+from tensorprog.compile.schedule import NAMES, OPCODES
 
 LIN, MUL, FMA, AXPY, UNIT, RIGHT, FILL, ARC, ASIN, GAP, APART, SPREAD, PLAIN, COSINE, EXP, SINH, COSH = map(
     OPCODES.get, NAMES
 )
+LINE = 64  # bytes of a line of cache
 INLINE: dict[str, Any] = {"inline": "always", "error_model": "numpy", "fastmath": {"contract"}}
 STRICT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 
@@ -136,54 +140,146 @@ def execute(code, reg, S, G, gi, gj, R, j0, w, near):
                 reg[o, j] = 0.5 * (np.exp(reg[x, j] - reg[y, j]) + np.exp(-reg[x, j] - reg[y, j]))
 
 
+def _vectors(context, builder, array, value, count):
+    """Places of ``count`` entries beside each other in a C-contiguous array, by flat index."""
+    entry = context.get_data_type(array.dtype)
+    data, vector = context.make_array(array)(context, builder, value).data, ir.VectorType(entry, count)
+    return vector, lambda at: builder.bitcast(builder.gep(data, [at]), vector.as_pointer())
+
+
+def _line_writer(past):
+    """An intrinsic: result.flat[at : at + LINE bytes] = values.flat[start : ...], where ``at`` begins a line if past."""
+
+    def write_line(typingctx, result, at, values, start):
+        count = LINE * 8 // result.dtype.bitwidth
+
+        def codegen(context, builder, signature, args):
+            wide, source = _vectors(context, builder, values, args[2], count)
+            narrow, target = _vectors(context, builder, result, args[0], count)
+            x = builder.load(source(args[3]), align=8)
+            x = x if wide == narrow else builder.fptrunc(x, narrow)
+            store = builder.store(x, target(args[1]), align=LINE if past else result.dtype.bitwidth // 8)
+            if past:
+                store.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
+            return context.get_dummy_value()
+
+        return types.void(result, types.intp, values, types.intp), codegen
+
+    return intrinsic(write_line)
+
+
+_write_line, _write_line_past = _line_writer(False), _line_writer(True)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _turn_square(typingctx, values, at, width, turned, to, height):
+    """Transpose the 8×8 entries of rows of ``width`` from values.flat[at] to rows of ``height`` from turned.flat[to]."""
+
+    def codegen(context, builder, signature, args):
+        _, source = _vectors(context, builder, values, args[0], 8)
+        _, target = _vectors(context, builder, turned, args[3], 8)
+        steps = [ir.Constant(args[1].type, k) for k in range(8)]
+        rows = [builder.load(source(builder.add(args[1], builder.mul(k, args[2]))), align=8) for k in steps]
+        masks = [ir.Constant(ir.VectorType(ir.IntType(32), 8), [8 * (k % 2) + k // 2 + half for k in range(8)])
+                 for half in (0, 4)]  # fmt: skip
+        for _ in range(3):  # a perfect shuffle each
+            rows = [builder.shuffle_vector(rows[k], rows[k + 4], mask) for k in range(4) for mask in masks]
+        for k, row in zip(steps, rows, strict=True):
+            builder.store(row, target(builder.add(args[4], builder.mul(k, args[5]))), align=8)
+        return context.get_dummy_value()
+
+    return types.void(values, types.intp, types.intp, turned, types.intp, types.intp), codegen
+
+
 @numba.njit(**STRICT)
-def store(strip, result, first, count, left, width, triangle, mirror):
-    """Write a strip of rows, and its mirror image if asked for; how many entries are not numbers."""
+def keep(reg, root, strips, k, r, w):
+    """strips[k, r, :w] = reg[root, :w]; how many are not numbers."""
     bad = 0
-    for r in range(count):
-        w = min(width, first + r - left) if triangle else width
-        for j in range(w):
-            result[first + r, left + j] = strip[r, j]
-            bad += strip[r, j] != strip[r, j]
-    if mirror:
-        for j in range(min(width, first + count - 1 - left)):
-            for r in range(max(0, left + j + 1 - first), count):
-                result[left + j, first + r] = strip[r, j]
+    for j in range(w):
+        strips[k, r, j] = reg[root, j]
+        bad += reg[root, j] != reg[root, j]
     return bad
 
 
 @numba.njit(**STRICT)
+def turn(strip, turned, count, width):
+    """Transpose the rows of a strip, 8 by 8."""
+    wide, high = strip.shape[1], turned.shape[1]
+    for j in range(0, width, 8):
+        for r in range(0, count, 8):
+            _turn_square(strip, r * wide + j, wide, turned, j * high + r, high)
+
+
+@numba.njit(**STRICT)
+def write(values, result, offset, i, count, j, width, start, stop):
+    """result[i + r, j + k] = values[r, k], r < count, for max(0, start + r) ≤ k < min(width, stop + r).
+
+    Args:
+        offset: entries of the result before its first entry in its line; negative for writes into the cache.
+    """
+    size = LINE // result.itemsize
+    for r in range(count):
+        here, there = r * values.shape[1], (i + r) * result.shape[1] + j
+        first, last = max(0, start + r), min(width, stop + r)
+        head = min(last, first + (-(offset + there + first) & (size - 1))) if offset >= 0 else first
+        body = head + max(0, last - head) // size * size
+        for k in range(first, head):
+            result[i + r, j + k] = values[r, k]
+        if offset >= 0:
+            for k in range(head, body, size):
+                _write_line_past(result, there + k, values, here + k)
+        else:
+            for k in range(head, body, size):
+                _write_line(result, there + k, values, here + k)
+        for k in range(body, last):
+            result[i + r, j + k] = values[r, k]
+
+
+@numba.njit(**STRICT)
 def run_tiles(
-    code, registers, roots, G, S, L, R, near, gi, gj, i0, i1, j0, j1, triangle, mirror, out, flags, start, step
-):
+    code, shape, registers, roots, G, S, L, R, near, gi, gj, i0, i1, j0, j1, triangle, mirrored, offsets, out, flags,
+    start, step
+):  # fmt: skip
     """Every ``step``-th tile of a panel of every result; below the diagonal only for a ``triangle``.
 
     Args:
         code: instructions; ``registers`` of them hold results, ``roots`` those asked for.
+        shape: the width of a tile, and how many of its rows are written together.
         G: cosines between data, and other values per pair, whose entry (0, 0) belongs to the pair (gi, gj).
         S, L, R: numbers, what is known per first input (N1, k) and per second input (k, N2).
         near: the least 1 − |ρ| of angles between hidden vectors and of angles of data.
+        mirrored: write the transposed tiles too.
+        offsets: of the results, see ``store``.
         out: a tuple of (N1, N2) arrays.
         flags: set for a tile that has a result that is not a number.
         start: the first tile.
     """
-    across = (j1 - j0 + TILE - 1) // TILE
-    reg = np.empty((registers, TILE))
-    strips = np.empty((len(roots), STRIP, TILE + 8))
+    tile, high = shape
+    across = (j1 - j0 + tile - 1) // tile
+    reg = np.empty((registers, tile))
+    strips = np.empty((len(roots), high, tile + 8))
+    turned = np.empty((tile + 8, high + 8))
     row = np.empty(len(S) + L.shape[1])
     row[: len(S)] = S
-    for tile in range(start, len(flags), step):
-        top, left = i0 + tile // across * TILE, j0 + tile % across * TILE
-        bottom, right = min(top + TILE, i1), min(left + TILE, j1)
-        for first in range(top, bottom if left < bottom or not triangle else top, STRIP):
-            count = min(STRIP, bottom - first)
-            for i in range(first, first + count):
+    for n in range(start, len(flags), step):
+        top, left = i0 + n // across * tile, j0 + n % across * tile
+        bottom, right = min(top + tile, i1), min(left + tile, j1)
+        bad = 0
+        for first in range(top, bottom if left < bottom or not triangle else top, high):
+            count = min(high, bottom - first)
+            for r in range(count):
+                i = first + r
                 w = min(right, i) - left if triangle else right - left
                 for k in range(L.shape[1]):
                     row[len(S) + k] = L[i, k]
                 execute(code, reg, row, G, i - gi, left - gj, R, left, w, near)
                 for k in range(len(roots)):
-                    for j in range(w):
-                        strips[k, i - first, j] = reg[roots[k], j]
+                    bad += keep(reg, roots[k], strips, k, r, w)
             for k in range(len(roots)):
-                flags[tile] |= store(strips[k], out[k], first, count, left, right - left, triangle, mirror) > 0
+                w, stop = right - left, first - left if triangle else right
+                write(strips[k], out[k], offsets[k], first, count, left, w, -count, stop)
+                if mirrored:
+                    w, after = min(w, stop + count), left + 1 - first if triangle else -w
+                    turn(strips[k], turned, count, w)
+                    write(turned, out[k], offsets[k], left, w, first, count, after, count)
+        flags[n] = bad > 0

@@ -31,7 +31,7 @@ class Program:
     @cached_property
     def order(self) -> list[int]:
         """The operations needed."""
-        return self.tape.needed(self.roots)
+        return self.tape.layered(self.roots)
 
     @cached_property
     def code(self) -> Code | None:

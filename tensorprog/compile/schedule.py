@@ -10,7 +10,7 @@ import numpy as np
 
 from tensorprog.compile.tape import CONST, LEFT, PAIR, Tape
 
-TILE, STRIP = 128, 64  # the width of a row, and how many rows are written and mirrored together
+TILE, STRIP = 256, 64  # the width of a row, and how many rows are written and mirrored together
 NAMES = ("lin", "mul", "fma", "axpy", "unit", "right", "fill", "arc", "asin", "gap", "apart", "spread", "plain",
          "cosine", "exp", "sinh", "cosh")  # fmt: skip
 OPCODES = {name: code for code, name in enumerate(NAMES)}
@@ -74,7 +74,7 @@ class _Scheduler:
         self.grams: dict[object, int] = {data: k for k, data in enumerate(self.read)}
 
     def code(self) -> Code:
-        for i in self.tape.needed(self.roots):
+        for i in self.tape.layered(self.roots):
             if self.tape.sides[i] == PAIR and i not in self.at:
                 self._emit(i)
         results = [self._row(i) for i in self.roots]

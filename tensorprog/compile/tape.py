@@ -134,3 +134,11 @@ class Tape:
                 seen.add(i)
                 todo.extend(self.ops[i].args)
         return sorted(seen)
+
+    def layered(self, roots: Iterable[int]) -> list[int]:
+        """The same, those per input first, those per pair as early as they can run: few wait to be read."""
+        level: dict[int, int] = {}
+        order = self.needed(roots)
+        for i in order:
+            level[i] = max((level[a] + 1 for a in self.ops[i].args if self.sides[a] == self.sides[i]), default=0)
+        return sorted(order, key=lambda i: (self.sides[i], level[i]))
