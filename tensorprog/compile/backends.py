@@ -17,7 +17,7 @@ from tensorprog.compile.tape import LEFT, RIGHT
 from tensorprog.errors import NoRuleError, nearest
 
 Panel = tuple[int, int, int, int]  # rows i0..i1, columns j0..j1
-BLOCK = 128, 512  # pairs whose products a thread takes at once
+BLOCK = 256, 512  # pairs whose products a thread takes at once
 CACHED = 2**22  # bytes of a result up to which it is left in the cache
 
 
@@ -84,6 +84,7 @@ class NumbaMachine:
     def run(self, panel: Panel, triangle: bool, out: Sequence[np.ndarray]) -> list[Panel]:
         cut = [(i0, i1, j0, min(j1, i1) if triangle else j1) for i0, i1, j0, j1 in tiles(panel, *BLOCK)
                if not triangle or j0 < i1]  # fmt: skip
+        cut.sort(key=lambda p: (p[1] - p[0]) * (p[3] - p[2]), reverse=True)  # small ones last, to finish together
         threads = min(self.threads, len(cut))
         todo = iter(cut)
         if threads < 2:
@@ -94,7 +95,10 @@ class NumbaMachine:
 
     def _work(self, todo: Iterator[Panel], triangle: bool, out: Sequence[np.ndarray]) -> list[Panel]:
         """Blocks, until there are no more: their products are read while in cache."""
+        from tensorprog.compile.machine import workspace
+
         space = np.empty((len(self.code.grams), BLOCK[0] * BLOCK[1]), self.a[0].dtype)
+        rows = workspace(self.code, self.numbers)
         flagged = []
         for block in todo:
             i0, i1, j0, j1 = block
@@ -102,7 +106,7 @@ class NumbaMachine:
             for g, ((_, s), (_, t)) in zip(products, self.code.grams, strict=True):
                 np.matmul(self.a[s][i0:i1], self.b[t][j0:j1].T, out=g)
             tables = products, self.numbers, self.left, self.right, self.near
-            flagged += run_threads(self.code, tables, (i0, j0), block, triangle, triangle, out, 1)
+            flagged += run_threads(self.code, tables, (i0, j0), block, triangle, triangle, out, 1, rows)
         return flagged
 
 
@@ -176,20 +180,23 @@ def table(values: Mapping[int, Any], rows: Sequence[int], count: int) -> np.ndar
 
 
 def run_threads(code: Code, tables: Any, origin: tuple[int, int], panel: Panel, triangle: bool, mirror: bool,
-                out: Sequence[np.ndarray], threads: int) -> list[Panel]:  # fmt: skip
+                out: Sequence[np.ndarray], threads: int, space: Any = None) -> list[Panel]:  # fmt: skip
     """Run instructions on the tiles of a panel, on threads where there are enough; the tiles that stay open."""
-    from tensorprog.compile.machine import run_tiles
+    from tensorprog.compile.machine import run_tiles, workspace
 
     cut = list(tiles(panel, TILE, TILE))
     flags = np.zeros(len(cut), np.bool_)
     offsets = np.array([_offset(a) if mirror else -1 for a in out])
-    arguments = (code.table, (TILE, STRIP), code.registers, code.roots, *tables, *origin, *panel, triangle, mirror,
-                 offsets, tuple(out), flags)  # fmt: skip
+    arguments = (code.roots, *tables, *origin, *panel, triangle, mirror, offsets, tuple(out), flags)
+
+    def work(start: int, step: int) -> None:
+        run_tiles(code.table, space or workspace(code, tables[1]), *arguments, start, step)
+
     if len(cut) < 2 * threads:
-        run_tiles(*arguments, 0, 1)
+        work(0, 1)
     else:
         with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(lambda start: run_tiles(*arguments, start, threads), range(threads)))
+            list(pool.map(work, range(threads), [threads] * threads))
     return [cut[k] for k in np.flatnonzero(flags)]
 
 

@@ -39,18 +39,22 @@ def _power(t: Tape, q: int, factor: float, shift: float, kind: str) -> int:
 def _angle(t: Tape, q1: int, q2: int, c: int, shift: float = 0.0) -> tuple[int, int, int]:
     """c, 1/√(q1 + shift), 1/√(q2 + shift); a number that scales c is moved to what is known per input."""
     r1, r2 = (_power(t, q, 1, shift, "rsqrt") for q in (q1, q2))
-    while t.ops[c].kind == "lin" and t.value((args := t.ops[c].args)[0]) is not None and t.value(args[2]) == 0.0:
-        c, r1 = args[1], t.product([args[0], r1])
-    return c, r1, r2
+    scale, c = t.scaled(c)
+    return c, t.product([r1], scale), r2
 
 
 def _arc(t: Tape, kind: str, q1: int, q2: int, c: int) -> int:
-    """A result of the angle: its gap, and scales per input that are 0 at zero variance."""
-    operands = [gap(t, q1, q2, c)]
-    for q in (q1, q2):
-        weight = t.product([_power(t, q, 1, 0, "positive")], 1 / sqrt(2 * pi))
-        operands += [_power(t, q, 0.5, 0, "sqrt"), weight]
-    return t.add(kind, *operands)
+    """A result of the angle: its gap, and scales per input that are 0 at zero variance; numbers are in the first's."""
+    (a1, x1), (a2, x2) = t.scaled(q1), t.scaled(q2)
+    first = t.product([t.add("sqrt", x1)], sqrt(a1 * a2) / 2), t.product([_positive(t, x1)], 1 / (2 * pi))
+    return t.add(kind, gap(t, q1, q2, c), *first, t.add("sqrt", x2), _positive(t, x2))
+
+
+def _positive(t: Tape, q: int) -> int:
+    """1, or 0 where a variance is 0."""
+    kind, args, _ = t.ops[q]
+    shifted = kind == "lin" and (t.value(args[0]) or 0.0) > 0.0 and (t.value(args[2]) or 0.0) > 0.0
+    return t.const(1.0) if shifted else t.add("positive", q)
 
 
 def relu_square(t: Tape, q: int) -> int:

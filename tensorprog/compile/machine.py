@@ -18,14 +18,16 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from tensorprog.compile.arrays import LEAST
-from tensorprog.compile.schedule import NAMES, OPCODES
+from tensorprog.compile.schedule import NAMES, OPCODES, STRIP, TILE
 
 LIN, MUL, FMA, AXPY, UNIT, RIGHT, FILL, ARC, ASIN, GAP, APART, SPREAD, PLAIN, COSINE, EXP, SINH, COSH = map(
     OPCODES.get, NAMES
 )
 LINE = 64  # bytes of a line of cache
+PAD = 8  # entries after each row, so that rows do not compete for the same lines
 INLINE: dict[str, Any] = {"inline": "always", "error_model": "numpy", "fastmath": {"contract"}}
-STRICT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+# without reference counts: those of shared arrays would be fought over by the threads at every row
+STRICT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}, "_nrt": False}
 
 # asin(√z)/√z = 1 + z P(z) on [0, 1/4]: minimax coefficients, error 4e-18 (mpmath.chebyfit)
 P0, P1, P2, P3, P4, P5, P6, P7, P8, P9, P10, P11, P12 = (
@@ -44,7 +46,7 @@ def _asin(s, z):
 
 
 @numba.njit(**INLINE)
-def arc_row(reg, o1, o2, o3, x, R, s2, w2, j0, w, s1, w1):
+def arc_row(reg, o1, o2, o3, x, R, s2, w2, w, s1, w1):
     """Of θ with 1 − cos θ = gap: the V of relu and of step, and 1 − ρ of relu's (see ``arrays``)."""
     for j in range(w):
         signed = reg[x, j]
@@ -57,16 +59,16 @@ def arc_row(reg, o1, o2, o3, x, R, s2, w2, j0, w, s1, w1):
         theta = pi - bent if flip else bent
         gap = 2.0 - small if flip else small
         opened = gap - (sine - theta + theta * gap) * (1 / pi)
-        reg[o1, j] = s1 * R[s2, j0 + j] * (1.0 - opened)
-        reg[o2, j] = w1 * R[w2, j0 + j] * (bent if flip else pi - bent)
+        reg[o1, j] = s1 * R[s2, j] * (1.0 - opened)
+        reg[o2, j] = w1 * R[w2, j] * (bent if flip else pi - bent)
         reg[o3, j] = opened
 
 
 @numba.njit(**INLINE)
-def asin_row(reg, o1, o2, x, R, r2, j0, w, r1, near):
+def asin_row(reg, o1, o2, x, R, r2, w, r1, near):
     """asin ρ and 1/√(1 − ρ²) of ρ = c r1 r2, NaN too near to |ρ| = 1."""
     for j in range(w):
-        rho = reg[x, j] * r1 * R[r2, j0 + j]
+        rho = reg[x, j] * r1 * R[r2, j]
         size = abs(rho)
         gap = 1.0 - size
         big = size > 0.5
@@ -79,8 +81,8 @@ def asin_row(reg, o1, o2, x, R, r2, j0, w, r1, near):
 
 
 @numba.njit(**STRICT)
-def execute(code, reg, S, G, gi, gj, R, j0, w, near):
-    """Run instructions on one row of a tile: reg[:, :w] are the registers, S the numbers of the row."""
+def execute(code, reg, S, G, gi, gj, R, w, near):
+    """Run instructions on one row of a tile: reg[:, :w] are the registers, S and R what is known per input."""
     for k in range(len(code)):
         op, o, x, y, z, a, b = (
             code[k, 0], code[k, 1], code[k, 3], code[k, 4], code[k, 5], S[code[k, 6]], S[code[k, 7]])  # fmt: skip
@@ -101,17 +103,17 @@ def execute(code, reg, S, G, gi, gj, R, j0, w, near):
                 reg[o, j] = G[x, gi, gj + j]
         elif op == RIGHT:
             for j in range(w):
-                reg[o, j] = R[x, j0 + j]
+                reg[o, j] = R[x, j]
         elif op == FILL:
             for j in range(w):
                 reg[o, j] = a
         elif op == ARC:
-            arc_row(reg, o, code[k, 2], code[k, 9], x, R, y, z, j0, w, a, b)
+            arc_row(reg, o, code[k, 2], code[k, 9], x, R, y, z, w, a, b)
         elif op == ASIN:
-            asin_row(reg, o, code[k, 2], x, R, y, j0, w, a, near[0])
+            asin_row(reg, o, code[k, 2], x, R, y, w, a, near[0])
         elif op == GAP:
             for j in range(w):
-                c = 1.0 - a * reg[x, j] * R[y, j0 + j]
+                c = 1.0 - a * reg[x, j] * R[y, j]
                 reg[o, j] = np.nan if c < near[0] or c > 2.0 - near[0] else c
         elif op == APART:
             for j in range(w):
@@ -126,7 +128,7 @@ def execute(code, reg, S, G, gi, gj, R, j0, w, near):
                 reg[o, j] = -1.0 - reg[x, j] if reg[x, j] < 0.0 else 1.0 - reg[x, j]
         elif op == SPREAD:
             for j in range(w):
-                c = a - R[y, j0 + j]
+                c = a - R[y, j]
                 reg[o, j] = reg[z, j] + 0.5 * c * c
         elif op == EXP:
             for j in range(w):
@@ -237,14 +239,14 @@ def write(values, result, offset, i, count, j, width, start, stop):
 
 @numba.njit(**STRICT)
 def run_tiles(
-    code, shape, registers, roots, G, S, L, R, near, gi, gj, i0, i1, j0, j1, triangle, mirrored, offsets, out, flags,
+    code, space, roots, G, S, L, R, near, gi, gj, i0, i1, j0, j1, triangle, mirrored, offsets, out, flags,
     start, step
 ):  # fmt: skip
     """Every ``step``-th tile of a panel of every result; below the diagonal only for a ``triangle``.
 
     Args:
-        code: instructions; ``registers`` of them hold results, ``roots`` those asked for.
-        shape: the width of a tile, and how many of its rows are written together.
+        code: instructions; ``roots`` are the registers asked for.
+        space: see ``workspace``.
         G: cosines between data, and other values per pair, whose entry (0, 0) belongs to the pair (gi, gj).
         S, L, R: numbers, what is known per first input (N1, k) and per second input (k, N2).
         near: the least 1 − |ρ| of angles between hidden vectors and of angles of data.
@@ -254,17 +256,16 @@ def run_tiles(
         flags: set for a tile that has a result that is not a number.
         start: the first tile.
     """
-    tile, high = shape
+    reg, strips, turned, row, beside = space
+    tile, high = reg.shape[1] - PAD, strips.shape[1]
     across = (j1 - j0 + tile - 1) // tile
-    reg = np.empty((registers, tile))
-    strips = np.empty((len(roots), high, tile + 8))
-    turned = np.empty((tile + 8, high + 8))
-    row = np.empty(len(S) + L.shape[1])
-    row[: len(S)] = S
     for n in range(start, len(flags), step):
         top, left = i0 + n // across * tile, j0 + n % across * tile
         bottom, right = min(top + tile, i1), min(left + tile, j1)
         bad = 0
+        for k in range(R.shape[0]):
+            for j in range(right - left):
+                beside[k, j] = R[k, left + j]
         for first in range(top, bottom if left < bottom or not triangle else top, high):
             count = min(high, bottom - first)
             for r in range(count):
@@ -272,7 +273,7 @@ def run_tiles(
                 w = min(right, i) - left if triangle else right - left
                 for k in range(L.shape[1]):
                     row[len(S) + k] = L[i, k]
-                execute(code, reg, row, G, i - gi, left - gj, R, left, w, near)
+                execute(code, reg, row, G, i - gi, left - gj, beside, w, near)
                 for k in range(len(roots)):
                     bad += keep(reg, roots[k], strips, k, r, w)
             for k in range(len(roots)):
@@ -283,3 +284,12 @@ def run_tiles(
                     turn(strips[k], turned, count, w)
                     write(turned, out[k], offsets[k], left, w, first, count, after, count)
         flags[n] = bad > 0
+
+
+def workspace(code, numbers):
+    """Arrays of one thread: registers, strips of results and one of them transposed, what is known per input."""
+    row = np.empty(len(numbers) + len(code.left))
+    row[: len(numbers)] = numbers
+    wide, high = TILE + PAD, STRIP + PAD
+    strips, turned = np.empty((len(code.roots), STRIP, wide)), np.empty((wide, high))
+    return np.empty((code.registers, wide)), strips, turned, row, np.empty((len(code.right), wide))

@@ -69,6 +69,14 @@ class Tape:
         """The number that operation i is, None when it is not one."""
         return self.ops[i].data if self.ops[i].kind == "const" else None  # type: ignore[no-any-return]
 
+    def scaled(self, i: int) -> tuple[float, int]:
+        """A number and an operation whose product operation i is."""
+        scale, op = 1.0, self.ops[i]
+        while op.kind == "lin" and (a := self.value(op.args[0])) is not None and self.value(op.args[2]) == 0.0:
+            scale, i = scale * a, op.args[1]
+            op = self.ops[i]
+        return scale, i
+
     def product(self, factors: Iterable[int], scale: float = 1.0) -> int:
         """scale · Π factors."""
         return self.sum([(scale, list(factors))])
