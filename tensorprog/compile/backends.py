@@ -12,7 +12,7 @@ import numpy as np
 from tensorprog.compile.arrays import NEAR
 from tensorprog.compile.blas import one_thread
 from tensorprog.compile.program import Program, directions
-from tensorprog.compile.schedule import STRIP, TILE, Code
+from tensorprog.compile.schedule import TILE, Code
 from tensorprog.compile.tape import LEFT, RIGHT
 from tensorprog.errors import NoRuleError, nearest
 
@@ -98,7 +98,7 @@ class NumbaMachine:
         from tensorprog.compile.machine import workspace
 
         space = np.empty((len(self.code.grams), BLOCK[0] * BLOCK[1]), self.a[0].dtype)
-        rows = workspace(self.code, self.numbers)
+        rows = workspace(*self.code.space)
         flagged = []
         for block in todo:
             i0, i1, j0, j1 = block
@@ -190,7 +190,7 @@ def run_threads(code: Code, tables: Any, origin: tuple[int, int], panel: Panel, 
     arguments = (code.roots, *tables, *origin, *panel, triangle, mirror, offsets, tuple(out), flags)
 
     def work(start: int, step: int) -> None:
-        run_tiles(code.table, space or workspace(code, tables[1]), *arguments, start, step)
+        run_tiles(code.table, space or workspace(*code.space), *arguments, start, step)
 
     if len(cut) < 2 * threads:
         work(0, 1)

@@ -32,8 +32,21 @@ def inline(first: type[Fn], second: type[Fn]) -> Callable[[Inline], Inline]:
 
 
 def _power(t: Tape, q: int, factor: float, shift: float, kind: str) -> int:
-    """(factor q + shift) ↦ its ``sqrt``, ``rsqrt``, ``recip`` or ``positive``."""
+    """(factor q + shift) ↦ its ``sqrt``, ``rsqrt`` or ``recip``."""
     return t.add(kind, t.sum([(factor, [q]), (shift, [])]))
+
+
+def _positive(t: Tape, q: int) -> int:
+    """1 where a variance is positive, else 0: the same in all layers that scale it, 1 where a bias is added."""
+    while t.ops[q].kind == "lin":
+        a, x, b = t.ops[q].args
+        if t.value(b) == 0.0 and (t.value(a) or 0.0) > 0:
+            q = x
+        elif (t.value(b) or 0.0) > 0 and (t.value(a) or 0.0) > 0 and x in t.variances:
+            return t.const(1.0)
+        else:
+            break
+    return t.add("positive", q)
 
 
 def _angle(t: Tape, q1: int, q2: int, c: int, shift: float = 0.0) -> tuple[int, int, int]:
@@ -48,13 +61,6 @@ def _arc(t: Tape, kind: str, q1: int, q2: int, c: int) -> int:
     (a1, x1), (a2, x2) = t.scaled(q1), t.scaled(q2)
     first = t.product([t.add("sqrt", x1)], sqrt(a1 * a2) / 2), t.product([_positive(t, x1)], 1 / (2 * pi))
     return t.add(kind, gap(t, q1, q2, c), *first, t.add("sqrt", x2), _positive(t, x2))
-
-
-def _positive(t: Tape, q: int) -> int:
-    """1, or 0 where a variance is 0."""
-    kind, args, _ = t.ops[q]
-    shifted = kind == "lin" and (t.value(args[0]) or 0.0) > 0.0 and (t.value(args[2]) or 0.0) > 0.0
-    return t.const(1.0) if shifted else t.add("positive", q)
 
 
 def relu_square(t: Tape, q: int) -> int:
@@ -79,7 +85,7 @@ def step_step(t: Tape, q1: int, q2: int, c: int) -> int:
 @inline(Relu, Step)
 def relu_step(t: Tape, q1: int, q2: int, c: int) -> int:
     root = _power(t, q1, 1 / (8 * pi), 0, "sqrt")
-    positive = _power(t, q2, 1, 0, "positive")
+    positive = _positive(t, q2)
     _, r1, r2 = _angle(t, q1, q2, c)
     return t.sum([(1, [root, positive]), (1, [root, r1, r2, c])])
 
@@ -159,9 +165,9 @@ def gelu_prime(t: Tape, q1: int, q2: int, c: int) -> int:
 
 SQUARES: dict[tuple[type[Fn], type[Fn]], Callable[[Tape, int], int]] = {
     (Relu, Relu): relu_square,
-    (Step, Step): lambda t, q: t.product([t.add("positive", q)], 0.5),
+    (Step, Step): lambda t, q: t.product([_positive(t, q)], 0.5),
     (Abs, Abs): lambda t, q: q,
-    (Sign, Sign): lambda t, q: t.add("positive", q),
+    (Sign, Sign): _positive,
     (Erf, Erf): lambda t, q: t.add("erf square", q),
     (ErfPrime, ErfPrime): lambda t, q: t.product([_power(t, q, 4, 1, "rsqrt")], 4 / pi),
     (Exp, Exp): lambda t, q: t.add("exp", t.product([q], 2.0)),

@@ -13,6 +13,7 @@ from functools import reduce
 from tensorprog.compile.tape import PAIR, Tape, Term
 
 LINEAR = ("lin", "mul", "fma", "axpy")
+LONGEST = 150  # operations of a sum: of 50 layers
 
 
 def factored(tape: Tape, roots: Sequence[int]) -> list[int]:
@@ -34,8 +35,8 @@ class _Sum:
                 self.mine.add(i)
 
     def again(self) -> int:
-        """The operation of the sum, factored."""
-        if not self._is_linear(self.root):
+        """The operation of the sum, factored; of one so long that this takes time, as it is."""
+        if not self._is_linear(self.root) or len(self.mine) > LONGEST:
             return self.root
         return self._factored([(c, Counter(factors)) for c, factors in self._terms(self.root)])
 

@@ -150,7 +150,7 @@ def _vectors(context, builder, array, value, count):
 
 
 def _line_writer(past):
-    """An intrinsic: result.flat[at : at + LINE bytes] = values.flat[start : ...], where ``at`` begins a line if past."""
+    """An intrinsic: result.flat[at : at + LINE bytes] = values.flat[start : ...]; ``at`` begins a line if past."""
 
     def write_line(typingctx, result, at, values, start):
         count = LINE * 8 // result.dtype.bitwidth
@@ -175,7 +175,7 @@ _write_line, _write_line_past = _line_writer(False), _line_writer(True)
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _turn_square(typingctx, values, at, width, turned, to, height):
-    """Transpose the 8×8 entries of rows of ``width`` from values.flat[at] to rows of ``height`` from turned.flat[to]."""
+    """Transpose 8×8 entries from values.flat[at], in rows of ``width``, to turned.flat[to], in rows of ``height``."""
 
     def codegen(context, builder, signature, args):
         _, source = _vectors(context, builder, values, args[0], 8)
@@ -194,11 +194,11 @@ def _turn_square(typingctx, values, at, width, turned, to, height):
 
 
 @numba.njit(**STRICT)
-def keep(reg, root, strips, k, r, w):
-    """strips[k, r, :w] = reg[root, :w]; how many are not numbers."""
+def keep(reg, root, stack, k, r, left, w):
+    """stack[k, r, left : left + w] = reg[root, :w]; how many are not numbers."""
     bad = 0
     for j in range(w):
-        strips[k, r, j] = reg[root, j]
+        stack[k, r, left + j] = reg[root, j]
         bad += reg[root, j] != reg[root, j]
     return bad
 
@@ -259,6 +259,8 @@ def run_tiles(
     reg, strips, turned, row, beside = space
     tile, high = reg.shape[1] - PAD, strips.shape[1]
     across = (j1 - j0 + tile - 1) // tile
+    for k in range(len(S)):
+        row[k] = S[k]
     for n in range(start, len(flags), step):
         top, left = i0 + n // across * tile, j0 + n % across * tile
         bottom, right = min(top + tile, i1), min(left + tile, j1)
@@ -275,7 +277,7 @@ def run_tiles(
                     row[len(S) + k] = L[i, k]
                 execute(code, reg, row, G, i - gi, left - gj, beside, w, near)
                 for k in range(len(roots)):
-                    bad += keep(reg, roots[k], strips, k, r, w)
+                    bad += keep(reg, roots[k], strips, k, r, 0, w)
             for k in range(len(roots)):
                 w, stop = right - left, first - left if triangle else right
                 write(strips[k], out[k], offsets[k], first, count, left, w, -count, stop)
@@ -286,10 +288,69 @@ def run_tiles(
         flags[n] = bad > 0
 
 
-def workspace(code, numbers):
+@numba.njit(**STRICT)
+def gap_row(stack, U, V, t, i, left, w, near):
+    """stack[0, i, left : left + w] = the signed gaps of the directions U[t, i] and V[t, :, j]; see ``program``."""
+    d = U.shape[2]
+    for j in range(w):
+        stack[0, i, left + j] = 0.0
+    for s in range(d):
+        u = U[t, i, s]
+        for j in range(w):
+            stack[0, i, left + j] += u * V[t, s, left + j]
+    for j in range(w):
+        rho = stack[0, i, left + j]
+        small = max(1.0 - abs(rho), LEAST)
+        stack[0, i, left + j] = -small if rho < 0.0 else small
+    for j in range(w if d > 1 else 0):  # of numbers they are exact
+        if abs(stack[0, i, left + j]) < near:
+            sign, total = -1.0 if stack[0, i, left + j] < 0.0 else 1.0, 0.0
+            for s in range(d):
+                c = U[t, i, s] - sign * V[t, s, left + j]
+                total += c * c
+            stack[0, i, left + j] = sign * max(0.5 * total, LEAST)
+
+
+@numba.njit(**STRICT)
+def run_steps(codes, roots, numbers, parts, U, V, L, R, near, stack, triangle, tile, space, start, step):
+    """Steps of a loop over time on every ``step``-th tile of all pairs: a tile takes them all while it is in cache.
+
+    Args:
+        codes, roots, numbers: of the programs of a step.
+        parts: (time, program, first and last row, first and last column) in the order of time.
+        U, V: directions of the data, (times, N1, d) and (times, d, N2).
+        L, R: what is known per input, of each part, (parts, N1, k) and (parts, k, N2).
+        near: see ``run_tiles``.
+        stack: (·, N1, N2), signed gaps of data and what is carried.
+        triangle: pairs below the diagonal only.
+        tile: height and width of a tile.
+    """
+    reg, _, _, row, beside = space
+    high, wide = tile
+    across = (stack.shape[2] + wide - 1) // wide
+    for n in range(start, (stack.shape[1] + high - 1) // high * across, step):
+        top, left = n // across * high, n % across * wide
+        for m in range(len(parts)):
+            t, program, r0, r1, c0, c1 = parts[m]
+            a, b = max(left, c0), min(left + wide, c1)
+            for k in range(R.shape[1]):
+                for j in range(b - a):
+                    beside[k, j] = R[m, k, a + j]
+            for k in range(len(numbers[program])):
+                row[k] = numbers[program][k]
+            for i in range(max(top, r0), min(top + high, r1)):
+                w = (min(b, i) if triangle else b) - a
+                if w > 0:
+                    for k in range(L.shape[2]):
+                        row[len(numbers[program]) + k] = L[m, i, k]
+                    gap_row(stack, U, V, t, i, a, w, near[0])
+                    execute(codes[program], reg, row, stack, i, a, beside, w, near)
+                    for k in range(len(roots[program])):
+                        keep(reg, roots[program][k], stack, k + 1, i, a, w)
+
+
+def workspace(roots: int, registers: int, numbers: int, right: int) -> tuple[np.ndarray, ...]:
     """Arrays of one thread: registers, strips of results and one of them transposed, what is known per input."""
-    row = np.empty(len(numbers) + len(code.left))
-    row[: len(numbers)] = numbers
     wide, high = TILE + PAD, STRIP + PAD
-    strips, turned = np.empty((len(code.roots), STRIP, wide)), np.empty((wide, high))
-    return np.empty((code.registers, wide)), strips, turned, row, np.empty((len(code.right), wide))
+    shapes = (registers, wide), (roots, STRIP, wide), (wide, high), (numbers,), (right, wide)
+    return tuple(np.empty(shape) for shape in shapes)

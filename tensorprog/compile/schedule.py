@@ -40,6 +40,11 @@ class Code:
     right: list[int]
     grams: list[Any]
 
+    @property
+    def space(self) -> tuple[int, int, int, int]:
+        """How many results, registers, numbers of a row and values per second input there are."""
+        return len(self.roots), self.registers, len(self.numbers) + len(self.left), len(self.right)
+
 
 def runs_in_rows(tape: Tape, roots: Sequence[int]) -> bool:
     """Whether the machine knows every operation per pair."""
