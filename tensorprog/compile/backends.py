@@ -17,7 +17,8 @@ from tensorprog.compile.tape import LEFT, RIGHT
 from tensorprog.errors import NoRuleError, nearest
 
 Panel = tuple[int, int, int, int]  # rows i0..i1, columns j0..j1
-BLOCK = 256, 512  # pairs whose products a thread takes at once
+BLOCK = 512  # height and width of the pairs whose products a thread takes at once, half as high where there are few
+FEW = 2**23
 CACHED = 2**22  # bytes of a result up to which it is left in the cache
 
 
@@ -77,12 +78,14 @@ class NumbaMachine:
         self.code, self.threads = program.code, numba.get_num_threads()
         self.a, self.b, near = _unit_data(program, a, b)
         self.numbers = np.array(self.code.numbers)
-        self.left = np.ascontiguousarray(table(program.per_input(a, LEFT), self.code.left, len(a)).T)
-        self.right = table(program.per_input(b, RIGHT), self.code.right, len(b))
+        squares: dict[Any, np.ndarray] = {}
+        self.left = np.ascontiguousarray(table(program.per_input(a, LEFT, {}, squares), self.code.left, len(a)).T)
+        self.right = table(program.per_input(b, RIGHT, {}, squares if b is a else {}), self.code.right, len(b))
         self.near = np.array(near)
 
     def run(self, panel: Panel, triangle: bool, out: Sequence[np.ndarray]) -> list[Panel]:
-        cut = [(i0, i1, j0, min(j1, i1) if triangle else j1) for i0, i1, j0, j1 in tiles(panel, *BLOCK)
+        height = BLOCK if (panel[1] - panel[0]) * (panel[3] - panel[2]) > FEW else BLOCK // 2
+        cut = [(i0, i1, j0, min(j1, i1) if triangle else j1) for i0, i1, j0, j1 in tiles(panel, height, BLOCK)
                if not triangle or j0 < i1]  # fmt: skip
         cut.sort(key=lambda p: (p[1] - p[0]) * (p[3] - p[2]), reverse=True)  # small ones last, to finish together
         threads = min(self.threads, len(cut))
@@ -97,7 +100,7 @@ class NumbaMachine:
         """Blocks, until there are no more: their products are read while in cache."""
         from tensorprog.compile.machine import workspace
 
-        space = np.empty((len(self.code.grams), BLOCK[0] * BLOCK[1]), self.a[0].dtype)
+        space = np.empty((len(self.code.grams), BLOCK**2), self.a[0].dtype)
         rows = workspace(*self.code.space)
         flagged = []
         for block in todo:
