@@ -20,7 +20,6 @@ from tensorprog.compile.machine import _asin
 
 THREADS, TILE = 2, 128
 ROOT = Path(__file__).resolve().parent.parent
-KEEP = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}  # every side uses its freed memory again
 PEER = """
 import json, sys, time, numpy as np, jax
 path, depth, phi, dtype = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
@@ -51,7 +50,7 @@ class Peer:
         self.path = Path(self.folder.name) / "X.npy"
         np.save(self.path, X)
         command = [python, "-c", PEER, str(self.path), str(depth), phi, str(X.dtype)]
-        settings = {**os.environ, **KEEP, "OMP_NUM_THREADS": str(THREADS), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        settings = {**os.environ, "OMP_NUM_THREADS": str(THREADS), "TF_CPP_MIN_LOG_LEVEL": "3"}
         self.process: Any = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                              stderr=subprocess.DEVNULL, text=True, env=settings)  # fmt: skip
         if self.process.stdout.readline().strip() != "ready":
