@@ -32,7 +32,8 @@ class _Sum:
         self.mine = {root}  # what no one else reads
         for i in reversed(order):
             if i not in roots and readers[i] and self.mine.issuperset(readers[i]) and self._is_linear(i):
-                self.mine.add(i)
+                if self._is_product(i) or all(self._is_term(i, r) for r in readers[i]):
+                    self.mine.add(i)
 
     def again(self) -> int:
         """The operation of the sum, factored; of one so long that this takes time, as it is."""
@@ -42,6 +43,16 @@ class _Sum:
 
     def _is_linear(self, i: int) -> bool:
         return self.tape.ops[i].kind in LINEAR and self.tape.sides[i] == PAIR
+
+    def _is_product(self, i: int) -> bool:
+        kind, args, _ = self.tape.ops[i]
+        return kind == "mul" or (kind == "lin" and self.tape.value(args[2]) == 0.0)
+
+    def _is_term(self, i: int, reader: int) -> bool:
+        """Whether a reader adds i, and does not multiply anything that varies along a row by it."""
+        kind, args, _ = self.tape.ops[reader]
+        factors = {"lin": args[:1], "axpy": args[1:2], "mul": args, "fma": args[1:]}[kind]
+        return i not in factors
 
     def _terms(self, i: int) -> list[Term]:
         value = self.tape.value(i)
@@ -63,7 +74,7 @@ class _Sum:
         return reduce(_times, map(self._factor, args), (1.0, []))
 
     def _factor(self, i: int) -> Term:
-        """A factor as a product; a sum is left whole."""
+        """A factor as a product; a sum, which is not mine then, is left whole."""
         terms = self._terms(i)
         return terms[0] if len(terms) == 1 else (1.0, [i])
 

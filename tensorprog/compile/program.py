@@ -32,7 +32,7 @@ class Program:
     @cached_property
     def order(self) -> list[int]:
         """The operations needed."""
-        return self.tape.layered(self.roots)
+        return self.tape.ordered(self.roots)
 
     @cached_property
     def code(self) -> Code | None:

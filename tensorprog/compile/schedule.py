@@ -79,7 +79,7 @@ class _Scheduler:
         self.grams: dict[object, int] = {data: k for k, data in enumerate(self.read)}
 
     def code(self) -> Code:
-        for i in self.tape.layered(self.roots):
+        for i in self.tape.ordered(self.roots):
             if self.tape.sides[i] == PAIR and i not in self.at:
                 self._emit(i)
         results = [self._row(i) for i in self.roots]
