@@ -30,7 +30,7 @@ class _Sum:
             for a in tape.ops[i].args:
                 readers[a].append(i)
         self.mine = {root}  # what no one else reads
-        for i in reversed(order):
+        for i in reversed(order if self._is_linear(root) else []):
             if i not in roots and readers[i] and self.mine.issuperset(readers[i]) and self._is_linear(i):
                 if self._is_product(i) or all(self._is_term(i, r) for r in readers[i]):
                     self.mine.add(i)
@@ -71,7 +71,8 @@ class _Sum:
         return [_times(self._factor(a), term) for term in self._terms(x)]
 
     def _product(self, args: Sequence[int]) -> Term:
-        return reduce(_times, map(self._factor, args), (1.0, []))
+        one: Term = (1.0, [])
+        return reduce(_times, map(self._factor, args), one)
 
     def _factor(self, i: int) -> Term:
         """A factor as a product; a sum, which is not mine then, is left whole."""

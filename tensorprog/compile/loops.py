@@ -248,7 +248,7 @@ class Panel:
         R = np.zeros((len(parts), max(len(c.right) for c in codes), y.shape[1]))
         rows = np.empty((len(parts), 6), np.int64)
         for m, p in enumerate(parts):
-            code = p.region.code
+            code = codes[self.regions.index(p.region)]
             rows[m] = p.time, self.regions.index(p.region), *p.rows, *p.columns
             L[m, slice(*p.rows), : len(code.left)] = table(p.left, code.left, p.rows[1] - p.rows[0]).T
             R[m, : len(code.right), slice(*p.columns)] = table(p.right, code.right, p.columns[1] - p.columns[0])
