@@ -31,9 +31,9 @@ class _Sum:
                 readers[a].append(i)
         self.mine = {root}  # what no one else reads
         for i in reversed(order if self._is_linear(root) else []):
-            if i not in roots and readers[i] and self.mine.issuperset(readers[i]) and self._is_linear(i):
-                if self._is_product(i) or all(self._is_term(i, r) for r in readers[i]):
-                    self.mine.add(i)
+            own = i not in roots and readers[i] and self.mine.issuperset(readers[i]) and self._is_linear(i)
+            if own and (self._is_product(i) or all(self._is_term(i, r) for r in readers[i])):
+                self.mine.add(i)
 
     def again(self) -> int:
         """The operation of the sum, factored; of one so long that this takes time, as it is."""
