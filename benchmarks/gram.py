@@ -1,10 +1,11 @@
 """NNGP and NTK Gram matrices together: compiled, by plain NumPy and by neural-tangents.  Run with ``make bench``.
 
-    python benchmarks/gram.py [--full] [--sizes N ...] [--peer PYTHON] [--only-gram] [--without-numpy] [--write-docs]
+    python benchmarks/gram.py [--full | --tiny] [--peer PYTHON] [--results FILE] [--write-docs]
 
 Without ``--full``: N = 2000 only, d = 784, double precision, two minutes.  ``--full``: N = 2000 and 8000, d = 100 and
-784, double and single precision, about an hour.  Results are added to out/gram.json; ``--write-docs`` makes the
-section of docs/performance.md and its plot from them.
+784, double and single precision, half an hour.  ``--tiny``: all of it at sizes that take seconds, to see that it runs.
+A run begins its results file anew and adds every row as it comes, so that one that is interrupted leaves what it has;
+``--write-docs`` makes the section of docs/performance.md and its plot from them.
 """
 
 from __future__ import annotations
@@ -17,19 +18,46 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from peers import ROOT, find_peer
-from sides import KEEP, PLAIN, THREADS, GramPeer, floor, saved
+from sides import PLAIN, THREADS, GramPeer, floor, saved
 from tables import write_docs
 
 import tensorprog as tp
 from tensorprog import programs
 
 RESULTS = ROOT / "out" / "gram.json"
+SLOW = 4000  # inputs from which plain NumPy is measured once
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured: every size with every d and dtype, in so many rounds; and the sizes of the other rows."""
+
+    sizes: tuple[int, ...]
+    ds: tuple[int, ...]
+    dtypes: tuple[Any, ...]
+    rounds: int
+    tanh: int
+    sequences: int
+    memory: int
+
+    def settings(self) -> list[tuple[str, int, int, int, Any]]:
+        """(phi, depth, N, d, dtype), the leading case first."""
+        each = product(self.sizes, self.ds, self.dtypes, PLAIN, (3, 10))
+        return [(phi, depth, n, d, t) for n, d, t, phi, depth in each]
+
+
+PLANS = {
+    "quick": Plan((2000,), (784,), (np.float64,), 5, 500, 200, 2000),
+    "full": Plan((8000, 2000), (784, 100), (np.float64, np.float32), 5, 1000, 500, 8000),
+    "tiny": Plan((60,), (5,), (np.float64, np.float32), 1, 20, 12, 300),
+}
 
 
 def once(call: Callable[[], Any]) -> float:
@@ -39,14 +67,16 @@ def once(call: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def interleaved(sides: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of every side, in turn, after a first round that does not count."""
+def interleaved(sides: Mapping[str, Callable[[], float]], rounds: int,
+                fewer: Mapping[str, int] | None = None) -> dict[str, list[float]]:  # fmt: skip
+    """Seconds of every side, in turn, after a first round that does not count; ``fewer`` rounds of some, not warmed."""
+    fewer = fewer or {}
     seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for k in range(repeats + 1):
+    for k in range(rounds + 1):
         for name, side in sides.items():
-            spent = side()
-            if k:
-                seconds[name].append(spent)
+            if k <= fewer.get(name, rounds) and (k or name not in fewer):
+                spent = side()
+                seconds[name] += [spent] if k else []
     return seconds
 
 
@@ -55,7 +85,7 @@ def kernels_of(phi: str, depth: int) -> list[Any]:
     return [tp.nngp(net), tp.ntk(net)]
 
 
-def gram_row(phi: str, depth: int, count: int, d: int, dtype: Any, python: str | None, plain: bool) -> dict[str, Any]:
+def gram_row(phi: str, depth: int, count: int, d: int, dtype: Any, python: str | None, rounds: int) -> dict[str, Any]:
     """All sides of one setting."""
     X = np.random.default_rng(0).normal(size=(count, d)).astype(dtype)
     kernels, out = kernels_of(phi, depth), [np.zeros((count, count), dtype) for _ in range(2)]
@@ -65,18 +95,17 @@ def gram_row(phi: str, depth: int, count: int, d: int, dtype: Any, python: str |
         "into out": lambda: once(lambda: tp.gram(kernels, X, dtype=dtype, out=out)),
         "floor": lambda: once(lambda: floor(X, depth, phi, space)),
     }
-    if plain:
-        sides["NumPy"] = lambda: once(lambda: PLAIN[phi](X, depth))
+    sides["NumPy"] = lambda: once(lambda: PLAIN[phi](X, depth))
     peer = GramPeer(python, X, depth, phi) if python else None
     if peer:
         sides["neural-tangents"] = peer.seconds
-    seconds = interleaved(sides, 3 if count > 4000 else 5)
+    seconds = interleaved(sides, rounds, {"NumPy": 1} if count > SLOW else None)
     if peer:
         peer.close()
     return {"phi": phi, "depth": depth, "N": count, "d": d, "dtype": np.dtype(dtype).name, "seconds": seconds}
 
 
-def tanh_row(python: str | None, count: int = 500, depth: int = 3) -> dict[str, Any]:
+def tanh_row(python: str | None, count: int, rounds: int, depth: int = 3) -> dict[str, Any]:
     """tanh, NNGP and NTK: seconds, and the largest relative error on some pairs against a dense trapezoidal rule."""
     X, kernels = np.random.default_rng(0).normal(size=(count, 784)), kernels_of("tanh", depth)
     sides = {"compiled": lambda: once(lambda: tp.gram(kernels, X))}
@@ -85,7 +114,7 @@ def tanh_row(python: str | None, count: int = 500, depth: int = 3) -> dict[str, 
     if peer:
         sides["neural-tangents"] = peer.seconds
         found["neural-tangents"] = np.load(peer.path)
-    seconds = interleaved(sides, 5)
+    seconds = interleaved(sides, rounds)
     if peer:
         peer.close()
     pairs = [(i, j) for i in range(4) for j in range(i + 1)]
@@ -113,15 +142,16 @@ def tanh_reference(q1: float, q2: float, c: float, depth: int) -> np.ndarray:
     return np.array([c, theta])
 
 
-def sequence_rows(size: int) -> dict[str, Any]:
+def sequence_rows(size: int, rounds: int) -> dict[str, Any]:
     """The RNN kernel of ``size`` sequences of that length, of half of it, and of mixed lengths."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(size, size, 10))
     ragged = [x[:t] for x, t in zip(X, rng.integers(2, size + 1, size=size), strict=True)]
-    K = tp.ntk(programs.rnn())
+    net = programs.rnn()
+    kernels = [tp.nngp(net), tp.ntk(net)]
     data = {"equal": X, "half as long": X[:, : size // 2], "ragged": ragged}
-    sides = {name: lambda x=x: once(lambda: K.gram(x)) for name, x in data.items()}
-    return {"size": size, "seconds": interleaved(sides, 3)}
+    sides = {name: lambda x=x: once(lambda: tp.gram(kernels, x)) for name, x in data.items()}
+    return {"size": size, "seconds": interleaved(sides, rounds)}
 
 
 def latency() -> list[float]:
@@ -151,52 +181,49 @@ def shown(name: str, seconds: Mapping[str, list[float]]) -> None:
     print(f"{name}: {medians}", flush=True)
 
 
-def settings(full: bool, sizes: list[int] | None) -> list[tuple[str, int, int, int, Any]]:
-    """(phi, depth, N, d, dtype), the leading case first."""
-    counts = sizes or ([8000, 2000] if full else [2000])
-    ds, dtypes = ((784, 100), (np.float64, np.float32)) if full else ((784,), (np.float64,))
-    return [(phi, depth, n, d, t) for n, d, t, phi, depth in product(counts, ds, dtypes, PLAIN, (3, 10))]
-
-
 def main() -> None:
     """Print medians in seconds as they come."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--full", action="store_true")
-    parser.add_argument("--sizes", type=int, nargs="+")
+    parser.add_argument("--full", dest="plan", action="store_const", const="full", default="quick")
+    parser.add_argument("--tiny", dest="plan", action="store_const", const="tiny")
     parser.add_argument("--peer")
-    parser.add_argument("--only-gram", action="store_true")
-    parser.add_argument("--without-numpy", action="store_true")
+    parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--write-docs", action="store_true")
     parser.add_argument("--peak", type=int, nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peak:
         print(peak(*options.peak))
         return
-    if any(os.environ.get(k) != v for k, v in KEEP.items()):
-        threads = {"OMP_NUM_THREADS": str(THREADS), "NUMBA_NUM_THREADS": str(THREADS)}
-        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **KEEP, **threads})
+    wanted = {name: str(THREADS) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")}
+    if any(os.environ.get(k) != v for k, v in wanted.items()):
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **wanted})
     python = find_peer(options.peer)
-    if not options.only_gram:
-        small_rows(python, options.full)
-    for setting in settings(options.full, options.sizes):
-        row = gram_row(*setting, python, not options.without_numpy)
+    options.results.unlink(missing_ok=True)
+    try:
+        measure(PLANS[options.plan], python, options.results)
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; what was measured is in {options.results}")
+    if options.write_docs and options.results.exists():
+        write_docs(options.results)
+
+
+def measure(plan: Plan, python: str | None, results: Path) -> None:
+    """Every row of a plan, saved as it comes."""
+    begin, settings = time.perf_counter(), plan.settings()
+    for k, setting in enumerate(settings):
+        row = gram_row(*setting, python, plan.rounds)
         name = f"{row['phi']} depth {row['depth']}, N = {row['N']}, d = {row['d']}, {row['dtype']}"
-        shown(name, row["seconds"])
-        saved(RESULTS, {name: row})
-    if options.write_docs:
-        write_docs(RESULTS)
-
-
-def small_rows(python: str | None, full: bool) -> None:
-    """tanh, sequences, ten inputs, memory."""
-    small = {"tanh": tanh_row(python, 1000 if full else 500), "sequences": sequence_rows(500 if full else 200)}
-    shown("tanh", small["tanh"]["seconds"])
-    shown("RNN", small["sequences"]["seconds"])
-    small["latency"] = latency()
-    shown("10 inputs", {"compiled": small["latency"]})
-    small["memory"] = [memory(depth, 8000 if full else 2000) for depth in (3, 10)]
-    print("peak memory over needed:", [round(m["peak"] / m["needed"], 2) for m in small["memory"]], flush=True)
-    saved(RESULTS, small)
+        shown(f"[{k + 1}/{len(settings)}, {time.perf_counter() - begin:.0f} s] {name}", row["seconds"])
+        saved(results, {name: row})
+    tanh = tanh_row(python, plan.tanh, plan.rounds)
+    shown("tanh", tanh["seconds"])
+    saved(results, {"tanh": tanh})
+    sequences = sequence_rows(plan.sequences, plan.rounds)
+    shown("RNN", sequences["seconds"])
+    saved(results, {"sequences": sequences, "latency": latency()})
+    used = [memory(depth, plan.memory) for depth in (3, 10)]
+    print("peak memory over needed:", [round(m["peak"] / m["needed"], 2) for m in used], flush=True)
+    saved(results, {"memory": used})
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ from tensorprog.compile.blas import one_thread
 from tensorprog.compile.machine import _asin
 
 THREADS, TILE = 2, 128
-KEEP = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}  # every side uses its freed memory again
 PEER = """
 import json, sys, time, numpy as np, jax
 path, depth, phi, dtype = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
@@ -47,7 +46,7 @@ class GramPeer(Peer):
         self.folder = tempfile.TemporaryDirectory()
         self.path = Path(self.folder.name) / "X.npy"
         np.save(self.path, X)
-        settings = {**KEEP, "OMP_NUM_THREADS": str(THREADS)}
+        settings = {"OMP_NUM_THREADS": str(THREADS)}
         super().__init__(python, PEER, [str(self.path), str(depth), phi, str(X.dtype)], settings)
 
     def close(self) -> None:

@@ -16,10 +16,10 @@ SIDES = ("floor", "NumPy", "neural-tangents")
 
 
 def ratio(other: list[float], ours: list[float]) -> str:
-    """Of medians, with the range over the rounds."""
-    each = [a / b for a, b in zip(other, ours, strict=True)]
+    """Of medians, with the range over the rounds where both were measured in all of them."""
     middle = statistics.median(other) / statistics.median(ours)
-    return f"{middle:.1f} ({min(each):.1f}–{max(each):.1f})"
+    each = [a / b for a, b in zip(other, ours, strict=False)]
+    return f"{middle:.1f} ({min(each):.1f}–{max(each):.1f})" if len(other) == len(ours) > 1 else f"{middle:.1f}"
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> list[str]:
@@ -58,7 +58,7 @@ def other_lines(found: dict[str, Any]) -> list[str]:
     if "sequences" in found:
         r = found["sequences"]
         parts = ", ".join(f"{k} {statistics.median(v):.2f} s" for k, v in r["seconds"].items())
-        lines.append(f"- RNN NTK, all pairs of {r['size']} sequences of length {r['size']}: {parts}.")
+        lines.append(f"- RNN, NNGP and NTK, all pairs of {r['size']} sequences of length {r['size']}: {parts}.")
     if "latency" in found:
         lines.append(f"- A call on 10 inputs: {1e3 * statistics.median(found['latency']):.2f} ms.")
     for m in found.get("memory", []):
@@ -92,11 +92,9 @@ def write_docs(results: Path) -> None:
         "NNGP and NTK of fully connected networks in one call, two threads on every side, all sides in turn in one",
         "run; medians, with the range of the ratio over the rounds.  The floor is a symmetric product of the inputs by",
         "BLAS and a loop written for this network alone, without mirroring.  neural-tangents 0.6.5 after its",
-        "compilation; NumPy writes the recursion down, arccos by arccos.  Every side keeps its freed memory, so that",
-        "the first touch of fresh pages is not counted.  Made by `make bench-peers` and", "",
-        "    python benchmarks/gram.py --only-gram --write-docs",
-        "    python benchmarks/gram.py --only-gram --without-numpy --sizes 8000 --write-docs", "",
-        "(relu only at N = 8000; `--full` measures every setting, d = 100 and single precision too.)", "",
+        "compilation; NumPy writes the recursion down, arccos by arccos (once at N = 8000).  Every side runs with the",
+        "allocator's defaults and makes new results, whose first touch counts; `out=` takes arrays that were touched.",
+        "Made by `make bench-peers` and", "", "    python benchmarks/gram.py --full --write-docs", "",
         *gram_table(rows), "![Seconds of every side](performance.png)", "", *other_lines(found),
     ]  # fmt: skip
     path = DOCS / "performance.md"

@@ -18,7 +18,9 @@ from tensorprog.compile.tape import LEFT, RIGHT
 from tensorprog.errors import NoRuleError, nearest
 
 Panel = tuple[int, int, int, int]  # rows i0..i1, columns j0..j1
-BLOCK = 256, 1024  # pairs whose products a thread takes at once
+BLOCK = 512  # height and width of the pairs whose products a thread takes at once, half as high where there are few
+FEW = 2**23
+CACHED = 2**22  # bytes of a result up to which it is left in the cache
 
 
 class Machine(Protocol):
@@ -79,15 +81,19 @@ class NumbaMachine:
         self.code, self.threads = program.code, numba.get_num_threads()
         self.a, self.b, near = _unit_data(program, a, b)
         self.numbers = np.array(self.code.numbers)
-        left, right = program.per_input(a, LEFT), program.per_input(b, RIGHT)
+        squares: dict[Any, np.ndarray] = {}
+        left = program.per_input(a, LEFT, {}, squares)
+        right = program.per_input(b, RIGHT, {}, squares if b is a else {})
         self.left = np.ascontiguousarray(table(left, self.code.left, len(a)).T)
         self.right = table(right, self.code.right, len(b))
         self.near = np.array(near)
         self.series = series_of(self.code.series, left, right, (0, len(a)), (0, len(b)))
 
     def run(self, panel: Panel, triangle: bool, out: Sequence[np.ndarray]) -> list[Panel]:
-        cut = [(i0, i1, j0, min(j1, i1) if triangle else j1) for i0, i1, j0, j1 in tiles(panel, *BLOCK)
+        height = BLOCK if (panel[1] - panel[0]) * (panel[3] - panel[2]) > FEW else BLOCK // 2
+        cut = [(i0, i1, j0, min(j1, i1) if triangle else j1) for i0, i1, j0, j1 in tiles(panel, height, BLOCK)
                if not triangle or j0 < i1]  # fmt: skip
+        cut.sort(key=lambda p: (p[1] - p[0]) * (p[3] - p[2]), reverse=True)  # small ones last, to finish together
         threads = min(self.threads, len(cut))
         todo = iter(cut)
         if threads < 2:
@@ -98,7 +104,10 @@ class NumbaMachine:
 
     def _work(self, todo: Iterator[Panel], triangle: bool, out: Sequence[np.ndarray]) -> list[Panel]:
         """Blocks, until there are no more: their products are read while in cache."""
-        space = np.empty((len(self.code.grams), BLOCK[0] * BLOCK[1]), self.a[0].dtype)
+        from tensorprog.compile.machine import workspace
+
+        space = np.empty((len(self.code.grams), BLOCK**2), self.a[0].dtype)
+        rows = workspace(*self.code.space)
         flagged = []
         for block in todo:
             i0, i1, j0, j1 = block
@@ -106,7 +115,7 @@ class NumbaMachine:
             for g, ((_, s), (_, t)) in zip(products, self.code.grams, strict=True):
                 np.matmul(self.a[s][i0:i1], self.b[t][j0:j1].T, out=g)
             tables = products, self.numbers, self.left, self.right, self.near, *self.series
-            flagged += run_threads(self.code, tables, (i0, j0), block, triangle, triangle, out, 1)
+            flagged += run_threads(self.code, tables, (i0, j0), block, triangle, triangle, out, 1, rows)
         return flagged
 
 
@@ -180,16 +189,28 @@ def table(values: Mapping[int, Any], rows: Sequence[int], count: int) -> np.ndar
 
 
 def run_threads(code: Code, tables: Any, origin: tuple[int, int], panel: Panel, triangle: bool, mirror: bool,
-                out: Sequence[np.ndarray], threads: int) -> list[Panel]:  # fmt: skip
+                out: Sequence[np.ndarray], threads: int, space: Any = None) -> list[Panel]:  # fmt: skip
     """Run instructions on the tiles of a panel, on threads where there are enough; the tiles that stay open."""
-    from tensorprog.compile.machine import run_tiles
+    from tensorprog.compile.machine import run_tiles, workspace
 
     cut = list(tiles(panel, TILE, TILE))
     flags = np.zeros(len(cut), np.bool_)
-    arguments = (code.table, code.registers, code.roots, *tables, *origin, *panel, triangle, mirror, tuple(out), flags)
+    offsets = np.array([_offset(a) if mirror else -1 for a in out])
+    arguments = (code.roots, *tables, *origin, *panel, triangle, mirror, offsets, tuple(out), flags)
+
+    def work(start: int, step: int) -> None:
+        run_tiles(code.table, space or workspace(*code.space), *arguments, start, step)
+
     if len(cut) < 2 * threads:
-        run_tiles(*arguments, 0, 1)
+        work(0, 1)
     else:
         with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(lambda start: run_tiles(*arguments, start, threads), range(threads)))
+            list(pool.map(work, range(threads), [threads] * threads))
     return [cut[k] for k in np.flatnonzero(flags)]
+
+
+def _offset(result: np.ndarray) -> int:
+    """Where a result begins in its line of cache, in entries; −1 for one that the cache should keep."""
+    if result.nbytes <= CACHED or result.ctypes.data % result.itemsize:
+        return -1
+    return result.ctypes.data % 64 // result.itemsize

@@ -49,17 +49,18 @@ def _positive(t: Tape, q: int) -> int:
     return t.add("positive", q)
 
 
-def _angle(t: Tape, q1: int, q2: int, c: int) -> tuple[int, int, int]:
-    return c, _power(t, q1, 1, 0, "rsqrt"), _power(t, q2, 1, 0, "rsqrt")
+def _angle(t: Tape, q1: int, q2: int, c: int, shift: float = 0.0) -> tuple[int, int, int]:
+    """c, 1/√(q1 + shift), 1/√(q2 + shift); a number that scales c is moved to what is known per input."""
+    r1, r2 = (_power(t, q, 1, shift, "rsqrt") for q in (q1, q2))
+    scale, c = t.scaled(c)
+    return c, t.product([r1], scale), r2
 
 
 def _arc(t: Tape, kind: str, q1: int, q2: int, c: int) -> int:
-    """A result of the angle: its gap, and scales per input that are 0 at zero variance."""
-    operands = [gap(t, q1, q2, c)]
-    for q in (q1, q2):
-        weight = t.product([_positive(t, q)], 1 / sqrt(2 * pi))
-        operands += [_power(t, q, 0.5, 0, "sqrt"), weight]
-    return t.add(kind, *operands)
+    """A result of the angle: its gap, and scales per input that are 0 at zero variance; numbers are in the first's."""
+    (a1, x1), (a2, x2) = t.scaled(q1), t.scaled(q2)
+    first = t.product([t.add("sqrt", x1)], sqrt(a1 * a2) / 2), t.product([_positive(t, x1)], 1 / (2 * pi))
+    return t.add(kind, gap(t, q1, q2, c), *first, t.add("sqrt", x2), _positive(t, x2))
 
 
 def relu_square(t: Tape, q: int) -> int:
@@ -100,18 +101,14 @@ def abs_abs(t: Tape, q1: int, q2: int, c: int) -> int:
     return t.sum([(4, [relu_relu(t, q1, q2, c)]), (-1, [c])])
 
 
-def _erf_angle(t: Tape, q1: int, q2: int, c: int) -> tuple[int, int, int]:
-    return c, _power(t, q1, 1, 0.5, "rsqrt"), _power(t, q2, 1, 0.5, "rsqrt")
-
-
 @inline(Erf, Erf)
 def erf_erf(t: Tape, q1: int, q2: int, c: int) -> int:
-    return t.product([t.add("asin", *_erf_angle(t, q1, q2, c))], 2 / pi)
+    return t.product([t.add("asin", *_angle(t, q1, q2, c, 0.5))], 2 / pi)
 
 
 @inline(ErfPrime, ErfPrime)
 def erf_prime(t: Tape, q1: int, q2: int, c: int) -> int:
-    angle = _erf_angle(t, q1, q2, c)
+    angle = _angle(t, q1, q2, c, 0.5)
     return t.product([*angle[1:], t.add("rsq", *angle)], 2 / pi)
 
 
@@ -135,13 +132,9 @@ def sin_cos(t: Tape, q1: int, q2: int, c: int) -> int:
     return t.const(0.0)
 
 
-def _gauss_angle(t: Tape, q1: int, q2: int, c: int) -> tuple[int, int, int]:
-    return c, _power(t, q1, 1, 1, "rsqrt"), _power(t, q2, 1, 1, "rsqrt")
-
-
 @inline(Gauss, Gauss)
 def gauss_gauss(t: Tape, q1: int, q2: int, c: int) -> int:
-    angle = _gauss_angle(t, q1, q2, c)
+    angle = _angle(t, q1, q2, c, 1.0)
     return t.product([*angle[1:], t.add("rsq", *angle)])
 
 
@@ -154,7 +147,7 @@ def _gelu_numerator(t: Tape, q1: int, q2: int, c: int, scale: float) -> list[tup
 
 @inline(Gelu, Gelu)
 def gelu_gelu(t: Tape, q1: int, q2: int, c: int) -> int:
-    angle = _gauss_angle(t, q1, q2, c)
+    angle = _angle(t, q1, q2, c, 1.0)
     root = t.product([*angle[1:], t.add("rsq", *angle)], 1 / (2 * pi))
     numerator = t.sum(_gelu_numerator(t, q1, q2, c, 1.0))
     return t.sum([(0.25, [c]), (1 / (2 * pi), [c, t.add("asin", *angle)]), (1, [numerator, root])])
@@ -162,7 +155,7 @@ def gelu_gelu(t: Tape, q1: int, q2: int, c: int) -> int:
 
 @inline(GeluPrime, GeluPrime)
 def gelu_prime(t: Tape, q1: int, q2: int, c: int) -> int:
-    angle = _gauss_angle(t, q1, q2, c)
+    angle = _angle(t, q1, q2, c, 1.0)
     root = t.product([*angle[1:], t.add("rsq", *angle)])
     p1, p2 = _power(t, q1, 1, 1, "recip"), _power(t, q2, 1, 1, "recip")
     numerator = t.sum(_gelu_numerator(t, q1, q2, c, 1.0))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from functools import cache, cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,12 +15,14 @@ from tensorprog.compile.backends import run_threads, table
 from tensorprog.compile.coefficients import series_of
 from tensorprog.compile.program import Program, cosine_of, directions, exact_gap
 from tensorprog.compile.rolling import Step
-from tensorprog.compile.schedule import Code, runs_in_rows, schedule
+from tensorprog.compile.schedule import TILE, Code, runs_in_rows, schedule
 from tensorprog.compile.tape import LEFT, PAIR, RIGHT
 
 UNIT = ((0, 0), (1, 0))
+TIMES, READ = 32, 2**21  # steps that a tile takes at once, and how many numbers of data are read for them at most
 Carried = dict[int, np.ndarray]
 Span = tuple[int, int]
+Known = Callable[["Region", Span], tuple[dict[int, Any], Carried]]
 
 
 class Region:
@@ -116,17 +119,19 @@ class Loop:
             triangle: b is a.
             threads: of the numba machine; 0 for array operations.
         """
-        count, n1, _ = a.data.shape
-        panel = Panel(np.zeros((1 + len(self.carried), n1, b.data.shape[1])), threads)
+        count, n1, d = a.data.shape
+        panel = Panel(np.zeros((1 + len(self.carried), n1, b.data.shape[1])), threads, self.regions)
         state: tuple[Carried, Carried] = {}, {}
-        for t in range(count - 1):
-            rows, columns = a.there(t), b.there(t)
-            panel.gaps(a.data[t, : rows[1]], b.data[t, : columns[1]])
-            for region, (r0, r1), (c0, c1) in self._regions(rows, columns, triangle):
-                left, _ = region.side(LEFT, a.data[t, r0:r1], _part(state[0], r0, r1))
-                right, _ = region.side(RIGHT, b.data[t, c0:c1], _part(state[1], c0, c1))
-                panel.run(region, left, right, (r0, r1, c0, c1), triangle and r0 == c0, list(panel.stack[1:]))
-            state = self._advance(LEFT, a, t, state[0]), self._advance(RIGHT, b, t, state[1])
+        times = max(1, min(TIMES, READ // (max(n1, b.data.shape[1]) * d)))
+        for begin in range(0, count - 1, times):
+            end, parts = min(begin + times, count - 1), []
+            for t in range(begin, end):
+                known = self._known(LEFT, a, t, state[0]), self._known(RIGHT, b, t, state[1])
+                for region, rows, columns in self._regions(a.there(t), b.there(t), triangle):
+                    left, right = (know(region, span)[0] for know, span in zip(known, (rows, columns), strict=True))
+                    parts.append(Part(t - begin, region, rows, columns, left, right))
+                state = self._advance(a.there(t), known[0]), self._advance(b.there(t), known[1])
+            panel.steps(a.data[begin:end], b.data[begin:end], parts, triangle)
         panel.gaps(a.data[-1], b.data[-1])
         left, _ = self.last.side(LEFT, a.data[-1], state[0])
         right, _ = self.last.side(RIGHT, b.data[-1], state[1])
@@ -138,7 +143,7 @@ class Loop:
         """The kernels of each sequence with itself, for the loop of one input."""
         state: Carried = {}
         for t in range(len(a.data) - 1):
-            state = self._advance(LEFT, a, t, state)
+            state = self._advance(a.there(t), self._known(LEFT, a, t, state))
         values = self.last.side(LEFT, a.data[-1], state)[1]
         return [values[k] for k in range(self.results)]
 
@@ -159,10 +164,20 @@ class Loop:
         if i1 > i0 and j1 > j0:
             yield self.first, (i0, i1), (j0, j1)
 
-    def _advance(self, side: int, inputs: Side, t: int, carried: Carried) -> Carried:
-        old, new = inputs.there(t)
-        parts = [self.body.side(side, inputs.data[t, :old], carried)[1]] if old else []
-        parts += [self.first.side(side, inputs.data[t, old:new], {})[1]] if new > old else []
+    @property
+    def regions(self) -> list[Region]:
+        """The programs of a step: where both are under way, where both start, where the first or the second does."""
+        return [self.body, self.first, *(self.late.get(k, self.first) for k in (0, 1))]
+
+    @staticmethod
+    def _known(side: int, inputs: Side, t: int, carried: Carried) -> Known:
+        """What is known per input at a time, for some of the inputs, each computed once."""
+        return cache(lambda region, span: region.side(side, inputs.data[t, slice(*span)], _part(carried, *span)))
+
+    def _advance(self, there: Span, known: Known) -> Carried:
+        old, new = there
+        parts = [known(self.body, (0, old))[1]] if old else []
+        parts += [known(self.first, (old, new))[1]] if new > old else []
         return {k: np.concatenate([p[k] for p in parts]) for k in parts[0]} if parts else {}
 
     def on_list(self, a: Side, b: Side) -> list[np.ndarray]:
@@ -187,7 +202,8 @@ class Loop:
                 gap = exact_gap(a.data[t], b.data[t])
                 values = region.on_arrays(left, right, gap, pairs, near)
                 pairs = {k: v for (k, _), v in zip(region.pairs, values, strict=True)}
-            state = self._advance(LEFT, a, t, state[0]), self._advance(RIGHT, b, t, state[1])
+            known = self._known(LEFT, a, t, state[0]), self._known(RIGHT, b, t, state[1])
+            state = self._advance(a.there(t), known[0]), self._advance(b.there(t), known[1])
         return [np.broadcast_to(pairs[k], a.data.shape[1]) for k in range(self.results)]
 
     def _starting(self, age1: int, age2: int) -> Region:
@@ -196,11 +212,59 @@ class Loop:
         return self.first if age1 == age2 else self.late[1 if age1 else 0]
 
 
+class Part(NamedTuple):
+    """A step of some rows and columns, with what is known of each per input."""
+
+    time: int
+    region: Region
+    rows: Span
+    columns: Span
+    left: Any
+    right: Any
+
+
 class Panel:
     """What all pairs of two sets carry: ``stack[0]`` the signed gaps of their data, ``stack[1:]`` the rest."""
 
-    def __init__(self, stack: np.ndarray, threads: int) -> None:
-        self.stack, self.threads, self.near = stack, threads, (NEAR[np.dtype(np.float64)], 0.0)
+    def __init__(self, stack: np.ndarray, threads: int, regions: Sequence[Region]) -> None:
+        self.stack, self.threads, self.regions = stack, threads, regions
+        self.near = NEAR[np.dtype(np.float64)], 0.0
+
+    def steps(self, x: np.ndarray, y: np.ndarray, parts: Sequence[Part], triangle: bool) -> None:
+        """Steps of data x (times, N1, d) and y (times, N2, d)."""
+        if self.threads and not any(region.code.series for region in self.regions):
+            self._compiled(x, y, parts, triangle)
+            return
+        for p in parts:
+            (r0, r1), (c0, c1) = p.rows, p.columns
+            self.gaps(x[p.time, :r1], y[p.time, :c1])
+            self.run(p.region, p.left, p.right, (r0, r1, c0, c1), triangle and r0 == c0, list(self.stack[1:]))
+
+    def _compiled(self, x: np.ndarray, y: np.ndarray, parts: Sequence[Part], triangle: bool) -> None:
+        from tensorprog.compile.machine import run_steps, workspace
+
+        codes: list[Any] = [region.code for region in self.regions]
+        sizes = [max(size) for size in zip(*(c.space for c in codes), strict=True)]
+        L = np.zeros((len(parts), x.shape[1], max(len(c.left) for c in codes)))
+        R = np.zeros((len(parts), max(len(c.right) for c in codes), y.shape[1]))
+        rows = np.empty((len(parts), 6), np.int64)
+        for m, p in enumerate(parts):
+            code = codes[self.regions.index(p.region)]
+            rows[m] = p.time, self.regions.index(p.region), *p.rows, *p.columns
+            L[m, slice(*p.rows), : len(code.left)] = table(p.left, code.left, p.rows[1] - p.rows[0]).T
+            R[m, : len(code.right), slice(*p.columns)] = table(p.right, code.right, p.columns[1] - p.columns[0])
+        U, V = (directions(z.reshape(-1, z.shape[2])).reshape(z.shape) for z in (x, y))
+        numbers = tuple(np.array(c.numbers) for c in codes)
+        arguments = (tuple(c.table for c in codes), tuple(c.roots for c in codes), numbers, rows, U,
+                     np.ascontiguousarray(V.transpose(0, 2, 1)), L, R, np.array(self.near),
+                     *series_of((), {}, {}, (0, 0), (0, 0)), self.stack, triangle,
+                     (max(8, min(TILE, -(-x.shape[1] // (4 * self.threads)))), TILE))  # fmt: skip
+
+        def work(start: int) -> None:
+            run_steps(*arguments, workspace(sizes[0], sizes[1], sizes[2] + L.shape[2], sizes[3]), start, self.threads)
+
+        with ThreadPoolExecutor(self.threads) as pool:
+            list(pool.map(work, range(self.threads)))
 
     def gaps(self, x: np.ndarray, y: np.ndarray) -> None:
         """Those of the rows of x and of y; small ones, which the cosine has lost, from differences."""

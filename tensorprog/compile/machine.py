@@ -13,6 +13,9 @@ from typing import Any
 
 import numba
 import numpy as np
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
 
 from tensorprog.compile.arrays import LEAST
 from tensorprog.compile.mehler import smooth_row
@@ -21,8 +24,11 @@ from tensorprog.compile.schedule import NAMES, OPCODES, STRIP, TILE
 LIN, MUL, FMA, AXPY, UNIT, RIGHT, FILL, ARC, ASIN, GAP, APART, SPREAD, PLAIN, COSINE, EXP, SINH, COSH, SMOOTH = map(
     OPCODES.get, NAMES
 )
+LINE = 64  # bytes of a line of cache
+PAD = 8  # entries after each row, so that rows do not compete for the same lines
 INLINE: dict[str, Any] = {"inline": "always", "error_model": "numpy", "fastmath": {"contract"}}
-STRICT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+# without reference counts: those of shared arrays would be fought over by the threads at every row
+STRICT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}, "_nrt": False}
 
 # asin(√z)/√z = 1 + z P(z) on [0, 1/4]: minimax coefficients, error 4e-18 (mpmath.chebyfit)
 P0, P1, P2, P3, P4, P5, P6, P7, P8, P9, P10, P11, P12 = (
@@ -41,7 +47,7 @@ def _asin(s, z):
 
 
 @numba.njit(**INLINE)
-def arc_row(reg, o1, o2, o3, x, R, s2, w2, j0, w, s1, w1):
+def arc_row(reg, o1, o2, o3, x, R, s2, w2, w, s1, w1):
     """Of θ with 1 − cos θ = gap: the V of relu and of step, and 1 − ρ of relu's (see ``arrays``)."""
     for j in range(w):
         signed = reg[x, j]
@@ -54,16 +60,16 @@ def arc_row(reg, o1, o2, o3, x, R, s2, w2, j0, w, s1, w1):
         theta = pi - bent if flip else bent
         gap = 2.0 - small if flip else small
         opened = gap - (sine - theta + theta * gap) * (1 / pi)
-        reg[o1, j] = s1 * R[s2, j0 + j] * (1.0 - opened)
-        reg[o2, j] = w1 * R[w2, j0 + j] * (bent if flip else pi - bent)
+        reg[o1, j] = s1 * R[s2, j] * (1.0 - opened)
+        reg[o2, j] = w1 * R[w2, j] * (bent if flip else pi - bent)
         reg[o3, j] = opened
 
 
 @numba.njit(**INLINE)
-def asin_row(reg, o1, o2, x, R, r2, j0, w, r1, near):
+def asin_row(reg, o1, o2, x, R, r2, w, r1, near):
     """asin ρ and 1/√(1 − ρ²) of ρ = c r1 r2, NaN too near to |ρ| = 1."""
     for j in range(w):
-        rho = reg[x, j] * r1 * R[r2, j0 + j]
+        rho = reg[x, j] * r1 * R[r2, j]
         size = abs(rho)
         gap = 1.0 - size
         big = size > 0.5
@@ -76,8 +82,8 @@ def asin_row(reg, o1, o2, x, R, r2, j0, w, r1, near):
 
 
 @numba.njit(**STRICT)
-def execute(code, reg, S, G, gi, gj, R, i, j0, w, near, series, values, peaks, work):
-    """Run instructions on one row of a tile: reg[:, :w] are the registers, S the numbers of row i."""
+def execute(code, reg, S, G, gi, gj, R, i, left, w, near, series, values, peaks, work):
+    """Run instructions on one row of a tile: reg[:, :w] are the registers, S and R what is known per input."""
     for k in range(len(code)):
         op, o, x, y, z, a, b = (
             code[k, 0], code[k, 1], code[k, 3], code[k, 4], code[k, 5], S[code[k, 6]], S[code[k, 7]])  # fmt: skip
@@ -98,17 +104,17 @@ def execute(code, reg, S, G, gi, gj, R, i, j0, w, near, series, values, peaks, w
                 reg[o, j] = G[x, gi, gj + j]
         elif op == RIGHT:
             for j in range(w):
-                reg[o, j] = R[x, j0 + j]
+                reg[o, j] = R[x, j]
         elif op == FILL:
             for j in range(w):
                 reg[o, j] = a
         elif op == ARC:
-            arc_row(reg, o, code[k, 2], code[k, 9], x, R, y, z, j0, w, a, b)
+            arc_row(reg, o, code[k, 2], code[k, 9], x, R, y, z, w, a, b)
         elif op == ASIN:
-            asin_row(reg, o, code[k, 2], x, R, y, j0, w, a, near[0])
+            asin_row(reg, o, code[k, 2], x, R, y, w, a, near[0])
         elif op == GAP:
             for j in range(w):
-                c = 1.0 - a * reg[x, j] * R[y, j0 + j]
+                c = 1.0 - a * reg[x, j] * R[y, j]
                 reg[o, j] = np.nan if c < near[0] or c > 2.0 - near[0] else c
         elif op == APART:
             for j in range(w):
@@ -123,13 +129,13 @@ def execute(code, reg, S, G, gi, gj, R, i, j0, w, near, series, values, peaks, w
                 reg[o, j] = -1.0 - reg[x, j] if reg[x, j] < 0.0 else 1.0 - reg[x, j]
         elif op == SPREAD:
             for j in range(w):
-                c = a - R[y, j0 + j]
+                c = a - R[y, j]
                 reg[o, j] = reg[z, j] + 0.5 * c * c
         elif op == EXP:
             for j in range(w):
                 reg[o, j] = np.exp(reg[x, j])
         elif op == SMOOTH:
-            smooth_row(reg, o, x, R, y, j0, w, a, i, series[code[k, 9]], values, peaks, work)
+            smooth_row(reg, o, x, R, y, left, w, a, i, series[code[k, 9]], values, peaks, work)
         elif op == SINH:
             for j in range(w):
                 c = abs(reg[x, j])
@@ -139,54 +145,218 @@ def execute(code, reg, S, G, gi, gj, R, i, j0, w, near, series, values, peaks, w
                 reg[o, j] = 0.5 * (np.exp(reg[x, j] - reg[y, j]) + np.exp(-reg[x, j] - reg[y, j]))
 
 
+def _vectors(context, builder, array, value, count):
+    """Places of ``count`` entries beside each other in a C-contiguous array, by flat index."""
+    entry = context.get_data_type(array.dtype)
+    data, vector = context.make_array(array)(context, builder, value).data, ir.VectorType(entry, count)
+    return vector, lambda at: builder.bitcast(builder.gep(data, [at]), vector.as_pointer())
+
+
+def _line_writer(past):
+    """An intrinsic: result.flat[at : at + LINE bytes] = values.flat[start : ...]; ``at`` begins a line if past."""
+
+    def write_line(typingctx, result, at, values, start):
+        count = LINE * 8 // result.dtype.bitwidth
+
+        def codegen(context, builder, signature, args):
+            wide, source = _vectors(context, builder, values, args[2], count)
+            narrow, target = _vectors(context, builder, result, args[0], count)
+            x = builder.load(source(args[3]), align=8)
+            x = x if wide == narrow else builder.fptrunc(x, narrow)
+            store = builder.store(x, target(args[1]), align=LINE if past else result.dtype.bitwidth // 8)
+            if past:
+                store.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
+            return context.get_dummy_value()
+
+        return types.void(result, types.intp, values, types.intp), codegen
+
+    return intrinsic(write_line)
+
+
+_write_line, _write_line_past = _line_writer(False), _line_writer(True)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _turn_square(typingctx, values, at, width, turned, to, height):
+    """Transpose 8×8 entries from values.flat[at], in rows of ``width``, to turned.flat[to], in rows of ``height``."""
+
+    def codegen(context, builder, signature, args):
+        _, source = _vectors(context, builder, values, args[0], 8)
+        _, target = _vectors(context, builder, turned, args[3], 8)
+        steps = [ir.Constant(args[1].type, k) for k in range(8)]
+        rows = [builder.load(source(builder.add(args[1], builder.mul(k, args[2]))), align=8) for k in steps]
+        masks = [ir.Constant(ir.VectorType(ir.IntType(32), 8), [8 * (k % 2) + k // 2 + half for k in range(8)])
+                 for half in (0, 4)]  # fmt: skip
+        for _ in range(3):  # a perfect shuffle each
+            rows = [builder.shuffle_vector(rows[k], rows[k + 4], mask) for k in range(4) for mask in masks]
+        for k, row in zip(steps, rows, strict=True):
+            builder.store(row, target(builder.add(args[4], builder.mul(k, args[5]))), align=8)
+        return context.get_dummy_value()
+
+    return types.void(values, types.intp, types.intp, turned, types.intp, types.intp), codegen
+
+
 @numba.njit(**STRICT)
-def store(strip, result, first, count, left, width, triangle, mirror):
-    """Write a strip of rows, and its mirror image if asked for; how many entries are not numbers."""
+def keep(reg, root, stack, k, r, left, w):
+    """stack[k, r, left : left + w] = reg[root, :w]; how many are not numbers."""
     bad = 0
-    for r in range(count):
-        w = min(width, first + r - left) if triangle else width
-        for j in range(w):
-            result[first + r, left + j] = strip[r, j]
-            bad += strip[r, j] != strip[r, j]
-    if mirror:
-        for j in range(min(width, first + count - 1 - left)):
-            for r in range(max(0, left + j + 1 - first), count):
-                result[left + j, first + r] = strip[r, j]
+    for j in range(w):
+        stack[k, r, left + j] = reg[root, j]
+        bad += reg[root, j] != reg[root, j]
     return bad
 
 
 @numba.njit(**STRICT)
-def run_tiles(code, registers, roots, G, S, L, R, near, series, values, peaks, gi, gj, i0, i1, j0, j1, triangle,
-              mirror, out, flags, start, step):  # fmt: skip
+def turn(strip, turned, count, width):
+    """Transpose the rows of a strip, 8 by 8."""
+    wide, high = strip.shape[1], turned.shape[1]
+    for j in range(0, width, 8):
+        for r in range(0, count, 8):
+            _turn_square(strip, r * wide + j, wide, turned, j * high + r, high)
+
+
+@numba.njit(**STRICT)
+def write(values, result, offset, i, count, j, width, start, stop):
+    """result[i + r, j + k] = values[r, k], r < count, for max(0, start + r) ≤ k < min(width, stop + r).
+
+    Args:
+        offset: entries of the result before its first entry in its line; negative for writes into the cache.
+    """
+    size = LINE // result.itemsize
+    for r in range(count):
+        here, there = r * values.shape[1], (i + r) * result.shape[1] + j
+        first, last = max(0, start + r), min(width, stop + r)
+        head = min(last, first + (-(offset + there + first) & (size - 1))) if offset >= 0 else first
+        body = head + max(0, last - head) // size * size
+        for k in range(first, head):
+            result[i + r, j + k] = values[r, k]
+        if offset >= 0:
+            for k in range(head, body, size):
+                _write_line_past(result, there + k, values, here + k)
+        else:
+            for k in range(head, body, size):
+                _write_line(result, there + k, values, here + k)
+        for k in range(body, last):
+            result[i + r, j + k] = values[r, k]
+
+
+@numba.njit(**STRICT)
+def run_tiles(
+    code, space, roots, G, S, L, R, near, series, values, peaks, gi, gj, i0, i1, j0, j1, triangle, mirrored, offsets,
+    out, flags, start, step
+):  # fmt: skip
     """Every ``step``-th tile of a panel of every result; below the diagonal only for a ``triangle``.
 
     Args:
-        code: instructions; ``registers`` of them hold results, ``roots`` those asked for.
+        code: instructions; ``roots`` are the registers asked for.
+        space: see ``workspace``.
         G: cosines between data, and other values per pair, whose entry (0, 0) belongs to the pair (gi, gj).
         S, L, R: numbers, what is known per first input (N1, k) and per second input (k, N2).
         near: the least 1 − |ρ| of angles between hidden vectors and of angles of data.
         series, values, peaks: of smooth functions, see ``coefficients.Series``.
+        mirrored: write the transposed tiles too.
+        offsets: of the results, see ``store``.
         out: a tuple of (N1, N2) arrays.
         flags: set for a tile that has a result that is not a number.
         start: the first tile.
     """
-    across = (j1 - j0 + TILE - 1) // TILE
-    reg, work = np.empty((registers, TILE)), np.empty((3, TILE))
-    strips = np.empty((len(roots), STRIP, TILE + 8))
-    row = np.empty(len(S) + L.shape[1])
-    row[: len(S)] = S
-    for tile in range(start, len(flags), step):
-        top, left = i0 + tile // across * TILE, j0 + tile % across * TILE
-        bottom, right = min(top + TILE, i1), min(left + TILE, j1)
-        for first in range(top, bottom if left < bottom or not triangle else top, STRIP):
-            count = min(STRIP, bottom - first)
-            for i in range(first, first + count):
+    reg, strips, turned, row, beside, work = space
+    tile, high = reg.shape[1] - PAD, strips.shape[1]
+    across = (j1 - j0 + tile - 1) // tile
+    for k in range(len(S)):
+        row[k] = S[k]
+    for n in range(start, len(flags), step):
+        top, left = i0 + n // across * tile, j0 + n % across * tile
+        bottom, right = min(top + tile, i1), min(left + tile, j1)
+        bad = 0
+        for k in range(R.shape[0]):
+            for j in range(right - left):
+                beside[k, j] = R[k, left + j]
+        for first in range(top, bottom if left < bottom or not triangle else top, high):
+            count = min(high, bottom - first)
+            for r in range(count):
+                i = first + r
                 w = min(right, i) - left if triangle else right - left
                 for k in range(L.shape[1]):
                     row[len(S) + k] = L[i, k]
-                execute(code, reg, row, G, i - gi, left - gj, R, i, left, w, near, series, values, peaks, work)
+                execute(code, reg, row, G, i - gi, left - gj, beside, i, left, w, near, series, values, peaks, work)
                 for k in range(len(roots)):
-                    for j in range(w):
-                        strips[k, i - first, j] = reg[roots[k], j]
+                    bad += keep(reg, roots[k], strips, k, r, 0, w)
             for k in range(len(roots)):
-                flags[tile] |= store(strips[k], out[k], first, count, left, right - left, triangle, mirror) > 0
+                w, stop = right - left, first - left if triangle else right
+                write(strips[k], out[k], offsets[k], first, count, left, w, -count, stop)
+                if mirrored:
+                    w, after = min(w, stop + count), left + 1 - first if triangle else -w
+                    turn(strips[k], turned, count, w)
+                    write(turned, out[k], offsets[k], left, w, first, count, after, count)
+        flags[n] = bad > 0
+
+
+@numba.njit(**STRICT)
+def gap_row(stack, U, V, t, i, left, w, near):
+    """stack[0, i, left : left + w] = the signed gaps of the directions U[t, i] and V[t, :, j]; see ``program``."""
+    d = U.shape[2]
+    for j in range(w):
+        stack[0, i, left + j] = 0.0
+    for s in range(d):
+        u = U[t, i, s]
+        for j in range(w):
+            stack[0, i, left + j] += u * V[t, s, left + j]
+    for j in range(w):
+        rho = stack[0, i, left + j]
+        small = max(1.0 - abs(rho), LEAST)
+        stack[0, i, left + j] = -small if rho < 0.0 else small
+    for j in range(w if d > 1 else 0):  # of numbers they are exact
+        if abs(stack[0, i, left + j]) < near:
+            sign, total = -1.0 if stack[0, i, left + j] < 0.0 else 1.0, 0.0
+            for s in range(d):
+                c = U[t, i, s] - sign * V[t, s, left + j]
+                total += c * c
+            stack[0, i, left + j] = sign * max(0.5 * total, LEAST)
+
+
+@numba.njit(**STRICT)
+def run_steps(
+    codes, roots, numbers, parts, U, V, L, R, near, series, values, peaks, stack, triangle, tile, space, start, step
+):  # fmt: skip
+    """Steps of a loop over time on every ``step``-th tile of all pairs: a tile takes them all while it is in cache.
+
+    Args:
+        codes, roots, numbers: of the programs of a step.
+        parts: (time, program, first and last row, first and last column) in the order of time.
+        U, V: directions of the data, (times, N1, d) and (times, d, N2).
+        L, R: what is known per input, of each part, (parts, N1, k) and (parts, k, N2).
+        near, series, values, peaks: see ``run_tiles``.
+        stack: (·, N1, N2), signed gaps of data and what is carried.
+        triangle: pairs below the diagonal only.
+        tile: height and width of a tile.
+    """
+    reg, _, _, row, beside, work = space
+    high, wide = tile
+    across = (stack.shape[2] + wide - 1) // wide
+    for n in range(start, (stack.shape[1] + high - 1) // high * across, step):
+        top, left = n // across * high, n % across * wide
+        for m in range(len(parts)):
+            t, program, r0, r1, c0, c1 = parts[m]
+            a, b = max(left, c0), min(left + wide, c1)
+            for k in range(R.shape[1]):
+                for j in range(b - a):
+                    beside[k, j] = R[m, k, a + j]
+            for k in range(len(numbers[program])):
+                row[k] = numbers[program][k]
+            for i in range(max(top, r0), min(top + high, r1)):
+                w = (min(b, i) if triangle else b) - a
+                if w > 0:
+                    for k in range(L.shape[2]):
+                        row[len(numbers[program]) + k] = L[m, i, k]
+                    gap_row(stack, U, V, t, i, a, w, near[0])
+                    execute(codes[program], reg, row, stack, i, a, beside, i, a, w, near, series, values, peaks, work)
+                    for k in range(len(roots[program])):
+                        keep(reg, roots[program][k], stack, k + 1, i, a, w)
+
+
+def workspace(roots: int, registers: int, numbers: int, right: int) -> tuple[np.ndarray, ...]:
+    """Arrays of one thread: registers, strips of results and one of them transposed, what is known per input, ρ."""
+    wide, high = TILE + PAD, STRIP + PAD
+    shapes = (registers, wide), (roots, STRIP, wide), (wide, high), (numbers,), (right, wide), (3, wide)
+    return tuple(np.empty(shape) for shape in shapes)

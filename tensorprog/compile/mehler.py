@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 from tensorprog.compile.coefficients import CUT, GROUP
 from tensorprog.expectations.hermite import LEVELS
 
-STRICT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+STRICT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}, "_nrt": False}
 ORDERS = np.array(LEVELS, np.float64)
 ACCEPTED = float(np.log(1e-13))  # log of the largest remainder of a result, relative to (E φ² E ψ²)^½
 LANES = ir.VectorType(ir.DoubleType(), GROUP)
@@ -64,7 +64,7 @@ def smooth_row(reg, o, x, R, r2, j0, w, r1, i, series, values, peaks, work):
     a, t1 = (first + group * count) * GROUP + lane, t1 + group * len(ORDERS)
     width = work.shape[1]
     for j in range(w):
-        rho = reg[x, j] * r1 * R[r2, j0 + j]
+        rho = reg[x, j] * r1 * R[r2, j]
         rho = 1.0 if rho > 1.0 else rho
         rho = -1.0 if rho < -1.0 else rho
         work[0, j] = rho

@@ -14,6 +14,7 @@ from tensorprog.compile.schedule import Code, runs_in_rows, schedule
 from tensorprog.compile.tape import CONST, LEFT, RIGHT, Tape
 
 Array = Any
+CHUNK = 2**15  # entries of inputs that are divided together, which stay in cache
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Program:
     @cached_property
     def order(self) -> list[int]:
         """The operations needed."""
-        return self.tape.needed(self.roots)
+        return self.tape.ordered(self.roots)
 
     @cached_property
     def code(self) -> Code | None:
@@ -43,14 +44,17 @@ class Program:
         """Whether all expectations per pair have closed forms: others check covariances in double precision."""
         return self.code is not None and not self.code.series
 
-    def per_input(self, x: np.ndarray, side: int, carried: Mapping[int, Array] | None = None) -> dict[int, Array]:
+    def per_input(self, x: np.ndarray, side: int, carried: Mapping[int, Array] | None = None,
+                  squares: dict[Any, Array] | None = None) -> dict[int, Array]:  # fmt: skip
         """All values per input on one side, in float64.
 
         Args:
             x: (N, T, d).
             side: LEFT or RIGHT.
             carried: what is carried, by number.
+            squares: inner products of x with itself by times, kept here for another call.
         """
+        squares = {} if squares is None else squares
         mine = [i for i in self.order if self.tape.sides[i] in (CONST, side)]
         known: dict[int, Any] = {}
         for i in mine:
@@ -58,7 +62,9 @@ class Program:
                 known[i] = (carried or {})[self.tape.ops[i].data]
             elif self.tape.ops[i].kind == "gram":
                 (_, s), (_, t) = self.tape.ops[i].data
-                known[i] = np.einsum("nd,nd->n", x[:, s], x[:, t], dtype=np.float64) / x.shape[-1]
+                if (s, t) not in squares:
+                    squares[s, t] = np.einsum("nd,nd->n", x[:, s], x[:, t], dtype=np.float64) / x.shape[-1]
+                known[i] = squares[s, t]
         with np.errstate(all="ignore"):
             values = run(self.tape, mine, known, mine, np, (0.0, 0.0))
         return dict(zip(mine, values, strict=True))
@@ -108,11 +114,14 @@ def directions(x: np.ndarray) -> np.ndarray:
     array([[0.6, 0.8],
            [0. , 0. ]])
     """
-    x = x.astype(np.float64, copy=False)
-    size = np.maximum(x.max(axis=-1, keepdims=True), -x.min(axis=-1, keepdims=True))
-    x = x / np.where(size > 0, size, 1)
-    x /= np.maximum(np.sqrt(np.einsum("nd,nd->n", x, x))[:, None], 1)
-    return x
+    result = np.empty(x.shape)
+    height = max(1, CHUNK // max(1, x.shape[1]))
+    for start in range(0, len(x), height):
+        part = x[start : start + height].astype(np.float64, copy=False)
+        size = np.maximum(part.max(axis=-1, keepdims=True), -part.min(axis=-1, keepdims=True))
+        unit = np.divide(part, np.where(size > 0, size, 1), out=result[start : start + height])
+        unit /= np.maximum(np.sqrt(np.einsum("nd,nd->n", unit, unit))[:, None], 1)
+    return result
 
 
 def exact_gap(x: np.ndarray, y: np.ndarray) -> np.ndarray:

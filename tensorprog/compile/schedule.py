@@ -42,6 +42,11 @@ class Code:
     grams: list[Any]
     series: list[tuple[Any, Any, int, int]]
 
+    @property
+    def space(self) -> tuple[int, int, int, int]:
+        """How many results, registers, numbers of a row and values per second input there are."""
+        return len(self.roots), self.registers, len(self.numbers) + len(self.left), len(self.right)
+
 
 def runs_in_rows(tape: Tape, roots: Sequence[int]) -> bool:
     """Whether the machine knows every operation per pair."""
@@ -77,7 +82,7 @@ class _Scheduler:
         self.series: dict[tuple[Any, Any, int, int], int] = {}
 
     def code(self) -> Code:
-        for i in self.tape.needed(self.roots):
+        for i in self.tape.ordered(self.roots):
             if self.tape.sides[i] == PAIR and i not in self.at:
                 self._emit(i)
         results = [self._row(i) for i in self.roots]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from math import prod
 from typing import Any, NamedTuple
@@ -69,6 +70,14 @@ class Tape:
         """The number that operation i is, None when it is not one."""
         return self.ops[i].data if self.ops[i].kind == "const" else None  # type: ignore[no-any-return]
 
+    def scaled(self, i: int) -> tuple[float, int]:
+        """A number and an operation whose product operation i is."""
+        scale, op = 1.0, self.ops[i]
+        while op.kind == "lin" and (a := self.value(op.args[0])) is not None and self.value(op.args[2]) == 0.0:
+            scale, i = scale * a, op.args[1]
+            op = self.ops[i]
+        return scale, i
+
     def product(self, factors: Iterable[int], scale: float = 1.0) -> int:
         """scale · Π factors."""
         return self.sum([(scale, list(factors))])
@@ -134,3 +143,29 @@ class Tape:
                 seen.add(i)
                 todo.extend(self.ops[i].args)
         return sorted(seen)
+
+    def ordered(self, roots: Iterable[int]) -> list[int]:
+        """The same, those per input first; of those per pair always one that is the last to read most of its operands.
+
+        So few values wait to be read, and results of one angle stand beside each other.
+        """
+        order, keep = self.needed(roots), set(roots)
+        reads = {i: {a for a in self.ops[i].args if self.sides[a] == PAIR} for i in order if self.sides[i] == PAIR}
+        left = Counter(a for args in reads.values() for a in args)
+        waits = {i: len(args) for i, args in reads.items()}
+        readers: dict[int, list[int]] = {i: [] for i in reads}
+        for i, args in reads.items():
+            for a in args:
+                readers[a].append(i)
+        ready, done = [i for i in reads if not waits[i]], [i for i in order if i not in reads]
+        while ready:
+            same = self.ops[done[-1]].args if done else ()
+            ends = {i: sum(left[a] == 1 and a not in keep for a in reads[i]) for i in ready}
+            i = max(ready, key=lambda i: (self.ops[i].args == same, ends[i], -i))
+            ready.remove(i)
+            done.append(i)
+            left.subtract(reads[i])
+            for r in readers[i]:
+                waits[r] -= 1
+                ready += [] if waits[r] else [r]
+        return done

@@ -52,7 +52,7 @@ class Inputs:
         raise IndexError(i)
 
 
-def read_inputs(X: Any, name: str, sequences: bool, dtype: Any = np.float64) -> Inputs:
+def read_inputs(X: Any, name: str, sequences: bool, dtype: Any = np.float64, copy: bool = True) -> Inputs:
     """Check data and group it by length.
 
     Args:
@@ -60,20 +60,21 @@ def read_inputs(X: Any, name: str, sequences: bool, dtype: Any = np.float64) -> 
         name: how errors call it.
         sequences: whether the network takes sequences.
         dtype: of inner products.
+        copy: False where the data are not kept.
 
     Raises:
         DataError: wrong number of axes, no inputs, empty sequences, NaN or infinite entries, not numbers, entries
             whose squares overflow.
     """
-    inputs = _grouped(X, name, sequences)
+    inputs = _grouped(X, name, sequences, copy)
     check_scale(inputs, name, dtype)
     return inputs
 
 
-def _grouped(X: Any, name: str, sequences: bool) -> Inputs:
+def _grouped(X: Any, name: str, sequences: bool, copy: bool) -> Inputs:
     if sequences and isinstance(X, (list, tuple)):
         return _ragged([_array(x, f"{name}[{i}]") for i, x in enumerate(X)], name)
-    x = _array(X, name)
+    x = _array(X, name, copy)
     if not sequences:
         if x.ndim != 2:
             raise DataError(f"{name} must have shape (N, d), got {x.shape}; this network takes single vectors")
@@ -122,12 +123,12 @@ def _ragged(items: list[np.ndarray], name: str) -> Inputs:
     return Inputs({t: np.stack([items[i] for i in rows]) for t, rows in groups.items()}, groups, items[0].shape[1])
 
 
-def _array(X: Any, name: str) -> np.ndarray:
+def _array(X: Any, name: str, copy: bool = True) -> np.ndarray:
     try:
         x = np.asarray(X)
         if x.dtype.kind not in "fiub":
             raise DataError(f"{name} must hold real numbers, got dtype {x.dtype}")
-        x = x.astype(np.float64)
+        x = x.astype(np.float64, copy=copy)
     except (TypeError, ValueError) as error:
         if isinstance(error, DataError):
             raise

@@ -9,6 +9,7 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.compile.backends import Panel, choose
+from tensorprog.compile.horner import factored
 from tensorprog.compile.program import Program
 from tensorprog.compile.tape import LEFT, Tape
 from tensorprog.errors import DataError
@@ -33,7 +34,8 @@ class Evaluator:
     def __init__(self, kernels: Sequence[AnyKernel], lengths: tuple[Length, Length], hyper: Mapping[sp.Symbol, float],
                  backend: str | None = None) -> None:  # fmt: skip
         self.kernels, self.lengths, self.hyper = tuple(kernels), lengths, dict(hyper)
-        self.program = lowered(kernels, lengths, hyper)
+        program = lowered(kernels, lengths, hyper)
+        self.program = Program(program.tape, tuple(factored(program.tape, program.roots)))
         self.machine = choose(backend, self.program)
         self._own: Program | None = None
 
