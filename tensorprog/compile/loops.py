@@ -232,7 +232,7 @@ class Panel:
 
     def steps(self, x: np.ndarray, y: np.ndarray, parts: Sequence[Part], triangle: bool) -> None:
         """Steps of data x (times, N1, d) and y (times, N2, d)."""
-        if self.threads and not any(region.code.series for region in self.regions):
+        if self.threads and not any(r.code is not None and r.code.series for r in self.regions):
             self._compiled(x, y, parts, triangle)
             return
         for p in parts:
