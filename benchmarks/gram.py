@@ -55,7 +55,7 @@ class Plan:
 
 PLANS = {
     "quick": Plan((2000,), (784,), (np.float64,), 5, 500, 200, 2000),
-    "full": Plan((8000, 2000), (784, 100), (np.float64, np.float32), 5, 1000, 500, 8000),
+    "full": Plan((8000, 2000), (784, 100), (np.float64, np.float32), 5, 500, 500, 8000),
     "tiny": Plan((60,), (5,), (np.float64, np.float32), 1, 20, 12, 300),
 }
 
