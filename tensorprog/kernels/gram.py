@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from tensorprog.dsl.network import Datum
 from tensorprog.kernels.data import gram
 
 Array = Any
@@ -15,25 +14,14 @@ Times = tuple[int | None, int | None]
 Gram = Callable[[tuple[str, str], Times], Array]
 
 
-def between(sides: Sequence[np.ndarray], p: Datum, q: Datum) -> np.ndarray:
-    """ξ·ξ'/d of two data of the inputs x (N, T, d) and y (N', T', d): (N, N'), (N, 1) or (1, N')."""
-    x, y = sides
-    return _product((x[:, None], y[None]), (p.owner, q.owner), (p.time, q.time))
-
-
-def own(x: np.ndarray, p: Datum, q: Datum) -> np.ndarray:
-    """ξ·ξ'/d of two data of one input (N, T, d): (N,)."""
-    return _product((x, x), (p.owner, q.owner), (p.time, q.time))
-
-
 def gram_of(x: np.ndarray, y: np.ndarray) -> Gram:
-    """``between`` by labels, x (N, T, d) and x' (N', T', d), and times."""
+    """ξ·ξ'/d of data of the inputs x (N, T, d) and x' (N', T', d), by labels and times: (N, N'), (N, 1) or (1, N')."""
     sides = x[:, None], y[None]
     return lambda pair, times: _product(sides, [int(label != "x") for label in pair], times)
 
 
 def own_gram_of(x: np.ndarray) -> Gram:
-    """``own`` by labels and times."""
+    """ξ·ξ'/d of data of one input (N, T, d), by labels and times: (N,)."""
     return lambda pair, times: _product((x, x), (0, 0), times)
 
 
