@@ -10,10 +10,13 @@ and where it has kinks or jumps, whose second derivatives would be integrals ove
 
 Where f is homogeneous of degree p in a centred u_i, as with relu (1) and step (0), E[u_i ∂_i f] = p V by Euler.
 
-Near |ρ| = 1 a covariance has lost the angle, so that d(1 − |ρ|) is carried beside 1 − |ρ|, by the same code, on dual
-numbers.  Standard deviations enter squared: a variance of 0 and |ρ| = 1 are extremes, whose derivatives vanish.  All
-derivatives by hyperparameters are finite, those of jumps too, E step(u)step(v) = (π − θ)/2π: nearly parallel inputs
-have dθ = O(θ).  (By the inputs that kernel has an infinite derivative at θ = 0.)
+Near |ρ| = 1 a covariance has lost the angle θ, so that d(1 − |ρ|) is carried beside 1 − |ρ|, by the same code, on dual
+numbers.
+
+All derivatives by hyperparameters are finite.  E step(u)step(v) = (π − θ)/2π too, whose derivative by the inputs is
+infinite at θ = 0, has a finite one: dθ = O(θ).  |ρ| = 1 is an extreme, so its derivative vanishes; so does that of a
+variance σ² by σ = 0, where K may have a corner at σ = 0, as |σ|, or a jump, with step: 0 is the mean of both sides.
+The NTK of functions with jumps is infinite at θ = 0 and refused.
 """
 
 from __future__ import annotations
