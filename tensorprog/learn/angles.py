@@ -18,9 +18,9 @@ STEP = 3e-3  # of differences, relative to what is moved
 STENCIL = {1: 8 / 12, -1: -8 / 12, 2: -1 / 12, -2: 1 / 12}
 
 
-def resolved(t: Dual) -> Dual:
+def resolved(t: Any) -> Any:
     """1 − |ρ| from a covariance, at rest where it is rounding alone."""
-    return np.where(t > TOGETHER, t, t.value)  # type: ignore[return-value]
+    return np.where(t > TOGETHER, t, t.value)
 
 
 class DualGaps(Gaps):
@@ -49,9 +49,11 @@ class DualGaps(Gaps):
             )
 
         found, tangents = at(0, 0.0), []
+        if found is None:
+            return None
         for k in range(len(q1.tangents)):
             points = {n: at(k, n * path.step(k)) for n in STENCIL} if path.step(k) else {}
-            if found is None or None in points.values():
+            if any(p is None for p in points.values()):
                 return None
             tangents.append([_slope(c, path.step(k)) for c in zip(*points.values(), strict=True)] or [None] * 3)
         minus, plus, turn = zip(*tangents, strict=True)

@@ -120,12 +120,12 @@ class Atom:
         result[where] = found
         return result
 
-    def correlation(self, i: int, j: int) -> tuple[Dual, Array]:
+    def correlation(self, i: int, j: int) -> tuple[Any, Array]:
         """ρ_ij, and where it can move."""
         q1, q2, c = self.cov[i, i], self.cov[j, j], self.cov[i, j]
-        t = resolved(gap(q1, q2, c)) if self.gap is None else self.gap
+        t: Any = resolved(gap(q1, q2, c)) if self.gap is None else self.gap
         rho = c * _inverse_root(q1) * _inverse_root(q2)
-        near = np.where(np.greater_equal(c, 0), 1 - t, t - 1)
+        near = np.where(c >= 0, 1 - t, t - 1)
         return np.where(t < NEAR, near, rho), (t > 0) & (q1 > 0) & (q2 > 0)
 
 
