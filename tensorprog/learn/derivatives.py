@@ -47,6 +47,7 @@ from tensorprog.limit.master import deep_recursion
 Array = Any
 Valued = Callable[[Poly], Dual]
 HOMOGENEOUS: dict[type[Fn], int] = {Relu: 1, Abs: 1, Step: 0, Sign: 0}
+LEVEL = 1e-8  # variances closer than this are set equal between jumps: an error of (difference)²/θ
 
 
 def duals(polys: Sequence[Poly], values: Mapping[sp.Symbol, Array], by: Sequence[sp.Symbol], gaps: Gaps) -> list[Dual]:
@@ -98,10 +99,11 @@ class Atom:
         self.scalars = {s: value(monomial(h)) for s, h in g.scalars.items()}
         self.value = expected(g, lambda p: value(p).value, None if t is None else t.value).value
 
-    def mean_of(self, body: sp.Expr, where: Array | None = None) -> Array:
-        """E body; 0 but ``where``."""
+    def mean_of(self, body: sp.Expr, where: Array | None = None, level: bool = False) -> Array:
+        """E body; 0 but ``where``; of variances set equal where they nearly are, if ``level``."""
         k = range(len(self.mean))
-        columns = [d.value for d in (*self.cov.values(), *self.mean, *self.scalars.values())]
+        columns = [*(self._level() if level else [d.value for d in self.cov.values()])]
+        columns += [d.value for d in (*self.mean, *self.scalars.values())]
         columns += [] if self.gap is None else [self.gap.value]
         if where is not None:
             where, *columns = np.broadcast_arrays(where, *columns)
@@ -119,6 +121,15 @@ class Atom:
         result = np.zeros(where.shape)
         result[where] = found
         return result
+
+    def _level(self) -> list[Array]:
+        """Covariances, q1 = q2 where both that and ρ = 1 are nearly so: jumps in u1 and u2 then meet, if they do."""
+        values = [d.value for d in self.cov.values()]
+        if self.gap is None:
+            return values
+        (q1, c, q2), t = values, self.gap.value
+        close, q = (t < NEAR) & (np.abs(q1 - q2) <= LEVEL * q2), np.sqrt(q1) * np.sqrt(q2)
+        return [np.where(close, new, old) for new, old in ((q, q1), (np.copysign(q * (1 - t), c), c), (q, q2))]
 
     def correlation(self, i: int, j: int) -> tuple[Any, Array]:
         """ρ_ij, and where it can move."""
@@ -171,8 +182,8 @@ def _radial(atom: Atom, i: int) -> Array:
     """E[(u_i − m_i) ∂_i f]."""
     u, free = atom.g.variables[i], atom.cov[i, i].value > 0
     slope = sp.diff(atom.g.body, u)
-    moment = atom.mean_of(u * slope, free)
-    return moment - atom.mean[i].value * atom.mean_of(slope, free) if atom.g.mean[i] else moment
+    moment = atom.mean_of(u * slope, free, level=True)
+    return moment - atom.mean[i].value * atom.mean_of(slope, free, level=True) if atom.g.mean[i] else moment
 
 
 def degree(body: sp.Expr, u: sp.Symbol) -> int | None:

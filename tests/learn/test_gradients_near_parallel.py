@@ -120,6 +120,14 @@ def test_gradients_of_repeated_inputs_without_known_structure():
     np.testing.assert_allclose(gradient[0, 4:6], gradient[[0, 0], 0], rtol=1e-11)
 
 
+def test_gradients_of_repeated_inputs_between_jumps():
+    """φ' of hard tanh jumps at ±1, and so do both variables, together; K(x, x') − K(x, x) is of order |x − x'|."""
+    K = tp.ntk(tp.programs.mlp(depth=2, phi=tp.NONLINEARITIES["hard_tanh"], sigma_w=W, sigma_b=B, sigma_v=V))
+    _, gradient = gram_with_gradient(K, 3 * X[:6], BY, VALUES)
+    np.testing.assert_allclose(gradient[0, 3:6], gradient[[0, 0, 0], 0], rtol=3e-8)
+    np.testing.assert_allclose(gradient[0, 4:6], gradient[[0, 0], 0], rtol=1e-9)
+
+
 @pytest.mark.parametrize("phi", [tp.relu, tp.step, tp.erf])
 def test_a_bias_of_zero_is_an_extreme(phi):
     K = tp.nngp(tp.programs.mlp(depth=2, phi=phi, sigma_w=W, sigma_b=B, sigma_v=V))
