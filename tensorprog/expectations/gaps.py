@@ -77,7 +77,7 @@ class Relation(NamedTuple):
 
 def relation(gap: Array, c: Array, stretch: Array) -> Relation:
     """From 1 - |ρ| and the sign of ρ."""
-    positive = np.asarray(c) >= 0
+    positive = np.greater_equal(c, 0)
     return Relation(np.where(positive, gap, 2 - gap), np.where(positive, 2 - gap, gap), stretch)
 
 
@@ -111,7 +111,7 @@ def sum_relation(a: Sequence[Array], b: Sequence[Array], parts: Sequence[Relatio
     >>> [round(float(x), 15) for x in sum_relation([1.0, 3.0], [1.0, 3.0], [equal, right])]
     [0.75, 1.25, 0.0]
     """
-    first, second = np.asarray(sum(a)), np.asarray(sum(b))
+    first, second = np.positive(sum(a)), np.positive(sum(b))
     with np.errstate(divide="ignore", invalid="ignore"):
         roots = [(np.sqrt(np.where(first > 0, x / first, 0.0)), np.sqrt(np.where(second > 0, y / second, 0.0)))
                  for x, y in zip(a, b, strict=True)]  # fmt: skip
@@ -154,14 +154,14 @@ def function_relation(body: sp.Expr, u: sp.Symbol, q1: Array, q2: Array, r: Rela
     >>> bool(abs(found.minus[0] - 1e-20) < 1e-30)
     True
     """
-    degree = _degree(body, u)
+    degree = kink_degree(body, u)
     if degree is None:
         return _smooth(body, u, q1, q2, r)
     right, left = (float(evaluate(body, {u: x})) for x in (1.0, -1.0))
     return _linear(right, left, r) if degree else _jump(right, left, r)
 
 
-def _degree(body: sp.Expr, u: sp.Symbol) -> int | None:
+def kink_degree(body: sp.Expr, u: sp.Symbol) -> int | None:
     """1 for F = a u + b |u|, 0 for F = a + b sign(u), else None."""
     degrees = {_term_degree(term.as_independent(u, as_Add=False)[1], u) for term in sp.Add.make_args(sp.expand(body))}
     return degrees.pop() if len(degrees) == 1 else None

@@ -37,7 +37,7 @@ from tensorprog.kernels.typeset import (
 )
 from tensorprog.limit.equations import Name, reachable
 from tensorprog.limit.evaluate import numbers
-from tensorprog.limit.gap import Gaps
+from tensorprog.limit.gap import Data, Gaps
 from tensorprog.limit.master import Limit, deep_recursion
 from tensorprog.printing import NameSymbol
 
@@ -335,6 +335,13 @@ def grams_of(d: Derivation) -> dict[sp.Symbol, tuple[Datum, Datum]]:
 
 def _values(d: Derivation, sides: Sequence[np.ndarray], hyper: Any) -> np.ndarray:
     """The kernel of all pairs of inputs of the sides, (.., T, d) each, whose leading axes broadcast."""
+    grams, data = products(d, sides)
+    with deep_recursion(len(d.trace.program)):
+        return numbers([d.poly], {**hyper, **grams}, Gaps(d.limit.structure, data))[0]  # type: ignore[no-any-return]
+
+
+def products(d: Derivation, sides: Sequence[np.ndarray]) -> tuple[dict[sp.Symbol, np.ndarray], Data]:
+    """The inner products that a kernel reads, and what ``Gaps`` asks about their angles; ``sides`` as above."""
     rows = {s: tuple(sides[p.owner][..., _at(p), :] for p in pair) for s, pair in grams_of(d).items()}
     grams = {s: gram(*pair) for s, pair in rows.items()}
 
@@ -345,8 +352,7 @@ def _values(d: Derivation, sides: Sequence[np.ndarray], hyper: Any) -> np.ndarra
         a, b = rows[ab]
         return input_relation(a, b, grams[aa], grams[bb], grams[ab])
 
-    with deep_recursion(len(d.trace.program)):
-        return numbers([d.poly], {**hyper, **grams}, Gaps(d.limit.structure, data))[0]  # type: ignore[no-any-return]
+    return grams, data
 
 
 def _at(d: Datum) -> int:

@@ -15,16 +15,16 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.algebra import Poly
+from tensorprog.compile.program import Program
+from tensorprog.compile.tape import LEFT, Tape
 from tensorprog.dsl.network import Network
 from tensorprog.errors import DataError, FoldError, ProgramError, nearest
 from tensorprog.kernels.data import Inputs, read_inputs, symbol_values
 from tensorprog.kernels.folding import Folded, describe, describe_poly, fold, unroll
-from tensorprog.kernels.gram import gram_of, own_gram_of
 from tensorprog.kernels.indexed import Printer
 from tensorprog.kernels.ranges import Sizes
 from tensorprog.kernels.rewrite import forward, tidy, transpose, without_aliases
-from tensorprog.kernels.schedule import plan, run
-from tensorprog.kernels.sized import SizedKernel
+from tensorprog.kernels.sized import SizedKernel, append
 from tensorprog.kernels.straight import Store, Straight, read
 from tensorprog.kernels.typeset import for_notebooks
 from tensorprog.limit.evaluate import same
@@ -82,7 +82,7 @@ class Recursion:
         self.excluded: set[Sizes] = set()
         self.folded = self._fold(self.form, 2)
         self._others: dict[tuple[str | None, int], Folded] = {(self.form, 2): self.folded}
-        self._plans: dict[Any, Any] = {}
+        self._programs: dict[int, Any] = {}
         self._at: dict[Any, SizedKernel] = {}
         self.printer = Printer(self.folded, kernel, self.over.depth)
 
@@ -297,27 +297,34 @@ class Recursion:
         return {"L": int(layers)}
 
     def _block(self, x: np.ndarray, y: np.ndarray, sizes: dict[str, int], hyper: Any) -> np.ndarray:
-        steps = self._plan(sizes, 2)
-        width = max(1, int(BLOCK_BYTES / (8 * len(y) * (steps.width + 8))))
-        parts = []
-        for start in range(0, len(x), width):
-            chunk = x[start : start + width]
-            value = run(steps, gram_of(chunk, y), hyper)
-            parts.append(np.broadcast_to(value, (len(chunk), len(y))))
-        return np.concatenate(parts)
+        """All pairs by the compiled equations, and by the kernel derived at this size where they lose an angle."""
+        program, (i, j) = self._program(sizes, 2, hyper), np.indices((len(x), len(y))).reshape(2, -1)
+        size = max(1, BLOCK_BYTES // (8 * len(program.order)))
+        parts = [program.on_list(x[i[k : k + size]], y[j[k : k + size]])[0] for k in range(0, len(i), size)]
+        value = np.concatenate(parts)
+        rest = ~np.isfinite(value)
+        if rest.any():
+            kernel = self.at(**{k: v for k, v in sizes.items() if k == "L"})
+            value[rest] = kernel.on_pairs(x[i[rest]], y[j[rest]], (sizes.get("T"), sizes.get("T'")), hyper)
+        return value.reshape(len(x), len(y))
+
+    def _program(self, sizes: dict[str, int], inputs: int, hyper: Any) -> Program:
+        """The equations at sizes as a program; the last one for each number of inputs is kept."""
+        key = (tuple(sizes.items()), tuple(hyper.items()))
+        if self._programs.get(inputs, (None,))[0] != key:
+            tape = Tape()
+            root = append(tape, *self.system(sizes, inputs), hyper)
+            self._programs[inputs] = key, Program(tape, (root,))
+        return self._programs[inputs][1]  # type: ignore[no-any-return]
 
     def _symmetrise(self, K: np.ndarray, inputs: Inputs, layers: dict[str, int], hyper: Any) -> None:
         """Mirror the lower triangle, and set the diagonal from each input with itself."""
         K[:] = np.tril(K) + np.tril(K, -1).T
         for t, rows in inputs.groups.items():
-            steps = self._plan({**layers, **dict(list(_lengths(t, t).items())[:1])}, 1)
-            K[rows, rows] = run(steps, own_gram_of(inputs.data[t]), hyper)
-
-    def _plan(self, sizes: dict[str, int], inputs: int) -> Any:
-        key = (tuple(sizes.items()), inputs)
-        if key not in self._plans:
-            self._plans[key] = plan(*self.system(sizes, inputs))
-        return self._plans[key]
+            program = self._program({**layers, **dict(list(_lengths(t, t).items())[:1])}, 1, hyper)
+            K[rows, rows] = program.per_input(inputs.data[t], LEFT)[program.roots[0]]
+        if not np.isfinite(K).all():
+            raise DataError("the value of the kernel is not finite; check the scale of inputs and hyperparameters")
 
     def system(self, sizes: dict[str, int], inputs: int) -> tuple[Folded, dict[str, int]]:
         """The equations of one or two inputs to evaluate at sizes, and the sizes they know.

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import sympy as sp
 
 from tensorprog.algebra import Poly
-from tensorprog.errors import DataError, FoldError
+from tensorprog.errors import FoldError
 from tensorprog.kernels.folding import At, Folded
 from tensorprog.kernels.straight import GRAM, Family, Index
 from tensorprog.limit.equations import reachable
-from tensorprog.limit.evaluate import numbers
 
 Array = Any
 Key = tuple[Family, Index]
-GramOf = Callable[[tuple[str, str], tuple[int | None, int | None]], Array]
 
 
 @dataclass(frozen=True)
@@ -121,29 +118,3 @@ def _needed(steps: list[Step], reads: list[list[int]]) -> list[int]:
             seen.add(n)
             todo += reads[n]
     return sorted(seen)
-
-
-def run(p: Plan, gram: GramOf, values: Mapping[sp.Symbol, float]) -> Array:
-    """The value of the kernel.
-
-    Args:
-        p: the steps.
-        gram: inner products of data, by pair of labels and times.
-        values: hyperparameters that are symbols.
-    """
-    held: dict[Key, Array] = {}
-    total: Array = 0.0
-    for step, drop in zip(p.steps, p.drops, strict=True):
-        known = dict(values)
-        for at, key in step.reads:
-            known[at.symbol] = gram(at.family.pair, key[1][1::2]) if key[0].head == GRAM[0] else held[key]  # type: ignore[arg-type]
-        value = numbers([step.form], known)[0]
-        if step.key is None:
-            total = total + value
-        else:
-            held[step.key] = value
-        for key in drop:
-            held.pop(key, None)
-    if not np.all(np.isfinite(total)):
-        raise DataError("the value of the kernel is not finite; check the scale of inputs and hyperparameters")
-    return total

@@ -1,81 +1,56 @@
 """Exact derivatives of kernels by their hyperparameters: forward mode through the named equations.
 
-The only rule that is not the chain rule is that of a Gaussian expectation V = E f(u), u ~ N(m, Σ):
+The only rule that is not the chain rule is that of a Gaussian expectation V = E f(u), u ~ N(m, Σ).  Where f is smooth
 
-    dV = Σ_i E[∂_i f] dm_i + ½ Σ_ij E[∂_i ∂_j f] dΣ_ij.
+    dV = Σ_i E[∂_i f] dm_i + ½ Σ_ij E[∂_i ∂_j f] dΣ_ij,
 
-Where f is homogeneous of degree p in u_i, as with relu (1) and step (0), ½ E[∂_i² f] would be an integral over a Dirac
-mass, singular where |ρ| = 1; Euler's relation u_i ∂_i f = p f gives for two centred variables instead
+and where it has kinks or jumps, whose second derivatives would be integrals over Dirac masses, with Σ_ii = q_i,
 
-    dV = Σ_i p_i V/(2 q_i) dq_i + E[∂_1 ∂_2 f] (dc − c dq_1/(2 q_1) − c dq_2/(2 q_2)),
+    dV = Σ_i E[∂_i f] dm_i + Σ_i E[(u_i − m_i) ∂_i f] dq_i/(2 q_i) + Σ_{i<j} √(q_i q_j) E[∂_i ∂_j f] dρ_ij.
 
-whose bracket is √(q_1 q_2) dρ.  A variance of 0 and |ρ| = 1 are extremes, so their derivatives vanish.
+Where f is homogeneous of degree p in a centred u_i, as with relu (1) and step (0), E[u_i ∂_i f] = p V by Euler.
+
+Near |ρ| = 1 a covariance has lost the angle θ, so that d(1 − |ρ|) is carried beside 1 − |ρ|, by the same code, on dual
+numbers.
+
+All derivatives by hyperparameters are finite.  E step(u)step(v) = (π − θ)/2π too, whose derivative by the inputs is
+infinite at θ = 0, has a finite one: dθ = O(θ).  |ρ| = 1 is an extreme, so its derivative vanishes; so does that of a
+variance σ² by σ = 0, where K may have a corner at σ = 0, as |σ|, or a jump, with step: 0 is the mean of both sides.
+The NTK of functions with jumps is infinite at θ = 0 and refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations_with_replacement
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 import sympy as sp
 
-from tensorprog.algebra import Apply, Gen, Poly, Scalar
+from tensorprog.algebra import Apply, Gen, Poly, Scalar, monomial
 from tensorprog.errors import DataError
 from tensorprog.expectations.atoms import Expect, variables
+from tensorprog.expectations.closed_forms import kinks
+from tensorprog.expectations.gaps import NEAR, gap
 from tensorprog.expectations.numeric import expectation
 from tensorprog.functions import Abs, Fn, Relu, Sign, Step, evaluate
 from tensorprog.kernels.data import Inputs, read_inputs, symbol_values
-from tensorprog.kernels.gram import between, own
-from tensorprog.kernels.kernel import BLOCK_BYTES, Derivation, Kernel, grams_of
+from tensorprog.kernels.kernel import BLOCK_BYTES, Derivation, Kernel, products
+from tensorprog.learn.angles import DualGaps, resolved
+from tensorprog.learn.duals import Dual, chain, inverse
 from tensorprog.limit.equations import reachable
-from tensorprog.limit.evaluate import evaluate_all
+from tensorprog.limit.evaluate import evaluate_all, expected
+from tensorprog.limit.gap import Gaps
+from tensorprog.limit.master import deep_recursion
 
 Array = Any
+Valued = Callable[[Poly], Dual]
 HOMOGENEOUS: dict[type[Fn], int] = {Relu: 1, Abs: 1, Step: 0, Sign: 0}
-TOGETHER = 4 * np.finfo(float).eps  # 1 − ρ² below this counts as |ρ| = 1
+LEVEL = 1e-8  # variances closer than this are set equal between jumps: an error of (difference)²/θ
 
 
-@dataclass(frozen=True)
-class Dual:
-    """A value with its derivatives; None for a derivative that is 0."""
-
-    value: Array
-    tangents: tuple[Array | None, ...]
-
-    def __add__(self, other: Dual) -> Dual:
-        pairs = zip(self.tangents, other.tangents, strict=True)
-        return Dual(self.value + other.value, tuple(_plus(a, b) for a, b in pairs))
-
-    def __mul__(self, other: Dual) -> Dual:
-        pairs = zip(self.tangents, other.tangents, strict=True)
-        mixed = (_plus(_scaled(a, other.value), _scaled(b, self.value)) for a, b in pairs)
-        return Dual(self.value * other.value, tuple(mixed))
-
-    def __pow__(self, n: int) -> Dual:
-        slope = n * self.value ** (n - 1)
-        return Dual(self.value**n, tuple(_scaled(t, slope) for t in self.tangents))
-
-
-def _plus(a: Array | None, b: Array | None) -> Array | None:
-    return b if a is None else a if b is None else a + b
-
-
-def _scaled(tangent: Array | None, factor: Array) -> Array | None:
-    return None if tangent is None else tangent * factor
-
-
-def _chain(value: Array, count: int, parts: Sequence[tuple[Array, Dual]]) -> Dual:
-    """The Dual of a function with these partial derivatives."""
-    tangents: list[Array | None] = [None] * count
-    for partial, argument in parts:
-        tangents = [_plus(t, _scaled(a, partial)) for t, a in zip(tangents, argument.tangents, strict=True)]
-    return Dual(value, tuple(tangents))
-
-
-def duals(polys: Sequence[Poly], values: Mapping[sp.Symbol, Array], by: Sequence[sp.Symbol]) -> list[Dual]:
+def duals(polys: Sequence[Poly], values: Mapping[sp.Symbol, Array], by: Sequence[sp.Symbol], gaps: Gaps) -> list[Dual]:
     """Values of polynomials with their derivatives by the symbols ``by``.
 
     Raises:
@@ -83,16 +58,16 @@ def duals(polys: Sequence[Poly], values: Mapping[sp.Symbol, Array], by: Sequence
     """
     nothing = (None,) * len(by)
 
-    def leaf(g: Gen, value: Any) -> Dual:
+    def leaf(g: Gen, value: Valued) -> Dual:
         if isinstance(g, Scalar):
             slopes = (sp.diff(g.symbol, s) for s in by)
-            return Dual(evaluate(g.symbol, values), tuple(evaluate(d, values) if d != 0 else None for d in slopes))
+            return Dual(evaluate(g.symbol, values), (evaluate(d, values) if d != 0 else None for d in slopes))
         if isinstance(g, Expect):
-            return _atom(g, value, len(by))
+            return _atom(g, value, gaps, len(by))
         assert isinstance(g, Apply)
         return _function(g, [value(a) for a in g.args], len(by))
 
-    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused below
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # what is not finite is refused below
         results: list[Dual] = evaluate_all(polys, leaf, lambda c: Dual(float(c), nothing))
     for p, r in zip(polys, results, strict=True):
         if not all(np.all(np.isfinite(a)) for a in (r.value, *r.tangents) if a is not None):
@@ -106,40 +81,109 @@ def _function(g: Apply, arguments: list[Dual], count: int) -> Dual:
     us = g.fn.variables if lambda_ else variables(1)
     body = g.fn.expr if lambda_ else g.fn(us[0])
     at = dict(zip(us, (a.value for a in arguments), strict=True))
-    parts = [(evaluate(sp.diff(body, u), at), a) for u, a in zip(us, arguments, strict=True) if _moves(a)]
-    return _chain(evaluate(body, at), count, parts)
-
-
-def _moves(a: Dual) -> bool:
-    return any(t is not None for t in a.tangents)
+    parts = [(evaluate(sp.diff(body, u), at), a) for u, a in zip(us, arguments, strict=True) if a.moves]
+    return chain(evaluate(body, at), count, parts)
 
 
 # ---- expectations --------------------------------------------------------------------------------
 
 
-def _atom(g: Expect, value: Any, count: int) -> Dual:
-    k, us = len(g.mean), g.variables
-    cov = {(i, j): value(g.entry(i, j)) for i, j in combinations_with_replacement(range(k), 2)}
-    mean = [value(m) for m in g.mean]
-    scalars = {s: value(Poly({((h, 1),): 1})) for s, h in g.scalars.items()}
-    numbers = [[cov[min(i, j), max(i, j)].value for j in range(k)] for i in range(k)]
-    centre = [m.value for m in mean] if any(g.mean) else None
-    at = {s: d.value for s, d in scalars.items()}
+class Atom:
+    """An expectation with the laws of its variables as dual numbers."""
 
-    def mean_of(body: sp.Expr) -> Array:
-        return expectation(body, us, numbers, centre, at).value if body != 0 else 0.0
+    def __init__(self, g: Expect, value: Valued, t: Dual | None) -> None:
+        k = range(len(g.mean))
+        self.g, self.gap = g, t
+        self.cov = {(i, j): value(g.entry(i, j)) for i in k for j in k if i <= j}
+        self.mean = [value(m) for m in g.mean]
+        self.scalars = {s: value(monomial(h)) for s, h in g.scalars.items()}
+        self.value = expected(g, lambda p: value(p).value, None if t is None else t.value).value
 
-    total = mean_of(g.body)
-    if k <= 2 and centre is None and not any(map(_moves, scalars.values())):
-        degrees = [degree(g.body, u) for u in us]
-        if all(p is not None for p in degrees):
-            return _homogeneous(g.body, us, cov, total, degrees, at, count)  # type: ignore[arg-type]
-    parts = [(mean_of(sp.diff(g.body, u)), m) for u, m in zip(us, mean, strict=True) if _moves(m)]
-    parts += [(mean_of(sp.diff(g.body, s)), d) for s, d in scalars.items() if _moves(d)]
-    for (i, j), entry in cov.items():
-        if _moves(entry):
-            parts.append(((0.5 if i == j else 1.0) * mean_of(sp.diff(g.body, us[i], us[j])), entry))
-    return _chain(total, count, parts)
+    def mean_of(self, body: sp.Expr, where: Array | None = None, level: bool = False) -> Array:
+        """E body; 0 but ``where``; of variances set equal where they nearly are, if ``level``."""
+        k = range(len(self.mean))
+        columns = [*(self._level() if level else [d.value for d in self.cov.values()])]
+        columns += [d.value for d in (*self.mean, *self.scalars.values())]
+        columns += [] if self.gap is None else [self.gap.value]
+        if where is not None:
+            where, *columns = np.broadcast_arrays(where, *columns)
+            columns = [c[where] for c in columns]
+        if body == 0 or (where is not None and not where.any()):
+            return 0.0
+        entries = iter(columns)
+        cov = {key: next(entries) for key in self.cov}
+        mean, at = [next(entries) for _ in k], {s: next(entries) for s in self.scalars}
+        numbers = [[cov[min(i, j), max(i, j)] for j in k] for i in k]
+        centre = mean if any(self.g.mean) else None
+        found = expectation(body, self.g.variables, numbers, centre, at, gap=next(entries, None)).value
+        if where is None:
+            return found
+        result = np.zeros(where.shape)
+        result[where] = found
+        return result
+
+    def _level(self) -> list[Array]:
+        """Covariances, q1 = q2 where both that and ρ = 1 are nearly so: jumps in u1 and u2 then meet, if they do."""
+        values = [d.value for d in self.cov.values()]
+        if self.gap is None:
+            return values
+        (q1, c, q2), t = values, self.gap.value
+        close, q = (t < NEAR) & (np.abs(q1 - q2) <= LEVEL * q2), np.sqrt(q1) * np.sqrt(q2)
+        return [np.where(close, new, old) for new, old in ((q, q1), (np.copysign(q * (1 - t), c), c), (q, q2))]
+
+    def correlation(self, i: int, j: int) -> tuple[Any, Array]:
+        """ρ_ij, and where it can move."""
+        q1, q2, c = self.cov[i, i], self.cov[j, j], self.cov[i, j]
+        t: Any = resolved(gap(q1, q2, c)) if self.gap is None else self.gap
+        rho = c * _inverse_root(q1) * _inverse_root(q2)
+        near = np.where(c >= 0, 1 - t, t - 1)
+        return np.where(t < NEAR, near, rho), (t > 0) & (q1 > 0) & (q2 > 0)
+
+
+def _inverse_root(q: Dual) -> Dual:
+    root = inverse(np.sqrt(q.value))
+    return chain(root, len(q.tangents), [(-0.5 * root**3, q)])
+
+
+def _atom(g: Expect, value: Valued, gaps: Gaps, count: int) -> Dual:
+    atom, us = Atom(g, value, gaps(g, value)), g.variables
+    parts = [(atom.mean_of(sp.diff(g.body, u)), m) for u, m in zip(us, atom.mean, strict=True) if m.moves]
+    parts += [(atom.mean_of(sp.diff(g.body, s)), d) for s, d in atom.scalars.items() if d.moves]
+    parts += (_by_scale if kinks(g.body, us) else _by_covariance)(atom)
+    return chain(atom.value, count, parts)
+
+
+def _by_covariance(atom: Atom) -> list[tuple[Array, Dual]]:
+    """½ E[∂_i ∂_j f] for dΣ_ij."""
+    body, us = atom.g.body, atom.g.variables
+    return [((0.5 if i == j else 1.0) * atom.mean_of(sp.diff(body, us[i], us[j])), d)
+            for (i, j), d in atom.cov.items() if d.moves]  # fmt: skip
+
+
+def _by_scale(atom: Atom) -> list[tuple[Array, Dual]]:
+    """E[(u_i − m_i) ∂_i f]/(2 q_i) for dq_i, and √(q_i q_j) E[∂_i ∂_j f] for dρ_ij."""
+    body, us, cov = atom.g.body, atom.g.variables, atom.cov
+    parts = []
+    for i, u in enumerate(us):
+        q = cov[i, i]
+        p = None if atom.g.mean[i] else degree(body, u)
+        if q.moves and p != 0:
+            slope = p * atom.value if p else _radial(atom, i)
+            parts.append((slope * inverse(q.value) / 2, q))
+    for i, j in combinations(range(len(us)), 2):
+        rho, free = atom.correlation(i, j)
+        if rho.moves:
+            size = np.sqrt(cov[i, i].value) * np.sqrt(cov[j, j].value)
+            parts.append((size * atom.mean_of(sp.diff(body, us[i], us[j]), free), rho))
+    return parts
+
+
+def _radial(atom: Atom, i: int) -> Array:
+    """E[(u_i − m_i) ∂_i f]."""
+    u, free = atom.g.variables[i], atom.cov[i, i].value > 0
+    slope = sp.diff(atom.g.body, u)
+    moment = atom.mean_of(u * slope, free, level=True)
+    return moment - atom.mean[i].value * atom.mean_of(slope, free, level=True) if atom.g.mean[i] else moment
 
 
 def degree(body: sp.Expr, u: sp.Symbol) -> int | None:
@@ -159,38 +203,6 @@ def degree(body: sp.Expr, u: sp.Symbol) -> int | None:
             return None
         total += own * int(power)
     return total
-
-
-def _homogeneous(
-    body: sp.Expr, us: tuple[sp.Symbol, ...], cov: Mapping[tuple[int, int], Dual], total: Array, degrees: list[int],
-    scalars: Mapping[sp.Symbol, Array], count: int,
-) -> Dual:  # fmt: skip
-    """The rule for one or two centred variables in each of which the body is homogeneous."""
-    q = [cov[i, i] for i in range(len(us))]
-    half = [0.5 * _inverse(d.value) for d in q]
-    parts = [(p * total * h, d) for p, h, d in zip(degrees, half, q, strict=True) if p and _moves(d)]
-    if len(us) == 2:
-        c = cov[0, 1]
-        slope = _cross(sp.diff(body, *us), us, q[0].value, q[1].value, c.value, scalars)
-        parts.append((slope, c))
-        parts += [(-slope * c.value * h, d) for h, d in zip(half, q, strict=True)]
-    return _chain(total, count, parts)
-
-
-def _inverse(q: Array) -> Array:
-    return np.where(np.asarray(q) > 0, 1 / np.where(np.asarray(q) > 0, q, 1.0), 0.0)
-
-
-def _cross(body: sp.Expr, us: tuple[sp.Symbol, ...], q1: Array, q2: Array, c: Array, scalars: Any) -> Array:
-    """E body where |ρ| < 1, and 0 where the correlation cannot move."""
-    a, b, x, *rest = np.broadcast_arrays(q1, q2, c, *scalars.values())
-    free = a * b - x**2 > TOGETHER * a * b
-    result = np.zeros(free.shape)
-    if body != 0 and free.any():
-        some = [[a[free], x[free]], [x[free], b[free]]]
-        at = {s: r[free] for s, r in zip(scalars, rest, strict=True)}
-        result[free] = expectation(body, us, some, None, at).value
-    return result
 
 
 # ---- Gram matrices -------------------------------------------------------------------------------
@@ -242,19 +254,20 @@ def _diagonals(kernel: Kernel, inputs: Inputs, hyper: Any, by: Sequence[sp.Symbo
     result = np.zeros((1 + len(by), len(inputs)))
     for t, rows in inputs.groups.items():
         d = kernel.derive((t, t), same=True)
-        grams = {s: own(inputs.data[t], p, q) for s, (p, q) in grams_of(d).items()}
-        result[:, rows] = _stack(duals([d.poly], {**hyper, **grams}, by)[0], (len(rows),))
+        result[:, rows] = _stack(_dual(d, (inputs.data[t],), hyper, by), (len(rows),))
     return result
 
 
 def _block(d: Derivation, a: np.ndarray, b: np.ndarray, hyper: Any, by: Sequence[sp.Symbol]) -> np.ndarray:
-    needed, parts = grams_of(d), []
     size = max(1, int(BLOCK_BYTES / (8 * len(b) * (1 + len(by)) * (1 + len(reachable([d.poly]))))))
-    for start in range(0, len(a), size):
-        side = a[start : start + size], b
-        grams = {s: between(side, x, y) for s, (x, y) in needed.items()}
-        parts.append(_stack(duals([d.poly], {**hyper, **grams}, by)[0], (len(side[0]), len(b))))
-    return np.concatenate(parts, axis=1)
+    sides = ((a[start : start + size, None], b[None]) for start in range(0, len(a), size))
+    return np.concatenate([_stack(_dual(d, s, hyper, by), (len(s[0]), len(b))) for s in sides], axis=1)
+
+
+def _dual(d: Derivation, sides: Sequence[np.ndarray], hyper: Any, by: Sequence[sp.Symbol]) -> Dual:
+    grams, data = products(d, sides)
+    with deep_recursion(len(d.trace.program)):
+        return duals([d.poly], {**hyper, **grams}, by, DualGaps(d.limit.structure, data))[0]
 
 
 def _stack(d: Dual, shape: tuple[int, ...]) -> np.ndarray:

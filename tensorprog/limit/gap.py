@@ -214,7 +214,7 @@ class Gaps:
             return None
         q1, q2, c = (sum(column) for column in zip(*values, strict=True))
         gaps = gap(q1, q2, c)
-        law = Law(q1, q2, c, gaps, np.array(np.broadcast_to(stretch(q1, q2), gaps.shape)))
+        law = Law(q1, q2, c, gaps, np.copy(np.broadcast_to(stretch(q1, q2), gaps.shape)))
         found = law.gap < NEAR
         if found.any():
             self._refine(law, parts, values, np.nonzero(found) if found.ndim else found, value)
@@ -240,6 +240,10 @@ class Gaps:
         if part.functions and (r := self._function(*part.functions, shape, rows, value)) is not None:
             f, g = part.functions
             return r if f.scale == g.scale else r._replace(stretch=stretch(a, b))
+        return self._unknown(a, b, c)
+
+    def _unknown(self, a: Array, b: Array, c: Array) -> Relation:
+        """From the values."""
         return relation(gap(a, b, c), c, stretch(a, b))
 
     def _function(self, f: Function, g: Function, shape: Any, rows: Any, value: Valued) -> Relation | None:
@@ -247,7 +251,11 @@ class Gaps:
         scalars = {s: value(monomial(h)) for s, h in f.scalars.items()}
         if law is None or any(np.ndim(x) for x in scalars.values()):
             return None
-        body = f.body.xreplace({s: sp.Float(float(x)) for s, x in scalars.items()})
-        laws = law.at(shape, rows)
-        found = function_relation(body, U, *laws)
-        return kinked_relation(body, U, *laws) if found is None else found
+        return self._of_function(f.body, scalars, *law.at(shape, rows))
+
+    def _of_function(
+        self, body: sp.Expr, scalars: Mapping[sp.Symbol, Array], q1: Array, q2: Array, r: Relation
+    ) -> Relation | None:
+        body = body.xreplace({s: sp.Float(float(x)) for s, x in scalars.items()})
+        found = function_relation(body, U, q1, q2, r)
+        return kinked_relation(body, U, q1, q2, r) if found is None else found

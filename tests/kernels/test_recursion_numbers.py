@@ -12,6 +12,7 @@ import pytest
 import sympy as sp
 
 import tensorprog as tp
+from tensorprog.kernels.schedule import plan
 
 
 def beside(name):
@@ -177,7 +178,7 @@ def test_symbols_get_values():
 def test_memory_does_not_grow_with_the_size(net, over, small, large):
     """The number of arrays held at once, at most."""
     R = tp.ntk(net).recursion(over=over)
-    assert R._plan(large, 2).width == R._plan(small, 2).width <= 10
+    assert plan(*R.system(large, 2)).width == plan(*R.system(small, 2)).width <= 10
 
 
 def test_blocks_of_rows_give_the_same_numbers(monkeypatch):
@@ -220,3 +221,26 @@ def test_a_fold_over_layers_and_lengths_holds_for_one_layer_too():
     for T in (1, 2, 5):
         X = np.random.default_rng(T).normal(size=(3, T, 2))
         np.testing.assert_allclose(R(X), tp.ntk(net)(X), rtol=1e-13)
+
+
+def test_a_thousand_layers_keep_the_angle():
+    """The NTK of a relu network by 60 digits: ρ tends to 1, and a thousand angles add their errors."""
+    x, y = [1.0, 0.3], [0.6, 0.8]
+    R = tp.ntk(tp.programs.mlp(phi=tp.relu, sigma_b=sp.Rational(1, 10))).recursion()
+    with mp.workdps(60):
+        q1, c, q2 = (sum(mp.mpf(s) * mp.mpf(t) for s, t in zip(*p, strict=True)) + mp.mpf("0.01")
+                     for p in ((x, x), (x, y), (y, y)))  # fmt: skip
+        ntk = c
+        for l in range(1, 1001):
+            w, b = (1, 0) if l == 1000 else (2, mp.mpf("0.01"))
+            size, t = mp.sqrt(q1 * q2), mp.acos(c / mp.sqrt(q1 * q2))
+            slope = (mp.pi - t) / (2 * mp.pi)
+            q1, c, q2 = w * q1 / 2 + b, w * (size * mp.sin(t) / (2 * mp.pi) + slope * c) + b, w * q2 / 2 + b
+            ntk = c + w * slope * ntk
+    assert_close(R([x], [y], depth=1000), [[float(ntk)]], 1e-13)
+
+
+def test_nearly_parallel_inputs_whose_angle_the_recursion_loses():
+    """Those of sign are computed by the kernel derived at that depth."""
+    R, near = tp.nngp(tp.programs.mlp(phi=tp.sign)).recursion(), np.concatenate([X, X + 1e-7])
+    assert_close(R(near, near, depth=3), tp.nngp(tp.programs.mlp(phi=tp.sign, depth=3))(near, near), 1e-13)
