@@ -31,6 +31,7 @@ from tensorprog.limit.evaluate import same
 
 DEPTHS = ("depth", "layers", "n_layers", "num_layers")
 FORMS = ("sum", "forward")
+SMALL = 2  # the largest size below those folded at
 BLOCK_BYTES = 2**27
 
 
@@ -52,8 +53,11 @@ class Over:
         return self._sizes((5,) if self.lengths else (6, 9), pairs, inputs)
 
     def smaller(self, inputs: int) -> list[Sizes]:
-        """Sizes below those folded at, where the fold may still hold."""
-        return self._sizes((1, 2), [(1, 1), (1, 2), (2, 1)], inputs)
+        """Sizes below those folded at, in one direction or several, where the fold may still hold."""
+        small, large = [(1, 1), (1, 2), (2, 1)], [(3, 3), (4, 2), (2, 4)]
+        if not (self.depth and self.lengths):
+            return self._sizes((1, SMALL), small, inputs)
+        return [*self._sizes((1, SMALL), small + large, inputs), *self._sizes((4,), small, inputs)]
 
     def _sizes(self, depths: Iterable[int], pairs: list[tuple[int, int]], inputs: int) -> list[Sizes]:
         layers = [(("L", l),) for l in depths] if self.depth else [()]
@@ -69,7 +73,7 @@ class Recursion:
         form: "sum", Σ_l Π^l Σ^l, or "forward", Θ^{l+1} = Θ^l Σ̇^{l+1} + Σ^{l+1}.
         folded: the indexed equations of two inputs, in single assignment: what evaluation and compilers read.
         proved: the sizes at which the equations were derived again and compared.
-        excluded: small sizes at which they do not hold.
+        excluded: small sizes at which and below which they do not hold, whatever the sizes not named.
     """
 
     def __init__(self, kernel: Any, form: str | None = None, over: Any = None) -> None:
@@ -106,7 +110,7 @@ class Recursion:
         if best is None:
             assert failure is not None
             raise failure
-        self.excluded |= best[1]
+        self.excluded |= {tuple((k, v) for k, v in s if v <= SMALL) for s in best[1]}
         return best[0]
 
     def prove(self, folded: Folded, form: str | None = None, inputs: int = 2, least: int = 1) -> set[Sizes]:

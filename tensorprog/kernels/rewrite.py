@@ -262,7 +262,7 @@ def _unscaled(mono: Mono) -> Mono:
 
 
 def _as_multiple(p: Poly, q: Poly, name: Gen) -> Poly | None:
-    """p = s·name + rest when every term of s·q is a term of p; constants may differ and leave their difference."""
+    """p = s·name + rest when every term of s·q is a term of p; for s = 1 constants may leave their difference."""
     lead, c = next(iter(q.terms.items()))
     for mono, d in p.terms.items():
         if _unscaled(mono) != _unscaled(lead):
@@ -273,7 +273,7 @@ def _as_multiple(p: Poly, q: Poly, name: Gen) -> Poly | None:
         factor = Poly({scale: _over(d, c)})
         taken = factor * q
         if all(
-            p.terms.get(m) == k or (m in p.terms and all(_is_hyper(g) for g, _ in m)) for m, k in taken.terms.items()
+            p.terms.get(m) == k or (factor == ONE and m in p.terms and _is_constant(m)) for m, k in taken.terms.items()
         ):
             return p + taken.scale(-1) + factor * monomial(name)
     return None
