@@ -24,8 +24,9 @@ from tensorprog.expectations.quadrature import blocks
 Array = Any
 ORDER = 28  # nodes of a panel
 PEAK = np.array([-9.0, -5.0, -2.0, 2.0, 5.0, 9.0, 17.0])  # where panels end around y = 0, in units of y
-RIM = np.array([8.0, 2.0, 0.5, 0.125])  # and before τ = π, in units of a + b
-RATIO = 4.0  # of panels that grow from the end of the integral
+RIM = 0.125  # and before τ = π, in units of a + b
+RATIO = 4.0  # of panels that grow from the ends of the integral
+MOST = 1e30  # ratio of the largest and the smallest of them
 LEFT = -1.0  # where I_n begins to be a continued fraction
 FRACTIONS = 250  # of it there; their number falls like 1/x²
 TINY = 1e-30  # an angle that only empty panels reach
@@ -54,19 +55,20 @@ def single(order: int, e: Array, q: Array, front: Array | None = None) -> Array:
     return np.sqrt(q) ** order * front * _scaled(order, x)
 
 
-def root_mean_square(order: int, e: Array, q: Array) -> Array:
-    """√(E s_n(u - κ)²) to a few percent; E s_n² = C(2n, n) E s_2n."""
-    x = e / np.sqrt(q)
+def root_mean_square(order: int, e: Array, q: Array, rate: float = 0.0) -> Array:
+    """√(E exp(2b(u - κ)) s_n(u - κ)²) for a rate b, to a few percent; E s_n² = C(2n, n) E s_2n."""
+    x = (e + 2 * rate * q) / np.sqrt(q)
     square = comb(2 * order, order) * _scaled(2 * order, x, rough=True)
-    return np.sqrt(q) ** order * np.exp(-(np.minimum(x, 0.0) ** 2) / 4) * np.sqrt(square)
+    exponent = np.where(x < 0, -(e**2) / (4 * q), rate * (e + rate * q))
+    return np.sqrt(q) ** order * np.exp(exponent) * np.sqrt(square)
 
 
-def bell(e: Array, q: Array) -> Array:
-    """exp(-e²/(2q)) to the last digits: the rounding of the exponent is carried."""
+def bell(e: Array, q: Array, lift: Array = 0.0) -> Array:
+    """exp(lift - e²/(2q)), where the rounding of e²/(2q) is carried."""
     exponent = e * e / q
     (square, lost), (product, more) = two_product(e, e), two_product(exponent, q)
     rest = ((square - product) + (lost - more)) / q
-    return np.exp(-exponent / 2) * (1 - rest / 2)
+    return np.exp(lift - exponent / 2) * (1 - rest / 2)
 
 
 def _scaled(order: int, x: Array, rough: bool = False) -> Array:
@@ -96,7 +98,11 @@ def _fractions(order: int, z: Array, extra: int) -> Array:
 
 
 def double(
-    orders: tuple[int, int], e: tuple[Array, Array], q: tuple[Array, Array], theta: Array
+    orders: tuple[int, int],
+    e: tuple[Array, Array],
+    q: tuple[Array, Array],
+    turn: tuple[Array, Array],
+    fronts: tuple[Array, Array] | None = None,
 ) -> tuple[Array, Array]:
     """E s_m(u - κ) s_n(v - λ) where h + k > 0 for h = -e_1/√q_1, k = -e_2/√q_2.
 
@@ -104,7 +110,8 @@ def double(
         orders: m and n.
         e: E u - κ and E v - λ, (N,) each.
         q: variances, above 0, (N,) each.
-        theta: angle of the two variables, (N,).
+        turn: cosine and sine of the angle of the two variables, ρ and √(1 - ρ²), (N,) each.
+        fronts: exp(-e²/(2q)) of both, (N,) each, where the caller knows them better, or times a factor of the result.
 
     Returns:
         (value, size), (N,) each; the error is a few units of rounding of the size.
@@ -112,35 +119,50 @@ def double(
     Reference: R. Price, 1958, for the derivative; Z. Drezner, G. O. Wesolowsky, 1990, for the integral of an orthant.
 
     >>> one = np.ones(1)
-    >>> value, _ = double((1, 1), (-30 * one, -30 * one), (one, one), 0 * one)
+    >>> value, _ = double((1, 1), (-30 * one, -30 * one), (one, one), (one, 0 * one))
     >>> bool(abs(value / (2 * single(2, -30 * one, one)) - 1) < 1e-14)  # E f(u)² = 2 E s_2
     True
     """
+    fronts = fronts or (bell(e[0], q[0]), bell(e[1], q[1]))
     if orders[0] < orders[1]:
-        return double(orders[::-1], e[::-1], q[::-1], theta)
-    result = np.empty((2, len(theta)))
-    for rows in blocks(len(theta), 40 * ORDER):
-        result[:, rows] = _double(orders, *(a[rows] for a in (*e, *q, theta)))
+        return double(orders[::-1], e[::-1], q[::-1], turn, fronts[::-1])
+    result = np.empty((2, len(turn[0])))
+    for rows in blocks(len(turn[0]), 40 * ORDER):
+        result[:, rows] = _double(orders, *(a[rows] for a in (*e, *q, *turn, *fronts)))
     return result[0], result[1]
 
 
-def _double(orders: tuple[int, int], e1: Array, e2: Array, q1: Array, q2: Array, theta: Array) -> Array:
+def _double(
+    orders: tuple[int, int], e1: Array, e2: Array, q1: Array, q2: Array, rho: Array, r: Array, *fronts: Array
+) -> Array:
     (m, n), r1, r2 = orders, np.sqrt(q1), np.sqrt(q2)
     h, k = -e1 / r1, -e2 / r2
-    close = e1 * e2 > 0
-    apart = np.where(close, _minus(e1, q2, e2, q1) / np.where(close, q1 * q2 * (h + k), 1.0), h - k)
-    a, delta = np.maximum(h, k), np.abs(apart)
-    s, weight = _panels(theta, a, delta)
-    t = np.maximum(theta[:, None] + s, TINY)
-    sine = np.sin(t)
-    y = _height(a, delta, t)
+    apart, gap = _squares(e1, q1, e2, q2)
+    a, delta, theta, left = np.maximum(h, k), np.abs(apart), np.arctan2(r, rho), np.arctan2(r, -rho)
+    s, weight = _panels(a, delta, gap, theta, left)
+    t, back = np.maximum(theta[:, None] + s, TINY), np.maximum(left[:, None] - s, TINY)
+    y = _height(a, delta, gap, t, back)
     falls = (apart >= 0)[:, None] | (y > 0) | (m == n)  # elsewhere I_j grows as a polynomial
-    body = np.exp(-(np.where(falls, y, 0.0) ** 2) / 2) * (2 * np.sin(theta[:, None] + s / 2) * np.sin(s / 2)) ** n
-    shape = sine ** (m - n) * _scaled(m - n - 1, -_height(k, -apart, t)) if m > n else 1 / np.sqrt(2 * np.pi)
-    front = np.where(apart >= 0, bell(e1, q1), bell(e2, q2)) / (factorial(n) * np.sqrt(2 * np.pi))
+    step = 2 * np.sin(np.where(rho[:, None] > 0, theta[:, None] + s / 2, left[:, None] - s / 2)) * np.sin(s / 2)
+    body = np.exp(-(np.where(falls, y, 0.0) ** 2) / 2) * step**n
+    shape = 1 / np.sqrt(2 * np.pi)
+    if m > n:
+        shape = np.sin(np.minimum(t, back)) ** (m - n) * _scaled(m - n - 1, -_height(k, -apart, gap, t, back))
+    front = np.where(apart >= 0, *fronts) / (factorial(n) * np.sqrt(2 * np.pi))
     value = r1**m * r2**n * front * np.sum(weight * body * shape, axis=1)
-    end = np.maximum(_height(a, delta, np.maximum(theta, TINY)[:, None])[:, 0], 0.0)
-    return np.stack([value, value * (1 + a**2 + end**2)])
+    near = np.maximum(np.minimum(theta, left), TINY)
+    end = np.maximum(_height(a, delta, gap, np.maximum(theta, TINY)[:, None], np.maximum(left, TINY)[:, None])[:, 0], 0)
+    slope = np.where(rho > 0, delta + a * near**2, gap + a * near**2) / near  # of y, times the angle
+    return np.stack([value, value * (1 + a**2 + end**2 + end * (a / near + slope))])
+
+
+def _squares(e1: Array, q1: Array, e2: Array, q2: Array) -> tuple[Array, Array]:
+    """h - k for e_1 e_2 > 0 and h + k for e_1 e_2 < 0, from h² - k² without cancellation; the other one directly."""
+    h, k = -e1 / np.sqrt(q1), -e2 / np.sqrt(q2)
+    difference, close = _minus(e1, q2, e2, q1) / (q1 * q2), e1 * e2 > 0
+    apart = np.where(close, difference / np.where(close, h + k, 1.0), h - k)
+    gap = np.where(close, h + k, difference / np.where(close | (h == k), 1.0, h - k))
+    return apart, gap
 
 
 def _minus(e1: Array, q2: Array, e2: Array, q1: Array) -> Array:
@@ -150,27 +172,32 @@ def _minus(e1: Array, q2: Array, e2: Array, q1: Array) -> Array:
     return (left - right) + ((more + lost * q2) - (less + gone * q1))
 
 
-def _height(a: Array, delta: Array, t: Array) -> Array:
-    """(b - a cos t)/sin t = a tan(t/2) - δ/sin t for b = a - δ and t > 0."""
-    return a[:, None] * np.tan(t / 2) - delta[:, None] / np.sin(t)
+def _height(a: Array, delta: Array, gap: Array, t: Array, back: Array) -> Array:
+    """y = (b - a cos t)/sin t for b = a - δ, a + b = gap and back = π - t > 0."""
+    a, delta, gap = a[:, None], delta[:, None], gap[:, None]
+    return np.where(t < back, a * np.tan(t / 2) - delta / np.sin(t), gap / np.sin(back) - a * np.tan(back / 2))
 
 
-def _panels(theta: Array, a: Array, delta: Array) -> tuple[Array, Array]:
-    """Nodes τ - θ and weights, (N, M), on panels that resolve y from θ to π."""
-    falling = theta > 2 * np.arcsin(np.sqrt(np.minimum(delta / (2 * a), 1.0)))
-    low = np.where(falling, theta, np.pi / 2)  # y > 0 from there on
-    steep = _height(a, delta, low[:, None])[:, 0] * (delta / np.sin(low) ** 2 + np.abs(a - delta))
-    rate = a + np.where(falling, steep, 0.0)
+def _panels(a: Array, delta: Array, gap: Array, theta: Array, left: Array) -> tuple[Array, Array]:
+    """Nodes τ - θ and weights, (N, M), on panels that resolve y from θ to π = θ + left."""
+    level = 2 * np.arcsin(np.sqrt(np.minimum(delta / (2 * a), 1.0)))  # where y = 0
+    falling = theta > level
+    low, high = (np.maximum(np.where(falling, angle, np.pi / 2), TINY) for angle in (theta, left))
+    steep = _height(a, delta, gap, low[:, None], high[:, None])[:, 0] * (delta / np.sin(low) ** 2 + np.abs(a - delta))
     start = np.maximum(theta, delta / 9)
-    first = np.minimum(np.where(start > 0, start / 3, np.inf), 1 / rate)
-    count = int(np.ceil(np.log(1 + np.pi / first.min()) / np.log(RATIO)))
-    grown = first[:, None] * (RATIO ** np.arange(1, count + 1) - 1)
-    peak = 2 * np.arcsin(np.sqrt(np.minimum(delta / (2 * a), 1.0)))[:, None] + PEAK / a[:, None] - theta[:, None]
-    rim = np.pi - theta[:, None] - RIM * (2 * a - delta)[:, None]
-    last = np.pi - theta[:, None]
+    first = np.minimum(np.where(start > 0, start / 3, np.inf), 1 / (a + np.where(falling, steep, 0.0)))
+    last = left[:, None]
+    grown = first[:, None] * (RATIO ** np.arange(1, _count(np.pi / first) + 1) - 1)
+    peak = level[:, None] + PEAK / a[:, None] - theta[:, None]
+    rim = last - gap[:, None] * RIM * RATIO ** np.arange(_count(left / (RIM * gap)) + 1)
     ends = np.clip(np.concatenate([0 * last, grown, peak, rim, last], axis=1), 0.0, last)
     ends.sort(axis=1)
     node, weight = legendre(ORDER)
     width = np.diff(ends, axis=1)[..., None]
     shape = len(theta), -1
     return (ends[:, :-1, None] + width * node).reshape(shape), (width * weight).reshape(shape)
+
+
+def _count(length: Array) -> int:
+    """Panels that grow from 1 to the largest of some lengths."""
+    return int(np.ceil(np.log1p(np.clip(length, 0.0, MOST).max()) / np.log(RATIO)))
