@@ -282,9 +282,9 @@ def _piecewise(body: sp.Expr, law: Law) -> Value | None:
         return None
     found, scale = pair
     rtol = law.rtol / 5  # a bound is some thirty times the error, which quadrature keeps below 1e-14
-    missed = np.flatnonzero(~(found.error <= law.atol + rtol * np.abs(found.value)))
+    missed = np.flatnonzero(~(found.error <= rtol * np.abs(found.value)))
     if len(missed):
-        missed = missed[~(found.error.flat[missed] <= law.atol + rtol * scale().reshape(-1)[missed])]
+        missed = missed[~(found.error.flat[missed] <= rtol * scale().reshape(-1)[missed])]
     if not len(missed):
         return found
     rest = _quadrature(body, law.flat(law.read(body), np.shape(found.value), missed))

@@ -26,6 +26,7 @@ ORDER = 28  # nodes of a panel
 PEAK = np.array([-9.0, -5.0, -2.0, 2.0, 5.0, 9.0, 17.0])  # where panels end around y = 0, in units of y
 RIM = 0.125  # and before τ = π, in units of a + b
 RATIO = 4.0  # of panels that grow from the ends of the integral
+EMPTY = 200.0  # y² beyond which a panel holds nothing
 MOST = 1e30  # ratio of the largest and the smallest of them
 LEFT = -1.0  # where I_n begins to be a continued fraction
 FRACTIONS = 250  # of it there; their number falls like 1/x²
@@ -138,21 +139,26 @@ def _double(
     (m, n), r1, r2 = orders, np.sqrt(q1), np.sqrt(q2)
     h, k = -e1 / r1, -e2 / r2
     apart, gap = _squares(e1, q1, e2, q2)
-    a, delta, theta, left = np.maximum(h, k), np.abs(apart), np.arctan2(r, rho), np.arctan2(r, -rho)
-    s, weight = _panels(a, delta, gap, theta, left)
-    t, back = np.maximum(theta[:, None] + s, TINY), np.maximum(left[:, None] - s, TINY)
-    y = _height(a, delta, gap, t, back)
-    falls = (apart >= 0)[:, None] | (y > 0) | (m == n)  # elsewhere I_j grows as a polynomial
-    step = 2 * np.sin(np.where(rho[:, None] > 0, theta[:, None] + s / 2, left[:, None] - s / 2)) * np.sin(s / 2)
-    body = np.exp(-(np.where(falls, y, 0.0) ** 2) / 2) * step**n
-    shape = 1 / np.sqrt(2 * np.pi)
+    a, delta = np.maximum(h, k), np.abs(apart)
+    theta, left = (np.maximum(np.arctan2(r, c), TINY) for c in (rho, -rho))
+    end = np.maximum(_height(a, delta, gap, *_turned(theta, left)), 0.0)
+    row, s, weight = _panels(a, delta, gap, theta, left, end)
+    at = lambda x: x[row, None]  # noqa: E731
+    half, early = _turned(np.maximum(at(theta) + s, TINY), np.maximum(at(left) - s, TINY))
+    y = _height(at(a), at(delta), at(gap), half, early)
+    falls = at(apart >= 0) | (y > 0) | (m == n)  # elsewhere I_j grows as a polynomial
+    body = weight * np.exp(-(np.where(falls, y, 0.0) ** 2) / 2)
+    if n:
+        body = body * (2 * np.sin(np.where(at(rho > 0), at(theta) + s / 2, at(left) - s / 2)) * np.sin(s / 2)) ** n
     if m > n:
-        shape = np.sin(np.minimum(t, back)) ** (m - n) * _scaled(m - n - 1, -_height(k, -apart, gap, t, back))
+        sine = 2 * half / (1 + half**2)
+        body = body * sine ** (m - n) * _scaled(m - n - 1, -_height(at(k), -at(apart), at(gap), half, early))
+    else:
+        body = body / np.sqrt(2 * np.pi)
     front = np.where(apart >= 0, *fronts) / (factorial(n) * np.sqrt(2 * np.pi))
-    value = r1**m * r2**n * front * np.sum(weight * body * shape, axis=1)
-    near = np.maximum(np.minimum(theta, left), TINY)
-    end = np.maximum(_height(a, delta, gap, np.maximum(theta, TINY)[:, None], np.maximum(left, TINY)[:, None])[:, 0], 0)
-    slope = np.where(rho > 0, delta + a * near**2, gap + a * near**2) / near  # of y, times the angle
+    value = r1**m * r2**n * front * np.bincount(row, body.sum(axis=1), len(a))
+    near = np.minimum(theta, left)
+    slope = np.where(rho > 0, delta, gap) / near + a * near  # of y, times the angle
     return np.stack([value, value * (1 + a**2 + end**2 + end * (a / near + slope))])
 
 
@@ -172,30 +178,34 @@ def _minus(e1: Array, q2: Array, e2: Array, q1: Array) -> Array:
     return (left - right) + ((more + lost * q2) - (less + gone * q1))
 
 
-def _height(a: Array, delta: Array, gap: Array, t: Array, back: Array) -> Array:
-    """y = (b - a cos t)/sin t for b = a - δ, a + b = gap and back = π - t > 0."""
-    a, delta, gap = a[:, None], delta[:, None], gap[:, None]
-    return np.where(t < back, a * np.tan(t / 2) - delta / np.sin(t), gap / np.sin(back) - a * np.tan(back / 2))
+def _turned(t: Array, back: Array) -> tuple[Array, Array]:
+    """tan(t/2) or, where t is above π/2, tan((π - t)/2), and which of them."""
+    return np.tan(np.minimum(t, back) / 2), t < back
 
 
-def _panels(a: Array, delta: Array, gap: Array, theta: Array, left: Array) -> tuple[Array, Array]:
-    """Nodes τ - θ and weights, (N, M), on panels that resolve y from θ to π = θ + left."""
+def _height(a: Array, delta: Array, gap: Array, half: Array, early: Array) -> Array:
+    """y = (b - a cos t)/sin t for b = a - δ and a + b = gap, by what :func:`_turned` gives."""
+    return np.where(early, 1.0, -1.0) * (a * half - np.where(early, delta, gap) * (1 / half + half) / 2)
+
+
+def _panels(a: Array, delta: Array, gap: Array, theta: Array, left: Array, end: Array) -> tuple[Array, Array, Array]:
+    """Panels from θ to π = θ + left that resolve y, which rises from ``end``: their rows, nodes τ - θ and weights."""
     level = 2 * np.arcsin(np.sqrt(np.minimum(delta / (2 * a), 1.0)))  # where y = 0
-    falling = theta > level
-    low, high = (np.maximum(np.where(falling, angle, np.pi / 2), TINY) for angle in (theta, left))
-    steep = _height(a, delta, gap, low[:, None], high[:, None])[:, 0] * (delta / np.sin(low) ** 2 + np.abs(a - delta))
+    steep = np.where(end > 0, end * (delta / np.sin(np.minimum(theta, left)) ** 2 + np.abs(a - delta)), 0.0)
     start = np.maximum(theta, delta / 9)
-    first = np.minimum(np.where(start > 0, start / 3, np.inf), 1 / (a + np.where(falling, steep, 0.0)))
-    last = left[:, None]
+    first, last = np.minimum(start / 3, 1 / (a + steep)), left[:, None]
     grown = first[:, None] * (RATIO ** np.arange(1, _count(np.pi / first) + 1) - 1)
     peak = level[:, None] + PEAK / a[:, None] - theta[:, None]
     rim = last - gap[:, None] * RIM * RATIO ** np.arange(_count(left / (RIM * gap)) + 1)
     ends = np.clip(np.concatenate([0 * last, grown, peak, rim, last], axis=1), 0.0, last)
     ends.sort(axis=1)
+    low, width = ends[:, :-1], np.diff(ends, axis=1)
+    turned = _turned(theta[:, None] + low, np.maximum(last - low, TINY))
+    y = _height(a[:, None], delta[:, None], gap[:, None], *turned)
+    row, panel = np.nonzero((width > 0) & (np.maximum(y, 0.0) ** 2 < end[:, None] ** 2 + EMPTY))
     node, weight = legendre(ORDER)
-    width = np.diff(ends, axis=1)[..., None]
-    shape = len(theta), -1
-    return (ends[:, :-1, None] + width * node).reshape(shape), (width * weight).reshape(shape)
+    low, width = low[row, panel, None], width[row, panel, None]
+    return row, low + width * node, width * weight
 
 
 def _count(length: Array) -> int:
