@@ -223,11 +223,13 @@ def _moment(a: Term, b: Term, plane: Plane, memo: dict[Any, Any]) -> tuple[Array
         law, factor = plane.tilted(*damped)
         memo[damped] = law, factor, factor * (1 + np.abs(np.log(np.maximum(factor, TINY))))
     law, factor, rough = memo[damped]
-    turning, soft = a.rate.imag or b.rate.imag, a.width or b.width
-    rates = (a.rate, b.rate) if turning else (a.rate.real, b.rate.real)
-    key: Any = damped, a.cut, b.cut, rates
+    key: Any = damped, a.cut, b.cut, a.rate, b.rate
     if key not in memo:
-        memo[key] = (softened if turning or soft else truncated)(a.cut, b.cut, rates, law)
+        turning, real = a.rate.imag or b.rate.imag, (a.rate.real, b.rate.real)
+        if turning or a.width or b.width:
+            memo[key] = softened(a.cut, b.cut, (a.rate, b.rate) if turning else real, law)
+        else:
+            memo[key] = truncated(a.cut, b.cut, real, law)
     moment, size = memo[key](a.power.order, b.power.order)
     return factor * moment, rough * size
 
