@@ -45,6 +45,7 @@ from tensorprog.functions import (
 
 Array = Any
 WEIGHT = sp.Dummy("weight", positive=True)
+FINE = 1e-6  # size below which quadrature would miss what it looks for
 SLACK = 1e-9  # how far a covariance may exceed its bound, and the worst error accepted, both relative
 
 
@@ -283,13 +284,13 @@ def _piecewise(body: sp.Expr, law: Law) -> Value | None:
         return None
     found, scale = pair
     rtol = law.rtol / 5  # a bound is some thirty times the error, which quadrature keeps below 1e-14
-    missed = np.flatnonzero(~(found.error <= rtol * np.abs(found.value)))
+    missed = np.flatnonzero(~(found.error <= law.atol * FINE + rtol * np.abs(found.value)))
     if len(missed):
         size = scale().reshape(-1)[missed]
-        missed, size = (a[~(found.error.flat[missed] <= rtol * size)] for a in (missed, size))
+        missed, size = (a[~(found.error.flat[missed] <= law.atol * FINE + rtol * size)] for a in (missed, size))
     if not len(missed):
         return found
-    unit = np.where(size > 0, np.minimum(size, 1.0), 1.0)  # in which the tolerance is not coarse
+    unit = np.where(size > 0, np.clip(size, FINE, 1.0), 1.0)  # in which the tolerance is not coarse
     flat = replace(law.flat(law.read(body), np.shape(found.value), missed), scalars={WEIGHT: 1 / unit})
     rest = _quadrature(WEIGHT * body, flat)
     rest = replace(rest, value=rest.value * unit, error=rest.error * unit)

@@ -112,13 +112,13 @@ class _Moments:
         scale = np.exp(self.constant)
         for order, e, q, rate in zip((m, n), (self.law.m1, self.law.m2), self.q, self.rates, strict=True):
             scale = scale * tails.root_mean_square(order, e, q, rate)
-        rows = rows & ~(size <= LOSS * scale)
+        (front1, cost1), (front2, cost2) = self._front(0), self._front(1)
+        rows = rows & ~(size <= LOSS * scale) & np.isfinite(front1 + front2)
         if not rows.any():
             return value, size
-        (front1, cost1), (front2, cost2) = self._front(0), self._front(1)
-        flat = *self.e, *self.q, self.corner.rho, self.corner.r, front1, front2, cost1 + cost2
         shape = np.broadcast_shapes(rows.shape, np.shape(value))
         rows = np.broadcast_to(rows, shape)
+        flat = *self.e, *self.q, self.corner.rho, self.corner.r, front1, front2, cost1 + cost2
         e1, e2, q1, q2, rho, r, front1, front2, cost = (np.broadcast_to(a, shape)[rows] for a in flat)
         value, size = (np.array(np.broadcast_to(a, shape)) for a in (value, size))
         value[rows], own = tails.double((m, n), (e1, e2), (q1, q2), (rho, r), (front1, front2))
