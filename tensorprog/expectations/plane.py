@@ -9,6 +9,7 @@ import numpy as np
 
 Array = Any
 OUT = 1e60  # standard deviations that stand for infinity
+FLAT = 0.5  # correlation below which k - ρh is as exact as its terms
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class Corner:
     """The quadrant u > 0, v > 0 in standard deviations, seen from the mean.
 
     Its edges are at heights h and k and see the corner at p = k - ρh and q = h - ρk, times r; r = √(1 - ρ²).
+    ``spread`` are the sizes of the terms of p and q.
     """
 
     h: Array
@@ -24,6 +26,7 @@ class Corner:
     r: Array
     p: Array
     q: Array
+    spread: tuple[Array, Array]
 
 
 @dataclass(frozen=True)
@@ -77,9 +80,12 @@ class Plane:
         up = r**2 / (1 + np.abs(rho))  # 1 - |ρ|
         near = sign * self.m1 * (self.q1 - self.q2) / np.where(both, r1 + r2, 1.0)
         apart = ((sign * self.m1 - self.m2) * r1 - near) / size  # k - sign h
-        p = np.where(both, apart + sign * h * up, k)
-        q = np.where(both, -sign * apart + sign * k * up, h)
-        return Corner(h, k, rho, r, p, q)
+        flat = np.abs(rho) < FLAT
+        p = np.where(flat, k - rho * h, apart + sign * h * up)
+        q = np.where(flat, h - rho * k, -sign * apart + sign * k * up)
+        turns = np.where(flat, np.abs(rho), up)
+        spread = tuple(np.abs(np.where(flat, a, apart)) + np.abs(b) * turns for a, b in ((k, h), (h, k)))
+        return Corner(h, k, rho, r, p, q, spread)
 
 
 def ratio(a: Array, b: Array, most: float = OUT) -> Array:

@@ -169,18 +169,19 @@ class _Moments:
 
     def _edge(self, axis: int, n: int) -> Sized:
         """σ_u E δ(u - κ) s_n(v - λ) for the variable u = ``axis``, density times E[s_n | u = κ], and its size."""
-        height, other = self.heights[axis], 1 - axis
-        shift, r = (self.corner.p, self.corner.q)[axis], self.corner.r
-        sigma = np.sqrt(self.q[other]) * r
-        x = ratio(-shift, r)
-        previous = sigma * _density(x) if self.cut[other] else 0.0 * x
-        power = special.ndtr(x) if self.cut[other] else np.ones_like(x)
-        mu = -np.sqrt(self.q[other]) * shift
+        height, root = self.heights[axis], np.sqrt(self.q[1 - axis])
+        shift, sigma = (self.corner.p, self.corner.q)[axis], root * self.corner.r
+        mu, rough = -root * shift, root * self.corner.spread[axis]
+        x = ratio(-shift, self.corner.r)
+        before, value, cost = 0.0 * x, np.ones_like(x), 1.0
+        if self.cut[1 - axis]:
+            before, value, cost = sigma * _density(x), special.ndtr(x), 1 + np.minimum(x, 0) ** 2
+        last, size = before * cost, value * cost
         for order in range(1, n + 1):
-            previous, power = sigma**2 * power, (mu * power + previous) / order
-        value = _density(height) * power
-        tail = np.minimum(x, 0) ** 2 if self.cut[other] else 0.0
-        return value, np.abs(value) * (1 + height**2 + tail)
+            before, value = sigma**2 * value, (mu * value + before) / order
+            last, size = sigma**2 * size, (rough * size + last) / order
+        density = _density(height)
+        return density * value, density * size * (1 + height**2)
 
     def _start(self) -> Sized:
         """Probability that the truncated variables are beyond their kinks."""
