@@ -59,8 +59,11 @@ def softened(first: Cut, second: Cut, rates: tuple[Any, Any], plane: Plane) -> C
 class _Moments:
     """K(m, n) of powers cut at 0 from below by steps of the given widths, None for a whole power."""
 
-    def __init__(self, law: Plane, rates: tuple[Any, Any], widths: tuple[float | None, ...]) -> None:
+    def __init__(
+        self, law: Plane, rates: tuple[Any, Any], widths: tuple[float | None, ...], cancelled: Array = 0.0
+    ) -> None:
         self.law, self.rates, self.widths = law, rates, widths
+        self.cancelled = 0.0, cancelled  # size of the terms of the means that cancelled
         self.tilted, self.exponent = law.shifted(*rates)
         self.e, self.q = (self.tilted.m1, self.tilted.m2), (law.q1, law.q2)
         self.memo: dict[Any, Sized] = {}
@@ -88,7 +91,8 @@ class _Moments:
             if self.widths[where] is not None and (self.widths[where] or not own):
                 parts.append((factor, self._edge(where, own, other)))
         value = sum(factor * part for factor, (part, _) in parts)
-        return value / m, sum(np.abs(factor) * size for factor, (_, size) in parts) / m
+        size = sum(np.abs(factor) * size for factor, (_, size) in parts) + self.cancelled[axis] * parts[0][1][1]
+        return value / m, size / m
 
     def _edge(self, axis: int, own: int, other: int) -> Sized:
         """D: the moment with the density φ_t for the step of the variable ``axis``."""
@@ -102,9 +106,10 @@ class _Moments:
             law = self.law if axis == 0 else self.law.swapped()
             t = self.widths[axis] or 0.0
             w, height = law.q1 + t, law.m1**2 / (2 * (law.q1 + t))
-            part, mean = t / w, law.m2 - law.c / w * law.m1
+            part, turn = t / w, law.c / w * law.m1
+            mean, lost = law.m2 - turn, np.abs(turn)
             given = Plane(law.q1 * part, (law.det + t * law.q2) / w, law.c * part, law.det * part, law.m1 * part, mean)
-            inner = _Moments(given, (self.rates[axis], self.rates[1 - axis]), (None, self.widths[1 - axis]))
+            inner = _Moments(given, (self.rates[axis], self.rates[1 - axis]), (None, self.widths[1 - axis]), lost)
             self.inner[axis] = inner, np.exp(-height) / np.sqrt(2 * np.pi * w), height
         return self.inner[axis]
 
