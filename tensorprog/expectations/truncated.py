@@ -27,7 +27,7 @@ Sized = tuple[Array, Array]  # a value, and a size whose rounding bounds its err
 NEAR = 0.5  # standard deviations within which no kink makes terms cancel
 FAR = 1e6  # and beyond which no digit of a density is left
 CLOSE = 1e-12  # fraction of a kink by which it must be farther out than an opposite one
-LOSS = 32.0  # size of the recursion's terms, in units of √(E f² E g²), that costs too many digits
+LOSS = 100.0  # size of the recursion's terms, in units of √(E f² E g²), that costs too many digits
 SMALL = 1e-250  # product of variances below which products of squares underflow
 
 

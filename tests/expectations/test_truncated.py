@@ -20,6 +20,7 @@ from tensorprog.functions import Elu, HardTanh, Relu, Step, X
 
 UNIT = 4 * 2.3e-16  # of rounding, per size
 U, V = sp.symbols("u v", real=True)
+SLOW = lambda value: pytest.param(value, marks=pytest.mark.slow)  # noqa: E731
 
 
 def moment(m, n, law, rates=(0, 0)):
@@ -47,10 +48,11 @@ def plane(q1, q2, c, m1, m2):
     return Plane(*(np.array(a, float) for a in (q1, q2, c, determinant(q1, q2, c), m1, m2)))
 
 
-def test_random_quadrants_within_their_bounds():
+@pytest.mark.parametrize("count", [9, SLOW(80)])
+def test_random_quadrants_within_their_bounds(count):
     """Kinks on the same and on opposite sides, relative to √(P(u > 0) P(v > 0))."""
     rng = np.random.default_rng(3)
-    for number in range(40):
+    for number in range(count):
         h, k = rng.normal(0, 2.5, 2)
         rho = [rng.uniform(-1, 1), 1 - 10.0 ** rng.uniform(-6, -1), -1 + 10.0 ** rng.uniform(-6, -1)][number % 3]
         law = 1.0, 1.0, rho, -h, -k if number % 2 else np.sign(rho) * -h * (1 + 1e-3 * rng.normal())
@@ -63,7 +65,7 @@ def test_random_quadrants_within_their_bounds():
 
 @pytest.mark.parametrize("orders", [(0, 0), (1, 1), (2, 1)])
 @pytest.mark.parametrize("h, gap", [(0.64, 4.5e-4), (3.0, 1e-7), (-2.0, 1e-3)])
-@pytest.mark.parametrize("rho", [-0.9999, -0.41, 0.8])
+@pytest.mark.parametrize("rho", [-0.9999, SLOW(-0.41), SLOW(0.8)])
 def test_kinks_that_are_nearly_opposite(orders, h, gap, rho):
     """The integrand changes within h + k of the end of the integral."""
     law = 1.0, 1.0, rho, -h, h - gap
@@ -89,8 +91,8 @@ def _tail(n, e):
     return value
 
 
-@pytest.mark.parametrize("q", [0.3, 150.0])
-@pytest.mark.parametrize("rho", [-0.9, 0.5, 1 - 1e-4])
+@pytest.mark.parametrize("q", [SLOW(0.3), 150.0])
+@pytest.mark.parametrize("rho", [SLOW(-0.9), 0.5, SLOW(1 - 1e-4)])
 @pytest.mark.parametrize("rates", [(-1, -1), (0, -1), (-2, -1)])
 def test_exponentials_of_large_variance_do_not_cancel(q, rho, rates):
     """E exp(b1 u + b2 v) s_m(u) s_n(v): factors of exp(500) times tails of exp(-500) at q = 150."""
