@@ -48,8 +48,8 @@ def single(order: int, e: Array, q: Array, front: Array | None = None) -> Array:
     Reference: W. Gautschi, Computational aspects of three-term recurrence relations, SIAM Review 1967, for the minimal
     solution I_n of the recursion n I_n = x I_(n-1) + I_(n-2).
 
-    >>> single(1, np.array(0.0), np.array(2 * np.pi))
-    array(1.)
+    >>> float(single(1, np.array(0.0), np.array(2 * np.pi)))
+    1.0
     """
     x = e / np.sqrt(q)
     front = np.where(x < 0, bell(e, q), 1.0) if front is None else front
@@ -193,7 +193,7 @@ def _panels(a: Array, delta: Array, gap: Array, theta: Array, left: Array, end: 
     level = 2 * np.arcsin(np.sqrt(np.minimum(delta / (2 * a), 1.0)))  # where y = 0
     steep = np.where(end > 0, end * (delta / np.sin(np.minimum(theta, left)) ** 2 + np.abs(a - delta)), 0.0)
     start = np.maximum(theta, delta / 9)
-    first, last = np.minimum(start / 3, 1 / (a + steep)), left[:, None]
+    first, last = np.minimum(np.where(start > TINY, start / 3, np.inf), 1 / (a + steep)), left[:, None]
     grown = first[:, None] * (RATIO ** np.arange(1, _count(np.pi / first) + 1) - 1)
     peak = level[:, None] + PEAK / a[:, None] - theta[:, None]
     rim = last - gap[:, None] * RIM * RATIO ** np.arange(_count(left / (RIM * gap)) + 1)
