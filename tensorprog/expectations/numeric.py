@@ -44,6 +44,8 @@ from tensorprog.functions import (
 )  # fmt: skip
 
 Array = Any
+WEIGHT = sp.Dummy("weight", positive=True)
+FINE = 1e-6  # size below which quadrature would miss what it looks for
 SLACK = 1e-9  # how far a covariance may exceed its bound, and the worst error accepted, both relative
 
 
@@ -282,12 +284,16 @@ def _piecewise(body: sp.Expr, law: Law) -> Value | None:
         return None
     found, scale = pair
     rtol = law.rtol / 5  # a bound is some thirty times the error, which quadrature keeps below 1e-14
-    missed = np.flatnonzero(~(found.error <= law.atol + rtol * np.abs(found.value)))
+    missed = np.flatnonzero(~(found.error <= law.atol * FINE + rtol * np.abs(found.value)))
     if len(missed):
-        missed = missed[~(found.error.flat[missed] <= law.atol + rtol * scale().reshape(-1)[missed])]
+        size = scale().reshape(-1)[missed]
+        missed, size = (a[~(found.error.flat[missed] <= law.atol * FINE + rtol * size)] for a in (missed, size))
     if not len(missed):
         return found
-    rest = _quadrature(body, law.flat(law.read(body), np.shape(found.value), missed))
+    unit = np.where(size > 0, np.clip(size, FINE, 1.0), 1.0)  # in which the tolerance is not coarse
+    flat = replace(law.flat(law.read(body), np.shape(found.value), missed), scalars={WEIGHT: 1 / unit})
+    rest = _quadrature(WEIGHT * body, flat)
+    rest = replace(rest, value=rest.value * unit, error=rest.error * unit)
     better = ~(found.error.flat[missed] <= rest.error)
     found.value.flat[missed[better]], found.error.flat[missed[better]] = rest.value[better], rest.error[better]
     return replace(found, method=f"{found.method} + {rest.method}" if better.any() else found.method)

@@ -20,13 +20,23 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.expectations.law import Law, Value
-from tensorprog.expectations.softened import Cut, softened
-from tensorprog.expectations.truncated import Plane, Power, truncated
+from tensorprog.expectations.plane import Plane
+from tensorprog.expectations.softened import softened
+from tensorprog.expectations.truncated import Cut, truncated
 from tensorprog.functions import Cos, Exp, Fn, Sin, X, evaluate, has_deltas, is_delta
 
 Array = Any
 EPS, TINY = float(np.finfo(float).eps), float(np.finfo(float).tiny)
 UNITS = 4.0  # of rounding, that the recursion costs at most
+
+
+@dataclass(frozen=True)
+class Power:
+    """(side (x - kink))₊ⁿ/n! of side ±1, or (x - kink)ⁿ/n! on the whole line at side 0."""
+
+    order: int
+    kink: float = 0.0
+    side: int = 0
 
 
 @dataclass(frozen=True)
@@ -213,19 +223,15 @@ def _moment(a: Term, b: Term, plane: Plane, memo: dict[Any, Any]) -> tuple[Array
         law, factor = plane.tilted(*damped)
         memo[damped] = law, factor, factor * (1 + np.abs(np.log(np.maximum(factor, TINY))))
     law, factor, rough = memo[damped]
-    rates = (a.rate, b.rate) if a.rate.imag or b.rate.imag else (a.rate.real, b.rate.real)
-    if isinstance(rates[0], complex) or a.width or b.width:
-        key: Any = damped, a.cut, b.cut, rates
-        if key not in memo:
-            memo[key] = softened(a.cut, b.cut, rates, law)
-        moment, size = memo[key](a.power.order, b.power.order)
-        return factor * moment, rough * size
-    if (damped, rates) not in memo:
-        memo[damped, rates] = law.shifted(*rates)
-    shifted, exponent = memo[damped, rates]
-    moment, size = truncated(a.power, b.power, shifted)
-    weight = np.exp(exponent)
-    return factor * weight * moment, rough * weight * size * (1 + np.abs(exponent))
+    key: Any = damped, a.cut, b.cut, a.rate, b.rate
+    if key not in memo:
+        turning, real = a.rate.imag or b.rate.imag, (a.rate.real, b.rate.real)
+        if turning or a.width or b.width:
+            memo[key] = softened(a.cut, b.cut, (a.rate, b.rate) if turning else real, law)
+        else:
+            memo[key] = truncated(a.cut, b.cut, real, law)
+    moment, size = memo[key](a.power.order, b.power.order)
+    return factor * moment, rough * size
 
 
 def piecewise(body: sp.Expr, law: Law) -> tuple[Value, Callable[[], Array]] | None:

@@ -12,26 +12,16 @@ D has φ_t(x) for the step, which conditions the law on x + ε = 0: a problem of
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy import special
 
+from tensorprog.expectations.plane import Plane
 from tensorprog.expectations.quadrant import quadrant
-from tensorprog.expectations.truncated import Plane, Power, truncated
+from tensorprog.expectations.truncated import Cut, Sized, truncated
 
 Array = Any
-Sized = tuple[Array, Array]  # a value, and a size whose rounding bounds its error
-
-
-@dataclass(frozen=True)
-class Cut:
-    """Where and how a power is cut: at a kink, beyond it on one side (0: nowhere), by a step of a width."""
-
-    kink: float = 0.0
-    side: int = 0
-    width: float = 0.0
 
 
 def softened(first: Cut, second: Cut, rates: tuple[Any, Any], plane: Plane) -> Callable[[int, int], Sized]:
@@ -53,8 +43,7 @@ def softened(first: Cut, second: Cut, rates: tuple[Any, Any], plane: Plane) -> C
     1.0
     """
     one, two = first.side or 1, second.side or 1
-    law = plane.flipped(one, two)
-    law = Plane(law.q1, law.q2, law.c, law.det, law.m1 - one * first.kink, law.m2 - two * second.kink)
+    law = plane.seen((one, two), (first.kink, second.kink))
     widths = tuple(cut.width if cut.side else None for cut in (first, second))
     moments = _Moments(law, (one * rates[0], two * rates[1]), widths)
     exponent = rates[0] * first.kink + rates[1] * second.kink
@@ -70,8 +59,11 @@ def softened(first: Cut, second: Cut, rates: tuple[Any, Any], plane: Plane) -> C
 class _Moments:
     """K(m, n) of powers cut at 0 from below by steps of the given widths, None for a whole power."""
 
-    def __init__(self, law: Plane, rates: tuple[Any, Any], widths: tuple[float | None, ...]) -> None:
+    def __init__(
+        self, law: Plane, rates: tuple[Any, Any], widths: tuple[float | None, ...], cancelled: Array = 0.0
+    ) -> None:
         self.law, self.rates, self.widths = law, rates, widths
+        self.cancelled = 0.0, cancelled  # size of the terms of the means that cancelled
         self.tilted, self.exponent = law.shifted(*rates)
         self.e, self.q = (self.tilted.m1, self.tilted.m2), (law.q1, law.q2)
         self.memo: dict[Any, Sized] = {}
@@ -99,7 +91,8 @@ class _Moments:
             if self.widths[where] is not None and (self.widths[where] or not own):
                 parts.append((factor, self._edge(where, own, other)))
         value = sum(factor * part for factor, (part, _) in parts)
-        return value / m, sum(np.abs(factor) * size for factor, (_, size) in parts) / m
+        size = sum(np.abs(factor) * size for factor, (_, size) in parts) + self.cancelled[axis] * parts[0][1][1]
+        return value / m, size / m
 
     def _edge(self, axis: int, own: int, other: int) -> Sized:
         """D: the moment with the density φ_t for the step of the variable ``axis``."""
@@ -113,9 +106,10 @@ class _Moments:
             law = self.law if axis == 0 else self.law.swapped()
             t = self.widths[axis] or 0.0
             w, height = law.q1 + t, law.m1**2 / (2 * (law.q1 + t))
-            part, mean = t / w, law.m2 - law.c / w * law.m1
+            part, turn = t / w, law.c / w * law.m1
+            mean, lost = law.m2 - turn, np.abs(turn)
             given = Plane(law.q1 * part, (law.det + t * law.q2) / w, law.c * part, law.det * part, law.m1 * part, mean)
-            inner = _Moments(given, (self.rates[axis], self.rates[1 - axis]), (None, self.widths[1 - axis]))
+            inner = _Moments(given, (self.rates[axis], self.rates[1 - axis]), (None, self.widths[1 - axis]), lost)
             self.inner[axis] = inner, np.exp(-height) / np.sqrt(2 * np.pi * w), height
         return self.inner[axis]
 
@@ -129,8 +123,10 @@ class _Moments:
         law, (t1, t2) = self.tilted, (width or 0.0 for width in self.widths)
         det = law.det + t1 * law.q2 + t2 * law.q1 + t1 * t2
         wide = Plane(law.q1 + t1, law.q2 + t2, law.c, det, law.m1, law.m2)
-        powers = Power(m, 0.0, int(0 in cut)), Power(n, 0.0, int(1 in cut))
-        moment, scale = quadrant(wide) if len(cut) == 2 else truncated(*powers, wide)
+        if len(cut) == 2:
+            moment, scale = quadrant(wide.corner())
+        else:
+            moment, scale = truncated(Cut(side=int(0 in cut)), Cut(side=int(1 in cut)), (0.0, 0.0), wide)(m, n)
         return weight * moment, size * scale
 
     def _tail(self, axis: int) -> Sized:

@@ -1,15 +1,17 @@
-"""E s_m(u - κ) s_n(v - λ) for truncated powers s_n(x) = x₊ⁿ/n!, by Stein's identity, with a bound of the rounding.
+"""E exp(b1 u + b2 v) s_m(u - κ) s_n(v - λ) for s_n(x) = x₊ⁿ/n!, by Stein's identity, with a bound of the rounding.
 
 Since x s_{m-1}(x) = m s_m(x) and s_m' = s_{m-1}, Stein's identity is a recursion in the orders,
 
     m K(m, n) = (E u - κ) K(m-1, n) + q1 K(m-2, n) + c K(m-1, n-1),
 
-whose order -1 is a Dirac delta: the density times a conditional expectation, a recursion of the same kind.  Its start
-is the probability of a quadrant, by Owen's T.  Where kinks are far out the terms cancel, and :mod:`tails` takes over.
+with the means that the exponentials shift; its order -1 is a Dirac delta: the density times a conditional expectation,
+a recursion of the same kind.  Its start is the probability of a quadrant.  Where kinks are far out the terms cancel,
+and :mod:`tails` takes over.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,183 +19,136 @@ import numpy as np
 from scipy import special
 
 from tensorprog.expectations import tails
+from tensorprog.expectations.plane import OUT, Plane, ratio
+from tensorprog.expectations.quadrant import quadrant
 
 Array = Any
-FAR = 38.0  # standard deviations beyond which a normal density underflows
+Sized = tuple[Array, Array]  # a value, and a size whose rounding bounds its error
 NEAR = 0.5  # standard deviations within which no kink makes terms cancel
-LOSS = 8.0  # size of the recursion's terms, in units of √(E s_m² E s_n²), that costs too many digits
+FAR = 1e6  # and beyond which no digit of a density is left
+CLOSE = 1e-12  # fraction of a kink by which it must be farther out than an opposite one
+LOSS = 100.0  # size of the recursion's terms, in units of √(E f² E g²), that costs too many digits
 SMALL = 1e-250  # product of variances below which products of squares underflow
 
 
 @dataclass(frozen=True)
-class Plane:
-    """The law of (u, v): variances, covariance, q1 q2 - c² and means, arrays that broadcast.
+class Cut:
+    """Where and how a power is cut: at a kink, beyond it on one side (0: nowhere), by a step of a width."""
 
-    A law that has been shifted knows from which one, by which rates, and the exponent.
-    """
-
-    q1: Array
-    q2: Array
-    c: Array
-    det: Array
-    m1: Array
-    m2: Array
-    origin: tuple[Plane, Any, Any, Array] | None = None
-
-    def tilted(self, t1: float, t2: float) -> tuple[Plane, Array]:
-        """The law with density factors exp(-t1 u²/2 - t2 v²/2), and the factor E exp(..) that it is divided by."""
-        first, factor = self._damped(t1)
-        second, other = first.swapped()._damped(t2)
-        return second.swapped(), factor * other
-
-    def _damped(self, t: float) -> tuple[Plane, Array]:
-        if not t:
-            return self, 1.0
-        w = 1 + t * self.q1
-        q2, det = (self.q2 + t * self.det) / w, self.det / w
-        plane = Plane(self.q1 / w, q2, self.c / w, det, self.m1 / w, self.m2 - t * self.c * self.m1 / w)
-        return plane, np.exp(-t * self.m1**2 / (2 * w)) / np.sqrt(w)
-
-    def shifted(self, b1: Any, b2: Any) -> tuple[Plane, Array]:
-        """The law with density factor exp(b1 u + b2 v) (Cameron-Martin), and the exponent of E exp(b1 u + b2 v)."""
-        s1, s2 = b1 * self.q1 + b2 * self.c, b1 * self.c + b2 * self.q2
-        exponent = b1 * self.m1 + b2 * self.m2 + (b1 * s1 + b2 * s2) / 2
-        origin = (self, b1, b2, exponent) if b1 or b2 else None
-        return Plane(self.q1, self.q2, self.c, self.det, self.m1 + s1, self.m2 + s2, origin), exponent
-
-    def swapped(self) -> Plane:
-        """The law of (v, u)."""
-        return Plane(self.q2, self.q1, self.c, self.det, self.m2, self.m1)
-
-    def flipped(self, first: int, second: int) -> Plane:
-        """The law of (first u, second v), each sign ±1."""
-        origin = self.origin
-        if origin is not None:
-            origin = origin[0].flipped(first, second), first * origin[1], second * origin[2], origin[3]
-        return Plane(self.q1, self.q2, first * second * self.c, self.det, first * self.m1, second * self.m2, origin)
-
-
-@dataclass(frozen=True)
-class Power:
-    """(side (x - kink))₊ⁿ/n! of side ±1, or (x - kink)ⁿ/n! on the whole line at side 0."""
-
-    order: int
     kink: float = 0.0
     side: int = 0
+    width: float = 0.0
 
 
-def truncated(first: Power, second: Power, plane: Plane) -> tuple[Array, Array]:
-    """E first(u) second(v) and a size whose rounding bounds the error.
+def truncated(first: Cut, second: Cut, rates: tuple[float, float], plane: Plane) -> Callable[[int, int], Sized]:
+    """The moments of two truncated powers and exponentials, as a function of the orders of the powers.
 
     Args:
-        first, second: the two powers.
+        first, second: the cuts, of width 0, of the powers (side (x - kink))ⁿ/n! of u and v.
+        rates: b1 and b2.
         plane: law of (u, v); a variable of zero variance is allowed where it is not at its kink.
 
     Returns:
-        (value, size), arrays of the broadcast shape; the error is a few units of rounding of the size.
+        Function of (m, n) that gives (value, size), arrays of the broadcast shape; the error is a few units of
+        rounding of the size, which is NaN or infinite where numbers overflow.
 
-    Reference: D. B. Owen, Tables for computing bivariate normal probabilities, 1956; the recursion in this form is
-    ours.
+    Reference: C. Stein, 1981, for the identity; the recursion in this form is ours.
 
-    >>> half = Power(1, 0.0, 1)
-    >>> float(truncated(half, half, Plane(1.0, 1.0, 1.0, 0.0, 0.0, 0.0))[0])
+    >>> relu = Cut(0.0, 1)
+    >>> moment = truncated(relu, relu, (0.0, 0.0), Plane(1.0, 1.0, 1.0, 0.0, 0.0, 0.0))
+    >>> float(moment(1, 1)[0])
     0.5
     """
     one, two = first.side or 1, second.side or 1
-    law = plane.flipped(one, two)
-    corner = _Corner(law, (one * first.kink, two * second.kink), (bool(first.side), bool(second.side)))
-    value, size = corner.moment(first.order, second.order)
-    if np.iscomplexobj(value):
-        return value, size
-    if corner.cut == (True, True):  # in a shifted law √(E f² E g²) is not what the caller measures by
-        return (value, size) if law.origin else corner.both_far(first.order, second.order, value, size)
-    for axis, (own, other) in enumerate(((first, second), (second, first))):
-        if corner.cut[axis] and not other.order:
-            return corner.far(axis, own.order, value, size)
-    return value, size
+    law = plane.seen((one, two), (first.kink, second.kink))
+    constant = rates[0] * first.kink + rates[1] * second.kink
+    moments = _Moments(law, (one * rates[0], two * rates[1]), constant, (bool(first.side), bool(second.side)))
+    return moments.weighted
 
 
-class _Corner:
-    """K(m, n) = E s_m(u - κ) s_n(v - λ), with e = mean - kink; whole powers where not ``cut``."""
+class _Moments:
+    """K(m, n) of powers cut at 0 from below, of whole powers where not ``cut``, times exp(b1 u + b2 v + constant)."""
 
-    def __init__(self, law: Plane, kinks: tuple[float, float], cut: tuple[bool, bool]) -> None:
-        self.law, self.kinks, self.cut = law, kinks, cut
-        self.e = law.m1 - kinks[0], law.m2 - kinks[1]
-        self.q = law.q1, law.q2
-        self.memo: dict[tuple[int, int], tuple[Array, Array]] = {}
+    def __init__(self, law: Plane, rates: tuple[float, float], constant: float, cut: tuple[bool, bool]) -> None:
+        self.law, self.rates, self.constant, self.cut = law, rates, constant, cut
+        shifted, self.exponent = law.shifted(*rates)
+        self.e, self.q = (shifted.m1, shifted.m2), (law.q1, law.q2)
+        self.memo: dict[tuple[int, int], Sized] = {}
         if any(cut):
-            self._geometry()
+            self.corner = shifted.corner()
+            self.heights = self.corner.h, self.corner.k
 
-    def _geometry(self) -> None:
-        """Standardised kinks h, k; p = k - ρh and its mirror image without cancellation; r = √(1 - ρ²)."""
-        law, (e1, e2) = self.law, self.e
-        r1, r2 = np.sqrt(law.q1), np.sqrt(law.q2)
-        size = r1 * r2
-        both = size > 0
-        safe = np.where(both, size, 1.0)
-        self.rho, self.r = np.where(both, law.c / safe, 0.0), np.where(both, np.sqrt(law.det) / safe, 1.0)
-        self.h, self.k = _ratio(-e1, r1), _ratio(-e2, r2)
-        up, down = law.det / (safe * (safe + np.abs(law.c))), law.det
-        near = (law.q1 - law.q2) / np.where(both, r1 + r2, 1.0)
-        sign = np.where(law.c < 0, -1.0, 1.0)
-        down = (sign * e1 - e2) * r1 - sign * e1 * near  # (k - sign h) √(q1 q2)
-        p = np.where(both, down / safe + sign * self.h * up, self.k)
-        q = np.where(both, -sign * down / safe + sign * self.k * up, self.h)
-        self.p = p, q
+    def weighted(self, m: int, n: int) -> Sized:
+        """The moment and its size, by the recursion or by integrals of positive terms."""
+        value, size = self._moment(m, n)
+        if any(self.rates):
+            weight = np.exp(self.exponent + self.constant)
+            value, size = weight * value, weight * size * (1 + np.abs(self.exponent) + abs(self.constant))
+        if all(self.cut):
+            return self._both_far(m, n, value, size)
+        for axis, order, other in ((0, m, n), (1, n, m)):
+            if self.cut[axis] and not other:
+                return self._far(axis, order, value, size)
+        return value, size
 
-    def moment(self, m: int, n: int) -> tuple[Array, Array]:
-        """K(m, n) and its size."""
+    def _far(self, axis: int, n: int, value: Array, size: Array) -> Sized:
+        """The moment of order n of one variable, with the entries below its kink as an integral."""
+        height, e, q, front, cost = np.broadcast_arrays(
+            self.heights[axis], self.e[axis], self.q[axis], *self._front(axis)
+        )
+        rows = (height > 0) & (height < OUT) & (q > 0)
+        if not rows.any():
+            return value, size
+        tail, far = np.zeros(rows.shape), np.zeros(rows.shape)
+        tail[rows] = tails.single(n, e[rows], q[rows], front[rows])
+        far[rows] = tail[rows] * cost[rows]
+        return np.where(rows, tail, value), np.where(rows, far, size)
+
+    def _both_far(self, m: int, n: int, value: Array, size: Array) -> Sized:
+        """The moment of two truncated variables, with the entries whose terms cancel as integrals."""
+        h, k, q1, q2 = *self.heights, *self.q
+        most = np.maximum(h, k)
+        rows = (h + k > CLOSE * most) & (most > NEAR) & (most < FAR) & (q1 * q2 > SMALL) & (q1 * q2 < 1 / SMALL)
+        scale = np.exp(self.constant)
+        for order, e, q, rate in zip((m, n), (self.law.m1, self.law.m2), self.q, self.rates, strict=True):
+            scale = scale * tails.root_mean_square(order, e, q, rate)
+        (front1, cost1), (front2, cost2) = self._front(0), self._front(1)
+        rows = rows & ~(size <= LOSS * scale) & np.isfinite(front1 + front2)
+        if not rows.any():
+            return value, size
+        shape = np.broadcast_shapes(rows.shape, np.shape(value))
+        rows = np.broadcast_to(rows, shape)
+        flat = *self.e, *self.q, self.corner.rho, self.corner.r, front1, front2, cost1 + cost2
+        e1, e2, q1, q2, rho, r, front1, front2, cost = (np.broadcast_to(a, shape)[rows] for a in flat)
+        value, size = (np.array(np.broadcast_to(a, shape)) for a in (value, size))
+        value[rows], own = tails.double((m, n), (e1, e2), (q1, q2), (rho, r), (front1, front2))
+        size[rows] = own + value[rows] * cost
+        return value, size
+
+    def _front(self, axis: int) -> Sized:
+        """exp(-e²/(2q)) of a variable times E exp(b1 u + b2 v + constant), and the units of rounding that it costs.
+
+        It is what stands before exponentials at u = κ: exp(-(κ - m)²/(2q) + b u + b' E[v | u] + b'² Var[v | u]/2), of
+        which nothing cancels.
+        """
+        e, q, other = (self.law.m1, self.law.m2)[axis], self.q[axis], (self.law.m1, self.law.m2)[1 - axis]
+        rate = self.rates[1 - axis]
+        if not any(self.rates):
+            return tails.bell(e, q), 1 + e**2 / q
+        far = self.law.c * e / q
+        lift = rate * (other - far) + rate**2 * self.law.det / (2 * q) + self.constant
+        return tails.bell(e, q, lift), 1 + e**2 / q + np.abs(rate) * (np.abs(other) + np.abs(far)) + np.abs(lift)
+
+    def _moment(self, m: int, n: int) -> Sized:
+        """K(m, n) of the shifted law and its size, by the recursion."""
         if (m, n) not in self.memo:
             self.memo[m, n] = self._stein(m, n, 0) if m else self._stein(n, m, 1) if n else self._start()
         return self.memo[m, n]
 
-    def far(self, axis: int, n: int, value: Array, size: Array) -> tuple[Array, Array]:
-        """The moment of order n of one variable, with the entries below its kink as an integral."""
-        height, e, q = np.broadcast_arrays((self.h, self.k)[axis], self.e[axis], self.q[axis])
-        rows = (height > 0) & (height < FAR) & (q > 0)
-        if not rows.any():
-            return value, size
-        front, cost = (np.broadcast_to(a, rows.shape)[rows] for a in self._front(axis))
-        tail, far = np.zeros(rows.shape), np.zeros(rows.shape)
-        tail[rows] = tails.single(n, e[rows], q[rows], front)
-        far[rows] = tail[rows] * cost
-        return np.where(rows, tail, value), np.where(rows, far, size)
+    def _at(self, axis: int, m: int, n: int) -> Sized:
+        return self._moment(m, n) if axis == 0 else self._moment(n, m)
 
-    def both_far(self, m: int, n: int, value: Array, size: Array) -> tuple[Array, Array]:
-        """The moment of two truncated variables, with the entries whose terms cancel as integrals."""
-        flat = value, size, *self.e, *self.q, np.arctan2(self.r, self.rho), self.h, self.k
-        shape = np.broadcast_shapes(*(np.shape(a) for a in flat))
-        value, size, *flat = (np.array(np.broadcast_to(a, shape)).reshape(-1) for a in flat)
-        e1, e2, q1, q2, angle, h, k = flat
-        most = np.maximum(h, k)
-        rows = np.flatnonzero((h + k > 0) & (most > NEAR) & (most < FAR) & (q1 * q2 > SMALL))
-        scale = tails.root_mean_square(m, e1[rows], q1[rows]) * tails.root_mean_square(n, e2[rows], q2[rows])
-        rows = rows[size[rows] > LOSS * scale]
-        if len(rows):
-            value[rows], size[rows] = tails.double((m, n), (e1[rows], e2[rows]), (q1[rows], q2[rows]), angle[rows])
-        return value.reshape(shape), size.reshape(shape)
-
-    def _front(self, axis: int) -> tuple[Array, Array]:
-        """exp(-e²/(2q)) of a variable, and the units of rounding that it costs.
-
-        In a law shifted by b from means m, exp(-e²/(2q) + exponent) is what stands in the original one at u = κ:
-        exp(-(κ - m)²/(2q) + b u + b' E[v | u] + b'² Var[v | u]/2), of which nothing cancels.
-        """
-        e, q = self.e[axis], self.q[axis]
-        if self.law.origin is None:
-            return tails.bell(e, q), 1 + e**2 / q
-        plane, *rates, exponent = self.law.origin
-        b, rate = rates[axis], rates[1 - axis]
-        mean, other = (plane.m1, plane.m2)[axis], (plane.m1, plane.m2)[1 - axis]
-        kink = self.kinks[axis]
-        away = kink - mean
-        lift = b * kink + rate * (other + plane.c * away / q) + rate**2 * plane.det / (2 * q)
-        return tails.bell(away, q) * np.exp(lift) * np.exp(-exponent), 1 + away**2 / q + np.abs(lift)
-
-    def _at(self, axis: int, m: int, n: int) -> tuple[Array, Array]:
-        return self.moment(m, n) if axis == 0 else self.moment(n, m)
-
-    def _stein(self, m: int, n: int, axis: int) -> tuple[Array, Array]:
+    def _stein(self, m: int, n: int, axis: int) -> Sized:
         """The recursion that lowers the order m of the variable ``axis``."""
         value, size = self._at(axis, m - 1, n)
         value, size = self.e[axis] * value, np.abs(self.e[axis]) * size
@@ -208,54 +163,36 @@ class _Corner:
             value, size = value + self.law.c * lower, size + np.abs(self.law.c) * lower_size
         elif self.cut[1 - axis]:
             edge, far = self._edge(1 - axis, m - 1)
-            root = self.rho * np.sqrt(self.q[axis])
+            root = self.corner.rho * np.sqrt(self.q[axis])
             value, size = value + root * edge, size + np.abs(root) * far
         return value / m, size / m
 
-    def _edge(self, axis: int, n: int) -> tuple[Array, Array]:
+    def _edge(self, axis: int, n: int) -> Sized:
         """σ_u E δ(u - κ) s_n(v - λ) for the variable u = ``axis``, density times E[s_n | u = κ], and its size."""
-        height, other = (self.h, self.k)[axis], 1 - axis
-        sigma, shift = np.sqrt(self.q[other]) * self.r, self.p[axis]
-        x = _ratio(-shift, self.r)
-        previous = sigma * _density(x) if self.cut[other] else 0.0 * x
-        power = special.ndtr(x) if self.cut[other] else np.ones_like(x)
-        mu = -np.sqrt(self.q[other]) * shift
+        height, root = self.heights[axis], np.sqrt(self.q[1 - axis])
+        shift, sigma = (self.corner.p, self.corner.q)[axis], root * self.corner.r
+        mu, rough = -root * shift, root * self.corner.spread[axis]
+        x = ratio(-shift, self.corner.r)
+        before, value, cost = 0.0 * x, np.ones_like(x), 1.0
+        if self.cut[1 - axis]:
+            before, value, cost = sigma * _density(x), special.ndtr(x), 1 + np.minimum(x, 0) ** 2
+        last, size = before * cost, value * cost
         for order in range(1, n + 1):
-            previous, power = sigma**2 * power, (mu * power + previous) / order
-        value = _density(height) * power
-        tail = np.minimum(x, 0) ** 2 if self.cut[other] else 0.0
-        return value, np.abs(value) * (1 + height**2 + tail)
+            before, value = sigma**2 * value, (mu * value + before) / order
+            last, size = sigma**2 * size, (rough * size + last) / order
+        density = _density(height)
+        return density * value, density * size * (1 + height**2)
 
-    def _start(self) -> tuple[Array, Array]:
+    def _start(self) -> Sized:
         """Probability that the truncated variables are beyond their kinks."""
-        if not (self.cut[0] or self.cut[1]):
+        if not any(self.cut):
             one = np.ones(np.broadcast_shapes(*(np.shape(a) for a in (*self.q, self.law.c, *self.e))))
             return one, one
-        if not (self.cut[0] and self.cut[1]):
-            height = self.h if self.cut[0] else self.k
-            value = special.ndtr(-height)
-            return value, value * (1 + height**2)
-        return _quadrant(self.h, self.k, self.rho, self.r, *self.p)
-
-
-def _quadrant(h: Array, k: Array, rho: Array, r: Array, p: Array, q: Array) -> tuple[Array, Array]:
-    """P(z1 > h, z2 > k) and its size, where p = k - ρh and q = h - ρk."""
-    s1, s2 = np.where(h < 0, -1.0, 1.0), np.where(k < 0, -1.0, 1.0)
-    tails = special.ndtr(-np.abs(h)), special.ndtr(-np.abs(k))
-    wedges = tails[0] / 2 - special.owens_t(np.abs(h), _ratio(s2 * p, np.abs(h) * r, np.inf))
-    wedges = wedges + tails[1] / 2 - special.owens_t(np.abs(k), _ratio(s1 * q, np.abs(k) * r, np.inf))
-    centre = (h == 0) & (k == 0)
-    wedges = np.where(centre, np.arctan2(r, -s1 * s2 * rho) / (2 * np.pi), wedges)
-    start = np.where(s1 > 0, np.where(s2 > 0, 0.0, tails[0]), np.where(s2 > 0, tails[1], 1 - tails[0] - tails[1]))
-    value = np.maximum(start + s1 * s2 * wedges, 0.0)
-    first, second = special.ndtr(-h) * (1 + h**2), special.ndtr(-k) * (1 + k**2)
-    return value, np.where((s1 > 0) & (s2 > 0), np.maximum(first, second), np.minimum(first, second))
-
-
-def _ratio(a: Array, b: Array, most: float = FAR) -> Array:
-    """a/b within ±most, 0 for 0/0: a kink farther out than FAR changes nothing."""
-    with np.errstate(all="ignore"):
-        return np.clip(np.where((a == 0) & (b == 0), 0.0, a / b), -most, most)
+        if all(self.cut):
+            return quadrant(self.corner)
+        height = self.heights[0 if self.cut[0] else 1]
+        value = special.ndtr(-height)
+        return value, value * (1 + height**2)
 
 
 def _density(x: Array) -> Array:

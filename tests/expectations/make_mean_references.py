@@ -23,7 +23,7 @@ PAIRS = """
     step sin, sign sin, relu sin, relu^2 sin, abs sin, leaky sin, hard_tanh sin, relu6 sin, elu sin, selu sin,
     step cos, sign cos, relu cos, relu^2 cos, abs cos, leaky cos, hard_tanh cos, relu6 cos, elu cos, selu cos,
     hard_tanh' sin, relu6' cos, elu' sin, selu' cos, relu^3 sin, sin*relu x, cos*step x^2, sin*gelu x, sin*relu cos,
-    gauss relu, exp step
+    gauss relu, exp step, relu^2 gelu, relu relu, step step, elu elu, relu6 hard_tanh
 """
 
 

@@ -11,7 +11,8 @@ from tensorprog.expectations import numeric as module
 from tensorprog.expectations.law import Law
 from tensorprog.expectations.numeric import expectation
 from tensorprog.expectations.pieces import piecewise, terms
-from tensorprog.expectations.truncated import Plane, Power, truncated
+from tensorprog.expectations.plane import Plane
+from tensorprog.expectations.truncated import Cut, truncated
 from tensorprog.functions import FAMILIES, Elu, Erf, Exp, Gauss, HardTanh, Relu, Relu6, Selu, Step, Tanh, member
 
 U, V, X = sp.symbols("u v x", real=True)
@@ -104,7 +105,7 @@ def test_quadrant_far_out_keeps_its_digits():
     for h in (2.0, 5.0, 8.0):
         x = h + np.linspace(0, 12 / h, 20001)
         f = np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi) * special.ndtr(-(h - x / 2) / np.sqrt(0.75))
-        got, _ = truncated(Power(0, h, 1), Power(0, h, 1), Plane(1.0, 1.0, 0.5, 0.75, 0.0, 0.0))
+        got, _ = truncated(Cut(h, 1), Cut(h, 1), (0.0, 0.0), Plane(1.0, 1.0, 0.5, 0.75, 0.0, 0.0))(0, 0)
         assert float(got) == pytest.approx(np.trapezoid(f, x), rel=1e-6)
 
 

@@ -14,8 +14,8 @@ from tensorprog.expectations import numeric as module
 from tensorprog.expectations.law import Law
 from tensorprog.expectations.numeric import expectation
 from tensorprog.expectations.pieces import piecewise, terms
+from tensorprog.expectations.plane import Plane
 from tensorprog.expectations.quadrant import quadrant
-from tensorprog.expectations.truncated import Plane
 from tensorprog.functions import (
     FAMILIES,
     Cos,
@@ -168,7 +168,7 @@ def test_quadrants_have_an_error_small_beside_their_edges(rho):
             f = lambda x, k=k, exact=exact: mp.npdf(x) * mp.ncdf((exact[0] * x - k) / exact[1])  # noqa: E731
             ends = [h, *sorted(x for x in (0.0, k, k / rho if rho else 0.0, h + 1, h + 4) if h < x < 14), 14]
             want = float(mp.quad(f, ends))
-            value, size = quadrant(Plane(1.0, 1.0, rho, float(exact[1] ** 2), -h, -k))
+            value, size = quadrant(Plane(1.0, 1.0, rho, float(exact[1] ** 2), -h, -k).corner())
             assert abs(value - want) <= 9e-16 * size + 1e-25
             assert abs(value - want) <= 1e-14 * np.sqrt(ndtr(-h) * ndtr(-k))
 

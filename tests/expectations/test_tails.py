@@ -117,7 +117,9 @@ def test_the_exponential_of_a_rounded_square():
     ],
 )
 def test_higher_orders_relative_to_their_own_value(orders, kinks, rho):
-    got, size = double(orders, (-kinks[0] * ONE, -kinks[1] * ONE), (ONE, ONE), float(mp.acos(rho)) * ONE)
+    got, size = double(
+        orders, (-kinks[0] * ONE, -kinks[1] * ONE), (ONE, ONE), (rho * ONE, float(mp.sqrt(1 - mp.mpf(rho) ** 2)) * ONE)
+    )
     with mp.workdps(40):
         want = pair(*orders, -mp.mpf(kinks[0]), -mp.mpf(kinks[1]), mp.mpf(1), mp.mpf(1), mp.mpf(rho))
         assert abs(mp.mpf(float(got[0])) - want) <= 4 * 2.3e-16 * float(size[0])
