@@ -49,11 +49,19 @@ def _positive(t: Tape, q: int) -> int:
     return t.add("positive", q)
 
 
+def _roots(t: Tape, q1: int, q2: int, shift: float = 0.0) -> tuple[int, int]:
+    return _power(t, q1, 1, shift, "rsqrt"), _power(t, q2, 1, shift, "rsqrt")
+
+
 def _angle(t: Tape, q1: int, q2: int, c: int, shift: float = 0.0) -> tuple[int, int, int]:
     """c, 1/√(q1 + shift), 1/√(q2 + shift); a number that scales c is moved to what is known per input."""
-    r1, r2 = (_power(t, q, 1, shift, "rsqrt") for q in (q1, q2))
-    scale, c = t.scaled(c)
+    (r1, r2), (scale, c) = _roots(t, q1, q2, shift), t.scaled(c)
     return c, t.product([r1], scale), r2
+
+
+def _over_root(t: Tape, q1: int, q2: int, c: int, shift: float, scale: float = 1.0) -> int:
+    """scale/√((q1 + shift)(q2 + shift) − c²)."""
+    return t.product([*_roots(t, q1, q2, shift), t.add("rsq", *_angle(t, q1, q2, c, shift))], scale)
 
 
 def _arc(t: Tape, kind: str, q1: int, q2: int, c: int) -> int:
@@ -86,8 +94,7 @@ def step_step(t: Tape, q1: int, q2: int, c: int) -> int:
 def relu_step(t: Tape, q1: int, q2: int, c: int) -> int:
     root = _power(t, q1, 1 / (8 * pi), 0, "sqrt")
     positive = _positive(t, q2)
-    _, r1, r2 = _angle(t, q1, q2, c)
-    return t.sum([(1, [root, positive]), (1, [root, r1, r2, c])])
+    return t.sum([(1, [root, positive]), (1, [root, *_roots(t, q1, q2), c])])
 
 
 @inline(Sign, Sign)
@@ -108,8 +115,7 @@ def erf_erf(t: Tape, q1: int, q2: int, c: int) -> int:
 
 @inline(ErfPrime, ErfPrime)
 def erf_prime(t: Tape, q1: int, q2: int, c: int) -> int:
-    angle = _angle(t, q1, q2, c, 0.5)
-    return t.product([*angle[1:], t.add("rsq", *angle)], 2 / pi)
+    return _over_root(t, q1, q2, c, 0.5, 2 / pi)
 
 
 @inline(Exp, Exp)
@@ -134,8 +140,7 @@ def sin_cos(t: Tape, q1: int, q2: int, c: int) -> int:
 
 @inline(Gauss, Gauss)
 def gauss_gauss(t: Tape, q1: int, q2: int, c: int) -> int:
-    angle = _angle(t, q1, q2, c, 1.0)
-    return t.product([*angle[1:], t.add("rsq", *angle)])
+    return _over_root(t, q1, q2, c, 1.0)
 
 
 def _gelu_numerator(t: Tape, q1: int, q2: int, c: int, scale: float) -> list[tuple[float, list[int]]]:
@@ -148,7 +153,7 @@ def _gelu_numerator(t: Tape, q1: int, q2: int, c: int, scale: float) -> list[tup
 @inline(Gelu, Gelu)
 def gelu_gelu(t: Tape, q1: int, q2: int, c: int) -> int:
     angle = _angle(t, q1, q2, c, 1.0)
-    root = t.product([*angle[1:], t.add("rsq", *angle)], 1 / (2 * pi))
+    root = _over_root(t, q1, q2, c, 1.0, 1 / (2 * pi))
     numerator = t.sum(_gelu_numerator(t, q1, q2, c, 1.0))
     return t.sum([(0.25, [c]), (1 / (2 * pi), [c, t.add("asin", *angle)]), (1, [numerator, root])])
 
@@ -156,7 +161,7 @@ def gelu_gelu(t: Tape, q1: int, q2: int, c: int) -> int:
 @inline(GeluPrime, GeluPrime)
 def gelu_prime(t: Tape, q1: int, q2: int, c: int) -> int:
     angle = _angle(t, q1, q2, c, 1.0)
-    root = t.product([*angle[1:], t.add("rsq", *angle)])
+    root = _over_root(t, q1, q2, c, 1.0)
     p1, p2 = _power(t, q1, 1, 1, "recip"), _power(t, q2, 1, 1, "recip")
     numerator = t.sum(_gelu_numerator(t, q1, q2, c, 1.0))
     slope = t.sum([(2, [p1]), (2, [p2]), (-1, []), (1, [t.product([numerator, root]), root])])

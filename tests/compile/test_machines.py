@@ -24,8 +24,9 @@ def off(a, b):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("phi", CLOSED)
-def test_both_kernels_in_one_pass_equal_the_reference(phi, backend):
-    kernels = [tp.nngp(net(phi)), tp.ntk(net(phi))]
+@pytest.mark.parametrize("sigma_b", [0.2, 0])
+def test_both_kernels_in_one_pass_equal_the_reference(phi, backend, sigma_b):
+    kernels = [tp.nngp(net(phi, sigma_b=sigma_b)), tp.ntk(net(phi, sigma_b=sigma_b))]
     for a, b in ((X, None), (X, Y)):
         for ours, kernel in zip(tp.gram(kernels, a, b, backend=backend), kernels, strict=True):
             assert off(ours, kernel(a, b)) < 1e-13
@@ -33,21 +34,26 @@ def test_both_kernels_in_one_pass_equal_the_reference(phi, backend):
 
 @pytest.mark.parametrize("phi", ["step", "sign"])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_functions_with_jumps_have_their_nngp(phi, backend):
-    K = tp.nngp(net(phi))
+@pytest.mark.parametrize("sigma_b", [0.2, 0])
+def test_functions_with_jumps_have_their_nngp(phi, backend, sigma_b):
+    K = tp.nngp(net(phi, sigma_b=sigma_b))
     assert off(K.gram(X, Y, backend=backend), K(X, Y)) < 1e-13
 
 
-@pytest.mark.parametrize("phi, sigma_w", [("exp", 0.4), ("gauss", 1.0), ("tanh", 1.3)])
-def test_other_functions_one_layer(phi, sigma_w):
-    K = tp.nngp(net(phi, 1, sigma_w=sigma_w))
+@pytest.mark.parametrize("phi, sigma_w", [("exp", 0.4), ("gauss", 1.4), ("tanh", 1.3)])
+@pytest.mark.parametrize("sigma_b", [0.2, 0])
+def test_other_functions_one_layer(phi, sigma_w, sigma_b):
+    K = tp.nngp(net(phi, 1, sigma_w=sigma_w, sigma_b=sigma_b))
     assert off(K.gram(X, Y), K(X, Y)) < 1e-13
 
 
 @pytest.mark.parametrize("make", [programs.residual_mlp, programs.tied_autoencoder, programs.mean_readout,
-                                  programs.deep_linear])  # fmt: skip
-def test_the_rest_of_the_gallery(make):
-    K, few = tp.ntk(make()), slice(4)
+                                  programs.deep_linear, programs.tied_mlp])  # fmt: skip
+@pytest.mark.parametrize("kw", [{}, {"sigma_w": 1.4}, {"sigma_w": 0.7, "phi": tp.erf}, {"phi": tp.gelu}], ids=str)
+def test_the_rest_of_the_gallery(make, kw):
+    if make is programs.deep_linear:
+        kw = {key: value for key, value in kw.items() if key != "phi"}
+    K, few = tp.ntk(make(**kw)), slice(4)
     assert off(K.gram(X[few], Y[few]), K(X[few], Y[few])) < 1e-13
 
 
