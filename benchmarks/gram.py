@@ -49,8 +49,8 @@ class Plan:
 
     def settings(self) -> list[tuple[str, int, int, int, Any]]:
         """(phi, depth, N, d, dtype), the leading case first."""
-        each = product(self.sizes, self.ds, self.dtypes, PLAIN, (3, 10))
-        return [(phi, depth, n, d, t) for n, d, t, phi, depth in each]
+        each = product(self.ds, self.dtypes, self.sizes, PLAIN, (3, 10))
+        return [(phi, depth, n, d, t) for d, t, n, phi, depth in each]
 
 
 PLANS = {
@@ -209,12 +209,6 @@ def main() -> None:
 
 def measure(plan: Plan, python: str | None, results: Path) -> None:
     """Every row of a plan, saved as it comes."""
-    begin, settings = time.perf_counter(), plan.settings()
-    for k, setting in enumerate(settings):
-        row = gram_row(*setting, python, plan.rounds)
-        name = f"{row['phi']} depth {row['depth']}, N = {row['N']}, d = {row['d']}, {row['dtype']}"
-        shown(f"[{k + 1}/{len(settings)}, {time.perf_counter() - begin:.0f} s] {name}", row["seconds"])
-        saved(results, {name: row})
     tanh = tanh_row(python, plan.tanh, plan.rounds)
     shown("tanh", tanh["seconds"])
     saved(results, {"tanh": tanh})
@@ -224,6 +218,12 @@ def measure(plan: Plan, python: str | None, results: Path) -> None:
     used = [memory(depth, plan.memory) for depth in (3, 10)]
     print("peak memory over needed:", [round(m["peak"] / m["needed"], 2) for m in used], flush=True)
     saved(results, {"memory": used})
+    begin, settings = time.perf_counter(), plan.settings()
+    for k, setting in enumerate(settings):
+        row = gram_row(*setting, python, plan.rounds)
+        name = f"{row['phi']} depth {row['depth']}, N = {row['N']}, d = {row['d']}, {row['dtype']}"
+        shown(f"[{k + 1}/{len(settings)}, {time.perf_counter() - begin:.0f} s] {name}", row["seconds"])
+        saved(results, {name: row})
 
 
 if __name__ == "__main__":

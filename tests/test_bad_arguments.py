@@ -56,7 +56,7 @@ CALLS = {
     "must be a number, got '1.5'": lambda: tp.ntk(SYMBOLIC)(X, values={SIGMA: "1.5"}),
     "sigma_w was declared not negative, got -1.0": lambda: tp.ntk(SYMBOLIC)(X, values={SIGMA: -1}),
     "a coefficient is beyond 1e308": lambda: _square(tp.hermite(200)),
-    "E phi(u1)*phi(u2): φ has no numbers": lambda: tp.ntk(tp.programs.mlp(phi=tp.abstract("phi"))).recursion(
+    "φ has no numbers: it is abstract": lambda: tp.ntk(tp.programs.mlp(phi=tp.abstract("phi"))).recursion(
         form="forward"
     )(X, depth=2),
 }
