@@ -3,7 +3,7 @@
     python benchmarks/gram.py [--full | --tiny] [--peer PYTHON] [--results FILE] [--write-docs]
 
 Without ``--full``: N = 2000 only, d = 784, double precision, two minutes.  ``--full``: N = 2000 and 8000, d = 100 and
-784, double and single precision, more than an hour.  ``--tiny``: all of it at sizes that take seconds, to see that it runs.
+784, double and single precision, more than an hour.  ``--tiny``: all of it at sizes that take seconds.
 A run begins its results file anew and adds every row as it comes, so that one that is interrupted leaves what it has;
 ``--write-docs`` makes the section of docs/performance.md and its plot from them.
 """
