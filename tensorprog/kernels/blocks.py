@@ -93,21 +93,26 @@ class NpyStore:
 class ZarrStore:
     """A zarr array whose chunks are the blocks."""
 
-    def __init__(self, path: Path, shape: tuple[int, int], dtype: Any, fresh: bool, block: int) -> None:
+    def __init__(self, path: Path, shape: tuple[int, int], dtype: Any, finished: int, block: int) -> None:
         try:
             import zarr
         except ImportError as error:
             raise ComputeError("a path that ends in .zarr needs zarr: pip install 'tensorprog[zarr]'") from error
         chunks = (min(block, shape[0]), min(block, shape[1]))
         with _disk(path):
-            if fresh:
+            if not finished:
                 self.array: Any = zarr.create_array(store=str(path), shape=shape, chunks=chunks, dtype=np.dtype(dtype),
-                                                    overwrite=True)  # fmt: skip
+                                                    overwrite=True, config={"write_empty_chunks": True})  # fmt: skip
             else:
                 self.array = zarr.open_array(store=str(path), mode="r+")
         self.path = path
         if tuple(self.array.shape) != shape or self.array.dtype != np.dtype(dtype):
             raise DataError(f"{path} is not the matrix that its journal belongs to; pass resume=False to start again")
+        if self.array.nchunks_initialized < finished:
+            raise DataError(
+                f"{path} holds {self.array.nchunks_initialized} of the {finished} chunks that its journal has finished; "
+                "pass resume=False to start again"
+            )
 
     def write(self, block: Block, value: np.ndarray) -> None:
         i0, i1, j0, j1 = block
@@ -206,10 +211,10 @@ def cut(shape: tuple[int, int], block: int, symmetric: bool) -> list[Block]:
     ]
 
 
-def store_at(path: Path, shape: tuple[int, int], dtype: Any, fresh: bool, block: int) -> Store:
-    """The store that a path's ending asks for: .npy or .zarr."""
+def store_at(path: Path, shape: tuple[int, int], dtype: Any, finished: int, block: int) -> Store:
+    """The store that a path's ending asks for, .npy or .zarr; a new one where nothing is ``finished``."""
     if path.suffix == ".npy":
-        return NpyStore(path, shape, dtype, fresh)
+        return NpyStore(path, shape, dtype, not finished)
     if path.suffix == ".zarr":
-        return ZarrStore(path, shape, dtype, fresh, block)
+        return ZarrStore(path, shape, dtype, finished, block)
     raise DataError(f"path must end in .npy (memory-mapped) or .zarr, got {path}")

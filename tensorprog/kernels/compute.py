@@ -279,7 +279,8 @@ def _stores(job: Job, size: int, out: Any, path: Any, resume: bool,
     if len(paths) != len(job.kernels):
         raise DataError(f"path must hold one path for each of the {len(job.kernels)} kernels, got {len(paths)}")
     journal = Journal(paths[0].with_name(paths[0].name + ".journal"), job.identity(size), resume)
-    return [store_at(p, job.shape, job.dtype, not journal.done, size) for p in paths], journal
+    finished = sum(2 if job.second is None and (i, j) != (k, m) else 1 for i, j, k, m in journal.done)
+    return [store_at(p, job.shape, job.dtype, finished, size) for p in paths], journal
 
 
 def _write(job: Job, stores: Sequence[Store], block: Block, arrays: Sequence[np.ndarray]) -> None:

@@ -171,6 +171,18 @@ def test_a_damaged_file_or_journal_is_refused(tmp_path):
         K.gram(X, block=64, path=path)
 
 
+def test_a_zarr_array_that_lost_a_chunk_is_refused(tmp_path):
+    path = tmp_path / "k.zarr"
+    interrupted(path)
+    chunks = sorted(p for p in (path / "c").rglob("*") if p.is_file())
+    kept = chunks[0].read_bytes()
+    chunks[0].unlink()
+    with pytest.raises(tp.DataError, match=rf"holds {len(chunks) - 1} of the {len(chunks)} chunks"):
+        K.gram(X, block=64, path=path)
+    chunks[0].write_bytes(kept)
+    assert np.array_equal(np.asarray(K.gram(X, block=64, path=path)[:]), K.gram(X, block=64))
+
+
 def test_a_full_disk_is_an_error_and_recovers(tmp_path, monkeypatch):
     path, count = tmp_path / "k.npy", []
     original = blocks.NpyStore.write
