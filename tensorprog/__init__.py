@@ -43,12 +43,12 @@ from tensorprog.errors import TensorProgramError as TensorProgramError
 from tensorprog.finite.empirical import empirical_ntk as empirical_ntk
 from tensorprog.finite.sample import sample as sample
 from tensorprog.kernels.certificate import Certificate as Certificate
-from tensorprog.kernels.compute import gram as gram
 from tensorprog.kernels.feature import FeatureLimit as FeatureLimit
+from tensorprog.kernels.gram.compute import gram as gram
 from tensorprog.kernels.kernel import Kernel as Kernel
 from tensorprog.kernels.methods import nngp as nngp
 from tensorprog.kernels.methods import ntk as ntk
-from tensorprog.kernels.recursion import Recursion as Recursion
+from tensorprog.kernels.recursions.recursion import Recursion as Recursion
 from tensorprog.kernels.training import FeatureTraining as FeatureTraining
 from tensorprog.kernels.training import Training as Training
 from tensorprog.kernels.training import unroll as unroll

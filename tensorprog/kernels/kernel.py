@@ -19,7 +19,7 @@ from tensorprog.errors import AssumptionError, DataError, ProgramError
 from tensorprog.expectations.atoms import Expect
 from tensorprog.kernels.data import Inputs, gram, input_relation, read_inputs, symbol_values
 from tensorprog.kernels.legend import legend
-from tensorprog.kernels.rewrite import shortened
+from tensorprog.kernels.recursions.rewrite import shortened
 from tensorprog.kernels.typeset import (
     ATOM,
     GRAM,
@@ -42,7 +42,7 @@ from tensorprog.limit.master import Limit, deep_recursion
 from tensorprog.printing import NameSymbol
 
 if TYPE_CHECKING:
-    from tensorprog.kernels.recursion import Recursion
+    from tensorprog.kernels.recursions.recursion import Recursion
 
 Length = int | None
 BLOCK_BYTES = 2**27
@@ -196,7 +196,7 @@ class Kernel:
         array([[100.5  ,  26.805],
                [ 26.805, 100.5  ]])
         """
-        from tensorprog.kernels.recursion import Recursion  # reads this module
+        from tensorprog.kernels.recursions.recursion import Recursion  # reads this module
 
         return Recursion(self, form, over)
 
@@ -276,7 +276,7 @@ class Kernel:
         >>> K.gram([[1.0, 0.0]], [[0.6, 0.8]], dtype="float32").round(3)
         array([[0.772]], dtype=float32)
         """
-        from tensorprog.kernels.compute import gram  # reads this module
+        from tensorprog.kernels.gram.compute import gram  # reads this module
 
         return gram(self, X1, X2, **options)
 
@@ -291,7 +291,7 @@ class Kernel:
         >>> print(tp.nngp(tp.programs.deep_linear(depth=1)).source().splitlines()[-1])
         return v7
         """
-        from tensorprog.kernels.compute import source  # reads this module
+        from tensorprog.kernels.gram.compute import source  # reads this module
 
         return source(self, lengths, values)
 

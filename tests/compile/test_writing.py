@@ -9,7 +9,7 @@ from tensorprog.compile import backends, horner, machine
 from tensorprog.compile.arrays import run
 from tensorprog.compile.horner import factored
 from tensorprog.compile.tape import LEFT, PAIR, RIGHT, Tape
-from tensorprog.kernels.matrices import Evaluator
+from tensorprog.kernels.gram.evaluator import Evaluator
 
 RNG = np.random.default_rng(0)
 

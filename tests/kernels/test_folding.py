@@ -8,11 +8,11 @@ import pytest
 import sympy as sp
 
 import tensorprog as tp
-from tensorprog.kernels.folding import fold, unroll
-from tensorprog.kernels.ranges import Bound, Box, cover, shift_between
-from tensorprog.kernels.recursion import Recursion
-from tensorprog.kernels.rewrite import forward, tidy, transpose
-from tensorprog.kernels.straight import Store, read
+from tensorprog.kernels.recursions.folding import fold, unroll
+from tensorprog.kernels.recursions.ranges import Bound, Box, cover, shift_between
+from tensorprog.kernels.recursions.recursion import Recursion
+from tensorprog.kernels.recursions.rewrite import forward, tidy, transpose
+from tensorprog.kernels.recursions.straight import Store, read
 from tensorprog.limit.evaluate import same
 
 X = np.random.default_rng(0).standard_normal((2, 3))
@@ -189,7 +189,7 @@ def test_a_changed_range_is_caught():
 
 def test_a_fold_from_one_size_is_caught_at_another(monkeypatch):
     """From L = 3 alone every bound looks constant."""
-    monkeypatch.setattr("tensorprog.kernels.recursion.Over.examples", lambda self, inputs: [(("L", 3),)])
+    monkeypatch.setattr("tensorprog.kernels.recursions.recursion.Over.examples", lambda self, inputs: [(("L", 3),)])
     with pytest.raises(tp.FoldError, match="at L = 6 "):
         tp.ntk(tp.programs.mlp()).recursion()
 

@@ -13,7 +13,7 @@ import pytest
 
 import tensorprog as tp
 from tensorprog import programs
-from tensorprog.kernels import blocks, compute
+from tensorprog.kernels.gram import blocks, compute
 
 NET = programs.mlp(depth=2, sigma_b=0.1)
 K = tp.ntk(NET)
@@ -77,7 +77,7 @@ SCRIPT = """
 import sys, numpy as np, tensorprog as tp
 X = np.random.default_rng(0).normal(size=(300, 7))
 K = tp.ntk(tp.programs.mlp(depth=2, sigma_b=0.1))
-from tensorprog.kernels import blocks, compute
+from tensorprog.kernels.gram import blocks, compute
 add, part = blocks.Journal.add, compute.Job.part
 def computed(self, block):
     print("block", *block, flush=True)

@@ -6,7 +6,7 @@ import sympy as sp
 
 import tensorprog as tp
 from tensorprog import functions, programs
-from tensorprog.kernels import blocks
+from tensorprog.kernels.gram import blocks
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(40, 6))

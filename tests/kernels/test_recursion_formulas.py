@@ -7,7 +7,7 @@ import pytest
 import sympy as sp
 
 import tensorprog as tp
-from tensorprog.kernels.indexed import Quantity
+from tensorprog.kernels.recursions.indexed import Quantity
 
 W, B, V, U, H, A = sp.symbols("sigma_w sigma_b sigma_v sigma_u sigma_h alpha", positive=True)
 PHI = tp.abstract("phi")

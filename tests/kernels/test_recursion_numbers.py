@@ -12,7 +12,7 @@ import pytest
 import sympy as sp
 
 import tensorprog as tp
-from tensorprog.kernels.schedule import plan
+from tensorprog.kernels.recursions.schedule import plan
 
 
 def beside(name):
@@ -184,7 +184,7 @@ def test_memory_does_not_grow_with_the_size(net, over, small, large):
 def test_blocks_of_rows_give_the_same_numbers(monkeypatch):
     R = tp.ntk(tp.programs.mlp(phi=tp.erf)).recursion()
     whole = R(X, X, depth=4)
-    monkeypatch.setattr("tensorprog.kernels.recursion.BLOCK_BYTES", 1)
+    monkeypatch.setattr("tensorprog.kernels.recursions.recursion.BLOCK_BYTES", 1)
     assert_close(R(X, X, depth=4), whole, 1e-14)
 
 

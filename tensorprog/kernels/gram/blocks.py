@@ -110,8 +110,8 @@ class ZarrStore:
             raise DataError(f"{path} is not the matrix that its journal belongs to; pass resume=False to start again")
         if self.array.nchunks_initialized < finished:
             raise DataError(
-                f"{path} holds {self.array.nchunks_initialized} of the {finished} chunks that its journal has finished; "
-                "pass resume=False to start again"
+                f"{path} holds {self.array.nchunks_initialized} of the {finished} chunks that its journal has "
+                "finished; pass resume=False to start again"
             )
 
     def write(self, block: Block, value: np.ndarray) -> None:

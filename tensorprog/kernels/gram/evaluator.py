@@ -14,7 +14,7 @@ from tensorprog.compile.program import Program
 from tensorprog.compile.tape import LEFT, Tape
 from tensorprog.errors import DataError
 from tensorprog.kernels.kernel import Kernel, Length
-from tensorprog.kernels.sized import SizedKernel
+from tensorprog.kernels.recursions.sized import SizedKernel
 
 HEIGHT, WIDTH = 4096, 8192  # of the panels after which progress is told
 PAIRS = 2**15  # computed at once by the reference evaluator

@@ -10,7 +10,7 @@ import numpy as np
 from tensorprog.compile.arrays import NEAR, host
 from tensorprog.compile.tape import LEFT, RIGHT
 from tensorprog.errors import ComputeError, DataError, NoRuleError
-from tensorprog.kernels.matrices import Evaluator
+from tensorprog.kernels.gram.evaluator import Evaluator
 
 ROWS = 2**24  # pairs computed at once
 

@@ -11,12 +11,12 @@ import sympy as sp
 
 from tensorprog.compile.lower import Lowering
 from tensorprog.compile.tape import Tape
-from tensorprog.kernels.folding import Folded
-from tensorprog.kernels.schedule import Key, plan
-from tensorprog.kernels.straight import GRAM
+from tensorprog.kernels.recursions.folding import Folded
+from tensorprog.kernels.recursions.schedule import Key, plan
+from tensorprog.kernels.recursions.straight import GRAM
 
 if TYPE_CHECKING:
-    from tensorprog.kernels.recursion import Recursion
+    from tensorprog.kernels.recursions.recursion import Recursion
 
 Length = int | None
 
@@ -69,7 +69,7 @@ class SizedKernel:
 
 
 def _again(kernel: Any, form: str | None, over: list[str], layers: dict[str, int]) -> SizedKernel:
-    from tensorprog.kernels.recursion import Recursion  # reads this module
+    from tensorprog.kernels.recursions.recursion import Recursion  # reads this module
 
     return SizedKernel(Recursion(kernel, form, over), layers)
 

@@ -11,10 +11,10 @@ import sympy as sp
 
 from tensorprog.algebra import Gen, Poly, Scalar, to_sympy
 from tensorprog.expectations.atoms import Expect, head_of
-from tensorprog.kernels.folding import At, Case, Folded
 from tensorprog.kernels.legend import legend
-from tensorprog.kernels.ranges import T2, TAU, Bound, L, T
-from tensorprog.kernels.straight import GRAM, Family
+from tensorprog.kernels.recursions.folding import At, Case, Folded
+from tensorprog.kernels.recursions.ranges import T2, TAU, Bound, L, T
+from tensorprog.kernels.recursions.straight import GRAM, Family
 from tensorprog.kernels.typeset import (
     ATOM,
     LINEAR,

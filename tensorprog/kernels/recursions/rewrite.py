@@ -15,7 +15,7 @@ from typing import Any, TypeGuard
 from tensorprog.algebra import ONE, ZERO, Gen, Poly, Scalar, add_all, drop, merge, monomial
 from tensorprog.errors import FoldError
 from tensorprog.expectations.atoms import Expect
-from tensorprog.kernels.straight import GRAM, LINEAR, Family, Index, Ref, Store, Straight, refs_of
+from tensorprog.kernels.recursions.straight import GRAM, LINEAR, Family, Index, Ref, Store, Straight, refs_of
 
 Mono = Any
 

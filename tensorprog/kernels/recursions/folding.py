@@ -15,9 +15,9 @@ from typing import Any
 from tensorprog.algebra import Gen, Poly, Scalar, add_all, to_sympy
 from tensorprog.errors import FoldError
 from tensorprog.expectations.atoms import Expect
-from tensorprog.kernels.ranges import Bound, Box, Point, Sizes, cover, shift_between
-from tensorprog.kernels.rewrite import terms_of
-from tensorprog.kernels.straight import GRAM, Family, Index, Ref, Store, Straight, refs_of
+from tensorprog.kernels.recursions.ranges import Bound, Box, Point, Sizes, cover, shift_between
+from tensorprog.kernels.recursions.rewrite import terms_of
+from tensorprog.kernels.recursions.straight import GRAM, Family, Index, Ref, Store, Straight, refs_of
 from tensorprog.printing import NameSymbol
 
 Shift = tuple[Bound | None, ...]

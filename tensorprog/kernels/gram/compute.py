@@ -16,13 +16,13 @@ from tensorprog.compile import text
 from tensorprog.compile.schedule import TILE
 from tensorprog.errors import ComputeError, DataError, NoRuleError
 from tensorprog.functions import FAMILIES
-from tensorprog.kernels.blocks import ArrayStore, Block, Journal, Store, cut, fingerprint, store_at
 from tensorprog.kernels.data import Inputs, read_inputs, symbol_values
-from tensorprog.kernels.devices import gram_on_device, namespace
+from tensorprog.kernels.gram.blocks import ArrayStore, Block, Journal, Store, cut, fingerprint, store_at
+from tensorprog.kernels.gram.devices import gram_on_device, namespace
+from tensorprog.kernels.gram.evaluator import AnyKernel, Evaluator
+from tensorprog.kernels.gram.sequences import SHORT, SequenceEvaluator
 from tensorprog.kernels.kernel import Length
-from tensorprog.kernels.matrices import AnyKernel, Evaluator
-from tensorprog.kernels.recursion import Recursion
-from tensorprog.kernels.sequences import SHORT, SequenceEvaluator
+from tensorprog.kernels.recursions.recursion import Recursion
 
 MEMORY = 2**31
 RETRIES = 5  # of a block whose worker was lost

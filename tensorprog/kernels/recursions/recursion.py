@@ -20,12 +20,12 @@ from tensorprog.compile.tape import LEFT, Tape
 from tensorprog.dsl.network import Network
 from tensorprog.errors import DataError, FoldError, ProgramError, nearest
 from tensorprog.kernels.data import Inputs, read_inputs, symbol_values
-from tensorprog.kernels.folding import Folded, describe, describe_poly, fold, unroll
-from tensorprog.kernels.indexed import Printer
-from tensorprog.kernels.ranges import Sizes
-from tensorprog.kernels.rewrite import forward, tidy, transpose, without_aliases
-from tensorprog.kernels.sized import SizedKernel, append
-from tensorprog.kernels.straight import Store, Straight, read
+from tensorprog.kernels.recursions.folding import Folded, describe, describe_poly, fold, unroll
+from tensorprog.kernels.recursions.indexed import Printer
+from tensorprog.kernels.recursions.ranges import Sizes
+from tensorprog.kernels.recursions.rewrite import forward, tidy, transpose, without_aliases
+from tensorprog.kernels.recursions.sized import SizedKernel, append
+from tensorprog.kernels.recursions.straight import Store, Straight, read
 from tensorprog.kernels.typeset import for_notebooks
 from tensorprog.limit.evaluate import same
 
@@ -266,7 +266,7 @@ class Recursion:
         >>> R.gram([[1.0, 0.0]], [[0.6, 0.8]], depth=300, dtype="float32").round(4)
         array([[0.4998]], dtype=float32)
         """
-        from tensorprog.kernels.compute import gram  # reads this module
+        from tensorprog.kernels.gram.compute import gram  # reads this module
 
         return gram(self.at(**self._take_depth(options)), X1, X2, **options)
 
@@ -278,7 +278,7 @@ class Recursion:
             lengths: (T, T') of sequences; those of the kernel when None.
             depth: as for ``at``.
         """
-        from tensorprog.kernels.compute import source  # reads this module
+        from tensorprog.kernels.gram.compute import source  # reads this module
 
         return source(self.at(**depth), lengths, values)
 

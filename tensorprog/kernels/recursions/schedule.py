@@ -11,8 +11,8 @@ import numpy as np
 
 from tensorprog.algebra import Poly
 from tensorprog.errors import FoldError
-from tensorprog.kernels.folding import At, Folded
-from tensorprog.kernels.straight import GRAM, Family, Index
+from tensorprog.kernels.recursions.folding import At, Folded
+from tensorprog.kernels.recursions.straight import GRAM, Family, Index
 from tensorprog.limit.equations import reachable
 
 Array = Any

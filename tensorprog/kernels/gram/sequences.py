@@ -13,9 +13,9 @@ from tensorprog.compile.loops import Loop, Side
 from tensorprog.compile.rolling import Step, Unrolled, roll, start
 from tensorprog.errors import AccuracyError, DataError, NoRuleError
 from tensorprog.kernels.data import Inputs
-from tensorprog.kernels.matrices import AnyKernel, lowered
+from tensorprog.kernels.gram.evaluator import AnyKernel, lowered
 from tensorprog.kernels.methods import ntk
-from tensorprog.kernels.sized import SizedKernel
+from tensorprog.kernels.recursions.sized import SizedKernel
 from tensorprog.limit.evaluate import same
 
 SHORT = 6  # length up to which the equations are computed one by one
