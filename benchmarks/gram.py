@@ -17,7 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -32,7 +32,7 @@ import tensorprog as tp
 from tensorprog import programs
 
 RESULTS = ROOT / "out" / "gram.json"
-SLOW = 4000  # inputs from which plain NumPy is measured once
+SLOW = 4000  # inputs from which plain NumPy, which has nothing to compile, is not warmed
 
 
 @dataclass(frozen=True)
@@ -68,15 +68,15 @@ def once(call: Callable[[], Any]) -> float:
 
 
 def interleaved(sides: Mapping[str, Callable[[], float]], rounds: int,
-                fewer: Mapping[str, int] | None = None) -> dict[str, list[float]]:  # fmt: skip
-    """Seconds of every side, in turn, after a first round that does not count; ``fewer`` rounds of some, not warmed."""
-    fewer = fewer or {}
+                cold: Collection[str] = ()) -> dict[str, list[float]]:  # fmt: skip
+    """Seconds of every side, in turn, after a first round of all but the ``cold`` that does not count."""
+    for name, side in sides.items():
+        if name not in cold:
+            side()
     seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for k in range(rounds + 1):
+    for _ in range(rounds):
         for name, side in sides.items():
-            if k <= fewer.get(name, rounds) and (k or name not in fewer):
-                spent = side()
-                seconds[name] += [spent] if k else []
+            seconds[name].append(side())
     return seconds
 
 
@@ -99,7 +99,7 @@ def gram_row(phi: str, depth: int, count: int, d: int, dtype: Any, python: str |
     peer = GramPeer(python, X, depth, phi) if python else None
     if peer:
         sides["neural-tangents"] = peer.seconds
-    seconds = interleaved(sides, rounds, {"NumPy": 1} if count > SLOW else None)
+    seconds = interleaved(sides, rounds, ["NumPy"] if count > SLOW else ())
     if peer:
         peer.close()
     return {"phi": phi, "depth": depth, "N": count, "d": d, "dtype": np.dtype(dtype).name, "seconds": seconds}

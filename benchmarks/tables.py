@@ -92,7 +92,7 @@ def write_docs(results: Path) -> None:
         "NNGP and NTK of fully connected networks in one call, two threads on every side, all sides in turn in one",
         "run; medians, with the range of the ratio over the rounds.  The floor is a symmetric product of the inputs by",
         "BLAS and a loop written for this network alone, without mirroring.  neural-tangents 0.6.5 after its",
-        "compilation; NumPy writes the recursion down, arccos by arccos (once at N = 8000).  Every side runs with the",
+        "compilation; NumPy writes the recursion down, arccos by arccos.  Every side runs with the",
         "allocator's defaults and makes new results, whose first touch counts; `out=` takes arrays that were touched.",
         "Made by `make bench-peers` and", "", "    python benchmarks/gram.py --full --write-docs", "",
         *gram_table(rows), "![Seconds of every side](performance.png)", "", *other_lines(found),

@@ -49,7 +49,8 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         return 0
     except KeyboardInterrupt:
-        print("tensorprog: interrupted; finished runs are kept in --out, the same command resumes", file=sys.stderr)
+        kept = "; finished runs are kept, the same command resumes" if getattr(arguments, "out", None) else ""
+        print(f"tensorprog: interrupted{kept}", file=sys.stderr)
         return 130
 
 
@@ -74,7 +75,7 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
 def _add_derive(parser: argparse.ArgumentParser) -> None:
     _add_network(parser)
     parser.add_argument("--kernel", choices=["ntk", "nngp"], default="ntk")
-    parser.add_argument("--method", default="backprop", help="backprop (default), paths or enumeration")
+    parser.add_argument("--method", default="backprop", help="backprop (default), paths, sgd or enumeration")
     parser.add_argument("--latex", action="store_true", help="print LaTeX instead of text")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tensorprog.dsl.network import Network
+from tensorprog.dsl.network import Network, check_network
 from tensorprog.errors import DataError, writing
 from tensorprog.finite.empirical import concatenate
 from tensorprog.finite.estimate import Exponent, exponent
@@ -20,7 +20,7 @@ from tensorprog.functions import Fn, jumps
 from tensorprog.ir.instructions import Nonlin
 from tensorprog.kernels.data import Inputs, read_inputs
 from tensorprog.kernels.feature import FeatureLimit
-from tensorprog.kernels.training import FeatureTraining, check_network, check_widths
+from tensorprog.kernels.training import FeatureTraining, check_widths
 from tensorprog.passes.optimizer import SGD
 from tensorprog.passes.parametrization import Parametrization, mup
 from tensorprog.verify import WIDTHS, Claim

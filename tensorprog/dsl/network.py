@@ -301,6 +301,19 @@ class Network:
         return t
 
 
+def check_network(net: Any) -> None:
+    """Refuse what is no network.
+
+    Raises:
+        ProgramError: saying what was given.
+    """
+    if isinstance(net, Network):
+        return
+    if callable(net) and hasattr(net, "network"):
+        raise ProgramError(f"{net.__name__} makes networks from hyperparameters: call it, {net.__name__}()")
+    raise ProgramError(f"expected a network such as tp.programs.mlp(depth=2), got {type(net).__name__} {net!r}")
+
+
 def network(fn: Callable[..., Any]) -> Callable[..., Network]:
     """Turn a function ``(net, x, *, hyperparameters)`` into an architecture.
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from tensorprog.dsl.network import Network, Output, Trace
+from tensorprog.dsl.network import Network, Output, Trace, check_network
 from tensorprog.errors import DataError
 from tensorprog.finite.execute import Values, execute
 from tensorprog.finite.layerwise import layerwise_ntk
@@ -160,29 +160,40 @@ def empirical_ntk(
         seed: of the parameters.
         seeds: None for one network; S for S of them.
         values: numbers for hyperparameter symbols.
-        dtype: ``float64`` or ``float32``.
+        dtype: to compute in, ``float64`` or ``float32``.
 
     Returns:
-        Array (N1, N2), or (S, N1, N2).
+        Array (N1, N2), or (S, N1, N2), float64.
 
     Raises:
-        DataError: bad inputs, or a symbol without a value.
+        DataError: bad inputs, a symbol without a value, or a result that is not finite.
 
     >>> import tensorprog as tp
     >>> tp.empirical_ntk(tp.programs.deep_linear(depth=1), [[1.0, 0.0]], width=64).shape
     (1, 1)
     """
+    check_network(net)
     check_settings(width, seed, seeds, dtype)
-    first = read_inputs(X1, "X1", net.takes_sequences)
-    second = None if X2 is None else read_inputs(X2, "X2", net.takes_sequences)
+    first = read_inputs(X1, "X1", net.takes_sequences, dtype)
+    second = None if X2 is None else read_inputs(X2, "X2", net.takes_sequences, dtype)
     if second is not None and second.dimension != first.dimension:
         raise DataError(f"X1 has feature dimension {first.dimension} and X2 {second.dimension}; they must agree")
     chosen = [seed + s for s in range(seeds or 1)]
     result = layerwise_ntk(net, first, second, width, chosen, symbol_values(values), dtype)
+    if not np.isfinite(result).all():
+        raise DataError(
+            f"the NTK of {net.name} is not finite on the data; check the scale of inputs and hyperparameters"
+        )
     return result if seeds is not None else result[0]  # type: ignore[no-any-return]
 
 
 def concatenate(a: Inputs, b: Inputs, sequences: bool) -> Inputs:
-    """The inputs of a followed by those of b."""
+    """The inputs of a followed by those of b.
+
+    Raises:
+        DataError: different feature dimensions.
+    """
+    if a.dimension != b.dimension:
+        raise DataError(f"X has feature dimension {a.dimension} and X_test {b.dimension}; they must agree")
     items = [x[i] for x in (a, b) for i in range(len(x))]
     return read_inputs(items if sequences else np.concatenate(items), "X", sequences)

@@ -50,7 +50,8 @@ class RowsProgram:
         given = {v for v, op in self.program if isinstance(op, InitMatrix | InitVector)}
         self.groups = schedule(self.program, given)
         self.std = {n: float(evaluate(p.std, hyper)) for n, p in self.trace.parameters.items()}
-        self.std |= {n: float(evaluate(std, hyper)) for n, std in self.trace.outputs[0].biases}
+        self.biases = [(n, float(evaluate(std, hyper))) for n, std in self.trace.outputs[0].biases]
+        self.std |= {n: 1.0 for n, _ in self.biases}  # each use has its own
         self.matrices = {p.var: n for n, p in self.trace.parameters.items() if p.kind == "matrix" and p.var}
 
     def pairs(self, piece: Piece, parameters: Parameters, states: Mapping[str, np.ndarray]) -> dict[str, list[Pair]]:
@@ -101,8 +102,8 @@ class RowsProgram:
         for r in self.trace.outputs[0].readouts:
             if r.trained:
                 result[r.name].append((values[r.x], None))
-        for name, _ in self.trace.outputs[0].biases:
-            result[name].append((np.ones((1, 1, 1), piece.data.dtype), None))
+        for name, std in self.biases:
+            result[name].append((np.full((1, 1, 1), std, piece.data.dtype), None))
         return result
 
 

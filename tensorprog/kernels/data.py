@@ -219,7 +219,7 @@ def symbol_values(values: Mapping[Any, Any] | None) -> dict[sp.Symbol, float]:
     """Hyperparameter values by symbol.
 
     Raises:
-        DataError: a key is neither, or a value is not a finite number.
+        DataError: a key is no symbol, or a value is not a finite number.
     """
     result: dict[sp.Symbol, float] = {}
     for key, value in (values or {}).items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-from tensorprog.dsl.network import Network
+from tensorprog.dsl.network import Network, check_network
 from tensorprog.errors import ProgramError, nearest
 from tensorprog.kernels.kernel import Derivation, Derive, Kernel, Length
 from tensorprog.kernels.names import EveryName, NetworkNames
@@ -64,7 +64,7 @@ def ntk(net: Network, method: str = "backprop", lengths: Sequence[int] | None = 
     """The neural tangent kernel of a network in the infinite-width limit (TP2b Eq. 100).
 
     Args:
-        net: an architecture.
+        net: an architecture; of several outputs the kernel is that of the first.
         method: ``"backprop"``, the limit of the gradient program, always right; ``"paths"``, path sums
             by dynamic programming; ``"sgd"``, read off one step of training; ``"enumeration"``, all pairs
             of paths, for small networks.
@@ -72,7 +72,7 @@ def ntk(net: Network, method: str = "backprop", lengths: Sequence[int] | None = 
             derives every pair of lengths it meets.
 
     Raises:
-        ProgramError: unknown method, or lengths that do not fit.
+        ProgramError: no network, an unknown method, or lengths that do not fit.
         AssumptionError: path sums were asked for where gradient independence fails.
 
     >>> import tensorprog as tp
@@ -80,6 +80,7 @@ def ntk(net: Network, method: str = "backprop", lengths: Sequence[int] | None = 
     >>> print(K.equations[-1].rhs)
     V[φ'](⟨x,x⟩, ⟨x,x'⟩, ⟨x',x'⟩)*⟨x,x'⟩ + V[φ](⟨x,x⟩, ⟨x,x'⟩, ⟨x',x'⟩)
     """
+    check_network(net)
     if not isinstance(method, str) or method not in NTK_METHODS:
         raise ProgramError(f"unknown method {method!r} for the NTK; {nearest(str(method), NTK_METHODS)}")
     under_gia = functools.partial(_by_backprop, assume_gia=True) if method == "backprop" else None
@@ -91,7 +92,7 @@ def nngp(net: Network, lengths: Sequence[int] | None = None) -> Kernel:
     """The NNGP kernel of a network: the limiting covariance of its outputs, σ_v² E Z^x Z^x'.
 
     Args:
-        net: an architecture.
+        net: an architecture; of several outputs the kernel is that of the first.
         lengths: as in ``ntk``.
 
     >>> import tensorprog as tp
@@ -99,5 +100,6 @@ def nngp(net: Network, lengths: Sequence[int] | None = None) -> Kernel:
     >>> K([[1.0, 1.0]])
     array([[0.5]])
     """
+    check_network(net)
     straight = functools.partial(_nngp, names=EveryName)
     return Kernel(net, "nngp", "forward", _nngp, lengths, derive_straight=straight)

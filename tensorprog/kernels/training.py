@@ -326,16 +326,6 @@ def check_counts(**counts: Any) -> None:
             raise ProgramError(f"{what} must be a positive integer, got {value!r}")
 
 
-def check_network(net: Any) -> None:
-    """Refuse what is no network.
-
-    Raises:
-        ProgramError: saying what was given.
-    """
-    if not isinstance(net, Network):
-        raise ProgramError(f"expected a network such as tp.programs.mlp(depth=2), got {type(net).__name__} {net!r}")
-
-
 def check_widths(widths: Any) -> None:
     """Refuse what is no sequence of widths.
 

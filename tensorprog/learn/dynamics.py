@@ -19,15 +19,17 @@ from typing import Any
 import numpy as np
 from scipy import optimize
 
-from tensorprog.dsl.network import Network
+from tensorprog.dsl.network import Network, check_network
 from tensorprog.errors import AccuracyError, AssumptionError, DataError, ProgramError, unknown_keywords
-from tensorprog.kernels.methods import nngp, ntk
-from tensorprog.learn.gaussian import draw, targets
-from tensorprog.learn.spectrum import Spectrum, kernel_matrix
+from tensorprog.kernels.data import read_inputs
+from tensorprog.learn.gaussian import covariance, draw, targets
+from tensorprog.learn.networks import kernel_of, matrices, values_by_symbol
+from tensorprog.learn.spectrum import Spectrum, kernel_matrix, symmetric_matrix
 
 MATRICES = ("theta", "y", "theta_test", "nngp", "nngp_test", "nngp_test_test", "average")
 OPTIONS = ("net", "X", "y", "X_test", "kind", "ensemble", "values", "average")
 GRID = 400  # times tried by early stopping before the best is refined
+HUGE = 1e100  # times y, beyond which outputs are not followed
 
 
 @dataclass(frozen=True)
@@ -75,12 +77,13 @@ class Dynamics:
         self._average, self._weight = average, 1 / n if average else 1.0
         self._test = None if theta_test is None else kernel_matrix(theta_test, "theta_test", (None, n))
         m = None if self._test is None else len(self._test)
-        self._nngp = None if nngp is None else kernel_matrix(nngp, "nngp", (n, n))
+        self._nngp = None if nngp is None else symmetric_matrix(nngp, "nngp", (n, n))
         self._nngp_test = None if nngp_test is None else kernel_matrix(nngp_test, "nngp_test", (m, n))
-        self._nngp_own = None if nngp_test_test is None else kernel_matrix(nngp_test_test, "nngp_test_test", (m, m))
-        Q = self.spectrum.vectors
-        self._rows = Q * self.spectrum.values  # Θ(X, X) Q
-        self._test_rows = None if self._test is None else self._test @ Q
+        self._nngp_own = None if nngp_test_test is None else symmetric_matrix(nngp_test_test, "nngp_test_test", (m, m))
+        Q, moves = self.spectrum.vectors, ~self.spectrum.null  # Θ(·, X) q = 0 where Θ(X, X) q = 0
+        self._rows = Q * (self.spectrum.values * moves)  # Θ(X, X) Q
+        self._test_rows = None if self._test is None else (self._test @ Q) * moves
+        self._centred = True
 
     @classmethod
     def of(cls, net: Network, X: Any, y: Any, X_test: Any = None, *, kind: str = "ntk", ensemble: bool = True,
@@ -88,27 +91,36 @@ class Dynamics:
         """The training of a network on data.
 
         Args:
-            net: an architecture.
+            net: an architecture with one output.
             X, X_test: inputs as for ``tp.ntk(net)(X)``.
             y: targets.
             kind: ``"ntk"`` trains all parameters, ``"nngp"`` the readout only.
-            ensemble: whether the covariances are wanted; they need a network whose readout is random.
-            values: numbers for hyperparameter symbols.
+            ensemble: whether the covariances are wanted; they need a network whose readout is random.  Without a random
+                readout outputs do not start with mean 0, and ``follow`` alone tells how they move.
+            values: numbers for hyperparameter symbols, by symbol or by name.
             average: as in ``Dynamics``.
         """
+        check_network(net)
         if unknown:
             raise unknown_keywords("Dynamics.of", unknown, OPTIONS)
         if kind not in ("ntk", "nngp"):
             raise ProgramError(f"kind must be 'ntk' (all parameters are trained) or 'nngp' (the readout), got {kind!r}")
-        prior = nngp(net) if ensemble or kind == "nngp" else None
-        kernel = prior if kind == "nngp" and prior is not None else ntk(net)
-        blocks = [kernel(X, values=values), None if X_test is None else kernel(X_test, X, values=values)]
-        if ensemble and prior is not None:
-            blocks.append(blocks[0] if prior is kernel else prior(X, values=values))
-            if X_test is not None:
-                blocks.append(blocks[1] if prior is kernel else prior(X_test, X, values=values))
-                blocks.append(prior(X_test, values=values))
-        return cls(blocks[0], y, *blocks[1:], average=average)
+        kernel, sequences = kernel_of(net, kind), net.takes_sequences
+        first = read_inputs(X, "X", sequences)
+        targets(y, len(first))
+        if X_test is not None and (other := read_inputs(X_test, "X_test", sequences).dimension) != first.dimension:
+            raise DataError(f"X has feature dimension {first.dimension} and X_test {other}; they must agree")
+        given = values_by_symbol(kernel, values)
+        kernels = [kernel, kernel_of(net, "nngp")] if ensemble else [kernel]
+        theta, *prior = matrices(kernels, X, None, given)
+        if X_test is None:
+            made = cls(theta, y, None, *prior, average=average)
+        else:
+            cross, *prior_cross = matrices(kernels, X_test, X, given)
+            own = matrices(kernels[1:], X_test, None, given) if ensemble else ()
+            made = cls(theta, y, cross, *prior, *prior_cross, *own, average=average)
+        made._centred = kernel.passes_gia_check
+        return made
 
     def __repr__(self) -> str:
         tests = "" if self._test is None else f", {len(self._test)} test inputs"
@@ -128,23 +140,26 @@ class Dynamics:
 
     def mean(self, t: float, rate: float | None = None) -> np.ndarray:
         """The ensemble's mean on the training inputs at time t, of the shape of y."""
+        self._require_centred()
         return self._push(self._rows, self._gain(t, rate), self.y)
 
     def test_mean(self, t: float, rate: float | None = None) -> np.ndarray:
         """The ensemble's mean on the test inputs at time t, (M,) or (M, outputs)."""
+        self._require_centred()
         return self._push(self._tested(), self._gain(t, rate), self.y)
 
     def follow(
         self, t: float, f0: Any, f0_test: Any = None, rate: float | None = None
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """The outputs at time t of one network that starts at f0 (of the shape of y), on training and test inputs."""
-        start = targets(f0, len(self.y), "f0")
+        start = targets(f0, len(self.y), "f0", self.y.shape[1:])
         gain = self._gain(t, rate)
         train = start + self._push(self._rows, gain, self.y - start)
         if f0_test is None:
             return train, None
         rows = self._tested()
-        return train, targets(f0_test, len(rows), "f0_test") + self._push(rows, gain, self.y - start)
+        start_test = targets(f0_test, len(rows), "f0_test", self.y.shape[1:])
+        return train, start_test + self._push(rows, gain, self.y - start)
 
     # ---- covariances -----------------------------------------------------------------------------
 
@@ -153,7 +168,7 @@ class Dynamics:
         K = self._needed(self._nngp, "nngp")
         left = self._operator(self._rows, self._gain(t, rate))
         rest = np.eye(len(K)) - left
-        return rest @ K @ rest.T  # type: ignore[no-any-return]
+        return covariance(rest @ K @ rest.T, K, "nngp")
 
     def test_cov(self, t: float, rate: float | None = None) -> np.ndarray:
         """The ensemble's covariance on the test inputs at time t, (M, M), the same for every output."""
@@ -161,7 +176,7 @@ class Dynamics:
         own = self._needed(self._nngp_own, "nngp_test_test")
         A = self._operator(self._tested(), self._gain(t, rate))
         mixed = A @ cross.T
-        return own - mixed - mixed.T + A @ K @ A.T  # type: ignore[no-any-return]
+        return covariance(own - mixed - mixed.T + A @ K @ A.T, own, "nngp_test_test")
 
     def sample(self, t: float, size: int = 1, rate: float | None = None, seed: Any = 0) -> np.ndarray:
         """Outputs on the test inputs at time t of ``size`` random networks, (size, M) or (size, M, outputs)."""
@@ -182,16 +197,23 @@ class Dynamics:
         Returns:
             The best of 400 times spaced geometrically, 0 and the end, refined between its neighbours.
         """
-        goal = targets(y_test, len(self._tested()), "y_test")
+        self._require_centred()
+        goal = targets(y_test, len(self._tested()), "y_test", self.y.shape[1:])
+        longest = np.inf if most is None else most
+        if not isinstance(longest, numbers.Real) or not longest >= 0:
+            raise DataError(f"most must be a time, at least 0, got {most!r}")
 
         def loss(t: float) -> float:
-            gain = self._gain(t, rate, warn=False)
+            try:
+                gain = self._gain(t, rate, warn=False)
+            except AccuracyError:  # steps that diverge
+                return np.inf
             value = float(np.sum((self._push(self._tested(), gain, self.y) - goal) ** 2))
             if spread:
                 value += self._total_variance(gain) * (goal.size // len(goal))
             return value / (2 * len(goal))
 
-        times = self._times(rate, np.inf if most is None else float(most))
+        times = self._times(rate, float(longest))
         losses = [loss(t) for t in times]
         k = int(np.argmin(losses))
         best = Stop(times[k], losses[k])
@@ -233,7 +255,7 @@ class Dynamics:
         """g_t at the eigenvalues; 0 at t = ∞ where they vanish, since Θ(x, X) vanishes there too."""
         if not isinstance(t, numbers.Real) or not t >= 0:
             raise DataError(f"a time must be at least 0, got {t!r}")
-        if rate is not None and not (np.isfinite(rate) and rate > 0):
+        if rate is not None and not (isinstance(rate, numbers.Real) and np.isfinite(rate) and rate > 0):
             raise DataError(f"a learning rate must be a positive number, got {rate!r}")
         if rate is not None and np.isfinite(t) and t != round(t):
             raise DataError(f"with a learning rate t counts steps and must be an integer, got {t!r}")
@@ -256,7 +278,7 @@ class Dynamics:
             with np.errstate(over="ignore"):
                 small = speed < 0.5  # where 1 − (1 − s)^t would cancel
                 done = np.where(small, -np.expm1(t * np.log1p(-np.where(small, speed, 0.0))), 1 - (1 - speed) ** t)
-        if not np.isfinite(done).all():
+        if not (np.abs(done) < HUGE).all():
             raise AccuracyError(f"after {t} steps of {rate} the outputs overflow: the largest stable learning rate is "
                                 f"{self.max_rate:.6g}")  # fmt: skip
         return np.where(moving, done / np.where(moving, self.spectrum.values, 1.0), slow)
@@ -267,11 +289,16 @@ class Dynamics:
     def _operator(self, rows: np.ndarray, gain: np.ndarray) -> np.ndarray:
         return (rows * gain) @ self.spectrum.vectors.T  # type: ignore[no-any-return]
 
+    def _require_centred(self) -> None:
+        if not self._centred:
+            raise AssumptionError("the readout is not random, so outputs do not start with mean 0: use follow(t, f0)")
+
     def _tested(self) -> np.ndarray:
         return self._needed(self._test_rows, "theta_test")
 
     @staticmethod
     def _needed(matrix: np.ndarray | None, name: str) -> np.ndarray:
         if matrix is None:
-            raise AssumptionError(f"this needs {name}, which was not given")
+            source = "X_test" if "test" in name else "ensemble=True"
+            raise AssumptionError(f"this needs {name}, which was not given (by Dynamics.of: {source})")
         return matrix

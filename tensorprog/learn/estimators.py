@@ -2,75 +2,22 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import sympy as sp
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from tensorprog import programs
 from tensorprog.dsl.network import Network
-from tensorprog.errors import DataError, ProgramError, nearest
+from tensorprog.errors import DataError, ProgramError
 from tensorprog.kernels.data import read_inputs
 from tensorprog.kernels.kernel import Kernel
-from tensorprog.kernels.methods import nngp, ntk
+from tensorprog.learn.derivatives import diagonal
 from tensorprog.learn.gaussian import GaussianProcess, draw
+from tensorprog.learn.networks import kernel_of, matrices, values_by_symbol
 from tensorprog.learn.spectrum import Spectrum
-
-KINDS: dict[str, Callable[[Network], Kernel]] = {"ntk": ntk, "nngp": nngp}
-
-
-@functools.cache
-def default_network() -> Network:
-    """The network of an estimator that was given none: a ReLU MLP with two hidden layers and biases."""
-    return programs.mlp(depth=2, sigma_b=0.1)
-
-
-def kernel_of(network: Network | None, kind: str) -> Kernel:
-    """The kernel of a network, derived once.
-
-    Raises:
-        ProgramError: not a network, or an unknown kind.
-    """
-    if network is not None and not isinstance(network, Network):
-        raise ProgramError(f"network must be an architecture such as tp.programs.mlp(), got {network!r}")
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise ProgramError(f"unknown kind of kernel {kind!r}; {nearest(str(kind), KINDS)}")
-    return _derived(network or default_network(), kind)
-
-
-@functools.lru_cache(maxsize=64)
-def _derived(network: Network, kind: str) -> Kernel:
-    return KINDS[kind](network)
-
-
-def values_by_symbol(network: Network | None, values: Mapping[Any, Any] | None) -> dict[sp.Symbol, Any]:
-    """Hyperparameter values by symbol, also from the names of symbols.
-
-    Raises:
-        DataError: a name that is no symbol of the network.
-    """
-    symbols = {s.name: s for s in symbols_of(network)}
-    result: dict[sp.Symbol, Any] = {}
-    for key, value in (values or {}).items():
-        name = key.name if isinstance(key, sp.Symbol) else key
-        if name not in symbols:
-            known = nearest(str(name), symbols) if symbols else "it has none: all of its hyperparameters are numbers"
-            raise DataError(f"the network has no hyperparameter symbol {name!r}; {known}")
-        result[symbols[name]] = value
-    return result
-
-
-def symbols_of(network: Network | None) -> list[sp.Symbol]:
-    """The symbols among a network's hyperparameters, by name."""
-    given = (network or default_network()).hyperparameters.values()
-    items = [e for v in given for e in (v if isinstance(v, (list, tuple)) else [v])]
-    symbols = {s for e in items if isinstance(e, sp.Expr) for s in e.free_symbols}
-    return sorted(symbols, key=lambda s: s.name)  # type: ignore[no-any-return]
 
 
 class _KernelEstimator(BaseEstimator):  # type: ignore[misc]
@@ -90,7 +37,7 @@ class _KernelEstimator(BaseEstimator):  # type: ignore[misc]
         return self.network is not None and self.kernel.net.takes_sequences
 
     def _gram(self, X: Any, Y: Any = None) -> np.ndarray:
-        return self.kernel(X, Y, values=values_by_symbol(self.network, self.values))
+        return matrices([self.kernel], X, Y, values_by_symbol(self.kernel, self.values))[0]
 
     def _read(self, X: Any) -> Any:
         """Inputs at prediction time."""
@@ -106,14 +53,15 @@ class _KernelEstimator(BaseEstimator):  # type: ignore[misc]
         data = read_inputs(X, "X", True)
         self.n_features_in_ = data.dimension
         target = np.asarray(y)
+        if y is None or target.ndim == 0:
+            raise DataError(f"y must hold a target for each of the {len(data)} inputs, got {y!r}")
         if len(target) != len(data):
             raise DataError(f"y has {len(target)} rows for {len(data)} inputs")
         return X, target
 
     def _fit_process(self, X: Any, targets: np.ndarray) -> None:
-        self.X_fit_ = X
         process = GaussianProcess(Spectrum.of(self._gram(X)), targets, self.alpha)
-        self.process_, self.dual_coef_ = process, process.weights
+        self.X_fit_, self.process_, self.dual_coef_ = X, process, process.weights
         self.log_marginal_likelihood_ = process.log_marginal_likelihood
 
     def __sklearn_tags__(self) -> Any:
@@ -125,8 +73,8 @@ class _KernelEstimator(BaseEstimator):  # type: ignore[misc]
 class NTKRegressor(RegressorMixin, _KernelEstimator):  # type: ignore[misc]
     """Kernel ridge regression with the NTK or NNGP of a network: f(x) = K(x, X)(K(X, X) + α)⁻¹ y.
 
-    With ``kind="ntk"`` and small α this is the network trained to the end, averaged over its initialization;
-    with ``kind="nngp"`` it is Bayesian inference with the network as prior and noise variance α.
+    With ``kind="ntk"`` and small α this is the network, if its readout is random, trained to the end and averaged over
+    its initialization; with ``kind="nngp"`` it is Bayesian inference with the network as prior and noise variance α.
 
     Args:
         network: an architecture; when None, because scikit-learn wants estimators that need no argument,
@@ -162,9 +110,12 @@ class NTKRegressor(RegressorMixin, _KernelEstimator):  # type: ignore[misc]
             raise ProgramError(
                 "a posterior deviation needs kind='nngp'; for trained networks see tensorprog.learn.Dynamics"
             )
-        cross, own = self._gram(data, self.X_fit_), self._gram(data)
-        mean, cov = cross @ self.dual_coef_, self.process_.cov(cross, own)
-        return (mean, cov) if return_cov else (mean, np.sqrt(np.maximum(np.diag(cov), 0.0)))
+        cross = self._gram(data, self.X_fit_)
+        mean = cross @ self.dual_coef_
+        if return_cov:
+            return mean, self.process_.cov(cross, self._gram(data))
+        own = diagonal(self.kernel, data, values_by_symbol(self.kernel, self.values))
+        return mean, np.sqrt(self.process_.cov(cross, own))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -196,6 +147,7 @@ class NTKClassifier(ClassifierMixin, _KernelEstimator):  # type: ignore[misc]
     def fit(self, X: Any, y: Any) -> NTKClassifier:
         """Fit to inputs X and labels y, (N,)."""
         data, labels = self._read_training(X, y)
+        labels = column_or_1d(labels, warn=True)
         check_classification_targets(labels)
         self.classes_, codes = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:

@@ -7,21 +7,20 @@ from typing import Any
 import numpy as np
 
 from tensorprog.errors import DataError
-from tensorprog.learn.spectrum import Spectrum, kernel_matrix
+from tensorprog.learn.spectrum import Spectrum, kernel_matrix, real_array, symmetric_matrix
 
 
-def targets(y: Any, count: int, name: str = "y") -> np.ndarray:
-    """Targets as a finite float64 array (N,) or (N, outputs).
+def targets(y: Any, count: int, name: str = "y", outputs: tuple[int, ...] | None = None) -> np.ndarray:
+    """Targets as a finite float64 array (N,) or (N, outputs); of the shape (N, *outputs) where that is given.
 
     Raises:
-        DataError: not numbers, not one row per input, not finite.
+        DataError: not numbers, not one row per input, of another shape, not finite.
     """
-    try:
-        array = np.asarray(y, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{name} is not an array of numbers: {error}") from error
-    if array.ndim not in (1, 2) or len(array) != count:
+    array = real_array(y, name, "an array")
+    if array.ndim not in (1, 2) or len(array) != count or array.size == 0:
         raise DataError(f"{name} must have shape ({count},) or ({count}, outputs), got {array.shape}")
+    if outputs is not None and array.shape[1:] != outputs:
+        raise DataError(f"{name} must have shape {(count, *outputs)} to go with y, got {array.shape}")
     if not np.isfinite(array).all():
         raise DataError(f"{name} has values that are not finite")
     return array
@@ -65,7 +64,7 @@ class GaussianProcess:
         self.spectrum = K if isinstance(K, Spectrum) else Spectrum.of(K)
         self.y = targets(y, len(self.spectrum.values))
         self.alpha = noise_variance(alpha)
-        if self.alpha <= self.spectrum.tolerance:  # too small to count
+        if self.alpha <= max(self.spectrum.tolerance, np.finfo(float).tiny):  # too small to count
             self.spectrum.require_full_rank(f"regression with alpha = {self.alpha:.3g}")
         self._scale = self.spectrum.values + self.alpha
         self._turned = self.spectrum.vectors.T @ self.y
@@ -82,11 +81,12 @@ class GaussianProcess:
     def cov(self, K_test: Any, K_test_test: Any) -> np.ndarray:
         """The posterior covariance (M, M), the same for all outputs; with the (M,) diagonal given, its diagonal."""
         turned = kernel_matrix(K_test, "K_test", (None, len(self._scale))) @ self.spectrum.vectors
-        prior = np.asarray(K_test_test, dtype=np.float64)
+        prior = real_array(K_test_test, "K_test_test", "an array")
         if prior.ndim == 1:
-            return np.maximum(prior - np.sum(turned**2 / self._scale, axis=1), 0.0)
-        prior = kernel_matrix(prior, "K_test_test", (len(turned), len(turned)))
-        return prior - (turned / self._scale) @ turned.T  # type: ignore[no-any-return]
+            own = targets(prior, len(turned), "K_test_test", ())
+            return variances(own - np.sum(turned**2 / self._scale, axis=1), own, "K_test_test")
+        prior = symmetric_matrix(prior, "K_test_test", (len(turned), len(turned)))
+        return covariance(prior - (turned / self._scale) @ turned.T, prior, "K_test_test")
 
     def sample(self, K_test: Any, K_test_test: Any, size: int = 1, seed: Any = 0) -> np.ndarray:
         """Draws of f at test inputs from the posterior, (size, M) or (size, M, outputs)."""
@@ -106,6 +106,23 @@ class GaussianProcess:
         """The prediction of each target from all others, of the shape of y, without fitting again."""
         diagonal = np.sum(self.spectrum.vectors**2 / self._scale, axis=1)
         return self.y - (self.weights.T / diagonal).T
+
+
+def variances(found: np.ndarray, prior: np.ndarray, name: str) -> np.ndarray:
+    """Posterior variances, those that rounding left below 0 as 0.
+
+    Raises:
+        DataError: one is negative beyond rounding, so that the matrices are not those of one kernel.
+    """
+    if found.min() < -1e-6 * max(float(prior.max()), 0.0):
+        raise DataError(f"a variance is {found.min():.3g}: {name} and the other matrices are not of one kernel")
+    return np.maximum(found, 0.0)
+
+
+def covariance(found: np.ndarray, prior: np.ndarray, name: str) -> np.ndarray:
+    """A posterior covariance with the diagonal of ``variances``."""
+    np.fill_diagonal(found, variances(np.diag(found), np.diag(prior), name))
+    return found
 
 
 def draw(mean: np.ndarray, cov: np.ndarray, size: int, seed: Any) -> np.ndarray:

@@ -13,9 +13,10 @@ from sklearn.gaussian_process.kernels import Kernel as ProcessKernel
 
 from tensorprog import programs
 from tensorprog.dsl.network import Network
-from tensorprog.errors import DataError
+from tensorprog.errors import DataError, ProgramError
+from tensorprog.kernels.kernel import Kernel
 from tensorprog.learn.derivatives import diagonal, gram_with_gradient
-from tensorprog.learn.estimators import kernel_of, symbols_of, values_by_symbol
+from tensorprog.learn.networks import kernel_of, symbols_of, values_by_symbol
 
 
 @functools.cache
@@ -52,13 +53,13 @@ class NetworkKernel(GenericKernelMixin, ProcessKernel):  # type: ignore[misc]
     # ---- hyperparameters -------------------------------------------------------------------------
 
     @property
-    def _net(self) -> Network:
-        return symbolic_network() if self.network is None else self.network
+    def _kernel(self) -> Kernel:
+        return kernel_of(symbolic_network() if self.network is None else self.network, self.kind)
 
     def _numbers(self) -> dict[sp.Symbol, float]:
         """A number for every symbol of the network."""
-        numbers = dict.fromkeys(symbols_of(self._net), 1.0)
-        for symbol, value in values_by_symbol(self._net, self.values).items():
+        numbers = dict.fromkeys(symbols_of(self._kernel), 1.0)
+        for symbol, value in values_by_symbol(self._kernel, self.values).items():
             if not (np.isscalar(value) and np.isreal(value) and 0 < float(value) < np.inf):  # type: ignore[arg-type]
                 raise DataError(f"{symbol} is searched on a logarithmic scale and must be positive, got {value!r}")
             numbers[symbol] = float(value)  # type: ignore[arg-type]
@@ -68,12 +69,12 @@ class NetworkKernel(GenericKernelMixin, ProcessKernel):  # type: ignore[misc]
     def hyperparameters(self) -> list[Hyperparameter]:
         """One for each symbol of the network, by name."""
         given = self.ranges if isinstance(self.ranges, Mapping) else {}
-        unknown = values_by_symbol(self._net, given)
+        unknown = values_by_symbol(self._kernel, given)
         common = (1e-3, 1e3) if isinstance(self.ranges, Mapping) else self.ranges
-        return [Hyperparameter(s.name, "numeric", unknown.get(s, common)) for s in symbols_of(self._net)]
+        return [Hyperparameter(s.name, "numeric", unknown.get(s, common)) for s in symbols_of(self._kernel)]
 
     def _free(self) -> list[sp.Symbol]:
-        return [s for s, h in zip(symbols_of(self._net), self.hyperparameters, strict=True) if not h.fixed]
+        return [s for s, h in zip(symbols_of(self._kernel), self.hyperparameters, strict=True) if not h.fixed]
 
     @property
     def theta(self) -> np.ndarray:
@@ -93,7 +94,7 @@ class NetworkKernel(GenericKernelMixin, ProcessKernel):  # type: ignore[misc]
 
     def __call__(self, X: Any, Y: Any = None, eval_gradient: bool = False) -> Any:
         """K(X, Y); with ``eval_gradient`` and no Y also its derivatives by ``theta``, (N, N, free symbols)."""
-        kernel, numbers = kernel_of(self._net, self.kind), self._numbers()
+        kernel, numbers = self._kernel, self._numbers()
         if not eval_gradient:
             return kernel(_inputs(X), None if Y is None else _inputs(Y), values=numbers)
         if Y is not None:
@@ -104,15 +105,18 @@ class NetworkKernel(GenericKernelMixin, ProcessKernel):  # type: ignore[misc]
 
     def diag(self, X: Any) -> np.ndarray:
         """K(x, x) of every input, (N,)."""
-        return diagonal(kernel_of(self._net, self.kind), _inputs(X), self._numbers())
+        return diagonal(self._kernel, _inputs(X), self._numbers())
 
     def is_stationary(self) -> bool:
         """False: it depends on the lengths of inputs."""
         return False
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{s}={v:.3g}" for s, v in self._numbers().items())
-        return f"{self.kind.upper()}[{self._net.name}]({shown})"
+        try:
+            shown = ", ".join(f"{s}={v:.3g}" for s, v in self._numbers().items())
+        except (ProgramError, DataError):  # shown in a message about it
+            return f"NetworkKernel({self.network!r}, {self.kind!r}, {self.values!r})"
+        return f"{self.kind.upper()}[{self._kernel.net.name}]({shown})"
 
 
 def _inputs(X: Any) -> Any:

@@ -11,6 +11,22 @@ import numpy as np
 from tensorprog.errors import DataError
 
 SHOWN = 5  # groups of equal inputs named in a message
+EPS = float(np.finfo(np.float64).eps)
+
+
+def real_array(x: Any, name: str, what: str) -> np.ndarray:
+    """A float64 array.
+
+    Raises:
+        DataError: not real numbers.
+    """
+    try:
+        array = np.asarray(x)
+        if array.dtype.kind not in "biufO":
+            raise TypeError(f"its entries are of type {array.dtype}")
+        return array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name} is not {what} of real numbers: {error}") from error
 
 
 def kernel_matrix(K: Any, name: str, shape: tuple[int | None, int | None] = (None, None)) -> np.ndarray:
@@ -19,10 +35,7 @@ def kernel_matrix(K: Any, name: str, shape: tuple[int | None, int | None] = (Non
     Raises:
         DataError: not numbers, not two-dimensional, of another shape than ``shape`` where that is given, not finite.
     """
-    try:
-        matrix = np.asarray(K, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{name} is not a matrix of numbers: {error}") from error
+    matrix = real_array(K, name, "a matrix")
     if matrix.ndim != 2 or any(want not in (None, got) for want, got in zip(shape, matrix.shape, strict=True)):
         wanted = ", ".join("any" if want is None else str(want) for want in shape)
         raise DataError(f"{name} must be a matrix of shape ({wanted}), got shape {matrix.shape}")
@@ -34,6 +47,21 @@ def kernel_matrix(K: Any, name: str, shape: tuple[int | None, int | None] = (Non
     return matrix
 
 
+def symmetric_matrix(K: Any, name: str, shape: tuple[int | None, int | None] = (None, None)) -> np.ndarray:
+    """The same, equal to its transpose up to rounding.
+
+    Raises:
+        DataError: as for ``kernel_matrix``, not square, or not symmetric.
+    """
+    matrix = kernel_matrix(K, name, shape)
+    if matrix.shape[0] != matrix.shape[1]:
+        raise DataError(f"{name} must be square, the kernel of inputs with themselves; got shape {matrix.shape}")
+    gap, scale = np.abs(matrix - matrix.T).max(), np.abs(matrix).max()
+    if gap > 1e-6 * scale:
+        raise DataError(f"{name} is not symmetric: entries differ by up to {gap:.3g} from their mirror images")
+    return matrix
+
+
 @dataclass(frozen=True)
 class Spectrum:
     """K = Q Λ Qᵀ.
@@ -42,11 +70,16 @@ class Spectrum:
         matrix: K, (N, N).
         values: its eigenvalues in ascending order, (N,).
         vectors: Q, (N, N).
+        eps: relative rounding of the entries: 2⁻⁵², 2⁻²³ of a matrix in single precision.
+        tolerance: eigenvalues up to here cannot be told from 0: N·2⁻⁵² and eps times the largest, and the most
+            negative one.
     """
 
     matrix: np.ndarray
     values: np.ndarray
     vectors: np.ndarray
+    eps: float
+    tolerance: float
 
     @classmethod
     def of(cls, K: Any, name: str = "K") -> Spectrum:
@@ -62,28 +95,19 @@ class Spectrum:
         >>> Spectrum.of([[2.0, 1.0], [1.0, 2.0]]).describe()
         'numerical rank 2 of 2, condition number 3'
         """
-        matrix = kernel_matrix(K, name)
-        if matrix.shape[0] != matrix.shape[1]:
-            raise DataError(f"{name} must be square, the kernel of the training inputs with themselves; "
-                            f"got shape {matrix.shape}")  # fmt: skip
-        gap, scale = np.abs(matrix - matrix.T).max(), np.abs(matrix).max()
-        if gap > 1e-6 * scale:
-            raise DataError(f"{name} is not symmetric: entries differ by up to {gap:.3g} from their mirror images")
+        matrix, given = symmetric_matrix(K, name), getattr(K, "dtype", None)
+        eps = max(EPS, float(np.finfo(given).eps) if given in (np.float32, np.float16) else 0.0)
         values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
         if values[0] < -1e-6 * max(values[-1], 0.0) or values[-1] < 0:
             raise DataError(f"{name} is not positive semidefinite: its smallest eigenvalue is {values[0]:.3g}, its "
                             f"largest {values[-1]:.3g}; is it a kernel matrix?")  # fmt: skip
-        return cls(matrix, np.maximum(values, 0.0), vectors)
+        tolerance = max(len(values) * EPS * values[-1], eps * values[-1], -values[0])
+        return cls(matrix, np.maximum(values, 0.0), vectors, eps, float(tolerance))
 
     @property
     def largest(self) -> float:
         """The largest eigenvalue."""
         return float(self.values[-1])
-
-    @property
-    def tolerance(self) -> float:
-        """Eigenvalues up to here cannot be told from 0: N ε times the largest."""
-        return len(self.values) * float(np.finfo(float).eps) * self.largest
 
     @cached_property
     def null(self) -> np.ndarray:
@@ -104,7 +128,7 @@ class Spectrum:
     def duplicates(self) -> list[list[int]]:
         """Groups of inputs that the kernel cannot tell apart: K_ii + K_jj − 2 K_ij is 0 to rounding."""
         d = np.diag(self.matrix)
-        near = d[:, None] + d[None, :] - 2 * self.matrix <= 16 * np.finfo(float).eps * (d[:, None] + d[None, :])
+        near = d[:, None] + d[None, :] - 2 * self.matrix <= 16 * self.eps * (d[:, None] + d[None, :])
         groups: dict[int, list[int]] = {}
         for i, first in enumerate(near.argmax(axis=1)):
             groups.setdefault(int(first), []).append(i)
@@ -131,4 +155,4 @@ class Spectrum:
         if self.null.any():
             least = max(self.tolerance, np.finfo(float).tiny)
             raise DataError(f"{what} needs the inverse of a singular kernel matrix ({self.describe()}): give a ridge "
-                            f"alpha > {least:.1g}, remove repeated inputs, or add biases")  # fmt: skip
+                            f"alpha > {2 * least:.1g}, remove repeated inputs, or add biases")  # fmt: skip

@@ -225,10 +225,13 @@ def _times(exponent: Any, what: str) -> str:
 def abc(a: Sequence[Any], b: Sequence[Any], c: Any = 0, output_bias: Sequence[Any] | None = None) -> Parametrization:
     """An abc-parametrization W^l = σ_l n^(−a_l) w^l, w^l ~ N(0, n^(−2b_l)), learning rate η n^(−c).
 
+    The input layer, whose fan-in d is not n, has a factor 1/√d besides.
+
     Args:
         a, b: rational exponents of the layers 1 .. L+1, or (input, hidden, readout) for any depth.
         c: of the learning rate.
-        output_bias: (a, b) of output biases; (a_{L+1} − 1/2, b_{L+1}) when None, like one of n readout weights' sum.
+        output_bias: (a, b) of output biases; (a_{L+1} − 1/2, b_{L+1}) when None, which makes it move as much as
+            the readout does.
 
     Raises:
         ProgramError: exponents that are not rational, or not one for each layer.
@@ -259,7 +262,10 @@ def ntk_parametrization() -> Parametrization:
 
 
 def standard(c: Any = 0) -> Parametrization:
-    """W = w ~ N(0, σ²/fan-in), learning rate η n^(−c): unstable below c = 1, a kernel regime from there.
+    """W = σ w, w ~ N(0, 1/n), and U = σ u/√d, learning rate η n^(−c): unstable below c = 1, a kernel regime from there.
+
+    w is trained, not W: against networks whose W itself is trained the rate of a layer is σ² η n^(−c), that of the input
+    layer σ² η n^(−c)/d.
 
     >>> standard().classify().stable, standard(c=1).classify().regime
     (False, 'kernel regime')

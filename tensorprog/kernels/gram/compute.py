@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from tensorprog.kernels.recursions.recursion import Recursion
 
 MEMORY = 2**31
 RETRIES = 5  # of a block whose worker was lost
+KEPT = 256  # compiled kernels: pairs of lengths, and values of hyperparameters
 
 
 @dataclass
@@ -48,26 +50,33 @@ class Job:
     def evaluator(self, lengths: tuple[Length, Length]) -> Evaluator:
         """The compiled kernels for a pair of lengths, kept with the first kernel."""
         if lengths not in self.evaluators:
-            cache = self.kernels[0].compiled
-            key = (self.kernels[1:], lengths, tuple(self.hyper.items()), self.backend)
-            if key not in cache:
-                cache[key] = Evaluator(self.kernels, lengths, self.hyper, self.backend)
-            self.evaluators[lengths] = cache[key]
+            make = partial(Evaluator, self.kernels, lengths, self.hyper, self.backend)
+            self.evaluators[lengths] = self._kept(lengths, make)
         return self.evaluators[lengths]
+
+    def _kept(self, what: Any, make: Callable[[], Any]) -> Any:
+        """What was compiled last time, with the first kernel; the oldest goes where there is much."""
+        cache, key = self.kernels[0].compiled, (self.kernels[1:], what, tuple(self.hyper.items()), self.backend)
+        if key not in cache:
+            made = make()
+            while len(cache) >= KEPT:
+                cache.pop(next(iter(cache)))
+            cache[key] = made
+        return cache[key]
 
     def loop(self) -> SequenceEvaluator | None:
         """The kernels as a loop over time, for sequences that are long enough; None where their equations have none."""
         lengths = [t or 0 for x in (self.first, self.second or self.first) for t in x.groups]
         if max(lengths) <= SHORT or min(lengths) < 2:
             return None
-        cache, key = self.kernels[0].compiled, (self.kernels[1:], "loop", tuple(self.hyper.items()), self.backend)
-        if key not in cache:
-            try:
-                cache[key] = SequenceEvaluator(self.kernels, self.hyper, self.backend)
-            except NoRuleError:
-                cache[key] = None
-        found = cache[key]
+        found = self._kept("loop", self._rolled)
         return found if found is not None and (found.ragged or len(set(lengths)) == 1) else None
+
+    def _rolled(self) -> SequenceEvaluator | None:
+        try:
+            return SequenceEvaluator(self.kernels, self.hyper, self.backend)
+        except NoRuleError:
+            return None
 
     def fill(self, out: Sequence[np.ndarray], advance: Callable[[int], None] | None = None) -> None:
         """Compute all pairs into arrays."""

@@ -93,25 +93,26 @@ def _block(evaluator: Evaluator, xp: Any, start: int, stop: int, data: Any, unit
     known = dict.fromkeys(evaluator.program.units, cosines)
     values = evaluator.program.on_pairs(known, left, tables[1], near, xp)
     values = [v + 0 * cosines for v in values]
-    return [xp.asarray(v, device=data[0].device) for v in _mended(evaluator, xp, start, values, data, own)]
+    if own:
+        values = _with_diagonal(evaluator, xp, start, values, data[0])
+    if any(bool(xp.any(xp.isnan(v))) for v in values):
+        values = _mended(evaluator, values, data[0][start:stop, :], data[1])
+    return [xp.asarray(v, device=data[0].device) for v in values]
 
 
-def _mended(evaluator: Evaluator, xp: Any, start: int, values: Sequence[Any], data: Any, own: bool) -> Sequence[Any]:
-    """Pairs of almost parallel inputs and, of a set with itself, the diagonal: on the host."""
-    if not own and not any(bool(xp.any(xp.isnan(v))) for v in values):
-        return values
+def _with_diagonal(evaluator: Evaluator, xp: Any, start: int, values: Sequence[Any], x: Any) -> list[Any]:
+    """The values of each input with itself, from the host, in their places."""
+    count, width = values[0].shape
+    rows, columns = (xp.arange(first, last, device=x.device) for first, last in ((start, start + count), (0, width)))
+    place = rows[:, None] == columns[None, :]
+    own = evaluator.own_values(host(x[start : start + count, :])[:, None].astype(np.float64))
+    columns_of = [xp.asarray(np.ascontiguousarray(d)[:, None], device=x.device) for d in own]
+    return [xp.where(place, d, v) for d, v in zip(columns_of, values, strict=True)]
+
+
+def _mended(evaluator: Evaluator, values: Sequence[Any], a: Any, b: Any) -> list[np.ndarray]:
+    """Pairs of almost parallel inputs, on the host."""
     arrays = [host(v).copy() for v in values]
     rows, columns = np.nonzero(np.any([np.isnan(v) for v in arrays], axis=0))
-    if own:
-        keep = rows + start != columns
-        rows, columns = rows[keep], columns[keep]
-    if len(rows):
-        evaluator.mend_list(
-            host(data[0])[rows + start][:, None], host(data[1])[columns][:, None], (rows, columns), arrays
-        )
-    if own:
-        count = len(arrays[0])
-        part = host(data[0][start : start + count, :])[:, None].astype(np.float64)
-        for value, diagonal in zip(arrays, evaluator.own_values(part), strict=True):
-            value[np.arange(count), start + np.arange(count)] = diagonal
+    evaluator.mend_list(host(a)[rows][:, None], host(b)[columns][:, None], (rows, columns), arrays)
     return arrays
