@@ -4,9 +4,9 @@
 
 Run with ``make bench``; ``--full`` adds width 2048.  The Jacobians are those of torch, on equal parameters, and of
 neural-tangents, compiled, on a network of the same shape (``make bench-peers``): its default, and its structured
-derivatives.  Seconds of CPU, one thread on every side, all sides in turn in one run; medians of 5 rounds with the range of the ratio over the rounds.
-In a round every side is called once without being timed, so that none pays for the caches the one before left, and
-then as often as takes 0.1 s, of which the median counts.
+derivatives.  Seconds of CPU, one thread on every side, all sides in turn in one run; medians of 5 rounds with the range
+of the ratio over the rounds.  In a round every side is called once without being timed, so that none pays for the
+caches the one before left, and then as often as takes 0.1 s, of which the median counts.
 """
 
 from __future__ import annotations

@@ -262,10 +262,10 @@ def ntk_parametrization() -> Parametrization:
 
 
 def standard(c: Any = 0) -> Parametrization:
-    """W = σ w, w ~ N(0, 1/n), and U = σ u/√d, learning rate η n^(−c): unstable below c = 1, a kernel regime from there.
+    """W = σ w, w ~ N(0, 1/n), U = σ u/√d, learning rate η n^(−c): unstable below c = 1, a kernel regime from there.
 
-    w is trained, not W: against networks whose W itself is trained the rate of a layer is σ² η n^(−c), that of the input
-    layer σ² η n^(−c)/d.
+    w is trained, not W: against networks whose W itself is trained the rate of a layer is σ² η n^(−c), and that of the
+    input layer σ² η n^(−c)/d.
 
     >>> standard().classify().stable, standard(c=1).classify().regime
     (False, 'kernel regime')

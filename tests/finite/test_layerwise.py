@@ -28,7 +28,7 @@ def shared(net, x, *, phi=tp.tanh):
     h = W @ phi(a)
     g = W.T @ phi(h) + net.bias("b", std=0.5)
     last = W @ phi(g)
-    return net.readout("V", last, std=1.1, bias=0.4) + net.readout("V", h, std=1.1, bias=0.4)
+    return net.readout("V", last, std=1.1, bias=0.4) + net.readout("V", h, std=1.1, bias=0.2)
 
 
 NETS = {name: build() for name, build in GALLERY.items()} | {
@@ -105,3 +105,12 @@ def test_gram_of_uses_equals_the_gram_of_the_outer_products():
 def _outer(use):
     left, right = (np.broadcast_to(a, (2, 3, a.shape[-1])) for a in use)
     return np.einsum("sni,snj->snij", left, right)
+
+
+def test_what_overflows_is_refused():
+    with pytest.raises(tp.DataError, match="float32; scale the inputs"):
+        tp.empirical_ntk(tp.programs.mlp(depth=1), [[1e20, 1.0], [1.0, 1.0]], width=32, dtype="float32")
+    with pytest.raises(tp.DataError, match="not finite on the data"), np.errstate(all="ignore"):
+        tp.empirical_ntk(tp.programs.mlp(depth=3, phi=tp.polynomial(0, 0, 0, 1)), [[1e40, 1.0]], width=32)
+    with pytest.raises(tp.ProgramError, match=r"call it, mlp\(\)"):
+        tp.empirical_ntk(tp.programs.mlp, [[1.0]], width=8)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import sympy as sp
 from scipy.linalg import expm
 
 import tensorprog as tp
@@ -148,7 +149,22 @@ def test_a_repeated_input_is_named_and_gives_numbers_all_the_same():
     single = Dynamics.of(NET, X, Y[:, 0] + 0.5 * (np.arange(7) == 2), X_TEST)
     with pytest.warns(RuntimeWarning):
         close(d.test_mean(np.inf), single.test_mean(np.inf), 1e-8)
-    close(d.test_mean(1e6), d.test_mean(1e6, rate=None))
+        late = d.test_mean(np.inf)
+    for t in (1e6, 1e14, 1e18):  # nothing moves along the null direction, however long
+        close(d.test_mean(t), late, 1e-8)
+        close(d.mean(t)[[2, 7]], np.full(2, Y[2, 0] + 0.5), 1e-8)
+
+
+def test_a_kernel_of_low_numerical_rank_settles():
+    x = np.linspace(-1, 1, 150)[:, None]
+    y = np.sign(x[:, 0]) + np.random.default_rng(5).normal(size=150)
+    d = Dynamics.of(NET, x, y, x + 0.003, ensemble=False)
+    assert 10 < d.spectrum.rank < 150
+    with pytest.warns(RuntimeWarning, match="singular"):
+        last = np.abs(d.test_mean(np.inf)).max()
+    slowest = 1 / (d.spectrum.values[~d.spectrum.null][0] / 150)
+    for t in np.geomspace(40 * slowest, 1e6 * slowest, 5):
+        assert np.abs(d.test_mean(t)).max() == pytest.approx(last, rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +177,11 @@ def test_a_repeated_input_is_named_and_gives_numbers_all_the_same():
         (([[1.0]], [1.0, 2.0]), r"y must have shape \(1,\)"),
         (([[1.0]], [np.inf]), "not finite"),
         (([[1.0]], [1.0], [[1.0, 2.0]]), r"theta_test must be a matrix of shape \(any, 1\)"),
-        (([[1.0]], ["a"]), "not an array of numbers"),
+        (([[1.0]], ["a"]), "not an array of real numbers"),
+        (([[1.0]], [1j]), "not an array of real numbers"),
+        (([[1.0 + 0j]], [1.0]), "theta is not a matrix of real numbers"),
+        (([[1.0]], np.zeros((1, 0))), r"y must have shape \(1,\)"),
+        (([[1.0]], [1.0], [[1.0], [1.0]], [[1.0]], [[1.0], [1.0]], [[1.0, 0.0], [0.5, 1.0]]), "not symmetric"),
         ((np.zeros((0, 0)), []), "no inputs"),
     ],
 )
@@ -177,8 +197,11 @@ def test_bad_times_and_missing_kernels_are_refused():
             d.mean(bad)
     with pytest.raises(tp.DataError, match="must be an integer"):
         d.mean(0.5, rate=0.1)
-    with pytest.raises(tp.DataError, match="positive number"):
-        d.mean(1, rate=-0.1)
+    for bad in (-0.1, "0.1", np.array([0.1])):
+        with pytest.raises(tp.DataError, match="positive number"):
+            d.mean(1, rate=bad)
+    with pytest.raises(tp.DataError, match="most must be a time"):
+        Dynamics([[1.0]], [1.0], [[1.0]]).early_stopping([1.0], most="a")
     with pytest.raises(tp.AssumptionError, match="theta_test"):
         d.test_mean(1.0)
     with pytest.raises(tp.AssumptionError, match="nngp"):
@@ -192,7 +215,68 @@ def test_a_network_without_random_readout_has_dynamics_without_covariance():
     with pytest.raises(tp.AssumptionError, match="no Gaussian process"):
         Dynamics.of(net, X, Y)
     d = Dynamics.of(net, X, Y, X_TEST, ensemble=False)
-    assert np.isfinite(d.test_mean(2.0)).all()
+    for call in (d.mean, d.test_mean, lambda t: d.early_stopping(np.zeros((4, 2)))):
+        with pytest.raises(tp.AssumptionError, match=r"readout is not random.*use follow\(t, f0\)"):
+            call(2.0)
+    f0 = np.random.default_rng(1).normal(size=(11, 2))
+    train, test = d.follow(3, f0[:7], f0[7:], rate=0.1)
+    both = np.concatenate([X, X_TEST])
+    K, f = tp.ntk(net)(both)[:, :7], f0
+    for _ in range(3):
+        f = f - 0.1 / 7 * K @ (f[:7] - Y)
+    close(np.concatenate([train, test]), f)
+
+
+def test_shapes_of_targets_must_agree():
+    d, goal = Dynamics.of(NET, X, Y[:, 0], X_TEST), np.ones(4)
+    with pytest.raises(tp.DataError, match=r"y_test must have shape \(4,\) to go with y, got \(4, 1\)"):
+        d.early_stopping(goal[:, None])
+    with pytest.raises(tp.DataError, match=r"f0 must have shape \(7,\)"):
+        d.follow(1.0, np.zeros((7, 1)))
+    with pytest.raises(tp.DataError, match=r"f0_test must have shape \(4,\)"):
+        d.follow(1.0, np.zeros(7), np.zeros((4, 2)))
+    with pytest.raises(tp.DataError, match=r"y_test must have shape \(4, 2\)"):
+        Dynamics.of(NET, X, Y, X_TEST).early_stopping(goal)
+
+
+def test_diverging_steps_are_an_error_and_no_best_time():
+    d = Dynamics.of(NET, X, Y[:, 0], X_TEST)
+    rate = 2 * d.max_rate  # factors of −3
+    for call in (d.mean, d.cov, d.test_cov):
+        with pytest.raises(tp.AccuracyError, match="overflow"):
+            call(400, rate)
+    for spread in (False, True):
+        best = d.early_stopping(np.ones(4), rate=rate, most=10**4, spread=spread)
+        assert np.isfinite(best.loss) and best.time < 10
+
+
+def test_matrices_of_different_kernels_are_refused():
+    K, C, own = NNGP(X), NNGP(X_TEST, X), NNGP(X_TEST)
+    d = Dynamics(K, Y, C, K, C, 0.01 * own)
+    with pytest.raises(tp.DataError, match="not of one kernel"):
+        d.test_cov(np.inf)
+
+
+def test_data_of_networks_are_checked_by_name():
+    with pytest.raises(tp.DataError, match="X has feature dimension 3 and X_test 2"):
+        Dynamics.of(NET, X, Y, X_TEST[:, :2])
+    with pytest.raises(tp.ProgramError, match=r"call it, mlp\(\)"):
+        Dynamics.of(tp.programs.mlp, X, Y)
+
+    @tp.network
+    def two(net, x):
+        h = tp.erf(net.embed("U", x))
+        return net.readout("V", h), net.readout("V2", h, std=3)
+
+    with pytest.raises(tp.ProgramError, match="two has 2 outputs"):
+        Dynamics.of(two(), X, Y)
+
+
+def test_symbols_take_values_by_name():
+    s = sp.Symbol("sigma_w", positive=True)
+    net = tp.programs.mlp(depth=2, phi=tp.erf, sigma_w=s, sigma_b=0.4)
+    d = Dynamics.of(net, X, Y, X_TEST, values={"sigma_w": 1.3})
+    close(d.test_cov(2.0), Dynamics.of(NET, X, Y, X_TEST).test_cov(2.0))
 
 
 def test_sequences_of_any_lengths():

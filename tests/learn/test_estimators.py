@@ -137,6 +137,32 @@ def test_bad_settings_are_refused():
         NTKRegressor(alpha=0).fit(np.concatenate([X, X[:1]]), np.zeros(31))
 
 
+def test_a_refit_that_fails_changes_nothing():
+    model = NTKRegressor(alpha=0).fit(X[:7], Y[:7])
+    with pytest.raises(tp.DataError, match="singular"):
+        model.fit(X[[0, 0, 1, 2, 3, 4, 5]] + 1, Y[:7])
+    np.testing.assert_allclose(model.predict(X[:7]), Y[:7], atol=1e-8)
+
+
+def test_symbols_inside_nonlinearities_are_symbols_of_the_network():
+    a = sp.Symbol("a", positive=True)
+    net = tp.programs.mlp(depth=1, phi=tp.leaky_relu(a), sigma_b=0.1)
+    ours = NTKRegressor(net, values={"a": 0.1}).fit(X, Y).predict(X[:3])
+    same = NTKRegressor(tp.programs.mlp(depth=1, phi=tp.leaky_relu(0.1), sigma_b=0.1)).fit(X, Y).predict(X[:3])
+    np.testing.assert_allclose(ours, same, rtol=1e-10)
+
+
+def test_labels_of_sequences_are_checked():
+    S, net = rng.normal(size=(6, 3, 2)), tp.programs.rnn()
+    with pytest.warns(UserWarning, match="column-vector"):
+        NTKClassifier(net).fit(S, np.array([[0], [1]] * 3))
+    with pytest.raises(ValueError, match="1d"):
+        NTKClassifier(net).fit(S, np.zeros((6, 2)))
+    for estimator in (NTKRegressor, NTKClassifier):
+        with pytest.raises(tp.DataError, match="a target for each of the 6 inputs, got None"):
+            estimator(net).fit(S, None)
+
+
 def test_estimators_and_networks_can_be_pickled():
     net = tp.programs.rnn(phi=tp.erf, sigma_w=W)
     copy = pickle.loads(pickle.dumps(net))

@@ -64,6 +64,21 @@ def test_a_singular_kernel_is_explained_and_a_ridge_mends_it():
     np.testing.assert_allclose(mended, GaussianProcess(KERNEL(X), Y).mean(CROSS), rtol=0, atol=1e-5)
 
 
+def test_single_precision_is_judged_as_such():
+    twice = np.concatenate([rng.normal(size=(60, 5))] * 2)
+    s = Spectrum.of(KERNEL.gram(twice, dtype="float32"))
+    assert s.rank == 60 and len(s.duplicates) == 60
+    with pytest.raises(tp.DataError, match="rank 60 of 120"):
+        GaussianProcess(s, np.ones(120))
+    assert Spectrum.of(KERNEL(twice)).rank == 60
+
+
+def test_the_most_negative_eigenvalue_is_the_noise():
+    Q = np.linalg.qr(rng.normal(size=(4, 4)))[0]
+    s = Spectrum.of(Q @ np.diag([-1e-8, 1e-9, 0.5, 1.0]) @ Q.T)
+    assert s.rank == 2 and s.tolerance == pytest.approx(1e-8, rel=1e-6)
+
+
 def test_zero_inputs_without_biases_are_named():
     kernel = tp.ntk(tp.programs.mlp(depth=2))
     K = kernel(np.concatenate([X[:3], np.zeros((1, 3))]))
@@ -99,3 +114,13 @@ def test_bad_test_kernels_are_refused():
         gp.mean(CROSS.T)
     with pytest.raises(tp.DataError, match=r"K_test_test must be a matrix of shape \(4, 4\)"):
         gp.cov(CROSS, OWN[:3])
+    for bad in ([5.0], [np.nan] * 4, ["a"] * 4):
+        with pytest.raises(tp.DataError, match="K_test_test"):
+            gp.cov(CROSS, bad)
+    with pytest.raises(tp.DataError, match="not of one kernel"):
+        gp.sample(CROSS, 0.01 * OWN)
+
+
+def test_a_zero_kernel_and_a_tiny_ridge():
+    with pytest.raises(tp.DataError, match="singular"):
+        GaussianProcess([[0.0]], [1.0], 1e-309)
