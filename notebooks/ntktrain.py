@@ -6,7 +6,8 @@
 # architecture.
 #
 # Notation: $\theta = n^{-1/2}$, $\delta x_t = \sqrt n\,(x_t - x_0)$, $dx = \sqrt n\,\partial f/\partial x$,
-# $\chi_t = L'(f_t)$, and $Z^x$ is the distribution of a coordinate of $x$.
+# $\chi_t = L'(f_t)$, and $Z^x$ is the distribution of a coordinate of $x$. The paper's $\delta x_t$ is the change in
+# step $t$, $\sqrt n\,(x_t - x_{t-1})$; here it is the change since time 0. At $t = 1$, as printed below, they agree.
 
 # %%
 import numpy as np

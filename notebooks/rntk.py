@@ -2,7 +2,8 @@
 # # The recurrent neural tangent kernel, derived
 #
 # Alemohammad et al. (*The Recurrent Neural Tangent Kernel*, ICLR 2021) derive the NTK of an RNN over several pages of
-# appendix. Here the engine derives it from the six lines of `programs/rnn.py`, for inputs of different lengths.
+# appendix. Here the engine derives it from the function in `programs/rnn.py`, about fifteen lines, for inputs of
+# different lengths.
 
 # %%
 import inspect
@@ -29,13 +30,13 @@ print(K.text())
 # %% [markdown]
 # ## Any T and T'
 #
-# The engine folds such systems into a recursion (Eq. 9 and 11–19 of the paper), and proves the fold by deriving at
-# larger lengths and comparing equation by equation:
+# The engine folds such systems into a recursion (Eq. 9 and 11–19 of the paper), and checks the fold by deriving again
+# at larger lengths, equation by equation:
 
 # %%
 R = tp.ntk(net).recursion(over="lengths")
 print(R.text())
-print("proved at", "; ".join(", ".join(f"{k} = {v}" for k, v in size) for size in R.proved))
+print("checked at", "; ".join(", ".join(f"{k} = {v}" for k, v in size) for size in R.proved))
 
 # %% [markdown]
 # It evaluates where nothing was ever derived, here sequences of lengths 300 and 280:

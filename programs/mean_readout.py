@@ -2,6 +2,9 @@
 
 The backward pass starts from a constant vector instead of a random one, so Wᵀdh is correlated with the
 forward pass: its Ż is σ_w² E[φ''(h)] φ(h^{l−1}), which the gradient independence assumption would drop.
+
+Unless E φ(h^L) = 0, f itself grows like √n and has no limit: what is meant is the NTK, and with it how f changes in
+training.
 """
 
 from typing import Any

@@ -1,6 +1,9 @@
 """The recurrent network of the RNTK paper (Alemohammad et al. 2021), for sequences of any length.
 
-h^{l,t} = φ(W^l h^{l,t−1} + U^l h^{l−1,t} + b^l), h^{0,t} = x_t, h^{l,0} ~ N(0, σ_h²), f = V·h^{L,T}/√n.
+h^{l,t} = W^l s^{l,t−1} + U^l s^{l−1,t} + b^l, s^{l,t} = φ(h^{l,t}), f = V·s^{L,T}/√n, with s^{0,t} = x_t and
+s^{l,0} ~ N(0, σ_h²).
+
+In the gallery h is what φ is applied to; the paper writes h for the state s, hence the name σ_h.
 """
 
 from typing import Any
