@@ -18,12 +18,18 @@ from tensorprog.functions import Fn
 class Nonlinearity:
     """A named function φ; ``phi(x)`` works on vectors of a program and on sympy expressions.
 
+    Args:
+        name: how it prints.
+        formula: φ, of a sympy expression.
+        doc: its docstring.
+        made: the function and the arguments that make it again, in another process too; None for one that is named.
+
     >>> relu(sp.Symbol("x"))
     relu(x)
     """
 
-    def __init__(self, name: str, formula: Any, doc: str = "") -> None:
-        self.name, self.formula = name, formula
+    def __init__(self, name: str, formula: Any, doc: str = "", made: tuple[Any, ...] | None = None) -> None:
+        self.name, self.formula, self._made = name, formula, made
         self.__doc__ = doc or f"The nonlinearity {name}."
 
     def __call__(self, x: Any) -> Any:
@@ -40,8 +46,10 @@ class Nonlinearity:
         return self
 
     def __reduce__(self) -> Any:
+        if self._made is not None:
+            return self._made[0], self._made[1:]
         if NONLINEARITIES.get(self.name) is not self:
-            raise pickle.PicklingError(f"only the named nonlinearities can be pickled, not {self.name}")
+            raise pickle.PicklingError(f"{self.name} cannot be pickled: make it by tp.declare")
         return _named, (self.name,)
 
 
@@ -81,7 +89,7 @@ def leaky_relu(slope: Any = 0.01) -> Nonlinearity:
     x/2 + relu(x)/2
     """
     a = exact(slope, "slope")
-    return Nonlinearity(f"leaky_relu({a})", lambda x: a * x + (1 - a) * functions.Relu(x))
+    return Nonlinearity(f"leaky_relu({a})", lambda x: a * x + (1 - a) * functions.Relu(x), made=(leaky_relu, a))
 
 
 HIGHEST = 250  # degree of monomials and Hermite polynomials
@@ -94,7 +102,8 @@ def polynomial(*coefficients: Any) -> Nonlinearity:
     2*x**2 + x
     """
     c = [exact(value, "a coefficient") for value in coefficients]
-    return Nonlinearity(f"polynomial{tuple(c)}", lambda x: sum((a * x**k for k, a in enumerate(c)), sp.S.Zero))
+    name = f"polynomial{tuple(c)}"
+    return Nonlinearity(name, lambda x: sum((a * x**k for k, a in enumerate(c)), sp.S.Zero), made=(polynomial, *c))
 
 
 def monomial(degree: int) -> Nonlinearity:
@@ -104,7 +113,7 @@ def monomial(degree: int) -> Nonlinearity:
     x**3
     """
     k = _degree(degree, "monomial")
-    return Nonlinearity(f"monomial({k})", lambda x: x**k)
+    return Nonlinearity(f"monomial({k})", lambda x: x**k, made=(monomial, k))
 
 
 def hermite(degree: int, normalised: bool = False) -> Nonlinearity:
@@ -122,7 +131,10 @@ def hermite(degree: int, normalised: bool = False) -> Nonlinearity:
     t = sp.Dummy("t")
     coefficients = sp.Poly(sp.hermite_prob(k, t), t).all_coeffs()[::-1]
     name = f"hermite({k}, normalised)" if normalised else f"hermite({k})"
-    return Nonlinearity(name, lambda x: sum((factor * a * x**n for n, a in enumerate(coefficients)), sp.S.Zero))
+    made = hermite, k, normalised
+    return Nonlinearity(
+        name, lambda x: sum((factor * a * x**n for n, a in enumerate(coefficients)), sp.S.Zero), made=made
+    )
 
 
 def _degree(degree: int, what: str) -> int:
@@ -184,18 +196,24 @@ def declare(
         raise ProgramError(f"declare({name!r}): give a formula, or one piece more than kinks; and no or two ends")
     if list(corners) != sorted(corners) or any(e.free_symbols - {x} for e in (*wholly, *lines, smooth or x)):
         raise ProgramError(f"declare({name!r}): kinks must ascend, and x must be the only symbol")
-    family = functions.Family(
-        name,
-        rf"\operatorname{{{name}}}".replace("_", ""),
-        smooth,
-        kinks=corners,
-        parity=parity,
-        pieces=wholly,
-        ends=lines,
-    )
-    _check_parity(family)
-    functions.FAMILIES[name] = family
-    return _of(functions.member(family, 0), f"The declared nonlinearity {name}.")
+    made = name, smooth, corners, parity, wholly, lines
+    _check_parity(_family(*made))
+    return _declared(*made)
+
+
+def _family(name: str, smooth: Any, kinks: Any, parity: int, pieces: Any, ends: Any) -> functions.Family:
+    tex = rf"\operatorname{{{name}}}".replace("_", "")
+    return functions.Family(name, tex, smooth, kinks=kinks, parity=parity, pieces=pieces, ends=ends)
+
+
+def _declared(*made: Any) -> Nonlinearity:
+    """What was declared, here or in another process."""
+    name = made[0]
+    known = functions.FAMILIES.setdefault(name, _family(*made))
+    if (name, known.definition, known.kinks, known.parity, known.pieces, known.ends) != made:
+        raise ProgramError(f"another nonlinearity was declared as {name} in this process; choose another name")
+    doc = f"The declared nonlinearity {name}."
+    return Nonlinearity(name, functions.member(known, 0), doc, (_declared, *made))
 
 
 def _check_parity(family: functions.Family) -> None:
@@ -212,7 +230,7 @@ def abstract(name: str = "phi") -> Nonlinearity:
     >>> abstract("phi")(sp.Symbol("x")).diff()
     phi'(x)
     """
-    return Nonlinearity(name, functions.abstract(name), f"The unspecified function {name}.")
+    return Nonlinearity(name, functions.abstract(name), f"The unspecified function {name}.", (abstract, name))
 
 
 NONLINEARITIES: dict[str, Nonlinearity] = {

@@ -1,6 +1,9 @@
 """Every named nonlinearity: its values, derivatives and behaviour far out, and its names."""
 
 import math
+import pickle
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -286,3 +289,46 @@ def test_a_scalar_of_a_program_needs_nonlin():
 
 def test_numbers_are_exact():
     assert isinstance(tp.relu, Nonlinearity) and tp.relu(0.5) == member(FAMILIES["relu"], 0)(sp.Rational(1, 2))
+
+
+ELSEWHERE = """
+import pickle, sys, numpy as np, tensorprog as tp
+net = pickle.load(sys.stdin.buffer)
+print(net, tp.nngp(net)([[1.0, 2.0]])[0, 0].hex())
+"""
+MADE = {
+    "named": lambda: tp.relu,
+    "default slope": tp.leaky_relu,
+    "slope": lambda: tp.leaky_relu(0.3),
+    "polynomial": lambda: tp.polynomial(1, 2, 0.5),
+    "monomial": lambda: tp.monomial(3),
+    "hermite": lambda: tp.hermite(3, normalised=True),
+    "pieces": lambda: tp.declare("bend", kinks=(-1, 2), pieces=(lambda x: -1, lambda x: x, lambda x: 2)),
+    "formula": lambda: tp.declare("bump", lambda x: x * sp.exp(-(x**2)), parity=-1),
+}
+
+
+@pytest.fixture
+def no_trace():
+    """What a test declares is forgotten."""
+    known = set(FAMILIES)
+    yield
+    for name in set(FAMILIES) - known:
+        del FAMILIES[name]
+
+
+@pytest.mark.parametrize("make", MADE.values(), ids=MADE)
+def test_nonlinearities_travel_to_another_process(make, no_trace):
+    net = tp.programs.mlp(depth=1, phi=make())
+    found = subprocess.run([sys.executable, "-c", ELSEWHERE], input=pickle.dumps(net), capture_output=True)
+    assert found.returncode == 0, found.stderr.decode()
+    assert found.stdout.decode().strip() == f"{net} {tp.nngp(net)([[1.0, 2.0]])[0, 0].hex()}"
+    assert repr(pickle.loads(pickle.dumps(net))) == repr(net)
+
+
+def test_a_declared_name_means_one_function(no_trace):
+    made = tp.declare("crease", kinks=(0,), pieces=(lambda x: 0, lambda x: 2 * x))
+    call, arguments = made.__reduce__()
+    assert repr(call(*arguments)) == "crease"
+    with pytest.raises(tp.ProgramError, match="another nonlinearity was declared as crease"):
+        call(*arguments[:2], (1,), *arguments[3:])
