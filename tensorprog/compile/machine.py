@@ -97,6 +97,7 @@ def arc_row(reg, o1, o2, o3, x, R, s2, w2, w, s1, w1):
         theta = pi - bent if flip else bent
         gap = 2.0 - small if flip else small
         opened = gap - (sine - theta + theta * gap) * (1 / pi)
+        opened = LEAST if opened < LEAST else opened  # what rounding made negative would be read as ρ < 0
         reg[o1, j] = s1 * R[s2, j] * (1.0 - opened)
         reg[o2, j] = w1 * R[w2, j] * (bent if flip else pi - bent)
         reg[o3, j] = opened
