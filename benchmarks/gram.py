@@ -89,7 +89,7 @@ def gram_row(phi: str, depth: int, count: int, d: int, dtype: Any, python: str |
     """All sides of one setting."""
     X = np.random.default_rng(0).normal(size=(count, d)).astype(dtype)
     kernels, out = kernels_of(phi, depth), [np.zeros((count, count), dtype) for _ in range(2)]
-    space = np.zeros((count, count), dtype)
+    space = np.zeros((2, count, count), dtype)
     sides = {
         "compiled": lambda: once(lambda: tp.gram(kernels, X, dtype=dtype)),
         "into out": lambda: once(lambda: tp.gram(kernels, X, dtype=dtype, out=out)),

@@ -15,7 +15,7 @@ from peers import Peer
 from scipy.linalg.blas import get_blas_funcs
 
 from tensorprog.compile.blas import one_thread
-from tensorprog.compile.machine import _asin
+from tensorprog.compile.machine import _asin, _rsqrt, _wide
 
 THREADS, TILE = 2, 128
 PEER = """
@@ -86,6 +86,7 @@ PLAIN = {"relu": plain_relu, "erf": plain_erf}
 
 @numba.njit(nogil=True, error_model="numpy", fastmath={"contract"}, cache=True)
 def _bare_relu(C: Any, Z: Any, depth: int, first: int, step: int) -> None:
+    _wide()
     angle, slope = np.empty(TILE), np.empty(TILE)
     for i in range(first, len(C), step):
         for left in range(0, i, TILE):
@@ -101,7 +102,8 @@ def _bare_relu(C: Any, Z: Any, depth: int, first: int, step: int) -> None:
                     half = _asin(np.sqrt(z), z)
                     bent = 2.0 * half if size > 0.5 else pi / 2 - half
                     theta = pi - bent if rho < 0.0 else bent
-                    angle[j] = (np.sqrt(1.0 - size * size) + (pi - theta) * rho) / pi
+                    square = (1.0 - size) * (1.0 + size)
+                    angle[j] = (square * _rsqrt(square) + (pi - theta) * rho) / pi
                     slope[j] = angle[j] + slope[j] * (pi - theta) / pi
             for j in range(w):
                 C[i, left + j] = angle[j]
@@ -110,6 +112,7 @@ def _bare_relu(C: Any, Z: Any, depth: int, first: int, step: int) -> None:
 
 @numba.njit(nogil=True, error_model="numpy", fastmath={"contract"}, cache=True)
 def _bare_erf(C: Any, Z: Any, depth: int, first: int, step: int) -> None:
+    _wide()
     angle, slope = np.empty(TILE), np.empty(TILE)
     for i in range(first, len(C), step):
         for left in range(0, i, TILE):
@@ -125,7 +128,7 @@ def _bare_erf(C: Any, Z: Any, depth: int, first: int, step: int) -> None:
                     half = _asin(np.sqrt(z), z)
                     bent = pi / 2 - 2.0 * half if size > 0.5 else half
                     angle[j] = (2 / pi) * (bent if rho > 0.0 else -bent)
-                    slope[j] = angle[j] + slope[j] / np.sqrt((1.0 - size) * (1.0 + size))
+                    slope[j] = angle[j] + slope[j] * _rsqrt((1.0 - size) * (1.0 + size))
             for j in range(w):
                 C[i, left + j] = angle[j]
                 Z[i, left + j] = slope[j]
@@ -137,12 +140,13 @@ BARE = {"relu": _bare_relu, "erf": _bare_erf}
 def floor(X: np.ndarray, depth: int, phi: str, space: np.ndarray) -> None:
     """What no program avoids: a symmetric product of the inputs, and per pair and layer an inverse sine and roots.
 
-    Written for this network alone, without its variances; each pair once, NNGP and NTK written below the diagonal.
+    Written for this network alone, without its variances; each pair once, NNGP and NTK written below the diagonals of
+    ``space`` (2, N, N).
     """
     unit = X / np.linalg.norm(X, axis=1)[:, None]
-    C = get_blas_funcs("syrk", (unit,))(1.0, unit.T, trans=1, lower=0).T
+    get_blas_funcs("syrk", (unit,))(1.0, unit.T, c=space[0].T, trans=1, lower=0, overwrite_c=1)
     with one_thread, ThreadPoolExecutor(THREADS) as pool:
-        list(pool.map(lambda first: BARE[phi](C, space, depth, first, THREADS), range(THREADS)))
+        list(pool.map(lambda first: BARE[phi](*space, depth, first, THREADS), range(THREADS)))
 
 
 def saved(path: Path, rows: dict[str, Any]) -> None:
