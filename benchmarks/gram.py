@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import platform
 import resource
 import statistics
 import subprocess
@@ -19,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -26,12 +28,13 @@ from typing import Any
 import numpy as np
 from peers import ROOT, find_peer
 from sides import PLAIN, THREADS, GramPeer, floor, saved
-from tables import write_docs
+from tables import bound, write_docs
 
 import tensorprog as tp
 from tensorprog import programs
 
 RESULTS = ROOT / "out" / "gram.json"
+JUDGED = 20  # inputs whose pairs are compared with a dense rule
 SLOW = 4000  # inputs from which plain NumPy, which has nothing to compile, is not warmed
 
 
@@ -117,10 +120,10 @@ def tanh_row(python: str | None, count: int, rounds: int, depth: int = 3) -> dic
     seconds = interleaved(sides, rounds)
     if peer:
         peer.close()
-    pairs = [(i, j) for i in range(4) for j in range(i + 1)]
+    pairs = [(i, j) for i in range(JUDGED) for j in range(i + 1)]
     exact = {p: tanh_reference(*(2 * X[list(p)] @ X[list(p)].T / X.shape[1]).ravel()[[0, 3, 1]], depth) for p in pairs}
     errors = {name: max(float(abs(K[:, p[0], p[1]] / exact[p] - 1).max()) for p in pairs) for name, K in found.items()}
-    return {"N": count, "depth": depth, "seconds": seconds, "errors": errors}
+    return {"N": count, "depth": depth, "seconds": seconds, "errors": errors, "pairs": len(pairs)}
 
 
 def tanh_reference(q1: float, q2: float, c: float, depth: int) -> np.ndarray:
@@ -161,10 +164,10 @@ def latency() -> list[float]:
 
 
 def memory(depth: int, count: int, d: int = 784) -> dict[str, float]:
-    """Peak bytes of a call in a process of its own, beside what it needs: results, inputs and one N×N buffer."""
+    """Peak bytes of a call in a process of its own, and those of its results and inputs."""
     command = [sys.executable, __file__, "--peak", str(depth), str(count), str(d)]
     peak = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    return {"depth": depth, "N": count, "d": d, "peak": peak, "needed": 8 * (3 * count**2 + count * d)}
+    return {"depth": depth, "N": count, "d": d, "peak": peak, "results": 16 * count**2, "inputs": 8 * count * d}
 
 
 def peak(depth: int, count: int, d: int) -> int:
@@ -174,6 +177,16 @@ def peak(depth: int, count: int, d: int) -> int:
     before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     tp.gram(kernels, np.random.default_rng(0).normal(size=(count, d)))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+
+
+def machine() -> dict[str, Any]:
+    """Processor and libraries."""
+    cpu = Path("/proc/cpuinfo")
+    lines = cpu.read_text().splitlines() if cpu.exists() else []
+    about = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    versions = {name: version(name) for name in ("numpy", "scipy", "numba")}
+    return {"processor": about.get("model name", platform.processor()), "cores": os.cpu_count(),
+            "wide": "avx512f" in about.get("flags", ""), "python": platform.python_version(), **versions}  # fmt: skip
 
 
 def shown(name: str, seconds: Mapping[str, list[float]]) -> None:
@@ -209,6 +222,7 @@ def main() -> None:
 
 def measure(plan: Plan, python: str | None, results: Path) -> None:
     """Every row of a plan, saved as it comes."""
+    saved(results, {"machine": machine()})
     tanh = tanh_row(python, plan.tanh, plan.rounds)
     shown("tanh", tanh["seconds"])
     saved(results, {"tanh": tanh})
@@ -216,7 +230,7 @@ def measure(plan: Plan, python: str | None, results: Path) -> None:
     shown("RNN", sequences["seconds"])
     saved(results, {"sequences": sequences, "latency": latency()})
     used = [memory(depth, plan.memory) for depth in (3, 10)]
-    print("peak memory over needed:", [round(m["peak"] / m["needed"], 2) for m in used], flush=True)
+    print("peak memory over needed:", [round(m["peak"] / bound(m), 2) for m in used], flush=True)
     saved(results, {"memory": used})
     begin, settings = time.perf_counter(), plan.settings()
     for k, setting in enumerate(settings):

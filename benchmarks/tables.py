@@ -43,6 +43,11 @@ def gram_table(rows: list[dict[str, Any]]) -> list[str]:
     return table(head, lines)
 
 
+def bound(m: dict[str, Any]) -> int:
+    """Bytes of results, inputs and one N×N buffer."""
+    return int(m["results"] * 3 // 2 + m["inputs"])
+
+
 def other_lines(found: dict[str, Any]) -> list[str]:
     """tanh, sequences, latency and memory."""
     lines = []
@@ -50,7 +55,7 @@ def other_lines(found: dict[str, Any]) -> list[str]:
         t = found["tanh"]
         ours, s = t["seconds"]["compiled"], t["seconds"]
         text = (f"tanh, depth {t.get('depth', 1)}, N = {t['N']}: {statistics.median(ours):.3f} s, "
-                f"error {t['errors']['compiled']:.0e}")  # fmt: skip
+                f"largest error of {t['pairs']} pairs {t['errors']['compiled']:.0e}")  # fmt: skip
         if "neural-tangents" in s:
             text += (f"; neural-tangents' `ElementwiseNumerical` (degree 25) takes {ratio(s['neural-tangents'], ours)} "
                      f"times as long, error {t['errors']['neural-tangents']:.0e}")  # fmt: skip
@@ -62,8 +67,14 @@ def other_lines(found: dict[str, Any]) -> list[str]:
     if "latency" in found:
         lines.append(f"- A call on 10 inputs: {1e3 * statistics.median(found['latency']):.2f} ms.")
     for m in found.get("memory", []):
-        lines.append(f"- Peak memory, depth {m['depth']}, N = {m['N']}, d = {m['d']}: {m['peak'] / 2**30:.2f} GiB, "
-                     f"{m['peak'] / m['needed']:.2f} of results, inputs and one N×N buffer.")  # fmt: skip
+        own = (m["results"] + m["inputs"]) / 2**30
+        lines.append(f"- Peak memory, depth {m['depth']}, N = {m['N']}, d = {m['d']}: {m['peak'] / 2**30:.2f} GiB, of which "
+                     f"results and inputs {own:.2f}; {m['peak'] / bound(m):.2f} of these and one N×N buffer.")  # fmt: skip
+    if "machine" in found:
+        m = found["machine"]
+        wide = ", AVX-512" if m["wide"] else ""
+        lines.append(f"- {m['processor']}, {m['cores']} cores{wide}; Python {m['python']}, NumPy {m['numpy']}, SciPy "
+                     f"{m['scipy']}, numba {m['numba']}; neural-tangents with jax 0.4.25.")  # fmt: skip
     return [*lines, ""]
 
 
@@ -91,9 +102,10 @@ def write_docs(results: Path) -> None:
         "## Gram matrices", "",
         "NNGP and NTK of fully connected networks in one call, two threads on every side, all sides in turn in one",
         "run; medians, with the range of the ratio over the rounds.  The floor is a symmetric product of the inputs by",
-        "BLAS and a loop written for this network alone, without mirroring.  neural-tangents 0.6.5 after its",
-        "compilation; NumPy writes the recursion down, arccos by arccos.  Every side runs with the",
-        "allocator's defaults and makes new results, whose first touch counts; `out=` takes arrays that were touched.",
+        "BLAS and a loop written for this network alone, without mirroring, both into arrays that were touched.",
+        "neural-tangents 0.6.5 after its compilation; NumPy writes the recursion down, arccos by arccos.  Every side",
+        "runs with the allocator's defaults and makes new results, whose first touch counts; `out=` takes arrays that",
+        "were touched.",
         "Made by `make bench-peers` and", "", "    python benchmarks/gram.py --full --write-docs", "",
         *gram_table(rows), "![Seconds of every side](performance.png)", "", *other_lines(found),
     ]  # fmt: skip
