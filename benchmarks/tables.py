@@ -68,8 +68,10 @@ def other_lines(found: dict[str, Any]) -> list[str]:
         lines.append(f"- A call on 10 inputs: {1e3 * statistics.median(found['latency']):.2f} ms.")
     for m in found.get("memory", []):
         own = (m["results"] + m["inputs"]) / 2**30
-        lines.append(f"- Peak memory, depth {m['depth']}, N = {m['N']}, d = {m['d']}: {m['peak'] / 2**30:.2f} GiB, of which "
-                     f"results and inputs {own:.2f}; {m['peak'] / bound(m):.2f} of these and one N×N buffer.")  # fmt: skip
+        shares = f"of which results and inputs {own:.2f}; {m['peak'] / bound(m):.2f} of these and one N×N buffer"
+        lines.append(
+            f"- Peak memory, depth {m['depth']}, N = {m['N']}, d = {m['d']}: {m['peak'] / 2**30:.2f} GiB, {shares}."
+        )
     if "machine" in found:
         m = found["machine"]
         wide = ", AVX-512" if m["wide"] else ""
