@@ -224,9 +224,15 @@ def fingerprint(*parts: Any) -> str:
     """A hash of arrays and of texts, and of where one ends and the next begins."""
     digest = hashlib.sha256()
     for part in parts:
-        data = np.ascontiguousarray(part).view(np.uint8).data if isinstance(part, np.ndarray) else part.encode()
-        digest.update(f"{getattr(part, 'shape', len(data))}:".encode())
-        digest.update(data)
+        if isinstance(part, np.ndarray):
+            digest.update(f"{part.shape}:".encode())
+            for piece in (
+                [part] if part.flags.c_contiguous else part
+            ):  # a whole copy would take the inputs' memory again
+                digest.update(np.ascontiguousarray(piece).view(np.uint8).data)
+        else:
+            text = part.encode()
+            digest.update(f"{len(text)}:".encode() + text)
     return digest.hexdigest()
 
 

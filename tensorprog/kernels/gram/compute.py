@@ -309,7 +309,7 @@ def _outputs(out: Any, job: Job, several: bool) -> list[np.ndarray]:
 
 
 def _block_size(job: Job, block: int | None, memory: int) -> int:
-    """A multiple of the tile: what a block reads and writes fits into memory.
+    """A multiple of the tile, where it is larger: what a block reads and writes fits into memory.
 
     That is its results, their mirror image and what a store makes of it; and of the inputs of both sides a copy, one
     of another precision, and their directions: 4 k n² numbers and 40 bytes for each of n d.
@@ -318,7 +318,8 @@ def _block_size(job: Job, block: int | None, memory: int) -> int:
         numbers = 4 * len(job.kernels) * np.dtype(job.dtype).itemsize
         per_input = 40 * max(x[0].size for x in job.data)
         block = int(2 * memory / (per_input + (per_input**2 + 4 * numbers * memory) ** 0.5))
-        block = max(TILE, min(block, max(job.shape)) // TILE * TILE)
+        block = max(1, min(block, -(-max(job.shape) // TILE) * TILE))
+        block -= block % TILE if block > TILE else 0
     if isinstance(block, bool) or not isinstance(block, (int, np.integer)) or block < 1:
         raise DataError(f"block must be a positive integer, got {block!r}")
     return int(block)
