@@ -101,6 +101,7 @@ def test_a_closed_client_is_told(client, monkeypatch, when):
     assert len(written) == when
 
 
+@pytest.mark.slow
 def test_a_call_that_kills_its_workers_is_told():
     import dask
 
