@@ -146,6 +146,15 @@ def test_a_file_deleted_with_its_journal_is_written_again(tmp_path, ending):
         assert np.array_equal(np.asarray(found[:]), expected)
 
 
+def test_a_refusal_leaves_the_other_files_as_they_were(tmp_path):
+    paths = [tmp_path / f"{name}.npy" for name in "ab"]
+    np.save(paths[0], X)
+    OTHER.gram(X, block=32, path=paths[1])
+    with pytest.raises(tp.DataError, match=r"b\.npy\.journal belongs to another computation"):
+        tp.gram(BOTH, X, block=32, path=paths)
+    assert np.array_equal(np.load(paths[0]), X) and not (tmp_path / "a.npy.journal").exists()
+
+
 def test_another_version_is_another_computation(tmp_path, monkeypatch):
     path = tmp_path / "k.npy"
     begun(monkeypatch, lambda: K.gram(X, block=32, path=path), 3)

@@ -177,12 +177,15 @@ class Journal:
     def __init__(self, path: Path, identity: dict[str, Any], resume: bool) -> None:
         self.path = path
         self.done: set[Block] = set()
+        self.identity = identity
         if resume and path.exists():
             self._read(identity)
-        if self.done:
-            return
-        with _disk(path), open(path, "w", encoding="utf-8") as file:
-            self._append(file, identity)
+
+    def begin(self) -> None:
+        """Start a new journal where nothing is finished, before there is a new file."""
+        if not self.done:
+            with _disk(self.path), open(self.path, "w", encoding="utf-8") as file:
+                self._append(file, self.identity)
 
     def _read(self, identity: dict[str, Any]) -> None:
         """Read finished blocks; a last line cut short by a crash is dropped."""

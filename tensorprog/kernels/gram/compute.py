@@ -331,12 +331,14 @@ def _stores(job: Job, size: int, out: Any, path: Any, resume: bool,
         return [ArrayStore(a) for a in _outputs(out, job, several)], []
     if out is not None:
         raise DataError("give out or path, not both")
-    stores, journals, identity = list[Store](), [], job.identity(size)
-    for k, p in enumerate(_paths(path, job, several)):
-        which = {**identity, "kernel": fingerprint(identity["kernel"], str(k))}
-        journals.append(Journal(p.with_name(p.name + ".journal"), which, resume))
-        done = journals[-1].done
-        stores.append(store_at(p, job.shape, job.dtype, mirrored(done) if job.second is None else done, size))
+    paths, identity = _paths(path, job, several), job.identity(size)
+    which = [{**identity, "kernel": fingerprint(identity["kernel"], str(k))} for k in range(len(paths))]
+    journals = [Journal(p.with_name(p.name + ".journal"), w, resume) for p, w in zip(paths, which, strict=True)]
+    stores = []
+    for p, journal in zip(paths, journals, strict=True):  # all journals fit: files may be made
+        journal.begin()
+        done = mirrored(journal.done) if job.second is None else journal.done
+        stores.append(store_at(p, job.shape, job.dtype, done, size))
     return stores, journals
 
 
