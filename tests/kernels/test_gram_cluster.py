@@ -2,6 +2,8 @@
 
 import logging
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -42,6 +44,21 @@ def test_a_worker_derives_once_for_all_blocks(client, monkeypatch):
         ):
             assert np.array_equal(found, expected)
     assert len(made) == 2  # here and on the worker
+
+
+def test_threads_of_a_worker_wait_for_the_one_that_derives(monkeypatch):
+    made, evaluator = [], compute.SequenceEvaluator
+
+    def slow(*args):
+        made.append(args)
+        time.sleep(0.1)
+        return evaluator(*args)
+
+    monkeypatch.setattr(compute, "SequenceEvaluator", slow)
+    rnn, data = tp.ntk(programs.rnn()), RNG.normal(size=(12, 8, 3))
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda _: rnn.gram(data), range(4)))
+    assert len(made) == 1 and all(np.array_equal(f, found[0]) for f in found)
 
 
 def test_values_of_symbols_and_precision_are_sent(client):

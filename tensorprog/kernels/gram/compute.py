@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import pickle
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -39,6 +40,7 @@ from tensorprog.kernels.recursions.recursion import Recursion
 
 MEMORY = 2**31
 KEPT = 256  # compiled kernels: pairs of lengths, and values of hyperparameters
+COMPILING = threading.RLock()
 SENT = 8  # lists of kernels that a worker of a cluster keeps, with what it derived and compiled
 
 
@@ -233,14 +235,18 @@ def evaluator(kernels: tuple[AnyKernel, ...], lengths: tuple[Length, Length], hy
 
 def _kept(kernels: tuple[AnyKernel, ...], what: Any, hyper: dict[Any, float], backend: str | None,
           make: Callable[[], Any]) -> Any:  # fmt: skip
-    """What was compiled last time, with the first kernel; the oldest goes where there is much."""
+    """What was compiled last time, with the first kernel; the oldest goes where there is much.
+
+    Threads wait for one that compiles: a derivation reads and grows tables of the whole process.
+    """
     cache, key = kernels[0].compiled, (kernels[1:], what, tuple(hyper.items()), backend)
-    if key not in cache:
-        made = make()
-        while len(cache) >= KEPT:
-            cache.pop(next(iter(cache)))
-        cache[key] = made
-    return cache[key]
+    with COMPILING:
+        if key not in cache:
+            made = make()
+            while len(cache) >= KEPT:
+                cache.pop(next(iter(cache)))
+            cache[key] = made
+        return cache[key]
 
 
 def source(kernel: AnyKernel, lengths: Any = None, values: Mapping[Any, Any] | None = None) -> str:
@@ -312,11 +318,11 @@ def _block_size(job: Job, block: int | None, memory: int) -> int:
     """A multiple of the tile, where it is larger: what a block reads and writes fits into memory.
 
     That is its results, their mirror image and what a store makes of it; and of the inputs of both sides a copy, one
-    of another precision, and their directions: 4 k n² numbers and 40 bytes for each of n d.
+    of another precision, and their directions: 4 k n² numbers and up to 48 bytes for each of n d.
     """
     if block is None:
         numbers = 4 * len(job.kernels) * np.dtype(job.dtype).itemsize
-        per_input = 40 * max(x[0].size for x in job.data)
+        per_input = 48 * max(x[0].size for x in job.data)
         block = int(2 * memory / (per_input + (per_input**2 + 4 * numbers * memory) ** 0.5))
         block = max(1, min(block, -(-max(job.shape) // TILE) * TILE))
         block -= block % TILE if block > TILE else 0
