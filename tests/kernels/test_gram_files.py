@@ -1,5 +1,6 @@
 """Files and arrays that results are written to: which are refused, and what a journal takes for finished."""
 
+import errno
 import json
 import os
 import shutil
@@ -202,6 +203,19 @@ def test_a_zarr_array_with_damaged_metadata_is_refused(tmp_path, monkeypatch, te
         K.gram(X, block=32, path=path)
     found = K.gram(X, block=32, path=path, resume=False)
     assert np.array_equal(np.asarray(found[:]), K.gram(X, block=32))
+
+
+def test_a_zarr_array_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    import zarr
+
+    def refused(**options):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    path = tmp_path / "k.zarr"
+    begun(monkeypatch, lambda: K.gram(X, block=32, path=path), 3)
+    monkeypatch.setattr(zarr, "open_array", refused)
+    with pytest.raises(tp.ComputeError, match="Permission denied; finished blocks are kept"):
+        K.gram(X, block=32, path=path)
 
 
 def test_a_lost_chunk_is_missed_where_another_was_written_but_not_noted(tmp_path, monkeypatch):

@@ -129,7 +129,10 @@ class ZarrStore:
     def _opened(self, open_array: Any) -> Any:
         _must_exist(self.path)
         try:
-            return open_array(store=str(self.path), mode="r+")
+            with _disk(self.path, PermissionError):
+                return open_array(store=str(self.path), mode="r+")
+        except ComputeError:
+            raise
         except Exception as error:  # what a damaged zarr.json makes of itself is not one class
             raise DataError(
                 f"{self.path} is no zarr array or was damaged ({error}); delete it and its journal, or pass "
@@ -155,10 +158,10 @@ def _must_exist(path: Path) -> None:
 
 
 @contextmanager
-def _disk(path: Path) -> Iterator[None]:
+def _disk(path: Path, kind: type[OSError] = OSError) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
+    except kind as error:
         raise ComputeError(
             f"writing {path} failed: {error.strerror or error}; finished blocks are kept, and the same call goes on "
             "from there once the file can be written"
