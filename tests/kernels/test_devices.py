@@ -9,7 +9,7 @@ import pytest
 
 import tensorprog as tp
 from tensorprog import programs
-from tensorprog.kernels.gram import devices
+from tensorprog.kernels.gram import compute, devices
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(12, 6)), RNG.normal(size=(8, 6))
@@ -153,3 +153,75 @@ def test_jumps_in_derivatives_see_the_smallest_angles(phi, angle):
     K = tp.ntk(net(phi))
     x = np.stack([X[0], X[0] + angle * X[1], -X[0], 2 * X[0]])
     assert off(K.gram(x), K(x)) < 1e-13 and off(K.gram(x, x[:2]), K(x, x[:2])) < 1e-13
+
+
+# ---- precision and scale --------------------------------------------------------------------------------
+
+
+def recorded(monkeypatch):
+    """The dtypes that array_api_strict multiplies as matrices from now on."""
+    xp = pytest.importorskip("array_api_strict")
+    found, kind = set(), type(xp.asarray(X))
+    product = kind.__matmul__
+    monkeypatch.setattr(kind, "__matmul__", lambda a, b: found.update({a.dtype, b.dtype}) or product(a, b))
+    return xp, found
+
+
+@pytest.mark.parametrize("phi", ["relu", "tanh"])
+def test_products_of_single_precision_are_taken_in_double(monkeypatch, phi):
+    """Libraries round the factors of float32 to 10 bits on GPUs (TF32)."""
+    xp, kinds = recorded(monkeypatch)
+    tp.ntk(net(phi)).gram(xp.asarray(X, dtype=xp.float32), dtype="float32")
+    assert kinds == {xp.float64}
+
+
+@QUICK
+def test_single_precision_loses_roundings_of_inputs_and_results_only(library):
+    K, x = tp.ntk(net("relu", depth=3)), RNG.normal(size=(30, 1000)).astype(np.float32)
+    x[1] = x[0] * 2 + np.float32(1e-3) * x[2]  # near parallel
+    ours, expected = library.back(K.gram(library.array(x), dtype="float32")), K(x.astype(float))
+    assert np.abs(ours / expected - 1).max() < 1e-7
+
+
+@QUICK
+@pytest.mark.parametrize("dtype, scale", [("float64", 1e200), ("float32", 1e18)])
+def test_inputs_whose_squares_overflow_are_named_as_on_the_host(library, dtype, scale):
+    K, x = tp.ntk(net("relu")), np.concatenate([X, X[:2] * scale])
+    for first, second in ((x, None), (x, Y), (Y, x)):
+        with pytest.raises(tp.DataError) as there:
+            K.gram(library.array(first), None if second is None else library.array(second), dtype=dtype)
+        with pytest.raises(tp.DataError) as here:
+            K.gram(first, second, dtype=dtype)
+        assert str(here.value).startswith(f"X{1 if first is x else 2}[{len(X)}] has entries of size")
+        assert f"leaves the range of {dtype}; scale the inputs" in str(there.value)
+        assert str(there.value)[:28] == str(here.value)[:28]
+
+
+@QUICK
+@pytest.mark.parametrize("scale", [1e-170, 1e-155, 1e-150, 1e150])
+def test_inputs_of_extreme_sizes(library, scale):
+    K = tp.ntk(net("erf"))
+    assert off(library.back(K.gram(library.array(scale * X), library.array(Y))), K.gram(scale * X, Y)) < 1e-13
+
+
+def test_kernels_are_compiled_once(monkeypatch):
+    import torch
+
+    made, evaluator = [], compute.Evaluator
+    monkeypatch.setattr(compute, "Evaluator", lambda *args: made.append(args) or evaluator(*args))
+    kernels = [tp.nngp(net("relu")), tp.ntk(net("relu"))]
+    for x in (X, Y, 2 * X):
+        tp.gram(kernels, torch.tensor(x))
+    assert len(made) == 1
+
+
+@QUICK
+def test_pairs_that_are_mended_are_read_in_lists(library, monkeypatch):
+    K, x = tp.ntk(net("relu")), np.concatenate([X, 2 * X, -X])
+    lists, mend = [], devices.Evaluator.mend_list
+    monkeypatch.setattr(devices, "LIST", 7 * X.shape[1])
+    monkeypatch.setattr(
+        devices.Evaluator, "mend_list", lambda self, a, *rest: lists.append(len(a)) or mend(self, a, *rest)
+    )
+    assert off(library.back(K.gram(library.array(x))), K(x)) < 1e-13
+    assert max(lists) == 7 and len(lists) > 10

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +16,7 @@ import numpy as np
 from tensorprog.errors import ComputeError, DataError
 
 Block = tuple[int, int, int, int]  # rows i0..i1, columns j0..j1
+ENDINGS = (".npy", ".zarr")
 
 
 class Store(Protocol):
@@ -50,18 +52,24 @@ class NpyStore:
         if fresh:
             with _disk(path):
                 self._create()
-        elif not path.exists():
-            raise DataError(f"{path} is missing, but its journal has finished blocks; pass resume=False to start again")
-        with _disk(path), open(path, "rb") as file:
-            np.lib.format.read_magic(file)
-            found = np.lib.format.read_array_header_1_0(file)
-            self.offset = file.tell()
+        else:
+            _must_exist(path)
+        found, self.offset = self._header()
         size = self.offset + shape[0] * shape[1] * self.dtype.itemsize
         if found != (shape, False, self.dtype) or path.stat().st_size != size:
             raise DataError(
                 f"{path} is not the {shape[0]}×{shape[1]} {self.dtype} matrix that its journal belongs to, or was cut "
                 "short; delete it and its journal, or pass resume=False"
             )
+
+    def _header(self) -> tuple[Any, int]:
+        """Shape, order and dtype, None where they cannot be read; and how long the header is."""
+        with _disk(self.path), open(self.path, "rb") as file:
+            try:
+                np.lib.format.read_magic(file)
+                return np.lib.format.read_array_header_1_0(file), file.tell()
+            except ValueError:
+                return None, 0
 
     def _create(self) -> None:
         with open(self.path, "wb") as file:
@@ -93,26 +101,43 @@ class NpyStore:
 class ZarrStore:
     """A zarr array whose chunks are the blocks."""
 
-    def __init__(self, path: Path, shape: tuple[int, int], dtype: Any, finished: int, block: int) -> None:
+    def __init__(self, path: Path, shape: tuple[int, int], dtype: Any, finished: Collection[Block],
+                 block: int) -> None:  # fmt: skip
         try:
             import zarr
         except ImportError as error:
             raise ComputeError("a path that ends in .zarr needs zarr: pip install 'tensorprog[zarr]'") from error
         chunks = (min(block, shape[0]), min(block, shape[1]))
-        with _disk(path):
-            if not finished:
-                self.array: Any = zarr.create_array(store=str(path), shape=shape, chunks=chunks, dtype=np.dtype(dtype),
-                                                    overwrite=True, config={"write_empty_chunks": True})  # fmt: skip
-            else:
-                self.array = zarr.open_array(store=str(path), mode="r+")
         self.path = path
-        if tuple(self.array.shape) != shape or self.array.dtype != np.dtype(dtype):
+        with zarr.config.set({"array.write_empty_chunks": True}):  # a chunk of zeros is finished too
+            if not finished:
+                with _disk(path):
+                    self.array: Any = zarr.create_array(store=str(path), shape=shape, chunks=chunks,
+                                                        dtype=np.dtype(dtype), overwrite=True)  # fmt: skip
+            else:
+                self.array = self._opened(zarr.open_array)
+        if tuple(self.array.shape) != shape or self.array.dtype != np.dtype(dtype) or self.array.chunks != chunks:
             raise DataError(f"{path} is not the matrix that its journal belongs to; pass resume=False to start again")
-        if self.array.nchunks_initialized < finished:
+        keys = [self.array.metadata.encode_chunk_key((i // block, j // block)) for i, _, j, _ in finished]
+        held = sum((path / key).exists() for key in keys)
+        if held < len(keys):
             raise DataError(
-                f"{path} holds {self.array.nchunks_initialized} of the {finished} chunks that its journal has "
-                "finished; pass resume=False to start again"
+                f"{path} holds {held} of the {len(keys)} chunks that its journal has finished; pass resume=False to "
+                "start again"
             )
+
+    def _opened(self, open_array: Any) -> Any:
+        _must_exist(self.path)
+        try:
+            with _disk(self.path, PermissionError):
+                return open_array(store=str(self.path), mode="r+")
+        except ComputeError:
+            raise
+        except Exception as error:  # what a damaged zarr.json makes of itself is not one class
+            raise DataError(
+                f"{self.path} is no zarr array or was damaged ({error}); delete it and its journal, or pass "
+                "resume=False to start again"
+            ) from error
 
     def write(self, block: Block, value: np.ndarray) -> None:
         i0, i1, j0, j1 = block
@@ -127,14 +152,19 @@ class ZarrStore:
         return self.array
 
 
+def _must_exist(path: Path) -> None:
+    if not path.exists():
+        raise DataError(f"{path} is missing, but its journal has finished blocks; pass resume=False to start again")
+
+
 @contextmanager
-def _disk(path: Path) -> Iterator[None]:
+def _disk(path: Path, kind: type[OSError] = OSError) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
+    except kind as error:
         raise ComputeError(
             f"writing {path} failed: {error.strerror or error}; finished blocks are kept, and the same call goes on "
-            "from there once there is room"
+            "from there once the file can be written"
         ) from error
 
 
@@ -150,17 +180,20 @@ class Journal:
     def __init__(self, path: Path, identity: dict[str, Any], resume: bool) -> None:
         self.path = path
         self.done: set[Block] = set()
+        self.identity = identity
         if resume and path.exists():
             self._read(identity)
-        if self.done:
-            return
-        with _disk(path), open(path, "w", encoding="utf-8") as file:
-            self._append(file, identity)
+
+    def begin(self) -> None:
+        """Start a new journal where nothing is finished, before there is a new file."""
+        if not self.done:
+            with _disk(self.path), open(self.path, "w", encoding="utf-8") as file:
+                self._append(file, self.identity)
 
     def _read(self, identity: dict[str, Any]) -> None:
         """Read finished blocks; a last line cut short by a crash is dropped."""
-        whole, end, _ = self.path.read_text(encoding="utf-8").rpartition("\n")
         try:
+            whole, end, _ = self.path.read_text(encoding="utf-8").rpartition("\n")
             header, *rows = [json.loads(line) for line in whole.splitlines()] or [identity]
             blocks = [(int(a), int(b), int(c), int(d)) for a, b, c, d in rows]
         except (ValueError, TypeError) as error:
@@ -180,6 +213,8 @@ class Journal:
 
     def add(self, block: Block) -> None:
         """Note a block as finished, after it is on disk."""
+        if block in self.done:
+            return
         with _disk(self.path), open(self.path, "a", encoding="utf-8") as file:
             self._append(file, list(block))
         self.done.add(block)
@@ -195,9 +230,15 @@ def fingerprint(*parts: Any) -> str:
     """A hash of arrays and of texts, and of where one ends and the next begins."""
     digest = hashlib.sha256()
     for part in parts:
-        data = np.ascontiguousarray(part).view(np.uint8).data if isinstance(part, np.ndarray) else part.encode()
-        digest.update(f"{getattr(part, 'shape', len(data))}:".encode())
-        digest.update(data)
+        if isinstance(part, np.ndarray):
+            digest.update(f"{part.shape}:".encode())
+            for piece in (
+                [part] if part.flags.c_contiguous else part
+            ):  # a whole copy would take the inputs' memory again
+                digest.update(np.ascontiguousarray(piece).view(np.uint8).data)
+        else:
+            text = part.encode()
+            digest.update(f"{len(text)}:".encode() + text)
     return digest.hexdigest()
 
 
@@ -211,10 +252,25 @@ def cut(shape: tuple[int, int], block: int, symmetric: bool) -> list[Block]:
     ]
 
 
-def store_at(path: Path, shape: tuple[int, int], dtype: Any, finished: int, block: int) -> Store:
-    """The store that a path's ending asks for, .npy or .zarr; a new one where nothing is ``finished``."""
+def mirrored(blocks: Collection[Block]) -> set[Block]:
+    """Blocks of a symmetric matrix and their mirror images.
+
+    >>> sorted(mirrored([(0, 2, 0, 2), (2, 3, 0, 2)]))
+    [(0, 2, 0, 2), (0, 2, 2, 3), (2, 3, 0, 2)]
+    """
+    return {*blocks, *((j0, j1, i0, i1) for i0, i1, j0, j1 in blocks)}
+
+
+def store_at(path: Path, shape: tuple[int, int], dtype: Any, finished: Collection[Block], block: int) -> Store:
+    """The store that a path's ending asks for; a new one where nothing is ``finished``."""
     if path.suffix == ".npy":
         return NpyStore(path, shape, dtype, not finished)
-    if path.suffix == ".zarr":
-        return ZarrStore(path, shape, dtype, finished, block)
-    raise DataError(f"path must end in .npy (memory-mapped) or .zarr, got {path}")
+    return ZarrStore(path, shape, dtype, finished, block)
+
+
+def version() -> str:
+    """Of this package, as installed."""
+    try:
+        return importlib.metadata.version("tensorprog")
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"

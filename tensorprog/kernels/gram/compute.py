@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import pickle
 import re
-import warnings
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,32 @@ import numpy as np
 
 from tensorprog.compile import text
 from tensorprog.compile.schedule import TILE
-from tensorprog.errors import ComputeError, DataError, NoRuleError
+from tensorprog.errors import DataError, NoRuleError
 from tensorprog.functions import FAMILIES
 from tensorprog.kernels.data import Inputs, read_inputs, symbol_values
-from tensorprog.kernels.gram.blocks import ArrayStore, Block, Journal, Store, cut, fingerprint, store_at
+from tensorprog.kernels.gram.blocks import (
+    ENDINGS,
+    ArrayStore,
+    Block,
+    Journal,
+    Store,
+    cut,
+    fingerprint,
+    mirrored,
+    store_at,
+    version,
+)
+from tensorprog.kernels.gram.cluster import pack, results
 from tensorprog.kernels.gram.devices import gram_on_device, namespace
-from tensorprog.kernels.gram.evaluator import AnyKernel, Evaluator
-from tensorprog.kernels.gram.sequences import SHORT, SequenceEvaluator
+from tensorprog.kernels.gram.evaluator import HEIGHT, AnyKernel, Evaluator
+from tensorprog.kernels.gram.sequences import PANEL, SHORT, SequenceEvaluator
 from tensorprog.kernels.kernel import Length
 from tensorprog.kernels.recursions.recursion import Recursion
 
 MEMORY = 2**31
-RETRIES = 5  # of a block whose worker was lost
 KEPT = 256  # compiled kernels: pairs of lengths, and values of hyperparameters
+COMPILING = threading.RLock()
+SENT = 8  # lists of kernels that a worker of a cluster keeps, with what it derived and compiled
 
 
 @dataclass
@@ -47,29 +61,23 @@ class Job:
         """Of the result."""
         return len(self.first), len(self.first if self.second is None else self.second)
 
+    @property
+    def data(self) -> list[np.ndarray]:
+        """The arrays of all inputs."""
+        return [x for inputs in (self.first, self.second) if inputs is not None for x in inputs.data.values()]
+
     def evaluator(self, lengths: tuple[Length, Length]) -> Evaluator:
         """The compiled kernels for a pair of lengths, kept with the first kernel."""
         if lengths not in self.evaluators:
-            make = partial(Evaluator, self.kernels, lengths, self.hyper, self.backend)
-            self.evaluators[lengths] = self._kept(lengths, make)
+            self.evaluators[lengths] = evaluator(self.kernels, lengths, self.hyper, self.backend)
         return self.evaluators[lengths]
-
-    def _kept(self, what: Any, make: Callable[[], Any]) -> Any:
-        """What was compiled last time, with the first kernel; the oldest goes where there is much."""
-        cache, key = self.kernels[0].compiled, (self.kernels[1:], what, tuple(self.hyper.items()), self.backend)
-        if key not in cache:
-            made = make()
-            while len(cache) >= KEPT:
-                cache.pop(next(iter(cache)))
-            cache[key] = made
-        return cache[key]
 
     def loop(self) -> SequenceEvaluator | None:
         """The kernels as a loop over time, for sequences that are long enough; None where their equations have none."""
         lengths = [t or 0 for x in (self.first, self.second or self.first) for t in x.groups]
         if max(lengths) <= SHORT or min(lengths) < 2:
             return None
-        found = self._kept("loop", self._rolled)
+        found = _kept(self.kernels, "loop", self.hyper, self.backend, self._rolled)
         return found if found is not None and (found.ragged or len(set(lengths)) == 1) else None
 
     def _rolled(self) -> SequenceEvaluator | None:
@@ -101,6 +109,16 @@ class Job:
                         if self.second is None and not own:
                             result[np.ix_(columns, rows)] = block.T
 
+    @property
+    def told(self) -> int:
+        """How many pairs ``fill`` tells of in all: those of panels on the diagonal twice."""
+        if self.second is not None:
+            return int(np.prod(self.shape))
+        groups = [len(self.first)] if self.loop() else [len(rows) for rows in self.first.groups.values()]
+        height = PANEL if self.loop() else HEIGHT
+        squares = sum(min(height, n - i) ** 2 for n in groups for i in range(0, n, height))
+        return (len(self.first) ** 2 + squares) // 2
+
     def part(self, block: Block) -> Job:
         """The same kernels on the inputs of one block."""
         i0, i1, j0, j1 = block
@@ -122,6 +140,7 @@ class Job:
         groups = self.first.groups, (self.second or self.first).groups
         texts = [loop.text] if loop else [self.evaluator((t1, t2)).text for t1 in groups[0] for t2 in groups[1]]
         return {
+            "version": version(),
             "kernel": fingerprint(*texts, functions_in(" ".join(texts))),
             "inputs": fingerprint(repr(lengths), *self.first.data.values(), *second),
             "shape": list(self.shape),
@@ -149,15 +168,16 @@ def gram(kernels: Any, X1: Any, X2: Any = None, *, values: Mapping[Any, Any] | N
             made of, or arrays of torch, CuPy or JAX, which stay on their device.
         X2: like X1; None for X1 with itself: symmetric, its diagonal compares each input with itself.
         values: numbers for hyperparameters that are symbols, by symbol.
-        dtype: float64, or float32: inputs are converted to it, inner products and results are of it, all else
-            is computed in float64.
-        out: arrays (N1, N2) to write to, one for each kernel.
+        dtype: float64, or float32: inputs are converted to it, results and, of NumPy arrays, inner products are of
+            it, all else is computed in float64.
+        out: arrays (N1, N2) to write to, one for each kernel, which share no memory with each other or the inputs.
         backend: ``"numba"``, ``"numpy"``, or None for the fastest there is.
         block: compute in blocks of this size; chosen from ``memory`` when None.
-        memory: bytes that blocks and their temporaries may take, beside inputs and results in memory.
+        memory: bytes that a block and its temporaries may take, beside inputs and results in memory; on a cluster,
+            in each thread of a worker.
         progress: show a bar.
         path: a .npy or .zarr file to write to instead of memory, one for each kernel.  What is finished is noted in
-            a journal beside it, so that the same call goes on after a crash.
+            a journal beside each, so that the same call goes on after a crash.
         resume: go on from a journal; False starts again.
         client: a Dask client, whose workers compute the blocks.
 
@@ -165,9 +185,9 @@ def gram(kernels: Any, X1: Any, X2: Any = None, *, values: Mapping[Any, Any] | N
         (N1, N2) array of ``dtype``, a memory map or a zarr array; a tuple of them for several kernels.
 
     Raises:
-        DataError: data, dtype, ``out`` or journal that do not fit; a value that is not finite.
+        DataError: data, dtype, ``out``, file or journal that do not fit; a value that is not finite.
         NoRuleError: an unknown backend, or one that cannot compute the kernel.
-        ComputeError: a full disk, lost workers, a missing optional package.
+        ComputeError: a full disk, lost workers, a kernel that cannot be sent to them, a missing optional package.
 
     >>> import tensorprog as tp
     >>> net = tp.programs.mlp(depth=2)
@@ -182,25 +202,51 @@ def gram(kernels: Any, X1: Any, X2: Any = None, *, values: Mapping[Any, Any] | N
     if xp is not None:
         if (path, client, out, block) != (None,) * 4 or backend not in (None, "numpy"):
             raise DataError("arrays on a device are computed there, whole: leave out out, backend, block, path, client")
-        arrays = gram_on_device(chosen, xp, X1, X2, symbol_values(values), _dtype(dtype))
+        if chosen[0].net.takes_sequences:
+            raise NoRuleError("sequences are computed from NumPy arrays only")
+        make = partial(evaluator, chosen, (None, None), symbol_values(values), "numpy")
+        arrays = gram_on_device(make, xp, X1, X2, _dtype(dtype))
         return tuple(arrays) if several else arrays[0]
     job = _job(chosen, X1, X2, values, dtype, backend)
     if path is None and client is None and block is None:
-        results = _outputs(out, job, several)
-        with _bar(progress, int(np.prod(job.shape))) as advance:
-            job.fill(results, advance)
+        found = _outputs(out, job, several)
+        with _bar(progress, job.told if progress else 0) as advance:
+            job.fill(found, advance)
     else:
         size = _block_size(job, block, memory)
-        stores, journal = _stores(job, size, out, path, resume, several)
-        todo = [b for b in cut(job.shape, size, job.second is None) if journal is None or b not in journal.done]
+        stores, journals = _stores(job, size, out, path, resume, several)
+        finished = set[Block].intersection(*(j.done for j in journals)) if journals else set()
+        todo = [b for b in cut(job.shape, size, job.second is None) if b not in finished]
         with _bar(progress, len(todo)) as advance:
             for done, arrays in _computed(job, todo, client):
                 _write(job, stores, done, arrays)
-                if journal is not None:
+                for journal in journals:
                     journal.add(done)
                 advance(1)
-        results = [s.open() for s in stores]
-    return tuple(results) if several else results[0]
+        found = [s.open() for s in stores]
+    return tuple(found) if several else found[0]
+
+
+def evaluator(kernels: tuple[AnyKernel, ...], lengths: tuple[Length, Length], hyper: dict[Any, float],
+              backend: str | None) -> Evaluator:  # fmt: skip
+    """The compiled kernels for a pair of lengths."""
+    return _kept(kernels, lengths, hyper, backend, partial(Evaluator, kernels, lengths, hyper, backend))  # type: ignore[no-any-return]
+
+
+def _kept(kernels: tuple[AnyKernel, ...], what: Any, hyper: dict[Any, float], backend: str | None,
+          make: Callable[[], Any]) -> Any:  # fmt: skip
+    """What was compiled last time, with the first kernel; the oldest goes where there is much.
+
+    Threads wait for one that compiles: a derivation reads and grows tables of the whole process.
+    """
+    cache, key = kernels[0].compiled, (kernels[1:], what, tuple(hyper.items()), backend)
+    with COMPILING:
+        if key not in cache:
+            made = make()
+            while len(cache) >= KEPT:
+                cache.pop(next(iter(cache)))
+            cache[key] = made
+        return cache[key]
 
 
 def source(kernel: AnyKernel, lengths: Any = None, values: Mapping[Any, Any] | None = None) -> str:
@@ -262,34 +308,70 @@ def _outputs(out: Any, job: Job, several: bool) -> list[np.ndarray]:
         if not fits or not a.flags.c_contiguous or not a.flags.writeable:
             have = f"{a.dtype} {a.shape}" if isinstance(a, np.ndarray) else type(a).__name__
             raise DataError(f"out must be a writeable C-contiguous {job.dtype} array {job.shape}, got {have}")
+    for a, others in ((a, [*job.data, *arrays[:k]]) for k, a in enumerate(arrays)):
+        if any(np.may_share_memory(a, other) for other in others):
+            raise DataError("out must be arrays of their own: one shares its memory with inputs or with another")
     return arrays
 
 
 def _block_size(job: Job, block: int | None, memory: int) -> int:
-    """A multiple of the tile: the results of a block, their mirror image and temporaries fit into memory."""
+    """A multiple of the tile, where it is larger: what a block reads and writes fits into memory.
+
+    That is its results, their mirror image and what a store makes of it; and of the inputs of both sides a copy, one
+    of another precision, and their directions: 4 k n² numbers and up to 48 bytes for each of n d.
+    """
     if block is None:
-        block = int((memory / (4 * len(job.kernels) * np.dtype(job.dtype).itemsize)) ** 0.5)
-        block = max(TILE, min(block, max(job.shape)) // TILE * TILE)
+        numbers = 4 * len(job.kernels) * np.dtype(job.dtype).itemsize
+        per_input = 48 * max(x[0].size for x in job.data)
+        block = int(2 * memory / (per_input + (per_input**2 + 4 * numbers * memory) ** 0.5))
+        block = max(1, min(block, -(-max(job.shape) // TILE) * TILE))
+        block -= block % TILE if block > TILE else 0
     if isinstance(block, bool) or not isinstance(block, (int, np.integer)) or block < 1:
         raise DataError(f"block must be a positive integer, got {block!r}")
     return int(block)
 
 
 def _stores(job: Job, size: int, out: Any, path: Any, resume: bool,
-            several: bool) -> tuple[list[Store], Journal | None]:  # fmt: skip
+            several: bool) -> tuple[list[Store], list[Journal]]:  # fmt: skip
     if path is None:
-        return [ArrayStore(a) for a in _outputs(out, job, several)], None
+        return [ArrayStore(a) for a in _outputs(out, job, several)], []
     if out is not None:
         raise DataError("give out or path, not both")
+    paths, identity = _paths(path, job, several), job.identity(size)
+    which = [{**identity, "kernel": fingerprint(identity["kernel"], str(k))} for k in range(len(paths))]
+    journals = [Journal(p.with_name(p.name + ".journal"), w, resume) for p, w in zip(paths, which, strict=True)]
+    stores = []
+    for p, journal in zip(paths, journals, strict=True):  # all journals fit: files may be made
+        journal.begin()
+        done = mirrored(journal.done) if job.second is None else journal.done
+        stores.append(store_at(p, job.shape, job.dtype, done, size))
+    return stores, journals
+
+
+def _paths(path: Any, job: Job, several: bool) -> list[Path]:
     named = path if several and isinstance(path, Sequence) and not isinstance(path, str) else [path]
     if not all(isinstance(p, str | Path) for p in named):
         raise DataError(f"path must be a file name, got {path!r}")
     paths = [Path(p) for p in named]
     if len(paths) != len(job.kernels):
         raise DataError(f"path must hold one path for each of the {len(job.kernels)} kernels, got {len(paths)}")
-    journal = Journal(paths[0].with_name(paths[0].name + ".journal"), job.identity(size), resume)
-    finished = sum(2 if job.second is None and (i, j) != (k, m) else 1 for i, j, k, m in journal.done)
-    return [store_at(p, job.shape, job.dtype, finished, size) for p in paths], journal
+    for p in paths:
+        if p.suffix not in ENDINGS:
+            raise DataError(f"path must end in .npy (memory-mapped) or .zarr, got {p}")
+    places = [p.resolve() for p in paths]
+    if len({*places}) < len(places):
+        raise DataError(f"every kernel needs a file of its own, got the paths {', '.join(map(str, paths))}")
+    for file in filter(None, map(_mapped, job.data)):
+        if file.resolve() in places:
+            raise DataError(f"path must be another file than that of the inputs, got {file}")
+    return paths
+
+
+def _mapped(x: Any) -> Path | None:
+    """The file that an array maps."""
+    while x is not None and not isinstance(x, np.memmap):
+        x = getattr(x, "base", None)
+    return None if x is None or x.filename is None else Path(x.filename)
 
 
 def _write(job: Job, stores: Sequence[Store], block: Block, arrays: Sequence[np.ndarray]) -> None:
@@ -304,38 +386,20 @@ def _write(job: Job, stores: Sequence[Store], block: Block, arrays: Sequence[np.
 def _computed(job: Job, todo: list[Block], client: Any) -> Iterator[tuple[Block, list[np.ndarray]]]:
     """Finished blocks, in order here and as they come from a cluster."""
     if client is None:
-        yield from ((b, job.part(b).arrays()) for b in todo)
-        return
-    try:
-        from distributed import as_completed
-    except ImportError as error:
-        raise ComputeError("client=.. needs Dask: pip install 'tensorprog[cluster]'") from error
-    if not (hasattr(client, "submit") and hasattr(client, "nthreads")):
-        raise DataError(f"client must be a distributed.Client, got {client!r}")
-    waiting = iter(todo)
-    ahead = 2 * max(1, sum(client.nthreads().values()))
+        return ((b, job.part(b).arrays()) for b in todo)
+    packed = pack((job.kernels, job.hyper, job.dtype, job.backend))
+    return results(client, _on_worker, ((b, (packed, part.first, part.second)) for b in todo for part in [job.part(b)]))
 
-    def submit(b: Block) -> Any:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # the inputs of a block travel with it, so that it can move
-            return client.submit(Job.arrays, job.part(b), pure=False, retries=RETRIES)
 
-    blocks = {submit(b): b for _, b in zip(range(ahead), waiting, strict=False)}
-    running = as_completed(list(blocks))
-    for future in running:
-        try:
-            arrays = future.result()
-        except DataError:
-            raise
-        except Exception as error:
-            raise ComputeError(
-                f"block {blocks[future]} failed on the cluster: {type(error).__name__}: {error}"
-            ) from error
-        yield blocks.pop(future), arrays
-        for b in [b for _, b in zip(range(1), waiting, strict=False)]:
-            new = submit(b)
-            blocks[new] = b
-            running.add(new)
+def _on_worker(packed: bytes, first: Inputs, second: Inputs | None) -> list[np.ndarray]:
+    """The results of a block, by kernels that keep what they derived for the next one."""
+    kernels, *options = _unpacked(packed)
+    return Job(kernels, first, second, *options).arrays()
+
+
+@lru_cache(SENT)
+def _unpacked(packed: bytes) -> Any:
+    return pickle.loads(packed)
 
 
 @contextlib.contextmanager

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from tensorprog.compile.arrays import NEAR, host
 from tensorprog.compile.tape import LEFT, RIGHT
-from tensorprog.errors import ComputeError, DataError, NoRuleError
+from tensorprog.errors import ComputeError, DataError
+from tensorprog.kernels.data import SHARE, Inputs, check_scale
 from tensorprog.kernels.gram.evaluator import Evaluator
 
 ROWS = 2**24  # pairs computed at once
+LIST = 2**22  # numbers of a list of pairs that are read at once
 
 
 def namespace(X: Any) -> Any:
@@ -27,26 +29,32 @@ def namespace(X: Any) -> Any:
     return array_namespace(X)
 
 
-def gram_on_device(kernels: Sequence[Any], xp: Any, X1: Any, X2: Any, hyper: Any, dtype: Any) -> list[Any]:
-    """The kernels between arrays (N, d) of one library, as arrays of it on the same device."""
-    if kernels[0].net.takes_sequences:
-        raise NoRuleError("sequences are computed from NumPy arrays only")
+def gram_on_device(make: Callable[[], Evaluator], xp: Any, X1: Any, X2: Any, dtype: Any) -> list[Any]:
+    """The kernels between arrays (N, d) of one library, as arrays of it on the same device.
+
+    Args:
+        make: gives the compiled kernels.
+        xp: the library.
+        X1, X2: inputs; X2 is None for X1 with itself.
+        dtype: to which inputs and results are rounded.
+    """
     if X2 is not None and namespace(X2) is not xp:
         raise DataError(f"X1 is a {_kind(X1)} and X2 a {_kind(X2)}; both must be arrays of one library")
     a = _read(xp, X1, "X1", dtype)
     b = a if X2 is None else _read(xp, X2, "X2", dtype)
     if a.device != b.device:
         raise DataError(f"X1 is on {a.device} and X2 on {b.device}; both must be on one device")
-    evaluator = Evaluator(kernels, (None, None), hyper, "numpy")
     if a.shape[1] != b.shape[1]:
         raise DataError(f"X1 has feature dimension {a.shape[1]} and X2 {b.shape[1]}; they must agree")
+    evaluator = make()
     left, right = _values(evaluator, xp, a, LEFT, (-1, 1)), _values(evaluator, xp, b, RIGHT, (1, -1))
-    exact = a.dtype if evaluator.program.closed else xp.float64  # quadrature checks covariances in double
-    u, v = _directions(xp, a, exact), _directions(xp, b, exact)
+    u = _directions(xp, a)
+    v = u if X2 is None else _directions(xp, b)
     width = max(1, ROWS // b.shape[0])
     blocks = [_block(evaluator, xp, i, min(i + width, a.shape[0]), (a, b), (u, v), (left, right), X2 is None)
               for i in range(0, a.shape[0], width)]  # fmt: skip
-    return [xp.concat([xp.astype(part[k], getattr(xp, dtype.name)) for part in blocks]) for k in range(len(kernels))]
+    kind = getattr(xp, dtype.name)
+    return [xp.concat([xp.astype(block[k], kind) for block in blocks]) for k in range(len(evaluator.kernels))]
 
 
 def _kind(X: Any) -> str:
@@ -66,36 +74,42 @@ def _read(xp: Any, X: Any, name: str, dtype: Any) -> Any:
             "inputs and results are single then); for JAX: jax.config.update('jax_enable_x64', True)"
         )
     with np.errstate(over="ignore"):
-        x = xp.astype(X, getattr(xp, dtype.name))
-    if not bool(xp.all(xp.isfinite(x))):
-        raise DataError(f"{name} holds a NaN or an infinity as {dtype.name}; clean the data first")
+        x = xp.astype(xp.astype(X, getattr(xp, dtype.name)), xp.float64)
+        if not bool(xp.all(xp.isfinite(x))):
+            raise DataError(f"{name} holds a NaN or an infinity as {dtype.name}; clean the data first")
+        large = host(xp.sum(x * x, axis=1)) > SHARE * float(np.finfo(dtype).max)
+    if large.any():
+        i = np.flatnonzero(large)[:1]
+        check_scale(Inputs({None: host(x)[i, None]}, {None: i}, x.shape[1]), name, dtype)
     return x
 
 
 def _values(evaluator: Evaluator, xp: Any, x: Any, side: int, shape: tuple[int, int]) -> dict[int, Any]:
-    wide = xp.astype(x, xp.float64)
-    own = host(xp.sum(wide * wide, axis=1))[:, None] ** 0.5  # per input only the size matters
+    own = host(xp.sum(x * x, axis=1))[:, None] ** 0.5  # per input only the size matters
     values = evaluator.program.per_input((own / x.shape[1] ** 0.5)[:, None], side)
     return {i: xp.asarray(np.reshape(v, shape), device=x.device) if np.ndim(v) else float(v) for i, v in values.items()}
 
 
-def _directions(xp: Any, x: Any, dtype: Any) -> Any:
-    wide = xp.astype(x, xp.float64)
-    size = xp.sqrt(xp.sum(wide * wide, axis=1, keepdims=True))
-    return xp.astype(wide / xp.where(size > 0, size, size * 0 + 1), dtype)
+def _directions(xp: Any, x: Any) -> Any:
+    """Rows divided by their lengths, by their largest entries first, whose squares do not underflow."""
+    for size in (lambda r: xp.max(xp.abs(r), axis=1, keepdims=True),
+                 lambda r: xp.sqrt(xp.sum(r * r, axis=1, keepdims=True))):  # fmt: skip
+        s = size(x)
+        x = x / xp.where(s > 0, s, s * 0 + 1)
+    return x
 
 
 def _block(evaluator: Evaluator, xp: Any, start: int, stop: int, data: Any, units: Any, tables: Any, own: bool) -> Any:
-    cosines = xp.astype(units[0][start:stop, :] @ units[1].T, xp.float64)
+    """Rows start..stop; the cosines are of float64, since libraries round factors of float32 on GPUs (TF32)."""
+    cosines = units[0][start:stop, :] @ units[1].T
     left = {i: v[start:stop, :] if getattr(v, "ndim", 0) and v.shape[0] > 1 else v for i, v in tables[0].items()}
-    kind = np.dtype(str(data[0].dtype).split(".")[-1])
-    near = NEAR[np.dtype(np.float64)], 0.0 if data[0].shape[1] == 1 else NEAR[kind]
+    least = NEAR[np.dtype(np.float64)]
     known = dict.fromkeys(evaluator.program.units, cosines)
-    values = evaluator.program.on_pairs(known, left, tables[1], near, xp)
-    values = [v + 0 * cosines for v in values]
+    near = least, 0.0 if data[0].shape[1] == 1 else least
+    values = [v + 0 * cosines for v in evaluator.program.on_pairs(known, left, tables[1], near, xp)]
     if own:
         values = _with_diagonal(evaluator, xp, start, values, data[0])
-    if any(bool(xp.any(xp.isnan(v))) for v in values):
+    if not all(bool(xp.all(xp.isfinite(v))) for v in values):
         values = _mended(evaluator, values, data[0][start:stop, :], data[1])
     return [xp.asarray(v, device=data[0].device) for v in values]
 
@@ -105,14 +119,17 @@ def _with_diagonal(evaluator: Evaluator, xp: Any, start: int, values: Sequence[A
     count, width = values[0].shape
     rows, columns = (xp.arange(first, last, device=x.device) for first, last in ((start, start + count), (0, width)))
     place = rows[:, None] == columns[None, :]
-    own = evaluator.own_values(host(x[start : start + count, :])[:, None].astype(np.float64))
-    columns_of = [xp.asarray(np.ascontiguousarray(d)[:, None], device=x.device) for d in own]
+    own = evaluator.own_values(host(x[start : start + count, :])[:, None])
+    columns_of = [xp.asarray(np.array(d)[:, None], device=x.device) for d in own]
     return [xp.where(place, d, v) for d, v in zip(columns_of, values, strict=True)]
 
 
 def _mended(evaluator: Evaluator, values: Sequence[Any], a: Any, b: Any) -> list[np.ndarray]:
-    """Pairs of almost parallel inputs, on the host."""
+    """Pairs that cosines leave open, such as almost parallel inputs, on the host."""
     arrays = [host(v).copy() for v in values]
-    rows, columns = np.nonzero(np.any([np.isnan(v) for v in arrays], axis=0))
-    evaluator.mend_list(host(a)[rows][:, None], host(b)[columns][:, None], (rows, columns), arrays)
+    rows, columns = np.nonzero(~np.all([np.isfinite(v) for v in arrays], axis=0))
+    a, b = host(a), host(b)
+    width = max(1, LIST // a.shape[1])
+    for i, j in ((rows[k : k + width], columns[k : k + width]) for k in range(0, len(rows), width)):
+        evaluator.mend_list(a[i][:, None], b[j][:, None], (i, j), arrays)
     return arrays
