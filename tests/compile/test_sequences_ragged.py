@@ -7,7 +7,9 @@ import pytest
 
 import tensorprog as tp
 from tensorprog import programs
-from tensorprog.compile.loops import Side
+from tensorprog.compile.loops import Loop, Side
+from tensorprog.compile.rolling import Step
+from tensorprog.compile.tape import PAIR, Tape
 from tensorprog.kernels.gram.sequences import SequenceEvaluator
 
 RNG = np.random.default_rng(3)
@@ -87,9 +89,9 @@ def test_repeated_sequences_whose_angle_the_loop_loses(length, backend):
 
 
 def test_repeated_sequences_too_long_for_the_reference_are_an_error():
-    X = RNG.normal(size=(2, 600, 1))
+    X = RNG.normal(size=(2, 1100, 1))
     X[1] = X[0]
-    with pytest.raises(tp.AccuracyError, match=r"lengths \(600, 600\)"):
+    with pytest.raises(tp.AccuracyError, match=r"lengths \(1100, 1100\)"):
         tp.nngp(programs.rnn(phi=tp.abs, sigma_b=0.1)).gram(X)
 
 
@@ -138,6 +140,25 @@ def test_one_long_sequence_takes_no_room_beside_short_ones():
     K.gram(S[1:3] + [S[0][:8]])
     pairs = 8 * len(S) ** 2
     assert peak(lambda: K.gram(S)) < 12 * pairs + 20 * S[0].nbytes
+
+
+def step(outs):
+    """A step that gives, by number, what it carries (a number) or the cosine of its data ("unit")."""
+    tape = Tape()
+    known = [tape.add("carry", data=k, side=PAIR) for k in range(2)]
+    known.append(tape.add("unit", data=((0, 0), (1, 0)), side=PAIR))
+    return Step(tape, tuple((k, known[i]) for k, i in enumerate(outs)))
+
+
+@pytest.mark.parametrize("threads", [0, 1])
+def test_what_is_carried_on_as_it_is_may_change_its_place(threads):
+    X = RNG.normal(size=(3, 5, 2))
+    unit = X / np.linalg.norm(X, axis=-1, keepdims=True)
+    side = Side.of(X, 5)
+    loop = Loop(step([2, 2]), step([2, 0]), step([1, 0]), {}, {})
+    found = loop.run(side, Side.of(X, 5), False, threads)
+    for value, t in zip(found, (2, 3), strict=True):
+        assert np.allclose(value, unit[:, t] @ unit[:, t].T, atol=1e-14)
 
 
 def test_times_of_ragged_data():

@@ -22,7 +22,7 @@ from tensorprog.limit.evaluate import same
 SHORT = 6  # length up to which the equations are computed one by one
 PANEL = 1024  # sequences whose pairs are carried at once
 LIST = 2**22  # numbers of a list of pairs that are read at once
-LONGEST = 256  # length up to which pairs whose angle is lost on the way are computed by the reference
+LONGEST = 1024  # length up to which pairs whose angle is lost on the way are computed by the reference
 Sorted = list[tuple[int, np.ndarray]]
 
 
