@@ -21,6 +21,7 @@ Panel = tuple[int, int, int, int]  # rows i0..i1, columns j0..j1
 BLOCK = 512  # height and width of the pairs whose products a thread takes at once, half as high where there are few
 FEW = 2**23
 CACHED = 2**22  # bytes of a result up to which it is left in the cache
+UNKNOWN = "the numba machine has closed forms and smooth functions only; leave out backend or pass 'numpy'"
 
 
 class Machine(Protocol):
@@ -30,7 +31,7 @@ class Machine(Protocol):
         """Fill a panel of every result (below the diagonal, and mirrored, for a ``triangle``).
 
         Returns:
-            The tiles with results that are not numbers: angles not had to full accuracy, or overflow.
+            The tiles with results that are not finite: angles not had to full accuracy, or overflow.
         """
 
 
@@ -62,6 +63,8 @@ class NumPyMachine:
                 cosines[i] = (self.a[s][i0:i1] @ self.b[t][j0:j1].T).astype(np.float64, copy=False)
             values = self.program.on_pairs(cosines, left, right, self.near)
             for result, value in zip(out, values, strict=True):
+                with np.errstate(over="ignore"):
+                    value = np.asarray(value).astype(result.dtype, copy=False)
                 if not np.isfinite(value).all():
                     flagged.append((i0, i1, j0, j1))
                 _place(result, value, (i0, i1, j0, j1), triangle)
@@ -75,9 +78,7 @@ class NumbaMachine:
         import numba
 
         if program.code is None:
-            raise NoRuleError(
-                "the numba machine has closed forms and smooth functions only; leave out backend or pass 'numpy'"
-            )
+            raise NoRuleError(UNKNOWN)
         self.code, self.threads = program.code, numba.get_num_threads()
         self.a, self.b, near = _unit_data(program, a, b)
         self.numbers = np.array(self.code.numbers)
@@ -128,22 +129,30 @@ def choose(backend: str | None, program: Program) -> Any:
     Raises:
         NoRuleError: unknown backend, or one that is not installed.
     """
+    return MACHINES[_named(backend, program.code is not None)]
+
+
+def _named(backend: str | None, known: bool) -> str:
     installed = importlib.util.find_spec("numba") is not None
     if backend is None:
-        backend = "numba" if installed and program.code is not None else "numpy"
+        return "numba" if installed and known else "numpy"
     if backend not in MACHINES:
-        raise NoRuleError(f"unknown backend {backend!r}; {nearest(backend, MACHINES)}")
+        raise NoRuleError(f"unknown backend {backend!r}; {nearest(str(backend), MACHINES)}")
     if backend == "numba" and not installed:
         raise NoRuleError("backend='numba' needs numba: pip install 'tensorprog[fast]'")
-    return MACHINES[backend]
+    return backend
 
 
 def choose_threads(backend: str | None, known: bool) -> int:
-    """Threads of the numba machine for a loop, 0 for array operations; ``known``: whether it knows all of it."""
-    if backend not in (None, *MACHINES):
-        raise NoRuleError(f"unknown backend {backend!r}; {nearest(str(backend), MACHINES)}")
-    if backend == "numpy" or not known or (backend is None and importlib.util.find_spec("numba") is None):
+    """Threads of the numba machine for a loop, 0 for array operations; ``known``: whether it knows all of it.
+
+    Raises:
+        NoRuleError: unknown backend, one that is not installed, or one that does not know all of it.
+    """
+    if _named(backend, known) == "numpy":
         return 0
+    if not known:
+        raise NoRuleError(UNKNOWN)
     import numba
 
     return int(numba.get_num_threads())
@@ -201,7 +210,7 @@ def run_threads(code: Code, tables: Any, origin: tuple[int, int], panel: Panel, 
     def work(start: int, step: int) -> None:
         run_tiles(code.table, space or workspace(*code.space), *arguments, start, step)
 
-    if len(cut) < 2 * threads:
+    if len(cut) < 2 * threads or threads < 2:
         work(0, 1)
     else:
         with ThreadPoolExecutor(threads) as pool:

@@ -28,6 +28,7 @@ LIN, MUL, FMA, AXPY, UNIT, RIGHT, FILL, ARC, ASIN, GAP, APART, SPREAD, PLAIN, CO
 LINE = 64  # bytes of a line of cache
 WIDE = get_host_cpu_features().get("avx512f", False)
 CHUNK = 32  # entries that a row is worked on at once, a part of its width
+LARGEST = tuple(float(np.finfo(dtype).max) for dtype in (np.float32, np.float64))
 PAD = 8  # entries after each row, so that rows do not compete for the same lines
 INLINE: dict[str, Any] = {"inline": "always", "error_model": "numpy", "fastmath": {"contract"}}
 # without reference counts: those of shared arrays would be fought over by the threads at every row
@@ -237,12 +238,12 @@ def _turn_square(typingctx, values, at, width, turned, to, height):
 
 
 @numba.njit(**STRICT)
-def keep(reg, root, stack, k, r, left, w):
-    """stack[k, r, left : left + w] = reg[root, :w]; how many are not numbers."""
+def keep(reg, root, stack, k, r, left, w, limit):
+    """stack[k, r, left : left + w] = reg[root, :w]; how many are beyond a limit or not numbers."""
     bad = 0
     for j in range(w):
         stack[k, r, left + j] = reg[root, j]
-        bad += reg[root, j] != reg[root, j]
+        bad += not abs(reg[root, j]) <= limit
     return bad
 
 
@@ -297,12 +298,13 @@ def run_tiles(
         mirrored: write the transposed tiles too.
         offsets: of the results, see ``store``.
         out: a tuple of (N1, N2) arrays.
-        flags: set for a tile that has a result that is not a number.
+        flags: set for a tile that has a result that is not finite.
         start: the first tile.
     """
     reg, strips, turned, row, beside, work = space
     tile, high = reg.shape[1] - PAD, strips.shape[1]
     across = (j1 - j0 + tile - 1) // tile
+    limit = LARGEST[0] if out[0].itemsize == 4 else LARGEST[1]
     for k in range(len(S)):
         row[k] = S[k]
     for n in range(start, len(flags), step):
@@ -321,7 +323,7 @@ def run_tiles(
                     row[len(S) + k] = L[i, k]
                 execute(code, reg, row, G, i - gi, left - gj, beside, i, left, w, near, series, values, peaks, work)
                 for k in range(len(roots)):
-                    bad += keep(reg, roots[k], strips, k, r, 0, w)
+                    bad += keep(reg, roots[k], strips, k, r, 0, w, limit)
             for k in range(len(roots)):
                 w, stop = right - left, first - left if triangle else right
                 write(strips[k], out[k], offsets[k], first, count, left, w, -count, stop)
@@ -392,7 +394,7 @@ def run_steps(
                     gap_row(stack, U, V, t, i, a, w, near[0])
                     execute(codes[program], reg, row, stack, i, a, beside, i, a, w, near, series, values, peaks, work)
                     for k in range(len(roots[program])):
-                        keep(reg, roots[program][k], stack, k + 1, i, a, w)
+                        keep(reg, roots[program][k], stack, k + 1, i, a, w, np.inf)
 
 
 def workspace(roots: int, registers: int, numbers: int, right: int) -> tuple[np.ndarray, ...]:

@@ -126,7 +126,11 @@ def directions(x: np.ndarray) -> np.ndarray:
 
 def exact_gap(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """The signed gap of rows: 1 − |ρ| with the sign of ρ, by the distance of directions; 1 where one is 0."""
-    u, v = directions(x), directions(y)
+    return gap_of_directions(directions(x), directions(y))
+
+
+def gap_of_directions(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """``exact_gap`` of rows of length 1 or 0."""
     sign = np.where(np.einsum("nd,nd->n", u, v) < 0, -1.0, 1.0)
     both = u.any(axis=-1) & v.any(axis=-1)
     difference = u - sign[:, None] * v

@@ -154,11 +154,22 @@ def start(unrolled: Unrolled, wanted: Sequence[Any], first: Step, body: Step) ->
     _descend(u, orders, n - 2, begin)
     if any(u.step(t, orders[t - 1], list(enumerate(orders[t]))).key != body.key for t in range(begin + 1, n - 1)):
         raise NoRuleError("the equations of different lengths differ")
+    return u.step(begin, _alone(u, first, body, begin), list(enumerate(orders[begin])))
+
+
+def finish(unrolled: Unrolled, first: Step, body: Step) -> Step:
+    """The results of a pair with a sequence of length 1, which starts at the last time."""
+    u, n = unrolled, unrolled.count
+    before = _alone(u, first, body, n - 1) if n > 1 else []
+    return u.step(n - 1, before, list(enumerate(u.roots)))
+
+
+def _alone(u: Unrolled, first: Step, body: Step, begin: int) -> list[int]:
+    """What is carried of the longer input, by number, when the other one starts; −1 for what is of pairs."""
     running, before = 2 if u.lengths[0] < u.lengths[1] else 1, u.replay(first, [], 0)
     for t in range(1, begin):
         before = u.replay(body, before, t)
-    before = [i if i >= 0 and u.tape.sides[i] == running else -1 for i in before]
-    return u.step(begin, before, list(enumerate(orders[begin])))
+    return [i if i >= 0 and u.tape.sides[i] == running else -1 for i in before]
 
 
 def _descend(u: Unrolled, orders: dict[int, list[int]], top: int, bottom: int) -> None:

@@ -73,12 +73,12 @@ class Job:
         return self.evaluators[lengths]
 
     def loop(self) -> SequenceEvaluator | None:
-        """The kernels as a loop over time, for sequences that are long enough; None where their equations have none."""
+        """The kernels as a loop over time, where some sequences are long; None where their equations have none."""
         lengths = [t or 0 for x in (self.first, self.second or self.first) for t in x.groups]
-        if max(lengths) <= SHORT or min(lengths) < 2:
+        if max(lengths) <= SHORT:
             return None
         found = _kept(self.kernels, "loop", self.hyper, self.backend, self._rolled)
-        return found if found is not None and (found.ragged or len(set(lengths)) == 1) else None
+        return found if found is not None and found.takes(lengths) else None
 
     def _rolled(self) -> SequenceEvaluator | None:
         try:

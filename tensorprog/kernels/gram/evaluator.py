@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from tensorprog.kernels.kernel import Kernel, Length
 from tensorprog.kernels.recursions.sized import SizedKernel
 
 HEIGHT, WIDTH = 4096, 8192  # of the panels after which progress is told
-PAIRS = 2**15  # computed at once by the reference evaluator
+PAIRS, NUMBERS = 2**15, 2**19  # computed at once by the reference evaluator, and how many numbers of data they have
 AnyKernel = Kernel | SizedKernel
 
 
@@ -73,8 +73,8 @@ class Evaluator:
                 if advance is not None:
                     advance((i1 - i0) * (panel[3] - j0))
         if b is None:
-            for result, diagonal in zip(out, self.own_values(a), strict=True):
-                np.fill_diagonal(result, diagonal)
+            for kernel, result, diagonal in zip(self.kernels, out, self.own_values(a), strict=True):
+                np.fill_diagonal(result, finite(kernel, diagonal, result.dtype))
 
     def own_values(self, a: np.ndarray) -> list[np.ndarray]:
         """Every kernel of each input with itself.
@@ -83,39 +83,81 @@ class Evaluator:
             DataError: a value is not finite.
         """
         values = self.own.per_input(a.astype(np.float64, copy=False), LEFT)
-        found = [np.broadcast_to(values[root], len(a)) for root in self.own.roots]
-        for kernel, diagonal in zip(self.kernels, found, strict=True):
-            if not np.isfinite(diagonal).all():
-                raise DataError(f"{kernel!r} is not finite on the data; check the scale of inputs and hyperparameters")
-        return found
+        found = [np.array(np.broadcast_to(values[root], len(a))) for root in self.own.roots]
+        return [finite(kernel, diagonal, np.float64) for kernel, diagonal in zip(self.kernels, found, strict=True)]
 
     def _mend(self, tiles: list[Panel], a: np.ndarray, b: np.ndarray | None, out: Sequence[np.ndarray]) -> None:
         """Compute what the machine left open."""
-        rows, columns = [np.empty(0, int)], [np.empty(0, int)]
-        for i0, i1, j0, j1 in tiles:
-            left_open = ~np.all([np.isfinite(result[i0:i1, j0:j1]) for result in out], axis=0)
-            if b is None:
-                left_open &= np.arange(i0, i1)[:, None] > np.arange(j0, j1)
-            at = np.nonzero(left_open)
-            rows.append(i0 + at[0])
-            columns.append(j0 + at[1])
-        i, j = np.concatenate(rows), np.concatenate(columns)
-        for part in (slice(start, start + PAIRS) for start in range(0, len(i), PAIRS)):
-            self.mend_list(a[i[part]], (a if b is None else b)[j[part]], (i[part], j[part]), out)
-            if b is None:
-                for result in out:
-                    result[j[part], i[part]] = result[i[part], j[part]]
+        most = max(1, min(PAIRS, NUMBERS // max(x[0].size for x in (a, a if b is None else b))))
+        for i, j in _left_open(tiles, b is None, out):
+            for part in (slice(start, start + most) for start in range(0, len(i), most)):
+                self.mend_list(a[i[part]], (a if b is None else b)[j[part]], (i[part], j[part]), out)
+                if b is None:
+                    for result in out:
+                        result[j[part], i[part]] = result[i[part], j[part]]
 
     def mend_list(self, x: np.ndarray, y: np.ndarray, at: tuple[np.ndarray, np.ndarray],
                   out: Sequence[np.ndarray]) -> None:  # fmt: skip
         """Pairs (x[p], y[p]) of almost parallel inputs, from differences or by the reference, to out[at]."""
         x, y = x.astype(np.float64, copy=False), y.astype(np.float64, copy=False)
-        for kernel, value, result in zip(self.kernels, self.program.on_list(x, y), out, strict=True):
+        try:
+            values = self.program.on_list(x, y)
+        except DataError as error:
+            raise infinite(self.kernels[0], np.float64) from error
+        for kernel, value, result in zip(self.kernels, values, out, strict=True):
             rest = ~np.isfinite(value)
             if rest.any():
                 value = value.copy()
-                value[rest] = kernel.on_pairs(x[rest], y[rest], self.lengths, self.hyper)
-            result[at] = value
+                value[rest] = by_reference(kernel, x[rest], y[rest], self.lengths, self.hyper)
+            result[at] = finite(kernel, value, result.dtype)
+
+
+def _left_open(tiles: Sequence[Panel], triangle: bool,
+               out: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # fmt: skip
+    """Where results of tiles are not finite, below the diagonal for a ``triangle``: lists of rows and of columns."""
+    found: list[tuple[np.ndarray, np.ndarray]] = []
+    for n, (i0, i1, j0, j1) in enumerate(tiles):
+        left_open = ~np.all([np.isfinite(result[i0:i1, j0:j1]) for result in out], axis=0)
+        if triangle:
+            left_open &= np.arange(i0, i1)[:, None] > np.arange(j0, j1)
+        rows, columns = np.nonzero(left_open)
+        found.append((i0 + rows, j0 + columns))
+        if n + 1 == len(tiles) or sum(len(rows) for rows, _ in found) >= PAIRS:
+            yield np.concatenate([rows for rows, _ in found]), np.concatenate([columns for _, columns in found])
+            found = []
+
+
+def finite(kernel: AnyKernel, value: np.ndarray, dtype: Any) -> np.ndarray:
+    """Values of a kernel in the precision of results.
+
+    Raises:
+        DataError: one is not finite.
+    """
+    with np.errstate(over="ignore"):
+        value = value.astype(dtype, copy=False)
+    if not np.isfinite(value).all():
+        raise infinite(kernel, dtype)
+    return value
+
+
+def by_reference(kernel: AnyKernel, x: np.ndarray, y: np.ndarray, lengths: tuple[Length, Length],
+                 hyper: Mapping[sp.Symbol, float]) -> np.ndarray:  # fmt: skip
+    """K(x[p], y[p]) by the reference evaluator.
+
+    Raises:
+        DataError: a value is not finite.
+    """
+    try:
+        return kernel.on_pairs(x, y, lengths, hyper)
+    except DataError as error:
+        raise infinite(kernel, np.float64) from error
+
+
+def infinite(kernel: AnyKernel, dtype: Any) -> DataError:
+    """The error of a kernel whose values leave the range of a precision."""
+    return DataError(
+        f"{kernel!r} is not finite in {np.dtype(dtype)} on the data; check the scale of inputs and hyperparameters"
+    )
 
 
 def lowered(kernels: Sequence[AnyKernel], lengths: tuple[Length, Length], hyper: Mapping[sp.Symbol, float],

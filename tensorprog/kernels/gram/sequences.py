@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,11 +10,11 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.compile.backends import choose_threads
-from tensorprog.compile.loops import Loop, Side
-from tensorprog.compile.rolling import Step, Unrolled, roll, start
+from tensorprog.compile.loops import FIRST, KINDS, NEITHER, SECOND, Loop, Side
+from tensorprog.compile.rolling import Step, Unrolled, finish, roll, start
 from tensorprog.errors import AccuracyError, DataError, NoRuleError
 from tensorprog.kernels.data import Inputs
-from tensorprog.kernels.gram.evaluator import AnyKernel, lowered
+from tensorprog.kernels.gram.evaluator import NUMBERS, AnyKernel, by_reference, finite, infinite, lowered
 from tensorprog.kernels.methods import ntk
 from tensorprog.kernels.recursions.sized import SizedKernel
 from tensorprog.limit.evaluate import same
@@ -21,6 +22,8 @@ from tensorprog.limit.evaluate import same
 SHORT = 6  # length up to which the equations are computed one by one
 PANEL = 1024  # sequences whose pairs are carried at once
 LIST = 2**22  # numbers of a list of pairs that are read at once
+LONGEST = 1024  # length up to which pairs whose angle is lost on the way are computed by the reference
+Sorted = list[tuple[int, np.ndarray]]
 
 
 class SequenceEvaluator:
@@ -33,6 +36,7 @@ class SequenceEvaluator:
 
     Attributes:
         ragged: whether sequences may differ in length.
+        single: whether sequences of length 1 may be among them.
 
     Raises:
         NoRuleError: the equations are not the same at all times.
@@ -40,29 +44,35 @@ class SequenceEvaluator:
 
     def __init__(self, kernels: Sequence[AnyKernel], hyper: Mapping[sp.Symbol, float],
                  backend: str | None = None) -> None:  # fmt: skip
-        self.kernels, self.hyper = [_forward(k) for k in kernels], hyper
+        self.kernels, self.hyper, self.backend = [_forward(k) for k in kernels], hyper, backend
         steps = self._steps(6, 2)
         if {k: s.key for k, s in self._steps(7, 3).items()} != {k: s.key for k, s in steps.items()}:
             raise NoRuleError("the steps of longer sequences differ")
-        self.ragged = 0 in steps
-        self.loop = Loop(steps["first"], steps["body"], steps["last"], {k: steps[k] for k in (0, 1) if self.ragged})
-        self.own = Loop(*roll(self._unrolled((6,)))[:3], {})
-        self.threads = choose_threads(backend, self.loop.runs_in_rows)
+        late, single = ({k: steps[name, k] for k in KINDS if (name, k) in steps} for name in ("late", "single"))
+        self.ragged, self.single = bool(late), bool(single)
+        self.loop = Loop(steps["first"], steps["body"], steps["last"], late, single)
+        alone = roll(self._unrolled((6,)))
+        self.own = Loop(*alone[:3], {}, {NEITHER: finish(self._unrolled((1,)), *alone[:2])} if single else {})
 
     @property
     def text(self) -> str:
         """What the numbers depend on."""
         return self.loop.text
 
+    def takes(self, lengths: Sequence[int]) -> bool:
+        """Whether the loop holds for sequences of these lengths."""
+        return (self.ragged or len(set(lengths)) == 1) and (self.single or min(lengths) > 1)
+
     def _steps(self, count: int, more: int) -> dict[Any, Step]:
         """The steps of sequences of equal length, and of one that starts ``more`` times after the other."""
         first, body, last, carried = roll(self._unrolled((count, count)))
         steps: dict[Any, Step] = {"first": first, "body": body, "last": last}
-        try:
-            late = [self._unrolled((count, count + more)), self._unrolled((count + more, count))]
-            return steps | {k: start(u, carried, first, body) for k, u in enumerate(late)}
-        except NoRuleError:
-            return steps
+        with contextlib.suppress(NoRuleError):
+            late = {k: self._unrolled(_started(k, count, more)) for k in (FIRST, SECOND)}
+            steps |= {("late", k): start(u, carried, first, body) for k, u in late.items()}
+            single = {k: self._unrolled(_started(k, 1, more)) for k in (FIRST, SECOND, NEITHER)}
+            steps |= {("single", k): finish(u, first, body) for k, u in single.items()}
+        return steps
 
     def _unrolled(self, lengths: tuple[int, ...]) -> Unrolled:
         program = lowered(self.kernels, (lengths[0], lengths[-1]), self.hyper, same=len(lengths) == 1)
@@ -72,61 +82,88 @@ class SequenceEvaluator:
              advance: Callable[[int], None] | None = None) -> None:  # fmt: skip
         """Compute every kernel between two sets of sequences, or of one with itself when ``second`` is None.
 
+        Inputs are converted to the precision of ``out``; all else is computed in float64.
+
         Raises:
             DataError: a value is not finite.
-            AccuracyError: an angle is too small for its accuracy.
+            NoRuleError: the backend cannot compute the kernels.
+            AccuracyError: sequences too long for the equations one by one have an angle too small for its accuracy.
         """
-        a, b = _sorted(first), _sorted(first if second is None else second)
+        threads = choose_threads(self.backend, self.loop.runs_in_rows)
+        a = _sorted(first)
+        b = a if second is None else _sorted(second)
         for p in range(0, len(a), PANEL):
             for q in range(0, p + 1 if second is None else len(b), PANEL):
                 rows, columns = a[p : p + PANEL], b[q : q + PANEL]
-                self._panel(first, first if second is None else second, rows, columns, second is None, p == q, out)
+                self._panel(rows, rows if second is None and p == q else columns, second is None, threads, out)
                 if advance is not None:
                     advance(len(rows) * len(columns))
         if second is None:
-            self._diagonal(first, a, out)
+            for p in range(0, len(a), PANEL):
+                self._diagonal(a[p : p + PANEL], out)
 
-    def _panel(self, first: Inputs, second: Inputs, rows: np.ndarray, columns: np.ndarray, symmetric: bool,
-               same_: bool, out: Sequence[np.ndarray]) -> None:  # fmt: skip
-        left, right = [first[i] for i in rows], [second[j] for j in columns]
-        count = max(len(left[0]), len(right[0]))
-        a, b = Side.of(left, count), Side.of(right, count)
-        triangle = symmetric and same_
-        values = self.loop.run(a, b, triangle, self.threads)
-        below = np.tri(len(rows), len(columns), -1 if triangle else len(columns), dtype=bool)
+    def _panel(self, left: Sorted, right: Sorted, symmetric: bool, threads: int,
+               out: Sequence[np.ndarray]) -> None:  # fmt: skip
+        count, triangle = max(len(left[0][1]), len(right[0][1])), left is right
+        a = Side.of([x for _, x in left], count, out[0].dtype)
+        b = a if triangle else Side.of([x for _, x in right], count, out[0].dtype)
+        values = self.loop.run(a, b, triangle, threads)
+        below = np.tri(len(left), len(right), -1 if triangle else len(right), dtype=bool)
         self._mend(a, b, below, values)
-        for result, value in zip(out, values, strict=True):
-            i, j = np.nonzero(below) if triangle else (slice(None), slice(None))
+        rows, columns = (np.array([i for i, _ in side]) for side in (left, right))
+        i, j = np.nonzero(below) if triangle else (slice(None), slice(None))
+        for kernel, result, value in zip(self.kernels, out, values, strict=True):
             if triangle:
-                result[rows[i], columns[j]] = result[columns[j], rows[i]] = value[i, j]
-            else:
-                result[np.ix_(rows, columns)] = value
-                if symmetric:
-                    result[np.ix_(columns, rows)] = value.T
+                value = finite(kernel, value[i, j], result.dtype)
+                result[rows[i], columns[j]] = result[columns[j], rows[i]] = value
+                continue
+            value = finite(kernel, value, result.dtype)
+            result[np.ix_(rows, columns)] = value
+            if symmetric:
+                result[np.ix_(columns, rows)] = value.T
 
     def _mend(self, a: Side, b: Side, wanted: np.ndarray, values: Sequence[np.ndarray]) -> None:
         """Pairs with an angle of data too small to be had from its cosine, again from differences."""
-        bad = wanted & ~np.all([np.isfinite(v) for v in values], axis=0)
-        rows, columns = np.nonzero(bad)
-        width = max(1, LIST // (a.data.shape[0] * a.data.shape[2]))
-        for start_ in range(0, len(rows), width):
-            i, j = rows[start_ : start_ + width], columns[start_ : start_ + width]
-            for result, value in zip(values, self.loop.on_list(a.take(i), b.take(j)), strict=True):
-                if not np.isfinite(value).all():
-                    raise AccuracyError(
-                        "a kernel of two almost equal sequences cannot be computed to full accuracy, or is not finite: "
-                        "check the scale of inputs and hyperparameters, or drop duplicates"
-                    )
-                result[i, j] = value
+        rows, columns = np.nonzero(wanted & ~np.all([np.isfinite(v) for v in values], axis=0))
+        starts = np.stack([a.starts[rows], b.starts[columns]], axis=1)
+        for pair in np.unique(starts, axis=0):
+            group = np.flatnonzero((starts == pair).all(axis=1))
+            width = max(1, LIST // ((a.count - min(pair)) * a.rows.shape[1]))
+            for start_ in range(0, len(group), width):
+                at = tuple(where[group[start_ : start_ + width]] for where in (rows, columns))
+                for value, found in zip(values, self._again(a.take(at[0]), b.take(at[1])), strict=True):
+                    value[at] = found
 
-    def _diagonal(self, inputs: Inputs, order: np.ndarray, out: Sequence[np.ndarray]) -> None:
-        for p in range(0, len(order), PANEL):
-            rows = order[p : p + PANEL]
-            sequences = [inputs[i] for i in rows]
-            for result, value in zip(out, self.own.own(Side.of(sequences, len(sequences[0]))), strict=True):
-                if not np.isfinite(value).all():
-                    raise DataError("a kernel is not finite on the data; check the scale of inputs and hyperparameters")
-                result[rows, rows] = value
+    def _again(self, a: Side, b: Side) -> list[np.ndarray]:
+        """Pairs (a[p], b[p]) that start together by the loop, those whose angle it loses by the reference."""
+        try:
+            values = self.loop.on_list(a, b)
+        except DataError as error:
+            raise infinite(self.kernels[0], np.float64) from error
+        lengths = a.count - int(a.starts[0]), b.count - int(b.starts[0])
+        for kernel, value in zip(self.kernels, values, strict=True):
+            rest = np.flatnonzero(np.isnan(value))
+            if len(rest) and max(lengths) > LONGEST:
+                raise AccuracyError(
+                    f"{kernel!r} of two almost equal sequences of lengths {lengths} cannot be computed to full "
+                    "accuracy, or is not finite: check the scale of inputs and hyperparameters, or drop duplicates"
+                )
+            x, y = (side.sequences().astype(np.float64, copy=False) for side in (a, b))
+            for part in np.array_split(rest, -(-len(rest) * max(lengths) // NUMBERS)) if len(rest) else ():
+                value[part] = by_reference(kernel, x[part], y[part], lengths, self.hyper)
+        return values
+
+    def _diagonal(self, inputs: Sorted, out: Sequence[np.ndarray]) -> None:
+        rows = np.array([i for i, _ in inputs])
+        side = Side.of([x for _, x in inputs], len(inputs[0][1]), out[0].dtype)
+        for kernel, result, value in zip(self.kernels, out, self.own.own(side), strict=True):
+            result[rows, rows] = finite(kernel, value, result.dtype)
+
+
+def _started(under_way: tuple[bool, bool], count: int, more: int) -> tuple[int, int]:
+    """Lengths of which the shorter is ``count``, and ``more`` longer that of an input that is under way before."""
+    first, second = (count + more * under for under in under_way)
+    return first, second
 
 
 def _forward(kernel: AnyKernel) -> AnyKernel:
@@ -145,6 +182,7 @@ def _forward(kernel: AnyKernel) -> AnyKernel:
     return paths
 
 
-def _sorted(inputs: Inputs) -> np.ndarray:
-    """Positions of the inputs, longest first."""
-    return np.argsort([-(t or 0) for t in inputs.lengths], kind="stable")
+def _sorted(inputs: Inputs) -> Sorted:
+    """The inputs with their positions, longest first."""
+    lengths = sorted(inputs.groups, key=lambda t: -(t or 0))
+    return [(int(i), x) for t in lengths for i, x in zip(inputs.groups[t], inputs.data[t], strict=True)]
