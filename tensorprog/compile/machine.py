@@ -25,6 +25,7 @@ LIN, MUL, FMA, AXPY, UNIT, RIGHT, FILL, ARC, ASIN, GAP, APART, SPREAD, PLAIN, CO
     OPCODES.get, NAMES
 )
 LINE = 64  # bytes of a line of cache
+LEAST_GAP = 3  # the row of work for the least gap of each pair, see ``arrays.run``; a smooth function has the others
 PAD = 8  # entries after each row, so that rows do not compete for the same lines
 INLINE: dict[str, Any] = {"inline": "always", "error_model": "numpy", "fastmath": {"contract"}}
 # without reference counts: those of shared arrays would be fought over by the threads at every row
@@ -67,7 +68,7 @@ def arc_row(reg, o1, o2, o3, x, R, s2, w2, w, s1, w1):
 
 @numba.njit(**INLINE)
 def asin_row(reg, o1, o2, x, R, r2, w, r1, near):
-    """asin ρ and 1/√(1 − ρ²) of ρ = c r1 r2, NaN too near to |ρ| = 1."""
+    """asin ρ and 1/√(1 − ρ²) of ρ = c r1 r2, NaN too near to |ρ| = 1 for each; near[LEAST_GAP] of every pair."""
     for j in range(w):
         rho = reg[x, j] * r1 * R[r2, j]
         size = abs(rho)
@@ -75,15 +76,17 @@ def asin_row(reg, o1, o2, x, R, r2, w, r1, near):
         big = size > 0.5
         z = 0.5 * gap if big else size * size
         half = _asin(np.sqrt(z), z)
-        gap = np.nan if gap < near else gap
-        bent = (pi / 2 - 2.0 * half if big else half) + 0.0 * gap
+        least, square = near[LEAST_GAP, j], gap * (1.0 + size)
+        bent = np.nan if gap < least else pi / 2 - 2.0 * half if big else half
         reg[o1, j] = bent if rho > 0.0 else -bent
-        reg[o2, j] = 1.0 / np.sqrt(gap * (1.0 + size))
+        reg[o2, j] = 1.0 / np.sqrt(np.nan if square * square < 2.0 * least else square)
 
 
 @numba.njit(**STRICT)
 def execute(code, reg, S, G, gi, gj, R, i, left, w, near, series, values, peaks, work):
     """Run instructions on one row of a tile: reg[:, :w] are the registers, S and R what is known per input."""
+    for j in range(w):
+        work[LEAST_GAP, j] = near[0]
     for k in range(len(code)):
         op, o, x, y, z, a, b = (
             code[k, 0], code[k, 1], code[k, 3], code[k, 4], code[k, 5], S[code[k, 6]], S[code[k, 7]])  # fmt: skip
@@ -102,6 +105,10 @@ def execute(code, reg, S, G, gi, gj, R, i, left, w, near, series, values, peaks,
         elif op == UNIT:
             for j in range(w):
                 reg[o, j] = G[x, gi, gj + j]
+            if near[1] > near[0]:  # single products: what is made of near data is not known to the errors of double
+                for j in range(w):
+                    c = 1.0 - abs(reg[o, j])
+                    work[LEAST_GAP, j] = near[1] if c < near[1] else work[LEAST_GAP, j]
         elif op == RIGHT:
             for j in range(w):
                 reg[o, j] = R[x, j]
@@ -111,11 +118,12 @@ def execute(code, reg, S, G, gi, gj, R, i, left, w, near, series, values, peaks,
         elif op == ARC:
             arc_row(reg, o, code[k, 2], code[k, 9], x, R, y, z, w, a, b)
         elif op == ASIN:
-            asin_row(reg, o, code[k, 2], x, R, y, w, a, near[0])
+            asin_row(reg, o, code[k, 2], x, R, y, w, a, work)
         elif op == GAP:
             for j in range(w):
                 c = 1.0 - a * reg[x, j] * R[y, j]
-                reg[o, j] = np.nan if c < near[0] or c > 2.0 - near[0] else c
+                least = work[LEAST_GAP, j]
+                reg[o, j] = np.nan if c < least or c > 2.0 - least else c
         elif op == APART:
             for j in range(w):
                 c = max(1.0 - abs(reg[x, j]), LEAST)
@@ -133,16 +141,23 @@ def execute(code, reg, S, G, gi, gj, R, i, left, w, near, series, values, peaks,
                 reg[o, j] = reg[z, j] + 0.5 * c * c
         elif op == EXP:
             for j in range(w):
-                reg[o, j] = np.exp(reg[x, j])
+                c = reg[x, j] * np.exp(reg[x, j] - reg[y, j])
+                steep = 2.0 * work[LEAST_GAP, j] * c * c > 1.0
+                reg[o, j] = np.nan if steep else np.exp(reg[x, j] + reg[y, j])
         elif op == SMOOTH:
             smooth_row(reg, o, x, R, y, left, w, a, i, series[code[k, 9]], values, peaks, work)
         elif op == SINH:
             for j in range(w):
                 c = abs(reg[x, j])
-                reg[o, j] = -np.copysign(0.5, reg[x, j]) * np.exp(c - reg[y, j]) * np.expm1(-2.0 * c)
+                e = np.exp(c - reg[y, j])
+                e = np.nan if 2.0 * work[LEAST_GAP, j] * (c * e) * (c * e) > 1.0 else e
+                reg[o, j] = -np.copysign(0.5, reg[x, j]) * e * np.expm1(-2.0 * c)
         elif op == COSH:
             for j in range(w):
-                reg[o, j] = 0.5 * (np.exp(reg[x, j] - reg[y, j]) + np.exp(-reg[x, j] - reg[y, j]))
+                c = abs(reg[x, j])
+                e = np.exp(c - reg[y, j])
+                e = np.nan if 2.0 * work[LEAST_GAP, j] * (c * e) * (c * e) > 1.0 else e
+                reg[o, j] = 0.5 * (e + np.exp(-c - reg[y, j]))
 
 
 def _vectors(context, builder, array, value, count):
@@ -255,7 +270,7 @@ def run_tiles(
         near: the least 1 − |ρ| of angles between hidden vectors and of angles of data.
         series, values, peaks: of smooth functions, see ``coefficients.Series``.
         mirrored: write the transposed tiles too.
-        offsets: of the results, see ``store``.
+        offsets: of the results, see ``write``.
         out: a tuple of (N1, N2) arrays.
         flags: set for a tile that has a result that is not a number.
         start: the first tile.
@@ -356,7 +371,7 @@ def run_steps(
 
 
 def workspace(roots: int, registers: int, numbers: int, right: int) -> tuple[np.ndarray, ...]:
-    """Arrays of one thread: registers, strips of results and one of them transposed, what is known per input, ρ."""
+    """Arrays of one thread: registers, strips of results and one of them transposed, values per input and per pair."""
     wide, high = TILE + PAD, STRIP + PAD
-    shapes = (registers, wide), (roots, STRIP, wide), (wide, high), (numbers,), (right, wide), (3, wide)
+    shapes = (registers, wide), (roots, STRIP, wide), (wide, high), (numbers,), (right, wide), (LEAST_GAP + 1, wide)
     return tuple(np.empty(shape) for shape in shapes)

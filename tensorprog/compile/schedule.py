@@ -179,7 +179,7 @@ class _Scheduler:
 
 ROWS_READ = {"lin": (3,), "mul": (3, 4), "fma": (3, 4, 5), "axpy": (3, 5), "unit": (), "right": (), "fill": (),
              "arc": (3,), "asin": (3,), "gap": (3,), "apart": (3,), "spread": (5,), "plain": (3,), "cosine": (3,),
-             "exp": (3,), "sinh": (3, 4), "cosh": (3, 4), "smooth": (3,)}  # fmt: skip
+             "exp": (3, 4), "sinh": (3, 4), "cosh": (3, 4), "smooth": (3,)}  # fmt: skip
 
 
 def _allocate(table: np.ndarray, results: list[int]) -> int:

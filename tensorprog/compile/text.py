@@ -49,6 +49,7 @@ LINES: dict[str, Callable[..., str]] = {
     "asin": lambda op, c, r1, r2: f"arcsin({c} * {r1} * {r2})",
     "rsq": lambda op, c, r1, r2: f"1 / sqrt(1 - ({c} * {r1} * {r2})**2)",
     "smooth": lambda op, c, r1, r2, q1, q2: f"expectation({q1}, {c}, {q2})",
+    "exp": lambda op, c, h: f"exp({c} + {h})",
     "sinh": lambda op, c, h: f"exp(-{h}) * sinh({c})",
     "cosh": lambda op, c, h: f"exp(-{h}) * cosh({c})",
     "erf square": lambda op, q: f"2 / pi * arcsin(2 * {q} / (1 + 2 * {q}))",
