@@ -9,27 +9,36 @@ Arithmetic is in double precision; inner products and results are single or doub
 from __future__ import annotations
 
 from math import pi
+from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numba
 import numpy as np
 from llvmlite import ir
 from numba.core import types
+from numba.core.dispatcher import Dispatcher
 from numba.extending import intrinsic
 
+from tensorprog.compile import arrays, coefficients, mehler
+from tensorprog.compile import schedule as codes
 from tensorprog.compile.arrays import LEAST
 from tensorprog.compile.mehler import smooth_row
 from tensorprog.compile.schedule import NAMES, OPCODES, STRIP, TILE
+from tensorprog.expectations import hermite
 
 LIN, MUL, FMA, AXPY, UNIT, RIGHT, FILL, ARC, ASIN, GAP, APART, SPREAD, PLAIN, COSINE, EXP, SINH, COSH, SMOOTH = map(
     OPCODES.get, NAMES
 )
 LINE = 64  # bytes of a line of cache
-LEAST_GAP = 3  # the row of work for the least gap of each pair, see ``arrays.run``; a smooth function has the others
 PAD = 8  # entries after each row, so that rows do not compete for the same lines
 INLINE: dict[str, Any] = {"inline": "always", "error_model": "numpy", "fastmath": {"contract"}}
 # without reference counts: those of shared arrays would be fought over by the threads at every row
 STRICT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}, "_nrt": False}
+
+# numba keeps what it compiled until this file changes; these give it numbers and functions that are compiled in
+SOURCES = [Path(str(module.__file__)).read_bytes() for module in (arrays, codes, coefficients, mehler, hermite)]
+STAMP = crc32(b"".join(SOURCES))
 
 # asin(√z)/√z = 1 + z P(z) on [0, 1/4]: minimax coefficients, error 4e-18 (mpmath.chebyfit)
 P0, P1, P2, P3, P4, P5, P6, P7, P8, P9, P10, P11, P12 = (
@@ -68,7 +77,7 @@ def arc_row(reg, o1, o2, o3, x, R, s2, w2, w, s1, w1):
 
 @numba.njit(**INLINE)
 def asin_row(reg, o1, o2, x, R, r2, w, r1, near):
-    """asin ρ and 1/√(1 − ρ²) of ρ = c r1 r2, NaN too near to |ρ| = 1 for each; near[LEAST_GAP] of every pair."""
+    """asin ρ and 1/√(1 − ρ²) of ρ = c r1 r2, NaN too near to |ρ| = 1 for each (see ``arrays.NEAR``)."""
     for j in range(w):
         rho = reg[x, j] * r1 * R[r2, j]
         size = abs(rho)
@@ -76,17 +85,16 @@ def asin_row(reg, o1, o2, x, R, r2, w, r1, near):
         big = size > 0.5
         z = 0.5 * gap if big else size * size
         half = _asin(np.sqrt(z), z)
-        least, square = near[LEAST_GAP, j], gap * (1.0 + size)
-        bent = np.nan if gap < least else pi / 2 - 2.0 * half if big else half
+        square = gap * (1.0 + size)
+        gap = np.nan if gap < near else gap
+        bent = (pi / 2 - 2.0 * half if big else half) + 0.0 * gap
         reg[o1, j] = bent if rho > 0.0 else -bent
-        reg[o2, j] = 1.0 / np.sqrt(np.nan if square * square < 2.0 * least else square)
+        reg[o2, j] = 1.0 / np.sqrt(np.nan if square * square < 2.0 * near else square)
 
 
 @numba.njit(**STRICT)
 def execute(code, reg, S, G, gi, gj, R, i, left, w, near, series, values, peaks, work):
     """Run instructions on one row of a tile: reg[:, :w] are the registers, S and R what is known per input."""
-    for j in range(w):
-        work[LEAST_GAP, j] = near[0]
     for k in range(len(code)):
         op, o, x, y, z, a, b = (
             code[k, 0], code[k, 1], code[k, 3], code[k, 4], code[k, 5], S[code[k, 6]], S[code[k, 7]])  # fmt: skip
@@ -105,10 +113,6 @@ def execute(code, reg, S, G, gi, gj, R, i, left, w, near, series, values, peaks,
         elif op == UNIT:
             for j in range(w):
                 reg[o, j] = G[x, gi, gj + j]
-            if near[1] > near[0]:  # single products: what is made of near data is not known to the errors of double
-                for j in range(w):
-                    c = 1.0 - abs(reg[o, j])
-                    work[LEAST_GAP, j] = near[1] if c < near[1] else work[LEAST_GAP, j]
         elif op == RIGHT:
             for j in range(w):
                 reg[o, j] = R[x, j]
@@ -118,12 +122,11 @@ def execute(code, reg, S, G, gi, gj, R, i, left, w, near, series, values, peaks,
         elif op == ARC:
             arc_row(reg, o, code[k, 2], code[k, 9], x, R, y, z, w, a, b)
         elif op == ASIN:
-            asin_row(reg, o, code[k, 2], x, R, y, w, a, work)
+            asin_row(reg, o, code[k, 2], x, R, y, w, a, near[0])
         elif op == GAP:
             for j in range(w):
                 c = 1.0 - a * reg[x, j] * R[y, j]
-                least = work[LEAST_GAP, j]
-                reg[o, j] = np.nan if c < least or c > 2.0 - least else c
+                reg[o, j] = np.nan if c < near[0] or c > 2.0 - near[0] else c
         elif op == APART:
             for j in range(w):
                 c = max(1.0 - abs(reg[x, j]), LEAST)
@@ -142,21 +145,20 @@ def execute(code, reg, S, G, gi, gj, R, i, left, w, near, series, values, peaks,
         elif op == EXP:
             for j in range(w):
                 c = reg[x, j] * np.exp(reg[x, j] - reg[y, j])
-                steep = 2.0 * work[LEAST_GAP, j] * c * c > 1.0
-                reg[o, j] = np.nan if steep else np.exp(reg[x, j] + reg[y, j])
+                reg[o, j] = np.nan if 2.0 * near[0] * c * c > 1.0 else np.exp(reg[x, j] + reg[y, j])
         elif op == SMOOTH:
             smooth_row(reg, o, x, R, y, left, w, a, i, series[code[k, 9]], values, peaks, work)
         elif op == SINH:
             for j in range(w):
                 c = abs(reg[x, j])
                 e = np.exp(c - reg[y, j])
-                e = np.nan if 2.0 * work[LEAST_GAP, j] * (c * e) * (c * e) > 1.0 else e
+                e = np.nan if 2.0 * near[0] * (c * e) * (c * e) > 1.0 else e
                 reg[o, j] = -np.copysign(0.5, reg[x, j]) * e * np.expm1(-2.0 * c)
         elif op == COSH:
             for j in range(w):
                 c = abs(reg[x, j])
                 e = np.exp(c - reg[y, j])
-                e = np.nan if 2.0 * work[LEAST_GAP, j] * (c * e) * (c * e) > 1.0 else e
+                e = np.nan if 2.0 * near[0] * (c * e) * (c * e) > 1.0 else e
                 reg[o, j] = 0.5 * (e + np.exp(-c - reg[y, j]))
 
 
@@ -371,7 +373,18 @@ def run_steps(
 
 
 def workspace(roots: int, registers: int, numbers: int, right: int) -> tuple[np.ndarray, ...]:
-    """Arrays of one thread: registers, strips of results and one of them transposed, values per input and per pair."""
+    """Arrays of one thread: registers, strips of results and one of them transposed, what is known per input, ρ."""
     wide, high = TILE + PAD, STRIP + PAD
-    shapes = (registers, wide), (roots, STRIP, wide), (wide, high), (numbers,), (right, wide), (LEAST_GAP + 1, wide)
+    shapes = (registers, wide), (roots, STRIP, wide), (wide, high), (numbers,), (right, wide), (3, wide)
     return tuple(np.empty(shape) for shape in shapes)
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _stamp():
+    return STAMP
+
+
+if _stamp() != STAMP:
+    for compiled in [f for f in globals().values() if isinstance(f, Dispatcher) and f is not _stamp]:
+        compiled.recompile()
+    _stamp.recompile()
