@@ -200,7 +200,7 @@ def test_what_numba_keeps_is_compiled_again_after_a_change_elsewhere(tmp_path):
     shutil.copytree(Path(tp.__file__).parent, tmp_path / "tensorprog", ignore=shutil.ignore_patterns("__pycache__"))
     script = """import os, tensorprog as tp
 assert tp.__file__.startswith(os.getcwd())
-print(tp.nngp(tp.programs.mlp(depth=1)).gram([[1.0, 2.0], [2.0, 0.5]])[1, 0])"""
+print(tp.nngp(tp.programs.mlp(depth=1, phi=tp.erf)).gram([[1.0, 2.0], [2.0, 0.5]])[1, 0])"""
     path = tmp_path / "tensorprog" / "compile" / "schedule.py"
 
     def printed():
