@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,7 +21,9 @@ from tensorprog.errors import NoRuleError, nearest
 Panel = tuple[int, int, int, int]  # rows i0..i1, columns j0..j1
 BLOCK = 512  # height and width of the pairs whose products a thread takes at once, half as high where there are few
 FEW = 2**23
-SMALL = 0.25  # cosines up to which single products will do: their errors are those of partial sums, 1e-7 here
+# cosines up to which single products will do, the errors being those of partial sums, 1e-7 here; and their mean from
+# which on few blocks would have none larger
+SMALL, MEAN = 0.25, 0.1
 CACHED = 2**22  # bytes of a result up to which it is left in the cache
 
 
@@ -168,17 +171,20 @@ def _place(result: np.ndarray, value: np.ndarray, tile: Panel, triangle: bool) -
 
 
 class _Cosines:
-    """Cosines between data by blocks, in the precision of the data while all of a block are ``SMALL``, else double.
+    """Cosines between data by blocks, in the precision of the data where all of a block are ``SMALL``, else double.
 
     Attributes:
         near: the least gaps, see ``arrays.run``.
     """
 
     def __init__(self, program: Program, a: np.ndarray, b: np.ndarray) -> None:
-        dtype = a.dtype if program.closed else np.dtype(np.float64)  # quadrature checks covariances in double precision
-        parts = [[directions(x[:, t]).astype(dtype, copy=False) for t in range(x.shape[1])]
-                 for x in (a, b)[: 1 + (b is not a)]]  # fmt: skip
-        self.data, self.units, self.dtype = (a, b), (parts[0], parts[-1]), dtype
+        self.data, self.units = (a, b), _units(a, b)
+        self.dtype = np.dtype(np.float64)  # in which quadrature checks covariances
+        if program.closed and a.dtype != self.dtype:
+            means = [np.array([u.mean(axis=0) for u in part]) for part in self.units]
+            if np.abs(means[0] @ means[1].T).max() < MEAN:
+                self.dtype = a.dtype
+                self.units = _same(self.units, lambda part: [u.astype(a.dtype) for u in part])
         least = NEAR[np.dtype(np.float64)]
         self.near = least, 0.0 if a.shape[-1] == 1 else least  # numbers have the exact cosines ±1 and 0
 
@@ -197,10 +203,24 @@ class _Cosines:
             own = np.arange(max(i0, j0), min(i1, j1)) if triangle else np.empty(0, int)
             found[:, own - i0, own - j0] = 0.0
             if max(found.max(), -found.min()) > SMALL:
-                a, b = self.data
-                double = [(directions(a[i0:i1, s]), directions(b[j0:j1, t])) for s, t in times]
-                return _products(double, np.dtype(np.float64), space)
+                u, v = self.double
+                return _products([(u[s][i0:i1], v[t][j0:j1]) for s, t in times], np.dtype(np.float64), space)
         return found
+
+    @cached_property
+    def double(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Directions of both data by time."""
+        return _units(*self.data)
+
+
+def _units(a: np.ndarray, b: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    return _same((a, b), lambda x: [directions(x[:, t]) for t in range(x.shape[1])])
+
+
+def _same(pair: tuple[Any, Any], function: Callable[[Any], Any]) -> tuple[Any, Any]:
+    """The function of both, of one that stands for both once."""
+    first = function(pair[0])
+    return first, first if pair[1] is pair[0] else function(pair[1])
 
 
 def _products(rows: Sequence[tuple[np.ndarray, np.ndarray]], dtype: Any, space: np.ndarray | None) -> np.ndarray:
