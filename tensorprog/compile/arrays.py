@@ -19,9 +19,9 @@ from tensorprog.functions import evaluate as evaluate_expr
 
 Array = Any
 LEAST = 1e-300  # of signed gaps, which have no −0
-# 1 − |ρ| below which an angle is not had from ρ to 1e-13 (1e-6 where inner products are single).  A ρ with an error e,
-# that of a sum of hundreds of products some 5 to 10 roundings,
-# where 1 − |ρ| = g gives the angle one of e/√(2g), and 1/√(1 − ρ²) a relative one of e/(2g): that needs g ≥ √(NEAR/2).
+# 1 − |ρ| below which an angle is not had from ρ to 1e-13 (1e-6 where inner products are single).  Near 1 a sum of
+# hundreds of products has an error e of up to 10 roundings; where 1 − |ρ| = g it gives the angle one of e/√(2g), and
+# 1/√(1 − ρ²) a relative one of e/(2g): that needs g ≥ √(NEAR/2).
 NEAR = {np.dtype(np.float64): 1e-4, np.dtype(np.float32): 2e-2}
 
 
@@ -41,7 +41,8 @@ def run(tape: Tape, order: Sequence[int], known: Mapping[int, Array], keep: Sequ
     values, machine, kept = dict(known), Machine(xp, near), set(keep)
     for i in order if near[1] > near[0] else ():
         if tape.ops[i].kind == "unit":
-            machine.least = xp.where(1 - abs(values[i]) < near[1], near[1], machine.least)
+            size = abs(values[i])
+            machine.least = xp.where(1 - size < near[1], size * 0 + near[1], size * 0 + machine.least)
     last = {a: i for i in order for a in tape.ops[i].args}
     for i in order:
         if i not in values:
