@@ -108,7 +108,7 @@ def _gap(m: Machine, op: Op, c: Array, r1: Array, r2: Array) -> Array:
     return m.unless((gap < m.least) | (gap > 2 - m.least), gap)
 
 
-def _sine(m: Machine, op: Op, c: Array, r1: Array, r2: Array) -> tuple[Array, Array]:
+def _sine(m: Machine, op: Op, c: Array, r1: Array, r2: Array, steep: float) -> tuple[Array, Array]:
     """ρ and 1 − ρ²."""
 
     def compute() -> tuple[Array, Array]:
@@ -120,9 +120,10 @@ def _sine(m: Machine, op: Op, c: Array, r1: Array, r2: Array) -> tuple[Array, Ar
     return m.once(op.args, compute)  # type: ignore[no-any-return]
 
 
-def _rsq(m: Machine, op: Op, c: Array, r1: Array, r2: Array) -> Array:
-    square = _sine(m, op, c, r1, r2)[1]
-    return 1 / m.xp.sqrt(m.unless(square * square < 2 * m.least, square))
+def _rsq(m: Machine, op: Op, c: Array, r1: Array, r2: Array, steep: float) -> Array:
+    """1/√(1 − ρ²); what is not ``steep`` is small where it is large."""
+    square = _sine(m, op, c, r1, r2, steep)[1]
+    return 1 / m.xp.sqrt(m.unless(square * square < (2 * m.least if steep else 4 * m.least * m.least), square))
 
 
 def _exp(m: Machine, op: Op, c: Array, half: Array) -> Array:
@@ -248,7 +249,7 @@ RULES: dict[str, Callable[..., Array]] = {
     "gap": _gap,
     "plain": lambda m, op, gap: m.xp.where(gap < 0, 2 + gap, gap),
     "spread": lambda m, op, z, u, v: z + (u - v) * (u - v) / 2,
-    "asin": lambda m, op, c, r1, r2: m.asin(_sine(m, op, c, r1, r2)[0]),
+    "asin": lambda m, op, c, r1, r2, steep: m.asin(_sine(m, op, c, r1, r2, steep)[0]),
     "rsq": _rsq,
     "exp": _exp,
     "sinh": _sinh,

@@ -77,26 +77,27 @@ def _square(t: Tape, q1: int, q2: int, c: int, shift: float) -> int | None:
     return t.sum([*rest, (1.0, [q1, p1, q2, p2, acute, t.sum([(-1.0, [acute]), (2.0, [])])])])
 
 
-def _asin(t: Tape, q1: int, q2: int, c: int, shift: float) -> int:
-    """asin c/√((q1 + shift)(q2 + shift))."""
+def _asin(t: Tape, q1: int, q2: int, c: int, shift: float, steep: bool = True) -> int:
+    """asin c/√((q1 + shift)(q2 + shift)), to stand beside ``_rsq``."""
     angle, square = _angle(t, q1, q2, c, shift), _square(t, q1, q2, c, shift)
-    value = t.add("asin", *angle)
+    value = t.add("asin", *angle, t.const(steep))
     if square is not None:
         t.exact[value] = t.add("arctan", *angle, square)
     return value
 
 
-def _rsq(t: Tape, q1: int, q2: int, c: int, shift: float) -> int:
-    """1/√(1 − c²/((q1 + shift)(q2 + shift)))."""
-    value, square = t.add("rsq", *_angle(t, q1, q2, c, shift)), _square(t, q1, q2, c, shift)
+def _rsq(t: Tape, q1: int, q2: int, c: int, shift: float, steep: bool = True) -> int:
+    """1/√(1 − c²/((q1 + shift)(q2 + shift))); ``steep`` unless its factors are the smaller the larger it is."""
+    value = t.add("rsq", *_angle(t, q1, q2, c, shift), t.const(steep))
+    square = _square(t, q1, q2, c, shift)
     if square is not None:
         t.exact[value] = t.add("rsqrt", square)
     return value
 
 
-def _over_root(t: Tape, q1: int, q2: int, c: int, shift: float, scale: float = 1.0) -> int:
+def _over_root(t: Tape, q1: int, q2: int, c: int, shift: float, scale: float = 1.0, steep: bool = True) -> int:
     """scale/√((q1 + shift)(q2 + shift) − c²)."""
-    return t.product([*_roots(t, q1, q2, shift), _rsq(t, q1, q2, c, shift)], scale)
+    return t.product([*_roots(t, q1, q2, shift), _rsq(t, q1, q2, c, shift, steep)], scale)
 
 
 def _hyperbolic(t: Tape, kind: str, q1: int, q2: int, c: int) -> int:
@@ -197,20 +198,20 @@ def _gelu_inner(t: Tape, q1: int, q2: int, c: int) -> tuple[int, int]:
 
 @inline(Gelu, Gelu)
 def gelu_gelu(t: Tape, q1: int, q2: int, c: int) -> int:
-    root = _over_root(t, q1, q2, c, 1.0, 1 / (2 * pi))
+    root = _over_root(t, q1, q2, c, 1.0, 1 / (2 * pi), steep=False)
     square, inner = _gelu_inner(t, q1, q2, c)
     numerator = t.sum([(1, [inner]), (1, [q1, q2]), (-1, [square])])
-    return t.sum([(0.25, [c]), (1 / (2 * pi), [c, _asin(t, q1, q2, c, 1.0)]), (1, [numerator, root])])
+    return t.sum([(0.25, [c]), (1 / (2 * pi), [c, _asin(t, q1, q2, c, 1.0, steep=False)]), (1, [numerator, root])])
 
 
 @inline(GeluPrime, GeluPrime)
 def gelu_prime(t: Tape, q1: int, q2: int, c: int) -> int:
     """The numerator of gelu less (1 + q1)(1 + q2) − c², which cancels, leaves that inner part less 1 + q1 + q2."""
-    root = _over_root(t, q1, q2, c, 1.0)
+    root = _over_root(t, q1, q2, c, 1.0, steep=False)
     p1, p2 = _power(t, q1, 1, 1, "recip"), _power(t, q2, 1, 1, "recip")
     rest = t.sum([(1, [_gelu_inner(t, q1, q2, c)[1]]), (-1, [q1]), (-1, [q2]), (-1, [])])
     slope = t.sum([(2, [p1]), (2, [p2]), (1, [t.product([rest, root]), root])])
-    angle, scale = _asin(t, q1, q2, c, 1.0), 1 / (2 * pi)
+    angle, scale = _asin(t, q1, q2, c, 1.0, steep=False), 1 / (2 * pi)
     return t.sum([(0.25, []), (scale, [angle]), (scale, [t.product([c, root]), slope])])
 
 

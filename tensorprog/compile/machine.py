@@ -76,8 +76,9 @@ def arc_row(reg, o1, o2, o3, x, R, s2, w2, w, s1, w1):
 
 
 @numba.njit(**INLINE)
-def asin_row(reg, o1, o2, x, R, r2, w, r1, near):
-    """asin ρ and 1/√(1 − ρ²) of ρ = c r1 r2, NaN too near to |ρ| = 1 for each (see ``arrays.NEAR``)."""
+def asin_row(reg, o1, o2, x, R, r2, w, r1, near, steep):
+    """asin ρ and 1/√(1 − ρ²) of ρ = c r1 r2, NaN too near to |ρ| = 1, of a steep one earlier (see ``arrays.NEAR``)."""
+    bound = 2.0 * near if steep > 0.0 else 4.0 * near * near
     for j in range(w):
         rho = reg[x, j] * r1 * R[r2, j]
         size = abs(rho)
@@ -89,7 +90,7 @@ def asin_row(reg, o1, o2, x, R, r2, w, r1, near):
         gap = np.nan if gap < near else gap
         bent = (pi / 2 - 2.0 * half if big else half) + 0.0 * gap
         reg[o1, j] = bent if rho > 0.0 else -bent
-        reg[o2, j] = 1.0 / np.sqrt(np.nan if square * square < 2.0 * near else square)
+        reg[o2, j] = 1.0 / np.sqrt(np.nan if square * square < bound else square)
 
 
 @numba.njit(**STRICT)
@@ -122,7 +123,7 @@ def execute(code, reg, S, G, gi, gj, R, i, left, w, near, series, values, peaks,
         elif op == ARC:
             arc_row(reg, o, code[k, 2], code[k, 9], x, R, y, z, w, a, b)
         elif op == ASIN:
-            asin_row(reg, o, code[k, 2], x, R, y, w, a, near[0])
+            asin_row(reg, o, code[k, 2], x, R, y, w, a, near[0], b)
         elif op == GAP:
             for j in range(w):
                 c = 1.0 - a * reg[x, j] * R[y, j]

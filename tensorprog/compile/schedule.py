@@ -138,8 +138,9 @@ class _Scheduler:
             if name == PARTNERS[kind][0]:
                 outs[slot] = self._new(self.tape.find(partner, args))
         o1, o2, o3 = outs
-        if len(args) == 3:
-            self._write("asin", o1, o2, x=x, y=self._right(args[2]), a=self._number(args[1]))
+        if PARTNERS[kind][0] == "asin":
+            a, b, y = self._number(args[1]), self._number(args[3]), self._right(args[2])
+            self._write("asin", o1, o2, x=x, y=y, a=a, b=b)
         else:
             a, b, y, z = self._number(args[1]), self._number(args[2]), self._right(args[3]), self._right(args[4])
             self._write("arc", o1, o2, x=x, y=y, z=z, a=a, b=b, more=o3)

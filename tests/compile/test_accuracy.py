@@ -8,6 +8,7 @@ import pytest
 
 import tensorprog as tp
 from tensorprog import programs
+from tensorprog.kernels.gram.evaluator import Evaluator
 
 BACKENDS = ["numba", "numpy"]
 DEPTHS = 3, 10
@@ -209,3 +210,19 @@ def test_single_precision_of_arrays_of_a_device(phi, kernel, sigma_w):
         return K.gram(torch.from_numpy(x), torch.from_numpy(y)).numpy()
 
     assert in_single(gram, phi, kernel, sigma_w, 3) < 1e-6
+
+
+ORDINARY = [("erf", 10, 1, np.float64), ("relu", 10, 1, np.float32), ("gelu", 50, 100, np.float64),
+            ("abs", 30, 1, np.float32)]  # fmt: skip
+
+
+@pytest.mark.parametrize("phi, depth, size, dtype", ORDINARY)
+@pytest.mark.parametrize("mean", [0, 2])
+def test_ordinary_pairs_take_no_other_way(phi, depth, size, dtype, mean, monkeypatch):
+    def refuse(*arguments):
+        raise AssertionError
+
+    monkeypatch.setattr(Evaluator, "mend_list", refuse)
+    rng = np.random.default_rng(2)
+    x = size * (rng.normal(size=(80, 100)) + mean * rng.normal(size=100))
+    tp.gram(both(phi, depth, 2**0.5), x.astype(dtype), dtype=dtype)
