@@ -18,9 +18,11 @@ from tensorprog.functions import FAMILIES, Fn, X, jumps, member
 from tensorprog.functions import evaluate as evaluate_expr
 
 Array = Any
-# 1 − |ρ| below which an angle is not had from ρ to 1e-13 (1e-6 where inner products are single)
 LEAST = 1e-300  # of signed gaps, which have no −0
-NEAR = {np.dtype(np.float64): 1e-5, np.dtype(np.float32): 2e-2}
+# 1 − |ρ| below which an angle is not had from ρ to 1e-13 (1e-6 where inner products are single).  Near 1 a sum of
+# hundreds of products has an error e of up to 10 roundings; where 1 − |ρ| = g it gives the angle one of e/√(2g), and
+# 1/√(1 − ρ²) a relative one of e/(2g): that needs g ≥ √(NEAR/2).
+NEAR = {np.dtype(np.float64): 1e-4, np.dtype(np.float32): 2e-2}
 
 
 def run(tape: Tape, order: Sequence[int], known: Mapping[int, Array], keep: Sequence[int], xp: Any,
@@ -29,13 +31,18 @@ def run(tape: Tape, order: Sequence[int], known: Mapping[int, Array], keep: Sequ
 
     Args:
         tape: the operations.
-        order: those to run, ascending.
+        order: those to run, each after its arguments.
         known: values of others.
         keep: those to return.
         xp: the array library.
         near: the least 1 − |ρ| of angles between hidden vectors, and between data; smaller ones come out NaN.
+            Where the second is larger, it holds for what is made of nearer data too.
     """
     values, machine, kept = dict(known), Machine(xp, near), set(keep)
+    for i in order if near[1] > near[0] else ():
+        if tape.ops[i].kind == "unit":
+            size = abs(values[i])
+            machine.least = xp.where(1 - size < near[1], size * 0 + near[1], size * 0 + machine.least)
     last = {a: i for i in order for a in tape.ops[i].args}
     for i in order:
         if i not in values:
@@ -48,10 +55,11 @@ def run(tape: Tape, order: Sequence[int], known: Mapping[int, Array], keep: Sequ
 
 
 class Machine:
-    """The array library, and the angle computed last: the forms of φ and φ' share one."""
+    """The array library, the least gap of each pair, and the angle computed last: the forms of φ and φ' share one."""
 
     def __init__(self, xp: Any, near: tuple[float, float]) -> None:
         self.xp, self.near = xp, near
+        self.least: Any = near[0]
         self.asin = getattr(xp, "asin", None) or xp.arcsin
         self._last: tuple[Any, Any] = (None, None)
 
@@ -97,25 +105,54 @@ def _apart(m: Machine, op: Op, unit: Array) -> Array:
 
 def _gap(m: Machine, op: Op, c: Array, r1: Array, r2: Array) -> Array:
     gap = 1 - c * r1 * r2
-    return m.unless((gap < m.near[0]) | (gap > 2 - m.near[0]), gap)
+    return m.unless((gap < m.least) | (gap > 2 - m.least), gap)
 
 
-def _sine(m: Machine, op: Op, c: Array, r1: Array, r2: Array) -> tuple[Array, Array]:
-    """ρ and √(1 − ρ²)."""
+def _sine(m: Machine, op: Op, c: Array, r1: Array, r2: Array, steep: float) -> tuple[Array, Array]:
+    """ρ and 1 − ρ²."""
 
     def compute() -> tuple[Array, Array]:
         rho = c * r1 * r2
         gap = 1 - abs(rho)
-        rho = m.unless(gap < m.near[0], rho)
-        return rho, m.xp.sqrt(m.unless(gap < m.near[0], gap) * (1 + abs(rho)))
+        rho = m.unless(gap < m.least, rho)
+        return rho, gap * (1 + abs(rho))
 
     return m.once(op.args, compute)  # type: ignore[no-any-return]
+
+
+def _rsq(m: Machine, op: Op, c: Array, r1: Array, r2: Array, steep: float) -> Array:
+    """1/√(1 − ρ²); what is not ``steep`` is small where it is large."""
+    square = _sine(m, op, c, r1, r2, steep)[1]
+    return 1 / m.xp.sqrt(m.unless(square * square < (2 * m.least if steep else 4 * m.least * m.least), square))
+
+
+def _exp(m: Machine, op: Op, c: Array, half: Array) -> Array:
+    """exp(c + half), NaN where an error of ρ weighs too much in it."""
+    return _unless_steep(m, c, c - half, m.xp.exp(c + half))
 
 
 def _sinh(m: Machine, op: Op, c: Array, half: Array) -> Array:
     """exp(−half) sinh c, written so that neither factor over- or underflows alone."""
     size = abs(c)
-    return -m.xp.sign(c) * 0.5 * m.xp.exp(size - half) * m.xp.expm1(-2 * size)
+    value = -m.xp.sign(c) * 0.5 * m.xp.exp(size - half) * m.xp.expm1(-2 * size)
+    return _unless_steep(m, size, size - half, value)
+
+
+def _cosh(m: Machine, op: Op, c: Array, half: Array) -> Array:
+    """exp(−half) cosh c."""
+    return _unless_steep(m, c, abs(c) - half, (m.xp.exp(c - half) + m.xp.exp(-c - half)) / 2)
+
+
+def _unless_steep(m: Machine, c: Array, exponent: Array, value: Array) -> Array:
+    """NaN where c exp(exponent), what an error of ρ is multiplied by, is above 1/√(2 NEAR)."""
+    slope = c * m.xp.exp(exponent)
+    return m.unless(2 * m.least * slope * slope > 1, value)
+
+
+def _acute(m: Machine, op: Op, gap: Array) -> Array:
+    """1 − |ρ| of a gap, signed or not."""
+    size = abs(gap)
+    return m.xp.where(size > 1, 2 - size, size)
 
 
 def host(x: Any) -> np.ndarray:
@@ -212,11 +249,15 @@ RULES: dict[str, Callable[..., Array]] = {
     "gap": _gap,
     "plain": lambda m, op, gap: m.xp.where(gap < 0, 2 + gap, gap),
     "spread": lambda m, op, z, u, v: z + (u - v) * (u - v) / 2,
-    "asin": lambda m, op, c, r1, r2: m.asin(_sine(m, op, c, r1, r2)[0]),
-    "rsq": lambda m, op, c, r1, r2: 1 / _sine(m, op, c, r1, r2)[1],
-    "exp": lambda m, op, x: m.xp.exp(x),
+    "asin": lambda m, op, c, r1, r2, steep: m.asin(_sine(m, op, c, r1, r2, steep)[0]),
+    "rsq": _rsq,
+    "exp": _exp,
     "sinh": _sinh,
-    "cosh": lambda m, op, c, half: (m.xp.exp(c - half) + m.xp.exp(-c - half)) / 2,
+    "cosh": _cosh,
+    "acute": _acute,
+    "arctan": lambda m, op, c, r1, r2, square: np.arctan2(c * r1 * r2, np.sqrt(square)),
+    "far sinh": lambda m, op, c, far: np.sign(c) * np.exp(-far) * -np.expm1(-2 * abs(c)) / 2,
+    "far cosh": lambda m, op, c, far: np.exp(-far) * (1 + np.exp(-2 * abs(c))) / 2,
     "erf square": lambda m, op, q: 2 / pi * np.arctan2(2 * q, np.sqrt(1 + 4 * q)),
     "form": _form,
     "expect": _expect,

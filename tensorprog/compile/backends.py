@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +21,9 @@ from tensorprog.errors import NoRuleError, nearest
 Panel = tuple[int, int, int, int]  # rows i0..i1, columns j0..j1
 BLOCK = 512  # height and width of the pairs whose products a thread takes at once, half as high where there are few
 FEW = 2**23
+# cosines up to which single products will do, the errors being those of partial sums, 1e-7 here; and their mean from
+# which on few blocks would have none larger
+SMALL, MEAN = 0.25, 0.1
 CACHED = 2**22  # bytes of a result up to which it is left in the cache
 UNKNOWN = "the numba machine has closed forms and smooth functions only; leave out backend or pass 'numpy'"
 
@@ -45,7 +49,7 @@ class NumPyMachine:
 
     def __init__(self, program: Program, a: np.ndarray, b: np.ndarray) -> None:
         self.program = program
-        self.a, self.b, self.near = _unit_data(program, a, b)
+        self.cosines = _Cosines(program, a, b)
         self.left = {i: np.reshape(v, (-1, 1)) for i, v in program.per_input(a, LEFT).items()}
         self.right = {i: np.reshape(v, (1, -1)) for i, v in program.per_input(b, RIGHT).items()}
         self.shape = (128, 256) if program.closed else (512, 512)
@@ -57,11 +61,9 @@ class NumPyMachine:
                 continue
             left = {i: v[i0:i1] if v.size > 1 else v for i, v in self.left.items()}
             right = {i: v[:, j0:j1] if v.size > 1 else v for i, v in self.right.items()}
-            cosines = {}
-            for i in self.program.units:
-                s, t = self.program.times(i)
-                cosines[i] = (self.a[s][i0:i1] @ self.b[t][j0:j1].T).astype(np.float64, copy=False)
-            values = self.program.on_pairs(cosines, left, right, self.near)
+            found = self.cosines((i0, i1, j0, j1), triangle, [self.program.times(i) for i in self.program.units])
+            cosines = dict(zip(self.program.units, found.astype(np.float64, copy=False), strict=True))
+            values = self.program.on_pairs(cosines, left, right, self.cosines.near)
             for result, value in zip(out, values, strict=True):
                 with np.errstate(over="ignore"):
                     value = np.asarray(value).astype(result.dtype, copy=False)
@@ -80,14 +82,14 @@ class NumbaMachine:
         if program.code is None:
             raise NoRuleError(UNKNOWN)
         self.code, self.threads = program.code, numba.get_num_threads()
-        self.a, self.b, near = _unit_data(program, a, b)
+        self.cosines = _Cosines(program, a, b)
         self.numbers = np.array(self.code.numbers)
         squares: dict[Any, np.ndarray] = {}
         left = program.per_input(a, LEFT, {}, squares)
         right = program.per_input(b, RIGHT, {}, squares if b is a else {})
         self.left = np.ascontiguousarray(table(left, self.code.left, len(a)).T)
         self.right = table(right, self.code.right, len(b))
-        self.near = np.array(near)
+        self.near = np.array(self.cosines.near)
         self.series = series_of(self.code.series, left, right, (0, len(a)), (0, len(b)))
 
     def run(self, panel: Panel, triangle: bool, out: Sequence[np.ndarray]) -> list[Panel]:
@@ -107,16 +109,14 @@ class NumbaMachine:
         """Blocks, until there are no more: their products are read while in cache."""
         from tensorprog.compile.machine import workspace
 
-        space = np.empty((len(self.code.grams), BLOCK**2), self.a[0].dtype)
+        times = [(s, t) for (_, s), (_, t) in self.code.grams]
+        space = np.empty(len(times) * BLOCK**2)
         rows = workspace(*self.code.space)
         flagged = []
         for block in todo:
-            i0, i1, j0, j1 = block
-            products = space[:, : (i1 - i0) * (j1 - j0)].reshape(-1, i1 - i0, j1 - j0)
-            for g, ((_, s), (_, t)) in zip(products, self.code.grams, strict=True):
-                np.matmul(self.a[s][i0:i1], self.b[t][j0:j1].T, out=g)
+            products = self.cosines(block, triangle, times, space)
             tables = products, self.numbers, self.left, self.right, self.near, *self.series
-            flagged += run_threads(self.code, tables, (i0, j0), block, triangle, triangle, out, 1, rows)
+            flagged += run_threads(self.code, tables, (block[0], block[2]), block, triangle, triangle, out, 1, rows)
         return flagged
 
 
@@ -179,14 +179,67 @@ def _place(result: np.ndarray, value: np.ndarray, tile: Panel, triangle: bool) -
     result[j0 + columns, i0 + rows] = below
 
 
-def _unit_data(program: Program, a: np.ndarray, b: np.ndarray) -> tuple[list[Any], list[Any], tuple[float, float]]:
-    """Directions of both data by time, and the least gaps; quadrature checks covariances in double precision."""
-    dtype = a.dtype if program.closed else np.dtype(np.float64)
-    parts = [
-        [directions(x[:, t]).astype(dtype, copy=False) for t in range(x.shape[1])] for x in (a, b)[: 1 + (b is not a)]
-    ]
-    near = 0.0 if a.shape[-1] == 1 else NEAR[dtype]  # numbers have the exact cosines ±1 and 0
-    return parts[0], parts[-1], (NEAR[np.dtype(np.float64)], near)
+class _Cosines:
+    """Cosines between data by blocks, in the precision of the data where all of a block are ``SMALL``, else double.
+
+    Attributes:
+        near: the least gaps, see ``arrays.run``.
+    """
+
+    def __init__(self, program: Program, a: np.ndarray, b: np.ndarray) -> None:
+        self.data, self.units = (a, b), _units(a, b)
+        self.dtype = np.dtype(np.float64)  # in which quadrature checks covariances
+        if program.closed and a.dtype != self.dtype:
+            means = [np.array([u.mean(axis=0) for u in part]) for part in self.units]
+            if np.abs(means[0] @ means[1].T).max() < MEAN:
+                self.dtype = a.dtype
+                self.units = _same(self.units, lambda part: [u.astype(a.dtype) for u in part])
+        least = NEAR[np.dtype(np.float64)]
+        self.near = least, 0.0 if a.shape[-1] == 1 else least  # numbers have the exact cosines ±1 and 0
+
+    def __call__(self, block: Panel, triangle: bool, times: Sequence[tuple[int, int]],
+                 space: np.ndarray | None = None) -> np.ndarray:  # fmt: skip
+        """Those of pairs of times, (times, rows, columns).
+
+        Args:
+            triangle: entries of one input with itself are not needed.
+            space: numbers to write over.
+        """
+        i0, i1, j0, j1 = block
+        rows = [(self.units[0][s][i0:i1], self.units[1][t][j0:j1]) for s, t in times]
+        found = _products(rows, self.dtype, space)
+        if self.dtype != np.float64 and found.size:
+            own = np.arange(max(i0, j0), min(i1, j1)) if triangle else np.empty(0, int)
+            found[:, own - i0, own - j0] = 0.0
+            if max(found.max(), -found.min()) > SMALL:
+                u, v = self.double
+                return _products([(u[s][i0:i1], v[t][j0:j1]) for s, t in times], np.dtype(np.float64), space)
+        return found
+
+    @cached_property
+    def double(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Directions of both data by time."""
+        return _units(*self.data)
+
+
+def _units(a: np.ndarray, b: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    return _same((a, b), lambda x: [directions(x[:, t]) for t in range(x.shape[1])])
+
+
+def _same(pair: tuple[Any, Any], function: Callable[[Any], Any]) -> tuple[Any, Any]:
+    """The function of both, of one that stands for both once."""
+    first = function(pair[0])
+    return first, first if pair[1] is pair[0] else function(pair[1])
+
+
+def _products(rows: Sequence[tuple[np.ndarray, np.ndarray]], dtype: Any, space: np.ndarray | None) -> np.ndarray:
+    """Inner products of all pairs of rows."""
+    shape = len(rows), len(rows[0][0]) if rows else 0, len(rows[0][1]) if rows else 0
+    space = np.empty(np.prod(shape)) if space is None else space
+    products = space.view(dtype)[: np.prod(shape)].reshape(shape)
+    for g, (u, v) in zip(products, rows, strict=True):
+        np.matmul(u, v.T, out=g)
+    return products
 
 
 def table(values: Mapping[int, Any], rows: Sequence[int], count: int) -> np.ndarray:

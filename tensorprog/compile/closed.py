@@ -1,8 +1,9 @@
 """Closed forms of E φ(u)ψ(v) in operations: roots and reciprocals once per input, an angle per pair.
 
 With ρ = c/√(q1 q2) = cos θ: ``relu`` gives √(q1 q2)(sin θ + (π − θ) cos θ)/2π, ``step`` (π − θ)/2π, both from
-the gap 1 − ρ (see ``gaps``); ``asin`` and ``rsq`` give asin and 1/√(1 − x²) of x = c r1 r2.  References:
-``expectations.closed_forms``.
+the gap 1 − ρ (see ``gaps``); ``asin`` and ``rsq`` give asin and 1/√(1 − x²) of x = c r1 r2.  Few pairs are so nearly
+parallel that x does not tell its angle: for these the same values come from the gap too (``Tape.exact``), in positive
+terms.  References: ``expectations.closed_forms``.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from math import pi, sqrt
 from tensorprog.compile.gaps import gap
 from tensorprog.compile.tape import Tape
 from tensorprog.expectations.closed_forms import ErfPrime, GeluPrime
-from tensorprog.functions import Abs, Cos, Erf, Exp, Fn, Gauss, Gelu, Relu, Sign, Sin, Step
+from tensorprog.functions import Abs, Cos, Erf, Exp, Fn, Gauss, Gelu, Relu, Sign, Sin, Step, member
 
 Inline = Callable[[Tape, int, int, int], int]
+GaussPrime = member(Gauss.family, 1)
 INLINE: dict[tuple[type[Fn], type[Fn]], Inline] = {}
 
 
@@ -59,16 +61,60 @@ def _angle(t: Tape, q1: int, q2: int, c: int, shift: float = 0.0) -> tuple[int, 
     return c, t.product([r1], scale), r2
 
 
-def _over_root(t: Tape, q1: int, q2: int, c: int, shift: float, scale: float = 1.0) -> int:
+def _acute(t: Tape, q1: int, q2: int, c: int) -> int | None:
+    """1 − |c|/√(q1 q2) as it is carried, None where c alone is known."""
+    found = gap(t, q1, q2, c)
+    return None if t.ops[found].kind == "gap" else t.add("acute", found)
+
+
+def _square(t: Tape, q1: int, q2: int, c: int, shift: float) -> int | None:
+    """1 − x² of x = c/√((q1 + s)(q2 + s)), s the shift, whose numerator is s (s + q1 + q2) + q1 q2 g (2 − g)."""
+    acute = _acute(t, q1, q2, c)
+    if acute is None:
+        return None
+    p1, p2 = _power(t, q1, 1, shift, "recip"), _power(t, q2, 1, shift, "recip")
+    rest = [(shift * shift, [p1, p2]), (shift, [q1, p1, p2]), (shift, [p1, q2, p2])] if shift else []
+    return t.sum([*rest, (1.0, [q1, p1, q2, p2, acute, t.sum([(-1.0, [acute]), (2.0, [])])])])
+
+
+def _asin(t: Tape, q1: int, q2: int, c: int, shift: float, steep: bool = True) -> int:
+    """asin c/√((q1 + shift)(q2 + shift)), to stand beside ``_rsq``."""
+    angle, square = _angle(t, q1, q2, c, shift), _square(t, q1, q2, c, shift)
+    value = t.add("asin", *angle, t.const(steep))
+    if square is not None:
+        t.exact[value] = t.add("arctan", *angle, square)
+    return value
+
+
+def _rsq(t: Tape, q1: int, q2: int, c: int, shift: float, steep: bool = True) -> int:
+    """1/√(1 − c²/((q1 + shift)(q2 + shift))); ``steep`` unless its factors are the smaller the larger it is."""
+    value = t.add("rsq", *_angle(t, q1, q2, c, shift), t.const(steep))
+    square = _square(t, q1, q2, c, shift)
+    if square is not None:
+        t.exact[value] = t.add("rsqrt", square)
+    return value
+
+
+def _over_root(t: Tape, q1: int, q2: int, c: int, shift: float, scale: float = 1.0, steep: bool = True) -> int:
     """scale/√((q1 + shift)(q2 + shift) − c²)."""
-    return t.product([*_roots(t, q1, q2, shift), t.add("rsq", *_angle(t, q1, q2, c, shift))], scale)
+    return t.product([*_roots(t, q1, q2, shift), _rsq(t, q1, q2, c, shift, steep)], scale)
+
+
+def _hyperbolic(t: Tape, kind: str, q1: int, q2: int, c: int) -> int:
+    """exp(−(q1 + q2)/2) sinh c or cosh c."""
+    value, acute = t.add(kind, c, t.sum([(0.5, [q1]), (0.5, [q2])])), _acute(t, q1, q2, c)
+    if acute is not None:
+        s1, s2 = t.add("sqrt", q1), t.add("sqrt", q2)
+        far = t.add("spread", t.sum([(1.0, [s1, s2, acute])]), s1, s2)
+        t.exact[value] = t.add(f"far {kind}", c, far)
+    return value
 
 
 def _arc(t: Tape, kind: str, q1: int, q2: int, c: int) -> int:
     """A result of the angle: its gap, and scales per input that are 0 at zero variance; numbers are in the first's."""
     (a1, x1), (a2, x2) = t.scaled(q1), t.scaled(q2)
-    first = t.product([t.add("sqrt", x1)], sqrt(a1 * a2) / 2), t.product([_positive(t, x1)], 1 / (2 * pi))
-    return t.add(kind, gap(t, q1, q2, c), *first, t.add("sqrt", x2), _positive(t, x2))
+    first = t.product([t.add("sqrt", x1)], sqrt(a1) * sqrt(a2) / 2), t.product([_positive(t, q1)], 1 / (2 * pi))
+    return t.add(kind, gap(t, q1, q2, c), *first, t.add("sqrt", x2), _positive(t, q2))
 
 
 def relu_square(t: Tape, q: int) -> int:
@@ -99,7 +145,7 @@ def relu_step(t: Tape, q1: int, q2: int, c: int) -> int:
 
 @inline(Sign, Sign)
 def sign_sign(t: Tape, q1: int, q2: int, c: int) -> int:
-    return t.product([t.add("asin", *_angle(t, q1, q2, c))], 2 / pi)
+    return t.product([_asin(t, q1, q2, c, 0.0)], 2 / pi)
 
 
 @inline(Abs, Abs)
@@ -110,7 +156,7 @@ def abs_abs(t: Tape, q1: int, q2: int, c: int) -> int:
 
 @inline(Erf, Erf)
 def erf_erf(t: Tape, q1: int, q2: int, c: int) -> int:
-    return t.product([t.add("asin", *_angle(t, q1, q2, c, 0.5))], 2 / pi)
+    return t.product([_asin(t, q1, q2, c, 0.5)], 2 / pi)
 
 
 @inline(ErfPrime, ErfPrime)
@@ -120,17 +166,17 @@ def erf_prime(t: Tape, q1: int, q2: int, c: int) -> int:
 
 @inline(Exp, Exp)
 def exp_exp(t: Tape, q1: int, q2: int, c: int) -> int:
-    return t.add("exp", t.sum([(1, [c]), (0.5, [q1]), (0.5, [q2])]))
+    return t.add("exp", c, t.sum([(0.5, [q1]), (0.5, [q2])]))
 
 
 @inline(Sin, Sin)
 def sin_sin(t: Tape, q1: int, q2: int, c: int) -> int:
-    return t.add("sinh", c, t.sum([(0.5, [q1]), (0.5, [q2])]))
+    return _hyperbolic(t, "sinh", q1, q2, c)
 
 
 @inline(Cos, Cos)
 def cos_cos(t: Tape, q1: int, q2: int, c: int) -> int:
-    return t.add("cosh", c, t.sum([(0.5, [q1]), (0.5, [q2])]))
+    return _hyperbolic(t, "cosh", q1, q2, c)
 
 
 @inline(Sin, Cos)
@@ -143,29 +189,37 @@ def gauss_gauss(t: Tape, q1: int, q2: int, c: int) -> int:
     return _over_root(t, q1, q2, c, 1.0)
 
 
-def _gelu_numerator(t: Tape, q1: int, q2: int, c: int, scale: float) -> list[tuple[float, list[int]]]:
-    """scale · (q1 q2 + c²(1/(1+q1) + 1/(1+q2) − 1)) as terms."""
+def _gelu_inner(t: Tape, q1: int, q2: int, c: int) -> tuple[int, int]:
+    """c², and c² (1/(1 + q1) + 1/(1 + q2))."""
     p1, p2 = _power(t, q1, 1, 1, "recip"), _power(t, q2, 1, 1, "recip")
     square = t.product([c, c])
-    return [(scale, [q1, q2]), (scale, [square, p1]), (scale, [square, p2]), (-scale, [square])]
+    return square, t.sum([(1, [square, p1]), (1, [square, p2])])
 
 
 @inline(Gelu, Gelu)
 def gelu_gelu(t: Tape, q1: int, q2: int, c: int) -> int:
-    angle = _angle(t, q1, q2, c, 1.0)
-    root = _over_root(t, q1, q2, c, 1.0, 1 / (2 * pi))
-    numerator = t.sum(_gelu_numerator(t, q1, q2, c, 1.0))
-    return t.sum([(0.25, [c]), (1 / (2 * pi), [c, t.add("asin", *angle)]), (1, [numerator, root])])
+    root = _over_root(t, q1, q2, c, 1.0, 1 / (2 * pi), steep=False)
+    square, inner = _gelu_inner(t, q1, q2, c)
+    numerator = t.sum([(1, [inner]), (1, [q1, q2]), (-1, [square])])
+    return t.sum([(0.25, [c]), (1 / (2 * pi), [c, _asin(t, q1, q2, c, 1.0, steep=False)]), (1, [numerator, root])])
 
 
 @inline(GeluPrime, GeluPrime)
 def gelu_prime(t: Tape, q1: int, q2: int, c: int) -> int:
-    angle = _angle(t, q1, q2, c, 1.0)
-    root = _over_root(t, q1, q2, c, 1.0)
+    """The numerator of gelu less (1 + q1)(1 + q2) − c², which cancels, leaves that inner part less 1 + q1 + q2."""
+    root = _over_root(t, q1, q2, c, 1.0, steep=False)
     p1, p2 = _power(t, q1, 1, 1, "recip"), _power(t, q2, 1, 1, "recip")
-    numerator = t.sum(_gelu_numerator(t, q1, q2, c, 1.0))
-    slope = t.sum([(2, [p1]), (2, [p2]), (-1, []), (1, [t.product([numerator, root]), root])])
-    return t.sum([(0.25, []), (1 / (2 * pi), [t.add("asin", *angle)]), (1 / (2 * pi), [t.product([c, root]), slope])])
+    rest = t.sum([(1, [_gelu_inner(t, q1, q2, c)[1]]), (-1, [q1]), (-1, [q2]), (-1, [])])
+    slope = t.sum([(2, [p1]), (2, [p2]), (1, [t.product([rest, root]), root])])
+    angle, scale = _asin(t, q1, q2, c, 1.0, steep=False), 1 / (2 * pi)
+    return t.sum([(0.25, []), (scale, [angle]), (scale, [t.product([c, root]), slope])])
+
+
+@inline(GaussPrime, GaussPrime)
+def gauss_prime(t: Tape, q1: int, q2: int, c: int) -> int:
+    """c/((1 + q1)(1 + q2) − c²)^{3/2}."""
+    root = _over_root(t, q1, q2, c, 1.0)
+    return t.product([t.product([c, root]), t.product([root, root])])
 
 
 SQUARES: dict[tuple[type[Fn], type[Fn]], Callable[[Tape, int], int]] = {
@@ -175,5 +229,5 @@ SQUARES: dict[tuple[type[Fn], type[Fn]], Callable[[Tape, int], int]] = {
     (Sign, Sign): _positive,
     (Erf, Erf): lambda t, q: t.add("erf square", q),
     (ErfPrime, ErfPrime): lambda t, q: t.product([_power(t, q, 4, 1, "rsqrt")], 4 / pi),
-    (Exp, Exp): lambda t, q: t.add("exp", t.product([q], 2.0)),
+    (Exp, Exp): lambda t, q: t.add("exp", q, q),
 }

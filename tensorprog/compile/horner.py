@@ -13,7 +13,7 @@ from functools import reduce
 from tensorprog.compile.tape import PAIR, Tape, Term
 
 LINEAR = ("lin", "mul", "fma", "axpy")
-LONGEST = 150  # operations of a sum: of 50 layers
+LONGEST = 150  # operations of a sum, and terms that it has written out: of 50 layers
 
 
 def factored(tape: Tape, roots: Sequence[int]) -> list[int]:
@@ -34,10 +34,16 @@ class _Sum:
             own = i not in roots and readers[i] and self.mine.issuperset(readers[i]) and self._is_linear(i)
             if own and (self._is_product(i) or all(self._is_term(i, r) for r in readers[i])):
                 self.mine.add(i)
+        self.counts: dict[int, int] = {}  # of terms: of what several operations read each of them has its own
+        for i in order:
+            if i in self.mine and self._is_linear(i):
+                kind, args, _ = tape.ops[i]
+                terms = {"lin": args[1:], "axpy": (args[0], args[2]), "mul": (), "fma": args[:1]}[kind]
+                self.counts[i] = (kind in ("mul", "fma")) + sum(map(self._count, terms))
 
     def again(self) -> int:
         """The operation of the sum, factored; of one so long that this takes time, as it is."""
-        if not self._is_linear(self.root) or len(self.mine) > LONGEST:
+        if not self._is_linear(self.root) or len(self.mine) > LONGEST or self._count(self.root) > LONGEST:
             return self.root
         return self._factored([(c, Counter(factors)) for c, factors in self._terms(self.root)])
 
@@ -53,6 +59,9 @@ class _Sum:
         kind, args, _ = self.tape.ops[reader]
         factors = {"lin": args[:1], "axpy": args[1:2], "mul": args, "fma": args[1:]}[kind]
         return i not in factors
+
+    def _count(self, i: int) -> int:
+        return self.counts.get(i, int(self.tape.value(i) != 0.0))
 
     def _terms(self, i: int) -> list[Term]:
         value = self.tape.value(i)
@@ -76,8 +85,7 @@ class _Sum:
 
     def _factor(self, i: int) -> Term:
         """A factor as a product; a sum, which is not mine then, is left whole."""
-        terms = self._terms(i)
-        return terms[0] if len(terms) == 1 else (1.0, [i])
+        return self._terms(i)[0] if self._count(i) == 1 else (1.0, [i])
 
     def _factored(self, terms: list[tuple[float, Counter[int]]]) -> int:
         """Σ c Π factors: the factor that most terms have taken out of them, with what all of these share."""

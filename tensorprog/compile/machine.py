@@ -9,18 +9,24 @@ Arithmetic is in double precision; inner products and results are single or doub
 from __future__ import annotations
 
 from math import pi
+from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numba
 import numpy as np
 from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
 from numba.core import types
+from numba.core.dispatcher import Dispatcher
 from numba.extending import intrinsic
 
+from tensorprog.compile import arrays, coefficients, mehler
+from tensorprog.compile import schedule as codes
 from tensorprog.compile.arrays import LEAST
 from tensorprog.compile.mehler import smooth_row
 from tensorprog.compile.schedule import NAMES, OPCODES, STRIP, TILE
+from tensorprog.expectations import hermite
 
 LIN, MUL, FMA, AXPY, UNIT, RIGHT, FILL, ARC, ASIN, GAP, APART, SPREAD, PLAIN, COSINE, EXP, SINH, COSH, SMOOTH = map(
     OPCODES.get, NAMES
@@ -33,6 +39,10 @@ PAD = 8  # entries after each row, so that rows do not compete for the same line
 INLINE: dict[str, Any] = {"inline": "always", "error_model": "numpy", "fastmath": {"contract"}}
 # without reference counts: those of shared arrays would be fought over by the threads at every row
 STRICT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}, "_nrt": False}
+
+# numba keeps what it compiled until this file changes; these give it numbers and functions that are compiled in
+SOURCES = [Path(str(module.__file__)).read_bytes() for module in (arrays, codes, coefficients, mehler, hermite)]
+STAMP = crc32(b"".join(SOURCES))
 
 # asin(√z)/√z = 1 + z P(z) on [0, 1/4]: minimax coefficients, error 4e-18 (mpmath.chebyfit)
 P0, P1, P2, P3, P4, P5, P6, P7, P8, P9, P10, P11, P12 = (
@@ -105,8 +115,9 @@ def arc_row(reg, o1, o2, o3, x, R, s2, w2, w, s1, w1):
 
 
 @numba.njit(**INLINE)
-def asin_row(reg, o1, o2, x, R, r2, w, r1, near):
-    """asin ρ and 1/√(1 − ρ²) of ρ = c r1 r2, NaN too near to |ρ| = 1."""
+def asin_row(reg, o1, o2, x, R, r2, w, r1, near, steep):
+    """asin ρ and 1/√(1 − ρ²) of ρ = c r1 r2, NaN too near to |ρ| = 1, of a steep one earlier (see ``arrays.NEAR``)."""
+    bound = 2.0 * near if steep > 0.0 else 4.0 * near * near
     for j in range(w):
         rho = reg[x, j] * r1 * R[r2, j]
         size = abs(rho)
@@ -114,10 +125,11 @@ def asin_row(reg, o1, o2, x, R, r2, w, r1, near):
         big = size > 0.5
         z = 0.5 * gap if big else size * size
         half = _asin(np.sqrt(z), z)
+        square = gap * (1.0 + size)
         gap = np.nan if gap < near else gap
         bent = (pi / 2 - 2.0 * half if big else half) + 0.0 * gap
         reg[o1, j] = bent if rho > 0.0 else -bent
-        reg[o2, j] = _rsqrt(gap * (1.0 + size))
+        reg[o2, j] = _rsqrt(np.nan if square * square < bound else square)
 
 
 @numba.njit(**STRICT)
@@ -152,7 +164,7 @@ def execute(code, reg, S, G, gi, gj, R, i, left, w, near, series, values, peaks,
         elif op == ARC:
             arc_row(reg, o, code[k, 2], code[k, 9], x, R, y, z, full, a, b)
         elif op == ASIN:
-            asin_row(reg, o, code[k, 2], x, R, y, full, a, near[0])
+            asin_row(reg, o, code[k, 2], x, R, y, full, a, near[0], b)
         elif op == GAP:
             for j in range(full):
                 c = 1.0 - a * reg[x, j] * R[y, j]
@@ -174,16 +186,22 @@ def execute(code, reg, S, G, gi, gj, R, i, left, w, near, series, values, peaks,
                 reg[o, j] = reg[z, j] + 0.5 * c * c
         elif op == EXP:
             for j in range(full):
-                reg[o, j] = np.exp(reg[x, j])
+                c = reg[x, j] * np.exp(reg[x, j] - reg[y, j])
+                reg[o, j] = np.nan if 2.0 * near[0] * c * c > 1.0 else np.exp(reg[x, j] + reg[y, j])
         elif op == SMOOTH:
             smooth_row(reg, o, x, R, y, left, w, a, i, series[code[k, 9]], values, peaks, work)
         elif op == SINH:
             for j in range(full):
                 c = abs(reg[x, j])
-                reg[o, j] = -np.copysign(0.5, reg[x, j]) * np.exp(c - reg[y, j]) * np.expm1(-2.0 * c)
+                e = np.exp(c - reg[y, j])
+                e = np.nan if 2.0 * near[0] * (c * e) * (c * e) > 1.0 else e
+                reg[o, j] = -np.copysign(0.5, reg[x, j]) * e * np.expm1(-2.0 * c)
         elif op == COSH:
             for j in range(full):
-                reg[o, j] = 0.5 * (np.exp(reg[x, j] - reg[y, j]) + np.exp(-reg[x, j] - reg[y, j]))
+                c = abs(reg[x, j])
+                e = np.exp(c - reg[y, j])
+                e = np.nan if 2.0 * near[0] * (c * e) * (c * e) > 1.0 else e
+                reg[o, j] = 0.5 * (e + np.exp(-c - reg[y, j]))
 
 
 def _vectors(context, builder, array, value, count):
@@ -296,7 +314,7 @@ def run_tiles(
         near: the least 1 − |ρ| of angles between hidden vectors and of angles of data.
         series, values, peaks: of smooth functions, see ``coefficients.Series``.
         mirrored: write the transposed tiles too.
-        offsets: of the results, see ``store``.
+        offsets: of the results, see ``write``.
         out: a tuple of (N1, N2) arrays.
         flags: set for a tile that has a result that is not finite.
         start: the first tile.
@@ -402,3 +420,14 @@ def workspace(roots: int, registers: int, numbers: int, right: int) -> tuple[np.
     wide, high = TILE + PAD, STRIP + PAD
     shapes = (registers, wide), (roots, STRIP, wide), (wide, high), (numbers,), (right, wide), (3, wide)
     return tuple(np.empty(shape) for shape in shapes)
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _stamp():
+    return STAMP
+
+
+if _stamp() != STAMP:
+    for compiled in [f for f in globals().values() if isinstance(f, Dispatcher) and f is not _stamp]:
+        compiled.recompile()
+    _stamp.recompile()

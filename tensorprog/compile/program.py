@@ -91,8 +91,16 @@ class Program:
         with np.errstate(all="ignore"):
             return run(self.tape, self.order, {**left, **right, **cosines}, self.roots, xp, near)
 
+    @cached_property
+    def exact(self) -> Program:
+        """The same in operations that keep their digits for almost parallel inputs."""
+        tape, roots = self.tape.rebuilt(self.roots)
+        return Program(tape, tuple(roots))
+
     def on_list(self, a: np.ndarray, b: np.ndarray) -> list[np.ndarray]:
         """The kernels of pairs (a[p], b[p]), angles of data from differences, which tell the smallest ones."""
+        if self.tape.exact:
+            return self.exact.on_list(a, b)
         known: dict[int, np.ndarray] = {}
         a, b = a.astype(np.float64, copy=False), b.astype(np.float64, copy=False)
         for i in self.units:

@@ -138,8 +138,9 @@ class _Scheduler:
             if name == PARTNERS[kind][0]:
                 outs[slot] = self._new(self.tape.find(partner, args))
         o1, o2, o3 = outs
-        if len(args) == 3:
-            self._write("asin", o1, o2, x=x, y=self._right(args[2]), a=self._number(args[1]))
+        if PARTNERS[kind][0] == "asin":
+            a, b, y = self._number(args[1]), self._number(args[3]), self._right(args[2])
+            self._write("asin", o1, o2, x=x, y=y, a=a, b=b)
         else:
             a, b, y, z = self._number(args[1]), self._number(args[2]), self._right(args[3]), self._right(args[4])
             self._write("arc", o1, o2, x=x, y=y, z=z, a=a, b=b, more=o3)
@@ -179,7 +180,7 @@ class _Scheduler:
 
 ROWS_READ = {"lin": (3,), "mul": (3, 4), "fma": (3, 4, 5), "axpy": (3, 5), "unit": (), "right": (), "fill": (),
              "arc": (3,), "asin": (3,), "gap": (3,), "apart": (3,), "spread": (5,), "plain": (3,), "cosine": (3,),
-             "exp": (3,), "sinh": (3, 4), "cosh": (3, 4), "smooth": (3,)}  # fmt: skip
+             "exp": (3, 4), "sinh": (3, 4), "cosh": (3, 4), "smooth": (3,)}  # fmt: skip
 
 
 def _allocate(table: np.ndarray, results: list[int]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
@@ -27,6 +27,7 @@ class Tape:
         sides: of each operation CONST, LEFT (per first input), RIGHT (per second input) or PAIR.
         variances: operations that are E φ(u)².
         gaps: of basic covariances c their variances q1, q2 and 1 − c/√(q1 q2).
+        exact: for some operations per pair others of the same value that keep its digits for almost parallel inputs.
     """
 
     def __init__(self) -> None:
@@ -34,6 +35,7 @@ class Tape:
         self.sides: list[int] = []
         self.gaps: dict[int, tuple[int, int, int]] = {}
         self.variances: set[int] = set()
+        self.exact: dict[int, int] = {}
         self._known: dict[Op, int] = {}
 
     def add(self, kind: str, *args: int, data: Any = None, side: int = CONST) -> int:
@@ -132,6 +134,16 @@ class Tape:
         while len(rows) > 2:
             rows = [self.add("mul", self.const(1.0), rows[0], rows[1]), *rows[2:]]
         return rows
+
+    def rebuilt(self, roots: Sequence[int]) -> tuple[Tape, list[int]]:
+        """Another tape of the same values, made of the operations that are ``exact``, and its roots."""
+        new, at = Tape(), dict[int, int]()
+        replaced = {e: [i for i in self.exact if self.exact[i] == e] for e in self.exact.values()}
+        for i in self.needed([*roots, *replaced]):
+            kind, args, data = self.ops[i]
+            at[i] = new.add(kind, *(at[a] for a in args), data=data, side=self.sides[i])
+            at.update(dict.fromkeys(replaced.get(i, ()), at[i]))  # before anything reads them
+        return new, [at[i] for i in roots]
 
     def needed(self, roots: Iterable[int]) -> list[int]:
         """The operations that the roots depend on, in order."""

@@ -157,3 +157,60 @@ def test_the_source_lists_every_operation_and_no_text_of_the_user():
     text = tp.ntk(programs.mlp(depth=2, sigma_w=s)).source({s: 1.0})
     assert "evil" not in text and "cosine(x[0], y[0])" in text and text.splitlines()[-1].startswith("return v")
     assert text.count("relu_gap(") > 2
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("phi", ["step", "relu", "erf"])
+@pytest.mark.parametrize("sigma_w", [0, 1e-200])
+def test_weights_of_no_variance(phi, sigma_w, backend):
+    import sympy as sp
+
+    s = sp.Symbol("s", nonnegative=True)
+    K = tp.nngp(programs.mlp(phi=tp.NONLINEARITIES[phi], depth=1, sigma_w=s))
+    assert np.array_equal(K.gram(X[:4], values={s: sigma_w}, backend=backend), np.zeros((4, 4)))
+
+
+@pytest.mark.parametrize("kernel", [tp.nngp, tp.ntk])
+def test_sums_with_very_many_paths(kernel):
+    """c' = w c + a c'' has as many paths as the Fibonacci numbers."""
+    import sympy as sp
+
+    s = sp.Symbol("s", positive=True)
+
+    @tp.network
+    def two_back(net, x, *, depth):
+        a = b = net.embed("U", x)
+        for layer in range(depth):
+            a, b = net.dense(("W", layer), a, std=s) + net.dense(("A", layer), b, std=s), a
+        return net.readout("V", a)
+
+    for depth in (5, 60):
+        K = kernel(two_back(depth=depth))
+        assert off(K.gram(X[:3], values={s: 0.7}), K(X[:3], values={s: 0.7})) < 1e-14
+
+
+@pytest.mark.slow
+def test_what_numba_keeps_is_compiled_again_after_a_change_elsewhere(tmp_path):
+    import os
+    import shutil
+    import subprocess
+    import sys
+    from pathlib import Path
+
+    shutil.copytree(Path(tp.__file__).parent, tmp_path / "tensorprog", ignore=shutil.ignore_patterns("__pycache__"))
+    script = """import os, tensorprog as tp
+assert tp.__file__.startswith(os.getcwd())
+print(tp.nngp(tp.programs.mlp(depth=1, phi=tp.erf)).gram([[1.0, 2.0], [2.0, 0.5]])[1, 0])"""
+    path = tmp_path / "tensorprog" / "compile" / "schedule.py"
+
+    def printed():
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+        done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True)
+        assert not done.returncode, done.stderr.decode()
+        return done.stdout
+
+    before = printed()
+    text = path.read_text()
+    assert text.count("enumerate(NAMES)") == 1
+    path.write_text(text.replace("enumerate(NAMES)", "enumerate(NAMES, 1)"))
+    assert printed() == before
