@@ -92,7 +92,8 @@ class Side:
 
     @classmethod
     def _empty(cls, starts: np.ndarray, count: int, d: int, dtype: Any) -> Side:
-        begins = np.cumsum([0, *np.searchsorted(starts, np.arange(count), "right")])
+        begins = np.zeros(count + 1, int)
+        np.cumsum(np.searchsorted(starts, np.arange(count), "right"), out=begins[1:])
         return cls(np.empty((begins[-1], d), dtype), begins, starts)
 
     @property

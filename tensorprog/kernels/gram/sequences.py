@@ -125,10 +125,11 @@ class SequenceEvaluator:
     def _mend(self, a: Side, b: Side, wanted: np.ndarray, values: Sequence[np.ndarray]) -> None:
         """Pairs with an angle of data too small to be had from its cosine, again from differences."""
         rows, columns = np.nonzero(wanted & ~np.all([np.isfinite(v) for v in values], axis=0))
-        starts = np.stack([a.starts[rows], b.starts[columns]], axis=1)
-        for pair in np.unique(starts, axis=0):
-            group = np.flatnonzero((starts == pair).all(axis=1))
-            width = max(1, LIST // ((a.count - min(pair)) * a.rows.shape[1]))
+        starts = a.starts[rows] * a.count + b.starts[columns]
+        order = np.argsort(starts, kind="stable")
+        for group in np.split(order, np.flatnonzero(np.diff(starts[order])) + 1) if len(rows) else ():
+            longest = a.count - min(a.starts[rows[group[0]]], b.starts[columns[group[0]]])
+            width = max(1, LIST // (longest * a.rows.shape[1]))
             for start_ in range(0, len(group), width):
                 at = tuple(where[group[start_ : start_ + width]] for where in (rows, columns))
                 for value, found in zip(values, self._again(a.take(at[0]), b.take(at[1])), strict=True):
