@@ -318,11 +318,11 @@ def _block_size(job: Job, block: int | None, memory: int) -> int:
     """A multiple of the tile, where it is larger: what a block reads and writes fits into memory.
 
     That is its results, their mirror image and what a store makes of it; and of the inputs of both sides a copy, one
-    of another precision, and their directions: 4 k n² numbers and up to 48 bytes for each of n d.
+    of another precision, and their directions: 4 k n² numbers and up to 56 bytes for each of n d.
     """
     if block is None:
         numbers = 4 * len(job.kernels) * np.dtype(job.dtype).itemsize
-        per_input = 48 * max(x[0].size for x in job.data)
+        per_input = 56 * max(x[0].size for x in job.data)
         block = int(2 * memory / (per_input + (per_input**2 + 4 * numbers * memory) ** 0.5))
         block = max(1, min(block, -(-max(job.shape) // TILE) * TILE))
         block -= block % TILE if block > TILE else 0
