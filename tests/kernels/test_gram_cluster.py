@@ -97,9 +97,7 @@ def test_a_block_that_fails_is_computed_once(client, monkeypatch):
 
 def test_functions_of_this_process_cannot_be_sent(client):
     kernel = tp.nngp(programs.mlp(phi=Nonlinearity("mine", lambda x: x**3), depth=1))
-    with pytest.raises(
-        tp.ComputeError, match="cannot be sent to a cluster: mine cannot be pickled.*; leave out client"
-    ):
+    with pytest.raises(tp.ComputeError, match="cannot be sent to a cluster: mine cannot be pickled"):
         kernel.gram(X, client=client, block=16)
 
 
