@@ -3,10 +3,11 @@
     python benchmarks/empirical.py [--full] [--peer PYTHON]
 
 Run with ``make bench``; ``--full`` adds width 2048.  The Jacobians are those of torch, on equal parameters, and of
-neural-tangents, compiled, on a network of the same shape (``make bench-peers``): its default, and its structured
-derivatives.  Seconds of CPU, one thread on every side, all sides in turn in one run; medians of 5 rounds with the range
-of the ratio over the rounds.  In a round every side is called once without being timed, so that none pays for the
-caches the one before left, and then as often as takes 0.1 s, of which the median counts.
+neural-tangents, compiled, on a network of the same shape (``make bench-peers``): its default, and what it recommends
+for inputs that do not interact, with plain and with structured derivatives.  Seconds of CPU, one thread on every side,
+all sides in turn in one run; medians of 5 rounds with the range of the ratio over the rounds.  In a round every side is
+called once without being timed, so that none pays for the caches the one before left, and then as often as takes 0.1 s,
+of which the median counts.
 """
 
 from __future__ import annotations
@@ -31,17 +32,23 @@ INPUTS, DIMENSION, DEPTH = 64, 16, 3
 ROUNDS, LEAST = 5, 0.1  # seconds that a round of one side takes at least
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 ONE_XLA = {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
-WAYS = {"neural-tangents": "JACOBIAN_CONTRACTION", "its structured derivatives": "STRUCTURED_DERIVATIVES"}
+WAYS = {
+    "neural-tangents": ("JACOBIAN_CONTRACTION", "None"),
+    "neural-tangents vmapped": ("JACOBIAN_CONTRACTION", "0"),
+    "neural-tangents vmapped structured": ("STRUCTURED_DERIVATIVES", "0"),
+}  # its default, and what it recommends
 SCRIPT = """
 import sys, time, numpy as np, jax, neural_tangents as nt
 from neural_tangents import stax
-inputs, dimension, depth, width, dtype, way = *map(int, sys.argv[1:5]), *sys.argv[5:7]
+inputs, dimension, depth, width, dtype, way, axes = *map(int, sys.argv[1:5]), *sys.argv[5:8]
+axes = None if axes == "None" else int(axes)
 jax.config.update("jax_enable_x64", dtype == "float64")
 layers = [l for _ in range(depth) for l in (stax.Dense(width, W_std=2**0.5), stax.Relu())] + [stax.Dense(1)]
 init, apply, _ = stax.serial(*layers)
 x = jax.numpy.asarray(np.random.default_rng(1).normal(size=(inputs, dimension)), dtype)
 _, parameters = init(jax.random.PRNGKey(0), x.shape)
-kernel = jax.jit(lambda x, p: nt.empirical_ntk_fn(apply, implementation=nt.NtkImplementation[way])(x, None, p))
+ntk_fn = nt.empirical_ntk_fn(apply, vmap_axes=axes, implementation=nt.NtkImplementation[way])
+kernel = jax.jit(lambda x, p: ntk_fn(x, None, p))
 jax.block_until_ready(kernel(x, parameters))
 print("ready", flush=True)
 for line in sys.stdin:
@@ -108,7 +115,7 @@ def compare(width: int, dtype: Any, python: str | None) -> None:
     sides = {name: lambda call=call: timed(call) for name, call in calls.items()}
     peers = []
     for name, way in WAYS.items() if python else ():
-        arguments = [*map(str, (INPUTS, DIMENSION, DEPTH, width)), np.dtype(dtype).name, way]
+        arguments = [*map(str, (INPUTS, DIMENSION, DEPTH, width)), np.dtype(dtype).name, *way]
         peers.append(Peer(python, SCRIPT, arguments, ONE_THREAD | ONE_XLA))
         sides[name] = peers[-1].seconds
     seconds: dict[str, list[float]] = {name: [] for name in sides}

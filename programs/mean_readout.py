@@ -3,8 +3,8 @@
 The backward pass starts from a constant vector instead of a random one, so Wᵀdh is correlated with the
 forward pass: its Ż is σ_w² E[φ''(h)] φ(h^{l−1}), which the gradient independence assumption would drop.
 
-Unless E φ(h^L) = 0, f itself grows like √n and has no limit: what is meant is the NTK, and with it how f changes in
-training.
+Unless E φ(h^L) = 0, f itself grows like √n and has no limit.  The NTK has one, and tells how f changes as long as the
+derivative of the loss stays bounded: under squared loss only where E φ(h^L) = 0, or where f_0 is subtracted.
 """
 
 from typing import Any

@@ -19,10 +19,10 @@ from tensorprog.functions import evaluate as evaluate_expr
 
 Array = Any
 LEAST = 1e-300  # of signed gaps, which have no −0
-# 1 − |ρ| below which an angle is not had from ρ to 1e-13 (1e-6 where inner products are single).  Near 1 a sum of
+# 1 − |ρ| below which an angle is not had from ρ to 1e-13.  Near 1 a sum of
 # hundreds of products has an error e of up to 10 roundings; where 1 − |ρ| = g it gives the angle one of e/√(2g), and
 # 1/√(1 − ρ²) a relative one of e/(2g): that needs g ≥ √(NEAR/2).
-NEAR = {np.dtype(np.float64): 1e-4, np.dtype(np.float32): 2e-2}
+NEAR = 1e-4
 
 
 def run(tape: Tape, order: Sequence[int], known: Mapping[int, Array], keep: Sequence[int], xp: Any,
@@ -36,13 +36,8 @@ def run(tape: Tape, order: Sequence[int], known: Mapping[int, Array], keep: Sequ
         keep: those to return.
         xp: the array library.
         near: the least 1 − |ρ| of angles between hidden vectors, and between data; smaller ones come out NaN.
-            Where the second is larger, it holds for what is made of nearer data too.
     """
     values, machine, kept = dict(known), Machine(xp, near), set(keep)
-    for i in order if near[1] > near[0] else ():
-        if tape.ops[i].kind == "unit":
-            size = abs(values[i])
-            machine.least = xp.where(1 - size < near[1], size * 0 + near[1], size * 0 + machine.least)
     last = {a: i for i in order for a in tape.ops[i].args}
     for i in order:
         if i not in values:
@@ -55,11 +50,10 @@ def run(tape: Tape, order: Sequence[int], known: Mapping[int, Array], keep: Sequ
 
 
 class Machine:
-    """The array library, the least gap of each pair, and the angle computed last: the forms of φ and φ' share one."""
+    """The array library, the least gaps, and the angle computed last: the forms of φ and φ' share one."""
 
     def __init__(self, xp: Any, near: tuple[float, float]) -> None:
         self.xp, self.near = xp, near
-        self.least: Any = near[0]
         self.asin = getattr(xp, "asin", None) or xp.arcsin
         self._last: tuple[Any, Any] = (None, None)
 
@@ -68,6 +62,10 @@ class Machine:
         if self._last[0] != key:
             self._last = (key, compute())
         return self._last[1]
+
+    def least(self, gap: Array) -> Array:
+        """A gap that rounding may have made negative, which would be read as ρ < 0; NaN stays."""
+        return self.xp.where(gap < LEAST, gap * 0 + LEAST, gap)
 
     def unless(self, bad: Array, x: Array) -> Array:
         """x, NaN where ``bad``."""
@@ -83,7 +81,7 @@ def _arc(m: Machine, op: Op, gap: Array) -> tuple[Array, Array]:
         bent = 2 * m.asin(m.xp.sqrt(small / 2))
         theta, plain = m.xp.where(flip, pi - bent, bent), m.xp.where(flip, 2 - small, small)
         sine = m.xp.sqrt(small * (2 - small))
-        return m.xp.where(flip, bent, pi - bent), plain - (sine - theta + theta * plain) / pi
+        return m.xp.where(flip, bent, pi - bent), m.least(plain - (sine - theta + theta * plain) / pi)
 
     return m.once(op.args, compute)  # type: ignore[no-any-return]
 
@@ -99,13 +97,13 @@ def _step(m: Machine, op: Op, gap: Array, s1: Array, w1: Array, s2: Array, w2: A
 def _apart(m: Machine, op: Op, unit: Array) -> Array:
     """The signed gap of two data, NaN where it is too small to be had from the cosine."""
     small = 1 - abs(unit)
-    small = m.xp.where(small > LEAST, small, small * 0 + LEAST)
+    small = m.least(small)
     return m.unless(small < m.near[1], m.xp.where(unit < 0, -small, small))
 
 
 def _gap(m: Machine, op: Op, c: Array, r1: Array, r2: Array) -> Array:
     gap = 1 - c * r1 * r2
-    return m.unless((gap < m.least) | (gap > 2 - m.least), gap)
+    return m.unless((gap < m.near[0]) | (gap > 2 - m.near[0]), gap)
 
 
 def _sine(m: Machine, op: Op, c: Array, r1: Array, r2: Array, steep: float) -> tuple[Array, Array]:
@@ -114,7 +112,7 @@ def _sine(m: Machine, op: Op, c: Array, r1: Array, r2: Array, steep: float) -> t
     def compute() -> tuple[Array, Array]:
         rho = c * r1 * r2
         gap = 1 - abs(rho)
-        rho = m.unless(gap < m.least, rho)
+        rho = m.unless(gap < m.near[0], rho)
         return rho, gap * (1 + abs(rho))
 
     return m.once(op.args, compute)  # type: ignore[no-any-return]
@@ -123,7 +121,7 @@ def _sine(m: Machine, op: Op, c: Array, r1: Array, r2: Array, steep: float) -> t
 def _rsq(m: Machine, op: Op, c: Array, r1: Array, r2: Array, steep: float) -> Array:
     """1/√(1 − ρ²); what is not ``steep`` is small where it is large."""
     square = _sine(m, op, c, r1, r2, steep)[1]
-    return 1 / m.xp.sqrt(m.unless(square * square < (2 * m.least if steep else 4 * m.least * m.least), square))
+    return 1 / m.xp.sqrt(m.unless(square * square < (2 * m.near[0] if steep else 4 * m.near[0] * m.near[0]), square))
 
 
 def _exp(m: Machine, op: Op, c: Array, half: Array) -> Array:
@@ -146,7 +144,7 @@ def _cosh(m: Machine, op: Op, c: Array, half: Array) -> Array:
 def _unless_steep(m: Machine, c: Array, exponent: Array, value: Array) -> Array:
     """NaN where c exp(exponent), what an error of ρ is multiplied by, is above 1/√(2 NEAR)."""
     slope = c * m.xp.exp(exponent)
-    return m.unless(2 * m.least * slope * slope > 1, value)
+    return m.unless(2 * m.near[0] * slope * slope > 1, value)
 
 
 def _acute(m: Machine, op: Op, gap: Array) -> Array:
@@ -155,11 +153,14 @@ def _acute(m: Machine, op: Op, gap: Array) -> Array:
     return m.xp.where(size > 1, 2 - size, size)
 
 
+MOVES = {"torch": "cpu", "cupy": "get"}  # what brings an array from a device
+
+
 def host(x: Any) -> np.ndarray:
     """An array of any library as NumPy's."""
-    for move in ("cpu", "get"):
-        if not isinstance(x, np.ndarray) and hasattr(x, move):
-            x = getattr(x, move)()
+    library = type(x).__module__.partition(".")[0]
+    if library in MOVES:
+        x = getattr(x, MOVES[library])()
     try:
         return np.asarray(x)
     except RuntimeError:  # refused for an array on a device

@@ -194,8 +194,7 @@ class _Cosines:
             if np.abs(means[0] @ means[1].T).max() < MEAN:
                 self.dtype = a.dtype
                 self.units = _same(self.units, lambda part: [u.astype(a.dtype) for u in part])
-        least = NEAR[np.dtype(np.float64)]
-        self.near = least, 0.0 if a.shape[-1] == 1 else least  # numbers have the exact cosines ±1 and 0
+        self.near = NEAR, 0.0 if a.shape[-1] == 1 else NEAR  # numbers have the exact cosines ±1 and 0
 
     def __call__(self, block: Panel, triangle: bool, times: Sequence[tuple[int, int]],
                  space: np.ndarray | None = None) -> np.ndarray:  # fmt: skip

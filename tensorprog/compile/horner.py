@@ -95,7 +95,7 @@ class _Sum:
         most = max(often, key=lambda f: (often[f], f))
         inside = [(c, factors) for c, factors in terms if factors[most]]
         shared = reduce(lambda a, b: a & b, (factors for _, factors in inside))
-        scale = next((c for c, factors in inside if (factors - shared).total() == 1), 1.0)
+        scale = next((c for c, factors in inside if c and (factors - shared).total() == 1), 1.0)
         inner = self._factored([(c / scale, factors - shared) for c, factors in inside])
         outside = [(c, list(factors.elements())) for c, factors in terms if not factors[most]]
         return self.tape.sum([*outside, (scale, [*shared.elements(), inner])])

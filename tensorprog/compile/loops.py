@@ -266,7 +266,7 @@ class Loop:
             a, b: as many sequences as there are pairs, which start together on each side.
         """
         start1, start2, last = int(a.starts[0]), int(b.starts[0]), a.count - 1
-        near = NEAR[np.dtype(np.float64)], 0.0
+        near = NEAR, 0.0
         state: tuple[Carried, Carried] = {}, {}
         pairs: Carried = {}
         for t in range(min(start1, start2), a.count):
@@ -298,7 +298,7 @@ class Panel:
 
     def __init__(self, stack: np.ndarray, threads: int, regions: Sequence[Region]) -> None:
         self.stack, self.threads, self.regions = stack, threads, regions
-        self.near = NEAR[np.dtype(np.float64)], 0.0
+        self.near = NEAR, 0.0
 
     def steps(self, a: Side, b: Side, times: Span, parts: Sequence[Part], triangle: bool) -> None:
         """Steps of some times."""

@@ -110,7 +110,7 @@ class Program:
             apart = self.tape.find("apart", (i,))
             if apart is not None:
                 known[apart] = gap
-        near = NEAR[np.dtype(np.float64)], 0.0
+        near = NEAR, 0.0
         values = self.on_pairs(known, self.per_input(a, LEFT), self.per_input(b, RIGHT), near)
         return [np.broadcast_to(v, len(a)) for v in values]
 

@@ -92,6 +92,7 @@ def leaky_relu(slope: Any = 0.01) -> Nonlinearity:
     return Nonlinearity(f"leaky_relu({a})", lambda x: a * x + (1 - a) * functions.Relu(x), made=(leaky_relu, a))
 
 
+BUILT_IN = frozenset(functions.FAMILIES)
 HIGHEST = 250  # degree of monomials and Hermite polynomials
 
 
@@ -163,7 +164,7 @@ def declare(
     has expectations in closed form where they are polynomials times exponentials.
 
     Args:
-        name: an identifier that is not taken; the printed name.
+        name: an identifier that is not taken, the printed name; declaring the same again is allowed.
         formula: φ(x), smooth.
         kinks: where some derivative jumps, ascending.
         pieces: φ left of, between and right of the kinks; one more than kinks.
@@ -183,7 +184,7 @@ def declare(
     >>> found.method, round(float(found.value), 12)
     ('closed form', 0.263383348956)
     """
-    if not isinstance(name, str) or not name.isidentifier() or name in functions.FAMILIES:
+    if not isinstance(name, str) or not name.isidentifier() or name in BUILT_IN:
         raise ProgramError(f"declare({name!r}): the name must be an identifier that is not taken")
     if not all(callable(f) for f in (*pieces, *ends, *(() if formula is None else (formula,)))):
         raise ProgramError(f"declare({name!r}): formula, pieces and ends are functions of x, such as lambda x: x**2")
@@ -211,7 +212,10 @@ def _declared(*made: Any) -> Nonlinearity:
     name = made[0]
     known = functions.FAMILIES.setdefault(name, _family(*made))
     if (name, known.definition, known.kinks, known.parity, known.pieces, known.ends) != made:
-        raise ProgramError(f"another nonlinearity was declared as {name} in this process; choose another name")
+        raise ProgramError(
+            f"another nonlinearity was declared as {name} in this process: choose another name, or start anew (on a "
+            "cluster the workers too)"
+        )
     doc = f"The declared nonlinearity {name}."
     return Nonlinearity(name, functions.member(known, 0), doc, (_declared, *made))
 

@@ -22,8 +22,8 @@ from scipy import optimize
 from tensorprog.dsl.network import Network, check_network
 from tensorprog.errors import AccuracyError, AssumptionError, DataError, ProgramError, unknown_keywords
 from tensorprog.kernels.data import read_inputs
-from tensorprog.learn.gaussian import covariance, draw, targets
-from tensorprog.learn.networks import kernel_of, matrices, values_by_symbol
+from tensorprog.learn.gaussian import SLACK, covariance, draw, targets
+from tensorprog.learn.networks import kernel_of, matrices, on_host, trace_of, values_by_symbol
 from tensorprog.learn.spectrum import Spectrum, kernel_matrix, symmetric_matrix
 
 MATRICES = ("theta", "y", "theta_test", "nngp", "nngp_test", "nngp_test_test", "average")
@@ -44,7 +44,8 @@ class Dynamics:
     """Full-batch training on the loss Σ (f − y)²/2 averaged over the N samples, as ``tp.train(..., batch=N)`` does.
 
     Times count steps of learning rate ``rate``; with ``rate=None`` they are times of gradient flow.  ``t`` may be
-    ``np.inf``.  With 𝒦 and A_t = Θ(·, X) g_t(Θ) the ensemble over initializations is Gaussian with
+    ``np.inf``.  Directions whose eigenvalues are 0 to rounding (``Spectrum.null``) never move.  With 𝒦 and
+    A_t = Θ(·, X) g_t(Θ) the ensemble over initializations is Gaussian with
 
         mean A_t y,   covariance 𝒦(x, x') − A_t 𝒦(X, x') − 𝒦(x, X) A_tᵀ + A_t 𝒦(X, X) A_tᵀ.
 
@@ -96,7 +97,8 @@ class Dynamics:
             y: targets.
             kind: ``"ntk"`` trains all parameters, ``"nngp"`` the readout only.
             ensemble: whether the covariances are wanted; they need a network whose readout is random.  Without a random
-                readout outputs do not start with mean 0, and ``follow`` alone tells how they move.
+                readout outputs do not start with mean 0; ``follow`` tells how they move from where they start, as
+                long as f − y stays bounded in the width.
             values: numbers for hyperparameter symbols, by symbol or by name.
             average: as in ``Dynamics``.
         """
@@ -105,12 +107,14 @@ class Dynamics:
             raise unknown_keywords("Dynamics.of", unknown, OPTIONS)
         if kind not in ("ntk", "nngp"):
             raise ProgramError(f"kind must be 'ntk' (all parameters are trained) or 'nngp' (the readout), got {kind!r}")
+        X, X_test, y = on_host(X), on_host(X_test), on_host(y)
         kernel, sequences = kernel_of(net, kind), net.takes_sequences
         first = read_inputs(X, "X", sequences)
+        length = next(iter(first.groups))
         targets(y, len(first))
         if X_test is not None and (other := read_inputs(X_test, "X_test", sequences).dimension) != first.dimension:
             raise DataError(f"X has feature dimension {first.dimension} and X_test {other}; they must agree")
-        given = values_by_symbol(kernel, values)
+        given = values_by_symbol(kernel, values, length)
         kernels = [kernel, kernel_of(net, "nngp")] if ensemble else [kernel]
         theta, *prior = matrices(kernels, X, None, given)
         if X_test is None:
@@ -119,7 +123,7 @@ class Dynamics:
             cross, *prior_cross = matrices(kernels, X_test, X, given)
             own = matrices(kernels[1:], X_test, None, given) if ensemble else ()
             made = cls(theta, y, cross, *prior, *prior_cross, *own, average=average)
-        made._centred = kernel.passes_gia_check
+        made._centred = trace_of(net, length).passes_gia_check
         return made
 
     def __repr__(self) -> str:
@@ -168,7 +172,7 @@ class Dynamics:
         K = self._needed(self._nngp, "nngp")
         left = self._operator(self._rows, self._gain(t, rate))
         rest = np.eye(len(K)) - left
-        return covariance(rest @ K @ rest.T, K, "nngp")
+        return covariance(rest @ K @ rest.T, K, "nngp", self._slack)
 
     def test_cov(self, t: float, rate: float | None = None) -> np.ndarray:
         """The ensemble's covariance on the test inputs at time t, (M, M), the same for every output."""
@@ -176,7 +180,7 @@ class Dynamics:
         own = self._needed(self._nngp_own, "nngp_test_test")
         A = self._operator(self._tested(), self._gain(t, rate))
         mixed = A @ cross.T
-        return covariance(own - mixed - mixed.T + A @ K @ A.T, own, "nngp_test_test")
+        return covariance(own - mixed - mixed.T + A @ K @ A.T, own, "nngp_test_test", self._slack)
 
     def sample(self, t: float, size: int = 1, rate: float | None = None, seed: Any = 0) -> np.ndarray:
         """Outputs on the test inputs at time t of ``size`` random networks, (size, M) or (size, M, outputs)."""
@@ -241,7 +245,10 @@ class Dynamics:
     def _quadratic(self) -> tuple[float, np.ndarray, np.ndarray]:
         """The trace of the test covariance as a polynomial in the gains: constant, linear, quadratic part."""
         Q, rows = self.spectrum.vectors, self._tested()
-        cross, own = self._needed(self._nngp_test, "nngp_test"), self._needed(self._nngp_own, "nngp_test_test")
+        cross, own = (
+            self._needed(self._nngp_test, "nngp_test"),
+            self._needed(self._nngp_own, "nngp_test_test"),
+        )
         square = (rows.T @ rows) * (Q.T @ self._needed(self._nngp, "nngp") @ Q)
         return float(np.trace(own)), np.sum(rows * (cross @ Q), axis=0), square
 
@@ -270,8 +277,6 @@ class Dynamics:
         return np.where(self.spectrum.null, 0.0, 1 / np.where(self.spectrum.null, 1.0, self.spectrum.values))
 
     def _finite_gain(self, t: float, rate: float | None, speed: np.ndarray) -> np.ndarray:
-        slow = self._weight * t * (1.0 if rate is None else rate)  # the limit at λ = 0
-        moving = speed > 0
         if rate is None:
             done = -np.expm1(-speed * t)
         else:
@@ -281,13 +286,20 @@ class Dynamics:
         if not (np.abs(done) < HUGE).all():
             raise AccuracyError(f"after {t} steps of {rate} the outputs overflow: the largest stable learning rate is "
                                 f"{self.max_rate:.6g}")  # fmt: skip
-        return np.where(moving, done / np.where(moving, self.spectrum.values, 1.0), slow)
+        null = self.spectrum.null
+        return np.where(null, 0.0, done / np.where(null, 1.0, self.spectrum.values))  # type: ignore[no-any-return]
 
     def _push(self, rows: np.ndarray, gain: np.ndarray, residual: np.ndarray) -> np.ndarray:
         return rows @ (gain * (self.spectrum.vectors.T @ residual).T).T  # type: ignore[no-any-return]
 
     def _operator(self, rows: np.ndarray, gain: np.ndarray) -> np.ndarray:
         return (rows * gain) @ self.spectrum.vectors.T  # type: ignore[no-any-return]
+
+    @property
+    def _slack(self) -> float:
+        """By how much of the prior's a variance may be negative: rounding over the least eigenvalue that moves."""
+        moving = self.spectrum.values[~self.spectrum.null]
+        return max(SLACK, 4 * self.spectrum.tolerance / float(moving[0])) if len(moving) else SLACK
 
     def _require_centred(self) -> None:
         if not self._centred:
@@ -299,6 +311,7 @@ class Dynamics:
     @staticmethod
     def _needed(matrix: np.ndarray | None, name: str) -> np.ndarray:
         if matrix is None:
-            source = "X_test" if "test" in name else "ensemble=True"
-            raise AssumptionError(f"this needs {name}, which was not given (by Dynamics.of: {source})")
+            wanted = "ensemble=True and X_test" if "nngp_test" in name else "ensemble=True"
+            wanted = "X_test" if name == "theta_test" else wanted
+            raise AssumptionError(f"this needs {name}: give it, or {wanted} to Dynamics.of")
         return matrix

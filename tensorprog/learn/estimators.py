@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import sympy as sp
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
@@ -37,7 +38,10 @@ class _KernelEstimator(BaseEstimator):  # type: ignore[misc]
         return self.network is not None and self.kernel.net.takes_sequences
 
     def _gram(self, X: Any, Y: Any = None) -> np.ndarray:
-        return matrices([self.kernel], X, Y, values_by_symbol(self.kernel, self.values))[0]
+        return matrices([self.kernel], X, Y, self._numbers(X))[0]
+
+    def _numbers(self, X: Any) -> dict[sp.Symbol, Any]:
+        return values_by_symbol(self.kernel, self.values, len(X[0]) if self._takes_sequences else None)
 
     def _read(self, X: Any) -> Any:
         """Inputs at prediction time."""
@@ -114,7 +118,7 @@ class NTKRegressor(RegressorMixin, _KernelEstimator):  # type: ignore[misc]
         mean = cross @ self.dual_coef_
         if return_cov:
             return mean, self.process_.cov(cross, self._gram(data))
-        own = diagonal(self.kernel, data, values_by_symbol(self.kernel, self.values))
+        own = diagonal(self.kernel, data, self._numbers(data))
         return mean, np.sqrt(self.process_.cov(cross, own))
 
     def __sklearn_tags__(self) -> Any:
@@ -149,11 +153,12 @@ class NTKClassifier(ClassifierMixin, _KernelEstimator):  # type: ignore[misc]
         data, labels = self._read_training(X, y)
         labels = column_or_1d(labels, warn=True)
         check_classification_targets(labels)
-        self.classes_, codes = np.unique(labels, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise DataError(f"a classifier needs at least two classes, y holds one class: {self.classes_[0]!r}")
-        indicators = 2.0 * (codes[:, None] == np.arange(len(self.classes_))) - 1
-        self._fit_process(data, indicators[:, 1] if len(self.classes_) == 2 else indicators)
+        classes, codes = np.unique(labels, return_inverse=True)
+        if len(classes) < 2:
+            raise DataError(f"a classifier needs at least two classes, y holds one class: {classes[0]!r}")
+        indicators = 2.0 * (codes[:, None] == np.arange(len(classes))) - 1
+        self._fit_process(data, indicators[:, 1] if len(classes) == 2 else indicators)
+        self.classes_ = classes
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:

@@ -9,6 +9,8 @@ import numpy as np
 from tensorprog.errors import DataError
 from tensorprog.learn.spectrum import Spectrum, kernel_matrix, real_array, symmetric_matrix
 
+SLACK = 1e-6  # of the prior's variance, that rounding may make a variance negative
+
 
 def targets(y: Any, count: int, name: str = "y", outputs: tuple[int, ...] | None = None) -> np.ndarray:
     """Targets as a finite float64 array (N,) or (N, outputs); of the shape (N, *outputs) where that is given.
@@ -70,6 +72,11 @@ class GaussianProcess:
         self._turned = self.spectrum.vectors.T @ self.y
 
     @property
+    def _slack(self) -> float:
+        """By how much of the prior's a variance may be negative: what rounding of K does to the smallest K + α."""
+        return max(SLACK, 4 * self.spectrum.tolerance / float(self._scale[0]))
+
+    @property
     def weights(self) -> np.ndarray:
         """(K + α)⁻¹ y, of the shape of y."""
         return self.spectrum.vectors @ (self._turned.T / self._scale).T  # type: ignore[no-any-return]
@@ -83,10 +90,12 @@ class GaussianProcess:
         turned = kernel_matrix(K_test, "K_test", (None, len(self._scale))) @ self.spectrum.vectors
         prior = real_array(K_test_test, "K_test_test", "an array")
         if prior.ndim == 1:
-            own = targets(prior, len(turned), "K_test_test", ())
-            return variances(own - np.sum(turned**2 / self._scale, axis=1), own, "K_test_test")
+            if len(prior) != len(turned) or not np.isfinite(prior).all():
+                raise DataError(f"K_test_test must be finite, ({len(turned)}, {len(turned)}) or its diagonal "
+                                f"({len(turned)},); got {prior}")  # fmt: skip
+            return variances(prior - np.sum(turned**2 / self._scale, axis=1), prior, "K_test_test", self._slack)
         prior = symmetric_matrix(prior, "K_test_test", (len(turned), len(turned)))
-        return covariance(prior - (turned / self._scale) @ turned.T, prior, "K_test_test")
+        return covariance(prior - (turned / self._scale) @ turned.T, prior, "K_test_test", self._slack)
 
     def sample(self, K_test: Any, K_test_test: Any, size: int = 1, seed: Any = 0) -> np.ndarray:
         """Draws of f at test inputs from the posterior, (size, M) or (size, M, outputs)."""
@@ -108,20 +117,20 @@ class GaussianProcess:
         return self.y - (self.weights.T / diagonal).T
 
 
-def variances(found: np.ndarray, prior: np.ndarray, name: str) -> np.ndarray:
+def variances(found: np.ndarray, prior: np.ndarray, name: str, slack: float) -> np.ndarray:
     """Posterior variances, those that rounding left below 0 as 0.
 
     Raises:
-        DataError: one is negative beyond rounding, so that the matrices are not those of one kernel.
+        DataError: one is negative beyond ``slack`` of the prior's, so that the matrices are not those of one network.
     """
-    if found.min() < -1e-6 * max(float(prior.max()), 0.0):
-        raise DataError(f"a variance is {found.min():.3g}: {name} and the other matrices are not of one kernel")
+    if found.min() < -slack * max(float(prior.max()), 0.0):
+        raise DataError(f"a variance is {found.min():.3g}: {name} and the other matrices are not of one network")
     return np.maximum(found, 0.0)
 
 
-def covariance(found: np.ndarray, prior: np.ndarray, name: str) -> np.ndarray:
+def covariance(found: np.ndarray, prior: np.ndarray, name: str, slack: float) -> np.ndarray:
     """A posterior covariance with the diagonal of ``variances``."""
-    np.fill_diagonal(found, variances(np.diag(found), np.diag(prior), name))
+    np.fill_diagonal(found, variances(np.diag(found), np.diag(prior), name, slack))
     return found
 
 

@@ -1,4 +1,4 @@
-"""The kernels that learning asks of a network: derived once, compiled, with values for symbols by name."""
+"""The kernels that learning asks of a network: made once, compiled, with values for symbols by name."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ import numpy as np
 import sympy as sp
 
 from tensorprog import programs
-from tensorprog.algebra import Scalar
 from tensorprog.compile.arrays import host
-from tensorprog.dsl.network import Network
+from tensorprog.dsl.network import Network, Trace, check_network
 from tensorprog.errors import DataError, ProgramError, nearest
+from tensorprog.ir.instructions import Moment, Nonlin, Slot
 from tensorprog.kernels.gram.compute import gram
 from tensorprog.kernels.kernel import Kernel
 from tensorprog.kernels.methods import nngp, ntk
-from tensorprog.limit.equations import reachable
 
 KINDS: dict[str, Callable[[Network], Kernel]] = {"ntk": ntk, "nngp": nngp}
 
@@ -29,48 +28,64 @@ def default_network() -> Network:
 
 
 def kernel_of(network: Network | None, kind: str) -> Kernel:
-    """The kernel of a network with one output, derived once.
+    """The kernel of a network, made once.
 
     Raises:
-        ProgramError: not a network, several outputs, or an unknown kind.
+        ProgramError: not a network, or an unknown kind.
     """
-    if network is not None and not isinstance(network, Network):
-        raise ProgramError(f"network must be an architecture such as tp.programs.mlp(), got {network!r}")
+    if network is not None:
+        check_network(network)
     if not isinstance(kind, str) or kind not in KINDS:
         raise ProgramError(f"unknown kind of kernel {kind!r}; {nearest(str(kind), KINDS)}")
-    return _derived(network or default_network(), kind)
+    return _made(network or default_network(), kind)
 
 
 @functools.lru_cache(maxsize=64)
-def _derived(network: Network, kind: str) -> Kernel:
-    kernel = KINDS[kind](network)
-    outputs = len(kernel.derive().trace.heads[0])
+def _made(network: Network, kind: str) -> Kernel:
+    return KINDS[kind](network)
+
+
+@functools.lru_cache(maxsize=64)
+def trace_of(network: Network, length: int | None) -> Trace:
+    """The program of one input of this length; None for a vector.
+
+    Raises:
+        ProgramError: several outputs.
+    """
+    trace = network.trace([length])
+    outputs = len(trace.heads[0])
     if outputs > 1:
         raise ProgramError(
             f"{network.name} has {outputs} outputs, each with a kernel of its own; give a network with one, whose "
             "copies with independent readouts learn the columns of y"
         )
-    return kernel
+    return trace
 
 
-@functools.lru_cache(maxsize=64)
-def symbols_of(kernel: Kernel) -> list[sp.Symbol]:
-    """The symbols among a network's hyperparameters and in its equations, by name."""
+def symbols_of(kernel: Kernel, length: int | None = None) -> list[sp.Symbol]:
+    """The symbols among a network's hyperparameters and inside its functions, by name.
+
+    Args:
+        kernel: of the network.
+        length: at which it is traced; that of the kernel's formulas when None.
+    """
+    trace = trace_of(kernel.net, length or kernel.lengths[0])
     given = kernel.net.hyperparameters.values()
     items = [e for v in given for e in (v if isinstance(v, (list, tuple)) else [v])]
-    d = kernel.derive()
-    read = [g.symbol for g in reachable([d.poly]) if isinstance(g, Scalar) and g.symbol not in d.trace.grams]
-    symbols = {s for e in [*items, *read] if isinstance(e, sp.Expr) for s in e.free_symbols}
+    bodies = [op.body for _, op in trace.program if isinstance(op, Nonlin | Moment)]
+    slots = {s for e in bodies for s in e.free_symbols if isinstance(s, Slot)}
+    symbols = {s for e in [*items, *bodies] if isinstance(e, sp.Expr) for s in e.free_symbols} - slots
     return sorted(symbols, key=lambda s: s.name)  # type: ignore[no-any-return]
 
 
-def values_by_symbol(kernel: Kernel, values: Mapping[Any, Any] | None) -> dict[sp.Symbol, Any]:
+def values_by_symbol(kernel: Kernel, values: Mapping[Any, Any] | None,
+                     length: int | None = None) -> dict[sp.Symbol, Any]:  # fmt: skip
     """Hyperparameter values by symbol, also from the names of symbols.
 
     Raises:
         DataError: a name that is no symbol of the network.
     """
-    symbols = {s.name: s for s in symbols_of(kernel)}
+    symbols = {s.name: s for s in symbols_of(kernel, length)}
     result: dict[sp.Symbol, Any] = {}
     for key, value in (values or {}).items():
         name = key.name if isinstance(key, sp.Symbol) else key
@@ -81,7 +96,11 @@ def values_by_symbol(kernel: Kernel, values: Mapping[Any, Any] | None) -> dict[s
     return result
 
 
+def on_host(x: Any) -> Any:
+    """Arrays of any library as NumPy's; lists as they are."""
+    return x if x is None or isinstance(x, (list, tuple)) else host(x)
+
+
 def matrices(kernels: Sequence[Kernel], X1: Any, X2: Any, values: Mapping[sp.Symbol, Any]) -> tuple[np.ndarray, ...]:
     """Gram matrices of compiled kernels in one pass, as NumPy arrays whatever library the inputs are of."""
-    first, second = (x if x is None or isinstance(x, (list, tuple)) else host(x) for x in (X1, X2))
-    return gram(list(kernels), first, second, values=values)  # type: ignore[no-any-return]
+    return gram(list(kernels), on_host(X1), on_host(X2), values=values)  # type: ignore[no-any-return]

@@ -13,7 +13,7 @@ from sklearn.gaussian_process.kernels import Kernel as ProcessKernel
 
 from tensorprog import programs
 from tensorprog.dsl.network import Network
-from tensorprog.errors import DataError, ProgramError
+from tensorprog.errors import DataError, TensorProgramError
 from tensorprog.kernels.kernel import Kernel
 from tensorprog.learn.derivatives import diagonal, gram_with_gradient
 from tensorprog.learn.networks import kernel_of, symbols_of, values_by_symbol
@@ -114,7 +114,7 @@ class NetworkKernel(GenericKernelMixin, ProcessKernel):  # type: ignore[misc]
     def __repr__(self) -> str:
         try:
             shown = ", ".join(f"{s}={v:.3g}" for s, v in self._numbers().items())
-        except (ProgramError, DataError):  # shown in a message about it
+        except TensorProgramError:  # shown in a message about it
             return f"NetworkKernel({self.network!r}, {self.kind!r}, {self.values!r})"
         return f"{self.kind.upper()}[{self._kernel.net.name}]({shown})"
 

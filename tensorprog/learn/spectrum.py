@@ -24,7 +24,7 @@ def real_array(x: Any, name: str, what: str) -> np.ndarray:
         array = np.asarray(x)
         if array.dtype.kind not in "biufO":
             raise TypeError(f"its entries are of type {array.dtype}")
-        return array.astype(np.float64)
+        return array.astype(np.float64, copy=False)
     except (TypeError, ValueError) as error:
         raise DataError(f"{name} is not {what} of real numbers: {error}") from error
 
@@ -95,8 +95,8 @@ class Spectrum:
         >>> Spectrum.of([[2.0, 1.0], [1.0, 2.0]]).describe()
         'numerical rank 2 of 2, condition number 3'
         """
-        matrix, given = symmetric_matrix(K, name), getattr(K, "dtype", None)
-        eps = max(EPS, float(np.finfo(given).eps) if given in (np.float32, np.float16) else 0.0)
+        matrix = symmetric_matrix(K, name)
+        eps = float(np.finfo(np.float32).eps) if np.asarray(K).dtype == np.float32 else EPS
         values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
         if values[0] < -1e-6 * max(values[-1], 0.0) or values[-1] < 0:
             raise DataError(f"{name} is not positive semidefinite: its smallest eigenvalue is {values[0]:.3g}, its "

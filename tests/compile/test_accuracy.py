@@ -207,7 +207,7 @@ def test_single_precision_of_arrays_of_a_device(phi, kernel, sigma_w):
     torch = pytest.importorskip("torch")
 
     def gram(K, x, y):
-        return K.gram(torch.from_numpy(x), torch.from_numpy(y)).numpy()
+        return K.gram(torch.from_numpy(x), torch.from_numpy(y), dtype="float32").numpy()
 
     assert in_single(gram, phi, kernel, sigma_w, 3) < 1e-6
 

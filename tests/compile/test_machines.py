@@ -214,3 +214,9 @@ print(tp.nngp(tp.programs.mlp(depth=1, phi=tp.erf)).gram([[1.0, 2.0], [2.0, 0.5]
     assert text.count("enumerate(NAMES)") == 1
     path.write_text(text.replace("enumerate(NAMES)", "enumerate(NAMES, 1)"))
     assert printed() == before
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_weights_whose_powers_underflow(backend):
+    K = tp.ntk(programs.mlp(depth=13, sigma_w=1e-20))
+    assert np.all(K.gram(X[:4], backend=backend) == 0)

@@ -330,5 +330,10 @@ def test_a_declared_name_means_one_function(no_trace):
     made = tp.declare("crease", kinks=(0,), pieces=(lambda x: 0, lambda x: 2 * x))
     call, arguments = made.__reduce__()
     assert repr(call(*arguments)) == "crease"
+    again = tp.declare("crease", kinks=(0,), pieces=(lambda x: 0, lambda x: 2 * x))
+    assert again.formula is made.formula
+    assert repr(pickle.loads(pickle.dumps(tp.abstract("psi")))) == "psi"
+    with pytest.raises(tp.ProgramError, match="another nonlinearity was declared as crease"):
+        tp.declare("crease", kinks=(0,), pieces=(lambda x: 0, lambda x: 3 * x))
     with pytest.raises(tp.ProgramError, match="another nonlinearity was declared as crease"):
         call(*arguments[:2], (1,), *arguments[3:])

@@ -100,6 +100,9 @@ def test_bad_data_are_named(library, data, message):
         tp.ntk(net("relu")).gram(library.array(data))
 
 
+LINEAR = tp.nngp(programs.deep_linear(depth=2, sigma_w=1e3))
+
+
 def test_what_does_not_fit_is_named(library):
     K, x = tp.ntk(net("relu")), library.array(X)
     for call, message in (
@@ -107,6 +110,9 @@ def test_what_does_not_fit_is_named(library):
         (lambda: K.gram(x, Y), r"X1 is a .* and X2 a numpy.ndarray; both must be arrays of one library"),
         (lambda: K.gram(x * 1e200, dtype="float32"), "infinity as float32"),
         (lambda: K.gram(x, block=8), "computed there, whole"),
+        (lambda: K.gram(x, out=library.array(np.ones((len(X), len(X))))), "computed there, whole"),
+        (lambda: LINEAR.gram(x * 1e16, dtype="float32"), "not finite in float32"),
+        (lambda: LINEAR.gram(x * 1e16, library.array(1e16 * Y), dtype="float32"), "not finite in float32"),
         (lambda: K.gram(x, backend="numba"), "computed there, whole"),
     ):
         with pytest.raises(tp.DataError, match=message):

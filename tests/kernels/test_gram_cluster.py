@@ -62,6 +62,22 @@ def test_threads_of_a_worker_wait_for_the_one_that_derives(monkeypatch):
     assert len(made) == 1 and all(np.array_equal(f, found[0]) for f in found)
 
 
+def test_threads_of_a_worker_share_what_they_unpack(monkeypatch):
+    made, evaluator = [], compute.Evaluator
+
+    def slow(*args):
+        made.append(args)
+        time.sleep(0.1)
+        return evaluator(*args)
+
+    monkeypatch.setattr(compute, "Evaluator", slow)
+    compute._unpacked.cache_clear()
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=4, processes=False, dashboard_address=None) as local:
+        with distributed.Client(local) as four:
+            found = K.of(programs.mlp(depth=3, sigma_b=0.1)).gram(X, client=four, block=16)
+    assert len(made) == 1 and np.isfinite(found).all()
+
+
 def test_values_of_symbols_and_precision_are_sent(client):
     import sympy as sp
 

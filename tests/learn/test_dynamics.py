@@ -202,10 +202,12 @@ def test_bad_times_and_missing_kernels_are_refused():
             d.mean(1, rate=bad)
     with pytest.raises(tp.DataError, match="most must be a time"):
         Dynamics([[1.0]], [1.0], [[1.0]]).early_stopping([1.0], most="a")
-    with pytest.raises(tp.AssumptionError, match="theta_test"):
+    with pytest.raises(tp.AssumptionError, match="theta_test: give it, or X_test to"):
         d.test_mean(1.0)
-    with pytest.raises(tp.AssumptionError, match="nngp"):
+    with pytest.raises(tp.AssumptionError, match="nngp: give it, or ensemble=True to"):
         d.cov(1.0)
+    with pytest.raises(tp.AssumptionError, match="nngp_test: give it, or ensemble=True and X_test to"):
+        Dynamics([[1.0]], [1.0], [[1.0]], [[1.0]]).test_cov(1.0)
     with pytest.raises(tp.ProgramError, match="kind must be"):
         Dynamics.of(NET, X, Y, kind="sgd")
 
@@ -253,7 +255,7 @@ def test_diverging_steps_are_an_error_and_no_best_time():
 def test_matrices_of_different_kernels_are_refused():
     K, C, own = NNGP(X), NNGP(X_TEST, X), NNGP(X_TEST)
     d = Dynamics(K, Y, C, K, C, 0.01 * own)
-    with pytest.raises(tp.DataError, match="not of one kernel"):
+    with pytest.raises(tp.DataError, match="not of one network"):
         d.test_cov(np.inf)
 
 
@@ -270,6 +272,38 @@ def test_data_of_networks_are_checked_by_name():
 
     with pytest.raises(tp.ProgramError, match="two has 2 outputs"):
         Dynamics.of(two(), X, Y)
+
+
+def test_networks_that_index_fixed_times():
+    @tp.network
+    def fifth(net, x):
+        return net.readout("V", tp.erf(net.embed("U", x[4])))
+
+    S = rng.normal(size=(5, 5, 2))
+    d = Dynamics.of(fifth(), S[:3], Y[:3], S[3:])
+    K = tp.ntk(fifth(), lengths=(5, 5))
+    close(d.test_mean(np.inf), K(S[3:], S[:3]) @ np.linalg.solve(K(S[:3]), Y[:3]))
+
+
+class Table:
+    """What is no array of NumPy, with a method of a name that moves arrays of other libraries."""
+
+    def __init__(self, x):
+        self.x = x
+
+    def get(self, key):
+        raise KeyError(key)
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.x, dtype)
+
+
+def test_inputs_of_other_libraries():
+    torch = pytest.importorskip("torch")
+    expected = Dynamics.of(NET, X, Y, X_TEST).test_cov(2.0)
+    close(Dynamics.of(NET, torch.tensor(X), torch.tensor(Y), torch.tensor(X_TEST)).test_cov(2.0), expected)
+    frames = map(Table, (X, Y, X_TEST))
+    close(Dynamics.of(NET, *frames).test_cov(2.0), expected)
 
 
 def test_symbols_take_values_by_name():

@@ -117,7 +117,7 @@ def test_bad_test_kernels_are_refused():
     for bad in ([5.0], [np.nan] * 4, ["a"] * 4):
         with pytest.raises(tp.DataError, match="K_test_test"):
             gp.cov(CROSS, bad)
-    with pytest.raises(tp.DataError, match="not of one kernel"):
+    with pytest.raises(tp.DataError, match="not of one network"):
         gp.sample(CROSS, 0.01 * OWN)
 
 

@@ -105,6 +105,6 @@ def test_bad_settings_are_refused():
         NetworkKernel(NET, ranges={"sigma_x": "fixed"}).hyperparameters  # noqa: B018
     with pytest.raises(tp.ProgramError, match="unknown kind"):
         NetworkKernel(NET, "rbf")(X)
-    with pytest.raises(tp.ProgramError, match="network must be an architecture"):
+    with pytest.raises(tp.ProgramError, match="expected a network"):
         GaussianProcessRegressor(NetworkKernel("mlp")).fit(X, Y)
     assert repr(NetworkKernel("mlp", None)) == "NetworkKernel('mlp', None, None)"

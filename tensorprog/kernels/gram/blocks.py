@@ -232,9 +232,8 @@ def fingerprint(*parts: Any) -> str:
     for part in parts:
         if isinstance(part, np.ndarray):
             digest.update(f"{part.shape}:".encode())
-            for piece in (
-                [part] if part.flags.c_contiguous else part
-            ):  # a whole copy would take the inputs' memory again
+            pieces = [part] if part.flags.c_contiguous else part  # a whole copy would take the inputs' memory again
+            for piece in pieces:
                 digest.update(np.ascontiguousarray(piece).view(np.uint8).data)
         else:
             text = part.encode()

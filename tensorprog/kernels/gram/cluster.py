@@ -62,7 +62,7 @@ def results(client: Any, function: Callable[..., Any], calls: Iterable[tuple[Any
     for future in running:
         name = names.pop(future)
         yield name, _result(future, name)
-        for new in submit(1):
+        for new in submit(max(0, 2 * max(1, _threads(client)) - len(names))):
             running.add(new)
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import pickle
 import re
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -33,14 +32,13 @@ from tensorprog.kernels.gram.blocks import (
 )
 from tensorprog.kernels.gram.cluster import pack, results
 from tensorprog.kernels.gram.devices import gram_on_device, namespace
-from tensorprog.kernels.gram.evaluator import HEIGHT, AnyKernel, Evaluator
+from tensorprog.kernels.gram.evaluator import COMPILING, HEIGHT, AnyKernel, Evaluator
 from tensorprog.kernels.gram.sequences import PANEL, SHORT, SequenceEvaluator
 from tensorprog.kernels.kernel import Length
 from tensorprog.kernels.recursions.recursion import Recursion
 
 MEMORY = 2**31
 KEPT = 256  # compiled kernels: pairs of lengths, and values of hyperparameters
-COMPILING = threading.RLock()
 SENT = 8  # lists of kernels that a worker of a cluster keeps, with what it derived and compiled
 
 
@@ -54,7 +52,6 @@ class Job:
     hyper: dict[Any, float]
     dtype: Any
     backend: str | None
-    evaluators: dict[tuple[Length, Length], Evaluator] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -68,9 +65,7 @@ class Job:
 
     def evaluator(self, lengths: tuple[Length, Length]) -> Evaluator:
         """The compiled kernels for a pair of lengths, kept with the first kernel."""
-        if lengths not in self.evaluators:
-            self.evaluators[lengths] = evaluator(self.kernels, lengths, self.hyper, self.backend)
-        return self.evaluators[lengths]
+        return evaluator(self.kernels, lengths, self.hyper, self.backend)
 
     def loop(self) -> SequenceEvaluator | None:
         """The kernels as a loop over time, where some sequences are long; None where their equations have none."""
@@ -168,8 +163,8 @@ def gram(kernels: Any, X1: Any, X2: Any = None, *, values: Mapping[Any, Any] | N
             made of, or arrays of torch, CuPy or JAX, which stay on their device.
         X2: like X1; None for X1 with itself: symmetric, its diagonal compares each input with itself.
         values: numbers for hyperparameters that are symbols, by symbol.
-        dtype: float64, or float32: inputs are converted to it, results and, of NumPy arrays, inner products are of
-            it, all else is computed in float64.
+        dtype: float64, or float32: inputs and results are rounded to it, and so are inner products of vectors where
+            no two are close to parallel; all else is computed in float64.
         out: arrays (N1, N2) to write to, one for each kernel, which share no memory with each other or the inputs.
         backend: ``"numba"``, ``"numpy"``, or None for the fastest there is.
         block: compute in blocks of this size; chosen from ``memory`` when None.
@@ -200,7 +195,7 @@ def gram(kernels: Any, X1: Any, X2: Any = None, *, values: Mapping[Any, Any] | N
     chosen = _kernels(kernels if isinstance(kernels, Sequence) else [kernels])
     xp = namespace(X1)
     if xp is not None:
-        if (path, client, out, block) != (None,) * 4 or backend not in (None, "numpy"):
+        if any(given is not None for given in (path, client, out, block)) or backend not in (None, "numpy"):
             raise DataError("arrays on a device are computed there, whole: leave out out, backend, block, path, client")
         if chosen[0].net.takes_sequences:
             raise NoRuleError("sequences are computed from NumPy arrays only")
@@ -235,10 +230,7 @@ def evaluator(kernels: tuple[AnyKernel, ...], lengths: tuple[Length, Length], hy
 
 def _kept(kernels: tuple[AnyKernel, ...], what: Any, hyper: dict[Any, float], backend: str | None,
           make: Callable[[], Any]) -> Any:  # fmt: skip
-    """What was compiled last time, with the first kernel; the oldest goes where there is much.
-
-    Threads wait for one that compiles: a derivation reads and grows tables of the whole process.
-    """
+    """What was compiled last time, with the first kernel; the oldest goes where there is much."""
     cache, key = kernels[0].compiled, (kernels[1:], what, tuple(hyper.items()), backend)
     with COMPILING:
         if key not in cache:
@@ -265,7 +257,9 @@ def source(kernel: AnyKernel, lengths: Any = None, values: Mapping[Any, Any] | N
         raise DataError(f"lengths must be two positive integers (T, T'), got {lengths!r}")
     if max(lengths) > SHORT and min(lengths) > 1:
         with contextlib.suppress(NoRuleError):
-            return text.loop_source(SequenceEvaluator([kernel], hyper).loop)
+            found = SequenceEvaluator([kernel], hyper)
+            if found.takes(lengths):
+                return text.loop_source(found.loop)
     return text.source(Evaluator([kernel], tuple(lengths), hyper).program)
 
 
@@ -393,7 +387,8 @@ def _computed(job: Job, todo: list[Block], client: Any) -> Iterator[tuple[Block,
 
 def _on_worker(packed: bytes, first: Inputs, second: Inputs | None) -> list[np.ndarray]:
     """The results of a block, by kernels that keep what they derived for the next one."""
-    kernels, *options = _unpacked(packed)
+    with COMPILING:  # so that threads of a worker share them
+        kernels, *options = _unpacked(packed)
     return Job(kernels, first, second, *options).arrays()
 
 

@@ -11,7 +11,7 @@ from tensorprog.compile.arrays import NEAR, host
 from tensorprog.compile.tape import LEFT, RIGHT
 from tensorprog.errors import ComputeError, DataError
 from tensorprog.kernels.data import SHARE, Inputs, check_scale
-from tensorprog.kernels.gram.evaluator import Evaluator
+from tensorprog.kernels.gram.evaluator import Evaluator, infinite
 
 ROWS = 2**24  # pairs computed at once
 LIST = 2**22  # numbers of a list of pairs that are read at once
@@ -53,8 +53,13 @@ def gram_on_device(make: Callable[[], Evaluator], xp: Any, X1: Any, X2: Any, dty
     width = max(1, ROWS // b.shape[0])
     blocks = [_block(evaluator, xp, i, min(i + width, a.shape[0]), (a, b), (u, v), (left, right), X2 is None)
               for i in range(0, a.shape[0], width)]  # fmt: skip
-    kind = getattr(xp, dtype.name)
-    return [xp.concat([xp.astype(block[k], kind) for block in blocks]) for k in range(len(evaluator.kernels))]
+    kind, results = getattr(xp, dtype.name), []
+    for k, kernel in enumerate(evaluator.kernels):
+        with np.errstate(over="ignore"):
+            results.append(xp.concat([xp.astype(block[k], kind) for block in blocks]))
+        if not bool(xp.all(xp.isfinite(results[-1]))):
+            raise infinite(kernel, dtype)
+    return results
 
 
 def _kind(X: Any) -> str:
@@ -103,9 +108,8 @@ def _block(evaluator: Evaluator, xp: Any, start: int, stop: int, data: Any, unit
     """Rows start..stop; the cosines are of float64, since libraries round factors of float32 on GPUs (TF32)."""
     cosines = units[0][start:stop, :] @ units[1].T
     left = {i: v[start:stop, :] if getattr(v, "ndim", 0) and v.shape[0] > 1 else v for i, v in tables[0].items()}
-    least = NEAR[np.dtype(np.float64)]
     known = dict.fromkeys(evaluator.program.units, cosines)
-    near = least, 0.0 if data[0].shape[1] == 1 else least
+    near = NEAR, 0.0 if data[0].shape[1] == 1 else NEAR
     values = [v + 0 * cosines for v in evaluator.program.on_pairs(known, left, tables[1], near, xp)]
     if own:
         values = _with_diagonal(evaluator, xp, start, values, data[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,8 +18,9 @@ from tensorprog.kernels.kernel import Kernel, Length
 from tensorprog.kernels.recursions.sized import SizedKernel
 
 HEIGHT, WIDTH = 4096, 8192  # of the panels after which progress is told
-PAIRS, NUMBERS = 2**15, 2**19  # computed at once by the reference evaluator, and how many numbers of data they have
+PAIRS, NUMBERS = 2**15, 2**19  # mended at once, and how many numbers of data they have
 AnyKernel = Kernel | SizedKernel
+COMPILING = threading.RLock()  # a derivation reads and grows tables of the whole process
 
 
 class Evaluator:
@@ -47,9 +49,10 @@ class Evaluator:
     @property
     def own(self) -> Program:
         """The kernels of one input with itself."""
-        if self._own is None:
-            self._own = lowered(self.kernels, self.lengths, self.hyper, same=True)
-        return self._own
+        with COMPILING:
+            if self._own is None:
+                self._own = lowered(self.kernels, self.lengths, self.hyper, same=True)
+            return self._own
 
     def fill(self, a: np.ndarray, b: np.ndarray | None, out: Sequence[np.ndarray], advance: Any = None) -> None:
         """Compute every kernel between a and b, or of a with itself, symmetric and with an exact diagonal.
@@ -147,8 +150,11 @@ def by_reference(kernel: AnyKernel, x: np.ndarray, y: np.ndarray, lengths: tuple
     Raises:
         DataError: a value is not finite.
     """
+    with COMPILING:
+        reference = kernel if isinstance(kernel, Kernel) else kernel.derived
+        reference.derive(lengths)
     try:
-        return kernel.on_pairs(x, y, lengths, hyper)
+        return reference.on_pairs(x, y, lengths, hyper)  # type: ignore[no-any-return]
     except DataError as error:
         raise infinite(kernel, np.float64) from error
 

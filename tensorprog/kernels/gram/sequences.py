@@ -108,7 +108,8 @@ class SequenceEvaluator:
         a = Side.of([x for _, x in left], count, out[0].dtype)
         b = a if triangle else Side.of([x for _, x in right], count, out[0].dtype)
         values = self.loop.run(a, b, triangle, threads)
-        below = np.tri(len(left), len(right), -1 if triangle else len(right), dtype=bool)
+        below = np.ones((len(left), len(right)), dtype=bool)
+        below = np.tril(below, -1) if triangle else below
         self._mend(a, b, below, values)
         rows, columns = (np.array([i for i, _ in side]) for side in (left, right))
         i, j = np.nonzero(below) if triangle else (slice(None), slice(None))
