@@ -153,6 +153,14 @@ def test_symbols_inside_nonlinearities_are_symbols_of_the_network():
     same = NTKRegressor(tp.programs.mlp(depth=1, phi=tp.leaky_relu(0.1), sigma_b=0.1)).fit(X, Y).predict(X[:3])
     np.testing.assert_allclose(ours, same, rtol=1e-10)
 
+    @tp.network
+    def closed(net, x):
+        return net.readout("V", tp.relu(net.embed("U", x, std=a)), bias=B)
+
+    found = NTKRegressor(closed(), values={"a": 0.5, "sigma_b": 0.1}).fit(X, Y).predict(X[:3])
+    exact = NTKRegressor(closed(), values={a: 0.5, B: 0.1}).fit(X, Y).predict(X[:3])
+    assert np.array_equal(found, exact)
+
 
 def test_labels_of_sequences_are_checked():
     S, net = rng.normal(size=(6, 3, 2)), tp.programs.rnn()
