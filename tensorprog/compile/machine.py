@@ -116,7 +116,7 @@ def arc_row(reg, o1, o2, o3, x, R, s2, w2, w, s1, w1):
 
 @numba.njit(**INLINE)
 def asin_row(reg, o1, o2, x, R, r2, w, r1, near, steep):
-    """asin ρ and 1/√(1 − ρ²) of ρ = c r1 r2, NaN too near to |ρ| = 1, of a steep one earlier (see ``arrays.NEAR``)."""
+    """asin ρ and 1/√(1 − ρ²) of ρ = c r1 r2, NaN too near to |ρ| = 1, a ``steep`` root from farther."""
     bound = 2.0 * near if steep > 0.0 else 4.0 * near * near
     for j in range(w):
         rho = reg[x, j] * r1 * R[r2, j]

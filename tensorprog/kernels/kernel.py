@@ -178,7 +178,7 @@ class Kernel:
     def recursion(self, form: str | None = None, over: str | Sequence[str] | None = None) -> Recursion:
         """The kernel for every depth and all lengths: its equations folded into indexed ones.
 
-        The equations are derived at small sizes, folded, and the fold is proved at larger sizes by deriving
+        The equations are derived at small sizes, folded, and the fold is checked at larger sizes by deriving
         again and comparing equation by equation.
 
         Args:

@@ -81,9 +81,9 @@ class Dynamics:
         self._nngp = None if nngp is None else symmetric_matrix(nngp, "nngp", (n, n))
         self._nngp_test = None if nngp_test is None else kernel_matrix(nngp_test, "nngp_test", (m, n))
         self._nngp_own = None if nngp_test_test is None else symmetric_matrix(nngp_test_test, "nngp_test_test", (m, m))
-        Q, moves = self.spectrum.vectors, ~self.spectrum.null  # Θ(·, X) q = 0 where Θ(X, X) q = 0
-        self._rows = Q * (self.spectrum.values * moves)  # Θ(X, X) Q
-        self._test_rows = None if self._test is None else (self._test @ Q) * moves
+        Q = self.spectrum.vectors
+        self._rows = Q * self.spectrum.values  # Θ(X, X) Q
+        self._test_rows = None if self._test is None else self._test @ Q
         self._centred = True
 
     @classmethod
@@ -259,7 +259,7 @@ class Dynamics:
     # ---- one eigendecomposition ------------------------------------------------------------------
 
     def _gain(self, t: float, rate: float | None, warn: bool = True) -> np.ndarray:
-        """g_t at the eigenvalues; 0 at t = ∞ where they vanish, since Θ(x, X) vanishes there too."""
+        """g_t at the eigenvalues; 0 where they vanish, since Θ(x, X) vanishes there too."""
         if not isinstance(t, numbers.Real) or not t >= 0:
             raise DataError(f"a time must be at least 0, got {t!r}")
         if rate is not None and not (isinstance(rate, numbers.Real) and np.isfinite(rate) and rate > 0):

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import pickle
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -63,14 +64,16 @@ def test_threads_of_a_worker_wait_for_the_one_that_derives(monkeypatch):
 
 
 def test_threads_of_a_worker_share_what_they_unpack(monkeypatch):
-    made, evaluator = [], compute.Evaluator
+    made = []
 
-    def slow(*args):
-        made.append(args)
-        time.sleep(0.1)
-        return evaluator(*args)
+    class Slow:
+        @staticmethod
+        def loads(packed):
+            made.append(packed)
+            time.sleep(0.2)
+            return pickle.loads(packed)
 
-    monkeypatch.setattr(compute, "Evaluator", slow)
+    monkeypatch.setattr(compute, "pickle", Slow)
     compute._unpacked.cache_clear()
     many = distributed.LocalCluster(n_workers=1, threads_per_worker=4, processes=False, dashboard_address=None)
     with many as local, distributed.Client(local) as four:

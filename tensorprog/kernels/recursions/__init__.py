@@ -1,1 +1,1 @@
-"""Kernels that repeat, as recursions in layers, times or diagonals: folded, proved, printed, evaluated at any size."""
+"""Kernels that repeat, as recursions in layers, times or diagonals: folded, checked, printed, evaluated at any size."""
