@@ -20,8 +20,8 @@ from tensorprog.functions import evaluate as evaluate_expr
 Array = Any
 LEAST = 1e-300  # of signed gaps, which have no −0
 # 1 − |ρ| below which an angle is not had from ρ to 1e-13.  Near 1 a sum of hundreds of products has an error e of up to
-# 10 roundings; where 1 − |ρ| = g it gives the angle one of e/√(2g), and 1/√(1 − ρ²) a relative one of e/(2g): that needs
-# g ≥ √(NEAR/2).
+# 10 roundings; where 1 − |ρ| = g it gives the angle one of e/√(2g), and 1/√(1 − ρ²) a relative one of e/(2g): that
+# needs g ≥ √(NEAR/2).
 NEAR = 1e-4
 
 

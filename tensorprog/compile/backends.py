@@ -21,8 +21,8 @@ from tensorprog.errors import NoRuleError, nearest
 Panel = tuple[int, int, int, int]  # rows i0..i1, columns j0..j1
 BLOCK = 512  # height and width of the pairs whose products a thread takes at once, half as high where there are few
 FEW = 2**23
-# blocks whose cosines are all at most SMALL are single: partial sums then err by 1e-7; where their mean is MEAN or
-# more, few blocks would be, and all are double
+# blocks whose cosines are all at most SMALL are single: partial sums then err by 1e-7; where the mean is MEAN or more,
+# few blocks would be, and all are double
 SMALL, MEAN = 0.25, 0.1
 CACHED = 2**22  # bytes of a result up to which it is left in the cache
 UNKNOWN = "the numba machine has closed forms and smooth functions only; leave out backend or pass 'numpy'"
