@@ -17,7 +17,7 @@ from tensorprog.finite.sample import check_settings, normal
 from tensorprog.functions import evaluate
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import Var
-from tensorprog.kernels.data import Inputs, read_inputs, symbol_values
+from tensorprog.kernels.data import Inputs, read_inputs, read_pair, symbol_values
 from tensorprog.kernels.ntk import Term, ntk_terms
 from tensorprog.passes.backprop import Gradients, backprop
 
@@ -174,10 +174,7 @@ def empirical_ntk(
     """
     check_network(net)
     check_settings(width, seed, seeds, dtype)
-    first = read_inputs(X1, "X1", net.takes_sequences, dtype)
-    second = None if X2 is None else read_inputs(X2, "X2", net.takes_sequences, dtype)
-    if second is not None and second.dimension != first.dimension:
-        raise DataError(f"X1 has feature dimension {first.dimension} and X2 {second.dimension}; they must agree")
+    first, second = read_pair(X1, X2, net.takes_sequences, dtype)
     chosen = [seed + s for s in range(seeds or 1)]
     result = layerwise_ntk(net, first, second, width, chosen, symbol_values(values), dtype)
     if not np.isfinite(result).all():

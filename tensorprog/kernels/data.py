@@ -89,6 +89,20 @@ def _grouped(X: Any, name: str, sequences: bool, copy: bool) -> Inputs:
     return Inputs({x.shape[1]: x}, {x.shape[1]: np.arange(len(x))}, x.shape[2])
 
 
+def read_pair(X1: Any, X2: Any, sequences: bool, dtype: Any = np.float64,
+              copy: bool = True) -> tuple[Inputs, Inputs | None]:  # fmt: skip
+    """Both sets of inputs, None for an X2 that is None; arguments as for ``read_inputs``.
+
+    Raises:
+        DataError: as for ``read_inputs``, or different feature dimensions.
+    """
+    first = read_inputs(X1, "X1", sequences, dtype, copy)
+    second = None if X2 is None else read_inputs(X2, "X2", sequences, dtype, copy)
+    if second is not None and first.dimension != second.dimension:
+        raise DataError(f"X1 has feature dimension {first.dimension} and X2 {second.dimension}; they must agree")
+    return first, second
+
+
 def check_scale(inputs: Inputs, name: str, dtype: Any = np.float64) -> None:
     """Refuse inputs whose inner products leave the range of a precision.
 

@@ -15,9 +15,9 @@ from tensorprog.algebra import Gen, Poly, Scalar, to_sympy
 from tensorprog.compile.lower import lower
 from tensorprog.compile.tape import Tape
 from tensorprog.dsl.network import Datum, Network, Trace
-from tensorprog.errors import AssumptionError, DataError, ProgramError
+from tensorprog.errors import AssumptionError, ProgramError
 from tensorprog.expectations.atoms import Expect
-from tensorprog.kernels.data import Inputs, gram, input_relation, read_inputs, symbol_values
+from tensorprog.kernels.data import Inputs, gram, input_relation, read_pair, symbol_values
 from tensorprog.kernels.legend import legend
 from tensorprog.kernels.recursions.rewrite import shortened
 from tensorprog.kernels.typeset import (
@@ -241,10 +241,8 @@ class Kernel:
             DataError: NaN or infinite data, empty sequences, different feature dimensions, a symbol
                 without a value.
         """
-        first = read_inputs(X1, "X1", self.net.takes_sequences)
-        second = first if X2 is None else read_inputs(X2, "X2", self.net.takes_sequences)
-        if first.dimension != second.dimension:
-            raise DataError(f"X1 has feature dimension {first.dimension} and X2 {second.dimension}; they must agree")
+        first, other = read_pair(X1, X2, self.net.takes_sequences)
+        second = other or first
         K = np.empty((len(first), len(second)))
         hyper = symbol_values(values)
         for t1, rows in first.groups.items():

@@ -17,7 +17,7 @@ from tensorprog.compile import text
 from tensorprog.compile.schedule import TILE
 from tensorprog.errors import DataError, NoRuleError
 from tensorprog.functions import FAMILIES
-from tensorprog.kernels.data import Inputs, read_inputs, symbol_values
+from tensorprog.kernels.data import Inputs, read_pair, symbol_values
 from tensorprog.kernels.gram.blocks import (
     ENDINGS,
     ArrayStore,
@@ -274,10 +274,7 @@ def _kernels(kernels: Any) -> tuple[AnyKernel, ...]:
 
 def _job(kernels: tuple[AnyKernel, ...], X1: Any, X2: Any, values: Any, dtype: Any, backend: str | None) -> Job:
     dtype = _dtype(dtype)
-    first = read_inputs(X1, "X1", kernels[0].net.takes_sequences, dtype, copy=False)
-    second = None if X2 is None else read_inputs(X2, "X2", kernels[0].net.takes_sequences, dtype, copy=False)
-    if second is not None and first.dimension != second.dimension:
-        raise DataError(f"X1 has feature dimension {first.dimension} and X2 {second.dimension}; they must agree")
+    first, second = read_pair(X1, X2, kernels[0].net.takes_sequences, dtype, copy=False)
     return Job(kernels, first, second, symbol_values(values), dtype, backend)
 
 

@@ -19,7 +19,7 @@ from tensorprog.compile.program import Program
 from tensorprog.compile.tape import LEFT, Tape
 from tensorprog.dsl.network import Network
 from tensorprog.errors import DataError, FoldError, ProgramError, nearest
-from tensorprog.kernels.data import Inputs, read_inputs, symbol_values
+from tensorprog.kernels.data import Inputs, read_pair, symbol_values
 from tensorprog.kernels.recursions.folding import Folded, describe, describe_poly, fold, unroll
 from tensorprog.kernels.recursions.indexed import Printer
 from tensorprog.kernels.recursions.ranges import Sizes
@@ -213,10 +213,8 @@ class Recursion:
             ProgramError: an unknown or impossible size.
         """
         layers = self._depth(depth)
-        first = read_inputs(X1, "X1", self.net.takes_sequences)
-        second = first if X2 is None else read_inputs(X2, "X2", self.net.takes_sequences)
-        if first.dimension != second.dimension:
-            raise DataError(f"X1 has feature dimension {first.dimension} and X2 {second.dimension}; they must agree")
+        first, other = read_pair(X1, X2, self.net.takes_sequences)
+        second = other or first
         K = np.empty((len(first), len(second)))
         hyper = symbol_values(values)
         for t1, rows in first.groups.items():
