@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,9 +12,10 @@ import numpy as np
 from tensorprog.compile.arrays import NEAR
 from tensorprog.compile.blas import one_thread
 from tensorprog.compile.coefficients import series_of
-from tensorprog.compile.program import Program, directions
+from tensorprog.compile.program import Program
 from tensorprog.compile.schedule import TILE, Code
 from tensorprog.compile.tape import LEFT, RIGHT
+from tensorprog.compile.vectors import Vectors
 from tensorprog.errors import NoRuleError, nearest
 
 Panel = tuple[int, int, int, int]  # rows i0..i1, columns j0..j1
@@ -47,9 +47,9 @@ class NumPyMachine:
         a, b: inputs (N1, T, d) and (N2, T', d), of the precision of their inner products.
     """
 
-    def __init__(self, program: Program, a: np.ndarray, b: np.ndarray) -> None:
+    def __init__(self, program: Program, a: Vectors, b: Vectors) -> None:
         self.program = program
-        self.cosines = _Cosines(program, a, b)
+        self.cosines = _Cosines(program, a, b, _scale)
         self.left = {i: np.reshape(v, (-1, 1)) for i, v in program.per_input(a, LEFT).items()}
         self.right = {i: np.reshape(v, (1, -1)) for i, v in program.per_input(b, RIGHT).items()}
         self.shape = (128, 256) if program.closed else (512, 512)
@@ -76,17 +76,17 @@ class NumPyMachine:
 class NumbaMachine:
     """The compiled interpreter of ``machine`` on threads, each of which takes its own input products by BLAS."""
 
-    def __init__(self, program: Program, a: np.ndarray, b: np.ndarray) -> None:
+    def __init__(self, program: Program, a: Vectors, b: Vectors) -> None:
         import numba
+
+        from tensorprog.compile.machine import scale
 
         if program.code is None:
             raise NoRuleError(UNKNOWN)
         self.code, self.threads = program.code, numba.get_num_threads()
-        self.cosines = _Cosines(program, a, b)
+        self.cosines = _Cosines(program, a, b, scale)
         self.numbers = np.array(self.code.numbers)
-        squares: dict[Any, np.ndarray] = {}
-        left = program.per_input(a, LEFT, {}, squares)
-        right = program.per_input(b, RIGHT, {}, squares if b is a else {})
+        left, right = program.per_input(a, LEFT), program.per_input(b, RIGHT)
         self.left = np.ascontiguousarray(table(left, self.code.left, len(a)).T)
         self.right = table(right, self.code.right, len(b))
         self.near = np.array(self.cosines.near)
@@ -182,19 +182,19 @@ def _place(result: np.ndarray, value: np.ndarray, tile: Panel, triangle: bool) -
 class _Cosines:
     """Cosines between data by blocks, in the precision of the data where all of a block are ``SMALL``, else double.
 
+    Args:
+        scale: see ``_scale``.
+
     Attributes:
         near: the least gaps, see ``arrays.run``.
     """
 
-    def __init__(self, program: Program, a: np.ndarray, b: np.ndarray) -> None:
-        self.data, self.units = (a, b), _units(a, b)
+    def __init__(self, program: Program, a: Vectors, b: Vectors, scale: Callable[..., int]) -> None:
+        self.sides, self.scale = (a, b), scale
         self.dtype = np.dtype(np.float64)  # in which quadrature checks covariances
-        if program.closed and a.dtype != self.dtype:
-            means = [np.array([u.mean(axis=0) for u in part]) for part in self.units]
-            if np.abs(means[0] @ means[1].T).max() < MEAN:
-                self.dtype = a.dtype
-                self.units = _same(self.units, lambda part: [u.astype(a.dtype) for u in part])
-        self.near = NEAR, 0.0 if a.shape[-1] == 1 else NEAR  # numbers have the exact cosines ±1 and 0
+        if program.closed and all(_mean_cosine(a, b, *program.times(i)) < MEAN for i in program.units):
+            self.dtype = a.x.dtype
+        self.near = NEAR, 0.0 if a.x.shape[-1] == 1 else NEAR  # numbers have the exact cosines ±1 and 0
 
     def __call__(self, block: Panel, triangle: bool, times: Sequence[tuple[int, int]],
                  space: np.ndarray | None = None) -> np.ndarray:  # fmt: skip
@@ -204,41 +204,42 @@ class _Cosines:
             triangle: entries of one input with itself are not needed.
             space: numbers to write over.
         """
-        i0, i1, j0, j1 = block
-        rows = [(self.units[0][s][i0:i1], self.units[1][t][j0:j1]) for s, t in times]
-        found = _products(rows, self.dtype, space)
-        if self.dtype != np.float64 and found.size:
-            own = np.arange(max(i0, j0), min(i1, j1)) if triangle else np.empty(0, int)
-            found[:, own - i0, own - j0] = 0.0
-            if max(found.max(), -found.min()) > SMALL:
-                u, v = self.double
-                return _products([(u[s][i0:i1], v[t][j0:j1]) for s, t in times], np.dtype(np.float64), space)
+        found, large = self._products(block, triangle, times, self.dtype, space)
+        if self.dtype != np.float64 and large:
+            found, _ = self._products(block, triangle, times, np.dtype(np.float64), space)
         return found
 
-    @cached_property
-    def double(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Directions of both data by time."""
-        return _units(*self.data)
+    def _products(self, block: Panel, triangle: bool, times: Sequence[tuple[int, int]], dtype: Any,
+                  space: np.ndarray | None) -> tuple[np.ndarray, int]:  # fmt: skip
+        """The cosines in a precision, and how many are not ``SMALL``."""
+        i0, i1, j0, j1 = block
+        shape = len(times), i1 - i0, j1 - j0
+        space = np.empty(np.prod(shape)) if space is None else space
+        found = space.view(dtype)[: np.prod(shape)].reshape(shape)
+        own, large = np.arange(max(i0, j0), min(i1, j1)) if triangle else np.empty(0, int), 0
+        for cosines, (s, t) in zip(found, times, strict=True):
+            (u, left), (v, right) = self.sides[0].rows(s, dtype), self.sides[1].rows(t, dtype)
+            np.matmul(u[i0:i1], v[j0:j1].T, out=cosines)
+            cosines[own - i0, own - j0] = 0.0
+            large += self.scale(cosines, left[i0:i1], right[j0:j1], SMALL)
+        return found, large
 
 
-def _units(a: np.ndarray, b: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    return _same((a, b), lambda x: [directions(x[:, t]) for t in range(x.shape[1])])
+def _mean_cosine(a: Vectors, b: Vectors, s: int, t: int) -> float:
+    """The size of the mean over all pairs of inputs, 0 where it is not needed: in double."""
+    if a.x.dtype == np.float64:
+        return 0.0
+    means = [(side.rows(k, side.x.dtype), len(side)) for side, k in ((a, s), (b, t))]
+    with one_thread:
+        u, v = (scale.astype(x.dtype) @ x / n for (x, scale), n in means)
+        return float(abs(u @ v))
 
 
-def _same(pair: tuple[Any, Any], function: Callable[[Any], Any]) -> tuple[Any, Any]:
-    """The function of both, of one that stands for both once."""
-    first = function(pair[0])
-    return first, first if pair[1] is pair[0] else function(pair[1])
-
-
-def _products(rows: Sequence[tuple[np.ndarray, np.ndarray]], dtype: Any, space: np.ndarray | None) -> np.ndarray:
-    """Inner products of all pairs of rows."""
-    shape = len(rows), len(rows[0][0]) if rows else 0, len(rows[0][1]) if rows else 0
-    space = np.empty(np.prod(shape)) if space is None else space
-    products = space.view(dtype)[: np.prod(shape)].reshape(shape)
-    for g, (u, v) in zip(products, rows, strict=True):
-        np.matmul(u, v.T, out=g)
-    return products
+def _scale(products: np.ndarray, left: np.ndarray, right: np.ndarray, limit: float) -> int:
+    """Multiply by a number for each row and for each column; how many are then larger than the limit."""
+    products *= left[:, None]
+    products *= right
+    return int(np.count_nonzero(products > limit) + np.count_nonzero(products < -limit))
 
 
 def table(values: Mapping[int, Any], rows: Sequence[int], count: int) -> np.ndarray:

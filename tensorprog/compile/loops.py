@@ -13,12 +13,14 @@ import numpy as np
 from tensorprog.compile.arrays import LEAST, NEAR
 from tensorprog.compile.backends import run_threads, table
 from tensorprog.compile.coefficients import series_of
-from tensorprog.compile.program import Program, cosine_of, directions, exact_gap, gap_of_directions
+from tensorprog.compile.program import Program
 from tensorprog.compile.rolling import Step
-from tensorprog.compile.schedule import TILE, Code, runs_in_rows, schedule
+from tensorprog.compile.schedule import Code, runs_in_rows, schedule
 from tensorprog.compile.tape import CONST, LEFT, PAIR, RIGHT
+from tensorprog.compile.vectors import Vectors, cosine_of, directions, exact_gap, gap_of_directions
 
 UNIT = ((0, 0), (1, 0))
+WIDTH = 128  # height, at most, and width of a tile, whose carried values stay in cache
 TIMES, READ = 32, 2**21  # steps that a tile takes at once, and how many numbers of data are read for them at most
 LIST = 2**18  # numbers of a list of pairs that are compared at once
 Carried = dict[int, np.ndarray]
@@ -50,7 +52,7 @@ class Region:
 
     def side(self, side: int, x: np.ndarray, carried: Carried) -> tuple[dict[int, Any], Carried]:
         """Values per input of rows x at this time, and what is carried on or given that reads no other input."""
-        values = self.program.per_input(x[:, None], side, carried)
+        values = self.program.per_input(Vectors(x[:, None]), side, carried)
         sides = self.program.tape.sides
         return values, {k: np.broadcast_to(values[i], len(x)) for k, i in self.outs if sides[i] in (CONST, side)}
 
@@ -326,7 +328,7 @@ class Panel:
         numbers = tuple(np.array(c.numbers) for c in codes)
         arguments = (tuple(c.table for c in codes), tuple(c.roots for c in codes), numbers, rows, U, V, L, R,
                      np.array(self.near), *series_of((), {}, {}, (0, 0), (0, 0)), self.stack, triangle,
-                     (max(8, min(TILE, -(-self.stack.shape[1] // (4 * self.threads)))), TILE))  # fmt: skip
+                     (max(8, min(WIDTH, -(-self.stack.shape[1] // (4 * self.threads)))), WIDTH))  # fmt: skip
 
         def work(start: int) -> None:
             run_steps(*arguments, workspace(sizes[0], sizes[1], sizes[2] + L.shape[2], sizes[3]), start, self.threads)

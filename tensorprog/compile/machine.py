@@ -300,6 +300,20 @@ def write(values, result, offset, i, count, j, width, start, stop):
 
 
 @numba.njit(**STRICT)
+def scale(products, left, right, limit):
+    """products[i, j] *= left[i] * right[j]; how many are then larger than the limit."""
+    _wide()
+    large = 0
+    for i in range(products.shape[0]):
+        a = left[i]
+        for j in range(products.shape[1]):
+            c = products[i, j] * (a * right[j])
+            products[i, j] = c
+            large += abs(c) > limit
+    return large
+
+
+@numba.njit(**STRICT)
 def run_tiles(
     code, space, roots, G, S, L, R, near, series, values, peaks, gi, gj, i0, i1, j0, j1, triangle, mirrored, offsets,
     out, flags, start, step

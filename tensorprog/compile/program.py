@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from tensorprog.compile.arrays import LEAST, NEAR, run
+from tensorprog.compile.arrays import NEAR, run
 from tensorprog.compile.schedule import Code, runs_in_rows, schedule
 from tensorprog.compile.tape import CONST, LEFT, RIGHT, Tape
+from tensorprog.compile.vectors import Vectors, cosine_of, exact_gap
 
 Array = Any
-CHUNK = 2**15  # entries of inputs that are divided together, which stay in cache
 
 
 @dataclass(frozen=True)
@@ -44,17 +44,14 @@ class Program:
         """Whether all expectations per pair have closed forms: others check covariances in double precision."""
         return self.code is not None and not self.code.series
 
-    def per_input(self, x: np.ndarray, side: int, carried: Mapping[int, Array] | None = None,
-                  squares: dict[Any, Array] | None = None) -> dict[int, Array]:  # fmt: skip
+    def per_input(self, x: Vectors, side: int, carried: Mapping[int, Array] | None = None) -> dict[int, Array]:
         """All values per input on one side, in float64.
 
         Args:
-            x: (N, T, d).
+            x: the inputs.
             side: LEFT or RIGHT.
             carried: what is carried, by number.
-            squares: inner products of x with itself by times, kept here for another call.
         """
-        squares = {} if squares is None else squares
         mine = [i for i in self.order if self.tape.sides[i] in (CONST, side)]
         known: dict[int, Any] = {}
         for i in mine:
@@ -62,9 +59,7 @@ class Program:
                 known[i] = (carried or {})[self.tape.ops[i].data]
             elif self.tape.ops[i].kind == "gram":
                 (_, s), (_, t) = self.tape.ops[i].data
-                if (s, t) not in squares:
-                    squares[s, t] = np.einsum("nd,nd->n", x[:, s], x[:, t], dtype=np.float64) / x.shape[-1]
-                known[i] = squares[s, t]
+                known[i] = x.squares(s, t) / x.x.shape[-1]
         with np.errstate(all="ignore"):
             values = run(self.tape, mine, known, mine, np, (0.0, 0.0))
         return dict(zip(mine, values, strict=True))
@@ -111,41 +106,6 @@ class Program:
             if apart is not None:
                 known[apart] = gap
         near = NEAR, 0.0
-        values = self.on_pairs(known, self.per_input(a, LEFT), self.per_input(b, RIGHT), near)
+        left, right = self.per_input(Vectors(a), LEFT), self.per_input(Vectors(b), RIGHT)
+        values = self.on_pairs(known, left, right, near)
         return [np.broadcast_to(v, len(a)) for v in values]
-
-
-def directions(x: np.ndarray) -> np.ndarray:
-    """Rows divided by their lengths; 0 stays 0.
-
-    >>> directions(np.array([[3.0, 4.0], [0.0, 0.0]]))
-    array([[0.6, 0.8],
-           [0. , 0. ]])
-    """
-    result = np.empty(x.shape)
-    height = max(1, CHUNK // max(1, x.shape[1]))
-    for start in range(0, len(x), height):
-        part = x[start : start + height].astype(np.float64, copy=False)
-        size = np.maximum(part.max(axis=-1, keepdims=True), -part.min(axis=-1, keepdims=True))
-        unit = np.divide(part, np.where(size > 0, size, 1), out=result[start : start + height])
-        unit /= np.maximum(np.sqrt(np.einsum("nd,nd->n", unit, unit))[:, None], 1)
-    return result
-
-
-def exact_gap(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The signed gap of rows: 1 − |ρ| with the sign of ρ, by the distance of directions; 1 where one is 0."""
-    return gap_of_directions(directions(x), directions(y))
-
-
-def gap_of_directions(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """``exact_gap`` of rows of length 1 or 0."""
-    sign = np.where(np.einsum("nd,nd->n", u, v) < 0, -1.0, 1.0)
-    both = u.any(axis=-1) & v.any(axis=-1)
-    difference = u - sign[:, None] * v
-    small = np.einsum("nd,nd->n", difference, difference) / 2
-    return np.where(both, np.maximum(small, LEAST) * sign, 1.0)
-
-
-def cosine_of(gap: np.ndarray) -> np.ndarray:
-    """ρ of a signed gap."""
-    return np.where(gap < 0, -gap - 1, 1 - gap)

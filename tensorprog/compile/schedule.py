@@ -10,7 +10,7 @@ import numpy as np
 
 from tensorprog.compile.tape import CONST, LEFT, PAIR, Tape
 
-TILE, STRIP = 128, 64  # the width of a row, and how many rows are written and mirrored together
+TILE, STRIP = 256, 128  # the width of a row, and how many rows are written and mirrored together
 NAMES = ("lin", "mul", "fma", "axpy", "unit", "right", "fill", "arc", "asin", "gap", "apart", "spread", "plain",
          "cosine", "exp", "sinh", "cosh", "smooth")  # fmt: skip
 OPCODES = {name: code for code, name in enumerate(NAMES)}

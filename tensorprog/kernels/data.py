@@ -59,22 +59,22 @@ def read_inputs(X: Any, name: str, sequences: bool, dtype: Any = np.float64, cop
         X: (N, d) when not ``sequences``; (N, T, d) or a list of (T_i, d) otherwise.
         name: how errors call it.
         sequences: whether the network takes sequences.
-        dtype: of inner products.
+        dtype: of inner products; data of it stay in it, others become double.
         copy: False where the data are not kept.
 
     Raises:
         DataError: wrong number of axes, no inputs, empty sequences, NaN or infinite entries, not numbers, entries
             whose squares overflow.
     """
-    inputs = _grouped(X, name, sequences, copy)
+    inputs = _grouped(X, name, sequences, copy, np.dtype(dtype))
     check_scale(inputs, name, dtype)
     return inputs
 
 
-def _grouped(X: Any, name: str, sequences: bool, copy: bool) -> Inputs:
+def _grouped(X: Any, name: str, sequences: bool, copy: bool, dtype: Any) -> Inputs:
     if sequences and isinstance(X, (list, tuple)):
-        return _ragged([_array(x, f"{name}[{i}]") for i, x in enumerate(X)], name)
-    x = _array(X, name, copy)
+        return _ragged([_array(x, f"{name}[{i}]", copy, dtype) for i, x in enumerate(X)], name)
+    x = _array(X, name, copy, dtype)
     if not sequences:
         if x.ndim != 2:
             raise DataError(f"{name} must have shape (N, d), got {x.shape}; this network takes single vectors")
@@ -137,12 +137,12 @@ def _ragged(items: list[np.ndarray], name: str) -> Inputs:
     return Inputs({t: np.stack([items[i] for i in rows]) for t, rows in groups.items()}, groups, items[0].shape[1])
 
 
-def _array(X: Any, name: str, copy: bool = True) -> np.ndarray:
+def _array(X: Any, name: str, copy: bool, dtype: Any) -> np.ndarray:
     try:
         x = np.asarray(X)
         if x.dtype.kind not in "fiub":
             raise DataError(f"{name} must hold real numbers, got dtype {x.dtype}")
-        x = x.astype(np.float64, copy=copy)
+        x = x.astype(dtype if x.dtype == dtype else np.float64, copy=copy)
     except (TypeError, ValueError) as error:
         if isinstance(error, DataError):
             raise

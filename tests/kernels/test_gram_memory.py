@@ -57,7 +57,7 @@ def test_memory_for_less_than_a_tile_gives_smaller_blocks():
     job = compute._job((tp.ntk(NET),), np.ones((500, 1000)), None, None, np.float64, None)
     sizes = [compute._block_size(job, None, 2**k) for k in range(1, 40)]
     assert sizes == sorted(sizes) and sizes[0] == 1 and sizes[-1] == 512
-    assert all(s % 128 == 0 for s in sizes if s > 128)
+    assert all(s % compute.TILE == 0 for s in sizes if s > compute.TILE)
 
 
 # ---- progress -------------------------------------------------------------------------------------------

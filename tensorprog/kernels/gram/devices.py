@@ -9,6 +9,7 @@ import numpy as np
 
 from tensorprog.compile.arrays import NEAR, host
 from tensorprog.compile.tape import LEFT, RIGHT
+from tensorprog.compile.vectors import Vectors
 from tensorprog.errors import ComputeError, DataError
 from tensorprog.kernels.data import SHARE, Inputs, check_scale
 from tensorprog.kernels.gram.evaluator import Evaluator, infinite
@@ -91,7 +92,7 @@ def _read(xp: Any, X: Any, name: str, dtype: Any) -> Any:
 
 def _values(evaluator: Evaluator, xp: Any, x: Any, side: int, shape: tuple[int, int]) -> dict[int, Any]:
     own = host(xp.sum(x * x, axis=1))[:, None] ** 0.5  # per input only the size matters
-    values = evaluator.program.per_input((own / x.shape[1] ** 0.5)[:, None], side)
+    values = evaluator.program.per_input(Vectors((own / x.shape[1] ** 0.5)[:, None]), side)
     return {i: xp.asarray(np.reshape(v, shape), device=x.device) if np.ndim(v) else float(v) for i, v in values.items()}
 
 
@@ -123,7 +124,7 @@ def _with_diagonal(evaluator: Evaluator, xp: Any, start: int, values: Sequence[A
     count, width = values[0].shape
     rows, columns = (xp.arange(first, last, device=x.device) for first, last in ((start, start + count), (0, width)))
     place = rows[:, None] == columns[None, :]
-    own = evaluator.own_values(host(x[start : start + count, :])[:, None])
+    own = evaluator.own_values(Vectors(host(x[start : start + count, :])[:, None]))
     columns_of = [xp.asarray(np.array(d)[:, None], device=x.device) for d in own]
     return [xp.where(place, d, v) for d, v in zip(columns_of, values, strict=True)]
 

@@ -13,6 +13,7 @@ from tensorprog.compile.backends import Panel, choose
 from tensorprog.compile.horner import factored
 from tensorprog.compile.program import Program
 from tensorprog.compile.tape import LEFT, Tape
+from tensorprog.compile.vectors import Vectors
 from tensorprog.errors import DataError
 from tensorprog.kernels.kernel import Kernel, Length
 from tensorprog.kernels.recursions.sized import SizedKernel
@@ -65,7 +66,8 @@ class Evaluator:
         Raises:
             DataError: a value is not finite.
         """
-        machine = self.machine(self.program, a, a if b is None else b)
+        first = Vectors(a)
+        machine = self.machine(self.program, first, first if b is None else Vectors(b))
         count = len(a if b is None else b)
         for i0 in range(0, len(a), HEIGHT):
             i1 = min(i0 + HEIGHT, len(a))
@@ -76,16 +78,16 @@ class Evaluator:
                 if advance is not None:
                     advance((i1 - i0) * (panel[3] - j0))
         if b is None:
-            for kernel, result, diagonal in zip(self.kernels, out, self.own_values(a), strict=True):
+            for kernel, result, diagonal in zip(self.kernels, out, self.own_values(first), strict=True):
                 np.fill_diagonal(result, finite(kernel, diagonal, result.dtype))
 
-    def own_values(self, a: np.ndarray) -> list[np.ndarray]:
+    def own_values(self, a: Vectors) -> list[np.ndarray]:
         """Every kernel of each input with itself.
 
         Raises:
             DataError: a value is not finite.
         """
-        values = self.own.per_input(a.astype(np.float64, copy=False), LEFT)
+        values = self.own.per_input(a, LEFT)
         found = [np.array(np.broadcast_to(values[root], len(a))) for root in self.own.roots]
         return [finite(kernel, diagonal, np.float64) for kernel, diagonal in zip(self.kernels, found, strict=True)]
 

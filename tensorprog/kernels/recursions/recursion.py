@@ -17,6 +17,7 @@ import sympy as sp
 from tensorprog.algebra import Poly
 from tensorprog.compile.program import Program
 from tensorprog.compile.tape import LEFT, Tape
+from tensorprog.compile.vectors import Vectors
 from tensorprog.dsl.network import Network
 from tensorprog.errors import DataError, FoldError, ProgramError, nearest
 from tensorprog.kernels.data import Inputs, read_pair, symbol_values
@@ -324,7 +325,7 @@ class Recursion:
         K[:] = np.tril(K) + np.tril(K, -1).T
         for t, rows in inputs.groups.items():
             program = self._program({**layers, **dict(list(_lengths(t, t).items())[:1])}, 1, hyper)
-            K[rows, rows] = program.per_input(inputs.data[t], LEFT)[program.roots[0]]
+            K[rows, rows] = program.per_input(Vectors(inputs.data[t]), LEFT)[program.roots[0]]
         if not np.isfinite(K).all():
             raise DataError("the value of the kernel is not finite; check the scale of inputs and hyperparameters")
 
