@@ -21,9 +21,9 @@ from tensorprog.errors import NoRuleError, nearest
 Panel = tuple[int, int, int, int]  # rows i0..i1, columns j0..j1
 BLOCK = 512  # height and width of the pairs whose products a thread takes at once, half as high where there are few
 FEW = 2**23
-# blocks whose cosines are all at most SMALL are single: partial sums then err by 1e-7; where the mean is MEAN or more,
-# few blocks would be, and all are double
-SMALL, MEAN = 0.25, 0.1
+# blocks whose cosines are all at most SMALL are single: partial sums then err by 1e-7; where half of those of SOME
+# inputs are TYPICAL or more, few blocks would be, and all are double
+SMALL, TYPICAL, SOME = 0.25, 0.04, 128
 CACHED = 2**22  # bytes of a result up to which it is left in the cache
 UNKNOWN = "the numba machine has closed forms and smooth functions only; leave out backend or pass 'numpy'"
 
@@ -192,7 +192,8 @@ class _Cosines:
     def __init__(self, program: Program, a: Vectors, b: Vectors, scale: Callable[..., int]) -> None:
         self.sides, self.scale = (a, b), scale
         self.dtype = np.dtype(np.float64)  # in which quadrature checks covariances
-        if program.closed and all(_mean_cosine(a, b, *program.times(i)) < MEAN for i in program.units):
+        sampled = (_typical_cosine(a, b, *program.times(i)) for i in program.units)
+        if program.closed and a.x.dtype != self.dtype and all(typical < TYPICAL for typical in sampled):
             self.dtype = a.x.dtype
         self.near = NEAR, 0.0 if a.x.shape[-1] == 1 else NEAR  # numbers have the exact cosines ±1 and 0
 
@@ -225,14 +226,12 @@ class _Cosines:
         return found, large
 
 
-def _mean_cosine(a: Vectors, b: Vectors, s: int, t: int) -> float:
-    """The size of the mean over all pairs of inputs, 0 where it is not needed: in double."""
-    if a.x.dtype == np.float64:
-        return 0.0
-    means = [(side.rows(k, side.x.dtype), len(side)) for side, k in ((a, s), (b, t))]
+def _typical_cosine(a: Vectors, b: Vectors, s: int, t: int) -> float:
+    """The median size of those of some inputs, evenly spaced."""
+    (u, left), (v, right) = ([part[:: -(-len(part) // SOME)] for part in side.rows(k, side.x.dtype)]
+                             for side, k in ((a, s), (b, t)))  # fmt: skip
     with one_thread:
-        u, v = (scale.astype(x.dtype) @ x / n for (x, scale), n in means)
-        return float(abs(u @ v))
+        return float(np.median(np.abs(u @ v.T * np.outer(left, right))))
 
 
 def _scale(products: np.ndarray, left: np.ndarray, right: np.ndarray, limit: float) -> int:

@@ -331,7 +331,7 @@ class Panel:
                      (max(8, min(WIDTH, -(-self.stack.shape[1] // (4 * self.threads)))), WIDTH))  # fmt: skip
 
         def work(start: int) -> None:
-            run_steps(*arguments, workspace(sizes[0], sizes[1], sizes[2] + L.shape[2], sizes[3]), start, self.threads)
+            run_steps(*arguments, workspace(sizes[0], sizes[1], sizes[2] + L.shape[2]), start, self.threads)
 
         if self.threads < 2:
             work(0)

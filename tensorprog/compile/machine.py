@@ -28,7 +28,7 @@ from tensorprog.compile.mehler import smooth_row
 from tensorprog.compile.schedule import NAMES, OPCODES, STRIP, TILE
 from tensorprog.expectations import hermite
 
-LIN, MUL, FMA, AXPY, UNIT, RIGHT, FILL, ARC, ASIN, GAP, APART, SPREAD, PLAIN, COSINE, EXP, SINH, COSH, SMOOTH = map(
+LIN, MUL, FMA, AXPY, UNIT, FILL, ARC, ASIN, GAP, APART, SPREAD, PLAIN, COSINE, EXP, SINH, COSH, SMOOTH = map(
     OPCODES.get, NAMES
 )
 LINE = 64  # bytes of a line of cache
@@ -94,7 +94,7 @@ def _asin(s, z):
 
 
 @numba.njit(**INLINE)
-def arc_row(reg, o1, o2, o3, x, R, s2, w2, w, s1, w1):
+def arc_row(reg, o1, o2, o3, x, s2, w2, w, s1, w1):
     """Of θ with 1 − cos θ = gap: the V of relu and of step, and 1 − ρ of relu's (see ``arrays``)."""
     for j in range(w):
         signed = reg[x, j]
@@ -109,32 +109,31 @@ def arc_row(reg, o1, o2, o3, x, R, s2, w2, w, s1, w1):
         gap = 2.0 - small if flip else small
         opened = gap - (sine - theta + theta * gap) * (1 / pi)
         opened = LEAST if opened < LEAST else opened  # what rounding made negative would be read as ρ < 0
-        reg[o1, j] = s1 * R[s2, j] * (1.0 - opened)
-        reg[o2, j] = w1 * R[w2, j] * (bent if flip else pi - bent)
+        reg[o1, j] = s1 * reg[s2, j] * (1.0 - opened)
+        reg[o2, j] = w1 * reg[w2, j] * (bent if flip else pi - bent)
         reg[o3, j] = opened
 
 
 @numba.njit(**INLINE)
-def asin_row(reg, o1, o2, x, R, r2, w, r1, near, steep):
+def asin_row(reg, o1, o2, x, r2, w, r1, near, steep):
     """asin ρ and 1/√(1 − ρ²) of ρ = c r1 r2, NaN too near to |ρ| = 1, a ``steep`` root from farther."""
-    bound = 2.0 * near if steep > 0.0 else 4.0 * near * near
+    bound = np.sqrt(2.0 * near) if steep > 0.0 else 2.0 * near
     for j in range(w):
-        rho = reg[x, j] * r1 * R[r2, j]
+        rho = reg[x, j] * (r1 * reg[r2, j])
         size = abs(rho)
         gap = 1.0 - size
-        big = size > 0.5
-        z = 0.5 * gap if big else size * size
+        z = 0.5 * gap if size > 0.5 else size * size
         half = _asin(np.sqrt(z), z)
+        bent = pi / 2 - 2.0 * half if size > 0.5 else half
         square = gap * (1.0 + size)
-        gap = np.nan if gap < near else gap
-        bent = (pi / 2 - 2.0 * half if big else half) + 0.0 * gap
-        reg[o1, j] = bent if rho > 0.0 else -bent
-        reg[o2, j] = _rsqrt(np.nan if square * square < bound else square)
+        steepness = _rsqrt(square)
+        reg[o1, j] = np.copysign(np.nan if gap < near else bent, rho)
+        reg[o2, j] = np.nan if square < bound else steepness
 
 
 @numba.njit(**STRICT)
-def execute(code, reg, S, G, gi, gj, R, i, left, w, near, series, values, peaks, work):
-    """Run instructions on one row of a tile: reg[:, :w] are the registers, S and R what is known per input."""
+def execute(code, reg, S, G, gi, gj, i, left, w, near, series, values, peaks, work):
+    """Run instructions on one row of a tile: reg[:, :w] are the registers, S what is known of its first input."""
     _wide()
     full = (w + CHUNK - 1) & -CHUNK  # entries beyond w are nobody's; what is left over of vectors costs more than they
     for k in range(len(code)):
@@ -155,19 +154,16 @@ def execute(code, reg, S, G, gi, gj, R, i, left, w, near, series, values, peaks,
         elif op == UNIT:
             for j in range(min(full, G.shape[2] - gj)):
                 reg[o, j] = G[x, gi, gj + j]
-        elif op == RIGHT:
-            for j in range(full):
-                reg[o, j] = R[x, j]
         elif op == FILL:
             for j in range(full):
                 reg[o, j] = a
         elif op == ARC:
-            arc_row(reg, o, code[k, 2], code[k, 9], x, R, y, z, full, a, b)
+            arc_row(reg, o, code[k, 2], code[k, 9], x, y, z, full, a, b)
         elif op == ASIN:
-            asin_row(reg, o, code[k, 2], x, R, y, full, a, near[0], b)
+            asin_row(reg, o, code[k, 2], x, y, full, a, near[0], b)
         elif op == GAP:
             for j in range(full):
-                c = 1.0 - a * reg[x, j] * R[y, j]
+                c = 1.0 - a * reg[x, j] * reg[y, j]
                 reg[o, j] = np.nan if c < near[0] or c > 2.0 - near[0] else c
         elif op == APART:
             for j in range(full):
@@ -182,14 +178,14 @@ def execute(code, reg, S, G, gi, gj, R, i, left, w, near, series, values, peaks,
                 reg[o, j] = -1.0 - reg[x, j] if reg[x, j] < 0.0 else 1.0 - reg[x, j]
         elif op == SPREAD:
             for j in range(full):
-                c = a - R[y, j]
+                c = a - reg[y, j]
                 reg[o, j] = reg[z, j] + 0.5 * c * c
         elif op == EXP:
             for j in range(full):
                 c = reg[x, j] * np.exp(reg[x, j] - reg[y, j])
                 reg[o, j] = np.nan if 2.0 * near[0] * c * c > 1.0 else np.exp(reg[x, j] + reg[y, j])
         elif op == SMOOTH:
-            smooth_row(reg, o, x, R, y, left, w, a, i, series[code[k, 9]], values, peaks, work)
+            smooth_row(reg, o, x, y, left, w, a, i, series[code[k, 9]], values, peaks, work)
         elif op == SINH:
             for j in range(full):
                 c = abs(reg[x, j])
@@ -333,7 +329,7 @@ def run_tiles(
         flags: set for a tile that has a result that is not finite.
         start: the first tile.
     """
-    reg, strips, turned, row, beside, work = space
+    reg, strips, turned, row, work = space
     tile, high = reg.shape[1] - PAD, strips.shape[1]
     across = (j1 - j0 + tile - 1) // tile
     limit = LARGEST[0] if out[0].itemsize == 4 else LARGEST[1]
@@ -345,7 +341,7 @@ def run_tiles(
         bad = 0
         for k in range(R.shape[0]):
             for j in range(right - left):
-                beside[k, j] = R[k, left + j]
+                reg[k, j] = R[k, left + j]
         for first in range(top, bottom if left < bottom or not triangle else top, high):
             count = min(high, bottom - first)
             for r in range(count):
@@ -353,7 +349,7 @@ def run_tiles(
                 w = min(right, i) - left if triangle else right - left
                 for k in range(L.shape[1]):
                     row[len(S) + k] = L[i, k]
-                execute(code, reg, row, G, i - gi, left - gj, beside, i, left, w, near, series, values, peaks, work)
+                execute(code, reg, row, G, i - gi, left - gj, i, left, w, near, series, values, peaks, work)
                 for k in range(len(roots)):
                     bad += keep(reg, roots[k], strips, k, r, 0, w, limit)
             for k in range(len(roots)):
@@ -405,7 +401,7 @@ def run_steps(
         triangle: pairs below the diagonal only.
         tile: height and width of a tile.
     """
-    reg, _, _, row, beside, work = space
+    reg, _, _, row, work = space
     high, wide = tile
     across = (stack.shape[2] + wide - 1) // wide
     for n in range(start, (stack.shape[1] + high - 1) // high * across, step):
@@ -415,7 +411,7 @@ def run_steps(
             a, b = max(left, c0), min(left + wide, c1)
             for k in range(R.shape[1]):
                 for j in range(b - a):
-                    beside[k, j] = R[m, k, a + j]
+                    reg[k, j] = R[m, k, a + j]
             for k in range(len(numbers[program])):
                 row[k] = numbers[program][k]
             for i in range(max(top, r0), min(top + high, r1)):
@@ -424,15 +420,15 @@ def run_steps(
                     for k in range(L.shape[2]):
                         row[len(numbers[program]) + k] = L[m, i, k]
                     gap_row(stack, U, V, t, i, a, w, near[0])
-                    execute(codes[program], reg, row, stack, i, a, beside, i, a, w, near, series, values, peaks, work)
+                    execute(codes[program], reg, row, stack, i, a, i, a, w, near, series, values, peaks, work)
                     for k in range(len(roots[program])):
                         keep(reg, roots[program][k], stack, k + 1, i, a, w, np.inf)
 
 
-def workspace(roots: int, registers: int, numbers: int, right: int) -> tuple[np.ndarray, ...]:
+def workspace(roots: int, registers: int, numbers: int) -> tuple[np.ndarray, ...]:
     """Arrays of one thread: registers, strips of results and one of them transposed, what is known per input, ρ."""
     wide, high = TILE + PAD, STRIP + PAD
-    shapes = (registers, wide), (roots, STRIP, wide), (wide, high), (numbers,), (right, wide), (3, wide)
+    shapes = (registers, wide), (roots, STRIP, wide), (wide, high), (numbers,), (3, wide)
     return tuple(np.empty(shape) for shape in shapes)
 
 

@@ -55,7 +55,7 @@ def horner(typing, out, o, values, a, b, terms, work, power, lead):
 
 
 @numba.njit(**STRICT)
-def smooth_row(reg, o, x, R, r2, j0, w, r1, i, series, values, peaks, work):
+def smooth_row(reg, o, x, r2, j0, w, r1, i, series, values, peaks, work):
     """E φ(u)ψ(v) of ρ = c r1 r2 for the pairs (i, j0 + j), NaN where the series is too long."""
     first, second, count, t1, t2, top, i_first, j_first, levels, odd, squared = (
         series[0], series[1], series[2], series[3], series[4], series[5], series[6], series[7], series[8],
@@ -64,7 +64,7 @@ def smooth_row(reg, o, x, R, r2, j0, w, r1, i, series, values, peaks, work):
     a, t1 = (first + group * count) * GROUP + lane, t1 + group * len(ORDERS)
     width = work.shape[1]
     for j in range(w):
-        rho = reg[x, j] * r1 * R[r2, j]
+        rho = reg[x, j] * r1 * reg[r2, j]
         rho = 1.0 if rho > 1.0 else rho
         rho = -1.0 if rho < -1.0 else rho
         work[0, j] = rho

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from tensorprog.compile.tape import CONST, LEFT, PAIR, Tape
+from tensorprog.compile.tape import PAIR, RIGHT, Tape
 
 TILE, STRIP = 256, 128  # the width of a row, and how many rows are written and mirrored together
-NAMES = ("lin", "mul", "fma", "axpy", "unit", "right", "fill", "arc", "asin", "gap", "apart", "spread", "plain",
+NAMES = ("lin", "mul", "fma", "axpy", "unit", "fill", "arc", "asin", "gap", "apart", "spread", "plain",
          "cosine", "exp", "sinh", "cosh", "smooth")  # fmt: skip
 OPCODES = {name: code for code, name in enumerate(NAMES)}
 PARTNERS = {"relu": ("arc", 0), "step": ("arc", 1), "relu gap": ("arc", 2), "asin": ("asin", 0), "rsq": ("asin", 1)}
@@ -25,7 +25,7 @@ class Code:
 
     Attributes:
         table: (instructions, WIDTH).
-        registers: how many rows they use.
+        registers: how many rows they use; the first of them are the values per second input.
         roots: the registers of the results.
         numbers: constants; the numbers of a row are these and then ``left``.
         left, right: the operations whose values per first and per second input are read.
@@ -43,9 +43,9 @@ class Code:
     series: list[tuple[Any, Any, int, int]]
 
     @property
-    def space(self) -> tuple[int, int, int, int]:
-        """How many results, registers, numbers of a row and values per second input there are."""
-        return len(self.roots), self.registers, len(self.numbers) + len(self.left), len(self.right)
+    def space(self) -> tuple[int, int, int]:
+        """How many results, registers and numbers of a row there are."""
+        return len(self.roots), self.registers, len(self.numbers) + len(self.left)
 
 
 def runs_in_rows(tape: Tape, roots: Sequence[int]) -> bool:
@@ -90,7 +90,7 @@ class _Scheduler:
         shift = len(self.numbers)
         for column in (6, 7, 8):  # numbers are counted from 0, values per first input from -1 downwards
             table[:, column] = np.where(table[:, column] < 0, shift - 1 - table[:, column], table[:, column])
-        registers = _allocate(table, results)
+        registers = _allocate(table, results, len(self.right))
         return Code(table, registers, np.array(results), list(self.numbers), list(self.left), list(self.right),
                     list(self.grams), list(self.series))  # fmt: skip
 
@@ -156,13 +156,11 @@ class _Scheduler:
         return self.made - 1
 
     def _row(self, i: int) -> int:
-        """The register of an operation, loaded when it is not per pair."""
+        """The register of an operation, filled where it is known of the first input alone."""
+        if self.tape.sides[i] == RIGHT:
+            return self._right(i)
         if i not in self.at:
-            side = self.tape.sides[i]
-            if side in (CONST, LEFT):
-                self._write("fill", self._new(i), a=self._number(i))
-            else:
-                self._write("right", self._new(i), x=self._right(i))
+            self._write("fill", self._new(i), a=self._number(i))
         return self.at[i]
 
     def _number(self, i: int) -> int:
@@ -175,25 +173,26 @@ class _Scheduler:
         return self.grams.setdefault(self.tape.ops[i].data, len(self.grams))
 
     def _right(self, i: int) -> int:
-        return self.right.setdefault(i, len(self.right))
+        """Counted from −1 downwards, as virtual registers."""
+        return -1 - self.right.setdefault(i, len(self.right))
 
 
-ROWS_READ = {"lin": (3,), "mul": (3, 4), "fma": (3, 4, 5), "axpy": (3, 5), "unit": (), "right": (), "fill": (),
-             "arc": (3,), "asin": (3,), "gap": (3,), "apart": (3,), "spread": (5,), "plain": (3,), "cosine": (3,),
-             "exp": (3, 4), "sinh": (3, 4), "cosh": (3, 4), "smooth": (3,)}  # fmt: skip
+ROWS_READ = {"lin": (3,), "mul": (3, 4), "fma": (3, 4, 5), "axpy": (3, 5), "unit": (), "fill": (), "arc": (3, 4, 5),
+             "asin": (3, 4), "gap": (3, 4), "apart": (3,), "spread": (4, 5), "plain": (3,), "cosine": (3,),
+             "exp": (3, 4), "sinh": (3, 4), "cosh": (3, 4), "smooth": (3, 4)}  # fmt: skip
 
 
-def _allocate(table: np.ndarray, results: list[int]) -> int:
-    """Give each row a register that is free, never one that its own instruction reads."""
+def _allocate(table: np.ndarray, results: list[int], count: int) -> int:
+    """Give each row a register that is free, never one that its own instruction reads; the first ``count`` stay."""
     reads = {OPCODES[k]: columns for k, columns in ROWS_READ.items()}
     results_of = {OPCODES["arc"]: RESULTS, OPCODES["asin"]: RESULTS[:2]}
     last = dict.fromkeys(results, len(table))
     for t, row in enumerate(table):
         for column in reads[row[0]]:
             last[row[column]] = max(last.get(row[column], -1), t)
-    place: dict[int, int] = {}
+    place = {-1 - k: k for k in range(count)}
+    last |= dict.fromkeys(place, len(table))
     free: list[int] = []
-    count = 0
     for t, row in enumerate(table):
         read = {int(row[column]) for column in reads[row[0]]}
         for column in reads[row[0]]:
