@@ -89,7 +89,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
         bars = [(x + 0.16 * (k - 2), statistics.median(r["seconds"][name])) for x, r in enumerate(rows)
                 if name in r["seconds"]]  # fmt: skip
         axes.bar([x for x, _ in bars], [y for _, y in bars], 0.15, label=name)
-    axes.set_xticks(range(len(rows)), [f"{r['phi']}, depth {r['depth']}\nN = {r['N']}" for r in rows])
+    axes.set_xticks(range(len(rows)), [f"{r['phi']}\ndepth {r['depth']}\nN = {r['N']}" for r in rows])
     axes.set(yscale="log", ylabel="seconds", title="NNGP and NTK together, d = 784, float64, two threads")
     axes.legend(ncols=5, fontsize="small")
     figure.savefig(path, dpi=120)

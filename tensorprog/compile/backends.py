@@ -44,7 +44,7 @@ class NumPyMachine:
 
     Args:
         program: what to compute.
-        a, b: inputs (N1, T, d) and (N2, T', d), of the precision of their inner products.
+        a, b: inputs, of the precision of results.
     """
 
     def __init__(self, program: Program, a: Vectors, b: Vectors) -> None:

@@ -119,7 +119,7 @@ def asin_row(reg, o1, o2, x, r2, w, r1, near, steep):
     """asin ρ and 1/√(1 − ρ²) of ρ = c r1 r2, NaN too near to |ρ| = 1, a ``steep`` root from farther."""
     bound = np.sqrt(2.0 * near) if steep > 0.0 else 2.0 * near
     for j in range(w):
-        rho = reg[x, j] * (r1 * reg[r2, j])
+        rho = reg[x, j] * r1 * reg[r2, j]
         size = abs(rho)
         gap = 1.0 - size
         z = 0.5 * gap if size > 0.5 else size * size
@@ -364,7 +364,7 @@ def run_tiles(
 
 @numba.njit(**STRICT)
 def gap_row(stack, U, V, t, i, left, w, near):
-    """stack[0, i, left : left + w] = the signed gaps of the directions U[t, i] and V[t, :, j]; see ``program``."""
+    """stack[0, i, left : left + w] = the signed gaps of the directions U[t, i] and V[t, :, j]; see ``vectors``."""
     d = U.shape[2]
     for j in range(w):
         stack[0, i, left + j] = 0.0
@@ -426,7 +426,7 @@ def run_steps(
 
 
 def workspace(roots: int, registers: int, numbers: int) -> tuple[np.ndarray, ...]:
-    """Arrays of one thread: registers, strips of results and one of them transposed, what is known per input, ρ."""
+    """Arrays of one thread: registers, strips of results and one of them transposed, the numbers of a row, ρ."""
     wide, high = TILE + PAD, STRIP + PAD
     shapes = (registers, wide), (roots, STRIP, wide), (wide, high), (numbers,), (3, wide)
     return tuple(np.empty(shape) for shape in shapes)

@@ -37,7 +37,8 @@ class Vectors:
                 height = max(1, CHUNK // max(1, self.x.shape[-1]))
                 for start in range(0, len(found), height):
                     part = self.x[start : start + height].astype(np.float64, copy=False)
-                    np.sum(part[:, s] * part[:, t], axis=-1, out=found[start : start + height])  # in pairs
+                    products = np.multiply(part[:, s], part[:, t], order="C")  # which are then summed in pairs
+                    np.sum(products, axis=-1, out=found[start : start + height])
                 self._squares[s, t] = found
             return self._squares[s, t]
 

@@ -103,7 +103,7 @@ class RowsProgram:
             if r.trained:
                 result[r.name].append((values[r.x], None))
         for name, std in self.biases:
-            result[name].append((np.full((1, 1, 1), std, piece.data.dtype), None))
+            result[name].append((np.full((1, 1, 1), std), None))
         return result
 
 

@@ -6,9 +6,10 @@ import pytest
 
 import tensorprog as tp
 from tensorprog import programs
+from tensorprog.compile.schedule import TILE
 
 RNG = np.random.default_rng(0)
-X, Y = RNG.normal(size=(150, 6)), RNG.normal(size=(140, 6))
+X, Y = RNG.normal(size=(TILE + 22, 6)), RNG.normal(size=(TILE + 12, 6))
 CLOSED = ["relu", "erf", "gelu", "abs", "sin", "cos", "leaky_relu"]
 BACKENDS = ["numba", "numpy"]
 

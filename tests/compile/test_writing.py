@@ -8,6 +8,7 @@ from tensorprog import programs
 from tensorprog.compile import backends, horner, machine
 from tensorprog.compile.arrays import run
 from tensorprog.compile.horner import factored
+from tensorprog.compile.schedule import TILE
 from tensorprog.compile.tape import LEFT, PAIR, RIGHT, Tape
 from tensorprog.kernels.gram.evaluator import Evaluator
 
@@ -52,7 +53,7 @@ def test_squares_are_transposed():
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("count", [1, 7, 301])
 def test_results_past_the_cache_equal_those_in_it(monkeypatch, dtype, count):
-    X, Y = RNG.normal(size=(count, 5)), RNG.normal(size=(133, 5))
+    X, Y = RNG.normal(size=(count, 5)), RNG.normal(size=(TILE + 5, 5))
     for other in (None, Y):
         expected = tp.gram(kernels(), X, other, dtype=dtype)
         monkeypatch.setattr(backends, "CACHED", 0)

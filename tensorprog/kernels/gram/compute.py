@@ -137,7 +137,7 @@ class Job:
         return {
             "version": version(),
             "kernel": fingerprint(*texts, functions_in(" ".join(texts))),
-            "inputs": fingerprint(repr(lengths), *self.first.data.values(), *second),
+            "inputs": fingerprint(repr(lengths), *self.first.data.values(), *second, dtype=self.dtype),
             "shape": list(self.shape),
             "dtype": str(np.dtype(self.dtype)),
             "block": block,
@@ -308,8 +308,8 @@ def _outputs(out: Any, job: Job, several: bool) -> list[np.ndarray]:
 def _block_size(job: Job, block: int | None, memory: int) -> int:
     """A multiple of the tile, where it is larger: what a block reads and writes fits into memory.
 
-    That is its results, their mirror image and what a store makes of it; and of the inputs of both sides a copy, one
-    of another precision, and their directions: 4 k n² numbers and up to 56 bytes for each of n d.
+    That is its results, their mirror image and what a store makes of it; and of the inputs of both sides a copy and
+    those of other precisions: 4 k n² numbers and up to 56 bytes for each of n d.
     """
     if block is None:
         numbers = 4 * len(job.kernels) * np.dtype(job.dtype).itemsize
