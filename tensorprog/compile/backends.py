@@ -93,24 +93,25 @@ class NumbaMachine:
         self.series = series_of(self.code.series, left, right, (0, len(a)), (0, len(b)))
 
     def run(self, panel: Panel, triangle: bool, out: Sequence[np.ndarray]) -> list[Panel]:
-        height = BLOCK if (panel[1] - panel[0]) * (panel[3] - panel[2]) > FEW else BLOCK // 2
+        height = BLOCK if _pairs(panel) > FEW else BLOCK // 2
         cut = [(i0, i1, j0, min(j1, i1) if triangle else j1) for i0, i1, j0, j1 in tiles(panel, height, BLOCK)
                if not triangle or j0 < i1]  # fmt: skip
-        cut.sort(key=lambda p: (p[1] - p[0]) * (p[3] - p[2]), reverse=True)  # small ones last, to finish together
+        cut.sort(key=_pairs, reverse=True)  # small ones last, to finish together
+        largest = _pairs(cut[0]) if cut else 0
         threads = min(self.threads, len(cut))
         todo = iter(cut)
         if threads < 2:
-            return self._work(todo, triangle, out)
+            return self._work(todo, largest, triangle, out)
         with ThreadPoolExecutor(threads) as pool, one_thread:
-            work = [pool.submit(self._work, todo, triangle, out) for _ in range(threads)]
+            work = [pool.submit(self._work, todo, largest, triangle, out) for _ in range(threads)]
             return [tile for w in work for tile in w.result()]
 
-    def _work(self, todo: Iterator[Panel], triangle: bool, out: Sequence[np.ndarray]) -> list[Panel]:
-        """Blocks, until there are no more: their products are read while in cache."""
+    def _work(self, todo: Iterator[Panel], largest: int, triangle: bool, out: Sequence[np.ndarray]) -> list[Panel]:
+        """Blocks of at most ``largest`` pairs, until there are no more: their products are read while in cache."""
         from tensorprog.compile.machine import workspace
 
         times = [(s, t) for (_, s), (_, t) in self.code.grams]
-        space = np.empty(len(times) * BLOCK**2)
+        space = np.empty(len(times) * largest)
         rows = workspace(*self.code.space)
         flagged = []
         for block in todo:
@@ -164,6 +165,10 @@ def tiles(panel: Panel, height: int, width: int) -> Iterator[Panel]:
     for i in range(i0, i1, height):
         for j in range(j0, j1, width):
             yield i, min(i + height, i1), j, min(j + width, j1)
+
+
+def _pairs(panel: Panel) -> int:
+    return (panel[1] - panel[0]) * (panel[3] - panel[2])
 
 
 def _place(result: np.ndarray, value: np.ndarray, tile: Panel, triangle: bool) -> None:

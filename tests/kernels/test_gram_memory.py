@@ -40,10 +40,22 @@ def test_blocks_of_long_inputs_keep_to_the_memory(tmp_path, peak, dtype, symmetr
 
 @pytest.mark.parametrize("ending", ["npy", "zarr"])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_blocks_of_short_inputs_keep_to_the_memory(tmp_path, peak, ending, dtype):
+@pytest.mark.parametrize("threads", [1, 16])
+def test_blocks_of_short_inputs_keep_to_the_memory(tmp_path, peak, monkeypatch, ending, dtype, threads):
+    numba = pytest.importorskip("numba")
+    monkeypatch.setattr(numba, "get_num_threads", lambda: threads)
     x, K = RNG.normal(size=(3000, 8)), tp.ntk(NET)
     K.gram(x[:9], path=tmp_path / f"small.{ending}")
     assert peak(lambda: K.gram(x, path=tmp_path / f"k.{ending}", dtype=dtype, memory=2**25)) < 2**25
+
+
+@pytest.mark.parametrize("threads", [1, 16])
+def test_blocks_of_short_sequences_keep_to_the_memory(tmp_path, peak, monkeypatch, threads):
+    numba = pytest.importorskip("numba")
+    monkeypatch.setattr(numba, "get_num_threads", lambda: threads)
+    x, K = RNG.normal(size=(1500, 4, 3)), tp.nngp(programs.rnn())
+    K.gram(x[:9])
+    assert peak(lambda: K.gram(x, path=tmp_path / "k.npy", memory=2**25)) < 2**25
 
 
 def test_strided_inputs_are_not_copied_to_be_told_apart(peak):

@@ -308,11 +308,14 @@ def _outputs(out: Any, job: Job, several: bool) -> list[np.ndarray]:
 def _block_size(job: Job, block: int | None, memory: int) -> int:
     """A multiple of the tile, where it is larger: what a block reads and writes fits into memory.
 
-    That is its results, their mirror image and what a store makes of it; and of the inputs of both sides a copy and
-    those of other precisions: 4 k n² numbers and up to 56 bytes for each of n d.
+    That is its results, their mirror image and what a store makes of it, 4 k n² numbers; inner products of all pairs
+    of times and strips of results, 8 T² n² and 4 (k + 1) n² bytes at most, however many threads there are; and of the
+    inputs of both sides a copy and those of other precisions, 56 bytes for each of n d.
     """
     if block is None:
-        numbers = 4 * len(job.kernels) * np.dtype(job.dtype).itemsize
+        longest = max(t or 1 for inputs in (job.first, job.second or job.first) for t in inputs.groups)
+        times = longest**2 if longest <= SHORT else 1
+        numbers = 4 * len(job.kernels) * np.dtype(job.dtype).itemsize + 8 * times + 4 * (len(job.kernels) + 1)
         per_input = 56 * max(x[0].size for x in job.data)
         block = int(2 * memory / (per_input + (per_input**2 + 4 * numbers * memory) ** 0.5))
         block = max(1, min(block, -(-max(job.shape) // TILE) * TILE))
