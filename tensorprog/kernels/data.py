@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,6 +101,20 @@ def read_pair(X1: Any, X2: Any, sequences: bool, dtype: Any = np.float64,
     if second is not None and first.dimension != second.dimension:
         raise DataError(f"X1 has feature dimension {first.dimension} and X2 {second.dimension}; they must agree")
     return first, second
+
+
+def by_lengths(first: Inputs, second: Inputs | None,
+               block: Callable[[int | None, int | None], np.ndarray]) -> np.ndarray:  # fmt: skip
+    """The matrix of all pairs, from blocks of a first and a second length; of one set with itself it is mirrored."""
+    other = first if second is None else second
+    result = np.empty((len(first), len(other)))
+    for t1, rows in first.groups.items():
+        for t2, columns in other.groups.items():
+            if second is not None or (t1 or 0) <= (t2 or 0):
+                result[np.ix_(rows, columns)] = found = block(t1, t2)
+                if second is None:
+                    result[np.ix_(columns, rows)] = found.T
+    return result
 
 
 def check_scale(inputs: Inputs, name: str, dtype: Any = np.float64) -> None:

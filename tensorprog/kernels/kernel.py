@@ -17,7 +17,7 @@ from tensorprog.compile.tape import Tape
 from tensorprog.dsl.network import Datum, Network, Trace
 from tensorprog.errors import AssumptionError, ProgramError
 from tensorprog.expectations.atoms import Expect
-from tensorprog.kernels.data import Inputs, gram, input_relation, read_pair, symbol_values
+from tensorprog.kernels.data import Inputs, by_lengths, gram, input_relation, read_pair, symbol_values
 from tensorprog.kernels.legend import legend
 from tensorprog.kernels.recursions.rewrite import shortened
 from tensorprog.kernels.typeset import (
@@ -242,29 +242,17 @@ class Kernel:
                 without a value.
         """
         first, other = read_pair(X1, X2, self.net.takes_sequences)
-        second = other or first
-        K = np.empty((len(first), len(second)))
-        hyper = symbol_values(values)
-        for t1, rows in first.groups.items():
-            for t2, columns in second.groups.items():
-                if X2 is None and (t1 or 0) > (t2 or 0):
-                    continue
-                block = self._block(first, t1, rows, second, t2, columns, hyper)
-                K[np.ix_(rows, columns)] = block
-                if X2 is None:
-                    K[np.ix_(columns, rows)] = block.T
-        if X2 is None:
+        second, hyper = first if other is None else other, symbol_values(values)
+        K = by_lengths(first, other, lambda t1, t2: self._block((t1, t2), first.data[t1], second.data[t2], hyper))
+        if other is None:
             self._symmetrise(K, first, hyper)
         return K
 
-    def _block(self, a: Inputs, t1: Length, rows: Any, b: Inputs, t2: Length, columns: Any, hyper: Any) -> np.ndarray:
-        d = self.derive((t1, t2))
-        width = max(1, int(BLOCK_BYTES / (8 * len(columns) * (1 + len(reachable([d.poly]))))))
-        parts = []
-        for start in range(0, len(rows), width):
-            sides = a.data[t1][start : start + width, None], b.data[t2][None]
-            parts.append(np.broadcast_to(_values(d, sides, hyper), (sides[0].shape[0], len(columns))))
-        return np.concatenate(parts)
+    def _block(self, lengths: tuple[Length, Length], a: np.ndarray, b: np.ndarray, hyper: Any) -> np.ndarray:
+        d = self.derive(lengths)
+        width = max(1, int(BLOCK_BYTES / (8 * len(b) * (1 + len(reachable([d.poly]))))))
+        parts = (a[start : start + width, None] for start in range(0, len(a), width))
+        return np.concatenate([np.broadcast_to(_values(d, (p, b[None]), hyper), (len(p), len(b))) for p in parts])
 
     def gram(self, X1: Any, X2: Any = None, **options: Any) -> Any:
         """The Gram matrix by the compiled kernel: see ``tp.gram`` for the options.

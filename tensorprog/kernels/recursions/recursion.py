@@ -20,7 +20,7 @@ from tensorprog.compile.tape import LEFT, Tape
 from tensorprog.compile.vectors import Vectors
 from tensorprog.dsl.network import Network
 from tensorprog.errors import DataError, FoldError, ProgramError, nearest
-from tensorprog.kernels.data import Inputs, read_pair, symbol_values
+from tensorprog.kernels.data import Inputs, by_lengths, read_pair, symbol_values
 from tensorprog.kernels.recursions.folding import Folded, describe, describe_poly, fold, unroll
 from tensorprog.kernels.recursions.indexed import Printer
 from tensorprog.kernels.recursions.ranges import Sizes
@@ -215,18 +215,13 @@ class Recursion:
         """
         layers = self._depth(depth)
         first, other = read_pair(X1, X2, self.net.takes_sequences)
-        second = other or first
-        K = np.empty((len(first), len(second)))
-        hyper = symbol_values(values)
-        for t1, rows in first.groups.items():
-            for t2, columns in second.groups.items():
-                if X2 is None and (t1 or 0) > (t2 or 0):
-                    continue
-                block = self._block(first.data[t1], second.data[t2], {**layers, **_lengths(t1, t2)}, hyper)
-                K[np.ix_(rows, columns)] = block
-                if X2 is None:
-                    K[np.ix_(columns, rows)] = block.T
-        if X2 is None:
+        second, hyper = first if other is None else other, symbol_values(values)
+
+        def block(t1: int | None, t2: int | None) -> np.ndarray:
+            return self._block(first.data[t1], second.data[t2], {**layers, **_lengths(t1, t2)}, hyper)
+
+        K = by_lengths(first, other, block)
+        if other is None:
             self._symmetrise(K, first, layers, hyper)
         return K
 
