@@ -226,15 +226,15 @@ class Journal:
         os.fsync(file.fileno())
 
 
-def fingerprint(*parts: Any, dtype: Any = np.float64) -> str:
-    """A hash of arrays, in a precision, and of texts, and of where one ends and the next begins."""
+def fingerprint(*parts: Any) -> str:
+    """A hash of arrays, as double, and of texts, and of where one ends and the next begins."""
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, np.ndarray):
             digest.update(f"{part.shape}:".encode())
-            whole = part.flags.c_contiguous and part.dtype == dtype  # else a copy would take the inputs' memory again
-            for piece in [part] if whole else part:
-                digest.update(np.ascontiguousarray(piece, dtype).view(np.uint8).data)
+            ready = part.flags.c_contiguous and part.dtype == np.float64
+            for piece in [part] if ready else part:  # a whole copy would take the inputs' memory again
+                digest.update(np.ascontiguousarray(piece, np.float64).view(np.uint8).data)
         else:
             text = part.encode()
             digest.update(f"{len(text)}:".encode() + text)

@@ -137,7 +137,7 @@ class Job:
         return {
             "version": version(),
             "kernel": fingerprint(*texts, functions_in(" ".join(texts))),
-            "inputs": fingerprint(repr(lengths), *self.first.data.values(), *second, dtype=self.dtype),
+            "inputs": fingerprint(repr(lengths), *self.first.data.values(), *second),
             "shape": list(self.shape),
             "dtype": str(np.dtype(self.dtype)),
             "block": block,
