@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 import tensorprog as tp
-from tensorprog.finite.execute import _schedule
+from tensorprog.finite.execute import schedule
 from tensorprog.finite.training import FiniteTraining
 from tensorprog.ir.instructions import MatMul
 from tensorprog.kernels.data import read_inputs
@@ -50,7 +50,7 @@ def finite_run(width: int = 4096, steps: int = 20) -> None:
     net = tp.programs.mlp(depth=3, phi=tp.relu, sigma_b=0.5)
     inputs = read_inputs(rng.normal(size=(4, 8)), "X", False)
     run = FiniteTraining(net, inputs, rng.normal(size=4), steps, tp.SGD(0.1))
-    groups = [g for g in _schedule(run.u.program, (), None) if isinstance(g[0][1], MatMul)]
+    groups = [g for g in schedule(run.u.program, ()) if isinstance(g[0][1], MatMul)]
     whole, products = [], []
     for seed in range(5):
         parameters = run.finite.draw(width, [seed])
