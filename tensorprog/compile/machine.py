@@ -131,34 +131,6 @@ def asin_row(reg, o1, o2, x, r2, w, r1, near, steep):
         reg[o2, j] = np.nan if square < bound else steepness
 
 
-@numba.njit(**INLINE)
-def exp_row(reg, o, x, y, w, near):
-    """exp(c + h), NaN where an error of c is multiplied by too much (see ``arrays``)."""
-    for j in range(w):
-        c = reg[x, j] * np.exp(reg[x, j] - reg[y, j])
-        reg[o, j] = np.nan if 2.0 * near * c * c > 1.0 else np.exp(reg[x, j] + reg[y, j])
-
-
-@numba.njit(**INLINE)
-def sinh_row(reg, o, x, y, w, near):
-    """exp(−h) sinh c."""
-    for j in range(w):
-        c = abs(reg[x, j])
-        e = np.exp(c - reg[y, j])
-        e = np.nan if 2.0 * near * (c * e) * (c * e) > 1.0 else e
-        reg[o, j] = -np.copysign(0.5, reg[x, j]) * e * np.expm1(-2.0 * c)
-
-
-@numba.njit(**INLINE)
-def cosh_row(reg, o, x, y, w, near):
-    """exp(−h) cosh c."""
-    for j in range(w):
-        c = abs(reg[x, j])
-        e = np.exp(c - reg[y, j])
-        e = np.nan if 2.0 * near * (c * e) * (c * e) > 1.0 else e
-        reg[o, j] = 0.5 * (e + np.exp(-c - reg[y, j]))
-
-
 @numba.njit(**STRICT)
 def execute(code, reg, S, G, gi, gj, i, left, w, near, series, values, peaks, work):
     """Run instructions on one row of a tile: reg[:, :w] are the registers, S what is known of its first input."""
@@ -209,13 +181,23 @@ def execute(code, reg, S, G, gi, gj, i, left, w, near, series, values, peaks, wo
                 c = a - reg[y, j]
                 reg[o, j] = reg[z, j] + 0.5 * c * c
         elif op == EXP:
-            exp_row(reg, o, x, y, full, near[0])
+            for j in range(full):
+                c = reg[x, j] * np.exp(reg[x, j] - reg[y, j])
+                reg[o, j] = np.nan if 2.0 * near[0] * c * c > 1.0 else np.exp(reg[x, j] + reg[y, j])
         elif op == SMOOTH:
             smooth_row(reg, o, x, y, left, w, a, i, series[code[k, 9]], values, peaks, work)
         elif op == SINH:
-            sinh_row(reg, o, x, y, full, near[0])
+            for j in range(full):
+                c = abs(reg[x, j])
+                e = np.exp(c - reg[y, j])
+                e = np.nan if 2.0 * near[0] * (c * e) * (c * e) > 1.0 else e
+                reg[o, j] = -np.copysign(0.5, reg[x, j]) * e * np.expm1(-2.0 * c)
         elif op == COSH:
-            cosh_row(reg, o, x, y, full, near[0])
+            for j in range(full):
+                c = abs(reg[x, j])
+                e = np.exp(c - reg[y, j])
+                e = np.nan if 2.0 * near[0] * (c * e) * (c * e) > 1.0 else e
+                reg[o, j] = 0.5 * (e + np.exp(-c - reg[y, j]))
 
 
 def _vectors(context, builder, array, value, count):
