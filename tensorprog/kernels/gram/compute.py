@@ -163,8 +163,8 @@ def gram(kernels: Any, X1: Any, X2: Any = None, *, values: Mapping[Any, Any] | N
             made of, or arrays of torch, CuPy or JAX, which stay on their device.
         X2: like X1; None for X1 with itself: symmetric, its diagonal compares each input with itself.
         values: numbers for hyperparameters that are symbols, by symbol.
-        dtype: float64, or float32: inputs and results are rounded to it, and so are inner products of vectors where
-            no two are close to parallel; all else is computed in float64.
+        dtype: float64, or float32: inputs and results are rounded to it, and so are inner products in blocks
+            without large cosines; all else is computed in float64.
         out: arrays (N1, N2) to write to, one for each kernel, which share no memory with each other or the inputs.
         backend: ``"numba"``, ``"numpy"``, or None for the fastest there is.
         block: compute in blocks of this size; chosen from ``memory`` when None.
