@@ -57,7 +57,7 @@ class Part:
     """An independent part of two forms: variances and covariance, and what its gap follows from.
 
     At most one of the sources is set: ``same`` for proportional parts, ``data`` for the symbols of ⟨x,x⟩, ⟨x,x'⟩,
-    ⟨x',x'⟩, ``functions`` for F(u'), F(v') and ``forms`` for linear u', v'.
+    ⟨x',x'⟩, ``functions`` for F(u'), F(v') and ``forms`` for affine u', v'.
     """
 
     aa: Poly
@@ -182,6 +182,15 @@ def _function_of(z: Poly) -> Function | None:
     return None if body.free_symbols & set(bare.values()) else Function(scale, body, form, scalars)
 
 
+def _shifted(centred: tuple[Array, Array, Relation], m1: Array, m2: Array) -> Relation:
+    """The relation of z1 + m1 and z2 + m2 from the variances and the relation of centred z1 and z2: of E(z1+m1)(z2+m2)."""
+    q1, q2, r = centred
+    if not (np.any(m1) or np.any(m2)):
+        return r
+    a, b, c = (np.broadcast_to(x, np.shape(q1)) for x in (m1 * m1, m2 * m2, m1 * m2))
+    return sum_relation([q1, a], [q2, b], [r, relation(np.zeros_like(c), c, stretch(a, b))])
+
+
 class Gaps:
     """1 - |ρ| of the variables of atoms during one evaluation.
 
@@ -236,7 +245,7 @@ class Gaps:
             t, e = (np.broadcast_to(x, shape)[rows] for x in known)
             return relation(t, c, e)
         if part.forms and (law := self._law(*part.forms, value)) is not None:
-            return law.at(shape, rows)[2]
+            return _shifted(law.at(shape, rows), *(value(linear_parts(f)[0]) for f in part.forms))
         if part.functions and (r := self._function(*part.functions, shape, rows, value)) is not None:
             f, g = part.functions
             return r if f.scale == g.scale else r._replace(stretch=stretch(a, b))

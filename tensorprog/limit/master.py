@@ -176,7 +176,7 @@ class Limit:
 
     def note_multiple(self, var: Var, op: Nonlin) -> None:
         """Remember that a vector is a multiple of another one."""
-        c, rest = op.body.as_independent(*slots_of(op))
+        c, rest = op.body.as_independent(*slots_of(op), as_Add=False)
         if len(op.args) == 1 and not op.params and rest == vector_slot(0) and c != 0:
             self._multiples[var] = (self.algebra.from_sympy(c, {}), op.args[0])
 
