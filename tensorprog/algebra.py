@@ -13,7 +13,7 @@ from typing import Any
 
 import sympy as sp
 
-from tensorprog.functions import Fn, Sign, Step, X, absorbs
+from tensorprog.functions import POWERS, Fn, Sign, Step, absorbs
 
 Coefficient = Any  # int, Fraction, or an irrational sympy number
 _counter = itertools.count()
@@ -61,16 +61,11 @@ class Apply(Gen):
     def __init__(self, fn: Any, args: tuple[Poly, ...]) -> None:
         super().__init__(None, frozenset().union(*(a.support for a in args)))
         self.fn, self.args = fn, args
-        self.powers = _POWERS.get(fn)
+        self.powers = POWERS.get(fn)
         self.kinked = isinstance(fn, type) and issubclass(fn, Fn) and bool(fn.family.kinks)
 
     def __repr__(self) -> str:
         return f"{self.fn}{self.args}"
-
-
-# step^e = step and sign^e = sign^(e mod 2) almost surely.  Without this, the formal derivative of step³
-# would be 3 step² δ, a product that the jump at 0 leaves undefined.
-_POWERS: dict[Any, Callable[[int], int]] = {Step: lambda e: 1, Sign: lambda e: e % 2}
 
 
 class Poly:
@@ -207,6 +202,15 @@ def constant(c: Any) -> Poly:
     return Poly({(): c}) if c else ZERO
 
 
+def _set(p: Poly, gen: Gen, value: int) -> Poly:
+    """The polynomial with a number for one generator."""
+    parts = []
+    for mono, c in p.terms.items():
+        e = dict(mono).get(gen, 0)
+        parts.append(Poly({tuple(f for f in mono if f[0] is not gen): c}).scale(value**e))
+    return add_all(parts)
+
+
 def affine(p: Poly) -> bool:
     """Whether p is affine in base Gaussians with deterministic coefficients."""
     for mono in p.terms:
@@ -227,16 +231,27 @@ def linear_parts(p: Poly) -> tuple[Poly, dict[Gaussian, Poly]]:
     return Poly(mean), {g: Poly(t) for g, t in parts.items()}
 
 
+def nonzero(factor: tuple[Gen, int]) -> bool:
+    """Whether a factor is sign(u)², which is 1 almost surely, or 0 almost surely where u is 0 almost surely.
+
+    So its derivative is 0, and it is independent of everything.  No u of a ``Sign`` sticks at 0.
+    """
+    g, e = factor
+    return e == 2 and isinstance(g, Apply) and g.fn is Sign
+
+
 def _sticks(p: Poly) -> bool:
-    """Whether p contains a function that is constant on an interval, such as step or relu."""
+    """Whether p holds a function with kinks, so that it may be 0 with a probability that is neither 0 nor 1."""
     applied = [g for m in p.terms for g, _ in m if isinstance(g, Apply) and g.support]
-    return any(_flat(g.fn) or any(map(_sticks, g.args)) for g in applied)
+    return any(_kinked(g.fn) or any(map(_sticks, g.args)) for g in applied)
 
 
-def _flat(fn: Any) -> bool:
-    if not (isinstance(fn, type) and issubclass(fn, Fn)):
-        return False
-    return any(not sp.diff(p, X, fn.order).has(X) for p in fn.family.pieces)
+def _kinked(fn: Any) -> bool:
+    if isinstance(fn, sp.Lambda):
+        return any(map(_kinked, (type(f) for f in fn.expr.atoms(Fn)))) or any(
+            not e.exp.is_Integer for e in fn.expr.atoms(sp.Pow)
+        )
+    return bool(fn.family.kinks)
 
 
 class Algebra:
@@ -258,31 +273,33 @@ class Algebra:
         key = (fn, args)
         if key not in self._applies:
             self._applies[key] = self._at_0(fn, args) or self._split_jump(fn, args) or monomial(Apply(fn, args))
-        return self._applies[key] if (fn not in _POWERS or args[0]) else ZERO
+        return self._applies[key] if (fn not in POWERS or args[0]) else ZERO
 
     def _at_0(self, fn: Any, args: tuple[Poly, ...]) -> Poly | None:
-        """sign(u) = step(u) − step(−u) where u may be 0 with positive probability, so that sign² is not 1."""
+        """sign(u) = step(u) − step(−u) where u may be 0 with a probability between 0 and 1."""
         if fn is not Sign or not _sticks(args[0]):
             return None
         return self.apply(Step, args) + self.apply(Step, (args[0].scale(-1),)).scale(-1)
 
     def _split_jump(self, fn: Any, args: tuple[Poly, ...]) -> Poly | None:
-        """f(A + B·step) = f(A) + (f(A + B) − f(A))·step, and likewise for sign; None without a jump.
+        """f(A(s)) with a jump s = step or sign inside, written as a polynomial in s; None without a jump.
 
+        With s = step that is f(A(0)) + (f(A(1)) − f(A(0))) s, and with s = sign, which may be 0 too,
+        f(A(0)) (1 − s²) + f(A(1)) (s² + s)/2 + f(A(−1)) (s² − s)/2.
         With the jump inside f the chain rule would give f' at the jump, where it has two values.
         """
         for i, a in enumerate(args):
             jump = next((g for m in a.terms for g, _ in m if isinstance(g, Apply) and g.powers), None)
             if jump is not None:
-                without = Poly({m: c for m, c in a.terms.items() if all(g is not jump for g, _ in m)})
-                slope = Poly({drop(m, jump): c for m, c in a.terms.items() if any(g is jump for g, _ in m)})
-                low_value = 0 if jump.fn is Step else -1
-                ends = (without + slope.scale(low_value), without + slope)
-                low, high = (self.apply(fn, (*args[:i], end, *args[i + 1 :])) for end in ends)
-                mean, half = (
-                    (low, Fraction(1)) if jump.fn is Step else ((low + high).scale(Fraction(1, 2)), Fraction(1, 2))
-                )
-                return mean + ((high + low.scale(-1)) * monomial(jump)).scale(half)
+                s, half = monomial(jump), Fraction(1, 2)
+
+                def at(value: int, i: int = i, a: Poly = a, jump: Gen = jump) -> Poly:
+                    return self.apply(fn, (*args[:i], _set(a, jump, value), *args[i + 1 :]))
+
+                if jump.fn is Step:
+                    return at(0) + (at(1) + at(0).scale(-1)) * s
+                up, down = (at(1) + at(-1)).scale(half), (at(1) + at(-1).scale(-1)).scale(half)
+                return at(0) + (up + at(0).scale(-1)) * s**2 + down * s
         return None
 
     def from_sympy(self, expr: sp.Expr, env: Mapping[sp.Symbol, Poly]) -> Poly:
@@ -315,7 +332,7 @@ class Algebra:
             self._factor_derivative(f, g) * Poly({drop(mono, f): times(c, e)})
             for mono, c in p.terms.items()
             for f, e in mono
-            if g in f.support
+            if g in f.support and not nonzero((f, e))
         )
 
     def _factor_derivative(self, f: Gen, g: Gaussian) -> Poly:

@@ -28,6 +28,12 @@ class NameSymbol(sp.Symbol):  # type: ignore[misc]
     def __getnewargs_ex__(self) -> tuple[Any, Any]:
         return (self.name, self._tex), {}
 
+    @property
+    def is_norm(self) -> bool:
+        """Whether it is the inner product ⟨x,x⟩ of a datum with itself, which is not negative."""
+        first, comma, second = self.name.removeprefix("⟨").removesuffix("⟩").partition(",")
+        return bool(comma) and self.name == inner(first, second).name and first == second
+
     def _latex(self, printer: Any) -> str:
         return self._tex
 

@@ -1,6 +1,6 @@
 """E of a polynomial in base Gaussians and function atoms: split, Stein, name what is left.
 
-1. expand (a Poly is expanded) and take products such as |u| sign(u) = u; 2. split each monomial into independent
+1. expand (a Poly is expanded), take sign(u)² as the constant that it is, and products such as |u| sign(u) = u; 2. split each monomial into independent
 blocks; 3. remove a bare Gaussian b by Stein, E[b F] = Σ_b' Cov(b, b') E[∂_b' F], where that ends; 4. what remains,
 E Π φ_i(u_i), is one atom.
 """
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Set
 from fractions import Fraction
+from functools import reduce
+from operator import mul
 from typing import Any
 
 from tensorprog.algebra import (
@@ -17,6 +19,7 @@ from tensorprog.algebra import (
     Algebra,
     Apply,
     Gaussian,
+    Gen,
     Poly,
     add_all,
     affine,
@@ -24,6 +27,7 @@ from tensorprog.algebra import (
     linear_parts,
     merge,
     monomial,
+    nonzero,
     times,
 )
 from tensorprog.expectations.atoms import Expect, body_of, random_arguments, stein_ends
@@ -39,6 +43,7 @@ class Expectation:
         algebra: the interning algebra of all polynomials involved.
         cov: covariance of two base Gaussians of the same block.
         name: gives a covariance of two affine forms a name, or returns it as it is when it is simple.
+        positive: whether a polynomial in scalars is positive for all their values.
     """
 
     def __init__(
@@ -46,8 +51,10 @@ class Expectation:
         algebra: Algebra,
         cov: Callable[[Gaussian, Gaussian], Poly],
         name: Callable[[Poly, Poly, Poly], Poly],
+        positive: Callable[[Poly], bool] = lambda p: False,
     ) -> None:
-        self.algebra, self._base_cov, self._name = algebra, cov, name
+        self.algebra, self._base_cov, self._name, self._positive = algebra, cov, name, positive
+        self._nonzero: dict[Gen, Poly] = {}
         self._moments: dict[Mono, Poly] = {}
         self._form_cov: dict[tuple[Poly, Poly], Poly] = {}
         self._atoms: dict[Any, Poly] = {}
@@ -64,6 +71,24 @@ class Expectation:
         products = ((merge(m, n), times(c, d)) for m, c in p.terms.items() for n, d in q.terms.items())
         kept = [Poly({mono: c}) for mono, c in products if not self._isolated(mono)]
         return self(add_all(kept)) if kept else ZERO
+
+    def reduced(self, p: Poly) -> Poly:
+        """p without the factors sign(u)² that are 1 for all values of the hyperparameters and data."""
+        if not any(nonzero(f) and self.nonzero(f[0]) == ONE for mono in p.terms for f in mono):
+            return p
+        return add_all(
+            Poly({tuple(f for f in mono if not (nonzero(f) and self.nonzero(f[0]) == ONE)): c})
+            for mono, c in p.terms.items()
+        )
+
+    def nonzero(self, sign: Gen) -> Poly:
+        """sign(u)², the probability of u ≠ 0, which is 0 or 1: the number where it is known."""
+        if sign not in self._nonzero:
+            u = sign.args[0]  # type: ignore[attr-defined]
+            mean = linear_parts(u)[0] if affine(u) else ZERO
+            known = affine(u) and (set(mean.terms) == {()} or self._positive(self.covariance(u, u)))
+            self._nonzero[sign] = ONE if known else self._atom(((sign, 2),))
+        return self._nonzero[sign]
 
     def cov(self, a: Gaussian, b: Gaussian) -> Poly:
         """Covariance of two base Gaussians."""
@@ -84,8 +109,12 @@ class Expectation:
         if not mono:
             return ONE
         if mono not in self._moments:
+            squares = [f for f in mono if nonzero(f)]
             if self._isolated(mono):
                 self._moments[mono] = ZERO
+            elif squares:
+                rest = self._moment(tuple(f for f in mono if not nonzero(f)))
+                self._moments[mono] = reduce(mul, (self.nonzero(g) for g, _ in squares), rest) if rest else ZERO
             else:
                 joined = self._joined(mono)
                 self._moments[mono] = self._product(self._blocks(mono)) if joined is None else self(joined)

@@ -9,8 +9,12 @@ import sympy as sp
 
 from tensorprog.algebra import Apply, Gen, Poly, Scalar, add_all, monomial, to_sympy
 from tensorprog.expectations.atoms import Expect
+from tensorprog.functions import Abs, Exp, Relu, Step
 from tensorprog.ir.instructions import Var
 from tensorprog.printing import NameSymbol
+
+
+NOT_NEGATIVE = (Relu, Step, Abs, Exp)
 
 
 class Name(Gen):
@@ -107,6 +111,39 @@ def simple(p: Poly, atoms: bool) -> bool:
 def _numbered(kind: str, k: int) -> tuple[str, str]:
     head, tex = HEADS[kind]
     return f"{head}_{k}", f"{tex}_{{{k}}}"
+
+
+def positive(p: Poly, known: dict[Gen, int | None]) -> bool:
+    """Whether a polynomial in scalars is positive for all values of hyperparameters and data.
+
+    Args:
+        p: the polynomial.
+        known: for generators judged before, 1 where they are positive, 0 where not negative, None where unknown.
+    """
+    return _sign(p, known) == 1
+
+
+def _sign(p: Poly, known: dict[Gen, int | None]) -> int | None:
+    signs = []
+    for mono, c in p.terms.items():
+        each = [_sign_of(g, known) if e % 2 else max(_sign_of(g, known) or 0, 0) for g, e in mono]
+        signs.append(None if None in each or not c > 0 else min(each, default=1))  # type: ignore[type-var]
+    return None if None in signs else max(signs, default=0)  # type: ignore[type-var]
+
+
+def _sign_of(g: Gen, known: dict[Gen, int | None]) -> int | None:
+    if g not in known:
+        if isinstance(g, Name):
+            known[g] = _sign(g.definition, known)
+        elif isinstance(g, Expect):
+            factors = [f.as_base_exp() for f in sp.Mul.make_args(g.body)]
+            known[g] = 0 if all(e.is_even or type(b) in NOT_NEGATIVE for b, e in factors) else None
+        elif isinstance(g, Scalar):
+            norm = isinstance(g.symbol, NameSymbol) and g.symbol.is_norm
+            known[g] = 1 if g.symbol.is_positive else 0 if norm or g.symbol.is_nonnegative else None
+        else:
+            known[g] = None
+    return known[g]
 
 
 def unfold(p: Poly, kinds: Set[str], most: int = 100_000) -> Poly:

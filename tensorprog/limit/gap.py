@@ -183,7 +183,7 @@ def _function_of(z: Poly) -> Function | None:
 
 
 def _shifted(centred: tuple[Array, Array, Relation], m1: Array, m2: Array) -> Relation:
-    """The relation of z1 + m1 and z2 + m2 from the variances and the relation of centred z1 and z2: of E(z1+m1)(z2+m2)."""
+    """The relation of z1 + m1 and z2 + m2, whose "covariance" is E of their product, from that of centred z1, z2."""
     q1, q2, r = centred
     if not (np.any(m1) or np.any(m2)):
         return r

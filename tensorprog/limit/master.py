@@ -29,7 +29,7 @@ from tensorprog.ir.instructions import (
     vector_slot,
 )
 from tensorprog.limit.accounts import Account, account
-from tensorprog.limit.equations import Equations, Namer, as_equations, plain_names, reachable
+from tensorprog.limit.equations import Equations, Namer, as_equations, plain_names, positive, reachable
 from tensorprog.limit.evaluate import numbers
 from tensorprog.limit.fields import Field
 from tensorprog.limit.gap import Gaps, Structure
@@ -51,7 +51,8 @@ class Limit:
         self.program = program
         self.algebra = Algebra()
         self.system = Equations(namer)
-        self.expect = Expectation(self.algebra, self._base_cov, self._name_covariance)
+        known: dict[Gen, int | None] = {}
+        self.expect = Expectation(self.algebra, self._base_cov, self._name_covariance, lambda p: positive(p, known))
         self.z: dict[Var, Poly] = {}
         self.zhats: dict[Var, Poly] = {}
         self.zdots: dict[Var, Poly] = {}
@@ -263,7 +264,8 @@ def _(op: MatMul, var: Var, limit: Limit) -> None:
 
 @interpret.register(Nonlin)
 def _(op: Nonlin, var: Var, limit: Limit) -> None:
-    limit.z[var] = limit.algebra.from_sympy(op.body, {s: limit.z[v] for s, v in slots_of(op).items()})
+    z = limit.algebra.from_sympy(op.body, {s: limit.z[v] for s, v in slots_of(op).items()})
+    limit.z[var] = limit.expect.reduced(z)
     limit.note_multiple(var, op)
 
 
