@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import sympy as sp
 
 from tensorprog.algebra import Gen, Poly, Scalar
+from tensorprog.compile.arrays import run
 from tensorprog.compile.closed import INLINE, SQUARES
 from tensorprog.compile.tape import CONST, LEFT, PAIR, RIGHT, Tape
 from tensorprog.expectations.atoms import Expect, variables
@@ -51,11 +53,19 @@ class Lowering:
         self.at = dict(known or {})
         for g in reachable(polys):
             if g not in self.at:
-                self.at[g] = self.poly(g.definition) if isinstance(g, Name) else self._leaf(g)
+                self.at[g] = self._folded(self.poly(g.definition) if isinstance(g, Name) else self._leaf(g))
         return [self.poly(p) for p in polys]
 
     def poly(self, p: Poly) -> int:
         return self.tape.sum((float(c), [self.at[g] for g, e in mono for _ in range(e)]) for mono, c in p.terms.items())
+
+    def _folded(self, i: int) -> int:
+        """An operation of numbers alone as the number that it is: what is made of parts is then known by its parts."""
+        if self.tape.sides[i] != CONST or self.tape.value(i) is not None:
+            return i
+        with np.errstate(all="ignore"):
+            [value] = run(self.tape, self.tape.needed([i]), {}, [i], np, (0.0, 0.0))
+        return self.tape.const(float(value)) if np.isfinite(value) else i
 
     def _leaf(self, g: Gen) -> int:
         if isinstance(g, Scalar):

@@ -105,8 +105,8 @@ class Tape:
         return c * prod(numbers), [f for f in factors if self.value(f) is None]
 
     def _split(self, c: float, factors: list[int]) -> tuple[int, list[int]]:
-        """The scale, a number or a LEFT operation, and the factors that vary along a row."""
-        left = [f for f in factors if self.sides[f] == LEFT]
+        """The scale, a number or an operation that does not vary along a row, and the factors that do."""
+        left = [f for f in factors if self.sides[f] in (CONST, LEFT)]
         right = [f for f in factors if self.sides[f] == RIGHT]
         scale = self.product(left, c) if left else self.const(c)
         return scale, [f for f in factors if self.sides[f] == PAIR] + ([self.product(right)] if right else [])
