@@ -9,7 +9,7 @@ import pytest
 import tensorprog
 
 ROOT = Path(tensorprog.__file__).parent
-ROOMS = ["errors", "printing", "functions", "algebra", "ir", "dsl", "expectations", "limit", "passes",
+ROOMS = ["errors", "locks", "printing", "functions", "algebra", "ir", "dsl", "expectations", "limit", "passes",
          "compile", "kernels", "finite", "report", "coordinates", "verify", "train", "programs", "learn", "cli",
          "demo"]  # fmt: skip
 FILES = sorted(p.relative_to(ROOT) for p in ROOT.rglob("*.py"))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
@@ -15,9 +17,11 @@ from tensorprog.finite.empirical import FiniteNetwork
 from tensorprog.finite.sample import batches
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import Var
+from tensorprog.locks import alone
 
 MEMORY = 2**28
 ALL_PAIRS = 40
+SHOWN = 60  # bytes of a file that is none of ours
 
 
 @dataclass(frozen=True)
@@ -52,11 +56,12 @@ def collect(
         gvars: whose coordinate moments to take.
         widths, seeds: seeds 0 .. seeds−1 at every width.
         header: what identifies the series; a file with another header is refused.
-        path: a JSON-lines file, or None to keep results in memory only.
+        path: a JSON-lines file, which one process at a time may write; None to keep results in memory only.
         progress: called with (done, total, what) after every batch.
 
     Raises:
         DataError: the file holds other settings or is damaged before its last line.
+        ComputeError: another process is writing the file.
     """
     return stream(
         lambda width, batch: _run(finite, gvars, width, batch), Record, finite.program, widths, seeds, header, path,
@@ -82,9 +87,8 @@ def stream(
         program: what is run, for the memory bound.
         widths, seeds, header, path, progress: as in ``collect``.
     """
-    records = _read(path, header, kind) if path is not None else {}
     total = len(widths) * seeds
-    with _append_to(path, header) as file:
+    with _series(path, header, kind) as (file, records):
         for width in widths:
             todo = [s for s in range(seeds) if (width, s) not in records]
             for batch in _consecutive(program, width, todo):
@@ -92,7 +96,7 @@ def stream(
                     records[width, seed] = record
                     if file is not None:
                         row = {"width": width, "seed": seed, **{k: v.tolist() for k, v in vars(record).items()}}
-                        file.write(json.dumps(row) + "\n")
+                        file.write(_line(row))
                 if file is not None:
                     file.flush()
                 if progress is not None:
@@ -115,49 +119,45 @@ def _run(finite: FiniteNetwork, gvars: list[Var], width: int, seeds: list[int]) 
     return [Record(theta[k], outputs[k], g[k].mean(axis=1), second[k]) for k in range(len(seeds))]
 
 
-class _append_to:
-    """The file opened for appending, with its header written; or None when there is no path."""
+@contextlib.contextmanager
+def _series(path: Path | None, header: dict[str, Any],
+            kind: type[R]) -> Iterator[tuple[TextIO | None, dict[tuple[int, int], R]]]:  # fmt: skip
+    """The file, open for appending and this process's alone, and the records in it; None and none without a path."""
+    if path is None:
+        yield None, {}
+        return
+    with contextlib.ExitStack() as held:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(alone(path))
+        records = _read(path, header, kind)
+        with writing(path):
+            file = held.enter_context(path.open("a"))
+        if file.tell() == 0:
+            file.write(_line(header))
+        yield file, records
 
-    def __init__(self, path: Path | None, header: dict[str, Any]) -> None:
-        self.path, self.header = path, header
-        self.file: TextIO | None = None
 
-    def __enter__(self) -> TextIO | None:
-        if self.path is None:
-            return None
-        with writing(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            fresh = not self.path.exists() or self.path.stat().st_size == 0
-            self.file = self.path.open("a")
-        if fresh:
-            self.file.write(json.dumps(self.header) + "\n")
-        return self.file
-
-    def __exit__(self, *_: Any) -> None:
-        if self.file is not None:
-            self.file.close()
+def _line(row: dict[str, Any]) -> str:
+    return json.dumps(row) + "\n"
 
 
 def _read(path: Path, header: dict[str, Any], kind: type[R]) -> dict[tuple[int, int], R]:
-    """The records on disk; a last line cut off by an interruption is dropped from the file."""
-    if not path.exists() or path.stat().st_size == 0:
-        return {}
+    """The records on disk; a last line that an interruption cut short is cut off the file, the rest is not touched."""
     raw = path.read_bytes()
     complete = raw[: raw.rfind(b"\n") + 1]
-    if len(complete) < len(raw):
-        path.write_bytes(complete)
-    if not complete:
-        return {}
-    lines = complete.decode(errors="replace").splitlines()
     try:
-        found, *rows = [json.loads(line) for line in lines]
-        other = found != header
+        found, *rows = [json.loads(line) for line in complete.decode(errors="replace").splitlines()] or [header]
+        other = found != header or not (complete or _line(header).encode().startswith(raw))
         names = [f.name for f in fields(kind)]  # type: ignore[arg-type]
         rows = [] if other else rows
         records = {(r["width"], r["seed"]): kind(**{k: np.array(r[k], float) for k in names}) for r in rows}
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is damaged ({error}); move it away to start again") from error
     if other:
-        network = found.get("network") if isinstance(found, dict) else found
+        network = found.get("network") if isinstance(found, dict) and complete else repr(raw[:SHOWN])
         raise DataError(f"{path} holds runs of other settings ({network}); give another folder")
+    if len(complete) < len(raw):
+        with writing(path):
+            os.truncate(path, len(complete))
     return records

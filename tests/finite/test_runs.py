@@ -236,3 +236,30 @@ def test_batches_stay_within_memory_and_do_not_change_the_numbers(series, networ
     sizes.clear()
     assert equal(series(None), at_once)
     assert sizes == [(w, 1) for w, _ in ALL]
+
+
+def test_a_torn_line_is_cut_off_and_nothing_else_is_written(series, tmp_path, monkeypatch):
+    """An interruption while the file is put in order loses no run: the whole lines are never written again."""
+    path = tmp_path / "runs.jsonl"
+    series(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20])
+    cut = []
+    monkeypatch.setattr(runs.os, "truncate", lambda file, size: cut.append(size))
+
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "_run", stop)
+    with pytest.raises(KeyboardInterrupt):
+        series(path)
+    assert cut == [whole[:-1].rfind(b"\n") + 1] and path.read_bytes() == whole[:-20]
+
+
+@pytest.mark.parametrize("text", ["notes", '{"network": "rnn"', "x" * 400])
+def test_a_file_of_one_line_that_is_no_header_cut_short_is_left_alone(series, tmp_path, text):
+    path = tmp_path / "runs.jsonl"
+    path.write_text(text)
+    with pytest.raises(tp.DataError, match="other settings") as error:
+        series(path)
+    assert path.read_text() == text and str(path) in str(error.value)

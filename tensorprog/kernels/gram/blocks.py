@@ -50,7 +50,7 @@ class NpyStore:
     def __init__(self, path: Path, shape: tuple[int, int], dtype: Any, fresh: bool) -> None:
         self.path, self.shape, self.dtype = path, shape, np.dtype(dtype)
         if fresh:
-            with _disk(path):
+            with on_disk(path):
                 self._create()
         else:
             _must_exist(path)
@@ -64,7 +64,7 @@ class NpyStore:
 
     def _header(self) -> tuple[Any, int]:
         """Shape, order and dtype, None where they cannot be read; and how long the header is."""
-        with _disk(self.path), open(self.path, "rb") as file:
+        with on_disk(self.path), open(self.path, "rb") as file:
             try:
                 np.lib.format.read_magic(file)
                 return np.lib.format.read_array_header_1_0(file), file.tell()
@@ -84,14 +84,14 @@ class NpyStore:
     def write(self, block: Block, value: np.ndarray) -> None:
         i0, _, j0, j1 = block
         value = np.ascontiguousarray(value, self.dtype)
-        with _disk(self.path), open(self.path, "r+b") as file:
+        with on_disk(self.path), open(self.path, "r+b") as file:
             whole = (j0, j1) == (0, self.shape[1])
             for i, part in [(i0, value)] if whole else enumerate(value, start=i0):
                 file.seek(self.offset + (i * self.shape[1] + j0) * self.dtype.itemsize)
                 file.write(part.data)
 
     def flush(self) -> None:
-        with _disk(self.path), open(self.path, "r+b") as file:
+        with on_disk(self.path), open(self.path, "r+b") as file:
             os.fsync(file.fileno())
 
     def open(self) -> np.ndarray:
@@ -111,7 +111,7 @@ class ZarrStore:
         self.path = path
         with zarr.config.set({"array.write_empty_chunks": True}):  # a chunk of zeros is finished too
             if not finished:
-                with _disk(path):
+                with on_disk(path):
                     self.array: Any = zarr.create_array(store=str(path), shape=shape, chunks=chunks,
                                                         dtype=np.dtype(dtype), overwrite=True)  # fmt: skip
             else:
@@ -129,7 +129,7 @@ class ZarrStore:
     def _opened(self, open_array: Any) -> Any:
         _must_exist(self.path)
         try:
-            with _disk(self.path, PermissionError):
+            with on_disk(self.path, PermissionError):
                 return open_array(store=str(self.path), mode="r+")
         except ComputeError:
             raise
@@ -141,7 +141,7 @@ class ZarrStore:
 
     def write(self, block: Block, value: np.ndarray) -> None:
         i0, i1, j0, j1 = block
-        with _disk(self.path):
+        with on_disk(self.path):
             self.array[i0:i1, j0:j1] = value
 
     def flush(self) -> None:
@@ -158,7 +158,8 @@ def _must_exist(path: Path) -> None:
 
 
 @contextmanager
-def _disk(path: Path, kind: type[OSError] = OSError) -> Iterator[None]:
+def on_disk(path: Path, kind: type[OSError] = OSError) -> Iterator[None]:
+    """Name the file where writing fails."""
     try:
         yield
     except kind as error:
@@ -187,7 +188,7 @@ class Journal:
     def begin(self) -> None:
         """Start a new journal where nothing is finished, before there is a new file."""
         if not self.done:
-            with _disk(self.path), open(self.path, "w", encoding="utf-8") as file:
+            with on_disk(self.path), open(self.path, "w", encoding="utf-8") as file:
                 self._append(file, self.identity)
 
     def _read(self, identity: dict[str, Any]) -> None:
@@ -208,14 +209,14 @@ class Journal:
             )
         self.done = set(blocks)
         if self.done:
-            with _disk(self.path):
+            with on_disk(self.path):
                 os.truncate(self.path, len((whole + end).encode()))
 
     def add(self, block: Block) -> None:
         """Note a block as finished, after it is on disk."""
         if block in self.done:
             return
-        with _disk(self.path), open(self.path, "a", encoding="utf-8") as file:
+        with on_disk(self.path), open(self.path, "a", encoding="utf-8") as file:
             self._append(file, list(block))
         self.done.add(block)
 

@@ -27,6 +27,7 @@ from tensorprog.kernels.gram.blocks import (
     cut,
     fingerprint,
     mirrored,
+    on_disk,
     store_at,
     version,
 )
@@ -36,6 +37,7 @@ from tensorprog.kernels.gram.evaluator import COMPILING, HEIGHT, AnyKernel, Eval
 from tensorprog.kernels.gram.sequences import PANEL, SHORT, SequenceEvaluator
 from tensorprog.kernels.kernel import Length
 from tensorprog.kernels.recursions.recursion import Recursion
+from tensorprog.locks import alone
 
 MEMORY = 2**31
 KEPT = 256  # compiled kernels: pairs of lengths, and values of hyperparameters
@@ -172,7 +174,7 @@ def gram(kernels: Any, X1: Any, X2: Any = None, *, values: Mapping[Any, Any] | N
             in each thread of a worker.
         progress: show a bar.
         path: a .npy or .zarr file to write to instead of memory, one for each kernel.  What is finished is noted in
-            a journal beside each, so that the same call goes on after a crash.
+            a journal beside each, so that the same call goes on after a crash; one process at a time writes a file.
         resume: go on from a journal; False starts again.
         client: a Dask client, whose workers compute the blocks.
 
@@ -182,7 +184,8 @@ def gram(kernels: Any, X1: Any, X2: Any = None, *, values: Mapping[Any, Any] | N
     Raises:
         DataError: data, dtype, ``out``, file or journal that do not fit; a value that is not finite.
         NoRuleError: an unknown backend, or one that cannot compute the kernel.
-        ComputeError: a full disk, lost workers, a kernel that cannot be sent to them, a missing optional package.
+        ComputeError: a full disk, a file that another process is writing, lost workers, a kernel that cannot be sent to
+            them, a missing optional package.
 
     >>> import tensorprog as tp
     >>> net = tp.programs.mlp(depth=2)
@@ -209,17 +212,23 @@ def gram(kernels: Any, X1: Any, X2: Any = None, *, values: Mapping[Any, Any] | N
             job.fill(found, advance)
     else:
         size = _block_size(job, block, memory)
-        stores, journals = _stores(job, size, out, path, resume, several)
-        finished = set[Block].intersection(*(j.done for j in journals)) if journals else set()
-        todo = [b for b in cut(job.shape, size, job.second is None) if b not in finished]
-        with _bar(progress, len(todo)) as advance:
-            for done, arrays in _computed(job, todo, client):
-                _write(job, stores, done, arrays)
-                for journal in journals:
-                    journal.add(done)
-                advance(1)
-        found = [s.open() for s in stores]
+        with contextlib.ExitStack() as held:
+            stores, journals = _stores(job, size, out, path, resume, several, held)
+            _in_blocks(job, size, stores, journals, client, progress)
+            found = [s.open() for s in stores]
     return tuple(found) if several else found[0]
+
+
+def _in_blocks(job: Job, size: int, stores: list[Store], journals: list[Journal], client: Any, progress: bool) -> None:
+    """Compute the blocks that no journal has finished."""
+    finished = set[Block].intersection(*(j.done for j in journals)) if journals else set()
+    todo = [b for b in cut(job.shape, size, job.second is None) if b not in finished]
+    with _bar(progress, len(todo)) as advance:
+        for done, arrays in _computed(job, todo, client):
+            _write(job, stores, done, arrays)
+            for journal in journals:
+                journal.add(done)
+            advance(1)
 
 
 def evaluator(kernels: tuple[AnyKernel, ...], lengths: tuple[Length, Length], hyper: dict[Any, float],
@@ -325,15 +334,19 @@ def _block_size(job: Job, block: int | None, memory: int) -> int:
     return int(block)
 
 
-def _stores(job: Job, size: int, out: Any, path: Any, resume: bool,
-            several: bool) -> tuple[list[Store], list[Journal]]:  # fmt: skip
+def _stores(job: Job, size: int, out: Any, path: Any, resume: bool, several: bool,
+            held: contextlib.ExitStack) -> tuple[list[Store], list[Journal]]:  # fmt: skip
     if path is None:
         return [ArrayStore(a) for a in _outputs(out, job, several)], []
     if out is not None:
         raise DataError("give out or path, not both")
     paths, identity = _paths(path, job, several), job.identity(size)
     which = [{**identity, "kernel": fingerprint(identity["kernel"], str(k))} for k in range(len(paths))]
-    journals = [Journal(p.with_name(p.name + ".journal"), w, resume) for p, w in zip(paths, which, strict=True)]
+    places = [p.with_name(p.name + ".journal") for p in paths]
+    for place in sorted(places, key=lambda p: str(p.resolve())):  # in one order: of two calls one holds all
+        with on_disk(place):
+            held.enter_context(alone(place))
+    journals = [Journal(place, w, resume) for place, w in zip(places, which, strict=True)]
     stores = []
     for p, journal in zip(paths, journals, strict=True):  # all journals fit: files may be made
         journal.begin()
