@@ -63,8 +63,8 @@ def read_inputs(X: Any, name: str, sequences: bool, dtype: Any = np.float64, cop
         copy: False where the data are not kept.
 
     Raises:
-        DataError: wrong number of axes, no inputs, empty sequences, NaN or infinite entries, not numbers, entries
-            whose squares overflow.
+        DataError: wrong number of axes, no inputs, empty sequences, NaN, infinite or masked entries, not numbers,
+            entries whose squares overflow.
     """
     inputs = _grouped(X, name, sequences, copy, np.dtype(dtype))
     check_scale(inputs, name, dtype)
@@ -112,7 +112,7 @@ def by_lengths(first: Inputs, second: Inputs | None,
         for t2, columns in other.groups.items():
             if second is not None or (t1 or 0) <= (t2 or 0):
                 result[np.ix_(rows, columns)] = found = block(t1, t2)
-                if second is None:
+                if second is None and t1 != t2:
                     result[np.ix_(columns, rows)] = found.T
     return result
 
@@ -151,7 +151,35 @@ def _ragged(items: list[np.ndarray], name: str) -> Inputs:
     return Inputs({t: np.stack([items[i] for i in rows]) for t, rows in groups.items()}, groups, items[0].shape[1])
 
 
+def refuse_masked(X: Any, name: str) -> None:
+    """Refuse what hides entries: an array with a mask, or a list of arrays one of which has one.
+
+    Raises:
+        DataError: names the first masked entry.
+
+    >>> refuse_masked([[1.0, 2.0], np.ma.array([3.0, 4.0], mask=[False, True])], "X")
+    Traceback (most recent call last):
+    tensorprog.errors.DataError: X is a masked array whose entry (1, 1) is masked; ...
+    """
+    found = _masked(X)
+    if found is not None:
+        raise DataError(
+            f"{name} is a masked array whose entry {found} is masked; a network has no missing inputs: fill the "
+            "entries (numpy.ma.filled) or leave their rows out"
+        )
+
+
+def _masked(X: Any) -> tuple[int, ...] | None:
+    """Where the first masked entry is."""
+    if isinstance(X, np.ma.MaskedArray):
+        where = np.argwhere(np.ma.getmaskarray(X))
+        return tuple(int(k) for k in where[0]) if len(where) else None
+    inner = ((i, _masked(x)) for i, x in enumerate(X)) if isinstance(X, (list, tuple)) else ()
+    return next(((i, *at) for i, at in inner if at is not None), None)
+
+
 def _array(X: Any, name: str, copy: bool, dtype: Any) -> np.ndarray:
+    refuse_masked(X, name)
     try:
         x = np.asarray(X)
         if x.dtype.kind not in "fiub":

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tensorprog.errors import DataError
+from tensorprog.kernels.data import refuse_masked
 
 SHOWN = 5  # groups of equal inputs named in a message
 EPS = float(np.finfo(np.float64).eps)
@@ -18,8 +19,9 @@ def real_array(x: Any, name: str, what: str) -> np.ndarray:
     """A float64 array.
 
     Raises:
-        DataError: not real numbers.
+        DataError: not real numbers, or masked ones.
     """
+    refuse_masked(x, name)
     try:
         array = np.asarray(x)
         if array.dtype.kind not in "biufO":
