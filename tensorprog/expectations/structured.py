@@ -24,6 +24,7 @@ from tensorprog.expectations.lowrank import lowrank_expectation, splittings
 from tensorprog.expectations.markov import find_tree, tree_expectation
 from tensorprog.expectations.quadrature import ROUNDING
 from tensorprog.expectations.sobol import Estimate, conditioned, pivoted, plain
+from tensorprog.expectations.symmetry import renamed
 from tensorprog.functions import Fn, evaluate
 
 Array = Any
@@ -60,7 +61,7 @@ def structured(body: sp.Expr, law: Law, expect: Rule, quadrature: Rule) -> Value
     """
     shape = law.shape(body)
     with np.errstate(all="ignore"):
-        found = [_entry(body, entry, expect, quadrature) for entry in _entries(body, law, shape)]
+        found = [_entry(*renamed(body, entry), expect, quadrature) for entry in _entries(body, law, shape)]
     if not found:
         return Value(np.zeros(shape), np.zeros(shape), "empty")
     value, error = (np.array([float(getattr(v, a)) for v in found]).reshape(shape) for a in ("value", "error"))
