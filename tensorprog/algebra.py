@@ -362,4 +362,9 @@ def to_sympy(p: Poly, rename: Callable[[Gen], sp.Expr] | None = None) -> sp.Expr
             return s
         return g.fn(*(to_sympy(a, rename) for a in g.args)) if isinstance(g, Apply) else g.symbol
 
-    return sp.Add(*(sp.Mul(sp.sympify(c), *(of(g) ** e for g, e in m)) for m, c in p.terms.items()))
+    def term(m: Any, c: Any) -> sp.Expr:
+        factors = [of(g) if e == 1 else of(g) ** e for g, e in m]
+        return factors[0] if c == 1 and len(factors) == 1 else sp.Mul(sp.sympify(c), *factors)
+
+    terms = [term(m, c) for m, c in p.terms.items()]
+    return terms[0] if len(terms) == 1 else sp.Add(*terms)

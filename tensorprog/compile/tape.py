@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+import heapq
+from collections.abc import Container, Iterable, Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
@@ -163,21 +163,67 @@ class Tape:
         """
         order, keep = self.needed(roots), set(roots)
         reads = {i: {a for a in self.ops[i].args if self.sides[a] == PAIR} for i in order if self.sides[i] == PAIR}
-        left = Counter(a for args in reads.values() for a in args)
-        waits = {i: len(args) for i, args in reads.items()}
-        readers: dict[int, list[int]] = {i: [] for i in reads}
+        queue, done = _Queue(self.ops, reads, keep), [i for i in order if i not in reads]
+        while (i := queue.take(self.ops[done[-1]].args if done else ())) is not None:
+            done.append(i)
+        return done
+
+
+class _Queue:
+    """Operations that nothing is waited for, by how many operands each ``ends``: those that it is the last to read.
+
+    Args:
+        ops: all operations.
+        reads: of each that is to be ordered the operands that are ordered too.
+        keep: what is read afterwards.
+    """
+
+    def __init__(self, ops: Sequence[Op], reads: Mapping[int, set[int]], keep: Container[int]) -> None:
+        self.ops, self.reads, self.keep = ops, reads, keep
+        self.readers: dict[int, set[int]] = {i: set() for i in reads}
         for i, args in reads.items():
             for a in args:
-                readers[a].append(i)
-        ready, done = [i for i in reads if not waits[i]], [i for i in order if i not in reads]
-        while ready:
-            same = self.ops[done[-1]].args if done else ()
-            ends = {i: sum(left[a] == 1 and a not in keep for a in reads[i]) for i in ready}
-            i = max(ready, key=lambda i: (self.ops[i].args == same, ends[i], -i))
-            ready.remove(i)
-            done.append(i)
-            left.subtract(reads[i])
-            for r in readers[i]:
-                waits[r] -= 1
-                ready += [] if waits[r] else [r]
-        return done
+                self.readers[a].add(i)
+        self.waits = {i: len(args) for i, args in reads.items()}
+        self.ends = {i: sum(self._ends(a) for a in args) for i, args in reads.items()}
+        self.heap: list[tuple[int, int]] = []
+        self.alike: dict[tuple[int, ...], list[tuple[int, int]]] = {}
+        for i in reads:
+            if not self.waits[i]:
+                self._ready(i)
+
+    def take(self, args: tuple[int, ...]) -> int | None:
+        """The next operation: one of the same operands if there is one, and of these one that ends most of them."""
+        i = self._first(self.alike.get(args, [])) if args else None
+        i = self._first(self.heap) if i is None else i
+        if i is not None:
+            self._taken(i)
+        return i
+
+    def _first(self, heap: list[tuple[int, int]]) -> int | None:
+        while heap:
+            ends, i = heapq.heappop(heap)
+            if i in self.waits and -ends == self.ends[i]:  # not taken, and no more ends since
+                return i
+        return None
+
+    def _ends(self, a: int) -> bool:
+        return len(self.readers[a]) == 1 and a not in self.keep
+
+    def _ready(self, i: int) -> None:
+        for heap in (self.heap, self.alike.setdefault(self.ops[i].args, [])):
+            heapq.heappush(heap, (-self.ends[i], i))
+
+    def _taken(self, i: int) -> None:
+        del self.waits[i]
+        for a in self.reads[i]:
+            self.readers[a].discard(i)
+            if self._ends(a):
+                [last] = self.readers[a]
+                self.ends[last] += 1
+                if not self.waits[last]:
+                    self._ready(last)
+        for r in self.readers[i]:
+            self.waits[r] -= 1
+            if not self.waits[r]:
+                self._ready(r)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 import sympy as sp
@@ -41,6 +42,7 @@ class Expect(Gen):
         return self.cov[i * k - i * (i - 1) // 2 + j - i]
 
 
+@functools.cache
 def variables(k: int) -> tuple[sp.Symbol, ...]:
     """The Gaussian variables u1..uk of atoms."""
     return tuple(sp.Symbol(f"u{i + 1}", real=True) for i in range(k))
@@ -57,6 +59,7 @@ def products(g: Expect, tex: bool = False) -> list[str] | None:
     return None if any(f is None for f in found) else [f for f in found if f is not None]
 
 
+@functools.lru_cache(maxsize=1024)
 def _head(body: sp.Expr, us: tuple[sp.Symbol, ...], tex: bool) -> str:
     """V_φ for E φ(u)φ(v) and E φ(u)²; V_{φ,ψ} for E φ(u)ψ(v); E_φ for E φ(u); else the body itself."""
     subscript = [_product(body, u, tex) for u in us]

@@ -190,7 +190,7 @@ def test_a_full_disk_is_an_error_and_recovers(tmp_path, monkeypatch):
     def full(self, block, value):
         count.append(block)
         if len(count) == 6:
-            with blocks._disk(self.path):
+            with blocks.on_disk(self.path):
                 raise OSError(errno.ENOSPC, "No space left on device")
         original(self, block, value)
 
