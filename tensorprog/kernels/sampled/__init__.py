@@ -1,0 +1,1 @@
+"""Kernels by sampling the limit law of all inputs at once."""
