@@ -33,6 +33,7 @@ from tensorprog.dsl.program import Program as Program
 from tensorprog.dsl.program import moment as moment
 from tensorprog.dsl.program import nonlin as nonlin
 from tensorprog.errors import AccuracyError as AccuracyError
+from tensorprog.errors import AccuracyWarning as AccuracyWarning
 from tensorprog.errors import AssumptionError as AssumptionError
 from tensorprog.errors import ComputeError as ComputeError
 from tensorprog.errors import DataError as DataError

@@ -36,6 +36,10 @@ class AccuracyError(TensorProgramError, ArithmeticError):
     """A number could not be computed to the accuracy asked for."""
 
 
+class AccuracyWarning(UserWarning):
+    """A number is given whose relative error is above 1e-9; the message says how large, and how to get more digits."""
+
+
 class ComputeError(TensorProgramError):
     """The machine could not do it: a full disk, a lost worker, a missing optional package."""
 

@@ -14,12 +14,16 @@ import sympy as sp
 from tensorprog.algebra import Gen, Poly, Scalar, to_sympy
 from tensorprog.compile.lower import lower
 from tensorprog.compile.tape import Tape
-from tensorprog.dsl.network import Datum, Network, Trace
+from tensorprog.dsl.network import Network, Trace
 from tensorprog.errors import AssumptionError, ProgramError
 from tensorprog.expectations.atoms import Expect
-from tensorprog.kernels.data import Inputs, by_lengths, gram, input_relation, read_pair, symbol_values
+from tensorprog.kernels.accounts import SAMPLING, KernelAccount, warn
+from tensorprog.kernels.data import Inputs, read_pair, symbol_values
+from tensorprog.kernels.exact import at, exact_account, grams_of, values
 from tensorprog.kernels.legend import legend
 from tensorprog.kernels.recursions.rewrite import shortened
+from tensorprog.kernels.route import How, is_sampled
+from tensorprog.kernels.sampled.estimate import sampled_gram
 from tensorprog.kernels.typeset import (
     ATOM,
     GRAM,
@@ -36,16 +40,14 @@ from tensorprog.kernels.typeset import (
     terms,
 )
 from tensorprog.limit.equations import Name, reachable
-from tensorprog.limit.evaluate import numbers
-from tensorprog.limit.gap import Data, Gaps
-from tensorprog.limit.master import Limit, deep_recursion
+from tensorprog.limit.evaluate import Atom
+from tensorprog.limit.master import Limit
 from tensorprog.printing import NameSymbol
 
 if TYPE_CHECKING:
     from tensorprog.kernels.recursions.recursion import Recursion
 
 Length = int | None
-BLOCK_BYTES = 2**27
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,11 @@ class Kernel:
         derive_under_gia: Derive | None = None,
         assume_gia: bool = False,
         derive_straight: Derive | None = None,
+        how: How | None = None,
     ) -> None:
         self.net, self.kind, self.method, self.assume_gia = net, kind, method, assume_gia
+        self.how = how or How("exact")
+        self.chosen: dict[Any, bool] = {}
         self._derive, self._derive_under_gia = derive, derive_under_gia
         self.derive_straight = derive_straight or derive  # what recursions are folded from: every layer named
         self.lengths = self._lengths(lengths)
@@ -86,7 +91,7 @@ class Kernel:
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickling: what was derived and compiled is left behind."""
-        return {**self.__dict__, "_derived": {}, "compiled": {}}
+        return {**self.__dict__, "_derived": {}, "compiled": {}, "chosen": {}}
 
     def _lengths(self, lengths: Sequence[Length] | None) -> tuple[Length, Length]:
         if not self.net.takes_sequences:
@@ -106,10 +111,10 @@ class Kernel:
     def of(self, net: Network) -> Kernel:
         """The same kernel of another network, such as this one with more layers."""
         made = copy(self)
-        made.net, made._derived, made.compiled = net, {}, {}
+        made.net, made._derived, made.compiled, made.chosen = net, {}, {}, {}
         return made
 
-    def derive_at(self, net: Network, lengths: Sequence[Length]) -> Derivation:
+    def deriveat(self, net: Network, lengths: Sequence[Length]) -> Derivation:
         """The same derivation for another network, such as this one with more layers."""
         return self._derive(net, lengths)
 
@@ -240,19 +245,41 @@ class Kernel:
         Raises:
             DataError: NaN or infinite data, empty sequences, different feature dimensions, a symbol
                 without a value.
-        """
-        first, other = read_pair(X1, X2, self.net.takes_sequences)
-        second, hyper = first if other is None else other, symbol_values(values)
-        K = by_lengths(first, other, lambda t1, t2: self._block((t1, t2), first.data[t1], second.data[t2], hyper))
-        if other is None:
-            self._symmetrise(K, first, hyper)
-        return K
 
-    def _block(self, lengths: tuple[Length, Length], a: np.ndarray, b: np.ndarray, hyper: Any) -> np.ndarray:
-        d = self.derive(lengths)
-        width = max(1, int(BLOCK_BYTES / (8 * len(b) * (1 + len(reachable([d.poly]))))))
-        parts = (a[start : start + width, None] for start in range(0, len(a), width))
-        return np.concatenate([np.broadcast_to(_values(d, (p, b[None]), hyper), (len(p), len(b))) for p in parts])
+        Warns:
+            AccuracyWarning: the relative error of an entry is above 1e-9.
+        """
+        found = self.found(*read_pair(X1, X2, self.net.takes_sequences), symbol_values(values))
+        warn(found, repr(self), self.advice(found))
+        return found.value
+
+    def account(self, X1: Any, X2: Any = None, values: Mapping[Any, Any] | None = None) -> KernelAccount:
+        """K(X1, X2) with an error for each entry and the methods behind it; arguments as for a call.
+
+        >>> import tensorprog as tp
+        >>> K = tp.nngp(tp.programs.mlp(depth=1), method="sampling", samples=2**13)
+        >>> found = K.account([[1.0, 0.0]])
+        >>> bool(abs(found.value - 0.5) < 6 * found.error), found.statistical
+        (True, True)
+        """
+        return self.found(*read_pair(X1, X2, self.net.takes_sequences), symbol_values(values), accounted=True)
+
+    def advice(self, found: KernelAccount) -> str:
+        """How to get more digits."""
+        if found.samples:
+            call = f"tp.{self.kind}(net, rtol={found.relative.max() / 10:.0e})"
+            return f"for more digits use {call} or samples= above {found.samples}"
+        if found.statistical and self.how.route != "sampling":
+            return f"for more digits use tp.{self.kind}(net, method='sampling', rtol=..)"
+        return "these are all the digits there are"
+
+    def found(self, first: Inputs, other: Inputs | None, hyper: Mapping[sp.Symbol, float],
+              accounted: bool = False) -> KernelAccount:  # fmt: skip
+        """The account of K(X1, X2); of small errors only if ``accounted``, else 0."""
+        if is_sampled(self, first, other, hyper):
+            drawn = sampled_gram(self.net, self.kind, first, other, hyper, self.how.sampling)
+            return KernelAccount(drawn.value, drawn.stderr, True, (SAMPLING,), drawn.samples)
+        return exact_account(self, first, other, hyper, accounted)
 
     def gram(self, X1: Any, X2: Any = None, **options: Any) -> Any:
         """The Gram matrix by the compiled kernel: see ``tp.gram`` for the options.
@@ -285,25 +312,20 @@ class Kernel:
               same: bool = False) -> int:  # fmt: skip
         """The kernel between inputs of these lengths, or of one with itself, as an operation of a tape."""
         d = self.derive(lengths, same)
-        grams = {s: ((p.owner, _at(p)), (q.owner, _at(q))) for s, (p, q) in d.trace.grams.items()}
+        grams = {s: ((p.owner, at(p)), (q.owner, at(q))) for s, (p, q) in d.trace.grams.items()}
         return lower(tape, [d.poly], grams, hyper)[0]
 
-    def on_pairs(self, a: np.ndarray, b: np.ndarray, lengths: tuple[Length, Length], hyper: Any) -> np.ndarray:
+    def on_pairs(self, a: np.ndarray, b: np.ndarray, lengths: tuple[Length, Length], hyper: Any,
+                 atom: Atom | None = None) -> np.ndarray:  # fmt: skip
         """K(a[p], b[p]) of pairs of inputs.
 
         Args:
             a, b: (P, T, d) and (P, T', d); T = 1 for vectors.
             lengths: (T, T'), or (None, None).
             hyper: numbers for hyperparameters, by symbol.
+            atom: see ``limit.evaluate.numbers``.
         """
-        return np.broadcast_to(_values(self.derive(lengths), (a, b), hyper), len(a))
-
-    def _symmetrise(self, K: np.ndarray, inputs: Inputs, hyper: Any) -> None:
-        """Mirror the lower triangle and set the diagonal, exactly, from each input with itself."""
-        K[:] = np.tril(K) + np.tril(K, -1).T
-        for t, rows in inputs.groups.items():
-            d = self.derive((t, t), same=True)
-            K[rows, rows] = _values(d, (inputs.data[t],), hyper)
+        return np.broadcast_to(values(self.derive(lengths), (a, b), hyper, atom), len(a))
 
 
 def _show(g: Gen, grams: Container[sp.Symbol], style: Style) -> tuple[int, str]:
@@ -311,35 +333,3 @@ def _show(g: Gen, grams: Container[sp.Symbol], style: Style) -> tuple[int, str]:
         return (GRAM, style.expr(g.symbol)) if g.symbol in grams else (SCALAR, "")
     kind = ATOM if isinstance(g, Expect) else LINEAR if isinstance(g, Name) and g.kind == "theta" else QUANTITY
     return kind, style.expr(g.symbol)
-
-
-def grams_of(d: Derivation) -> dict[sp.Symbol, tuple[Datum, Datum]]:
-    """The inner products of data that a kernel reads, by symbol."""
-    scalars = {g.symbol for g in reachable([d.poly]) if isinstance(g, Scalar)}
-    return {s: pair for s, pair in d.trace.grams.items() if s in scalars}
-
-
-def _values(d: Derivation, sides: Sequence[np.ndarray], hyper: Any) -> np.ndarray:
-    """The kernel of all pairs of inputs of the sides, (.., T, d) each, whose leading axes broadcast."""
-    grams, data = products(d, sides)
-    with deep_recursion(len(d.trace.program)):
-        return numbers([d.poly], {**hyper, **grams}, Gaps(d.limit.structure, data))[0]  # type: ignore[no-any-return]
-
-
-def products(d: Derivation, sides: Sequence[np.ndarray]) -> tuple[dict[sp.Symbol, np.ndarray], Data]:
-    """The inner products that a kernel reads, and what ``Gaps`` asks about their angles; ``sides`` as above."""
-    rows = {s: tuple(sides[p.owner][..., _at(p), :] for p in pair) for s, pair in grams_of(d).items()}
-    grams = {s: gram(*pair) for s, pair in rows.items()}
-
-    def data(aa: sp.Symbol, ab: sp.Symbol, bb: sp.Symbol) -> tuple[np.ndarray, np.ndarray] | None:
-        known = d.trace.grams
-        if not {aa, ab, bb} <= grams.keys() or {known[aa], known[bb]} != {(datum, datum) for datum in known[ab]}:
-            return None
-        a, b = rows[ab]
-        return input_relation(a, b, grams[aa], grams[bb], grams[ab])
-
-    return grams, data
-
-
-def _at(d: Datum) -> int:
-    return 0 if d.time is None else d.time - 1

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Any
 
 from tensorprog.dsl.network import Network, check_network
 from tensorprog.errors import ProgramError, nearest
@@ -12,6 +13,8 @@ from tensorprog.kernels.names import EveryName, NetworkNames
 from tensorprog.kernels.ntk import nngp as nngp_value
 from tensorprog.kernels.ntk import ntk_terms, sum_terms
 from tensorprog.kernels.paths import PathSum, enumerate_kernel
+from tensorprog.kernels.route import ROUTES, How
+from tensorprog.kernels.sampled.estimate import Sampling
 from tensorprog.kernels.training import one_step_kernel
 from tensorprog.limit.master import Limit
 from tensorprog.passes.backprop import backprop
@@ -60,19 +63,26 @@ NTK_METHODS: dict[str, Derive] = {
 }
 
 
-def ntk(net: Network, method: str = "backprop", lengths: Sequence[int] | None = None) -> Kernel:
+def ntk(net: Network, method: str = "auto", lengths: Sequence[int] | None = None, *, rtol: float | None = None,
+        samples: int | None = None, seed: int = 0) -> Kernel:  # fmt: skip
     """The neural tangent kernel of a network in the infinite-width limit (TP2b Eq. 100).
 
     Args:
         net: an architecture; of several outputs the kernel is that of the first.
-        method: ``"backprop"``, the limit of the gradient program, always right; ``"paths"``, path sums
+        method: ``"auto"``, formulas by ``"backprop"``, and numbers from their expectations where these can be
+            computed, by sampling where they would be estimates themselves; ``"sampling"``, numbers by sampling;
+            ``"backprop"``, the limit of the gradient program, always right; ``"paths"``, path sums
             by dynamic programming; ``"sgd"``, read off one step of training; ``"enumeration"``, all pairs
             of paths, for small networks.
         lengths: for sequences, the (T, T') of the printed formulas; (3, 3) when None. ``K(X1, X2)``
             derives every pair of lengths it meets.
+        rtol: of sampling, the relative standard error to reach.
+        samples: of sampling, how many in all; 2^17 when neither is given.
+        seed: of sampling.
 
     Raises:
         ProgramError: no network, an unknown method, or lengths that do not fit.
+        DataError: an ``rtol``, ``samples`` or ``seed`` that makes no sense.
         AssumptionError: path sums were asked for where gradient independence fails.
 
     >>> import tensorprog as tp
@@ -81,19 +91,29 @@ def ntk(net: Network, method: str = "backprop", lengths: Sequence[int] | None = 
     V[φ'](⟨x,x⟩, ⟨x,x'⟩, ⟨x',x'⟩)*⟨x,x'⟩ + V[φ](⟨x,x⟩, ⟨x,x'⟩, ⟨x',x'⟩)
     """
     check_network(net)
-    if not isinstance(method, str) or method not in NTK_METHODS:
-        raise ProgramError(f"unknown method {method!r} for the NTK; {nearest(str(method), NTK_METHODS)}")
+    how, method = _how(method, NTK_METHODS, "backprop", "the NTK", Sampling(samples, rtol, seed))
     under_gia = functools.partial(_by_backprop, assume_gia=True) if method == "backprop" else None
     straight = functools.partial(_by_backprop, names=EveryName)
-    return Kernel(net, "ntk", method, NTK_METHODS[method], lengths, under_gia, derive_straight=straight)
+    return Kernel(net, "ntk", method, NTK_METHODS[method], lengths, under_gia, derive_straight=straight, how=how)
 
 
-def nngp(net: Network, lengths: Sequence[int] | None = None) -> Kernel:
+def _how(method: Any, derivations: Collection[str], formulas: str, what: str, sampling: Sampling) -> tuple[How, str]:
+    """How numbers are found, and by which derivation formulas are."""
+    known = [*ROUTES, *derivations]
+    if not isinstance(method, str) or method not in known:
+        raise ProgramError(f"unknown method {method!r} for {what}; {nearest(str(method), known)}")
+    return (How("exact", sampling), method) if method in derivations else (How(method, sampling), formulas)
+
+
+def nngp(net: Network, lengths: Sequence[int] | None = None, method: str = "auto", *, rtol: float | None = None,
+         samples: int | None = None, seed: int = 0) -> Kernel:  # fmt: skip
     """The NNGP kernel of a network: the limiting covariance of its outputs, σ_v² E Z^x Z^x'.
 
     Args:
         net: an architecture; of several outputs the kernel is that of the first.
         lengths: as in ``ntk``.
+        method: ``"auto"`` and ``"sampling"`` as in ``ntk``; ``"forward"``, the limit of the forward program.
+        rtol, samples, seed: as in ``ntk``.
 
     >>> import tensorprog as tp
     >>> K = tp.nngp(tp.programs.mlp(depth=1, phi=tp.relu, sigma_w=1, sigma_b=0))
@@ -101,5 +121,6 @@ def nngp(net: Network, lengths: Sequence[int] | None = None) -> Kernel:
     array([[0.5]])
     """
     check_network(net)
+    how, method = _how(method, ("forward",), "forward", "the NNGP kernel", Sampling(samples, rtol, seed))
     straight = functools.partial(_nngp, names=EveryName)
-    return Kernel(net, "nngp", "forward", _nngp, lengths, derive_straight=straight)
+    return Kernel(net, "nngp", method, _nngp, lengths, derive_straight=straight, how=how)

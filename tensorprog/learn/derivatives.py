@@ -36,7 +36,8 @@ from tensorprog.expectations.gaps import NEAR, gap
 from tensorprog.expectations.numeric import expectation
 from tensorprog.functions import Abs, Fn, Relu, Sign, Step, evaluate
 from tensorprog.kernels.data import Inputs, read_inputs, symbol_values
-from tensorprog.kernels.kernel import BLOCK_BYTES, Derivation, Kernel, products
+from tensorprog.kernels.exact import BLOCK_BYTES, products
+from tensorprog.kernels.kernel import Derivation, Kernel
 from tensorprog.learn.angles import DualGaps, resolved
 from tensorprog.learn.duals import Dual, chain, inverse
 from tensorprog.limit.equations import reachable

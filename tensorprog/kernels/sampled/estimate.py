@@ -11,7 +11,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,11 @@ import sympy as sp
 from tensorprog.compile.blas import one_thread
 from tensorprog.dsl.network import Network
 from tensorprog.errors import AssumptionError, DataError
+from tensorprog.kernels.accounts import relative
 from tensorprog.kernels.data import Inputs
 from tensorprog.kernels.outer import Pair, gram
 from tensorprog.kernels.sampled.noise import DIMENSIONS, Noise
+from tensorprog.kernels.sampled.order import Order
 from tensorprog.kernels.sampled.rows import Law, RowsLimit
 
 REPLICATES = 8
@@ -59,14 +61,6 @@ class Sampled:
     samples: int
 
 
-def relative(value: np.ndarray, error: np.ndarray) -> np.ndarray:
-    """Errors relative to √(largest of the row · largest of the column), at most √(K_ii K_jj) of a Gram matrix."""
-    size = np.abs(value)
-    scale = np.sqrt(size.max(axis=1, keepdims=True) * size.max(axis=0, keepdims=True))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(error > 0, error / scale, 0.0)  # type: ignore[no-any-return]
-
-
 def sampled_gram(net: Network, kind: str, first: Inputs, second: Inputs | None, hyper: Mapping[sp.Symbol, float],
                  how: Sampling, told: Told | None = None) -> Sampled:  # fmt: skip
     """K(X1, X2) of a network by sampling.
@@ -86,7 +80,7 @@ def sampled_gram(net: Network, kind: str, first: Inputs, second: Inputs | None, 
         AssumptionError: the NNGP kernel of a network whose readout is not random.
         DataError: a value is not finite.
     """
-    order = _Order(net, first, second)
+    order = Order(net, first, second)
     sampler = _Sampler(net, kind, order, hyper)
     log2, count = sampler.sizes(how)
     found: list[np.ndarray] = []
@@ -117,76 +111,10 @@ def _wanted(result: Sampled, rtol: float, have: int, most: int) -> int:
     return max(have, min(int(have * min(4.0, 1.1 * excess**2)) + 1, most))
 
 
-class _Order:
-    """All inputs in canonical order, equal ones once, and the way back.
-
-    Where a network has states, each input has its own, so that equal ones are kept apart and averaged in the end.
-    """
-
-    def __init__(self, net: Network, first: Inputs, second: Inputs | None) -> None:
-        lengths = sorted({*first.groups, *(second.groups if second else ())}, key=lambda t: t or 0)
-        self.size = (len(first), len(second or first))
-        self.symmetric, self.apart = second is None, bool(net.trace(lengths[:1]).states)
-        self.data: dict[int | None, np.ndarray] = {}
-        classes = np.empty(len(first) + (len(second) if second else 0), int)
-        row_of = classes.copy()
-        start = group = 0
-        for t in lengths:
-            parts = [(x, offset) for x, offset in ((first, 0), (second, len(first))) if x is not None and t in x.groups]
-            data = np.concatenate([np.asarray(x.data[t], float) for x, _ in parts]) + 0.0
-            rows = np.concatenate([x.groups[t] + offset for x, offset in parts])
-            flat, inverse = np.unique(data.reshape(len(data), -1), axis=0, return_inverse=True)
-            inverse = inverse.reshape(-1)
-            classes[rows] = group + inverse
-            group += len(flat)
-            if self.apart:
-                sort = np.argsort(inverse, kind="stable")
-                row_of[rows[sort]] = start + np.arange(len(rows))
-                self.data[t] = data[sort]
-            else:
-                row_of[rows] = start + inverse
-                self.data[t] = flat.reshape(-1, *data.shape[1:])
-            start += len(self.data[t])
-        self.classes, self.row_of = classes, row_of
-
-    def __len__(self) -> int:
-        return sum(map(len, self.data.values()))
-
-    @property
-    def basis(self) -> np.ndarray:
-        """Orthonormal rows that span all data vectors, the directions that they share first."""
-        rows = np.concatenate([x.reshape(-1, x.shape[-1]) for x in self.data.values()])
-        size = np.abs(rows).max(axis=1, keepdims=True)
-        rows = rows / np.where(size > 0, size, 1.0)
-        _, values, directions = np.linalg.svd(rows, full_matrices=False)
-        return directions[values > 1e-13 * max(values.max(initial=0.0), 1e-300)]  # type: ignore[no-any-return]
-
-    def restore(self, K: np.ndarray) -> np.ndarray:
-        """From canonical order to that of the inputs."""
-        full = K[np.ix_(self.row_of, self.row_of)]
-        if self.apart:
-            full = self._averaged(full)
-        return full if self.symmetric else full[: self.size[0], self.size[0] :]
-
-    def _averaged(self, K: np.ndarray) -> np.ndarray:
-        """The mean over permutations of equal inputs: a mean of positive semidefinite matrices."""
-        of = self.classes
-        chosen = (of[:, None] == np.arange(of.max() + 1)).astype(float)
-        count = chosen.sum(axis=0)
-        if count.max() == 1:
-            return K
-        sums, own = chosen.T @ K @ chosen, chosen.T @ K.diagonal()
-        pairs = np.outer(count, count) - np.diag(count)
-        means = (sums - np.diag(own)) / np.where(pairs > 0, pairs, 1.0)
-        result = means[np.ix_(of, of)]
-        np.fill_diagonal(result, (own / count)[of])
-        return result  # type: ignore[no-any-return]
-
-
 class _Sampler:
     """The programs of all lengths, run together."""
 
-    def __init__(self, net: Network, kind: str, order: _Order, hyper: Mapping[sp.Symbol, float]) -> None:
+    def __init__(self, net: Network, kind: str, order: Order, hyper: Mapping[sp.Symbol, float]) -> None:
         self.kind, self.order = kind, order
         self.programs = {t: RowsLimit(net, t, hyper, kind == "ntk") for t in order.data}
         some = next(iter(self.programs.values()))
@@ -231,7 +159,8 @@ class _Sampler:
                 data = self.order.data[t]
                 values = program.run(data, law)
                 pairs = program.outputs(values) if self.kind == "nngp" else program.pairs(data, values)
-                found.append((program, len(data), {n: [_rows(p, len(data)) for p in uses] for n, uses in pairs.items()}))
+                whole = {n: [_rows(p, len(data)) for p in uses] for n, uses in pairs.items()}
+                found.append((program, len(data), whole))
             return _assembled(found)
 
 
@@ -259,8 +188,3 @@ def _rows(pair: Pair, count: int) -> Pair:
 
 def _threads() -> int:
     return min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-
-
-def with_seed(how: Sampling, seed: int) -> Sampling:
-    """The same with another seed."""
-    return replace(how, seed=seed)

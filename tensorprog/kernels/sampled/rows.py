@@ -28,6 +28,7 @@ from tensorprog.kernels.sampled.fields import Field, correction
 from tensorprog.kernels.sampled.noise import Noise
 from tensorprog.passes.backprop import Gradients, backprop
 
+DRAWN = (InitMatrix, InitScalar, InitVector, MatMul, Moment, Nonlin)  # the instructions that can be sampled
 Values = dict[Var, Any]
 Parity = dict[Var, bool]
 

@@ -1,0 +1,142 @@
+"""What is known of a kernel matrix: its values, an error for each entry, and the methods behind them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tensorprog.algebra import Poly
+from tensorprog.errors import AccuracyWarning, DataError
+from tensorprog.expectations.atoms import Expect
+from tensorprog.expectations.law import Value
+from tensorprog.limit.evaluate import Atom, expected
+
+Array = Any
+TOLERANCE = 1e-9  # relative error above which a matrix comes with a warning
+NOTICED = 1e-10  # relative error of an expectation from which on its effect on the kernel is computed
+SIGNS = 4  # joint changes of all expectations, each by its error up or down
+ROUNDING = 4e-15  # of sums and products of expectations
+SAMPLING = "sampling"
+
+
+@dataclass(frozen=True)
+class KernelAccount:
+    """A kernel matrix, and how well it is known.
+
+    Attributes:
+        value: (N1, N2).
+        error: of each entry, (N1, N2): a standard error where it is ``statistical``, else an estimate of how far the
+            errors of all expectations, propagated together, can move it.
+        statistical: whether random points are behind it.
+        methods: how its expectations were computed, most frequent first; ``"sampling"`` for the whole kernel.
+        samples: how many were drawn, 0 where none were.
+
+    >>> import tensorprog as tp
+    >>> account = tp.nngp(tp.programs.mlp(depth=2, phi=tp.relu)).account([[1.0, 0.5], [0.2, -1.0]])
+    >>> account.methods, account.statistical, bool(account.relative.max() < 1e-12)
+    (('closed form',), False, True)
+    """
+
+    value: np.ndarray
+    error: np.ndarray
+    statistical: bool
+    methods: tuple[str, ...]
+    samples: int = 0
+
+    @property
+    def relative(self) -> np.ndarray:
+        """Errors relative to √(largest of the row · largest of the column), (N1, N2)."""
+        return relative(self.value, self.error)
+
+    @property
+    def worst(self) -> tuple[int, int]:
+        """The entry of the largest relative error."""
+        i, j = np.unravel_index(int(np.argmax(self.relative)), self.value.shape)
+        return int(i), int(j)
+
+    def shown(self) -> str:
+        """The worst entry with its error, in words."""
+        (i, j), digits = self.worst, self.relative[self.worst]
+        kind = "standard error" if self.statistical else "error"
+        entry = f"{self.value[i, j]:.6g} ± {self.error[i, j]:.2g}"
+        return f"entry [{i}, {j}] = {entry} ({kind}, {digits:.1e} of the largest entries of its row and column)"
+
+    def __str__(self) -> str:
+        drawn = f", {self.samples} samples" if self.samples else ""
+        return f"{self.value.shape} by {', '.join(self.methods)}{drawn}; least known: {self.shown()}"
+
+
+def relative(value: np.ndarray, error: np.ndarray) -> np.ndarray:
+    """Errors relative to √(largest of the row · largest of the column), at most √(K_ii K_jj) of a Gram matrix."""
+    size = np.abs(value)
+    scale = np.sqrt(size.max(axis=1, keepdims=True)) * np.sqrt(size.max(axis=0, keepdims=True))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(error > 0, error / scale, 0.0)  # type: ignore[no-any-return]
+
+
+def warn(account: KernelAccount, kernel: str, advice: str, level: int = 3) -> None:
+    """Warn when the relative error of some entry is above 1e-9."""
+    if account.relative.max(initial=0.0) > TOLERANCE:
+        message = f"{kernel} by {', '.join(account.methods)}: {account.shown()}; {advice}; account(X) gives all errors"
+        warnings.warn(message, AccuracyWarning, stacklevel=level)
+
+
+@dataclass
+class Recorder:
+    """The expectations behind the numbers of one evaluation, and whether their errors matter."""
+
+    found: dict[Expect, Value] = field(default_factory=dict)
+    methods: dict[str, int] = field(default_factory=dict)
+    noticed: bool = False
+    statistical: bool = False
+
+    def atom(self, g: Expect, value: Callable[[Poly], Any], gap: Array | None) -> Array:
+        """The value of an atom, noted."""
+        v = self.found[g] = expected(g, value, gap)
+        for method in filter(None, v.method.split(" + ")):
+            self.methods[method] = self.methods.get(method, 0) + 1
+        size = np.abs(v.value)
+        with np.errstate(invalid="ignore"):
+            self.noticed |= bool(np.any(v.error > NOTICED * np.maximum(size, 1e-3 * size.max(initial=0.0))))
+        self.statistical |= is_statistical(v.method)
+        return v.value
+
+
+def is_statistical(method: str) -> bool:
+    """Whether the error of an expectation is a multiple of a standard error, and no bound."""
+    return "Sobol" in method
+
+
+def spread(evaluate: Callable[[Atom], Array], total: Array, recorder: Recorder) -> Array:
+    """How far the errors of all expectations move a number when they move together.
+
+    Every expectation is moved by its error, up or down at random, those that depend on it are computed again, and the
+    largest change of ``SIGNS`` such runs, times √(number of expectations that have an error), is the estimate: the
+    sum of all effects is at most that multiple of their root mean square.
+    """
+    rng = np.random.default_rng(0)
+    noticed = sum(bool(np.any(v.error > NOTICED * np.abs(v.value))) for v in recorder.found.values())
+    largest = np.zeros(np.shape(total))
+    for k in range(SIGNS if recorder.found else 0):
+        signs = {g: 1.0 if k == 0 else rng.choice([-1.0, 1.0]) for g in recorder.found}
+        largest = np.maximum(largest, _change(evaluate, total, recorder.found, signs))
+    return np.sqrt(noticed or len(recorder.found)) * largest + ROUNDING * np.abs(total)
+
+
+def _change(evaluate: Callable[[Atom], Array], total: Array, found: Mapping[Expect, Value],
+            signs: Mapping[Expect, float]) -> Array:  # fmt: skip
+    for turn in (1.0, -1.0):
+
+        def atom(g: Expect, value: Callable[[Poly], Any], gap: Array | None, turn: float = turn) -> Array:
+            moved = expected(g, value, gap)
+            return moved.value + turn * signs[g] * found[g].error
+
+        try:
+            return np.abs(evaluate(atom) - total)
+        except DataError:  # a covariance that is none: the other way
+            continue
+    return np.full(np.shape(total), np.inf)

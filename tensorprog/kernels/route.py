@@ -1,0 +1,140 @@
+"""Which way to the numbers of a kernel: exact expectations or sampling, chosen before time is spent.
+
+Two things make the exact way useless.  Products of gates, expanded, have exponentially many terms: they are counted
+on the program, without expanding them.  And an expectation of many correlated variables is itself computed from
+random points: one pair of inputs is tried, up to the first such expectation.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import sympy as sp
+
+from tensorprog.algebra import Poly
+from tensorprog.errors import AccuracyError, NoRuleError
+from tensorprog.expectations.atoms import Expect
+from tensorprog.ir.instructions import Nonlin, Slot, Var, slots_of
+from tensorprog.kernels.accounts import is_statistical
+from tensorprog.kernels.data import Inputs
+from tensorprog.kernels.sampled.estimate import Sampling
+from tensorprog.kernels.sampled.rows import DRAWN
+from tensorprog.limit.equations import reachable
+from tensorprog.limit.evaluate import expected
+from tensorprog.passes.backprop import backprop
+
+ROUTES = ("auto", "sampling")
+TERMS = 100  # products of nonlinear functions in one vector, beyond which their pairs are not expanded
+COUNTED = 12  # time steps on which terms are counted
+TRIED = 3  # time steps on which expectations are tried
+Counts = tuple[float, float, float]  # terms with no, one, and more nonlinear factors
+
+
+@dataclass(frozen=True)
+class How:
+    """How a kernel finds its numbers: ``"auto"``, ``"exact"`` or ``"sampling"``, and how it samples."""
+
+    route: str = "auto"
+    sampling: Sampling = field(default_factory=Sampling)
+
+
+class _Statistical(Exception):
+    """An expectation was computed from random points."""
+
+
+def is_sampled(kernel: Any, first: Inputs, second: Inputs | None, hyper: Mapping[sp.Symbol, float]) -> bool:
+    """Whether the numbers of a kernel on inputs are to be sampled."""
+    if kernel.how.route != "auto":
+        return bool(kernel.how.route == "sampling")
+    longest = (max(t or 0 for t in x.groups) for x in (first, second or first))
+    key = (*(min(t, COUNTED) for t in longest), *hyper.items())
+    if key not in kernel.chosen:
+        kernel.chosen[key] = _decide(kernel, first, second, hyper)
+    return bool(kernel.chosen[key])
+
+
+def _decide(kernel: Any, first: Inputs, second: Inputs | None, hyper: Mapping[sp.Symbol, float]) -> bool:
+    longest = max((t or 0 for x in (first, second or first) for t in x.groups), default=0)
+    if terms(kernel.net, min(longest, COUNTED) or None, kernel.kind == "ntk") > TERMS:
+        return _can_sample(kernel)
+    a, b = (max(x.groups, key=lambda t: t or 0) for x in (first, second or first))
+    lengths = tuple(t and min(t, TRIED) for t in (a, b))
+    atoms = [g for g in reachable([kernel.derive(lengths).poly]) if isinstance(g, Expect)]
+    if all(len(g.mean) < 3 for g in atoms):
+        return False
+    pairs = [_pair(first.data[a], (second or first).data[b], lengths, last) for last in (0, -1)]
+    return any(_drawn(kernel, pair, lengths, hyper) for pair in pairs) and _can_sample(kernel)
+
+
+def _pair(x: np.ndarray, y: np.ndarray, lengths: tuple[Any, ...], last: int) -> tuple[np.ndarray, np.ndarray]:
+    return x[:1, : lengths[0] or 1], y[last, None][:, : lengths[1] or 1]
+
+
+def _drawn(kernel: Any, pair: tuple[np.ndarray, np.ndarray], lengths: Any, hyper: Any) -> bool:
+    """Whether random points are behind the kernel of a pair; stops at the first."""
+
+    def atom(g: Expect, value: Callable[[Poly], Any], gap: Any) -> Any:
+        found = expected(g, value, gap)
+        if is_statistical(found.method):
+            raise _Statistical
+        return found.value
+
+    try:
+        kernel.on_pairs(*pair, lengths, hyper, atom)
+    except (_Statistical, NoRuleError, AccuracyError):
+        return True
+    return False
+
+
+def _can_sample(kernel: Any) -> bool:
+    trace = kernel.net.trace(kernel.lengths[:1])
+    return all(isinstance(op, DRAWN) for _, op in trace.program) and (kernel.kind == "ntk" or trace.passes_gia_check)
+
+
+# ---- how many terms ------------------------------------------------------------------------------
+
+
+def terms(net: Any, length: int | None, backward: bool) -> float:
+    """The largest number of products of two and more nonlinear functions that one vector expands to.
+
+    >>> import tensorprog as tp
+    >>> terms(tp.programs.rnn(), 5, True), terms(tp.programs.mlp(depth=4), None, True)
+    (0, 0)
+    """
+    trace = net.trace([length])
+    most = _largest(trace.program)
+    return max(most, _largest(backprop(trace)[0])) if most and backward else most
+
+
+def _largest(program: Iterable[tuple[Var, Any]]) -> float:
+    counts: dict[Var, Counts] = {}
+    for var, op in program:
+        if isinstance(op, Nonlin):
+            counts[var] = _count(op.body, {s: counts[v] for s, v in slots_of(op).items() if v in counts})
+        elif var.kind == "vector":
+            counts[var] = (1, 0, 0)
+    return max((many for _, _, many in counts.values()), default=0)
+
+
+def _count(body: sp.Expr, of: Mapping[Slot, Counts]) -> Counts:
+    if body in of:
+        return of[body]
+    if not any(s in of for s in body.free_symbols):
+        return (1, 0, 0)
+    if body.is_Add:
+        return tuple(map(sum, zip(*(_count(a, of) for a in body.args), strict=True)))  # type: ignore[return-value]
+    if body.is_Mul:
+        return functools.reduce(_times, (_count(a, of) for a in body.args))
+    if body.is_Pow and body.exp.is_Integer and body.exp > 0:
+        return functools.reduce(_times, [_count(body.base, of)] * int(body.exp))
+    return (0, 1, 0)
+
+
+def _times(a: Counts, b: Counts) -> Counts:
+    total = sum(a) * sum(b)
+    none, one = a[0] * b[0], a[0] * b[1] + a[1] * b[0]
+    return none, one, total - none - one
