@@ -1,0 +1,176 @@
+"""Every way to one number: each takes a case and gives arrays, or a named error, or breaks."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import tensorprog as tp
+from tensorprog.errors import TensorProgramError
+from tensorprog.finite.empirical import hyper_values
+from tensorprog.functions import evaluate
+from tensorprog.kernels.data import read_inputs
+from tensorprog.kernels.ntk import ntk_terms
+from tensorprog.limit.sampling import REPLICATES, SampledLimit
+from tensorprog.passes.backprop import backprop
+from tests.random_cases.case import Case
+
+Array = Any
+
+
+@dataclass
+class Outcome:
+    """What a way gave: an array, with its errors where it states some, or an exception.
+
+    Attributes:
+        value: None where it was refused.
+        error: what it says of its own accuracy; 0 where it says nothing.
+        refusal: the error that was raised.
+    """
+
+    value: Array = None
+    error: Array = 0.0
+    refusal: Exception | None = None
+
+    @property
+    def named(self) -> bool:
+        """Whether it is refused by an error of the package."""
+        return isinstance(self.refusal, TensorProgramError)
+
+    @property
+    def kind(self) -> str:
+        """ "value", or the class of the error."""
+        return "value" if self.refusal is None else type(self.refusal).__name__
+
+    def __str__(self) -> str:
+        if self.refusal is not None:
+            return f"{self.kind}: {str(self.refusal)[:300]}"
+        error = "" if np.ndim(self.error) == 0 and self.error == 0 else f"  ± {np.max(self.error):.2g}"
+        return np.array2string(np.asarray(self.value), precision=15) + error
+
+
+def attempt(way: Callable[[], Any]) -> Outcome:
+    """Run one way; whatever it raises or warns of is kept."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            found = way()
+        except Exception as error:
+            return Outcome(refusal=error)
+    for w in caught:
+        if w.category.__name__ != "AccuracyWarning" and not issubclass(w.category, DeprecationWarning):
+            return Outcome(refusal=RuntimeError(f"{w.category.__name__}: {w.message}"))
+    value, error = found if isinstance(found, tuple) else (found, 0.0)
+    return Outcome(value, error)
+
+
+def told(K: Any, X: Array, values: Any) -> Any:
+    """K(X), with its stated errors where it warned of them."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        value = K(X, values=values)
+    warned = [w for w in caught if w.category.__name__ == "AccuracyWarning"]
+    for w in caught:
+        if w not in warned:
+            warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
+    if not warned:
+        return value
+    account = K.account(X, values=values)
+    return value, np.broadcast_to(account.error, value.shape)
+
+
+# ---- kernels by samples -----------------------------------------------------------------------------
+
+
+def sampled(case: Case, kind: str, seed: int, samples: int = 2**15) -> Any:
+    """The kernel by the sampling interpreter of its gradient program: values and standard errors.
+
+    A delta has no samples, so programs with one are refused by ``NoRuleError``.
+    """
+    net, X = case.network(), case.X
+    inputs = read_inputs(X, "X", net.takes_sequences)
+    trace = net.trace(inputs.lengths)
+    program, gradients = backprop(trace) if kind == "ntk" else (trace.program, [])
+    if kind == "nngp" and not trace.passes_gia_check:
+        raise tp.AssumptionError("no covariance without random readouts")
+    hyper = hyper_values(trace, inputs, case.symbols)
+    limit = SampledLimit(program, samples=samples, seed=seed, values=hyper)
+    answers = []
+    for k in range(REPLICATES):
+        run = limit._replicate(k)
+        answers.append(np.array([[_one(trace, gradients, run, hyper, kind, i, j) for j in range(len(X))]
+                                 for i in range(len(X))]))  # fmt: skip
+    found = np.array(answers)
+    return found.mean(0), found.std(0, ddof=1) / math.sqrt(REPLICATES)
+
+
+def _one(trace: Any, gradients: Any, run: Any, hyper: Any, kind: str, i: int, j: int) -> float:
+    if kind == "ntk":
+        terms = ntk_terms(trace, gradients, i, j)
+    else:
+        from tensorprog.kernels.ntk import readout_terms
+
+        terms = readout_terms(trace, i, j)
+    total = 0.0
+    for t in terms:
+        part = float(evaluate(t.factor, hyper))
+        for pair in (t.gradient, t.activation):
+            if pair is not None and part:
+                part *= run.mean(run.values[pair[0]] * run.values[pair[1]])
+        total += part
+    return total
+
+
+# ---- exact ways to a kernel of a network ------------------------------------------------------------
+
+
+def kernel_ways(case: Case, kind: str) -> dict[str, Callable[[], Any]]:
+    """The ways that need the network only, and promise all digits."""
+    net, X, values = case.network(), case.X, case.symbols
+    K = tp.nngp(net) if kind == "nngp" else tp.ntk(net)
+    n = len(X)
+    order = np.arange(n)[::-1]
+
+    def reordered() -> Array:
+        result = np.empty((n, n))
+        result[np.ix_(order, order)] = K.gram(X[order], values=values)
+        return result
+
+    def pair() -> Array:
+        """Blocks off the diagonal, by the kernel of two sets; the rest is taken over."""
+        result = K.gram(X, values=values)
+        result[:1, 1:] = K(X[:1], X[1:], values=values)
+        result[1:, :1] = K.gram(X[1:], X[:1], values=values)
+        return result
+
+    ways = {
+        "K(X)": lambda: told(K, X, values),
+        "gram numpy": lambda: K.gram(X, values=values, backend="numpy"),
+        "gram numba": lambda: K.gram(X, values=values, backend="numba"),
+        "gram": lambda: K.gram(X, values=values),
+        "reordered": reordered,
+        "blocks": lambda: K.gram(X, values=values, block=2),
+        "two sets": pair,
+        "recursion": lambda: _recursion(K, X, values),
+    }
+    if kind == "ntk":
+        for method in ("paths", "sgd", "enumeration"):
+            ways[method] = lambda method=method: tp.ntk(net, method=method)(X, values=values)
+    return ways
+
+
+def _recursion(K: Any, X: Array, values: Any) -> Array:
+    R = K.recursion()
+    return R(X, values=values)
+
+
+def single(case: Case, kind: str) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    """The gram matrix in single precision, and what it is the rounding of."""
+    net, X, values = case.network(), case.X.astype(np.float32), case.symbols
+    K = tp.nngp(net) if kind == "nngp" else tp.ntk(net)
+    return (lambda: K.gram(X, values=values, dtype="float32").astype(float)), (lambda: K(X.astype(float), values=values))
