@@ -81,9 +81,11 @@ def apart(a: Outcome, b: Outcome, rtol: float, scale: Any) -> bool:
 class Comparison:
     """One case: a reference and everything that is held against it."""
 
-    def __init__(self, case: Case, what: str, name: str, way: Callable[[], Any], scale: Any = scale_of) -> None:
+    def __init__(self, case: Case, what: str, name: str, way: Callable[[], Any], scale: Any = scale_of,
+                 seconds: float = 60.0) -> None:  # fmt: skip
+        self.seconds = seconds
         self.case, self.what, self.name, self.report = case, what, name, Report()
-        self.reference = attempt(way)
+        self.reference = attempt(way, seconds)
         self.scale = scale
         if self.reference.refusal is not None:
             self.report.skipped[f"{what} {self.reference.kind}"] += 1
@@ -96,11 +98,13 @@ class Comparison:
 
     def hold(self, name: str, way: Callable[[], Any], rtol: float = RTOL, base: str = "") -> None:
         """Compare another way that promises the same digits."""
-        found = attempt(way)
+        if self.reference.kind == "TooDear":
+            return
+        found = attempt(way, self.seconds)
         allowed = MAY_REFUSE.get(base or name, ())
         if found.refusal is not None and not found.named:
             self.fault(name, found)
-        elif found.refusal is not None and found.kind in allowed:
+        elif found.refusal is not None and found.kind in (*allowed, "TooDear"):
             self.report.skipped[f"{self.what} {name} {found.kind}"] += 1
         elif (found.refusal is None) != (self.reference.refusal is None):
             self.fault(name, found)
@@ -114,9 +118,9 @@ class Comparison:
         if self.reference.refusal is not None:
             return
         for attempt_number in range(3):
-            found = attempt(lambda k=attempt_number: draw(k))
+            found = attempt(lambda k=attempt_number: draw(k), self.seconds)
             if found.refusal is not None:
-                if found.kind in MAY_REFUSE[name]:
+                if found.kind in (*MAY_REFUSE[name], "TooDear"):
                     self.report.skipped[f"{self.what} {name} {found.kind}"] += 1
                 else:
                     self.fault(name, found)
@@ -138,18 +142,18 @@ class Comparison:
 # ---- networks ---------------------------------------------------------------------------------------
 
 
-def check_network(case: Case, every: bool = False) -> Report:
+def check_network(case: Case, every: bool = False, seconds: float = 60.0) -> Report:
     """All comparisons of a network; without ``every``, the dearer ones in turn."""
     report = Report()
     for kind in ("nngp", "ntk"):
-        report.add(_check_kernel(case, kind, every))
+        report.add(_check_kernel(case, kind, every, seconds))
     return report
 
 
-def _check_kernel(case: Case, kind: str, every: bool) -> Report:
+def _check_kernel(case: Case, kind: str, every: bool, seconds: float) -> Report:
     turn = case.seed % 6
     ways = paths.kernel_ways(case, kind)
-    comparison = Comparison(case, kind, "K(X)", ways.pop("K(X)"))
+    comparison = Comparison(case, kind, "K(X)", ways.pop("K(X)"), seconds=seconds)
     dear = {"blocks": 0, "two sets": 1, "reordered": 2, "recursion": 3, "enumeration": 4, "sgd": 5, "gram": 5}
     for name, way in ways.items():
         if name == "recursion" and case.over == "":
@@ -171,7 +175,7 @@ def _check_kernel(case: Case, kind: str, every: bool) -> Report:
 
 def _hold_single(case: Case, kind: str, comparison: Comparison) -> None:
     ours, exact = paths.single(case, kind)
-    rounded = Comparison(case, kind, "K(X) of float32", exact)
+    rounded = Comparison(case, kind, "K(X) of float32", exact, seconds=comparison.seconds)
     rounded.hold("gram float32", ours, rtol=1e-5)
     comparison.report.faults += rounded.report.faults
     comparison.report.compared += rounded.report.compared

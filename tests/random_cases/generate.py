@@ -28,6 +28,9 @@ class _Writer:
         self.count: dict[str, int] = {}
         self.loop = ""
         self.products = 0
+        self.seen: dict[str, frozenset[str]] = {}  # the Gaussians that a vector is a function of
+        self.curved: set[str] = set()  # vectors that are not affine in Gaussians
+        self.dear = int(rng.choice([0, 1, 2, 3], p=[0.3, 0.5, 0.15, 0.05]))  # functions of several Gaussians to come
 
     # ---- choosing ----------------------------------------------------------------------------------
 
@@ -73,6 +76,8 @@ class _Writer:
         degree = piece.degree(*degrees) if degrees else 1.0
         if degree > HIGHEST and degree != WILD:
             return None
+        if not self._afford(piece, given):
+            return None
         numbers = tuple(self.number(pool) for pool in piece.numbers)
         key = self.key(piece) if piece.keyed else ""
         if piece.covers[0] in ("Mat.__matmul__", "Mat.apply", "net.dense", "net.dense(std)"):
@@ -80,12 +85,35 @@ class _Writer:
         targets = (target,) if target else tuple(self.fresh(k) for k in piece.result)
         line = Line(targets, piece, given, numbers, key)
         self.lines.append(line)
+        self._note(piece, given, targets)
         for t, k in zip(targets, piece.result, strict=True):
             self.kind.pop(t, None)
             self.kind[t], self.degree[t] = k, degree
             if k == "m":
                 self.owner[t] = key or t
         return line
+
+    def _afford(self, piece: Piece, given: tuple[str, ...]) -> bool:
+        """Functions of several Gaussians cost integrals of twice as many variables: a case has few of them."""
+        several = len(self._gaussians(given)) > 1 and piece.result in ("v", "s") and piece.expression is not None
+        dear = int(several and not piece.linear) + int(piece.hard)
+        if dear > self.dear or len(self._gaussians(given)) > 2 + (self.dear > 1):
+            return dear == 0 and not several
+        self.dear -= dear
+        return True
+
+    def _gaussians(self, given: tuple[str, ...]) -> frozenset[str]:
+        return frozenset().union(*(self.seen.get(a, frozenset()) for a in given))
+
+    def _note(self, piece: Piece, given: tuple[str, ...], targets: tuple[str, ...]) -> None:
+        fresh = piece.expression is None and "net.bias" not in piece.text
+        affine = fresh or (piece.linear and not any(a in self.curved for a in given))
+        for t in targets:
+            self.curved.discard(t)
+            if not affine:
+                self.curved.add(t)
+            one = affine and (fresh or len(self._gaussians(given)) > 1)
+            self.seen[t] = frozenset([t + str(len(self.lines))]) if one else self._gaussians(given)
 
     def _multiplied(self, owner: str, degree: float) -> float:
         """A MatMul is Gaussian, plus multiples of what its transpose has multiplied."""
@@ -178,7 +206,7 @@ def _looped(w: _Writer, over: str, start: int) -> tuple[tuple[Line, ...], tuple[
 
 def _inputs(rng: np.random.Generator, over: str) -> Any:
     """A few inputs: some equal, parallel, opposite or zero, some in one dimension."""
-    n, d = int(rng.integers(2, INPUTS + 1)), int(rng.choice([1, 2, 3], p=[0.15, 0.45, 0.4]))
+    n, d = int(rng.choice([2, 3, INPUTS], p=[0.5, 0.35, 0.15])), int(rng.choice([1, 2, 3], p=[0.15, 0.45, 0.4]))
     shape = (n, d) if over != "time" else (n, int(rng.integers(1, 4)), d)
     X = rng.normal(size=shape).round(2)
     what = str(rng.choice(["plain", "equal", "parallel", "opposite", "zero"], p=[0.4, 0.15, 0.15, 0.15, 0.15]))

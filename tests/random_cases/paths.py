@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import signal
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,12 +37,12 @@ class Outcome:
 
     value: Array = None
     error: Array = 0.0
-    refusal: Exception | None = None
+    refusal: BaseException | None = None
 
     @property
     def named(self) -> bool:
         """Whether it is refused by an error of the package."""
-        return isinstance(self.refusal, TensorProgramError)
+        return isinstance(self.refusal, (TensorProgramError, TooDear))
 
     @property
     def kind(self) -> str:
@@ -54,13 +56,34 @@ class Outcome:
         return np.array2string(np.asarray(self.value), precision=15) + error
 
 
-def attempt(way: Callable[[], Any]) -> Outcome:
+class TooDear(BaseException):
+    """A way took longer than a case may."""
+
+
+@contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    """Raise ``TooDear`` after so many seconds of processor time."""
+
+    def stop(*_: Any) -> None:
+        raise TooDear
+
+    old = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, old)
+
+
+def attempt(way: Callable[[], Any], seconds: float = 60.0) -> Outcome:
     """Run one way; whatever it raises or warns of is kept."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            found = way()
-        except Exception as error:
+            with at_most(seconds):
+                found = way()
+        except (Exception, TooDear) as error:
             return Outcome(refusal=error)
     for w in caught:
         if w.category.__name__ != "AccuracyWarning" and not issubclass(w.category, DeprecationWarning):

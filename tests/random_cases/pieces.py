@@ -36,6 +36,11 @@ def times(power: float) -> Callable[..., float]:
     return lambda degree, *_: float("inf") if degree == WILD and power > 1 else degree * power
 
 
+LINEAR = {"{0} + {a}", "{a} + {0}", "{0} - {a}", "{a} - {0}", "{0} * {a}", "{a} * {0}", "{0} / {a}", "-{0}", "{0} + {1}",
+          "{0} - {1}", "{1} + {0}", "{1} - {0}"}  # fmt: skip
+HARD = "/ (", ") ** ", "sp.exp", "sp.log", "sp.atan", '"wave"', "sp.Max(u, v"
+
+
 @dataclass(frozen=True)
 class Piece:
     """One way to write a line.
@@ -65,6 +70,16 @@ class Piece:
     place: str = "net program"
     weight: float = 1.0
     keyed: str = ""
+
+    @property
+    def linear(self) -> bool:
+        """Whether the result is affine in its vectors."""
+        return self.text in LINEAR or self.text.startswith(("{0} + net.bias", "tp.identity"))
+
+    @property
+    def hard(self) -> bool:
+        """Whether expectations of it take quadrature without a series."""
+        return any(part in self.text for part in HARD)
 
     @property
     def expression(self) -> str | None:
