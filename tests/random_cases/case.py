@@ -13,7 +13,7 @@ import tensorprog as tp
 from tests.random_cases.pieces import BY_TEXT, SYMBOLS, Piece
 
 HEADER = "import numpy as np\nimport sympy as sp\nimport tensorprog as tp"
-DEPTH = 2
+ASKED = 3
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,9 @@ class Line:
     numbers: tuple[str, ...] = ()
     key: str = ""
 
-    def expression(self, stds: Mapping[str, str], template: str | None = None, args: Iterable[str] | None = None) -> str:
+    def expression(
+        self, stds: Mapping[str, str], template: str | None = None, args: Iterable[str] | None = None
+    ) -> str:
         """The right-hand side."""
         given = self.args if args is None else args
         named = dict(zip("ab", self.numbers, strict=False))
@@ -122,6 +124,13 @@ class Case:
         names = self.run()
         return names["p"], {t: names[t] for line in self.before for t in line.targets}
 
+    @property
+    def asked(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The names of the vectors and scalars of a program that are looked at: the last few."""
+        kinds = self.kinds()
+        vectors, scalars = ([n for n, k in kinds.items() if k == kind][-ASKED:] for kind in "vs")
+        return tuple(vectors), tuple(scalars)
+
     def kinds(self) -> dict[str, str]:
         """v, s or m for each name of a program."""
         return {t: k for line in self.before for t, k in zip(line.targets, line.piece.result, strict=True)}
@@ -150,7 +159,9 @@ def renamed(case: Case) -> Case:
     flipped = str.maketrans("UEWMbcmnRVgByt", "zyxwvutsrqponl")
 
     def other(key: str) -> str:
-        return f'("Q{key[2:-4].translate(flipped)}", l)' if key.startswith("(") else f'"Q{key.translate(flipped)[1:-1]}"'
+        return (
+            f'("Q{key[2:-5].translate(flipped)}", l)' if key.startswith("(") else f'"Q{key.translate(flipped)[1:-1]}"'
+        )
 
     lines = _mapped(case, lambda line: replace(line, key=other(line.key) if line.key else ""))
     return replace(lines, stds={other(k): v for k, v in case.stds.items()})
@@ -158,7 +169,8 @@ def renamed(case: Case) -> Case:
 
 def fused(case: Case) -> Case:
     """With chains of coordinatewise functions written by hand as one ``tp.nonlin`` each."""
-    before, leaves = _fuse(case.before, {}, case.stds, _read(case.loop, case.after, case.output))
+    kept = set(case.asked[0]) if case.kind == "program" else _read(case.loop, case.after, case.output)
+    before, leaves = _fuse(case.before, {}, case.stds, kept)
     loop, _ = _fuse(case.loop, leaves, case.stds, {"h"})
     after, _ = _fuse(case.after, leaves, case.stds, _read((), (), case.output))
     return replace(case, before=before, loop=loop, after=after)

@@ -45,7 +45,9 @@ class _Writer:
     def rows(self, results: str, data: bool = False) -> list[Piece]:
         """The rows whose result is one of these kinds and for which there are variables."""
         have = set(self.kind.values()) | ({"x"} if data else set())
-        return [p for p in TABLE if self.place in p.place.split() and p.result in results.split() and set(p.args) <= have]
+        return [
+            p for p in TABLE if self.place in p.place.split() and p.result in results.split() and set(p.args) <= have
+        ]
 
     def variable(self, kind: str) -> str:
         """One of the kind, the later the likelier."""

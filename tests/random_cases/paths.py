@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import signal
 import warnings
 from collections.abc import Callable, Iterator
@@ -48,6 +49,12 @@ class Outcome:
     def kind(self) -> str:
         """ "value", or the class of the error."""
         return "value" if self.refusal is None else type(self.refusal).__name__
+
+    @property
+    def reason(self) -> str:
+        """The class of the error and its message without what differs from case to case."""
+        words = re.split(r"[(:;,]", str(self.refusal))[0].split()
+        return f"{self.kind}: {' '.join(w for w in words if re.fullmatch(r'[A-Za-z][a-z]+', w))[:70]}"
 
     def __str__(self) -> str:
         if self.refusal is not None:
@@ -196,4 +203,6 @@ def single(case: Case, kind: str) -> tuple[Callable[[], Any], Callable[[], Any]]
     """The gram matrix in single precision, and what it is the rounding of."""
     net, X, values = case.network(), case.X.astype(np.float32), case.symbols
     K = tp.nngp(net) if kind == "nngp" else tp.ntk(net)
-    return (lambda: K.gram(X, values=values, dtype="float32").astype(float)), (lambda: K(X.astype(float), values=values))
+    return (lambda: K.gram(X, values=values, dtype="float32").astype(float)), (
+        lambda: K(X.astype(float), values=values)
+    )

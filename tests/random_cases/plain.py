@@ -6,6 +6,7 @@ Nothing of the package is used here, so that what it derives is compared with wh
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -202,3 +203,28 @@ def variables(case: Case, width: int, seed: int) -> dict[str, Any]:
     rng = np.random.default_rng([4, seed, width])
     names = case.run(_world(Program=lambda: _Program(rng, width)))
     return {t: names[t] for t, kind in case.kinds().items() if kind != "m"}
+
+
+def on_draws(case: Case, draws: dict[str, Any]) -> dict[str, Any]:
+    """All variables of a program whose initial variables, by name of the line, are given arrays."""
+    given = iter([draws[t] for line in case.before if line.piece.place == "program" for t in line.targets])
+    names = case.run(_world(Program=lambda: _Given(given)))
+    return {t: names[t] for t in case.kinds()}
+
+
+class _Given:
+    """``p`` whose variables are drawn already, in the order of the lines."""
+
+    def __init__(self, given: Iterator[Any]) -> None:
+        self.given = given
+
+    def matrix(self, *_: Any, **__: Any) -> _Matrix:
+        return _Matrix(next(self.given))
+
+    def vector(self, *_: Any, **__: Any) -> Array:
+        return next(self.given)
+
+    def gaussian(self, *_: Any, **__: Any) -> list[Array]:
+        return [next(self.given), next(self.given)]
+
+    scalar = vector

@@ -1,0 +1,117 @@
+"""Random networks and programs, every way to their numbers against every other.
+
+``python -m tests.random_cases --networks 5000 --programs 5000 --seed 0 --jobs 2`` goes on where it was interrupted, says how far
+it is, and ends with what was compared, what was refused, and every disagreement as a short script; its exit status is 1
+when there was one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import multiprocessing
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+ROOT = Path(__file__).parents[2]
+STRIDE = 10**6  # between the cases of two seeds
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    options = _options(argv)
+    for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = "1"
+    counts = (("net", options.networks), ("program", options.programs))
+    wanted = [(kind, options.seed * STRIDE + i) for kind, count in counts for i in range(count)]
+    wanted.sort(key=lambda task: task[1])
+    path = Path(options.journal or ROOT / "out" / "random_cases" / f"{_digest()}.jsonl")
+    known = {(r["kind"], r["seed"]): r for r in _read(path)}
+    left = [(*task, options.seconds) for task in wanted if task not in known]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    print(f"{len(wanted)} cases, {len(wanted) - len(left)} of them known from {path}", flush=True)
+    records = [known[task] for task in wanted if task in known]
+    with path.open("a") as journal:
+        records += _run(left, options.jobs, journal)
+    return summary(records)
+
+
+def _options(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.random_cases", description=__doc__.splitlines()[0])
+    parser.add_argument("--networks", type=int, default=200, help="how many networks (200)")
+    parser.add_argument("--programs", type=int, default=200, help="how many programs (200)")
+    parser.add_argument("--seed", type=int, default=0, help="other seeds give other cases (0)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (one per core)")
+    parser.add_argument("--seconds", type=float, default=15.0, help="of processor time that one way may take (15)")
+    parser.add_argument("--journal", help="file of the results so far (out/random_cases/<version>.jsonl)")
+    return parser.parse_args(argv)
+
+
+def _digest() -> str:
+    """Of the code that is tested and of the cases: results of other versions are not taken over."""
+    found = hashlib.sha256()
+    for path in sorted([*ROOT.glob("tensorprog/**/*.py"), *ROOT.glob("tests/random_cases/*.py")]):
+        found.update(path.read_bytes())
+    return found.hexdigest()[:12]
+
+
+def _read(path: Path) -> Iterator[dict[str, Any]]:
+    """The records of a journal, without a last line that was torn."""
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            continue
+
+
+def _run(tasks: list[Any], jobs: int, journal: TextIO) -> list[dict[str, Any]]:
+    from tests.random_cases.examine import task as one
+
+    records: list[dict[str, Any]] = []
+    start = shown = time.monotonic()
+    with multiprocessing.get_context("spawn").Pool(jobs, maxtasksperchild=200) as pool:
+        for record in pool.imap_unordered(one, tasks):
+            records.append(record)
+            journal.write(json.dumps(record) + "\n")
+            journal.flush()
+            for fault in record["faults"]:
+                print(f"\n{fault['text']}", flush=True)
+            if time.monotonic() - shown > 5:
+                shown = time.monotonic()
+                _progress(len(records), len(tasks), shown - start, sum(len(r["faults"]) for r in records))
+    return records
+
+
+def _progress(done: int, count: int, elapsed: float, faults: int) -> None:
+    left = elapsed / done * (count - done)
+    print(f"{done}/{count} cases, {faults} disagreements, {left / 60:.0f} min left", file=sys.stderr, flush=True)
+
+
+def summary(records: Iterable[dict[str, Any]]) -> int:
+    """Print what was found; 1 when something disagrees."""
+    records = list(records)
+    totals = {name: Counter[str]() for name in ("cases", "compared", "skipped")}
+    for record in records:
+        for name, counter in totals.items():
+            counter.update(record[name])
+    print(f"\n{len(records)} cases, {sum(r['seconds'] for r in records):.0f} s of processor time")
+    for name, heading in (("compared", "comparisons"), ("skipped", "refused")):
+        print(f"\n{heading}: {totals[name].total()}")
+        for what, count in sorted(totals[name].items(), key=lambda item: -item[1]):
+            print(f"  {count:7d}  {what}")
+    labels = Counter(fault["label"] for r in records for fault in r["faults"])
+    print(f"\ndisagreements: {labels.total()}")
+    for label, count in labels.most_common():
+        seeds = [r["seed"] for r in records for fault in r["faults"] if fault["label"] == label]
+        print(f"  {count:7d}  {label}  (seeds {', '.join(map(str, seeds[:5]))})")
+    return 1 if labels else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

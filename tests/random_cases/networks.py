@@ -1,0 +1,57 @@
+"""What a network is held against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tests.random_cases import case as rewriting
+from tests.random_cases import paths, plain
+from tests.random_cases.case import Case
+from tests.random_cases.compare import Comparison, Effort, Report, scale_of, two_widths
+
+
+def check_network(case: Case, effort: Effort | None = None) -> Report:
+    """All comparisons of a network."""
+    report = Report()
+    for kind in ("nngp", "ntk"):
+        if effort is None or effort.only is None or effort.only[0].startswith(kind):
+            report.add(_check_kernel(case, kind, effort or Effort()))
+    return report
+
+
+def _check_kernel(case: Case, kind: str, effort: Effort) -> Report:
+    turn = case.seed % 6
+    ways = paths.kernel_ways(case, kind)
+    comparison = Comparison(case, kind, "K(X)", ways.pop("K(X)"), effort)
+    for name, way in ways.items():
+        if name != "recursion" or case.over:
+            comparison.hold(name, way, DEAR.get(name, turn) == turn)
+    for k, (name, change) in enumerate(REWRITTEN.items()):
+        rewritten = lambda change=change: paths.kernel_ways(change(case), kind)["K(X)"]()  # noqa: E731
+        comparison.hold(name, rewritten, name == "fused" or k == turn)
+    comparison.hold_statistics("sampled", lambda k: _sampled(case, kind, k), turn in (1, 3))
+    if kind == "nngp":
+        draw = lambda k: two_widths(lambda n, s: plain.kernel(case, n, s), k)  # noqa: E731
+        comparison.hold_statistics("simulated", draw, turn in (0, 2))
+    if effort.wants(f"{kind} single", "gram float32", turn == 4):
+        ours, exact = paths.single(case, kind)
+        rounded = Comparison(case, f"{kind} single", "K(X)", exact, effort)
+        rounded.hold("gram float32", ours, rtol=1e-5)
+        comparison.report.add(rounded.report)
+    return comparison.report
+
+
+DEAR = {"blocks": 0, "two sets": 1, "reordered": 2, "recursion": 3, "enumeration": 4, "sgd": 5, "gram": 5}
+REWRITTEN: Mapping[str, Callable[[Case], Case]] = {
+    "fused": rewriting.fused,
+    "renamed": rewriting.renamed,
+    "commuted": rewriting.commuted,
+}
+
+
+def _sampled(case: Case, kind: str, k: int) -> Any:
+    """Samples, and an allowance for the covariances that are estimated on the same samples: an error of 1/m."""
+    samples = 2 ** (13 + 3 * k)
+    value, error = paths.sampled(case, kind, k, samples)
+    return value, error + 3 * 16 / samples * scale_of(value)
