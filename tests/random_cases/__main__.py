@@ -1,8 +1,8 @@
 """Random networks and programs, every way to their numbers against every other.
 
-``python -m tests.random_cases --networks 5000 --programs 5000 --seed 0 --jobs 2`` goes on where it was interrupted, says how far
-it is, and ends with what was compared, what was refused, and every disagreement as a short script; its exit status is 1
-when there was one.
+``python -m tests.random_cases --networks 5000 --programs 5000 --seed 0 --jobs 2`` goes on where it was interrupted,
+says how far it is, and ends with what was compared, what was refused, and every disagreement as a short script; its
+exit status is 1 when there was one.
 """
 
 from __future__ import annotations

@@ -203,7 +203,7 @@ def _fuse(lines: tuple[Line, ...], known: dict[str, Any], stds: Mapping[str, str
                 if a in bodies:
                     result.append(_together(a, *bodies.pop(a), kind))
             result.append(line)
-            kind.update({t: k for t, k in zip(line.targets, line.piece.result, strict=True)})
+            kind.update(zip(line.targets, line.piece.result, strict=True))
     return tuple(result), kind
 
 

@@ -27,15 +27,15 @@ def check(case: Case, effort: Effort | None = None) -> Report:
 def smallest(fault: Fault, seconds: float = 40.0) -> Fault:
     """The same fault in a smaller case."""
     effort = Effort(only=(fault.what, fault.ways[1]), seconds=5.0)
-    found = {"fault": fault}
+    found = [fault]
 
     def fails(case: Case) -> bool:
         same = [f for f in check(case, effort).faults if f.label == fault.label]
-        found.update({"fault": f for f in same[:1]})
+        found.extend(same[:1])
         return bool(same)
 
     shrink(fault.case, fails, seconds)
-    return found["fault"]
+    return found[-1]
 
 
 def examine(kind: str, seed: int, seconds: float = 15.0, smaller: float = 40.0) -> dict[str, Any]:

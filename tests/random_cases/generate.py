@@ -57,7 +57,7 @@ class _Writer:
     def key(self, piece: Piece) -> str:
         """The key of a parameter: a new one, or one that is in use, so that parameters are shared."""
         stem = piece.keyed
-        known = [k for k in self.stds if k.startswith(f'"{stem}') or k.startswith(f'("{stem}')]
+        known = [k for k in self.stds if k.startswith((f'"{stem}', f'("{stem}'))]
         single = "{std}" not in piece.text
         if stem in "UEWMbcV" and self.place == "net" and known and self.rng.random() < 0.35:
             return str(self.rng.choice(known))
@@ -189,10 +189,10 @@ def _looped(w: _Writer, over: str, start: int) -> tuple[tuple[Line, ...], tuple[
     w.loop, w.products = over, 0
     data = "x_t" if over == "time" else "x"
     w.some(int(w.rng.integers(0, 3)), "v s", data, products=1)
-    dense = [p for p in TABLE if p.covers and p.covers[0] == "net.dense(std)"][0]
+    dense = next(p for p in TABLE if p.covers[:1] == ("net.dense(std)",))
     made = w.write(dense, None, ("h",))
     if over == "time":
-        embed = [p for p in TABLE if p.covers and p.covers[0] == "net.embed(std)"][0]
+        embed = next(p for p in TABLE if p.covers[:1] == ("net.embed(std)",))
         drive = w.write(embed, None, data=data)
         total = next(p for p in TABLE if p.text == "{0} + {1}" and p.args == "vv")
         assert made and drive

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from tests.random_cases import case as rewriting
 from tests.random_cases import paths, plain
 from tests.random_cases.case import Case
@@ -17,7 +19,25 @@ def check_network(case: Case, effort: Effort | None = None) -> Report:
     for kind in ("nngp", "ntk"):
         if effort is None or effort.only is None or effort.only[0].startswith(kind):
             report.add(_check_kernel(case, kind, effort or Effort()))
+    if effort is None or effort.only is None or effort.only[0] == "finite":
+        report.add(_check_finite(case, effort or Effort()))
     return report
+
+
+def _check_finite(case: Case, effort: Effort) -> Report:
+    """One network of moderate width: outputs and derivatives of the package against autograd on the text."""
+    comparison = Comparison(
+        case, "finite", "autograd", lambda: paths.by_autograd(case), effort, lambda v: _norm(v, case)
+    )
+    for name in ("program", "layerwise"):
+        comparison.hold(name, lambda name=name: paths.finite(case, name))
+    return comparison.report
+
+
+def _norm(value: Any, case: Case) -> Any:
+    n = len(case.X)
+    theta = value[n:].reshape(n, n)
+    return np.concatenate([np.full(n, np.abs(value[:n]).max()), np.full(n * n, np.abs(theta).max())])
 
 
 def _check_kernel(case: Case, kind: str, effort: Effort) -> Report:
@@ -31,9 +51,7 @@ def _check_kernel(case: Case, kind: str, effort: Effort) -> Report:
         rewritten = lambda change=change: paths.kernel_ways(change(case), kind)["K(X)"]()  # noqa: E731
         comparison.hold(name, rewritten, name == "fused" or k == turn)
     comparison.hold_statistics("sampled", lambda k: _sampled(case, kind, k), turn in (1, 3))
-    if kind == "nngp":
-        draw = lambda k: two_widths(lambda n, s: plain.kernel(case, n, s), k)  # noqa: E731
-        comparison.hold_statistics("simulated", draw, turn in (0, 2))
+    comparison.hold_statistics("simulated", lambda k: two_widths(SIMULATED[kind](case), k), turn in (0, 2))
     if effort.wants(f"{kind} single", "gram float32", turn == 4):
         ours, exact = paths.single(case, kind)
         rounded = Comparison(case, f"{kind} single", "K(X)", exact, effort)
@@ -43,6 +61,10 @@ def _check_kernel(case: Case, kind: str, effort: Effort) -> Report:
 
 
 DEAR = {"blocks": 0, "two sets": 1, "reordered": 2, "recursion": 3, "enumeration": 4, "sgd": 5, "gram": 5}
+SIMULATED: Mapping[str, Callable[[Case], Any]] = {
+    "nngp": lambda case: lambda n, seeds: np.array([plain.kernel(case, n, s) for s in seeds]),
+    "ntk": lambda case: lambda n, seeds: paths.empirical(case, n, seeds),
+}
 REWRITTEN: Mapping[str, Callable[[Case], Case]] = {
     "fused": rewriting.fused,
     "renamed": rewriting.renamed,

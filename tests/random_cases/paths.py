@@ -15,12 +15,14 @@ import numpy as np
 
 import tensorprog as tp
 from tensorprog.errors import TensorProgramError
-from tensorprog.finite.empirical import hyper_values
+from tensorprog.finite.empirical import FiniteNetwork, hyper_values
+from tensorprog.finite.layerwise import layerwise_ntk
 from tensorprog.functions import evaluate
 from tensorprog.kernels.data import read_inputs
 from tensorprog.kernels.ntk import ntk_terms
 from tensorprog.limit.sampling import REPLICATES, SampledLimit
 from tensorprog.passes.backprop import backprop
+from tests.random_cases import plain
 from tests.random_cases.case import Case
 
 Array = Any
@@ -206,3 +208,39 @@ def single(case: Case, kind: str) -> tuple[Callable[[], Any], Callable[[], Any]]
     return (lambda: K.gram(X, values=values, dtype="float32").astype(float)), (
         lambda: K(X.astype(float), values=values)
     )
+
+
+# ---- at finite width --------------------------------------------------------------------------------
+
+
+WIDTH = 12
+
+
+def _finite_network(case: Case) -> tuple[FiniteNetwork, dict[str, Array]]:
+    net = case.network()
+    finite = FiniteNetwork.of(net, read_inputs(case.X, "X", net.takes_sequences), case.symbols)
+    return finite, finite.draw(WIDTH, [case.seed])
+
+
+def by_autograd(case: Case) -> Array:
+    """Outputs (N,) and products of gradients (N, N) of one network, as the text says, in PyTorch; in one row."""
+    network, parameters = _finite_network(case)
+    arrays = {name: a[0] for name, a in parameters.items()}
+    f, theta = plain.outputs_and_ntk(case, arrays, WIDTH, {v.name for v in network.trace.states})
+    return np.concatenate([f, theta.ravel()])
+
+
+def finite(case: Case, name: str) -> Array:
+    """The same by the package."""
+    network, parameters = _finite_network(case)
+    values = network.run(parameters)
+    theta = network.ntk(values)
+    if name == "layerwise":
+        net = case.network()
+        theta = layerwise_ntk(net, network.inputs, None, WIDTH, [case.seed], case.symbols, np.float64)
+    return np.concatenate([network.outputs(values, parameters)[0], theta[0].ravel()])
+
+
+def empirical(case: Case, width: int, seeds: list[int]) -> Array:
+    """The empirical NTK of networks, (S, N, N)."""
+    return tp.empirical_ntk(case.network(), case.X, width=width, seed=seeds[0], seeds=len(seeds), values=case.symbols)

@@ -1,7 +1,7 @@
 """Everything the language can say, as a table: one row for each way to write a line of a network or program.
 
-A row is a template of Python text.  ``{0}``, ``{1}`` stand for names of earlier variables, ``{a}``, ``{b}`` for numbers.
-The text that is printed is the text that is run, so what is seen is what was checked.
+A row is a template of Python text: ``{0}``, ``{1}`` stand for names of earlier variables, ``{a}``, ``{b}`` for
+numbers.  The text that is printed is the text that is run, so what is seen is what was checked.
 """
 
 from __future__ import annotations
@@ -36,8 +36,13 @@ def times(power: float) -> Callable[..., float]:
     return lambda degree, *_: float("inf") if degree == WILD and power > 1 else degree * power
 
 
-LINEAR = {"{0} + {a}", "{a} + {0}", "{0} - {a}", "{a} - {0}", "{0} * {a}", "{a} * {0}", "{0} / {a}", "-{0}", "{0} + {1}",
-          "{0} - {1}", "{1} + {0}", "{1} - {0}"}  # fmt: skip
+LINEAR = {
+    "-{0}",
+    *(f"{a} {op} {b}" for op in "+-" for a, b in (("{0}", "{1}"), ("{1}", "{0}"), ("{0}", "{a}"), ("{a}", "{0}"))),
+    "{0} * {a}",
+    "{a} * {0}",
+    "{0} / {a}",
+}
 HARD = "/ (", ") ** ", "sp.exp", "sp.log", "sp.atan", '"wave"', "sp.Max(u, v"
 
 

@@ -66,6 +66,11 @@ def sampled(case: Case, seed: int, samples: int) -> tuple[Array, Array]:
     return np.array([float(a) for a in answers]), np.array([lim.stderr(a) for a in answers])
 
 
+def simulated(case: Case, width: int, seeds: list[int]) -> Array:
+    """The statistics of programs at finite width, (S, ..)."""
+    return np.array([statistics(plain.variables(case, width, s), case) for s in seeds])
+
+
 def statistics(values: Mapping[str, Any], case: Case) -> Array:
     """The same of arrays of one program at finite width."""
     vectors, scalars = case.asked
@@ -105,7 +110,7 @@ def check_program(case: Case, effort: Effort | None = None) -> Report:
         comparison.hold("canonical", lambda: canonical(case), turn in (2, 5))
         comparison.hold("json", lambda: reread(case), turn == 3)
         comparison.hold_statistics("sampled", lambda k: _sampled(case, k))
-        draw = lambda k: two_widths(lambda n, s: statistics(plain.variables(case, n, s), case), k)  # noqa: E731
+        draw = lambda k: two_widths(lambda n, seeds: simulated(case, n, seeds), k)  # noqa: E731
         comparison.hold_statistics("simulated", draw, turn in (0, 3))
         report.add(comparison.report)
     if effort.only is None or effort.only[0] == "finite":
