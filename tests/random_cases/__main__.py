@@ -48,7 +48,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--programs", type=int, default=200, help="how many programs (200)")
     parser.add_argument("--seed", type=int, default=0, help="other seeds give other cases (0)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (one per core)")
-    parser.add_argument("--seconds", type=float, default=15.0, help="of processor time that one way may take (15)")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of processor time that one way may take (4)")
     parser.add_argument("--journal", help="file of the results so far (out/random_cases/<version>.jsonl)")
     return parser.parse_args(argv)
 

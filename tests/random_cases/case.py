@@ -13,7 +13,7 @@ import tensorprog as tp
 from tests.random_cases.pieces import BY_TEXT, SYMBOLS, Piece
 
 HEADER = "import numpy as np\nimport sympy as sp\nimport tensorprog as tp"
-ASKED = 3
+ASKED = 2
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ class Report:
 
 
 def scale_of(value: Any) -> Any:
-    """The size of each entry of a kernel, √(K_ii K_jj), by which entries are compared; where one is 0, rounding is not."""
+    """The size of each entry of a kernel, √(K_ii K_jj), by which entries are compared, and rounding where one is 0."""
     root = np.sqrt(np.abs(np.diag(value)))
     return np.maximum(np.outer(root, root), ROUNDING / RTOL * np.max(root, initial=0) ** 2)
 
@@ -79,8 +79,8 @@ def apart(a: Outcome, b: Outcome, rtol: float, scale: Any) -> bool:
     """Whether two values differ by more than the tolerance and what they say of their errors."""
     if not (np.isfinite(a.value).all() and np.isfinite(b.value).all()):
         return not np.array_equal(np.isfinite(a.value), np.isfinite(b.value))
-    allowed = rtol * np.maximum(scale, np.abs(a.value)) + 5 * (a.error + b.error) + 1e-300
-    return bool((np.abs(a.value - b.value) > allowed).any())
+    allowed, distance = rtol * np.maximum(scale, np.abs(a.value)) + 1e-300, np.abs(a.value - b.value)
+    return bool((distance > allowed).any() and (distance > allowed + a.error + b.error).any())
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,8 @@ class Comparison:
         if not np.isfinite(reference.value).all() or not np.isfinite(found.value).all():
             return False
         small = 1e-9 * np.maximum(self.scale(reference.value), np.abs(reference.value))
-        return bool((np.abs(found.value - reference.value) <= Z * found.error + 5 * reference.error + small).all())
+        allowed, distance = Z * found.error + small, np.abs(found.value - reference.value)
+        return bool((distance <= allowed).all() or (distance <= allowed + reference.error).all())
 
 
 def two_widths(draw: Callable[[int, list[int]], Any], k: int) -> Any:

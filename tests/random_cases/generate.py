@@ -49,9 +49,12 @@ class _Writer:
             p for p in TABLE if self.place in p.place.split() and p.result in results.split() and set(p.args) <= have
         ]
 
-    def variable(self, kind: str) -> str:
-        """One of the kind, the later the likelier."""
+    def variable(self, kind: str, curved: bool = True) -> str:
+        """One of the kind, the later the likelier; without ``curved``, mostly an affine function of Gaussians."""
         names = [n for n, k in self.kind.items() if k == kind]
+        affine = [n for n in names if n not in self.curved]
+        if not curved and affine and self.rng.random() < 0.7:
+            names = affine
         return str(self.pick(names, 2.0 ** np.minimum(np.arange(len(names)), 8)))
 
     def key(self, piece: Piece) -> str:
@@ -62,7 +65,7 @@ class _Writer:
         if stem in "UEWMbcV" and self.place == "net" and known and self.rng.random() < 0.35:
             return str(self.rng.choice(known))
         n = self.count[stem] = self.count.get(stem, 0) + 1
-        name = f"{stem}{n}" if n > 1 else stem
+        name = f"{stem}_{n}" if n > 1 else stem
         if stem == "g":
             return f'"{name}a {name}b"'
         key = f'("{name}", l)' if self.loop and self.rng.random() < 0.6 else f'"{name}"'
@@ -73,7 +76,8 @@ class _Writer:
 
     def write(self, piece: Piece, target: str | None = None, args: Any = None, data: str = "") -> Line | None:
         """Add a line; None where its result would grow too fast."""
-        given = tuple(args or (data if k == "x" else self.variable(k) for k in piece.args))
+        mixed = piece.expression is None or piece.linear
+        given = tuple(args or (data if k == "x" else self.variable(k, mixed) for k in piece.args))
         degrees = [self.degree[a] for a in given if self.kind.get(a) == "v"]
         degree = piece.degree(*degrees) if degrees else 1.0
         if degree > HIGHEST and degree != WILD:
@@ -208,7 +212,7 @@ def _looped(w: _Writer, over: str, start: int) -> tuple[tuple[Line, ...], tuple[
 
 def _inputs(rng: np.random.Generator, over: str) -> Any:
     """A few inputs: some equal, parallel, opposite or zero, some in one dimension."""
-    n, d = int(rng.choice([2, 3, INPUTS], p=[0.5, 0.35, 0.15])), int(rng.choice([1, 2, 3], p=[0.15, 0.45, 0.4]))
+    n, d = int(rng.choice([2, 3, INPUTS], p=[0.7, 0.2, 0.1])), int(rng.choice([1, 2, 3], p=[0.15, 0.45, 0.4]))
     shape = (n, d) if over != "time" else (n, int(rng.integers(1, 4)), d)
     X = rng.normal(size=shape).round(2)
     what = str(rng.choice(["plain", "equal", "parallel", "opposite", "zero"], p=[0.4, 0.15, 0.15, 0.15, 0.15]))

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -34,13 +35,18 @@ class Outcome:
 
     Attributes:
         value: None where it was refused.
-        error: what it says of its own accuracy; 0 where it says nothing.
+        stated: what it says of its own accuracy, or a function that does; 0 where it says nothing.
         refusal: the error that was raised.
     """
 
     value: Array = None
-    error: Array = 0.0
+    stated: Any = 0.0
     refusal: BaseException | None = None
+
+    @cached_property
+    def error(self) -> Array:
+        """What it says of its own accuracy, which may take a while."""
+        return self.stated() if callable(self.stated) else self.stated
 
     @property
     def named(self) -> bool:
@@ -61,8 +67,8 @@ class Outcome:
     def __str__(self) -> str:
         if self.refusal is not None:
             return f"{self.kind}: {str(self.refusal)[:300]}"
-        error = "" if np.ndim(self.error) == 0 and self.error == 0 else f"  ± {np.max(self.error):.2g}"
-        return np.array2string(np.asarray(self.value), precision=15) + error
+        error = np.max(self.error, initial=0)
+        return np.array2string(np.asarray(self.value), precision=15) + (f"  ± {error:.2g}" if error else "")
 
 
 class TooDear(BaseException):
@@ -76,13 +82,13 @@ def at_most(seconds: float) -> Iterator[None]:
     def stop(*_: Any) -> None:
         raise TooDear
 
-    old = signal.signal(signal.SIGVTALRM, stop)
-    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    old = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, old)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, old)
 
 
 def attempt(way: Callable[[], Any], seconds: float = 60.0) -> Outcome:
@@ -97,8 +103,8 @@ def attempt(way: Callable[[], Any], seconds: float = 60.0) -> Outcome:
     for w in caught:
         if w.category.__name__ != "AccuracyWarning" and not issubclass(w.category, DeprecationWarning):
             return Outcome(refusal=RuntimeError(f"{w.category.__name__}: {w.message}"))
-    value, error = found if isinstance(found, tuple) else (found, 0.0)
-    return Outcome(value, error)
+    value, stated = found if isinstance(found, tuple) else (found, 0.0)
+    return Outcome(value, stated)
 
 
 def told(K: Any, X: Array, values: Any) -> Any:
@@ -112,8 +118,7 @@ def told(K: Any, X: Array, values: Any) -> Any:
             warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
     if not warned:
         return value
-    account = K.account(X, values=values)
-    return value, np.broadcast_to(account.error, value.shape)
+    return value, np.broadcast_to(K.account(X, values=values).error, value.shape)
 
 
 # ---- kernels by samples -----------------------------------------------------------------------------
