@@ -23,6 +23,8 @@ RADII = (9.0, 12.0, 17.0, 24.0, 34.0)
 STEPS = tuple(0.5 * 2 ** (-k / 2) for k in range(28))
 NODE_LIMIT = {1: 1 << 17, 2: 1 << 20, 3: 1 << 24, 4: 1 << 26}
 SPACING = 1.5  # widest gap between nodes, in units of a function's argument, that cannot skip a feature
+EPS = float(np.finfo(float).eps)
+CLEAR = 1.2  # by how much digits of agreement grow from level to level where a rule converges exponentially
 ROUNDING = 4e-14  # half of it bounds the rounding of a sum of weights, values and their product
 
 
@@ -49,8 +51,8 @@ class Problem:
         """The body at nodes; each z has shape (N, ...) and they broadcast to the result's shape."""
         return self.of(self.body, *z)
 
-    def of(self, expr: sp.Expr, *z: Array) -> Array:
-        """Any expression in the same symbols at nodes."""
+    def of(self, expr: sp.Expr, *z: Array, known: Mapping[sp.Symbol, Array] | None = None) -> Array:
+        """Any expression in the same symbols at nodes, or in others whose values there are known."""
         trail = (-1,) + (1,) * (z[0].ndim - 1)
         point: dict[sp.Symbol, Array] = {s: a.reshape(trail) for s, a in self.scalars.items()}
         for i, symbol in enumerate(self.variables):
@@ -59,7 +61,7 @@ class Problem:
                 if self.factor[:, i, axis].any():
                     point[symbol] = point[symbol] + self.factor[:, i, axis].reshape(trail) * coordinate
         shape = np.broadcast_shapes((len(self.mean),) + trail[1:], *(a.shape for a in z))
-        return np.broadcast_to(evaluate(expr, point), shape)
+        return np.broadcast_to(evaluate(expr, point | dict(known or {})), shape)
 
 
 @dataclass(frozen=True)
@@ -70,13 +72,17 @@ class Result:
     error: Array
     scale: Array
 
+    def take(self, rows: Array) -> Result:
+        """The entries ``rows`` only."""
+        return Result(self.value[rows], self.error[rows], self.scale[rows])
+
 
 def late(result: Result, rtol: float, atol: float) -> Array:
     """Indices of the entries whose error is above a tolerance or not finite."""
     return np.flatnonzero(~((result.error <= atol + rtol * result.scale) & np.isfinite(result.error)))
 
 
-Rule = Callable[[Problem, Any], tuple[Array, Array]]
+Rule = Callable[[Problem, Any], tuple[Array, Array, Array]]
 
 
 def refine(
@@ -89,24 +95,38 @@ def refine(
 ) -> Result:
     """Go through the levels of a rule, each entry until two successive levels agree.
 
-    The tolerance is ``atol`` + ``rtol`` E |body|; errors are the last differences, at least the rounding,
-    and infinite where the nodes, ``spacing`` standard deviations apart, could have skipped a steep feature.
+    A rule gives values, scales E |body|, and errors that it knows of.  The tolerance is ``atol`` + ``rtol`` E |body|.
+    The error is the last difference where the digits in which levels agree grow geometrically, as those of a rule
+    that converges exponentially do; elsewhere the larger of the last two differences, twice.  It is at least the
+    rounding, and infinite where the nodes, ``spacing`` standard deviations apart, could have skipped a steep feature.
     """
     count, steep = len(problem.mean), steepness(problem)
     value, error, scale = np.full(count, np.nan), np.full(count, np.inf), np.zeros(count)
+    before, clear = np.full(count, np.nan), np.ones(count, bool)
     active = np.arange(count)
     for level in levels:
         gap = spacing(level) * steep[active]
         if np.all(gap > 2 * SPACING):
             continue
-        new, size = rule(problem.take(active), level)
+        new, size, known = rule(problem.take(active), level)
         difference = np.maximum(np.abs(new - value[active]), ROUNDING * size / 2)
+        larger = np.fmax(difference, before[active])
+        quick = _digits(difference, size) >= CLEAR * _digits(before[active], size)
+        bound = np.where(quick & clear[active], difference, 2 * larger) + known
+        before[active], clear[active] = np.where(np.isfinite(difference), difference, np.nan), quick
         value[active], scale[active] = new, size
-        error[active] = np.where(np.isfinite(difference) & (gap <= SPACING), difference, np.inf)
+        error[active] = np.where(np.isfinite(difference) & (gap <= SPACING), bound, np.inf)
         active = active[~((error[active] <= atol + max(rtol, ROUNDING) * size) & np.isfinite(size))]
         if not len(active):
             break
     return Result(value, error, scale)
+
+
+def _digits(difference: Array, size: Array) -> Array:
+    """-log(difference/size) up to that of the rounding, at least 0; 0 where there is no difference yet."""
+    with np.errstate(all="ignore"):
+        found = -np.log(difference / size)
+    return np.where(np.isfinite(found), np.clip(found, 0.0, -np.log(ROUNDING / 2) / CLEAR), 0.0)
 
 
 def steepness(problem: Problem) -> Array:
@@ -137,16 +157,20 @@ def blocks(count: int, nodes: int) -> Iterator[slice]:
     return (slice(start, min(start + width, count)) for start in range(0, count, width))
 
 
-def radius(problem: Problem, atol: float) -> float:
-    """Half-width of the box: the first at whose rim |body|·density is negligible against E |body|."""
+def radius(problem: Problem, atol: float) -> tuple[float, Array]:
+    """Half-width of the box: the first at whose rim |body|·density is negligible against E |body|.
+
+    Also the (N,) entries for which there is none.
+    """
     rank = problem.factor.shape[2]
-    _, scale = _trapezoid(problem, (0.5 if rank < 3 else 1.0, RADII[0]))
+    _, scale, _ = _trapezoid(problem, (0.5 if rank < 3 else 1.0, RADII[0]))
     for candidate in RADII:
         rim = [np.broadcast_to(candidate * d, (len(problem.mean), d.size)) for d in _directions(rank)]
         tail = np.abs(problem.values(*rim)).max(axis=1) * np.exp(-(candidate**2) / 2)
-        if np.all(tail <= 1e-15 * scale + atol / 10):
-            return candidate
-    return RADII[-1]
+        missed = ~(tail <= 1e-15 * scale + atol / 10)
+        if not missed.any():
+            break
+    return candidate, missed
 
 
 @cache
@@ -182,12 +206,14 @@ def trapezoid(problem: Problem, rtol: float, atol: float) -> Result:
     >>> round(float(trapezoid(p, 1e-12, 0.0).value[0]), 12)
     1.0
     """
-    rank, reach = problem.factor.shape[2], radius(problem, atol)
+    rank, (reach, missed) = problem.factor.shape[2], radius(problem, atol)
     levels = tuple((h, reach) for h in STEPS if (2 * reach / h) ** rank <= NODE_LIMIT[rank])
-    return refine(problem, _trapezoid, levels, lambda level: level[0], rtol, atol)
+    result = refine(problem, _trapezoid, levels, lambda level: level[0], rtol, atol)
+    result.error[missed] = np.inf
+    return result
 
 
-def _trapezoid(problem: Problem, level: tuple[float, float]) -> tuple[Array, Array]:
+def _trapezoid(problem: Problem, level: tuple[float, float]) -> tuple[Array, Array, Array]:
     x, weight = _grid(*level)
     rank, nodes = problem.factor.shape[2], len(x)
     value, scale = np.zeros(len(problem.mean)), np.zeros(len(problem.mean))
@@ -201,7 +227,7 @@ def _trapezoid(problem: Problem, level: tuple[float, float]) -> tuple[Array, Arr
                 sums = [s @ (weight[first] if i == 0 else weight) for s in sums]
             value[rows] += sums[0]
             scale[rows] += sums[1]
-    return value, scale
+    return value, scale, np.zeros(len(value))
 
 
 def _along(x: Array, axis: int, rank: int) -> Array:
