@@ -19,6 +19,7 @@ from scipy import special
 from scipy.linalg import lapack
 
 from tensorprog.expectations.factors import SCAN, Factor, Found, Product
+from tensorprog.expectations.points import sobol_points
 
 Array = Any
 RANDOMISATIONS = 16
@@ -77,10 +78,7 @@ def estimate(f: Callable[[Array], Array], dimensions: int, samples: int, seed: i
 
 
 def _net(dimensions: int, log2: int, *seed: int) -> Array:
-    from scipy.stats import qmc  # half a second to import, needed by few
-
-    points = qmc.Sobol(dimensions, scramble=True, rng=np.random.default_rng(seed)).random_base2(log2)
-    return np.clip(points, 2.0**-54, 1 - 2.0**-53)
+    return sobol_points(dimensions, log2, np.random.default_rng(seed))
 
 
 def _mixed(sample: Sampler, laws: list[Proposal], points: Array) -> tuple[Array, Array]:

@@ -21,6 +21,7 @@ from scipy import special
 
 from tensorprog.dsl.program import trace
 from tensorprog.errors import AssumptionError, DataError, NoRuleError, ProgramError
+from tensorprog.expectations.points import sobol_points
 from tensorprog.functions import evaluate
 from tensorprog.ir.graph import ProgramGraph, as_var
 from tensorprog.ir.instructions import (
@@ -299,7 +300,4 @@ class SampledLimit:
         rng = np.random.default_rng([self.seed, k])
         if dimensions > SOBOL_DIMENSIONS or not dimensions:
             return rng.standard_normal((dimensions, 2**self._log2))
-        from scipy.stats import qmc  # half a second to import, needed by few
-
-        points = qmc.Sobol(dimensions, scramble=True, rng=rng).random_base2(self._log2)
-        return np.asarray(special.ndtri(np.clip(points.T, 2.0**-54, 1 - 2.0**-53)))
+        return np.asarray(special.ndtri(sobol_points(dimensions, self._log2, rng).T))
