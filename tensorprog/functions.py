@@ -7,6 +7,7 @@ step' = delta, |x|' = sign, sin' = cos.  Everything else in the package reads th
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
@@ -59,7 +60,11 @@ class Family:
 FAMILIES: dict[str, Family] = {}
 
 
-class Fn(sp.Function):  # type: ignore[misc]
+class _Class(type(sp.Function)):  # type: ignore[misc]
+    """The type of the members' classes, by which they are pickled."""
+
+
+class Fn(sp.Function, metaclass=_Class):  # type: ignore[misc]
     """Base of the sympy classes of all members; ``family`` and ``order`` are set on each."""
 
     nargs = 1
@@ -113,12 +118,15 @@ def member(family: Family, order: int) -> type[Fn]:
     return type(name, (Fn,), {"family": family, "order": order, "nargs": 1})
 
 
-def __getattr__(name: str) -> type[Fn]:
-    """Members by their class names, which is how they are pickled."""
-    stem = name.rstrip("'")
-    if stem not in FAMILIES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return member(FAMILIES[stem], len(name) - len(stem))
+def _by_name(name: str, order: int) -> type[Fn]:
+    return member(FAMILIES.get(name) or _abstract_family(name), order)
+
+
+def _pickled(cls: type[Fn]) -> str | tuple[Any, tuple[str, int]]:
+    return cls.__qualname__ if cls is Fn else (_by_name, (cls.family.name, cls.order))
+
+
+copyreg.pickle(_Class, _pickled)  # type: ignore[arg-type]
 
 
 def is_delta(cls: Any) -> bool:

@@ -9,11 +9,12 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import sympy as sp
 
 from tensorprog.dsl.program import Mat, Program, Vec, exact
+from tensorprog.dsl.refusals import NotAnArray
 from tensorprog.errors import ProgramError, nearest
 from tensorprog.ir.instructions import Covariances, InitVector, Var
 from tensorprog.printing import inner
@@ -24,8 +25,10 @@ class NeedsSequence(ProgramError):
 
 
 @dataclass(frozen=True)
-class Datum:
+class Datum(NotAnArray):
     """One input vector ξ ∈ R^d: the ``time``-th of input number ``owner`` (None when not a sequence)."""
+
+    WHAT = "an input of the network"
 
     owner: int
     label: str
@@ -33,6 +36,15 @@ class Datum:
 
     def __str__(self) -> str:
         return self.label if self.time is None else f"{self.label}{self.time}"
+
+    def _instead(self, name: str) -> str:
+        return 'net.embed("U", x) first; a sum of embeddings by one matrix embeds the sum'
+
+    def _no_operator(self, *other: Any) -> NoReturn:
+        self._refuse(f"arithmetic with {self}")
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _no_operator
+    __pow__ = __rpow__ = __neg__ = __pos__ = __abs__ = __matmul__ = __rmatmul__ = _no_operator
 
     def __iter__(self) -> Iterator[Datum]:
         raise NeedsSequence(f"the network iterates over its input {self.label}: give sequences, of shape (T, d)")
@@ -346,6 +358,9 @@ def network(fn: Callable[..., Any]) -> Callable[..., Network]:
         missing = [k for k in names if k not in hyperparameters and k not in defaults]
         if missing:
             raise ProgramError(f"{fn.__name__} needs a value for {', '.join(missing)}")
+        for key, value in hyperparameters.items():
+            if isinstance(value, str) and callable(defaults.get(key)):
+                raise ProgramError(f"{key} of {fn.__name__} is a function such as tp.relu, not the string {value!r}")
         return Network(fn, {k: hyperparameters.get(k, defaults.get(k)) for k in names}, fn.__name__)
 
     build.network = fn  # type: ignore[attr-defined]

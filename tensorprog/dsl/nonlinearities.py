@@ -1,4 +1,4 @@
-"""The named nonlinearities: each takes a vector of a program, or a sympy expression."""
+"""The named nonlinearities: each takes a vector or scalar of a program, or a sympy expression."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 import sympy as sp
 
 from tensorprog import functions
-from tensorprog.dsl.program import Scal, Vec, exact, nonlin
+from tensorprog.dsl.program import Scal, Vec, exact, moment, nonlin
 from tensorprog.errors import ProgramError, nearest
 from tensorprog.functions import Fn
 
 
 class Nonlinearity:
-    """A named function φ; ``phi(x)`` works on vectors of a program and on sympy expressions.
+    """A named function φ; ``phi(x)`` works on vectors and scalars of a program and on sympy expressions.
 
     Args:
         name: how it prints.
@@ -36,7 +36,7 @@ class Nonlinearity:
         if isinstance(x, Vec):
             return nonlin(self.formula, x)
         if isinstance(x, Scal):
-            raise ProgramError(f"{self.name}({x}): apply it inside tp.nonlin or tp.moment with params=[{x}]")
+            return moment(self.formula, params=[x])
         return self.formula(exact(x, f"the argument of {self.name}"))
 
     def __repr__(self) -> str:

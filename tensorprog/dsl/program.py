@@ -7,13 +7,14 @@ import math
 import numbers
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import numpy as np
 import sympy as sp
 
+from tensorprog.dsl.refusals import NotAnArray
 from tensorprog.errors import ProgramError
-from tensorprog.functions import from_sympy
+from tensorprog.functions import FAMILIES, Abs, from_sympy
 from tensorprog.ir import serial
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import (
@@ -46,6 +47,10 @@ def exact(value: Any, what: str = "value") -> sp.Expr:
     >>> exact(0.1), exact(2**0.5)
     (1/10, sqrt(2))
     """
+    if type(value) is np.ndarray and not value.ndim:
+        value = value.item()
+    if isinstance(value, NotAnArray):
+        raise ProgramError(f"{what} must be a number or a sympy expression, and {value} is {value.WHAT}")
     if isinstance(value, sp.Expr) and not value.is_Float:
         if value.has(sp.nan, sp.oo, sp.zoo, -sp.oo):
             raise ProgramError(f"{what} is {value}; it must be finite")
@@ -150,10 +155,8 @@ def _rows(cov: Any) -> list[list[Any]] | None:
     return rows if rows else None
 
 
-class Handle:
+class Handle(NotAnArray):
     """A variable together with its program."""
-
-    __array_ufunc__ = None
 
     def __init__(self, program: Program, var: Var) -> None:
         self.program, self.var = program, var
@@ -164,6 +167,17 @@ class Handle:
 
 class Mat(Handle):
     """A matrix, or its transpose."""
+
+    WHAT = "a matrix of a program"
+
+    def _instead(self, name: str) -> str:
+        return f"{self} @ x or {self}.T @ x with a vector x; its scale is its std= or variance="
+
+    def _no_operator(self, *other: Any) -> NoReturn:
+        raise ProgramError(f"{self} is {self.WHAT} and can only multiply a vector: write {self._instead('')}")
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _no_operator
+    __pow__ = __rpow__ = __neg__ = __pos__ = __abs__ = __rmatmul__ = _no_operator
 
     def __init__(self, program: Program, var: Var, transpose: bool = False) -> None:
         super().__init__(program, var)
@@ -221,13 +235,31 @@ class _Arithmetic(Handle):
     def __neg__(self) -> Any:
         return _combine(lambda a, b: a * b, self, -1)
 
+    def __pos__(self) -> Any:
+        return self
+
+    def __abs__(self) -> Any:
+        return _combine(lambda a, b: Abs(a) + b, self, 0)
+
 
 class Vec(_Arithmetic):
     """A vector of a program."""
 
+    WHAT = "a vector of a program"
+
+    def __matmul__(self, other: Any) -> NoReturn:
+        self._refuse(f"{self} @ {other}", "inner")
+
 
 class Scal(_Arithmetic):
     """A scalar of a program."""
+
+    WHAT = "a scalar of a program"
+
+    def _instead(self, name: str) -> str:
+        if name in FAMILIES:
+            return f"tp.{name}({self})"
+        return f"tp.moment(lambda s: .., params=[{self}]), with a function that sympy can trace"
 
 
 def _combine(fn: Callable[[Any, Any], Any], a: Handle, other: Any) -> Any:
@@ -308,7 +340,13 @@ def trace(fn: Any, vectors: int, scalars: int = 0) -> sp.Expr:
     slots: list[Slot] = [vector_slot(i) for i in range(vectors)]
     slots += [scalar_slot(j) for j in range(scalars)]
     _check_arity(fn, len(slots))
-    result = fn(*slots)
+    try:
+        result = fn(*slots)
+    except TypeError as error:
+        raise ProgramError(
+            f"{fn!r} cannot be applied to a symbol ({error}); write tp.tanh(a) or sp.tanh(a) instead of functions of "
+            "NumPy or math, tp.step(a), sp.Max(a, 0) or sp.Piecewise instead of if and max"
+        ) from error
     if not isinstance(result, (sp.Expr, numbers.Real)):
         raise ProgramError(f"{fn!r} must return a sympy expression of its arguments, got {result!r}")
     return from_sympy(exact(result, "the function"))

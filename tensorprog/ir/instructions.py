@@ -29,6 +29,9 @@ class Slot(sp.Symbol):  # type: ignore[misc]
     def __new__(cls, name: str) -> Slot:
         return sp.Symbol.__xnew__(cls, name, real=True)  # type: ignore[no-any-return]
 
+    def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, bool]]:
+        return (self.name,), {}
+
 
 @cache
 def vector_slot(i: int) -> Slot:

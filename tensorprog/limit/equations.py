@@ -13,7 +13,6 @@ from tensorprog.functions import Abs, Exp, Relu, Step
 from tensorprog.ir.instructions import Var
 from tensorprog.printing import NameSymbol
 
-
 NOT_NEGATIVE = (Relu, Step, Abs, Exp)
 
 
@@ -63,6 +62,15 @@ class Equations:
         self._by_definition: dict[Poly, Poly] = {}
         self._named: dict[tuple[Poly, Any], Poly] = {}
         self._taken: dict[str, int] = {}
+        self._elsewhere: dict[str, str] = {}
+
+    def meanings(self) -> dict[str, str]:
+        """Every name with its definition, as text."""
+        return self._elsewhere | {str(n.symbol): repr(n.definition) for n in self.names}
+
+    def avoid(self, meanings: dict[str, str]) -> None:
+        """Give no name that means something else elsewhere."""
+        self._elsewhere = dict(meanings)
 
     def define(self, p: Poly, kind: str, a: Var | None = None, b: Var | None = None) -> Poly:
         """A name for p; p itself when it is a number, one name or one symbol (for moments, one atom)."""
@@ -72,7 +80,7 @@ class Equations:
         key = (p, None if identity is None else identity(kind, a, b))
         if key not in self._named:
             text, latex = self.namer(kind, a, b) or _numbered(kind, len(self.names))
-            name = Name(self._symbol(text, latex), p, kind, (a, b))
+            name = Name(self._symbol(text, latex, p), p, kind, (a, b))
             self.names.append(name)
             self._named[key] = monomial(name)
             self._by_definition.setdefault(p, self._named[key])
@@ -86,9 +94,12 @@ class Equations:
         """The name whose definition is p, if there is one."""
         return self._by_definition.get(p)
 
-    def _symbol(self, text: str, latex: str) -> NameSymbol:
-        count = self._taken[text] = self._taken.get(text, 0) + 1
-        return NameSymbol(text, latex) if count == 1 else NameSymbol(f"{text}.{count}", rf"{latex}_{{[{count}]}}")
+    def _symbol(self, text: str, latex: str, p: Poly) -> NameSymbol:
+        while True:
+            count = self._taken[text] = self._taken.get(text, 0) + 1
+            name = text if count == 1 else f"{text}.{count}"
+            if name not in self._elsewhere or self._elsewhere[name] == repr(p):
+                return NameSymbol(name, latex if count == 1 else rf"{latex}_{{[{count}]}}")
 
 
 def simple(p: Poly, atoms: bool) -> bool:
@@ -139,8 +150,9 @@ def _sign_of(g: Gen, known: dict[Gen, int | None]) -> int | None:
             factors = [f.as_base_exp() for f in sp.Mul.make_args(g.body)]
             known[g] = 0 if all(e.is_even or type(b) in NOT_NEGATIVE for b, e in factors) else None
         elif isinstance(g, Scalar):
-            norm = isinstance(g.symbol, NameSymbol) and g.symbol.is_norm
-            known[g] = 1 if g.symbol.is_positive else 0 if norm or g.symbol.is_nonnegative else None
+            symbol: Any = g.symbol
+            norm = isinstance(symbol, NameSymbol) and symbol.is_norm
+            known[g] = 1 if symbol.is_positive else 0 if norm or symbol.is_nonnegative else None
         else:
             known[g] = None
     return known[g]

@@ -71,6 +71,19 @@ class Limit:
                 if var.kind == "vector":
                     self._form_var.setdefault(self.z[var], var)
 
+    def __copy__(self) -> Limit:
+        return self  # it answers the same questions in the same way for ever
+
+    def __deepcopy__(self, memo: Any) -> Limit:
+        return self
+
+    def __reduce__(self) -> Any:
+        """Derived again from the program; a name given to a later question here is unknown there."""
+        return type(self), (self.program, self.system.namer), self.system.meanings()
+
+    def __setstate__(self, meanings: dict[str, str]) -> None:
+        self.system.avoid(meanings)
+
     # ---- questions in sympy ------------------------------------------------------------------------
 
     def Z(self, x: Any) -> sp.Expr:

@@ -281,12 +281,6 @@ def test_arguments_are_vectors_or_expressions(bad):
         tp.relu(bad)
 
 
-def test_a_scalar_of_a_program_needs_nonlin():
-    p = tp.Program()
-    with pytest.raises(ProgramError, match=r"params=\[s\]"):
-        tp.tanh(p.scalar("s", 1))
-
-
 def test_numbers_are_exact():
     assert isinstance(tp.relu, Nonlinearity) and tp.relu(0.5) == member(FAMILIES["relu"], 0)(sp.Rational(1, 2))
 

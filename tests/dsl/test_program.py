@@ -112,7 +112,7 @@ WRONG = {
     "vector plus text": (lambda W, x, y, s: x + "1", "operand must be a number.*str '1'"),
     "vector plus None": (lambda W, x, y, s: x + None, "operand must be a number.*None"),
     "vector plus array": (lambda W, x, y, s: x + np.ones(3), "operand must be a number.*ndarray"),
-    "array plus vector": (lambda W, x, y, s: np.ones(3) + x, "operand must be a number.*ndarray"),
+    "array plus vector": (lambda W, x, y, s: np.ones(3) + x, "np.add: x is a vector .* shape .3,. is no number"),
     "vector plus NaN": (lambda W, x, y, s: x + float("nan"), "nan; it must be finite"),
     "vector plus infinity": (lambda W, x, y, s: x * sp.oo, "oo; it must be finite"),
     "vector over zero": (lambda W, x, y, s: x / 0, "finite"),
