@@ -112,6 +112,7 @@ class Trace:
         embeddings: which datum and parameter each embedded vector came from.
         grams: normalised inner products ⟨ξ,ξ'⟩ = ξ·ξ'/d by symbol, those that were asked for.
         states: untrained initial vectors.
+        ends: of each input, the length of the program when its network had been traced.
     """
 
     program: Program = field(default_factory=Program)
@@ -122,6 +123,7 @@ class Trace:
     embeddings: dict[Var, tuple[str, Datum]] = field(default_factory=dict)
     grams: dict[sp.Symbol, tuple[Datum, Datum]] = field(default_factory=dict)
     states: dict[Var, str] = field(default_factory=dict)
+    ends: list[int] = field(default_factory=list)
 
     def gram(self, a: Datum, b: Datum) -> sp.Symbol:
         """The symbol of a·b/d."""
@@ -310,6 +312,7 @@ class Network:
                 )
             t.heads.append(heads)
             t.outputs.append(heads[0])
+            t.ends.append(len(t.program))
         return t
 
 

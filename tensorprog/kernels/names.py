@@ -27,19 +27,24 @@ class NetworkNames:
     """Names Σ^(l,t,t')(x,x') of covariances and Π^(l,t,t')(x,x') of gradient covariances.
 
     A pre-activation's layer is the first integer in the key of its matrix (or embedding), or the number
-    of earlier uses of a matrix that has none; its time is that of the last datum it depends on.
+    of earlier uses of a matrix that has none; that of a sum is the layer of the vector with most matrices before it,
+    so that the input may enter at every layer. Its time is that of the last datum it depends on.
     """
 
     def __init__(self, trace: Trace, gradients: list[Gradients]) -> None:
         self.trace = trace
         self.primal: dict[Var, Var] = {}
-        for g in gradients:
-            for var, ds in g.of.items():  # the pre-activation comes before the G-vars and biases it sums
-                for d in ds:
-                    self.primal.setdefault(d, var)
         self._time: dict[Var, int | None] = {}
         self._owner: dict[Var, str] = {}
         self._depth: dict[Var, int | None] = {}
+        self._reach: dict[Var, int] = {}  # the most matrices on a path to a vector
+        self._labels = [data[0].label for data in trace.inputs]
+        self._timed = any(d.time is not None for data in trace.inputs for d in data)
+        for label, g in zip(self._labels, gradients, strict=False):
+            for var, ds in g.of.items():  # the pre-activation comes before the G-vars and biases it sums
+                for d in ds:
+                    self.primal.setdefault(d, var)
+                    self._owner.setdefault(d, label)
         self._scan()
 
     def __call__(self, kind: str, a: Var | None, b: Var | None) -> tuple[str, str] | None:
@@ -59,11 +64,10 @@ class NetworkNames:
 
     def places(self, a: Var, b: Var) -> tuple[Place, Place] | None:
         """Where two vectors, or what they are gradients of, stand; in the order of the inputs."""
-        found = [self._place(self.primal.get(v, v)) for v in (a, b)]
-        order = [data[0].label for data in self.trace.inputs]
+        found = [self._place(v) for v in (a, b)]
         if found[0] is None or found[1] is None:
             return None
-        p, q = sorted((p for p in found if p), key=lambda p: order.index(p.owner))
+        p, q = sorted((p for p in found if p), key=lambda p: self._labels.index(p.owner))
         return p, q
 
     def _indexed(self, head: str, tex: str, p: Place, q: Place) -> tuple[str, str]:
@@ -77,41 +81,59 @@ class NetworkNames:
         """Time, owner and layer of every forward vector, in one pass."""
         uses: dict[tuple[Var, str], int] = {}
         has_layers = any(p.indices for p in self.trace.parameters.values())
-        embedded = self.trace.embeddings
-        for var, op in self.trace.program:
+        biases = {p.var: p for p in self.trace.parameters.values() if p.kind == "bias"}
+        tracing = iter(zip(self.trace.ends, self._labels, strict=True))
+        end, label = next(tracing)
+        for n, (var, op) in enumerate(self.trace.program):
+            while n >= end:
+                end, label = next(tracing)
             operands = [v for v in op.operands if v.kind == "vector"]
             times = [t for v in operands if (t := self._time.get(v)) is not None]
             self._time[var] = max(times, default=None)
-            owners = [o for v in operands if (o := self._owner.get(v))]
-            if owners:
-                self._owner[var] = owners[-1]
-            if var in embedded:
-                name, datum = embedded[var]
-                self._time[var], self._owner[var] = datum.time, self.trace.inputs[datum.owner][0].label
-                indices = self.trace.parameters[name].indices
-                self._depth[var] = indices[0] if indices else 1 if has_layers or datum.time is None else None
+            self._reach[var] = max((self._reach[v] for v in operands), default=0) + isinstance(op, MatMul)
+            if operands:
+                owners = [o for v in operands if (o := self._owner.get(v))]
+                self._owner[var] = owners[-1] if owners else label
+            if var in self.trace.embeddings:
+                self._place_embedding(var, has_layers)
+            elif var in self.trace.states:
+                self._owner[var], self._depth[var] = label, None if self._timed else 0
+            elif var in biases:
+                self._depth[var] = next(iter(biases[var].indices), None if self._timed else 0)
             elif isinstance(op, MatMul):
                 self._depth[var] = self._matmul_depth(var, op, uses)
             elif isinstance(op, Nonlin):
-                placed = [v for v in operands if v in self._depth]
-                computed = [v for v in placed if not isinstance(self.trace.program.op(v), InitVector)]
+                placed = [v for v in operands if v in self._depth and v in self._owner]
                 if placed:
-                    self._depth[var] = self._depth[(computed or placed)[-1]]
+                    self._depth[var] = self._depth[max(reversed(placed), key=self._computed)]
+
+    def _computed(self, var: Var) -> tuple[int, bool]:
+        """How far from the start a vector is: matrices, and whether anything was done to it at all."""
+        return self._reach[var], not isinstance(self.trace.program.op(var), InitVector)
+
+    def _place_embedding(self, var: Var, has_layers: bool) -> None:
+        name, datum = self.trace.embeddings[var]
+        self._time[var], self._owner[var] = datum.time, self._labels[datum.owner]
+        indices = self.trace.parameters[name].indices
+        self._depth[var] = indices[0] if indices else 1 if has_layers or datum.time is None else None
 
     def _matmul_depth(self, var: Var, op: MatMul, uses: dict[tuple[Var, str], int]) -> int | None:
         parameter = next((p for p in self.trace.parameters.values() if p.var == op.matrix), None)
         if parameter is not None and parameter.indices:
             return parameter.indices[0]
-        if self._time[var] is not None:
+        if self._timed:
             return None
         key = (op.matrix, self._owner.get(var, ""))
         uses[key] = uses.get(key, 1) + 1
         return uses[key]
 
     def _place(self, var: Var) -> Place | None:
-        if var not in self._owner or (var not in self._depth):
+        """Where a vector stands, or what it is the gradient of; a bias is shared, its gradients are not."""
+        primal = self.primal.get(var, var)
+        owner = self._owner.get(primal, self._owner.get(var))
+        if owner is None or primal not in self._depth:
             return None
-        return Place(self._depth[var], self._time[var], self._owner[var])
+        return Place(self._depth[primal], self._time[primal], owner)
 
 
 class EveryName(NetworkNames):
@@ -120,7 +142,7 @@ class EveryName(NetworkNames):
     def bare(self, p: Poly, kind: str, a: Var | None, b: Var | None) -> bool:
         """Whether p stays as it is: what has no place, and forward moments that are one atom."""
         identity = self.identity(kind, a, b)
-        if kind not in ("cov", "moment") or identity is None:
+        if kind not in ("cov", "moment") or identity is None or {a, b} <= self.trace.states.keys():
             return simple(p, atoms=kind != "cov")
         atom = list(p.terms.values()) == [1] and all(isinstance(g, Expect) for m in p.terms for g, _ in m)
         return not p or (identity[0] == HEADS["moment"][0] and atom)

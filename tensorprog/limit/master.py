@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from tensorprog.algebra import ZERO, Algebra, Gaussian, Gen, Poly, add_all, monomial, to_sympy
+from tensorprog.algebra import ZERO, Algebra, Apply, Gaussian, Gen, Poly, add_all, monomial, to_sympy
 from tensorprog.dsl.program import exact, trace
 from tensorprog.errors import AssumptionError, NoRuleError, ProgramError
 from tensorprog.expectations.normal_form import Expectation
@@ -61,6 +61,7 @@ class Limit:
         self.fields: dict[Any, Field] = {}
         self._cov: dict[tuple[Gaussian, Gaussian], Poly] = {}
         self._form_var: dict[Poly, Var] = {}
+        self._argument_of: dict[Poly, Var] = {}  # sums that stand inside a nonlinearity only, as φ(a + b)
         self._asked: list[Poly] = []
         self._moments: dict[tuple[Poly, Poly], Poly] = {}
         self._multiples: dict[Var, tuple[Poly, Var]] = {}
@@ -212,7 +213,18 @@ class Limit:
         return self.algebra.from_sympy(op.covariance(a.source), {})
 
     def _name_covariance(self, u: Poly, v: Poly, value: Poly) -> Poly:
-        return self.system.define(value, "cov", self._form_var.get(u), self._form_var.get(v))
+        return self.system.define(value, "cov", self._named_by(u), self._named_by(v))
+
+    def _named_by(self, u: Poly) -> Var | None:
+        """The vector that a linear form is, or for names by place the one whose nonlinearity reads it."""
+        known = self._form_var.get(u)
+        return known if known or not hasattr(self.system.namer, "places") else self._argument_of.get(u)
+
+    def note_arguments(self, var: Var) -> None:
+        """Remember what the nonlinearities of a vector read."""
+        for g in {g for m in self.z[var].terms for g, _ in m if isinstance(g, Apply)}:
+            for argument in g.args:
+                self._argument_of.setdefault(argument, var)
 
     def _generators(self) -> list[Gen]:
         roots = [monomial(n) for n in self.system.names]
@@ -280,6 +292,7 @@ def _(op: Nonlin, var: Var, limit: Limit) -> None:
     z = limit.algebra.from_sympy(op.body, {s: limit.z[v] for s, v in slots_of(op).items()})
     limit.z[var] = limit.expect.reduced(z)
     limit.note_multiple(var, op)
+    limit.note_arguments(var)
 
 
 @interpret.register(Difference)

@@ -89,36 +89,54 @@ class Folded:
 # ---- relative indices ------------------------------------------------------------------------------
 
 
-def relative(r: Ref, pair: tuple[str, str], own: Index) -> Shift:
-    """The index of r seen from an equation about ``pair`` with index ``own``."""
-    return tuple(_seen(r, k, i, pair, own) for k, i in enumerate(r.where))
+@dataclass(frozen=True)
+class View:
+    """Where an equation stands: the inputs it is about and its index.
+
+    With ``anchored``, what stands at the start (index 0 or 1) is counted from there by equations that are two or more
+    further on, such as the input that enters at every layer; else everything is counted from the equation.
+    """
+
+    pair: tuple[str, str]
+    own: Index
+    anchored: bool = False
+
+    def at(self, value: int, i: int, place: int) -> Bound:
+        """Index i, seen from coordinate ``place`` of the equation, which is ``value``."""
+        return Bound("", i) if self.anchored and i <= 1 < value - i else Bound("", i - value, place)
 
 
-def _seen(r: Ref, k: int, i: int | None, pair: tuple[str, str], own: Index) -> Bound | None:
+def relative(r: Ref, view: View) -> Shift:
+    """The index of r as an equation sees it."""
+    return tuple(_seen(r, k, i, view) for k, i in enumerate(r.where))
+
+
+def _seen(r: Ref, k: int, i: int | None, view: View) -> Bound | None:
     if i is None:
         return None
-    kind, owner = k % 2, r.family.pair[k // 2]
+    (pair, own), kind, owner = (view.pair, view.own), k % 2, r.family.pair[k // 2]
     places = [k // 2] if r.family.pair == pair else [0, 1]
     for place in sorted(places, key=lambda place: pair[place] != owner):  # of the same input first
         value = own[2 * place + kind]
         if value is not None and (pair[place] == owner or kind == 0):
-            return Bound("", i - value, 2 * place + kind)
+            return view.at(value, i, 2 * place + kind)
     return Bound("", i)
 
 
-def template(p: Poly, pair: tuple[str, str], own: Index, store: Store) -> Poly:
+def template(p: Poly, view: View, store: Store) -> Poly:
     """An equation with its references relative to its own index."""
 
     def leaf(g: Gen) -> Poly | None:
         if isinstance(g, Expect):
-            return _pair_atom(g, pair, own, store)
-        return store.intern(At, g.family, relative(g, pair, own)) if isinstance(g, Ref) else None
+            return _pair_atom(g, view, store)
+        return store.intern(At, g.family, relative(g, view)) if isinstance(g, Ref) else None
 
     return store.rebuild(p, leaf)
 
 
-def _pair_atom(g: Expect, pair: tuple[str, str], own: Index, store: Store) -> Poly | None:
+def _pair_atom(g: Expect, view: View, store: Store) -> Poly | None:
     """An atom of Σ^(s,s), Σ^(s,t), Σ^(t,t) of one input: the variances are counted from where s and t are."""
+    pair = view.pair
     refs = [_only_ref(c) for c in g.cov]
     if len(g.mean) != 2 or any(g.mean) or None in refs or pair[0] != pair[1]:
         return None
@@ -132,7 +150,7 @@ def _pair_atom(g: Expect, pair: tuple[str, str], own: Index, store: Store) -> Po
         swapped = False
     else:
         return None
-    shift = relative(cross, pair, own)
+    shift = relative(cross, view)
     shifts = [(*shift[:2], *shift[:2]), shift, (*shift[2:], *shift[2:])]
     cov = [store.intern(At, r.family, s) for r, s in zip((first, cross, second), shifts, strict=True)]
     return store.atom(
@@ -148,11 +166,12 @@ def _only_ref(p: Poly) -> Ref | None:
 # ---- the fold --------------------------------------------------------------------------------------
 
 
-def fold(systems: Mapping[Sizes, Straight], store: Store) -> Folded:
+def fold(systems: Mapping[Sizes, Straight], store: Store, anchored: bool = False) -> Folded:
     """One indexed system that gives all of these.
 
     Args:
         systems: straight-line systems in the same store, by size.
+        anchored: whether far equations count what stands at the start from there; see ``View``.
 
     Raises:
         FoldError: equations do not repeat; names the first that differ.
@@ -161,7 +180,7 @@ def fold(systems: Mapping[Sizes, Straight], store: Store) -> Folded:
     found: dict[Family, Forms] = defaultdict(lambda: defaultdict(lambda: defaultdict(set)))
     for sizes, system in systems.items():
         for r, p in system.equations.items():
-            found[r.family][template(p, r.family.pair, r.where, store)][sizes].add(r.where)
+            found[r.family][template(p, View(r.family.pair, r.where, anchored), store)][sizes].add(r.where)
     for family, forms in found.items():
         indices = {s: {i for by_size in forms.values() for i in by_size.get(s, ())} for s in systems}
         layout = result.layouts[family] = _layout(indices)
@@ -171,7 +190,7 @@ def fold(systems: Mapping[Sizes, Straight], store: Store) -> Folded:
             if boxes is None:
                 raise _unfolded(family, forms, form, systems, store)
             result.cases += [Case(family, box, form) for box in boxes]
-    result.terms = _kernel_terms(systems, result, store)
+    result.terms = _kernel_terms(systems, result, store, anchored)
     return result
 
 
@@ -246,15 +265,15 @@ def describe_poly(p: Poly) -> str:
 # ---- the kernel ------------------------------------------------------------------------------------
 
 
-def _kernel_terms(systems: Mapping[Sizes, Straight], folded: Folded, store: Store) -> list[Case]:
+def _kernel_terms(systems: Mapping[Sizes, Straight], folded: Folded, store: Store, anchored: bool) -> list[Case]:
     """The kernel as sums of terms anchored at one of their quantities, over index ranges."""
     found: dict[tuple[Family | None, Poly], dict[Sizes, set[Index]]] = defaultdict(lambda: defaultdict(set))
     for sizes, system in systems.items():
         for term in terms_of(system.kernel):
             anchor = _anchor(term)
             own = anchor.where if anchor else ()
-            pair = anchor.family.pair if anchor else ("", "")
-            found[anchor.family if anchor else None, template(term, pair, own, store)][sizes].add(own)
+            view = View(anchor.family.pair if anchor else ("", ""), own, anchored)
+            found[anchor.family if anchor else None, template(term, view, store)][sizes].add(own)
     result = []
     for (family, form), by_size in found.items():
         if family is None:

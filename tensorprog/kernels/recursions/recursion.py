@@ -96,10 +96,13 @@ class Recursion:
     def _fold(self, form: str | None, inputs: int) -> Folded:
         """The fold that holds down to the smallest sizes."""
         failure, best = None, None
-        for least in (1, 2, 3):  # a short equation, such as Σ^(1), may stand in later ones or not
+        # a short equation, such as Σ^(1), may stand in later ones or not, and be counted from where it stands
+        for anchored, least in product((False, True), (1, 2, 3)):
+            if anchored and best is not None:
+                break
             try:
                 systems = {s: self._straight(s, form, inputs, least) for s in self.over.examples(inputs)}
-                folded = fold(systems, self.store)
+                folded = fold(systems, self.store, anchored)
                 fails = self.prove(folded, form, inputs, least)
             except FoldError as error:
                 failure = failure or error
