@@ -114,7 +114,7 @@ class Kernel:
         made.net, made._derived, made.compiled, made.chosen = net, {}, {}, {}
         return made
 
-    def deriveat(self, net: Network, lengths: Sequence[Length]) -> Derivation:
+    def derive_at(self, net: Network, lengths: Sequence[Length]) -> Derivation:
         """The same derivation for another network, such as this one with more layers."""
         return self._derive(net, lengths)
 
