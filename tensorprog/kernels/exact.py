@@ -17,7 +17,6 @@ from tensorprog.kernels.data import Inputs, by_lengths, gram, input_relation
 from tensorprog.limit.equations import reachable
 from tensorprog.limit.evaluate import Atom, numbers
 from tensorprog.limit.gap import Data, Gaps
-from tensorprog.limit.master import deep_recursion
 
 if TYPE_CHECKING:
     from tensorprog.kernels.kernel import Derivation, Kernel
@@ -39,8 +38,7 @@ class _Notes:
         grams, data = products(d, sides)
 
         def evaluate(atom: Atom) -> Array:
-            with deep_recursion(len(d.trace.program)):
-                return numbers([d.poly], {**hyper, **grams}, Gaps(d.limit.structure, data), atom)[0]
+            return numbers([d.poly], {**hyper, **grams}, Gaps(d.limit.structure, data), atom)[0]
 
         recorder = Recorder()
         total = evaluate(recorder.atom)
@@ -84,8 +82,7 @@ def exact_account(kernel: Kernel, first: Inputs, other: Inputs | None, hyper: An
 def values(d: Derivation, sides: Sequence[np.ndarray], hyper: Any, atom: Atom | None = None) -> Array:
     """The kernel of all pairs of inputs of the sides, (.., T, d) each, whose leading axes broadcast."""
     grams, data = products(d, sides)
-    with deep_recursion(len(d.trace.program)):
-        return numbers([d.poly], {**hyper, **grams}, Gaps(d.limit.structure, data), atom)[0]
+    return numbers([d.poly], {**hyper, **grams}, Gaps(d.limit.structure, data), atom)[0]
 
 
 def grams_of(d: Derivation) -> dict[sp.Symbol, tuple[Datum, Datum]]:

@@ -38,6 +38,7 @@ class NetworkNames:
         self._owner: dict[Var, str] = {}
         self._depth: dict[Var, int | None] = {}
         self._reach: dict[Var, int] = {}  # the most matrices on a path to a vector
+        self._layers = {p.var: next(iter(p.indices), None) for p in trace.parameters.values() if p.kind == "matrix"}
         self._labels = [data[0].label for data in trace.inputs]
         self._timed = any(d.time is not None for data in trace.inputs for d in data)
         for label, g in zip(self._labels, gradients, strict=False):
@@ -118,9 +119,8 @@ class NetworkNames:
         self._depth[var] = indices[0] if indices else 1 if has_layers or datum.time is None else None
 
     def _matmul_depth(self, var: Var, op: MatMul, uses: dict[tuple[Var, str], int]) -> int | None:
-        parameter = next((p for p in self.trace.parameters.values() if p.var == op.matrix), None)
-        if parameter is not None and parameter.indices:
-            return parameter.indices[0]
+        if self._layers.get(op.matrix) is not None:
+            return self._layers[op.matrix]
         if self._timed:
             return None
         key = (op.matrix, self._owner.get(var, ""))

@@ -16,7 +16,7 @@ from tensorprog.algebra import ONE, ZERO, Poly, add_all
 from tensorprog.dsl.network import Parameter, Trace
 from tensorprog.errors import AssumptionError
 from tensorprog.ir.instructions import MatMul, Var
-from tensorprog.limit.master import Limit, deep_recursion
+from tensorprog.limit.master import Limit
 from tensorprog.passes.backprop import Gradients
 
 Counts = Callable[[Var, Var], bool]
@@ -54,25 +54,25 @@ def body_terms(
 def _matrix_terms(
     trace: Trace, a: Gradients, b: Gradients, chosen: dict[str, Parameter], counts: Counts
 ) -> Iterator[Term]:
+    left, right = _uses(trace, a), _uses(trace, b)
     for p in chosen.values():
         if p.kind != "matrix":
             continue
-        left, right = _uses(trace, a, p.var), _uses(trace, b, p.var)
-        for dg, h, transpose in left:
-            for dg2, h2, transpose2 in right:
+        for dg, h, transpose in left.get(p.var, ()):
+            for dg2, h2, transpose2 in right.get(p.var, ()):
                 # the gradient of W is dg hᵀ for g = Wh and h dgᵀ for g = Wᵀh
                 pairs = ((dg, dg2), (h, h2)) if transpose == transpose2 else ((dg, h2), (h, dg2))
                 if counts(*pairs[0]):
                     yield Term(p.std**2, *pairs)
 
 
-def _uses(trace: Trace, g: Gradients, matrix: Var | None) -> list[tuple[Var, Var, bool]]:
-    return [
-        (d, op.x, op.transpose)
-        for var, op in trace.program
-        if isinstance(op, MatMul) and op.matrix == matrix
-        for d in g.of.get(var, ())
-    ]
+def _uses(trace: Trace, g: Gradients) -> dict[Var | None, list[tuple[Var, Var, bool]]]:
+    """Of each matrix, the gradients where it is used, what it multiplies there, and whether it is transposed."""
+    found: dict[Var | None, list[tuple[Var, Var, bool]]] = defaultdict(list)
+    for var, op in trace.program:
+        if isinstance(op, MatMul):
+            found[op.matrix] += [(d, op.x, op.transpose) for d in g.of.get(var, ())]
+    return found
 
 
 def _initial_terms(
@@ -113,11 +113,10 @@ def readout_terms(trace: Trace, i: int, j: int, trained: Container[str] | None =
 def sum_terms(terms: Iterator[Term], limit: Limit) -> Poly:
     """The limit of a sum of terms, as Σ Π·(...) with a named cofactor wherever one is known."""
     products = []
-    with deep_recursion(len(limit.program)):
-        for t in terms:
-            gradient = limit.moment(*t.gradient) if t.gradient else ONE
-            activation = limit.moment(*t.activation) if gradient and t.activation else ONE
-            products.append((gradient, limit.algebra.from_sympy(t.factor, {}) * activation))
+    for t in terms:
+        gradient = limit.moment(*t.gradient) if t.gradient else ONE
+        activation = limit.moment(*t.activation) if gradient and t.activation else ONE
+        products.append((gradient, limit.algebra.from_sympy(t.factor, {}) * activation))
     return group(products, limit)
 
 

@@ -19,7 +19,8 @@ from tensorprog.dsl.network import Output, Readout, Trace
 from tensorprog.errors import AssumptionError
 from tensorprog.ir.instructions import Instruction, MatMul, Nonlin, Var, slots_of
 from tensorprog.kernels.ntk import group
-from tensorprog.limit.master import Limit, deep_recursion
+from tensorprog.limit.deep import Nested
+from tensorprog.limit.master import Limit
 
 
 class PathSum:
@@ -38,11 +39,11 @@ class PathSum:
                 "(its readout vector is not random, or is used inside the network); use method='backprop'"
             )
         self.trace, self.limit, self.program = trace, limit, trace.program
-        self._theta: dict[tuple[Var, Var], Poly] = {}
+        self._theta = Nested(self._find_theta)
         self._trained = {n for n in trace.trainable if trained is None or n in trained}
         self._name = {p.var: n for n, p in trace.parameters.items() if p.var is not None}
         self._weight: dict[Var, sp.Expr] = {p.var: p.std**2 for p in trace.parameters.values() if p.var is not None}
-        self._partials: dict[Var, list[tuple[Var, Poly]]] = {}
+        self._partials = Nested(self._find_partials)
 
     def kernel(self, i: int, j: int) -> Poly:
         """K of two inputs' outputs."""
@@ -50,13 +51,12 @@ class PathSum:
 
     def heads(self, f: Output, f2: Output) -> Poly:
         """K = Σ_readouts σ_v² (E Z^x Z^x' + Σ E[∂_iψ ∂_jψ'] Θ(h_i, h'_j)) of two outputs."""
-        with deep_recursion(len(self.program)):
-            total = [
-                self.scalar(r.std * r2.std) * (self.readout(r, r2) + self.through(r.x, r2.x))
-                for r in f.readouts
-                for r2 in f2.readouts
-                if r.v == r2.v
-            ]
+        total = [
+            self.scalar(r.std * r2.std) * (self.readout(r, r2) + self.through(r.x, r2.x))
+            for r in f.readouts
+            for r2 in f2.readouts
+            if r.v == r2.v
+        ]
         return add_all([*total, self.output_biases(f, f2)])
 
     def readout(self, r: Readout, r2: Readout) -> Poly:
@@ -79,13 +79,11 @@ class PathSum:
 
     def theta(self, g: Var, h: Var) -> Poly:
         """Θ(g, g') of two G-vars, named."""
-        key = (g, h)
-        if key not in self._theta:
-            value = self._sum(g, h)
-            if isinstance(self.program.op(g), MatMul):
-                value = self.limit.system.define(value, "theta", g, h)
-            self._theta[key] = self._theta[h, g] = value
-        return self._theta[key]
+        return self._theta(h, g) if (h, g) in self._theta.known else self._theta(g, h)
+
+    def _find_theta(self, g: Var, h: Var) -> Poly:
+        value = self._sum(g, h)
+        return self.limit.system.define(value, "theta", g, h) if isinstance(self.program.op(g), MatMul) else value
 
     def _sum(self, g: Var, h: Var) -> Poly:
         a, b = self.program.op(g), self.program.op(h)
@@ -121,16 +119,17 @@ class PathSum:
 
     def partials(self, x: Var) -> list[tuple[Var, Poly]]:
         """The G-vars whose tangents reach x through Nonlins and Ż's, each with its derivative at the Z's."""
-        if x not in self._partials:
-            total: dict[Var, list[Poly]] = {}
-            op = self.program.op(x)
-            if not isinstance(op, Nonlin):
-                total[x] = [ONE]
-            for outer, v in self._local(x, op):
-                for g, inner in self.partials(v):
-                    total.setdefault(g, []).append(outer * inner)
-            self._partials[x] = [(g, add_all(parts)) for g, parts in total.items()]
-        return self._partials[x]
+        return self._partials(x)
+
+    def _find_partials(self, x: Var) -> list[tuple[Var, Poly]]:
+        total: dict[Var, list[Poly]] = {}
+        op = self.program.op(x)
+        if not isinstance(op, Nonlin):
+            total[x] = [ONE]
+        for outer, v in self._local(x, op):
+            for g, inner in self.partials(v):
+                total.setdefault(g, []).append(outer * inner)
+        return [(g, add_all(parts)) for g, parts in total.items()]
 
     def _local(self, x: Var, op: Instruction) -> Iterator[tuple[Poly, Var]]:
         yield from self.limit.zdot_terms.get(x, ())

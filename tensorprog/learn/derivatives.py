@@ -43,7 +43,6 @@ from tensorprog.learn.duals import Dual, chain, inverse
 from tensorprog.limit.equations import reachable
 from tensorprog.limit.evaluate import evaluate_all, expected
 from tensorprog.limit.gap import Gaps
-from tensorprog.limit.master import deep_recursion
 
 Array = Any
 Valued = Callable[[Poly], Dual]
@@ -267,8 +266,7 @@ def _block(d: Derivation, a: np.ndarray, b: np.ndarray, hyper: Any, by: Sequence
 
 def _dual(d: Derivation, sides: Sequence[np.ndarray], hyper: Any, by: Sequence[sp.Symbol]) -> Dual:
     grams, data = products(d, sides)
-    with deep_recursion(len(d.trace.program)):
-        return duals([d.poly], {**hyper, **grams}, by, DualGaps(d.limit.structure, data))[0]
+    return duals([d.poly], {**hyper, **grams}, by, DualGaps(d.limit.structure, data))[0]
 
 
 def _stack(d: Dual, shape: tuple[int, ...]) -> np.ndarray:

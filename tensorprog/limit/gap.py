@@ -31,6 +31,7 @@ from tensorprog.expectations.atoms import Expect, random_arguments, variables
 from tensorprog.expectations.closed_forms import kinks
 from tensorprog.expectations.gaps import NEAR, Relation, function_relation, gap, relation, stretch, sum_relation
 from tensorprog.expectations.kinked import kinked_relation
+from tensorprog.limit.deep import Nested
 
 if TYPE_CHECKING:
     from tensorprog.limit.master import Limit
@@ -201,7 +202,8 @@ class Gaps:
 
     def __init__(self, structure: Structure, data: Data = lambda *symbols: None) -> None:
         self.structure, self.data = structure, data
-        self._laws: dict[tuple[Poly, Poly], Law | None] = {}
+        self._laws = Nested(lambda u, v: self._make(u, v, self._value))
+        self._value: Valued = lambda p: 0.0
 
     def __call__(self, g: Expect, value: Valued) -> Array | None:
         """1 - |ρ| of the two variables of an atom whose body has kinks; None for any other."""
@@ -211,9 +213,8 @@ class Gaps:
         return None if law is None else law.gap
 
     def _law(self, u: Poly, v: Poly, value: Valued) -> Law | None:
-        if (u, v) not in self._laws:
-            self._laws[u, v] = self._make(u, v, value)
-        return self._laws[u, v]
+        self._value = value
+        return self._laws(u, v)
 
     def _make(self, u: Poly, v: Poly, value: Valued) -> Law | None:
         parts = self.structure.parts(u, v)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import singledispatch
 from typing import Any
 
@@ -29,6 +27,7 @@ from tensorprog.ir.instructions import (
     vector_slot,
 )
 from tensorprog.limit.accounts import Account, account
+from tensorprog.limit.deep import Nested
 from tensorprog.limit.equations import Equations, Namer, as_equations, plain_names, positive, reachable
 from tensorprog.limit.evaluate import numbers
 from tensorprog.limit.fields import Field
@@ -59,18 +58,17 @@ class Limit:
         self.zdot_terms: dict[Var, list[tuple[Poly, Var]]] = {}
         self.variance: dict[Var, Poly] = {}
         self.fields: dict[Any, Field] = {}
-        self._cov: dict[tuple[Gaussian, Gaussian], Poly] = {}
+        self._cov = Nested(self._find_cov)
         self._form_var: dict[Poly, Var] = {}
         self._argument_of: dict[Poly, Var] = {}  # sums that stand inside a nonlinearity only, as φ(a + b)
         self._asked: list[Poly] = []
         self._moments: dict[tuple[Poly, Poly], Poly] = {}
         self._multiples: dict[Var, tuple[Poly, Var]] = {}
         self.structure = Structure(self)
-        with deep_recursion(len(program)):
-            for var, op in program:
-                interpret(op, var, self)
-                if var.kind == "vector":
-                    self._form_var.setdefault(self.z[var], var)
+        for var, op in program:
+            interpret(op, var, self)
+            if var.kind == "vector":
+                self._form_var.setdefault(self.z[var], var)
 
     def __copy__(self) -> Limit:
         return self  # it answers the same questions in the same way for ever
@@ -138,8 +136,7 @@ class Limit:
             NoRuleError: an atom holds an abstract function.
         """
         p = self._poly(expr)
-        with deep_recursion(len(self.program)):
-            result = numbers([p], dict(values or {}), Gaps(self.structure))[0]
+        result = numbers([p], dict(values or {}), Gaps(self.structure))[0]
         return result if np.ndim(result) else float(result)
 
     def account(self, expr: Any, values: Mapping[sp.Symbol, Any] | None = None) -> Account:
@@ -196,16 +193,14 @@ class Limit:
             self._multiples[var] = (self.algebra.from_sympy(c, {}), op.args[0])
 
     def _base_cov(self, a: Gaussian, b: Gaussian) -> Poly:
-        key = (a, b) if a.index <= b.index else (b, a)
-        if key not in self._cov:
-            if a.block == INITIAL:
-                value = self._initial_cov(*key)
-            else:
-                field = self.fields[a.block]
-                value = self._moment(field.z[a], field.z[b], a.source, b.source)
-                value = field.variance * value if value else ZERO
-            self._cov[key] = value
-        return self._cov[key]
+        return self._cov(a, b) if a.index <= b.index else self._cov(b, a)
+
+    def _find_cov(self, a: Gaussian, b: Gaussian) -> Poly:
+        if a.block == INITIAL:
+            return self._initial_cov(a, b)
+        field = self.fields[a.block]
+        value = self._moment(field.z[a], field.z[b], a.source, b.source)
+        return field.variance * value if value else ZERO
 
     def _initial_cov(self, a: Gaussian, b: Gaussian) -> Poly:
         op = self.program.op(b.source)  # the later of the two lists their covariance
@@ -232,8 +227,7 @@ class Limit:
         return [g for g in reachable(roots) if not g.support]
 
     def _ask(self, question: Callable[[], Poly]) -> sp.Expr:
-        with deep_recursion(len(self.program)):
-            answer = question()
+        answer = question()
         self._asked.append(answer)
         return to_sympy(answer)
 
@@ -309,14 +303,3 @@ def _(op: Difference, var: Var, limit: Limit) -> None:
 def _(op: Moment, var: Var, limit: Limit) -> None:
     body = limit.algebra.from_sympy(op.body, {s: limit.z[v] for s, v in slots_of(op).items()})
     limit.z[var] = limit.define(limit.expect(body), var)
-
-
-@contextlib.contextmanager
-def deep_recursion(size: int) -> Iterator[None]:
-    """Let covariances recurse through a program of ``size`` instructions."""
-    old = sys.getrecursionlimit()
-    sys.setrecursionlimit(max(old, 2000 + 40 * size))
-    try:
-        yield
-    finally:
-        sys.setrecursionlimit(old)
