@@ -13,20 +13,21 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 
 from tensorprog.dsl.network import Network
 from tensorprog.errors import DataError, ProgramError
-from tensorprog.kernels.data import read_inputs
+from tensorprog.kernels.data import read_inputs, refuse_masked
 from tensorprog.kernels.kernel import Kernel
 from tensorprog.learn.derivatives import diagonal
 from tensorprog.learn.gaussian import GaussianProcess, draw
-from tensorprog.learn.networks import kernel_of, matrices, values_by_symbol
-from tensorprog.learn.spectrum import Spectrum
+from tensorprog.learn.gaussian import targets as checked_targets
+from tensorprog.learn.networks import equal_inputs, kernel_of, matrices, values_by_symbol
 
 
 class _KernelEstimator(BaseEstimator):  # type: ignore[misc]
     """What regressor and classifier share: reading inputs, the kernel, the fitted process."""
 
     def __init__(self, network: Network | None = None, *, kind: str = "ntk", alpha: float = 1e-3,
-                 values: Mapping[Any, Any] | None = None) -> None:  # fmt: skip
+                 values: Mapping[Any, Any] | None = None, match_equal: bool = False) -> None:  # fmt: skip
         self.network, self.kind, self.alpha, self.values = network, kind, alpha, values
+        self.match_equal = match_equal
 
     @property
     def kernel(self) -> Kernel:
@@ -37,8 +38,21 @@ class _KernelEstimator(BaseEstimator):  # type: ignore[misc]
     def _takes_sequences(self) -> bool:
         return self.network is not None and self.kernel.net.takes_sequences
 
-    def _gram(self, X: Any, Y: Any = None) -> np.ndarray:
-        return matrices([self.kernel], X, Y, self._numbers(X))[0]
+    def _gram(self, X: Any) -> np.ndarray:
+        """K(X, X)."""
+        K = matrices([self.kernel], X, None, self._numbers(X))[0]
+        return self._matched(K, X, X, np.diag(K)) if self.match_equal else K
+
+    def _cross(self, X: Any) -> np.ndarray:
+        """K(X, training inputs)."""
+        K = matrices([self.kernel], X, self.X_fit_, self._numbers(X))[0]
+        return self._matched(K, X, self.X_fit_, self._own_) if self.match_equal else K
+
+    def _matched(self, K: np.ndarray, X: Any, Y: Any, own: np.ndarray) -> np.ndarray:
+        """K with ``own``, K(y, y), for every pair of equal inputs."""
+        i, j = equal_inputs(X, Y, self._takes_sequences)
+        K[i, j] = own[j]
+        return K
 
     def _numbers(self, X: Any) -> dict[sp.Symbol, Any]:
         return values_by_symbol(self.kernel, self.values, len(X[0]) if self._takes_sequences else None)
@@ -46,12 +60,15 @@ class _KernelEstimator(BaseEstimator):  # type: ignore[misc]
     def _read(self, X: Any) -> Any:
         """Inputs at prediction time."""
         check_is_fitted(self)
+        refuse_masked(X, "X")
         if not self._takes_sequences:
             return validate_data(self, X, reset=False, dtype=np.float64)
         read_inputs(X, "X", True)
         return X
 
     def _read_training(self, X: Any, y: Any, **options: Any) -> tuple[Any, np.ndarray]:
+        refuse_masked(X, "X")
+        refuse_masked(y, "y")
         if not self._takes_sequences:
             return validate_data(self, X, y, dtype=np.float64, **options)  # type: ignore[no-any-return]
         data = read_inputs(X, "X", True)
@@ -64,7 +81,9 @@ class _KernelEstimator(BaseEstimator):  # type: ignore[misc]
         return X, target
 
     def _fit_process(self, X: Any, targets: np.ndarray) -> None:
-        process = GaussianProcess(Spectrum.of(self._gram(X)), targets, self.alpha)
+        K = self._gram(X)
+        self._own_ = np.diag(K).copy()
+        process = GaussianProcess(K, targets, self.alpha)
         self.X_fit_, self.process_, self.dual_coef_ = X, process, process.weights
         self.log_marginal_likelihood_ = process.log_marginal_likelihood
 
@@ -79,6 +98,8 @@ class NTKRegressor(RegressorMixin, _KernelEstimator):  # type: ignore[misc]
 
     With ``kind="ntk"`` and small α this is the network, if its readout is random, trained to the end and averaged over
     its initialization; with ``kind="nngp"`` it is Bayesian inference with the network as prior and noise variance α.
+    The prior knows no scale of y but that of K(x, x): for standard deviations in the units of y set the network's
+    sigma_v, or ``normalize_y``.
 
     Args:
         network: an architecture; when None, because scikit-learn wants estimators that need no argument,
@@ -86,10 +107,15 @@ class NTKRegressor(RegressorMixin, _KernelEstimator):  # type: ignore[misc]
         kind: ``"ntk"`` or ``"nngp"``.
         alpha: ridge, at least 0; with 0 the kernel matrix must not be singular.
         values: numbers for hyperparameter symbols of the network, by symbol or by name.
+        normalize_y: regress (y − mean)/deviation, each output by its own, as scikit-learn's Gaussian processes do.
+            α is then in units of the variance of y; predictions and their deviations are in those of y.
+        match_equal: take inputs with equal numbers for one input, K(x, x') + 1(x = x') Var.  A network with ``state``
+            gives each input a vector of its own, equal ones too: K(x, x) of one input is more than K between two
+            equal ones, and without this option training inputs given to ``predict`` are new ones.
 
     Attributes:
-        dual_coef_: (K + α)⁻¹ y, of the shape of y.
-        log_marginal_likelihood_: of the targets under the Gaussian process with this kernel.
+        dual_coef_: (K + α)⁻¹ y, of the shape of y; of the normalized y with ``normalize_y``.
+        log_marginal_likelihood_: of the targets, normalized ones likewise, under the Gaussian process with this kernel.
         process_: the fitted ``GaussianProcess``, with leave-one-out predictions and the spectrum of the kernel.
 
     Inputs are (N, d); for networks over sequences (N, T, d) or lists of (T_i, d).
@@ -99,27 +125,50 @@ class NTKRegressor(RegressorMixin, _KernelEstimator):  # type: ignore[misc]
     array([1.])
     """
 
+    def __init__(self, network: Network | None = None, *, kind: str = "ntk", alpha: float = 1e-3,
+                 values: Mapping[Any, Any] | None = None, normalize_y: bool = False,
+                 match_equal: bool = False) -> None:  # fmt: skip
+        super().__init__(network, kind=kind, alpha=alpha, values=values, match_equal=match_equal)
+        self.normalize_y = normalize_y
+
     def fit(self, X: Any, y: Any) -> NTKRegressor:
         """Fit to inputs X and targets y, (N,) or (N, outputs)."""
         data, targets = self._read_training(X, y, multi_output=True, y_numeric=True)
-        self._fit_process(data, targets)
+        targets = checked_targets(targets, len(targets))
+        self._center, self._unit = np.zeros(targets.shape[1:]), np.ones(targets.shape[1:])
+        if self.normalize_y:
+            self._center, deviation = targets.mean(axis=0), targets.std(axis=0)
+            self._unit = np.where(deviation > 0, deviation, 1.0)
+        self._fit_process(data, (targets - self._center) / self._unit)
         return self
 
     def predict(self, X: Any, return_std: bool = False, return_cov: bool = False) -> Any:
-        """Predictions at X; with ``kind="nngp"`` also their posterior standard deviations or covariance."""
+        """Predictions at X; with ``kind="nngp"`` also their posterior standard deviations or covariance.
+
+        Deviations are (N,), the covariance (N, N); with ``normalize_y`` and several outputs, which differ then,
+        (N, outputs) and (N, N, outputs).
+        """
         data = self._read(X)
         if not (return_std or return_cov):
-            return self._gram(data, self.X_fit_) @ self.dual_coef_
+            return self._scaled(self._cross(data) @ self.dual_coef_)
         if self.kind != "nngp":
             raise ProgramError(
                 "a posterior deviation needs kind='nngp'; for trained networks see tensorprog.learn.Dynamics"
             )
-        cross = self._gram(data, self.X_fit_)
-        mean = cross @ self.dual_coef_
+        cross = self._cross(data)
+        mean = self._scaled(cross @ self.dual_coef_)
         if return_cov:
-            return mean, self.process_.cov(cross, self._gram(data))
+            return mean, self._spread(self.process_.cov(cross, self._gram(data)), 2)
         own = diagonal(self.kernel, data, self._numbers(data))
-        return mean, np.sqrt(self.process_.cov(cross, own))
+        return mean, self._spread(np.sqrt(self.process_.cov(cross, own)), 1)
+
+    def _scaled(self, found: np.ndarray) -> np.ndarray:
+        """Regressed values in the units of y."""
+        return self._center + self._unit * found  # type: ignore[no-any-return]
+
+    def _spread(self, found: np.ndarray, power: int) -> np.ndarray:
+        """A deviation or a covariance in the units of y, one for each output where they differ."""
+        return np.multiply.outer(found, self._unit**power) if self.normalize_y else found
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -128,15 +177,18 @@ class NTKRegressor(RegressorMixin, _KernelEstimator):  # type: ignore[misc]
 
     def sample_y(self, X: Any, n_samples: int = 1, random_state: Any = 0) -> np.ndarray:
         """Draws from the posterior (``kind="nngp"``) at X, (N, n_samples) or (N, outputs, n_samples)."""
-        mean, cov = self.predict(X, return_cov=True)
-        return np.moveaxis(draw(mean, cov, n_samples, random_state), 0, -1)
+        data = self._read(X)
+        cross = self._cross(data)
+        cov = self.process_.cov(cross, self._gram(data))
+        draws = draw(cross @ self.dual_coef_, cov, n_samples, random_state)
+        return np.moveaxis(self._scaled(draws), 0, -1)
 
 
 class NTKClassifier(ClassifierMixin, _KernelEstimator):  # type: ignore[misc]
     """Classification by kernel regression on one indicator (1 against −1) for each class; the largest wins.
 
     Args:
-        network, kind, alpha, values: as for ``NTKRegressor``.
+        network, kind, alpha, values, match_equal: as for ``NTKRegressor``.
 
     Attributes:
         classes_: the labels.
@@ -164,7 +216,7 @@ class NTKClassifier(ClassifierMixin, _KernelEstimator):  # type: ignore[misc]
     def decision_function(self, X: Any) -> np.ndarray:
         """The regressed indicators (N, classes); of the second class (N,) when there are two."""
         data = self._read(X)
-        return self._gram(data, self.X_fit_) @ self.dual_coef_
+        return self._cross(data) @ self.dual_coef_  # type: ignore[no-any-return]
 
     def predict(self, X: Any) -> np.ndarray:
         """The labels of X."""

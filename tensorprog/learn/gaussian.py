@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from tensorprog.errors import DataError
-from tensorprog.learn.spectrum import Spectrum, kernel_matrix, real_array, symmetric_matrix
+from tensorprog.learn.factors import Eigen, Factor, factor
+from tensorprog.learn.spectrum import Spectrum, kernel_matrix, real_array, rounding_of, symmetric_matrix
 
 SLACK = 1e-6  # of the prior's variance, that rounding may make a variance negative
 
@@ -47,7 +49,7 @@ class GaussianProcess:
     """f ~ GP(0, K), y = f(X) + noise of variance α: mean K_*ᵀ(K + α)⁻¹y, covariance K_** − K_*ᵀ(K + α)⁻¹K_*.
 
     Args:
-        K: kernel of the training inputs, (N, N), or its ``Spectrum``.
+        K: kernel of the training inputs, (N, N), or its ``Spectrum``, which serves many ridges.
         y: targets (N,) or (N, outputs).
         alpha: noise variance (the ridge of kernel regression).
 
@@ -63,39 +65,48 @@ class GaussianProcess:
     """
 
     def __init__(self, K: Any, y: Any, alpha: float = 0.0) -> None:
-        self.spectrum = K if isinstance(K, Spectrum) else Spectrum.of(K)
-        self.y = targets(y, len(self.spectrum.values))
-        self.alpha = noise_variance(alpha)
+        self._given = K if isinstance(K, Spectrum) else None
+        matrix = symmetric_matrix(K, "K") if self._given is None else self._given.matrix
+        self._matrix, self._eps = (matrix + matrix.T) / 2, rounding_of(K) if self._given is None else self._given.eps
+        self.y, self.alpha = targets(y, len(matrix)), noise_variance(alpha)
+        found = factor(self._matrix, self.alpha, self._eps) if self._given is None else None
+        self._factor: Factor = found or self._eigen()
+
+    def _eigen(self) -> Eigen:
         if self.alpha <= max(self.spectrum.tolerance, np.finfo(float).tiny):  # too small to count
             self.spectrum.require_full_rank(f"regression with alpha = {self.alpha:.3g}")
-        self._scale = self.spectrum.values + self.alpha
-        self._turned = self.spectrum.vectors.T @ self.y
+        return Eigen(self.spectrum, self.alpha)
 
-    @property
+    @cached_property
+    def spectrum(self) -> Spectrum:
+        """The eigendecomposition of K."""
+        return self._given or Spectrum.of(self._matrix, "K", self._eps)
+
+    @cached_property
     def _slack(self) -> float:
         """By how much of the prior's a variance may be negative: what rounding of K does to the smallest K + α."""
-        return max(SLACK, 4 * self.spectrum.tolerance / float(self._scale[0]))
+        return max(SLACK, 4 * self._factor.loss)
 
-    @property
+    @cached_property
     def weights(self) -> np.ndarray:
         """(K + α)⁻¹ y, of the shape of y."""
-        return self.spectrum.vectors @ (self._turned.T / self._scale).T  # type: ignore[no-any-return]
+        return self._factor.solve(self.y)
 
     def mean(self, K_test: Any) -> np.ndarray:
         """The posterior mean (M,) or (M, outputs) at test inputs, whose kernel with the training ones is (M, N)."""
-        return kernel_matrix(K_test, "K_test", (None, len(self._scale))) @ self.weights
+        return kernel_matrix(K_test, "K_test", (None, len(self.y))) @ self.weights  # type: ignore[no-any-return]
 
     def cov(self, K_test: Any, K_test_test: Any) -> np.ndarray:
         """The posterior covariance (M, M), the same for all outputs; with the (M,) diagonal given, its diagonal."""
-        turned = kernel_matrix(K_test, "K_test", (None, len(self._scale))) @ self.spectrum.vectors
+        white = self._factor.whiten(kernel_matrix(K_test, "K_test", (None, len(self.y))))
         prior = real_array(K_test_test, "K_test_test", "an array")
         if prior.ndim == 1:
-            if len(prior) != len(turned) or not np.isfinite(prior).all():
-                raise DataError(f"K_test_test must be finite, ({len(turned)}, {len(turned)}) or its diagonal "
-                                f"({len(turned)},); got {prior}")  # fmt: skip
-            return variances(prior - np.sum(turned**2 / self._scale, axis=1), prior, "K_test_test", self._slack)
-        prior = symmetric_matrix(prior, "K_test_test", (len(turned), len(turned)))
-        return covariance(prior - (turned / self._scale) @ turned.T, prior, "K_test_test", self._slack)
+            if len(prior) != len(white) or not np.isfinite(prior).all():
+                raise DataError(f"K_test_test must be finite, ({len(white)}, {len(white)}) or its diagonal "
+                                f"({len(white)},); got {prior}")  # fmt: skip
+            return variances(prior - np.sum(white**2, axis=1), prior, "K_test_test", self._slack)
+        prior = symmetric_matrix(prior, "K_test_test", (len(white), len(white)))
+        return covariance(prior - white @ white.T, prior, "K_test_test", self._slack)
 
     def sample(self, K_test: Any, K_test_test: Any, size: int = 1, seed: Any = 0) -> np.ndarray:
         """Draws of f at test inputs from the posterior, (size, M) or (size, M, outputs)."""
@@ -106,15 +117,14 @@ class GaussianProcess:
     def log_marginal_likelihood(self) -> float:
         """log p(y) = −½ yᵀ(K + α)⁻¹y − ½ log det(K + α) − N/2 log 2π, summed over outputs."""
         outputs = 1 if self.y.ndim == 1 else self.y.shape[1]
-        fit = float(np.sum(self._turned.T**2 / self._scale))
-        each = float(np.sum(np.log(self._scale))) + len(self._scale) * np.log(2 * np.pi)
+        fit = float(np.sum(self.y * self.weights))
+        each = self._factor.log_determinant + len(self.y) * np.log(2 * np.pi)
         return -0.5 * (fit + outputs * each)
 
     @property
     def leave_one_out(self) -> np.ndarray:
         """The prediction of each target from all others, of the shape of y, without fitting again."""
-        diagonal = np.sum(self.spectrum.vectors**2 / self._scale, axis=1)
-        return self.y - (self.weights.T / diagonal).T
+        return self.y - (self.weights.T / self._factor.inverse_diagonal).T  # type: ignore[no-any-return]
 
 
 def variances(found: np.ndarray, prior: np.ndarray, name: str, slack: float) -> np.ndarray:

@@ -14,6 +14,7 @@ from tensorprog.compile.arrays import host
 from tensorprog.dsl.network import Network, Trace, check_network
 from tensorprog.errors import DataError, ProgramError, nearest
 from tensorprog.ir.instructions import Moment, Nonlin, Slot
+from tensorprog.kernels.data import read_inputs
 from tensorprog.kernels.gram.compute import gram
 from tensorprog.kernels.kernel import Kernel
 from tensorprog.kernels.methods import nngp, ntk
@@ -94,6 +95,25 @@ def values_by_symbol(kernel: Kernel, values: Mapping[Any, Any] | None,
             raise DataError(f"the network has no hyperparameter symbol {name!r}; {known}")
         result[symbols[name]] = value
     return result
+
+
+def equal_inputs(X: Any, Y: Any, sequences: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs (i, j) with X[i] = Y[j], number by number, as two arrays.
+
+    >>> equal_inputs([[0.0], [1.0], [-0.0]], [[0.0], [2.0]], False)
+    (array([0, 2]), array([0, 0]))
+    """
+    first, second = read_inputs(X, "X", sequences), read_inputs(Y, "X", sequences)
+    places: dict[bytes, list[int]] = {}
+    for j in range(len(second)):
+        places.setdefault(_numbers_of(second[j]), []).append(j)
+    pairs = [(i, j) for i in range(len(first)) for j in places.get(_numbers_of(first[i]), ())]
+    rows, columns = np.array(pairs, int).reshape(-1, 2).T
+    return rows, columns
+
+
+def _numbers_of(x: np.ndarray) -> bytes:
+    return (x + 0.0).tobytes()  # −0 is 0
 
 
 def on_host(x: Any) -> Any:

@@ -12,6 +12,7 @@ from tensorprog.errors import DataError
 from tensorprog.kernels.data import refuse_masked
 
 SHOWN = 5  # groups of equal inputs named in a message
+INDEFINITE = 1e-6  # of the largest eigenvalue, that rounding may make the smallest one negative
 EPS = float(np.finfo(np.float64).eps)
 
 
@@ -64,6 +65,11 @@ def symmetric_matrix(K: Any, name: str, shape: tuple[int | None, int | None] = (
     return matrix
 
 
+def rounding_of(K: Any) -> float:
+    """The relative rounding of the entries of a matrix."""
+    return float(np.finfo(np.float32).eps) if np.asarray(K).dtype == np.float32 else EPS
+
+
 @dataclass(frozen=True)
 class Spectrum:
     """K = Q Λ Qᵀ.
@@ -84,12 +90,13 @@ class Spectrum:
     tolerance: float
 
     @classmethod
-    def of(cls, K: Any, name: str = "K") -> Spectrum:
+    def of(cls, K: Any, name: str = "K", eps: float | None = None) -> Spectrum:
         """The eigendecomposition of a kernel matrix.
 
         Args:
             K: symmetric positive semidefinite, (N, N).
             name: how errors call it.
+            eps: relative rounding of its entries, that of its precision when None.
 
         Raises:
             DataError: not a finite square matrix, not symmetric, or not positive semidefinite.
@@ -98,9 +105,9 @@ class Spectrum:
         'numerical rank 2 of 2, condition number 3'
         """
         matrix = symmetric_matrix(K, name)
-        eps = float(np.finfo(np.float32).eps) if np.asarray(K).dtype == np.float32 else EPS
+        eps = rounding_of(K) if eps is None else eps
         values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
-        if values[0] < -1e-6 * max(values[-1], 0.0) or values[-1] < 0:
+        if values[0] < -INDEFINITE * max(values[-1], 0.0) or values[-1] < 0:
             raise DataError(f"{name} is not positive semidefinite: its smallest eigenvalue is {values[0]:.3g}, its "
                             f"largest {values[-1]:.3g}; is it a kernel matrix?")  # fmt: skip
         tolerance = max(len(values) * EPS * values[-1], eps * values[-1], -values[0])
