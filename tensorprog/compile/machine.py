@@ -123,7 +123,7 @@ def asin_row(reg, o1, o2, x, r2, w, r1, near, steep):
         size = abs(rho)
         gap = 1.0 - size
         z = 0.5 * gap if size > 0.5 else size * size
-        half = _asin(np.sqrt(z), z)
+        half = _asin(np.sqrt(z) if size > 0.5 else size, z)  # z of the smallest underflows
         bent = pi / 2 - 2.0 * half if size > 0.5 else half
         square = gap * (1.0 + size)
         steepness = _rsqrt(square)

@@ -107,7 +107,9 @@ def panels(problem: Problem, rtol: float, atol: float) -> Result:
 
 def _improve(result: Result, rows: Array, other: Result) -> None:
     better = other.error < result.error[rows]
-    for own, new in zip((result.value, result.error, result.scale), (other.value, other.error, other.scale), strict=True):
+    for own, new in zip(
+        (result.value, result.error, result.scale), (other.value, other.error, other.scale), strict=True
+    ):
         own[rows[better]] = new[better]
 
 
