@@ -130,11 +130,22 @@ class Structure:
         if block not in self.limit.fields:
             return Part(aa, ab, bb, data=_data(aa, ab, bb))
         y, z = (add_all(k * self.limit.fields[block].z[g] for g, k in form.items()) for form in (left, right))
+        y, z = self._without_gates(y, z)
         if affine(y) and affine(z):
             return Part(aa, ab, bb, forms=(y, z))
         f, g = self._function(y), self._function(z)
         matched = f is not None and g is not None and (f.body, f.scalars) == (g.body, g.scalars)
         return Part(aa, ab, bb, functions=(f, g) if matched else None)  # type: ignore[arg-type]
+
+    def _without_gates(self, y: Poly, z: Poly) -> tuple[Poly, Poly]:
+        """Both without the factors of all of their terms that are independent of the rest: ρ is that of the rest."""
+        first, *others = [dict(mono) for p in (y, z) for mono in p.terms]
+        shared = {g: e for g, e in first.items() if g.support and all(m.get(g) == e for m in others)}
+        rests = [Poly({tuple(f for f in mono if f[0] not in shared): c for mono, c in p.terms.items()}) for p in (y, z)]
+        pairs = ((a, b) for g in shared for a in g.support for p in rests for b in p.support if a.block == b.block)
+        if not all(p.support for p in rests) or any(self._linked(a, b) for a, b in pairs):
+            return y, z
+        return rests[0], rests[1]
 
     def _function(self, z: Poly) -> Function | None:
         if z not in self._functions:

@@ -92,6 +92,6 @@ def test_angles_behind_a_gate_keep_their_digits_for_almost_parallel_inputs():
     x = np.array([[1.0, 0.5, -0.3]])
     both = np.concatenate([x, x + 1e-7 * np.array([[0.2, -1.0, 0.4]])])
     plain, kernel = (tp.nngp(stepped(gate=gate)) for gate in (False, True))
-    for found in (kernel.gram(both), kernel.gram(both, backend="numpy")):
+    for found in (kernel.gram(both), kernel.gram(both, backend="numpy"), kernel(both)):
         assert np.abs(found - plain(both)).max() < 2e-15
     assert 1e-9 < 0.5 - plain(both)[0, 1] < 1e-7
