@@ -19,6 +19,7 @@ import sympy as sp
 from tensorprog.errors import AccuracyError, DataError
 from tensorprog.expectations.closed_forms import affine, kinks
 from tensorprog.expectations.factors import Found, Product, factor
+from tensorprog.expectations.integrated import integrated
 from tensorprog.expectations.law import Law, Value
 from tensorprog.expectations.lowrank import lowrank_expectation, splittings
 from tensorprog.expectations.markov import find_tree, tree_expectation
@@ -59,6 +60,12 @@ def structured(body: sp.Expr, law: Law, expect: Rule, quadrature: Rule) -> Value
     >>> round(float(orthant.value), 13), orthant.method
     (0.25, 'low rank plus diagonal')
     """
+    reduced = {t: integrated(t, law) for t in sp.Add.make_args(body)}
+    if any(reduced.values()):
+        left = sp.Add(*(t for t, found in reduced.items() if found is None))
+        parts = [expect(*found) for found in reduced.values() if found is not None]
+        parts += [structured(left, law, expect, quadrature)] if left != 0 else []
+        return Value(sum(p.value for p in parts), sum(p.error for p in parts), _methods(parts))
     shape = law.shape(body)
     with np.errstate(all="ignore"):
         found = [_entry(*renamed(body, entry), expect, quadrature) for entry in _entries(body, law, shape)]
