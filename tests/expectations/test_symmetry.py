@@ -39,9 +39,11 @@ def test_the_namings_of_a_body_are_its_symmetries():
         assert BODY.xreplace(names) == body
 
 
-def test_a_sampled_kernel_is_symmetric_and_has_no_order_of_rows():
+@pytest.mark.filterwarnings("ignore::tensorprog.AccuracyWarning")
+@pytest.mark.parametrize("method", ["auto", "forward"])
+def test_a_sampled_kernel_is_symmetric_and_has_no_order_of_rows(method):
     X = np.random.default_rng(1).standard_normal((3, 3))
-    K = tp.nngp(tp.network(gates)())
+    K = tp.nngp(tp.network(gates)(), method=method)
     found, turned = K(X), K(X[::-1])[::-1, ::-1]
     assert np.abs(found - turned).max() < 1e-12 * found.max()
     assert np.abs(found - found.T).max() < 1e-15
