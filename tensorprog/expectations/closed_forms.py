@@ -53,9 +53,11 @@ class Form:
 
 
 CANCELLING = (Gelu, GeluPrime)  # forms whose terms cancel at negative c: their rounding is that of their size
+DEGREES: dict[type[Fn], int] = {Relu: 1, Abs: 1, Step: 0, Sign: 0}  # f(a x) = a^degree f(x) for a > 0, one kink, at 0
 PAIRS: dict[tuple[type[Fn], type[Fn]], Form] = {}
 MEANS: dict[type[Fn], Form] = {}
 
+RANGE = 1e150  # variances within it and its inverse have products that are floating point numbers
 RANK_CUT = 1e-14  # a residual variance below this fraction is rounding, not a further dimension
 
 CHO_SAUL = "Y. Cho, L. Saul, Kernel methods for deep learning, NeurIPS 2009, eq. (3)-(6)"
@@ -116,6 +118,27 @@ def determinant(q1: Array, q2: Array, c: Array) -> Array:
     product, product_error = two_product(q1, q2)
     square, square_error = two_product(c, c)
     return np.ldexp(np.maximum((product - square) + (product_error - square_error), 0.0), 2 * (e1 + e2))
+
+
+def extreme(q1: Array, q2: Array) -> Array:
+    """Where the product of two positive variances, and hence q1 q2 - c², may over- or underflow."""
+    big, small = np.maximum(q1, q2), np.minimum(q1, q2)
+    return (small > 0) & ((big > RANGE) | (small < 1 / RANGE))
+
+
+def sine(q1: Array, q2: Array, c: Array, det: Array) -> Array:
+    """√(1 - ρ²) = √det/√(q1 q2), also where det is beyond the floating point numbers; 1 at zero variance.
+
+    >>> float(sine(1e-200, 1e-200, 6e-201, 0.0))
+    0.8
+    """
+    size = _size(q1, q2)
+    found = np.where(size > 0, np.sqrt(det) / np.where(size > 0, size, 1.0), 1.0)
+    beyond = extreme(q1, q2)
+    if np.any(beyond):
+        a, b, d, *_ = _balanced(q1, q2, c)
+        found = np.where(beyond, np.sqrt(determinant(a, b, d)) / np.where(beyond, _size(a, b), 1.0), found)
+    return found
 
 
 def _balanced(q1: Array, q2: Array, c: Array) -> tuple[Array, Array, Array, Array, Array]:
@@ -288,7 +311,7 @@ def pair_factor(q1: Array, q2: Array, c: Array, det: Array) -> Array:
     """Cholesky factor (N, 2, 2) of 2x2 covariances; (N, 2, 1) if all of them have rank one."""
     root = np.sqrt(q1)
     slope = np.where(q1 > 0, c / root, 0.0)
-    rest = np.where(q1 > 0, np.sqrt(det) / root, np.sqrt(q2))
+    rest = np.sqrt(q2) * sine(q1, q2, c, det)
     columns = [np.stack([root, slope], axis=1), np.stack([np.zeros_like(rest), rest], axis=1)]
     return np.stack(columns if rest.any() else columns[:1], axis=2)
 

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import sympy as sp
 
-from tensorprog.expectations.closed_forms import parity
+from tensorprog.expectations.closed_forms import DEGREES, parity
 from tensorprog.expectations.hermite import coefficients
 from tensorprog.expectations.mehler import split
-from tensorprog.functions import Abs, Relu, Sign, Step, evaluate
+from tensorprog.functions import evaluate
 
 Array = Any
 NEAR = 1e-2  # gaps below this are worth more than the values hold: 1 - |ρ| has an error of some 1e-16
@@ -26,7 +26,6 @@ TAIL = 1e-12  # largest fraction of E φ² that a truncated series may miss
 CLOSE = 3e-4  # stretches below this are worth a Taylor series
 TERMS = 4  # of it
 SMALL = 1e-10  # coefficients below this fraction of the root of E φ² are left out
-DEGREES: dict[Any, int] = {Relu: 1, Abs: 1, Step: 0, Sign: 0}  # piecewise linear with one kink, at 0
 
 
 def gap(q1: Array, q2: Array, c: Array) -> Array:
@@ -120,7 +119,10 @@ def sum_relation(a: Sequence[Array], b: Sequence[Array], parts: Sequence[Relatio
             _mixed(x, y, p.stretch, q.stretch, shrink) ** 2
             for (x, p), (y, q) in combinations(zip(roots, parts, strict=True), 2)
         )
-        growth = sum(y**2 * p.stretch * (2 + p.stretch) for (_, y), p in zip(roots, parts, strict=True))
+        growth = sum(
+            np.where(v > 0, y**2 * p.stretch * (2 + p.stretch), u / second)  # β_i (2 e_i + e_i²) = (a_i - b_i)/Σb
+            for u, v, (_, y), p in zip(a, b, roots, parts, strict=True)
+        )
         stretched = growth / (1 + np.sqrt(1 + growth))
     weights = [x * y for x, y in roots]
     spread = spread / (1 + sum(weights))
@@ -234,7 +236,7 @@ def _tables(body: sp.Expr, u: sp.Symbol, sign: int, q: Array) -> list[Array] | N
     for p, part in enumerate(found.parts):
         if part is not None:
             table[p::2] = part
-    last = np.flatnonzero(np.any(np.abs(table) > SMALL * np.sqrt(found.square), axis=1))[-1]
+    last = np.max(np.flatnonzero(np.any(np.abs(table) > SMALL * np.sqrt(found.square), axis=1)), initial=0)
     orders, tables = np.arange(last + 1)[:, None], [table[: last + 1]]
     for n in range(1, TERMS + 1):
         tables.append(_stretching(orders, tables[-1]) / n)
@@ -266,14 +268,20 @@ def _stretching(k: Array, table: Array) -> Array:
 
 
 def _series(k: Array, mean: Array, difference: Array, minus: Array, plus: Array) -> tuple[Array, Array]:
-    """1 - ρ' = Σ (a_k/|a| - b_k/|b|)²/2 + Σ a_k b_k (1 - ρ^k)/(|a||b|), and |a|/|b| - 1."""
+    """1 - ρ' = Σ (a_k/|a| - b_k/|b|)²/2 + Σ a_k b_k (1 - ρ^k)/(|a||b|), and |a|/|b| - 1.
+
+    Where a or b is 0 there is no angle: ρ' is 0 then, and the stretch not finite where b = 0.
+    """
     first, second = mean + difference / 2, mean - difference / 2
     norms = [np.sqrt(np.sum(f**2, axis=0)) for f in (first, second)]
     product, total = norms[0] * norms[1], norms[0] + norms[1]
-    longer = 2 * np.sum(mean * difference, axis=0) / total  # |a| - |b|
-    apart = (difference * total / 2 - mean * longer) / product
     with np.errstate(divide="ignore", invalid="ignore"):
+        longer = 2 * np.sum(mean * difference, axis=0) / total  # |a| - |b|
+        apart = (difference * total / 2 - mean * longer) / product
+        stretched = longer / norms[1]
         power = np.expm1(k * np.log1p(-np.minimum(minus, plus)))  # |ρ|^k - 1
     power = np.where(k == 0, 0.0, power)
     drop = np.where((minus > plus) & (k % 2 == 1), 2 + power, -power)  # 1 - ρ^k
-    return np.sum(apart**2 / 2 + first * second / product * drop, axis=0), longer / norms[1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        minus_ = np.sum(apart**2 / 2 + first * second / product * drop, axis=0)
+    return np.where(product > 0, minus_, 1.0), stretched

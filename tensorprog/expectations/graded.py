@@ -1,7 +1,7 @@
 """Rules on an interval, and which of them a function asks for: smooth inside, or singular at the ends.
 
-A graded rule has nodes whose distances to both ends shrink geometrically, so that powers |x|^a with a > -1 and logarithms
-at an end, or as near to it as may be, cost no digits.
+A graded rule has nodes whose distances to both ends shrink geometrically, so that powers |x|^a with a > -1 and
+logarithms at an end, or as near to it as may be, cost no digits.
 """
 
 from __future__ import annotations

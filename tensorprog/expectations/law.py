@@ -91,3 +91,22 @@ class Law:
         mean = tuple(np.broadcast_to(self.mean[i], shape).reshape(-1)[rows] for i in read)
         gap = None if self.gap is None else np.broadcast_to(self.gap, shape).reshape(-1)[rows]
         return replace(self, variables=tuple(self.variables[i] for i in read), cov=cov, mean=mean, scalars={}, gap=gap)
+
+
+def most(q1: Array, q2: Array) -> Array:
+    """√(q1 q2), exactly q for q1 = q2 = q, and free of over- and underflow."""
+    with np.errstate(over="ignore"):
+        whole = q1 * q2
+    parts = np.sqrt(q1) * np.sqrt(q2)
+    return np.where((whole > 1e-290) & (whole < np.inf), np.maximum(np.sqrt(whole), parts), parts)
+
+
+def plus(a: Value, b: Value) -> Value:
+    methods = dict.fromkeys(m for v in (a, b) for m in v.method.split(" + ") if m)
+    return Value(a.value + b.value, a.error + b.error, " + ".join(methods))
+
+
+def times(a: Value, b: Value) -> Value:
+    error = np.abs(a.value) * b.error + np.abs(b.value) * a.error + a.error * b.error
+    methods = dict.fromkeys(m for v in (a, b) for m in v.method.split(" + ") if m)
+    return Value(a.value * b.value, error, " + ".join(methods))

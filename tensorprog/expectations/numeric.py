@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -13,38 +12,33 @@ import sympy as sp
 from tensorprog.errors import AccuracyError, DataError, NoRuleError
 from tensorprog.expectations.closed_forms import (
     CANCELLING,
+    DEGREES,
     MEANS,
-    affine,
+    extreme,
     find_pair,
     kinks,
     pair_factor,
     parity,
     pivoted_factor,
 )
-from tensorprog.expectations.law import Law, Value
+from tensorprog.expectations.deltas import in_pieces, number, without_delta
+from tensorprog.expectations.law import Law, Value, most, plus, times
 from tensorprog.expectations.panels import panels
 from tensorprog.expectations.pieces import piecewise
-from tensorprog.expectations.quadrature import ROUNDING, Problem, Result, late, trapezoid
+from tensorprog.expectations.quadrature import Problem, Result, late, trapezoid
 from tensorprog.expectations.smooth import smooth_pair
 from tensorprog.expectations.soft import SOFT, soft_pair
 from tensorprog.expectations.structured import structured
 from tensorprog.functions import (
-    FAMILIES,
     Fn,
-    Sign,
     Step,
-    X,
-    evaluate,
     from_sympy,
     has_deltas,
-    in_steps,
-    is_delta,
-    jumps,
-    member,
 )  # fmt: skip
 
 Array = Any
 WEIGHT = sp.Dummy("weight", positive=True)
+TINY = float(np.finfo(float).tiny)
 FINE = 1e-6  # size below which quadrature would miss what it looks for
 SLACK = 1e-9  # how far a covariance may exceed its bound, and the worst error accepted, both relative
 
@@ -115,14 +109,7 @@ def expectation(
         seed,
         None if gap is None else np.asarray(gap, float),
     )
-    return _expect(_in_steps(from_sympy(sp.sympify(body)), has_deltas), _validated(law))
-
-
-def _in_steps(body: sp.Expr, which: Callable[[type[Fn]], bool]) -> sp.Expr:
-    """Write piecewise functions as steps times their pieces, and deltas."""
-    for f in (f for f in body.atoms(Fn) if type(f) not in (Step, Sign) and which(type(f))):
-        body = body.xreplace({f: in_steps(type(f)).subs(X, f.args[0])})
-    return body
+    return _expect(in_pieces(from_sympy(sp.sympify(body)), has_deltas), _validated(law))
 
 
 def _validated(law: Law) -> Law:
@@ -136,8 +123,9 @@ def _validated(law: Law) -> Law:
             raise DataError(f"cov[{i}][{i}] = {np.min(law.get(i, i))} is negative; it is the variance of {u}")
     cov = dict(law.cov)
     for i, j in (key for key in cov if key[0] < key[1]):
-        bound = _bound(cov[i, i], cov[j, j])
-        if np.any(np.abs(cov[i, j]) > bound * (1 + SLACK)):
+        bound = most(cov[i, i], cov[j, j])
+        allowed = most(*(np.maximum(cov[n, n], TINY) for n in (i, j)))  # a variance may have underflowed
+        if np.any(np.abs(cov[i, j]) > allowed * (1 + SLACK)):
             raise DataError(
                 f"cov[{i}][{j}] exceeds sqrt(cov[{i}][{i}] cov[{j}][{j}]) by up to "
                 f"{np.max(np.abs(cov[i, j]) - bound):.3g}: the covariance is not positive semidefinite"
@@ -152,17 +140,12 @@ def _consistent(gap: Array, law: Law) -> None:
     """Refuse a gap that is not 1 - ρ or 1 - |ρ|; at zero variance it may be anything finite."""
     if len(law.variables) != 2:
         raise DataError(f"gap is 1 - ρ of two variables, but there are {len(law.variables)}: leave it out")
-    bound = _bound(law.get(0, 0), law.get(1, 1))
+    bound = most(law.get(0, 0), law.get(1, 1))
     off = np.where(bound > 0, np.abs(np.abs(law.get(0, 1)) - bound * np.abs(1 - gap)), 0.0)
     bad = (off > SLACK * bound) | (bound > 0) & ((gap < 0) | (gap > 2)) | ~np.isfinite(gap)
     if np.any(bad):
         worst = np.broadcast_to(gap, np.shape(bad))[bad][0]
         raise DataError(f"gap = {worst} is not 1 - cov[0][1]/sqrt(cov[0][0] cov[1][1]) in [0, 2]")
-
-
-def _bound(q1: Array, q2: Array) -> Array:
-    """√(q1 q2), exactly q for q1 = q2 = q, and free of underflow."""
-    return np.maximum(np.sqrt(q1 * q2), np.sqrt(q1) * np.sqrt(q2))
 
 
 def _expect(body: sp.Expr, law: Law) -> Value:
@@ -176,33 +159,17 @@ def _expect(body: sp.Expr, law: Law) -> Value:
             key = tuple(law.read(rest)), bool(kinks(rest, law.variables))
             groups[key] = groups.get(key, 0) + term
         elif coefficient != 0:
-            factor = _evaluate(coefficient, law.scalars)
-            total = _plus(total, Value(factor * found.value, np.abs(factor) * found.error, found.method))
+            factor = number(coefficient, law.scalars)
+            total = plus(total, Value(factor * found.value, np.abs(factor) * found.error, found.method))
     for group in groups.values():
         few = len(law.read(group)) <= 2
-        total = _plus(total, _quadrature(group, law) if few else structured(group, law, _expect, _quadrature))
+        total = plus(total, _quadrature(group, law) if few else structured(group, law, _expect, _quadrature))
     return replace(total, value=np.asarray(total.value), error=np.asarray(total.error))
-
-
-def _evaluate(expr: sp.Expr, scalars: Mapping[sp.Symbol, Array]) -> Array:
-    with np.errstate(all="ignore"):
-        return np.asarray(evaluate(expr, scalars), float)
-
-
-def _plus(a: Value, b: Value) -> Value:
-    methods = dict.fromkeys(m for v in (a, b) for m in v.method.split(" + ") if m)
-    return Value(a.value + b.value, a.error + b.error, " + ".join(methods))
-
-
-def _times(a: Value, b: Value) -> Value:
-    error = np.abs(a.value) * b.error + np.abs(b.value) * a.error + a.error * b.error
-    methods = dict.fromkeys(m for v in (a, b) for m in v.method.split(" + ") if m)
-    return Value(a.value * b.value, error, " + ".join(methods))
 
 
 def _direct(body: sp.Expr, law: Law) -> Value | None:
     """The value of a product without quadrature of the whole, or None."""
-    for rule in (_constant, _without_delta, _odd, _independent, _tabled, _piecewise, _series):
+    for rule in (_constant, _delta, _odd, _independent, _tabled, _piecewise, _series):
         value = rule(body, law)
         if value is not None:
             return value
@@ -210,7 +177,11 @@ def _direct(body: sp.Expr, law: Law) -> Value | None:
 
 
 def _constant(body: sp.Expr, law: Law) -> Value | None:
-    return None if law.read(body) else Value(_evaluate(body, law.scalars), 0.0, "closed form")
+    return None if law.read(body) else Value(number(body, law.scalars), 0.0, "closed form")
+
+
+def _delta(body: sp.Expr, law: Law) -> Value | None:
+    return without_delta(body, law, _expect)
 
 
 def _odd(body: sp.Expr, law: Law) -> Value | None:
@@ -234,7 +205,7 @@ def _independent(body: sp.Expr, law: Law) -> Value | None:
     value = Value(1.0, 0.0, "")
     for members in sets.values():
         part = sp.Mul(*(f for f in factors if set(law.read(f)) & members))
-        value = _times(value, _expect(part, law.restrict(sorted(members))))
+        value = times(value, _expect(part, law.restrict(sorted(members))))
     return value
 
 
@@ -252,6 +223,8 @@ def _tabled(body: sp.Expr, law: Law) -> Value | None:
         form = MEANS.get(classes[0][0])
         return None if form is None else _closed(form.formula, (law.get(classes[0][1], classes[0][1]),))
     (first, i), (second, j) = classes
+    if {first, second} <= DEGREES.keys() and np.any(extreme(law.get(i, i), law.get(j, j))):
+        return _homogeneous(body, law, [(i, DEGREES[first]), (j, DEGREES[second])])
     pair, arguments = find_pair(first, second), (law.get(i, i), law.get(j, j), law.get(i, j), law.det(i, j))
     if pair is not None:
         found = _closed(pair, arguments)
@@ -260,6 +233,17 @@ def _tabled(body: sp.Expr, law: Law) -> Value | None:
         )
         return replace(found, error=found.error + 4e-16 * size)
     return _soft(first, second, *arguments) if {first, second} <= SOFT.keys() else None
+
+
+def _homogeneous(body: sp.Expr, law: Law, degrees: list[tuple[int, int]]) -> Value | None:
+    """``_tabled`` of positively homogeneous functions, in powers of two in which no product over- or underflows."""
+    units = {i: np.frexp(law.get(i, i))[1] // 2 for i, _ in degrees}
+    cov = {key: np.ldexp(a, -sum(units.get(i, np.zeros((), int)) for i in key)) for key, a in law.cov.items()}
+    found = _tabled(body, replace(law, cov=cov))
+    if found is None:
+        return None
+    power = sum(degree * units[i] for i, degree in degrees)
+    return replace(found, value=np.ldexp(found.value, power), error=np.ldexp(found.error, power))
 
 
 def _soft(first: type[Fn], second: type[Fn], q1: Array, q2: Array, c: Array, det: Array) -> Value:
@@ -302,84 +286,6 @@ def _piecewise(body: sp.Expr, law: Law) -> Value | None:
 def _series(body: sp.Expr, law: Law) -> Value | None:
     """Series, localised sums or interpolation of φ(u)ψ(v) with smooth φ, ψ and zero means."""
     return smooth_pair(body, law, _quadrature)
-
-
-def _without_delta(body: sp.Expr, law: Law) -> Value | None:
-    """E δ^(k)(a) G by conditioning on a = 0; derivatives of the delta move to the density and to G."""
-    if not any(is_delta(type(f)) for f in body.atoms(Fn)):
-        return None
-    law, factors = law.restrict(law.read(body)), sp.Mul.make_args(body)
-    deltas = [f for f in factors if is_delta(type(f))]
-    if not deltas:
-        raise NoRuleError(f"E {body}: a Dirac delta must be a factor of its own, to the first power")
-    delta = min(deltas, key=lambda f: (f.order, sp.default_sort_key(f)))
-    rest = sp.Mul(*(f for f in factors if f != delta))
-    rest, argument = _in_steps(rest, jumps), delta.args[0]
-    gradient, constant = affine(argument, law.variables)
-    if not gradient or not any(gradient):
-        raise NoRuleError(f"E {body}: {delta} needs an argument affine in {law.variables}, not constant")
-    slopes = {i: _evaluate(g, law.scalars) for i, g in enumerate(gradient) if g != 0}
-    gains = [sum(s * law.get(i, j) for j, s in slopes.items()) for i in range(len(gradient))]
-    variance = sum(s * gains[i] for i, s in slopes.items())
-    if np.any(variance <= 0):
-        raise DataError(f"E {body}: {argument} has variance 0, so its density at 0 is infinite")
-    centre = _evaluate(constant, law.scalars) + sum(s * law.mean[i] for i, s in slopes.items())
-    if delta.order:
-        return _by_parts(delta, rest, law, gains, variance, centre)
-    pivot = next((i for i, s in slopes.items() if np.all(s != 0)), None)
-    if pivot is None:
-        raise NoRuleError(f"E {body}: every coefficient in the argument of {delta} is 0 somewhere")
-    return _conditioned(rest, law, argument, pivot, gains, variance, centre)
-
-
-def _by_parts(delta: Fn, rest: sp.Expr, law: Law, gains: list[Array], variance: Array, centre: Array) -> Value:
-    """E δ^(k)(a) G = E δ^(k-1)(a) [(a - m) G / V - Σ cov(a, u_i) ∂_i G / V]."""
-    symbols = [sp.Dummy(f"g{i}") for i in law.variables]
-    inverse, offset = sp.Dummy("inverse"), sp.Dummy("m")
-    values = {s: g / variance for s, g in zip(symbols, gains, strict=True)}
-    scalars = {**law.scalars, **values, inverse: 1 / variance, offset: centre}
-    argument = delta.args[0]
-    moved = (argument - offset) * inverse * rest
-    moved -= sum(s * sp.diff(rest, u) for s, u in zip(symbols, law.variables, strict=True))
-    lower = member(FAMILIES["delta"], delta.order - 1)
-    return _expect(lower(argument) * moved, replace(law, scalars=scalars))
-
-
-def _conditioned(
-    rest: sp.Expr,
-    law: Law,
-    argument: sp.Expr,
-    pivot: int,
-    gains: list[Array],
-    variance: Array,
-    centre: Array,
-) -> Value:
-    """Density of a at 0 times E [G | a = 0], where the pivot variable is eliminated through a = 0."""
-    u = law.variables[pivot]
-    keep = [i for i in range(len(law.variables)) if i != pivot]
-    single = argument.free_symbols & set(law.variables) == {u}
-    solution = sp.expand(-(argument - sp.diff(argument, u) * u).expand() / sp.diff(argument, u))
-    cov: dict[tuple[int, int], Array] = {}
-    for a, i in enumerate(keep):
-        exact = law.det(i, pivot) / law.get(pivot, pivot)
-        cov[a, a] = exact if single else np.maximum(law.get(i, i) - gains[i] ** 2 / variance, 0.0)
-    for a, b in combinations(range(len(keep)), 2):
-        bound = _bound(cov[a, a], cov[b, b])
-        raw = law.get(keep[a], keep[b]) - gains[keep[a]] * gains[keep[b]] / variance
-        cov[a, b] = np.clip(raw, -bound, bound)
-    mean = tuple(law.mean[i] - gains[i] * centre / variance for i in keep)
-    inner = replace(law, variables=tuple(law.variables[i] for i in keep), cov=cov, mean=mean, gap=None)
-    density = np.exp(-(centre**2) / (2 * variance)) / np.sqrt(2 * np.pi * variance)
-    value = _expect(_half_step(rest.subs(u, solution)), inner)
-    return _times(Value(density, ROUNDING * density, ""), value)
-
-
-def _half_step(body: sp.Expr) -> sp.Expr:
-    """Write step as (1 + sign)/2, which is 1/2 at 0, the value that a delta at the jump sees."""
-    body = body.replace(
-        lambda e: e.is_Pow and isinstance(e.base, Step) and e.exp.is_Integer and e.exp > 1, lambda e: e.base
-    )
-    return body.replace(Step, lambda x: (1 + Sign(x)) / 2)
 
 
 def _quadrature(body: sp.Expr, law: Law) -> Value:

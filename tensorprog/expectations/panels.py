@@ -292,7 +292,7 @@ def _cells(breaks: Array, reach: float, rule: Rule) -> Cells:
 
 
 def _summed(f: Array, cells: Cells, rule: Rule) -> tuple[Array, Array, Array]:
-    """Integrals of f, given at the nodes as (..., G, n), and of its modulus, and a bound of what lies beyond the nodes."""
+    """Integrals of f, given at nodes (..., G, n), and of its modulus, and a bound of what lies beyond the nodes."""
     size = np.abs(f) * cells.weight
     rim = rule.beyond * (size[..., 0] + size[..., -1]).sum(-1)
     return (f * cells.weight).sum((-1, -2)), size.sum((-1, -2)), rim

@@ -298,7 +298,8 @@ def _alone(sum_: tuple[Term, ...], factor: sp.Expr, law: Law, i: int) -> tuple[V
 
 def _repeated(body: sp.Expr, law: Law, i: int) -> tuple[Value, Callable[[], Array]] | None:
     """E f(u) g(u) as that of a pair of correlation 1, where f and g are sums of terms and their product is not."""
-    factors = [f for base, n in body.as_powers_dict().items() for f in ([base] * int(n) if n.is_Integer else [base**n])]
+    powers = body.as_powers_dict().items()
+    factors = [f for base, n in powers for f in ([base] * int(n) if n.is_Integer and n > 0 else [base**n])]
     for k, f in enumerate(factors):
         g = sp.Mul(*factors[:k], *factors[k + 1 :])
         first, second = terms(f, X), terms(g, X)

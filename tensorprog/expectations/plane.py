@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from tensorprog.expectations.closed_forms import sine
+
 Array = Any
 OUT = 1e60  # standard deviations that stand for infinity
 FLAT = 0.5  # correlation below which k - ρh is as exact as its terms
@@ -74,7 +76,7 @@ class Plane:
         r1, r2 = np.sqrt(self.q1), np.sqrt(self.q2)
         both = r1 * r2 > 0
         size = np.where(both, r1 * r2, 1.0)
-        rho, r = np.where(both, self.c / size, 0.0), np.where(both, np.sqrt(self.det) / size, 1.0)
+        rho, r = np.where(both, self.c / size, 0.0), sine(self.q1, self.q2, self.c, self.det)
         h, k = ratio(-self.m1, r1), ratio(-self.m2, r2)
         sign = np.where(self.c < 0, -1.0, 1.0)
         up = r**2 / (1 + np.abs(rho))  # 1 - |ρ|

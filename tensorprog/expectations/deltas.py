@@ -1,0 +1,113 @@
+"""Dirac deltas in an expectation: conditioned on, after their derivatives have moved to the density and to the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import sympy as sp
+
+from tensorprog.errors import DataError, NoRuleError
+from tensorprog.expectations.closed_forms import affine
+from tensorprog.expectations.law import Law, Value, most, times
+from tensorprog.expectations.quadrature import ROUNDING
+from tensorprog.functions import FAMILIES, Fn, Sign, Step, X, evaluate, in_steps, is_delta, jumps, member
+
+Array = Any
+Rule = Callable[[sp.Expr, Law], Value]
+
+
+def in_pieces(body: sp.Expr, which: Callable[[type[Fn]], bool]) -> sp.Expr:
+    """Write piecewise functions as steps times their pieces, and deltas."""
+    for f in (f for f in body.atoms(Fn) if type(f) not in (Step, Sign) and which(type(f))):
+        body = body.xreplace({f: in_steps(type(f)).subs(X, f.args[0])})
+    return body
+
+
+def number(expr: sp.Expr, scalars: Mapping[sp.Symbol, Array]) -> Array:
+    with np.errstate(all="ignore"):
+        return np.asarray(evaluate(expr, scalars), float)
+
+
+def without_delta(body: sp.Expr, law: Law, expect: Rule) -> Value | None:
+    """E δ^(k)(a) G by conditioning on a = 0; derivatives of the delta move to the density and to G."""
+    if not any(is_delta(type(f)) for f in body.atoms(Fn)):
+        return None
+    law, factors = law.restrict(law.read(body)), sp.Mul.make_args(body)
+    deltas = [f for f in factors if is_delta(type(f))]
+    if not deltas:
+        raise NoRuleError(f"E {body}: a Dirac delta must be a factor of its own, to the first power")
+    delta = min(deltas, key=lambda f: (f.order, sp.default_sort_key(f)))
+    rest = sp.Mul(*(f for f in factors if f != delta))
+    rest, argument = in_pieces(rest, jumps), delta.args[0]
+    gradient, constant = affine(argument, law.variables)
+    if not gradient or not any(gradient):
+        raise NoRuleError(f"E {body}: {delta} needs an argument affine in {law.variables}, not constant")
+    slopes = {i: number(g, law.scalars) for i, g in enumerate(gradient) if g != 0}
+    gains = [sum(s * law.get(i, j) for j, s in slopes.items()) for i in range(len(gradient))]
+    variance = sum(s * gains[i] for i, s in slopes.items())
+    if np.any(variance <= 0):
+        raise DataError(f"E {body}: {argument} has variance 0, so its density at 0 is infinite")
+    centre = number(constant, law.scalars) + sum(s * law.mean[i] for i, s in slopes.items())
+    if delta.order:
+        return _by_parts(delta, rest, law, gains, variance, centre, expect)
+    pivot = next((i for i, s in slopes.items() if np.all(s != 0)), None)
+    if pivot is None:
+        raise NoRuleError(f"E {body}: every coefficient in the argument of {delta} is 0 somewhere")
+    return _conditioned(rest, law, argument, pivot, gains, variance, centre, expect)
+
+
+def _by_parts(
+    delta: Fn, rest: sp.Expr, law: Law, gains: list[Array], variance: Array, centre: Array, expect: Rule
+) -> Value:
+    """E δ^(k)(a) G = E δ^(k-1)(a) [(a - m) G / V - Σ cov(a, u_i) ∂_i G / V]."""
+    symbols = [sp.Dummy(f"g{i}") for i in law.variables]
+    inverse, offset = sp.Dummy("inverse"), sp.Dummy("m")
+    values = {s: g / variance for s, g in zip(symbols, gains, strict=True)}
+    scalars = {**law.scalars, **values, inverse: 1 / variance, offset: centre}
+    argument = delta.args[0]
+    moved = (argument - offset) * inverse * rest
+    moved -= sum(s * sp.diff(rest, u) for s, u in zip(symbols, law.variables, strict=True))
+    lower = member(FAMILIES["delta"], delta.order - 1)
+    return expect(lower(argument) * moved, replace(law, scalars=scalars))
+
+
+def _conditioned(
+    rest: sp.Expr,
+    law: Law,
+    argument: sp.Expr,
+    pivot: int,
+    gains: list[Array],
+    variance: Array,
+    centre: Array,
+    expect: Rule,
+) -> Value:
+    """Density of a at 0 times E [G | a = 0], where the pivot variable is eliminated through a = 0."""
+    u = law.variables[pivot]
+    keep = [i for i in range(len(law.variables)) if i != pivot]
+    single = argument.free_symbols & set(law.variables) == {u}
+    solution = sp.expand(-(argument - sp.diff(argument, u) * u).expand() / sp.diff(argument, u))
+    cov: dict[tuple[int, int], Array] = {}
+    for a, i in enumerate(keep):
+        exact = law.det(i, pivot) / law.get(pivot, pivot)
+        cov[a, a] = exact if single else np.maximum(law.get(i, i) - gains[i] ** 2 / variance, 0.0)
+    for a, b in combinations(range(len(keep)), 2):
+        bound = most(cov[a, a], cov[b, b])
+        raw = law.get(keep[a], keep[b]) - gains[keep[a]] * gains[keep[b]] / variance
+        cov[a, b] = np.clip(raw, -bound, bound)
+    mean = tuple(law.mean[i] - gains[i] * centre / variance for i in keep)
+    inner = replace(law, variables=tuple(law.variables[i] for i in keep), cov=cov, mean=mean, gap=None)
+    density = np.exp(-(centre**2) / (2 * variance)) / np.sqrt(2 * np.pi * variance)
+    value = expect(_half_step(rest.subs(u, solution)), inner)
+    return times(Value(density, ROUNDING * density, ""), value)
+
+
+def _half_step(body: sp.Expr) -> sp.Expr:
+    """Write step as (1 + sign)/2, which is 1/2 at 0, the value that a delta at the jump sees."""
+    body = body.replace(
+        lambda e: e.is_Pow and isinstance(e.base, Step) and e.exp.is_Integer and e.exp > 1, lambda e: e.base
+    )
+    return body.replace(Step, lambda x: (1 + Sign(x)) / 2)
