@@ -188,17 +188,35 @@ def _form(m: Machine, op: Op, *args: Array) -> Array:
 
 def _expect(m: Machine, op: Op, *args: Array) -> Array:
     body, us, names = op.data
-    k, entries = len(us), iter(map(host, args))
-    cov: list[list[Any]] = [[None] * k for _ in range(k)]
-    for i in range(k):
-        for j in range(i, k):
-            cov[i][j] = cov[j][i] = next(entries)
-    mean = [next(entries) for _ in range(k)]
-    value = expectation(body, us, cov, mean, dict(zip(names, entries, strict=True))).value
+    k, on_host = len(us), list(map(host, args))
+    pairs = [(i, j) for i in range(k) for j in range(i, k)]
+
+    def value(entries: list[np.ndarray]) -> np.ndarray:
+        cov: list[list[Any]] = [[None] * k for _ in range(k)]
+        for (i, j), entry in zip(pairs, entries, strict=False):
+            cov[i][j] = cov[j][i] = entry
+        mean, scalars = entries[len(pairs) :][:k], entries[len(pairs) + k :]
+        return expectation(body, us, cov, mean, dict(zip(names, scalars, strict=True))).value
+
+    found = _where_known(value, on_host)
     if any(jumps(type(f)) for f in body.atoms(Fn)):
+        entry = dict(zip(pairs, on_host, strict=False))
         for i, j in combinations(range(k), 2):
-            value = _unless_parallel(m, value, cov[i][i], cov[j][j], cov[i][j])
-    return _there(m, value, args)
+            found = _unless_parallel(m, found, entry[i, i], entry[j, j], entry[i, j])
+    return _there(m, found, args)
+
+
+def _where_known(f: Callable[[list[np.ndarray]], np.ndarray], args: list[np.ndarray]) -> np.ndarray:
+    """f(args) where no argument is NaN, which stands for what is mended elsewhere; NaN elsewhere."""
+    unknown = np.zeros((), bool)
+    for a in args:
+        unknown = unknown | np.isnan(a)
+    if not unknown.any():
+        return f(args)
+    found, known = np.full(unknown.shape, np.nan), ~unknown
+    if known.any():
+        found[known] = f([np.broadcast_to(a, unknown.shape)[known] for a in args])
+    return found
 
 
 def _unless_parallel(m: Machine, value: np.ndarray, q1: np.ndarray, q2: np.ndarray, c: np.ndarray) -> np.ndarray:
@@ -220,7 +238,8 @@ def _moment(m: Machine, op: Op, q: Array) -> Array:
 def _smooth(m: Machine, op: Op, c: Array, r1: Array, r2: Array, q1: Array, q2: Array) -> Array:
     (u, v), (q1, q2, c_) = variables(2), map(host, (q1, q2, c))
     body = op.data[0].subs(X, u) * op.data[1].subs(X, v)
-    return _there(m, expectation(body, (u, v), [[q1, c_], [c_, q2]]).value, (c, q1, q2))
+    value = _where_known(lambda a: expectation(body, (u, v), [[a[0], a[1]], [a[1], a[2]]]).value, [q1, c_, q2])
+    return _there(m, value, (c, q1, q2))
 
 
 def _formula(m: Machine, op: Op, *args: Array) -> Array:
