@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
 import sympy as sp
 
 from tensorprog.expectations.closed_forms import determinant
+from tensorprog.functions import evaluate
 
 Array = Any
+SMALL = 1e-3  # variances below it make functions that are 0 at 0 small beside an absolute tolerance
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,23 @@ class Law:
     def centred(self, body: sp.Expr) -> bool:
         """Whether all the variables a body reads have mean 0 everywhere."""
         return not any(np.any(self.mean[i]) for i in self.read(body))
+
+    def amplitude(self, body: sp.Expr) -> Array:
+        """What an absolute tolerance is meant for: |body| one standard deviation from the mean, at most 1.
+
+        It is 1 where the body is 0 or not finite there, and wherever no variance is small.
+        """
+        read, used = self.read(body), self.scalars.keys() & body.free_symbols
+        if not any(np.any(self.get(i, i) < SMALL) for i in read):
+            return np.ones(())
+        largest = np.zeros(())
+        for signs in product((1, -1), repeat=len(read)):
+            point = {
+                self.variables[i]: self.mean[i] + s * np.sqrt(self.get(i, i)) for i, s in zip(read, signs, strict=True)
+            }
+            with np.errstate(all="ignore"):
+                largest = np.fmax(largest, np.abs(evaluate(body, point | {s: self.scalars[s] for s in used})))
+        return np.where((largest > 0) & (largest < 1), largest, 1.0)
 
     def flat(self, read: Sequence[int], shape: tuple[int, ...], rows: Array) -> Law:
         """The law of some of the variables at the entries ``rows`` of the flattened shape, without scalars."""

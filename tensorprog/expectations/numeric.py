@@ -268,13 +268,16 @@ def _piecewise(body: sp.Expr, law: Law) -> Value | None:
         return None
     found, scale = pair
     rtol = law.rtol / 5  # a bound is some thirty times the error, which quadrature keeps below 1e-14
-    missed = np.flatnonzero(~(found.error <= law.atol * FINE + rtol * np.abs(found.value)))
+    fine = np.broadcast_to(FINE * law.amplitude(body), np.shape(found.value)).reshape(-1)
+    missed = np.flatnonzero(~(found.error.reshape(-1) <= law.atol * fine + rtol * np.abs(found.value).reshape(-1)))
     if len(missed):
         size = scale().reshape(-1)[missed]
-        missed, size = (a[~(found.error.flat[missed] <= law.atol * FINE + rtol * size)] for a in (missed, size))
+        missed, size = (a[~(found.error.flat[missed] <= law.atol * fine[missed] + rtol * size)] for a in (missed, size))
     if not len(missed):
         return found
-    unit = np.where(size > 0, np.clip(size, FINE, 1.0), 1.0)  # in which the tolerance is not coarse
+    unit = np.where(
+        size > 0, np.clip(size, fine[missed], 1.0), fine[missed] / FINE
+    )  # in which the tolerance is not coarse
     flat = replace(law.flat(law.read(body), np.shape(found.value), missed), scalars={WEIGHT: 1 / unit})
     rest = _quadrature(WEIGHT * body, flat)
     rest = replace(rest, value=rest.value * unit, error=rest.error * unit)
@@ -289,9 +292,12 @@ def _series(body: sp.Expr, law: Law) -> Value | None:
 
 
 def _quadrature(body: sp.Expr, law: Law) -> Value:
-    """Quadrature of a sum of terms that read the same variables."""
+    """Quadrature of a sum of terms that read the same variables, in units in which the tolerance is not coarse."""
     read = law.read(body)
     law = law.restrict(read)
+    if WEIGHT not in body.free_symbols and np.any((unit := law.amplitude(body)) < 1):
+        found = _quadrature(WEIGHT * body, replace(law, scalars={**law.scalars, WEIGHT: 1 / unit}))
+        return replace(found, value=found.value * unit, error=found.error * unit)
     shape = law.shape(body)
     used = body.free_symbols & set(law.scalars)
     flat = {s: np.broadcast_to(law.scalars[s], shape).reshape(-1) for s in used}

@@ -41,7 +41,8 @@ class Soft:
 
     def size(self, q: Array) -> Array:
         """A bound of √(E f²) at variance q."""
-        return abs(self.a) + abs(self.g) + (abs(self.b) + abs(self.d)) * np.sqrt(q)
+        sign = np.minimum(1.0, np.sqrt(2 * q / (np.pi * self.t))) if self.t else 1.0  # |S_t(x)| ≤ √(2/πt) |x|
+        return abs(self.a) + abs(self.g) * sign + (abs(self.b) + abs(self.d)) * np.sqrt(q)
 
 
 SOFT: dict[type[Fn], Soft] = {
