@@ -134,8 +134,8 @@ class _Sampler:
         total = how.samples or SAMPLES
         log2 = max(LEAST.bit_length() - 1, (max(1, total // REPLICATES)).bit_length() - 1)
         rows = sum(p.vectors() * len(self.order.data[t]) for t, p in self.programs.items())
-        rows += 2 * min(self.dimensions, DIMENSIONS)
-        while log2 > LEAST.bit_length() - 1 and 8 * rows * 2**log2 * _threads() > MEMORY:
+        rows += 4 * min(self.dimensions, DIMENSIONS)
+        while log2 > LEAST.bit_length() - 1 and 4 * rows * 2**log2 * _threads() > MEMORY:
             log2 -= 1
         return log2, max(REPLICATES, -(-total // 2**log2))
 
@@ -151,8 +151,12 @@ class _Sampler:
                 yield waiting.popleft().result()
 
     def once(self, log2: int, seed: tuple[int, ...]) -> np.ndarray:
-        """One randomisation."""
-        law = Law(Noise(self.dimensions, log2, seed), self.basis)
+        """One randomisation, in single precision where its range is enough."""
+        found = self._once(log2, seed, np.float32)
+        return found if np.isfinite(found).all() else self._once(log2, seed, np.float64)
+
+    def _once(self, log2: int, seed: tuple[int, ...], dtype: Any) -> np.ndarray:
+        law = Law(Noise(self.dimensions, log2, seed, dtype), self.basis)
         found: list[tuple[RowsLimit, int, dict[str, list[Pair]]]] = []
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused in the end
             for t, program in self.programs.items():
@@ -173,16 +177,21 @@ def _assembled(found: list[tuple[RowsLimit, int, dict[str, list[Pair]]]]) -> np.
             for name in (n for n in left if n in right):
                 l, r = left[name][0]
                 size = l.shape[-1] * (1 if r is None else r.shape[-1])
-                block += program.std[name] ** 2 / size * gram(left[name], right[name], i == k)[0]
+                block += program.std[name] ** 2 / size * gram(_double(left[name]), _double(right[name]), i == k)[0]
             block = (block + block.T) / 2 if i == k else block
             K[ends[i] : ends[i + 1], ends[k] : ends[k + 1]] = block
             K[ends[k] : ends[k + 1], ends[i] : ends[i + 1]] = block.T
     return K
 
 
+def _double(uses: list[Pair]) -> list[Pair]:
+    """In double precision: the Gram matrix of rows of single precision is positive semidefinite to its rounding."""
+    return [(l.astype(float, copy=False), None if r is None else r.astype(float, copy=False)) for l, r in uses]
+
+
 def _rows(pair: Pair, count: int) -> Pair:
     """One row for each input, also of a vector that is the same for all of them."""
-    left, right = (None if x is None else x if x.shape[1] == count else np.repeat(x, count, axis=1) for x in pair)
+    left, right = (None if x is None else (x if x.shape[1] == count else np.repeat(x, count, axis=1)) for x in pair)
     return left, right
 
 

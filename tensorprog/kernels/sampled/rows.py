@@ -5,12 +5,14 @@ conditioned on all earlier ones of the same matrix (``fields``), so that one run
 
 Where the simple GIA check holds, gradients are odd in the readout vectors and everything before them is even.  Moments
 of one odd factor vanish in the limit: products in the backward pass are independent of the forward ones, scalars
-with an odd body are 0, and both are set, not sampled.
+with an odd body are 0, and both are set, not sampled.  Gradients are linear in their Gaussians then, and kernels read
+second moments of them, so that random signs, whose squares have no spread, take the place of Gaussians.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -47,15 +49,16 @@ class Law:
     fields: dict[Any, Field] = field(default_factory=dict)
     vectors: dict[str, np.ndarray] = field(default_factory=dict)
 
-    def vector(self, name: str, rows: int = 1) -> np.ndarray:
-        """Standard Gaussian rows that belong to a name."""
+    def vector(self, name: str, rows: int = 1, signs: bool = False) -> np.ndarray:
+        """Standard Gaussian rows that belong to a name, or random signs."""
         if name not in self.vectors:
-            self.vectors[name] = self.noise.take(rows)
+            self.vectors[name] = (self.noise.signs if signs else self.noise.take)(rows)
         return self.vectors[name]
 
-    def field_of(self, *key: Any) -> Field:
-        """The field of one orientation of a matrix."""
-        return self.fields.setdefault(key, Field(self.noise.take))
+    def field_of(self, name: str, transpose: bool, odd: bool | None) -> Field:
+        """The field of one orientation of a matrix, for the forward pass or for ``odd`` vectors."""
+        fresh = self.noise.signs if odd else self.noise.take
+        return self.fields.setdefault((name, transpose, odd), Field(fresh))
 
 
 class RowsLimit:
@@ -93,7 +96,7 @@ class RowsLimit:
             elif isinstance(op, MatMul):
                 values[var] = self._product(op, values[op.x], law, uses, self.parity.get(op.x))
             else:
-                values[var] = self._pointwise(var, op, values, law.noise.samples)
+                values[var] = self._pointwise(var, op, values, law.noise)
             for v in self.last.get(var, ()):
                 values.pop(v, None)
         return values
@@ -101,14 +104,14 @@ class RowsLimit:
     def _initial(self, var: Var, op: InitVector, data: np.ndarray, law: Law) -> Any:
         if var in self.trace.embeddings:
             name, datum = self.trace.embeddings[var]
-            xi = data[:, (datum.time or 1) - 1] @ law.basis.T
-            return self.std[name] / np.sqrt(data.shape[-1]) * xi @ law.vector(name, len(law.basis))
+            xi = self.std[name] / np.sqrt(data.shape[-1]) * data[:, (datum.time or 1) - 1] @ law.basis.T
+            return xi.astype(law.noise.dtype) @ law.vector(name, len(law.basis))
         mean, variance = float(evaluate(op.mean, self.hyper)), float(evaluate(op.covariance(var), self.hyper))
         if var in self.trace.states:
-            return mean + np.sqrt(variance) * law.noise.take(len(data))
+            return mean + math.sqrt(variance) * law.noise.take(len(data))
         if not variance:
-            return np.full((1, law.noise.samples), mean)
-        return mean + np.sqrt(variance) * law.vector(var.name)
+            return np.full((1, law.noise.samples), mean, law.noise.dtype)
+        return mean + math.sqrt(variance) * law.vector(var.name, signs=self.parity.get(var, False))
 
     def _product(self, op: MatMul, x: Any, law: Law, uses: Any, odd: bool | None) -> Any:
         name = self.names[op.matrix]
@@ -117,17 +120,18 @@ class RowsLimit:
         opposite = uses.get((name, not op.transpose, odd))
         return self.std[name] * (z + correction(np.broadcast_to(x, _tallest(x, opposite)), opposite) if opposite else z)
 
-    def _pointwise(self, var: Var, op: Any, values: Values, samples: int) -> Any:
+    def _pointwise(self, var: Var, op: Any, values: Values, noise: Noise) -> Any:
         if isinstance(op, InitScalar):
             return np.reshape(float(evaluate(op.value, self.hyper)), (1, 1))
         if not isinstance(op, Nonlin | Moment):
             raise NoRuleError(f"kernels by sampling have no rule for {type(op).__name__}")
         if isinstance(op, Moment) and self.parity.get(var):
             return np.zeros((1, 1))
-        result = np.asarray(evaluate(op.body, {**self.hyper, **{s: values[v] for s, v in slots_of(op).items()}}), float)
+        point = {s: values[v].astype(noise.dtype, copy=False) for s, v in slots_of(op).items()}
+        result = np.asarray(evaluate(op.body, {**self.hyper, **point}), noise.dtype)
         shape = np.broadcast_shapes((1, 1), result.shape, *(values[v].shape for v in op.operands))
-        result = np.broadcast_to(result, (shape[0], samples))
-        return result.mean(axis=1, keepdims=True) if isinstance(op, Moment) else result
+        result = np.broadcast_to(result, (shape[0], noise.samples))
+        return result.mean(axis=1, keepdims=True, dtype=float) if isinstance(op, Moment) else result
 
     # ---- what kernels read -----------------------------------------------------------------------
 
