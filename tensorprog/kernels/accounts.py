@@ -18,7 +18,7 @@ from tensorprog.limit.evaluate import Atom, expected
 Array = Any
 TOLERANCE = 1e-9  # relative error above which a matrix comes with a warning
 NOTICED = 1e-10  # relative error of an expectation from which on its effect on the kernel is computed
-SIGNS = 4  # joint changes of all expectations, each by its error up or down
+SIGNS = 2  # joint changes of all expectations, each by its error up or down
 ROUNDING = 4e-15  # of sums and products of expectations
 SAMPLING = "sampling"
 
@@ -70,12 +70,17 @@ class KernelAccount:
         return f"{self.value.shape} by {', '.join(self.methods)}{drawn}; least known: {self.shown()}"
 
 
-def relative(value: np.ndarray, error: np.ndarray) -> np.ndarray:
-    """Errors relative to √(largest of the row · largest of the column), at most √(K_ii K_jj) of a Gram matrix."""
+def scale_of(value: np.ndarray) -> np.ndarray:
+    """√(largest of the row · largest of the column) of each entry, at most √(K_ii K_jj) of a Gram matrix."""
     size = np.abs(value)
-    scale = np.sqrt(size.max(axis=1, keepdims=True)) * np.sqrt(size.max(axis=0, keepdims=True))
+    rows, columns = np.sqrt(size.max(axis=1, keepdims=True)), np.sqrt(size.max(axis=0, keepdims=True))
+    return np.asarray(rows * columns)
+
+
+def relative(value: np.ndarray, error: np.ndarray) -> np.ndarray:
+    """Errors relative to ``scale_of`` the values."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(error > 0, error / scale, 0.0)  # type: ignore[no-any-return]
+        return np.where(error > 0, error / scale_of(value), 0.0)  # type: ignore[no-any-return]
 
 
 def warn(account: KernelAccount, kernel: str, advice: str, level: int = 3) -> None:

@@ -12,6 +12,7 @@ import sympy as sp
 
 from tensorprog.algebra import Scalar
 from tensorprog.dsl.network import Datum
+from tensorprog.expectations.sobol import ERRORS
 from tensorprog.kernels.accounts import KernelAccount, Recorder, spread
 from tensorprog.kernels.data import Inputs, by_lengths, gram, input_relation
 from tensorprog.limit.equations import reachable
@@ -76,6 +77,7 @@ def exact_account(kernel: Kernel, first: Inputs, other: Inputs | None, hyper: An
             K[rows, rows], error[rows, rows] = notes.values(
                 kernel.derive((t, t), same=True), (first.data[t],), hyper, (len(rows),)
             )
+    error = error / ERRORS if notes.statistical else error
     return KernelAccount(K, error, notes.statistical, tuple(m for m, _ in notes.methods.most_common()))
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.algebra import Poly
-from tensorprog.errors import AccuracyError, NoRuleError
+from tensorprog.errors import AccuracyError, NoRuleError, TensorProgramError
 from tensorprog.expectations.atoms import Expect
 from tensorprog.ir.instructions import Nonlin, Slot, Var, slots_of
 from tensorprog.kernels.accounts import is_statistical
@@ -62,12 +62,22 @@ def _decide(kernel: Any, first: Inputs, second: Inputs | None, hyper: Mapping[sp
     if terms(kernel.net, min(longest, COUNTED) or None, kernel.kind == "ntk") > TERMS:
         return _can_sample(kernel)
     a, b = (max(x.groups, key=lambda t: t or 0) for x in (first, second or first))
-    lengths = tuple(t and min(t, TRIED) for t in (a, b))
+    lengths = _short(kernel, (a, b))
     atoms = [g for g in reachable([kernel.derive(lengths).poly]) if isinstance(g, Expect)]
     if all(len(g.mean) < 3 for g in atoms):
         return False
     pairs = [_pair(first.data[a], (second or first).data[b], lengths, last) for last in (0, -1)]
     return any(_drawn(kernel, pair, lengths, hyper) for pair in pairs) and _can_sample(kernel)
+
+
+def _short(kernel: Any, lengths: tuple[Any, Any]) -> tuple[Any, Any]:
+    """The lengths on which expectations are tried: short ones, if the network takes them."""
+    short = tuple(t and min(t, TRIED) for t in lengths)
+    try:
+        kernel.net.trace(short)
+    except (TensorProgramError, LookupError, ValueError):  # it reads fixed positions
+        return lengths
+    return short  # type: ignore[return-value]
 
 
 def _pair(x: np.ndarray, y: np.ndarray, lengths: tuple[Any, ...], last: int) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,9 @@ equal inputs have equal rows.  It does depend on which inputs there are: a part 
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -20,18 +22,20 @@ import sympy as sp
 from tensorprog.compile.blas import one_thread
 from tensorprog.dsl.network import Network
 from tensorprog.errors import AssumptionError, DataError
-from tensorprog.kernels.accounts import relative
+from tensorprog.kernels.accounts import relative, scale_of
 from tensorprog.kernels.data import Inputs
 from tensorprog.kernels.outer import Pair, gram
 from tensorprog.kernels.sampled.noise import DIMENSIONS, Noise
 from tensorprog.kernels.sampled.order import Order
 from tensorprog.kernels.sampled.rows import Law, RowsLimit
 
-REPLICATES = 8
+REPLICATES = 16
 SAMPLES = 2**17
-MOST = 2**26  # samples in all, beyond which an rtol that is not met is given up
-LEAST = 2**10  # samples of a randomisation: its bias is of the order of their inverse
+MOST = 2**28  # samples in all, beyond which an rtol that is not met is given up
+LEAST = 10  # log2 of the samples of a randomisation
+BIAS = 0.5  # of a randomisation of m samples, relative to the kernel, times m: measured, at most
 MEMORY = 2**30
+LONG = 3.0  # seconds to go from which on progress is shown
 Told = Callable[[int, int], None]
 
 
@@ -62,7 +66,7 @@ class Sampled:
 
 
 def sampled_gram(net: Network, kind: str, first: Inputs, second: Inputs | None, hyper: Mapping[sp.Symbol, float],
-                 how: Sampling, told: Told | None = None) -> Sampled:  # fmt: skip
+                 how: Sampling) -> Sampled:  # fmt: skip
     """K(X1, X2) of a network by sampling.
 
     Args:
@@ -71,7 +75,6 @@ def sampled_gram(net: Network, kind: str, first: Inputs, second: Inputs | None, 
         first, second: inputs; ``second`` is None for the first with themselves.
         hyper: numbers for hyperparameter symbols.
         how: samples, tolerance, seed.
-        told: called with (randomisations done, of how many).
 
     Returns:
         Sampled (N1, N2).
@@ -84,15 +87,14 @@ def sampled_gram(net: Network, kind: str, first: Inputs, second: Inputs | None, 
     sampler = _Sampler(net, kind, order, hyper)
     log2, count = sampler.sizes(how)
     found: list[np.ndarray] = []
-    with one_thread:
+    with one_thread, _Progress() as progress:
         while len(found) < count:
-            for k in sampler.randomised(range(len(found), count), log2, how.seed):
-                found.append(order.restore(k))
-                if told is not None:
-                    told(len(found), count)
+            for matrix in sampler.randomised(range(len(found), count), log2, how.seed):
+                found.append(order.restore(matrix))
+                progress.tell(len(found), count)
             result = _mean(found, 2**log2)
             if how.samples is None and how.rtol is not None:
-                count = _wanted(result, how.rtol, len(found), MOST >> log2)
+                count = _wanted(result, how.rtol, len(found), max(REPLICATES, MOST >> log2))
     return result
 
 
@@ -100,7 +102,9 @@ def _mean(found: list[np.ndarray], samples: int) -> Sampled:
     K = np.array(found)
     if not np.isfinite(K).all():
         raise DataError("the kernel by sampling is not finite on the data; check the scale of inputs")
-    return Sampled(K.mean(axis=0), K.std(axis=0, ddof=1) / np.sqrt(len(K)), samples * len(K))
+    value, spread = K.mean(axis=0), K.std(axis=0, ddof=1) / np.sqrt(len(K))
+    bias = BIAS / samples * scale_of(value)
+    return Sampled(value, np.where(scale_of(value) > 0, np.hypot(spread, bias), 0.0), samples * len(K))
 
 
 def _wanted(result: Sampled, rtol: float, have: int, most: int) -> int:
@@ -109,6 +113,34 @@ def _wanted(result: Sampled, rtol: float, have: int, most: int) -> int:
     if excess <= 1:
         return have
     return max(have, min(int(have * min(4.0, 1.1 * excess**2)) + 1, most))
+
+
+class _Progress:
+    """A bar on the error stream, once what is left would take more than a few seconds."""
+
+    def __init__(self) -> None:
+        self.start, self.task = time.monotonic(), 0
+        self.bar: Any = None
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def tell(self, done: int, count: int) -> None:
+        """So many randomisations are done."""
+        passed = time.monotonic() - self.start
+        if self.bar is None and passed / done * (count - done) > LONG:
+            from rich.console import Console
+            from rich.progress import Progress
+
+            self.bar = Progress(console=Console(stderr=True), transient=True)
+            self.bar.start()
+            self.task = self.bar.add_task("sampling", total=count)
+        if self.bar is not None:
+            self.bar.update(self.task, completed=done, total=count)
 
 
 class _Sampler:
@@ -130,18 +162,25 @@ class _Sampler:
         self.dimensions = inits * max(1, len(self.basis)) + products + states
 
     def sizes(self, how: Sampling) -> tuple[int, int]:
-        """log2 of the samples of a randomisation, which fit into memory, and how many randomisations."""
+        """log2 of the samples of a randomisation, which fit into memory, and how many randomisations.
+
+        A small tolerance asks for large ones: their bias must be smaller still.
+        """
         total = how.samples or SAMPLES
-        log2 = max(LEAST.bit_length() - 1, (max(1, total // REPLICATES)).bit_length() - 1)
+        log2 = max(LEAST, (total // REPLICATES).bit_length() - 1)
+        if how.samples is None and how.rtol is not None:
+            log2 = max(LEAST, math.ceil(math.log2(4 * BIAS / how.rtol)))
+            total = REPLICATES * 2**log2
         rows = sum(p.vectors() * len(self.order.data[t]) for t, p in self.programs.items())
         rows += 4 * min(self.dimensions, DIMENSIONS)
-        while log2 > LEAST.bit_length() - 1 and 4 * rows * 2**log2 * _threads() > MEMORY:
+        while log2 > LEAST and 4 * rows * 2**log2 * _threads() > MEMORY:
             log2 -= 1
         return log2, max(REPLICATES, -(-total // 2**log2))
 
     def randomised(self, which: range, log2: int, seed: int) -> Iterator[np.ndarray]:
         """The matrices of some randomisations in canonical order, in turn."""
-        with ThreadPoolExecutor(_threads()) as pool:
+        pool = ThreadPoolExecutor(_threads())
+        try:
             waiting: deque[Any] = deque()
             for k in which:
                 waiting.append(pool.submit(self.once, log2, (seed, k)))
@@ -149,6 +188,8 @@ class _Sampler:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
+        finally:  # an interrupt does not wait for what is queued
+            pool.shutdown(wait=True, cancel_futures=True)
 
     def once(self, log2: int, seed: tuple[int, ...]) -> np.ndarray:
         """One randomisation, in single precision where its range is enough."""

@@ -7,19 +7,9 @@ from typing import Any
 import numpy as np
 from scipy import special
 
+from tensorprog.expectations.points import sobol_points
+
 DIMENSIONS = 64  # of Sobol points: more do not help, later Gaussians are pseudo-random
-
-
-def sobol(dimensions: int, log2: int, rng: np.random.Generator) -> np.ndarray:
-    """2^log2 scrambled Sobol points of the open cube, (2^log2, dimensions), under old and new versions of scipy."""
-    from scipy.stats import qmc  # half a second to import, needed by few
-
-    make: Any = qmc.Sobol
-    try:
-        engine = make(dimensions, scramble=True, rng=rng)
-    except TypeError:  # before scipy 1.15
-        engine = make(dimensions, scramble=True, seed=rng)
-    return np.clip(engine.random_base2(log2), 2.0**-54, 1 - 2.0**-53)  # type: ignore[no-any-return]
 
 
 class Noise:
@@ -41,7 +31,7 @@ class Noise:
         self.samples, self.dtype = 2**log2, np.dtype(dtype)
         self._rng = np.random.Generator(np.random.SFC64(seed))
         count = min(dimensions, DIMENSIONS)
-        self._points = sobol(count, log2, self._rng) if count else np.zeros((self.samples, 0))
+        self._points = sobol_points(count, log2, self._rng) if count else np.zeros((self.samples, 0))
         self._taken = 0
 
     def take(self, count: int) -> np.ndarray:

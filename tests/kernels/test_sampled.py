@@ -1,0 +1,135 @@
+"""Kernels by sampling: right within their standard errors, symmetric, positive semidefinite, of any order of inputs."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+import tensorprog as tp
+from tests.kernels.gates import gru, lstm, shared
+
+RNG = np.random.default_rng(5)
+X, S = RNG.standard_normal((5, 3)), RNG.standard_normal((4, 3, 2))
+REPEATED = X[[0, 1, 0, 2, 1]]
+
+
+@tp.network
+def gated(net, x):
+    h = net.embed("U", x) + net.bias("b", std=0.3)
+    return net.readout("V", tp.tanh(net.dense("W", tp.relu(h))) * tp.sigmoid(h), bias=0.2)
+
+
+EXACT = {
+    "mlp": (tp.programs.mlp(depth=3), X),
+    "tanh": (tp.programs.mlp(depth=2, phi=tp.tanh, sigma_b=0.3), X),
+    "residual": (tp.programs.residual_mlp(depth=2), X),
+    "tied": (tp.programs.tied_mlp(depth=3), X),
+    "transposed": (tp.programs.tied_autoencoder(), X),
+    "rnn": (tp.programs.rnn(), S),
+    "gated": (gated(), X),
+    "repeated": (tp.programs.mlp(depth=2), REPEATED),
+}
+
+
+@pytest.mark.parametrize("kind", [tp.nngp, tp.ntk])
+@pytest.mark.parametrize("name", EXACT)
+def test_sampling_agrees_with_the_exact_kernel_within_its_errors(name, kind):
+    net, data = EXACT[name]
+    found = kind(net, method="sampling", samples=2**15).account(data)
+    exact = kind(net)(data)
+    z = (found.value - exact) / found.error
+    assert found.statistical and found.samples == 2**15
+    assert (np.abs(z) < 5.5).all()  # 15 degrees of freedom: 1e-4 of t beyond
+    assert found.relative.max() < 0.03
+
+
+def test_gradients_of_a_mean_need_no_gradient_independence():
+    net = tp.programs.mean_readout(depth=2)
+    found = tp.ntk(net, method="sampling", samples=2**15).account(X)
+    exact = tp.ntk(net)(X)
+    assert (np.abs(found.value - exact) < 5.5 * found.error).all()
+    assert np.abs(tp.ntk(net).under_gia(X) - exact).max() > 20 * found.error.max()
+
+
+def test_the_errors_cover_what_they_claim():
+    net = tp.programs.rnn(phi=tp.erf)
+    exact = tp.ntk(net)(S)
+    z = []
+    for seed in range(20):
+        found = tp.ntk(net, method="sampling", samples=2**13, seed=seed).account(S)
+        z.append(((found.value - exact) / found.error)[np.triu_indices(4)])
+    z = np.abs(z)  # of Student's t with 15 degrees of freedom: 33 %, 6.4 % and 0.12 % are beyond 1, 2 and 4
+    assert 0.2 < (z > 1).mean() < 0.45
+    assert (z > 2).mean() < 0.14
+    assert (z > 4).mean() < 0.02
+
+
+@pytest.mark.parametrize("kind", [tp.nngp, tp.ntk])
+@pytest.mark.parametrize(("net", "data"), [(lstm(), S), (gru(), S), (shared(), X)], ids=["lstm", "gru", "shared"])
+def test_matrices_are_symmetric_positive_semidefinite_and_do_not_depend_on_order_or_blocks(net, data, kind):
+    K = kind(net, samples=2**14)
+    order = np.array([2, 0, 3, 1])
+    data = data[:4]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        value = K(data)
+        assert [w.category for w in caught] == [tp.AccuracyWarning]
+        turned, whole, blocks = K(data[order]), K.gram(data), K.gram(data, block=2)
+        cross = K(data, data)
+    np.testing.assert_array_equal(value, value.T)
+    assert np.linalg.eigvalsh(value)[0] > -1e-14 * np.trace(value)
+    np.testing.assert_array_equal(turned, value[np.ix_(order, order)])
+    np.testing.assert_array_equal(whole, value)
+    np.testing.assert_array_equal(blocks, value)
+    np.testing.assert_array_equal(cross, value)
+
+
+def test_equal_inputs_have_equal_rows_and_states_are_of_each_input():
+    net = tp.programs.rnn(sigma_h=1)
+    data = S[[0, 1, 0]]
+    found = tp.nngp(net, method="sampling", samples=2**14).account(data)
+    exact = tp.nngp(net)(data)
+    assert (np.abs(found.value - exact) < 5.5 * found.error).all()
+    assert found.value[0, 2] < found.value[0, 0] == found.value[2, 2]
+    assert found.value[0, 1] == found.value[2, 1]
+
+
+def test_sequences_of_several_lengths():
+    data = [S[0], S[1][:2], S[2][:1], S[3]]
+    net = tp.programs.rnn()
+    for kind in (tp.nngp, tp.ntk):
+        found = kind(net, method="sampling", samples=2**14).account(data)
+        assert (np.abs(found.value - kind(net)(data)) <= 5.5 * found.error).all()
+
+
+def test_a_tolerance_is_reached():
+    found = tp.nngp(tp.programs.mlp(depth=2, phi=tp.tanh), method="sampling", rtol=5e-4).account(X)
+    assert found.relative.max() <= 5e-4
+    assert found.samples > 2**13
+
+
+def test_the_scale_of_inputs_beyond_single_precision():
+    net = tp.programs.mlp(depth=2)
+    found = tp.nngp(net, method="sampling", samples=2**13).account(1e25 * X)
+    assert (np.abs(found.value - tp.nngp(net)(1e25 * X)) < 5.5 * found.error).all()
+
+
+@pytest.mark.parametrize(("options", "named"), [
+    ({"samples": 0}, "samples must be an integer"), ({"rtol": 2.0}, "rtol must be a number between 0 and 1"),
+    ({"rtol": "1"}, "rtol"), ({"seed": -1}, "seed must be"),
+])  # fmt: skip
+def test_options_that_make_no_sense_are_named(options, named):
+    with pytest.raises(tp.DataError, match=named):
+        tp.ntk(tp.programs.mlp(), method="sampling", **options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("net", [lstm(), gru()], ids=["lstm", "gru"])
+def test_gated_kernels_of_ten_steps_agree_with_longer_runs(net):
+    data = np.random.default_rng(0).standard_normal((20, 10, 5))
+    for kind in (tp.nngp, tp.ntk):
+        short, long = kind(net).account(data), kind(net, samples=2**21, seed=1).account(data)
+        z = (short.value - long.value) / np.hypot(short.error, long.error)
+        assert (np.abs(z) > 2).mean() < 0.12
+        assert np.abs(z).max() < 6.5
+        assert np.sqrt((short.relative**2).mean()) < 2e-3
