@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -83,11 +84,19 @@ def relative(value: np.ndarray, error: np.ndarray) -> np.ndarray:
         return np.where(error > 0, error / scale_of(value), 0.0)  # type: ignore[no-any-return]
 
 
-def warn(account: KernelAccount, kernel: str, advice: str, level: int = 3) -> None:
+def warn(account: KernelAccount, kernel: str, advice: str) -> None:
     """Warn when the relative error of some entry is above 1e-9."""
     if account.relative.max(initial=0.0) > TOLERANCE:
         message = f"{kernel} by {', '.join(account.methods)}: {account.shown()}; {advice}; account(X) gives all errors"
-        warnings.warn(message, AccuracyWarning, stacklevel=level)
+        warnings.warn(message, AccuracyWarning, stacklevel=_outside())
+
+
+def _outside() -> int:
+    """How many frames above the caller the first one lies that is not of this package."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == __name__.split(".")[0]:
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 @dataclass

@@ -24,7 +24,7 @@ def wholes(job: Any) -> tuple[np.ndarray, ...]:
         own = replace(job, kernels=(kernel,))
         if any_sampled(own):
             account = kernel.found(job.first, job.second, job.hyper)
-            warn(account, repr(kernel), kernel.advice(account), level=4)
+            warn(account, repr(kernel), kernel.advice(account))
             found.append(account.value.astype(job.dtype))
         else:
             found += own.arrays()
