@@ -15,7 +15,9 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -71,21 +73,51 @@ def _read(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _run(tasks: list[Any], jobs: int, journal: TextIO) -> list[dict[str, Any]]:
+    """The records of the tasks, written as they come; a case that ends its process is a fault."""
+    records: list[dict[str, Any]] = []
+    start = time.monotonic()
+    shown = [start]
+
+    def keep(record: dict[str, Any]) -> None:
+        records.append(record)
+        journal.write(json.dumps(record) + "\n")
+        journal.flush()
+        for fault in record["faults"]:
+            print(f"\n{fault['text']}", flush=True)
+        if time.monotonic() - shown[0] > 5:
+            shown[0] = time.monotonic()
+            _progress(len(records), len(tasks), shown[0] - start, sum(len(r["faults"]) for r in records))
+
+    left = list(tasks)
+    while left:
+        left = _some(left, jobs, keep)
+        for task in left[:jobs]:  # one of these has ended its process
+            if _some([task], 1, keep):
+                keep(_died(task))
+        left = left[jobs:]
+    return records
+
+
+def _some(tasks: list[Any], jobs: int, keep: Callable[[dict[str, Any]], None]) -> list[Any]:
+    """Run tasks until they are done or a process ends; return what is left."""
     from tests.random_cases.examine import task as one
 
-    records: list[dict[str, Any]] = []
-    start = shown = time.monotonic()
-    with multiprocessing.get_context("spawn").Pool(jobs, maxtasksperchild=200) as pool:
-        for record in pool.imap_unordered(one, tasks):
-            records.append(record)
-            journal.write(json.dumps(record) + "\n")
-            journal.flush()
-            for fault in record["faults"]:
-                print(f"\n{fault['text']}", flush=True)
-            if time.monotonic() - shown > 5:
-                shown = time.monotonic()
-                _progress(len(records), len(tasks), shown - start, sum(len(r["faults"]) for r in records))
-    return records
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=200) as pool:
+        futures = {pool.submit(one, task): task for task in tasks}
+        try:
+            for future in as_completed(list(futures)):
+                keep(future.result())
+                del futures[future]
+        except BrokenProcessPool:
+            pass
+    return list(futures.values())
+
+
+def _died(task: Any) -> dict[str, Any]:
+    kind, seed, _ = task
+    faults = [{"label": f"{kind}: the process ended", "text": f"# {kind} of seed {seed}: the process ended"}]
+    return {"kind": kind, "seed": seed, "seconds": 0, "cases": {}, "compared": {}, "skipped": {}, "faults": faults}
 
 
 def _progress(done: int, count: int, elapsed: float, faults: int) -> None:

@@ -224,4 +224,4 @@ def _mapped(case: Case, change: Any) -> Case:
 def pieces_of(case: Case) -> Iterator[Piece]:
     """The rows of the table that it uses."""
     for line in case.lines:
-        yield BY_TEXT[line.piece.text]
+        yield BY_TEXT[line.piece.text, line.piece.args]

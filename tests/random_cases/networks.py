@@ -22,7 +22,8 @@ def check_network(case: Case, effort: Effort | None = None) -> Report:
     only = effort.only[0] if effort.only else ""
     if not only or only.startswith("ntk"):
         report.add(_check_kernel(case, "ntk", effort))
-    if only.startswith("nngp") or (not only and (effort.every or case.seed % 2 == 0 or report.skipped)):
+    refused = any(reason.startswith("ntk: ") for reason in report.skipped)
+    if only.startswith("nngp") or (not only and (effort.every or case.seed % 2 == 0 or refused)):
         report.add(_check_kernel(case, "nngp", effort))
     if not only or only == "finite":
         report.add(_check_finite(case, effort))

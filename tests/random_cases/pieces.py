@@ -43,7 +43,7 @@ LINEAR = {
     "{a} * {0}",
     "{0} / {a}",
 }
-HARD = "/ (", ") ** ", "sp.exp", "sp.log", "sp.atan", '"wave"', "sp.Max(u, v"
+HARD = "/ (", ") ** (", ") ** 0", "sp.exp", "sp.log", "sp.atan", '"wave"', "sp.Max(u, v"
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,7 @@ def operators() -> list[Piece]:
         Piece("{0} ** 3", "v", "v", (), (v + "__pow__",), times(3), weight=0.5),
         Piece("(1 + {0} ** 2) ** 0.5", "v", "v", (), (v + "__pow__",), weight=0.15),
         Piece("{a} ** {0}", "v", "v", ("base",), (v + "__rpow__",), exponential, weight=0.5),
+        Piece("(1 + {0} ** 2) ** (1 / (1 + {1} ** 2))", "vs", "v", (), (v + "__pow__",), times(2), weight=0.6),
         Piece("-{0}", "v", "v", (), (v + "__neg__",)),
         Piece("{0} + {1}", "vv", "v", (), (v + "__add__",), commuted="{1} + {0}", weight=4),
         Piece("{0} - {1}", "vv", "v", (), (v + "__sub__",), commuted="-{1} + {0}", weight=2),
@@ -121,7 +122,7 @@ def operators() -> list[Piece]:
         Piece("{0} * {1}", "vs", "v", (), (v + "__mul__",), lambda a: a, commuted="{1} * {0}", weight=2),
         Piece("{1} * {0}", "vs", "v", (), (s + "__mul__",), lambda a: a, commuted="{0} * {1}"),
         Piece("{0} / (1 + {1} ** 2)", "vs", "v", (), (v + "__truediv__",), lambda a: a),
-        Piece("{1} / (2 + tp.erf({0}))", "vs", "v", (), (s + "__truediv__",), bounded, weight=0.15),
+        Piece("{1} / (2 + tp.erf({0}))", "vs", "v", (), (s + "__truediv__",), bounded, weight=0.6),
         Piece("{0} + {a}", "s", "s", c, (s + "__add__",), commuted="{a} + {0}"),
         Piece("{a} + {0}", "s", "s", c, (s + "__radd__",), commuted="{0} + {a}"),
         Piece("{0} - {a}", "s", "s", c, (s + "__sub__",)),
@@ -133,6 +134,9 @@ def operators() -> list[Piece]:
         Piece("(0.1 + {0} ** 2) ** 0.5", "s", "s", (), (s + "__pow__",)),
         Piece("{a} ** (1 / (1 + {0} ** 2))", "s", "s", ("base",), (s + "__rpow__",)),
         Piece("-{0}", "s", "s", (), (s + "__neg__",)),
+        Piece("{0} - {1}", "ss", "s", (), (s + "__sub__",)),
+        Piece("{0} / (1 + {1} ** 2)", "ss", "s", (), (s + "__truediv__",)),
+        Piece("(0.1 + {0} ** 2) ** (1 / (1 + {1} ** 2))", "ss", "s", (), (s + "__pow__",)),
         Piece("{0} * {1}", "ss", "s", (), (s + "__mul__",), commuted="{1} * {0}"),
         Piece("{0} + {1}", "ss", "s", (), (s + "__add__",), commuted="{1} + {0}"),
     ]
@@ -170,7 +174,7 @@ def nonlinearities() -> list[Piece]:
 def _nonlin(body: str, degree: Callable[..., float], weight: float, numbers: tuple[str, ...] = (), scalars: int = 0,
             commuted: str | None = None) -> Piece:  # fmt: skip
     """A row for ``tp.nonlin`` of a body in a, b, c (vectors) and s, t (scalars); its numbers are p and q."""
-    vectors = [v for v in "uvw" if f"{v}" in _letters(body)]
+    vectors = [v for v in "uvw" if f"{v}" in _letters(body)] or ["u"]
     params = ["s", "t"][:scalars]
     lambda_ = f"lambda {', '.join([*vectors, *params])}: {body}"
     places = [f"{{{i}}}" for i in range(len(vectors) + len(params))]
@@ -204,7 +208,7 @@ def functions() -> list[Piece]:
         _nonlin("sp.log(1 + u**2)", bounded, 0.1),
         _nonlin("sp.atan(u)", bounded, 0.1),
         _nonlin("tp.relu(u) ** 2 + {a} * u", times(2), 1, c),
-        _nonlin("{a}", bounded, 0, c),
+        _nonlin("{a}", bounded, 0.3, c),
         _nonlin("u * sp.tanh(v)", first, 0.5),
         _nonlin("sp.Max(u, v)", most, 1),
         _nonlin("u * v + {a} * u", total, 1, c),
@@ -279,13 +283,15 @@ def outputs() -> list[Piece]:
               keyed="V", **net),
         Piece("net.readout({key}, {0}, std={std}) + net.readout({key}, {1}, std={std})", "vv",
               covers=("Output.__add__",), keyed="V", **net),
+        Piece("sum([net.readout({key}, {0}, std={std}), net.average({1})])", "vv", covers=("Output.__radd__",),
+              keyed="V", weight=0.5, **net),
         Piece("net.average({0})", "v", covers=("net.average",), weight=0.7, **net),
         Piece("net.average({0}, scale={a})", "v", numbers=("any",), covers=("net.average(scale)",), weight=0.3, **net),
     ]  # fmt: skip
 
 
 TABLE: tuple[Piece, ...] = (*operators(), *nonlinearities(), *functions(), *moments(), *parameters(), *outputs())
-BY_TEXT = {p.text: p for p in TABLE}
+BY_TEXT = {(p.text, p.args): p for p in TABLE}
 
 POOLS: dict[str, tuple[tuple[str, float], ...]] = {
     "any": (("0.2", 3), ("0.5", 3), ("2", 2), ("-1", 2), ("1", 2), ("-0.7", 2), ("sp.Rational(1, 3)", 1),

@@ -73,7 +73,7 @@ def _changes(case: Case) -> Iterator[Case]:
             yield from _without(case, part, i)
     yield from _fewer_data(case)
     if case.output is not None:
-        plain = BY_TEXT["net.readout({key}, {0})"]
+        plain = BY_TEXT["net.readout({key}, {0})", "v"]
         for a in case.output.args:
             yield replace(case, output=Line(("f",), plain, (a,), (), '"R"'), stds={**case.stds, '"R"': "1"})
     for key, std in case.stds.items():
