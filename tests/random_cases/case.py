@@ -10,7 +10,7 @@ import numpy as np
 import sympy as sp
 
 import tensorprog as tp
-from tests.random_cases.pieces import BY_TEXT, SYMBOLS, Piece
+from tests.random_cases.pieces import BY_TEXT, SYMBOLS, Piece, exponential
 
 HEADER = "import numpy as np\nimport sympy as sp\nimport tensorprog as tp"
 ASKED = 2
@@ -74,6 +74,11 @@ class Case:
         """The values of the symbols that occur."""
         used = [name for name in SYMBOLS if any(name in _words(line.text(self.stds)) for line in self.lines)]
         return {sp.Symbol(name, positive=True): SYMBOLS[name] for name in used}
+
+    @property
+    def wild(self) -> bool:
+        """Whether there are exponentials of Gaussians: the standard errors of their samples say little."""
+        return any(line.piece.degree is exponential for line in self.lines)
 
     @property
     def X(self) -> np.ndarray:
