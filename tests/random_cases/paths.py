@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -71,15 +72,23 @@ class Outcome:
         return np.array2string(np.asarray(self.value), precision=15) + (f"  ± {error:.2g}" if error else "")
 
 
+WHOLE = "numba", "llvmlite", "importlib"
+
+
 class TooDear(BaseException):
     """A way took longer than a case may."""
 
 
 @contextmanager
 def at_most(seconds: float) -> Iterator[None]:
-    """Raise ``TooDear`` after so many seconds of processor time."""
+    """Raise ``TooDear`` after so many seconds of processor time; what compiles or imports is let finish."""
 
-    def stop(*_: Any) -> None:
+    def stop(_: int, frame: FrameType | None) -> None:
+        while frame is not None:
+            if any(name in frame.f_code.co_filename for name in WHOLE):
+                signal.setitimer(signal.ITIMER_PROF, 0.1)
+                return
+            frame = frame.f_back
         raise TooDear
 
     old = signal.signal(signal.SIGPROF, stop)

@@ -55,8 +55,17 @@ def fresh(rng: np.random.Generator) -> Draws:
     return draw
 
 
+class _Output(list[Any]):
+    """A sum of readouts and biases, each (name, std, x)."""
+
+    def __add__(self, other: Any) -> Any:
+        return _Output([*self, *(other or ())])
+
+    __radd__ = __add__
+
+
 class _Net:
-    """``net`` in NTK parametrization; an output is the list of its readouts (name, std, x) and biases."""
+    """``net`` in NTK parametrization; the parameters are looked up by name."""
 
     def __init__(self, draws: Draws, label: str, width: int, array: Any) -> None:
         self.draws, self.label, self.width, self.array = draws, label, width, array
@@ -76,11 +85,11 @@ class _Net:
     def state(self, key: Any, std: float = 1, mean: float = 0) -> Array:
         return mean + std * self.draws(f"{_name(key)}({self.label})", self.width)
 
-    def readout(self, key: Any, x: Array, std: float = 1, bias: float = 0) -> list[Any]:
-        return [(_name(key), std, x), *([(f"{_name(key)}.bias", bias, None)] if bias else [])]
+    def readout(self, key: Any, x: Array, std: float = 1, bias: float = 0) -> _Output:
+        return _Output([(_name(key), std, x), *([(f"{_name(key)}.bias", bias, None)] if bias else [])])
 
-    def average(self, x: Array, scale: float = 1) -> list[Any]:
-        return [("", scale, x)]
+    def average(self, x: Array, scale: float = 1) -> _Output:
+        return _Output([("", scale, x)])
 
 
 def _name(key: Any) -> str:
