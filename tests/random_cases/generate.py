@@ -11,6 +11,7 @@ from tests.random_cases.case import Case, Line
 from tests.random_cases.pieces import HIGHEST, POOLS, TABLE, WILD, Piece
 
 INPUTS = 4  # at most
+TRIES = 40  # at a line
 Degrees = dict[str, float]
 
 
@@ -27,6 +28,8 @@ class _Writer:
         self.owner: dict[str, str] = {}  # key of a matrix variable
         self.count: dict[str, int] = {}
         self.loop = ""
+        self.tip = ""  # the vector that the next line is to read
+        self.loose = ""  # a variable that no line reads yet
         self.products = 0
         self.seen: dict[str, frozenset[str]] = {}  # the Gaussians that a vector is a function of
         self.curved: set[str] = set()  # vectors that are not affine in Gaussians
@@ -138,9 +141,49 @@ class _Writer:
             if self.products >= products:
                 rows = [p for p in rows if "Mat." not in "".join(p.covers) and "net.dense" not in "".join(p.covers)]
             if self.loop:  # an initial variable within a loop would be a new one of the same name
-                rows = [p for p in rows if p.keyed not in tuple("mn")]
-            while self.write(self.pick(rows, [p.weight for p in rows]), data=data) is None:
-                pass
+                rows = [p for p in rows if p.keyed not in ("m", "n")]
+            self.line(rows, data)
+
+    def line(self, rows: list[Piece], data: str) -> None:
+        """One line, which reads the tip or what is loose, so that most of what is written matters in the end."""
+        for attempt in range(TRIES):
+            if attempt == TRIES // 2:
+                self.loose = ""
+            kind, gate = self.kind.get(self.loose, ""), self.rng.random() < 0.4
+            fit = [p for p in rows if p.args.count(kind) > (kind == "v")] if kind else rows
+            if kind == "v" and gate:  # a function of what is loose comes first
+                fit = [p for p in rows if (p.args, p.result) == ("v", "v") and not p.linear and p.expression]
+            piece = self.pick(fit or rows, [p.weight for p in fit or rows])
+            given = (self.loose,) if kind == "v" and piece.args == "v" else self.operands(piece, data)
+            written = self.write(piece, None, given)
+            if written is not None:
+                self.after(written, given)
+                return
+
+    def after(self, line: Line, given: tuple[str, ...]) -> None:
+        """What the next line is to read."""
+        piece, target, loose = line.piece, line.targets[-1], self.loose
+        self.loose = "" if loose in given else loose
+        if piece.result[0] == "v" and "v" in piece.args and given != (loose,):
+            self.tip = target
+        else:
+            self.loose = target
+        if "m" in piece.args and not self.loose and self.rng.random() < 0.5:
+            self.loose = given[0]  # the same matrix once more
+
+    def operands(self, piece: Piece, data: str) -> tuple[str, ...]:
+        """Variables for a piece: the tip and what is loose before others."""
+        mixed = piece.expression is None or piece.linear
+        given = [data if k == "x" else self.variable(k, mixed) for k in piece.args]
+        places = [i for i, k in enumerate(piece.args) if k == "v"]
+        self.rng.shuffle(places)
+        kind = self.kind.get(self.loose, "")
+        if kind and kind in piece.args:
+            given[places.pop() if kind == "v" else piece.args.index(kind)] = self.loose
+        likely = 0.8 if mixed or self.tip not in self.curved else 0.4
+        if places and self.rng.random() < likely:
+            given[places.pop()] = self.tip
+        return tuple(given)
 
     def block(self, start: int) -> tuple[Line, ...]:
         return tuple(self.lines[start:])
@@ -154,20 +197,20 @@ def network(seed: int) -> Case:
     named = {p.covers[0]: p for p in TABLE if "net" in p.place and p.covers}
     datum = "x" if over != "time" else "x[0]"
     first = "net.embed(std)" if over != "time" or rng.random() < 0.3 else "net.state(std)"
-    w.write(named[first], "h" if over else None, data=datum)
-    w.some(int(rng.integers(0, 3 if over else 5)), data=datum)
+    made = w.write(named[first], "h" if over else None, data=datum)
+    assert made is not None
+    w.tip = made.targets[0]
+    w.some(int(rng.integers(0, 3 if over else 4)), data=datum)
     before, loop, start = w.block(0), (), len(w.lines)
     if over:
         before, loop = _looped(w, over, start)
         start = len(w.lines)
     w.some(int(rng.integers(1, 3 if over else 5)), "v s" if over else "v s m")
-    if w.lines[-1].piece.result != "v":
-        w.write(next(p for p in TABLE if p.text == "tp.relu({0})"))
     after = w.block(start)
     rows = w.rows("f")
-    last = next(t for t in reversed([t for line in after for t in line.targets]) if w.kind[t] == "v")
     piece = w.pick(rows, [p.weight for p in rows])
-    output = w.write(piece, None, (last, w.variable("v"))[: len(piece.args)])
+    other = w.loose if w.kind.get(w.loose) == "v" else w.variable("v")
+    output = w.write(piece, None, (w.tip, other)[: len(piece.args)])
     assert output is not None
     return pruned(Case("net", before, loop, after, over, output, w.stds, _inputs(rng, over), seed))
 
@@ -192,9 +235,10 @@ def _looped(w: _Writer, over: str, start: int) -> tuple[tuple[Line, ...], tuple[
     outside = dict(w.kind)
     w.loop, w.products = over, 0
     data = "x_t" if over == "time" else "x"
+    w.tip = "h"
     w.some(int(w.rng.integers(0, 3)), "v s", data, products=1)
     dense = next(p for p in TABLE if p.covers[:1] == ("net.dense(std)",))
-    made = w.write(dense, None, ("h",))
+    made = w.write(dense, None, (w.tip,))
     if over == "time":
         embed = next(p for p in TABLE if p.covers[:1] == ("net.embed(std)",))
         drive = w.write(embed, None, data=data)
@@ -207,6 +251,7 @@ def _looped(w: _Writer, over: str, start: int) -> tuple[tuple[Line, ...], tuple[
     loop = w.block(start)
     w.loop, w.products = "", 2
     w.kind = {**outside, "h": "v"}
+    w.tip, w.loose = "h", ""
     return before, loop
 
 
@@ -232,10 +277,6 @@ def program(seed: int) -> Case:
     for piece in initial:
         if rng.random() < 0.12:
             w.write(piece)
-    start = len(w.lines)
-    made = [p for p in TABLE if p.place != "program"]
-    assert made
+    w.tip = next(t for t in reversed(w.kind) if w.kind[t] == "v")
     w.some(int(rng.integers(3, 8)))
-    while not any(line.piece.result == "v" for line in w.lines[start:]):
-        w.some(1)
     return Case("program", tuple(w.lines), stds=w.stds, seed=seed)
