@@ -116,18 +116,23 @@ def attempt(way: Callable[[], Any], seconds: float = 60.0) -> Outcome:
     return Outcome(value, stated)
 
 
-def told(K: Any, X: Array, values: Any) -> Any:
-    """K(X), with its stated errors where it warned of them."""
+Z = 6.5  # of some 10^5 comparisons none should reach it; one that does is repeated on fresh and more samples
+
+
+def told(K: Any, number: Callable[[], Array], X: Array, values: Any) -> Any:
+    """What a way gives, with the errors that its kernel states where it warned of them."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        value = K(X, values=values)
-    warned = [w for w in caught if w.category.__name__ == "AccuracyWarning"]
+        value = number()
+    warned = [w for w in caught if issubclass(w.category, tp.AccuracyWarning)]
     for w in caught:
         if w not in warned:
             warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
-    if not warned:
-        return value
-    return value, np.broadcast_to(K.account(X, values=values).error, value.shape)
+    return (value, lambda: _stated(K.account(X, values=values))) if warned else value
+
+
+def _stated(account: Any) -> Array:
+    return account.error * (Z if account.statistical else 1)
 
 
 # ---- kernels by samples -----------------------------------------------------------------------------
@@ -172,6 +177,13 @@ def _one(trace: Any, gradients: Any, run: Any, hyper: Any, kind: str, i: int, j:
     return total
 
 
+def sampling_kernel(case: Case, kind: str, seed: int, samples: int) -> Any:
+    """The kernel of the package that is a sample: values and standard errors."""
+    make = {"ntk": tp.ntk, "nngp": tp.nngp}[kind]
+    account = make(case.network(), method="sampling", samples=samples, seed=seed).account(case.X, values=case.symbols)
+    return account.value, account.error
+
+
 # ---- exact ways to a kernel of a network ------------------------------------------------------------
 
 
@@ -194,8 +206,8 @@ def kernel_ways(case: Case, kind: str) -> dict[str, Callable[[], Any]]:
         result[1:, :1] = K.gram(X[1:], X[:1], values=values)
         return result
 
-    ways = {
-        "K(X)": lambda: told(K, X, values),
+    exact: dict[str, Callable[[], Array]] = {
+        "K(X)": lambda: K(X, values=values),
         "gram numpy": lambda: K.gram(X, values=values, backend="numpy"),
         "gram numba": lambda: K.gram(X, values=values, backend="numba"),
         "gram": lambda: K.gram(X, values=values),
@@ -204,10 +216,15 @@ def kernel_ways(case: Case, kind: str) -> dict[str, Callable[[], Any]]:
         "two sets": pair,
         "recursion": lambda: _recursion(K, X, values),
     }
+    ways: dict[str, Callable[[], Any]] = {name: lambda way=way: told(K, way, X, values) for name, way in exact.items()}
     if kind == "ntk":
         for method in ("paths", "sgd", "enumeration"):
-            ways[method] = lambda method=method: tp.ntk(net, method=method)(X, values=values)
+            ways[method] = lambda method=method: _by(tp.ntk(net, method=method), X, values)
     return ways
+
+
+def _by(K: Any, X: Array, values: Any) -> Any:
+    return told(K, lambda: K(X, values=values), X, values)
 
 
 def _recursion(K: Any, X: Array, values: Any) -> Array:
