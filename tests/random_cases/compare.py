@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tensorprog.errors import DataError
 from tests.random_cases.case import Case
 from tests.random_cases.paths import Outcome, Z, attempt
 
@@ -117,13 +118,18 @@ class Comparison:
             if not self.reference.named and effort.wants(what, name):
                 self.fault(name, self.reference)
 
+    @property
+    def nothing(self) -> bool:
+        """Whether the reference took too long or broke, so that there is nothing to compare with."""
+        return self.reference.refusal is not None and (self.reference.kind == "TooDear" or not self.reference.named)
+
     def fault(self, name: str, found: Outcome) -> None:
         """Note a disagreement."""
         self.report.faults.append(Fault(self.case, self.what, (self.name, name), (self.reference, found)))
 
     def hold(self, name: str, way: Callable[[], Any], turn: bool = True, rtol: float = RTOL) -> None:
         """Compare another way that promises the same digits, when it is its turn."""
-        if self.reference.kind == "TooDear" or not self.effort.wants(self.what, name, turn):
+        if self.nothing or not self.effort.wants(self.what, name, turn):
             return
         found = attempt(way, self.seconds)
         allowed = MAY_REFUSE.get(name, ())
@@ -140,7 +146,10 @@ class Comparison:
 
     def hold_statistics(self, name: str, draw: Callable[[int], Any], turn: bool = True) -> None:
         """Compare an estimate (value, standard error); a large deviation must repeat on more samples."""
-        if self.reference.refusal is not None or not self.effort.wants(self.what, name, turn):
+        if self.nothing or not self.effort.wants(self.what, name, turn):
+            return
+        if self.reference.refusal is not None:
+            self._hold_refusal(name, draw)
             return
         if self.case.wild:
             self.report.skipped[f"{self.what} {name}: exponentials of Gaussians have no usable standard errors"] += 1
@@ -158,6 +167,14 @@ class Comparison:
                 return
         self.report.compared[f"{self.what} {name}"] += 1
         self.fault(name, found)
+
+    def _hold_refusal(self, name: str, draw: Callable[[int], Any]) -> None:
+        """Data are refused where there is no number: then there are no samples either."""
+        if isinstance(self.reference.refusal, DataError) and not self.case.wild:
+            found = attempt(lambda: draw(0), self.seconds)
+            self.report.compared[f"{self.what} {name}"] += 1
+            if found.refusal is None and np.isfinite(found.value).all():
+                self.fault(name, found)
 
     def _within(self, found: Outcome) -> bool:
         reference = self.reference
