@@ -13,7 +13,8 @@ from typing import Any
 
 import sympy as sp
 
-from tensorprog.functions import POWERS, Fn, Sign, Step, absorbs
+from tensorprog.functions import POWERS, Fn, Sign, Step
+from tensorprog.products import absorbs
 
 Coefficient = Any  # int, Fraction, or an irrational sympy number
 _counter = itertools.count()

@@ -8,14 +8,16 @@ step' = delta, |x|' = sign, sin' = cos.  Everything else in the package reads th
 from __future__ import annotations
 
 import copyreg
+import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache, lru_cache, partial
+from functools import cache, lru_cache, partial, reduce
 from typing import Any
 
 import numpy as np
 import sympy as sp
 from scipy import special
+from sympy.functions.elementary.piecewise import ExprCondPair
 from sympy.printing.pretty.pretty_symbology import pretty_symbol
 
 from tensorprog.errors import DataError, NoRuleError
@@ -190,46 +192,6 @@ def _in_steps(family: Family, order: int) -> sp.Expr:
     return from_sympy(total)
 
 
-@cache
-def product(f: type[Fn], g: type[Fn]) -> sp.Expr | None:
-    """f(x) g(x) as one function or as x; None where the kinks and pieces give none.
-
-    The pieces decide, and the values at the kinks must agree too, so that it holds everywhere.
-
-    >>> product(Relu, Step), product(Abs, Sign), product(Abs, Step), product(Sign, Sign)
-    (relu(x), x, relu(x), None)
-    """
-    kinks = f.family.kinks
-    if any(not h.family.pieces or h.family.kinks != kinks or has_deltas(h) for h in (f, g)):
-        return None
-    (pieces, at_kinks), (others, at_kinks_too) = (_shape(h(X), h, kinks) for h in (f, g))
-    found = [sp.expand(p * q) for p, q in zip(pieces, others, strict=True)], at_kinks * at_kinks_too
-    families = [f.family, g.family, Relu.family, Abs.family]
-    known = [h for family in families for h in (member(family, 0), member(family, 1))]
-    same = [h for h in known if h.family.pieces and h.family.kinks == kinks and not has_deltas(h)]
-    for formula, cls in [*((h(X), h) for h in same), (X, None)]:
-        shape = _shape(formula, cls, kinks)
-        if shape[0] == found[0] and np.array_equal(shape[1], found[1]):
-            return formula
-    return None
-
-
-def _shape(formula: sp.Expr, cls: type[Fn] | None, kinks: tuple[sp.Expr, ...]) -> tuple[list[sp.Expr], Array]:
-    """What a function is between its kinks, and its values at them."""
-    pieces = [X] * (len(kinks) + 1) if cls is None else [sp.diff(p, X, cls.order) for p in cls.family.pieces]
-    return [sp.expand(p) for p in pieces], evaluate(formula, {X: np.array(kinks, float)})
-
-
-def absorbs(f: Any, g: Any) -> bool:
-    """Whether f g = f, as relu step = relu.
-
-    >>> absorbs(Relu, Step), absorbs(Step, Relu), absorbs(Step, Sign)
-    (True, False, True)
-    """
-    kinked = all(isinstance(h, type) and issubclass(h, Fn) and h.family.pieces for h in (f, g))
-    return kinked and f is not g and product(f, g) == f(X)
-
-
 def _register(name: str, **fields: Any) -> type[Fn]:
     FAMILIES[name] = Family(name, **{"latex": rf"\operatorname{{{name}}}", **fields})
     return member(FAMILIES[name], 0)
@@ -268,6 +230,14 @@ def _step(x: Array) -> Array:
     if x.dtype.kind != "f" or np.isnan(x).any():
         return np.heaviside(x, np.zeros((), x.dtype))
     return (x > 0).astype(x.dtype)[()]  # ten times as fast
+
+
+def _cases(*pairs: tuple[Array, Array]) -> Array:
+    """The value of the first condition that holds; NaN where none does."""
+    result: Array = np.nan
+    for value, condition in reversed(pairs):
+        result = np.where(condition, value, result)
+    return result
 
 
 def _elu(x: Array, alpha: float = 1.0) -> Array:
@@ -316,6 +286,10 @@ _ELEMENTARY: dict[Any, Callable[..., Array]] = {
     sp.sin: np.sin, sp.cos: np.cos, sp.tan: np.tan, sp.atan: np.arctan, sp.asin: np.arcsin,
     sp.acos: np.arccos, sp.asinh: np.arcsinh, sp.erf: special.erf, sp.erfc: special.erfc,
     sp.Abs: np.abs, sp.sign: np.sign, sp.Heaviside: lambda x, *_: _step(x),
+    sp.Lt: np.less, sp.Le: np.less_equal, sp.Gt: np.greater, sp.Ge: np.greater_equal,
+    sp.Eq: np.equal, sp.Ne: np.not_equal, sp.Not: np.logical_not,
+    sp.And: lambda *c: np.logical_and.reduce(c), sp.Or: lambda *c: np.logical_or.reduce(c),
+    ExprCondPair: lambda value, condition: (value, condition), sp.Piecewise: lambda *pairs: _cases(*pairs),
 }  # fmt: skip
 _FROM_SYMPY: dict[Any, type[Fn]] = {
     sp.exp: Exp, sp.tanh: Tanh, sp.sin: Sin, sp.cos: Cos, sp.erf: Erf, sp.Abs: Abs, sp.sign: Sign,
@@ -393,7 +367,7 @@ def _walk(expr: sp.Basic, values: Mapping[sp.Symbol, Array], memo: dict[int, Arr
             raise no_value([expr], values)
         result = values[expr]
     elif not expr.args:
-        result = float(expr)
+        result = bool(expr) if expr.is_Boolean else float(expr)
     else:
         result = _apply(expr, [_walk(a, values, memo) for a in expr.args])
         if isinstance(result, np.floating):  # a number, not an array: it must not widen float32 arrays
@@ -404,24 +378,33 @@ def _walk(expr: sp.Basic, values: Mapping[sp.Symbol, Array], memo: dict[int, Arr
 
 def _apply(expr: sp.Basic, args: list[Array]) -> Array:
     if isinstance(expr, sp.Add):
-        return _fold_left(lambda a, b: a + b, args)
+        return reduce(operator.add, args)
     if isinstance(expr, sp.Mul):
-        return _fold_left(lambda a, b: a * b, args)
+        return reduce(operator.mul, args)
     if isinstance(expr, sp.Pow):
         return _power(args[0], expr.exp, args[1])
     if isinstance(expr, Fn):
         return numeric(type(expr))(args[0])  # type: ignore[arg-type]
     rule = _ELEMENTARY.get(expr.func)
     if rule is None:
-        raise NoRuleError(f"{expr.func} has no numeric rule; use functions of {sorted(FAMILIES)}")
+        raise no_numbers(expr)
     return rule(*args)
 
 
-def _fold_left(op: Callable[[Array, Array], Array], args: list[Array]) -> Array:
-    result = args[0]
-    for a in args[1:]:
-        result = op(result, a)
-    return result
+def no_numbers(expr: sp.Basic) -> NoRuleError:
+    """The error for a function without a numeric rule."""
+    return NoRuleError(f"{expr.func.__name__} has no numeric rule; use functions of {', '.join(sorted(FAMILIES))}")
+
+
+def without_rule(expr: sp.Basic) -> sp.Basic | None:
+    """The first part of an expression that is a function without a numeric rule.
+
+    >>> without_rule(sp.tanh(X) + sp.gamma(X)), without_rule(abstract("phi")(X))
+    (gamma(x), None)
+    """
+    known = (sp.Add, sp.Mul, sp.Pow, Fn)
+    parts = (e for e in sp.postorder_traversal(expr) if e.args and not isinstance(e, known))
+    return next((e for e in parts if e.func not in _ELEMENTARY), None)
 
 
 def _power(base: Array, exponent: sp.Expr, value: Array) -> Array:

@@ -158,7 +158,7 @@ def train(
         trainable: names or kinds of parameters; None for all.
         widths, seeds: which networks.
         times: at which t to fit exponents; 1, 3 and 10 as far as they occur when None.
-        values: numbers for hyperparameters that are symbols.
+        values: numbers for hyperparameters that are symbols, by symbol or by name.
         parametrization: ``tp.mup()``, ``tp.standard(c=1)``, ``tp.abc(..)``; that of the NTK when None.  Where it learns
             features, the comparison is with the limit of the run itself, a ``FeatureReport``.
         method, samples: of that limit; see ``FeatureLimit``.

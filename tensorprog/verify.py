@@ -140,7 +140,7 @@ def verify(
         inputs: (N, d) vectors, (N, T, d) sequences or a list of (T_i, d).
         widths: increasing widths n.
         seeds: independent networks per width.
-        values: numbers for hyperparameters that are symbols.
+        values: numbers for hyperparameters that are symbols, by symbol or by name.
         out: a folder for ``runs.jsonl``; an interrupted run resumes from it.
         progress: called with (done, total, what).
 

@@ -9,9 +9,9 @@ import pytest
 import tensorprog
 
 ROOT = Path(tensorprog.__file__).parent
-ROOMS = ["errors", "locks", "printing", "functions", "algebra", "ir", "dsl", "expectations", "limit", "passes",
-         "compile", "kernels", "finite", "report", "coordinates", "verify", "train", "programs", "learn", "cli",
-         "demo"]  # fmt: skip
+ROOMS = ["errors", "locks", "printing", "functions", "products", "algebra", "ir", "dsl", "expectations", "limit",
+         "passes", "compile", "kernels", "finite", "report", "coordinates", "verify", "train", "programs", "learn",
+         "cli", "demo"]  # fmt: skip
 FILES = sorted(p.relative_to(ROOT) for p in ROOT.rglob("*.py"))
 MODULES = [f for f in FILES if f != Path("__init__.py")]
 

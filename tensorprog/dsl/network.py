@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import pickle
@@ -137,6 +138,14 @@ class Trace:
         """σ_u² ⟨ξ,ξ'⟩ of two data embedded by one matrix."""
         (name, x), (_, y) = self.embeddings[a], self.embeddings[b]
         return self.parameters[name].std ** 2 * self.gram(x, y)
+
+    @property
+    def symbols(self) -> set[sp.Symbol]:
+        """The hyperparameters that are symbols; inner products of data are not among them."""
+        stds = [p.std for p in self.parameters.values()]
+        stds += [std for heads in self.heads for f in heads for _, std in f.biases]
+        stds += [r.std for heads in self.heads for f in heads for r in f.readouts]
+        return self.program.symbols.union(*(std.free_symbols for std in stds))
 
     @property
     def trainable(self) -> dict[str, str]:
@@ -285,6 +294,16 @@ class Network:
         except NeedsSequence:
             return True
         return False
+
+    @functools.cached_property
+    def symbols(self) -> set[sp.Symbol] | None:
+        """The hyperparameters that are symbols; None where no short sequence can be traced."""
+        given = [e for v in self.hyperparameters.values() for e in (v if isinstance(v, (list, tuple)) else [v])]
+        found = {s for e in given if isinstance(e, sp.Expr) for s in e.free_symbols}
+        for length in (1, 2, 3, 4) if self.takes_sequences else (None,):
+            with contextlib.suppress(ProgramError, ValueError):
+                return found | self.trace([length]).symbols
+        return None
 
     def trace(self, lengths: Sequence[int | None], labels: Sequence[str] | None = None) -> Trace:
         """The forward program on several inputs.

@@ -14,7 +14,7 @@ import sympy as sp
 
 from tensorprog.dsl.refusals import NotAnArray
 from tensorprog.errors import ProgramError
-from tensorprog.functions import FAMILIES, Abs, from_sympy
+from tensorprog.functions import FAMILIES, Abs, from_sympy, no_numbers, without_rule
 from tensorprog.ir import serial
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import (
@@ -345,11 +345,23 @@ def trace(fn: Any, vectors: int, scalars: int = 0) -> sp.Expr:
     except TypeError as error:
         raise ProgramError(
             f"{fn!r} cannot be applied to a symbol ({error}); write tp.tanh(a) or sp.tanh(a) instead of functions of "
-            "NumPy or math, tp.step(a), sp.Max(a, 0) or sp.Piecewise instead of if and max"
+            "NumPy or math, tp.step(a) or sp.Max(a, 0) instead of if and max"
         ) from error
     if not isinstance(result, (sp.Expr, numbers.Real)):
         raise ProgramError(f"{fn!r} must return a sympy expression of its arguments, got {result!r}")
-    return from_sympy(exact(result, "the function"))
+    body = from_sympy(exact(result, "the function"))
+    unknown = next((e for e in sp.postorder_traversal(body) if isinstance(e, sp.Piecewise)), without_rule(body))
+    if isinstance(unknown, sp.Piecewise):
+        raise ProgramError(f"the function is given by cases, {unknown}: {CASES}")
+    if unknown is not None:
+        raise ProgramError(f"{body}: {no_numbers(unknown)}")
+    return body
+
+
+CASES = (
+    "write it with tp.relu, tp.step, sp.Max and sp.Min, or declare it, which makes its kinks known: tp.declare('name', "
+    "kinks=(0,), pieces=(lambda x: 0, lambda x: x))"
+)
 
 
 def _check_arity(fn: Any, count: int) -> None:

@@ -18,6 +18,11 @@ from tensorprog.functions import FAMILIES, Fn, Sign, Step, X, evaluate, in_steps
 
 Array = Any
 Rule = Callable[[sp.Expr, Law], Value]
+MEET = (
+    "where two functions jump at once, the product of their derivatives has no finite expectation: so it is with the "
+    "NTK of a network with sign or step at two inputs that are equal or parallel"
+)
+CONSTANT = "a function that jumps at 0, such as sign or step, has no derivative at a constant 0"
 
 
 def in_pieces(body: sp.Expr, which: Callable[[type[Fn]], bool]) -> sp.Expr:
@@ -39,7 +44,7 @@ def without_delta(body: sp.Expr, law: Law, expect: Rule) -> Value | None:
     law, factors = law.restrict(law.read(body)), sp.Mul.make_args(body)
     deltas = [f for f in factors if is_delta(type(f))]
     if not deltas:
-        raise NoRuleError(f"E {body}: a Dirac delta must be a factor of its own, to the first power")
+        raise NoRuleError(f"in {body} a Dirac delta must be a factor of its own, to the first power; {MEET}")
     delta = min(deltas, key=lambda f: (f.order, sp.default_sort_key(f)))
     rest = sp.Mul(*(f for f in factors if f != delta))
     rest, argument = in_pieces(rest, jumps), delta.args[0]
@@ -49,9 +54,10 @@ def without_delta(body: sp.Expr, law: Law, expect: Rule) -> Value | None:
     slopes = {i: number(g, law.scalars) for i, g in enumerate(gradient) if g != 0}
     gains = [sum(s * law.get(i, j) for j, s in slopes.items()) for i in range(len(gradient))]
     variance = sum(s * gains[i] for i, s in slopes.items())
-    if np.any(variance <= 0):
-        raise DataError(f"E {body}: {argument} has variance 0, so its density at 0 is infinite")
     centre = number(constant, law.scalars) + sum(s * law.mean[i] for i, s in slopes.items())
+    if np.any((variance <= 0) & (centre == 0)):
+        why = CONSTANT if law.given is None else f"it is 0 where {law.given} is, and {MEET}"
+        raise DataError(f"E {body}: {argument} has variance 0, so its density at 0 is infinite: {why}")
     if delta.order:
         return _by_parts(delta, rest, law, gains, variance, centre, expect)
     pivot = next((i for i, s in slopes.items() if np.all(s != 0)), None)
@@ -66,6 +72,7 @@ def _by_parts(
     """E δ^(k)(a) G = E δ^(k-1)(a) [(a - m) G / V - Σ cov(a, u_i) ∂_i G / V]."""
     symbols = [sp.Dummy(f"g{i}") for i in law.variables]
     inverse, offset = sp.Dummy("inverse"), sp.Dummy("m")
+    variance = np.where(variance > 0, variance, 1.0)
     values = {s: g / variance for s, g in zip(symbols, gains, strict=True)}
     scalars = {**law.scalars, **values, inverse: 1 / variance, offset: centre}
     argument = delta.args[0]
@@ -88,26 +95,24 @@ def _conditioned(
     """Density of a at 0 times E [G | a = 0], where the pivot variable is eliminated through a = 0."""
     u = law.variables[pivot]
     keep = [i for i in range(len(law.variables)) if i != pivot]
+    flat, variance = variance <= 0, np.where(variance > 0, variance, 1.0)  # of a constant, which is not 0
     single = argument.free_symbols & set(law.variables) == {u}
     solution = sp.expand(-(argument - sp.diff(argument, u) * u).expand() / sp.diff(argument, u))
     cov: dict[tuple[int, int], Array] = {}
     for a, i in enumerate(keep):
-        exact = law.det(i, pivot) / law.get(pivot, pivot)
+        exact = law.det(i, pivot) / np.where(flat, 1.0, law.get(pivot, pivot))
         cov[a, a] = exact if single else np.maximum(law.get(i, i) - gains[i] ** 2 / variance, 0.0)
     for a, b in combinations(range(len(keep)), 2):
         bound = most(cov[a, a], cov[b, b])
         raw = law.get(keep[a], keep[b]) - gains[keep[a]] * gains[keep[b]] / variance
         cov[a, b] = np.clip(raw, -bound, bound)
     mean = tuple(law.mean[i] - gains[i] * centre / variance for i in keep)
-    inner = replace(law, variables=tuple(law.variables[i] for i in keep), cov=cov, mean=mean, gap=None)
-    density = np.exp(-(centre**2) / (2 * variance)) / np.sqrt(2 * np.pi * variance)
+    inner = replace(law, variables=tuple(law.variables[i] for i in keep), cov=cov, mean=mean, gap=None, given=argument)
+    density = np.where(flat, 0.0, np.exp(-(centre**2) / (2 * variance)) / np.sqrt(2 * np.pi * variance))
     value = expect(_half_step(rest.subs(u, solution)), inner)
     return times(Value(density, ROUNDING * density, ""), value)
 
 
 def _half_step(body: sp.Expr) -> sp.Expr:
     """Write step as (1 + sign)/2, which is 1/2 at 0, the value that a delta at the jump sees."""
-    body = body.replace(
-        lambda e: e.is_Pow and isinstance(e.base, Step) and e.exp.is_Integer and e.exp > 1, lambda e: e.base
-    )
     return body.replace(Step, lambda x: (1 + Sign(x)) / 2)

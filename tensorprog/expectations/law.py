@@ -33,7 +33,8 @@ class Value:
 class Law:
     """Law of the Gaussian variables and values of the other symbols; arrays that broadcast.
 
-    ``gap`` is 1 - ρ of the two variables, where it is known better than the covariance tells it.
+    ``gap`` is 1 - ρ of the two variables, where it is known better than the covariance tells it; ``given`` what was
+    set to 0.
     """
 
     variables: tuple[sp.Symbol, ...]
@@ -45,6 +46,7 @@ class Law:
     samples: int = 2**16
     seed: int = 0
     gap: Array | None = None
+    given: sp.Expr | None = None
 
     def restrict(self, keep: Sequence[int]) -> Law:
         """The law of some of the variables."""

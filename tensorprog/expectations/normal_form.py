@@ -1,8 +1,8 @@
 """E of a polynomial in base Gaussians and function atoms: split, Stein, name what is left.
 
-1. expand (a Poly is expanded), take sign(u)² as the constant that it is, and products such as |u| sign(u) = u; 2. split each monomial into independent
-blocks; 3. remove a bare Gaussian b by Stein, E[b F] = Σ_b' Cov(b, b') E[∂_b' F], where that ends; 4. what remains,
-E Π φ_i(u_i), is one atom.
+1. expand (a Poly is expanded), take sign(u)² as the constant that it is and products such as |u| sign(u) = u; 2. split
+each monomial into independent blocks; 3. remove a bare Gaussian b by Stein, E[b F] = Σ_b' Cov(b, b') E[∂_b' F], where
+that ends; 4. what remains, E Π φ_i(u_i), is one atom.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from tensorprog.algebra import (
     times,
 )
 from tensorprog.expectations.atoms import Expect, body_of, random_arguments, stein_ends
-from tensorprog.functions import Delta, Fn, Relu, X, product, vanishes_at_0
+from tensorprog.functions import Delta, Fn, Relu, X, vanishes_at_0
+from tensorprog.products import product
 
 Mono = tuple[Any, ...]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,9 @@ from tensorprog.finite.layerwise import layerwise_ntk
 from tensorprog.finite.sample import check_settings, normal
 from tensorprog.functions import evaluate
 from tensorprog.ir.graph import ProgramGraph
+from tensorprog.ir.hyper import symbol_values
 from tensorprog.ir.instructions import Var
-from tensorprog.kernels.data import Inputs, read_inputs, read_pair, symbol_values
+from tensorprog.kernels.data import Inputs, read_inputs, read_pair
 from tensorprog.kernels.ntk import Term, ntk_terms
 from tensorprog.passes.backprop import Gradients, backprop
 
@@ -127,9 +128,11 @@ class FiniteNetwork:
         return result
 
 
-def hyper_values(trace: Trace, inputs: Inputs, values: Mapping[Any, Any] | None) -> Hyper:
+def hyper_values(
+    trace: Trace, inputs: Inputs, values: Mapping[Any, Any] | None, extra: Iterable[sp.Symbol] = ()
+) -> Hyper:
     """Numbers for all symbols of a trace: the given ones, and the inner products of the data."""
-    hyper = symbol_values(values)
+    hyper = symbol_values(values, lambda: trace.symbols.union(extra))
     data = [inputs[i] for i in range(len(inputs))]
     for name, datum in trace.embeddings.values():
         for other_name, other in trace.embeddings.values():
@@ -159,7 +162,7 @@ def empirical_ntk(
         width: n.
         seed: of the parameters.
         seeds: None for one network; S for S of them.
-        values: numbers for hyperparameter symbols.
+        values: numbers for hyperparameter symbols, by symbol or by name.
         dtype: to compute in, ``float64`` or ``float32``.
 
     Returns:
@@ -176,7 +179,7 @@ def empirical_ntk(
     check_settings(width, seed, seeds, dtype)
     first, second = read_pair(X1, X2, net.takes_sequences, dtype)
     chosen = [seed + s for s in range(seeds or 1)]
-    result = layerwise_ntk(net, first, second, width, chosen, symbol_values(values), dtype)
+    result = layerwise_ntk(net, first, second, width, chosen, symbol_values(values, lambda: net.symbols), dtype)
     if not np.isfinite(result).all():
         raise DataError(
             f"the NTK of {net.name} is not finite on the data; check the scale of inputs and hyperparameters"

@@ -12,7 +12,8 @@ from tensorprog.errors import DataError, ProgramError
 from tensorprog.finite.execute import Values, execute
 from tensorprog.functions import evaluate
 from tensorprog.ir.graph import ProgramGraph, as_var
-from tensorprog.ir.instructions import InitMatrix, InitVector
+from tensorprog.ir.hyper import symbol_values
+from tensorprog.ir.instructions import Covariances, InitMatrix, InitVector
 from tensorprog.limit.covariance import cholesky
 
 MEMORY = 2**30
@@ -54,7 +55,7 @@ def sample(
         program: the program.
         width: n.
         seed: of the random streams; one program, width and seed always give the same numbers.
-        values: numbers for hyperparameter symbols.
+        values: numbers for hyperparameter symbols, by symbol or by name.
         dtype: ``float64`` or ``float32``.
         seeds: None for one run; a number S for S runs (seeds seed, .., seed+S−1) at once.
         memory: bound in bytes on the matrices held at a time.
@@ -72,7 +73,7 @@ def sample(
     (256,)
     """
     check_settings(width, seed, seeds, dtype)
-    hyper = {s: float(v) for s, v in (values or {}).items()}
+    hyper = symbol_values(values, lambda: _known(program))
     parts = [
         (len(batch), execute(program, _initial(program, width, batch, hyper, dtype), hyper))
         for batch in batches(program, width, seed, seeds or 1, dtype, memory)
@@ -81,6 +82,12 @@ def sample(
         return Run(parts[0][1], single=True)
     kept = (v for v, _ in program if v.kind != "matrix")
     return Run({v: _join([(count, part[v]) for count, part in parts]) for v in kept}, single=False)
+
+
+def _known(program: ProgramGraph) -> set[sp.Symbol]:
+    """The symbols of a program, inner products of embedded data among them."""
+    lists = [op.cov for _, op in program if isinstance(op, InitVector) and isinstance(op.cov, Covariances)]
+    return program.symbols.union(*(c.free_symbols for cov in lists for _, c in cov))
 
 
 def check_settings(width: Any, seed: Any, seeds: Any, dtype: Any) -> None:

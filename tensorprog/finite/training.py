@@ -85,7 +85,7 @@ class FiniteTraining:
         if not self.training.plan.loss.uses_labels:
             raise ProgramError("training needs a loss: 'mse', 'logistic' or a function of (f, y)")
         self.y = labels
-        hyper: Hyper = hyper_values(self.training.trace, inputs, values)
+        hyper: Hyper = hyper_values(self.training.trace, inputs, values, self.u.program.symbols)
         self.finite = FiniteNetwork(self.training.trace, self.u.program, [], inputs, hyper)
 
     def run(self, width: int, seeds: list[int], dtype: Any = np.float64) -> list[Trajectory]:

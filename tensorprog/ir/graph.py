@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
 import networkx as nx
+import sympy as sp
 
 from tensorprog.errors import ProgramError
-from tensorprog.ir.instructions import RESULT_KIND, Instruction, Var
+from tensorprog.ir.instructions import RESULT_KIND, Instruction, Var, symbols_of
 from tensorprog.ir.spec import violations
 
 
@@ -74,6 +75,11 @@ class ProgramGraph:
         if name not in self._names:
             raise ProgramError(f"this program defines no {name!r}; it has {', '.join(self._names) or 'nothing'}")
         return self._names[name]
+
+    @property
+    def symbols(self) -> set[sp.Symbol]:
+        """The hyperparameters that the instructions read; inner products of embedded data are not among them."""
+        return {s for _, op in self for s in symbols_of(op)}
 
     def __contains__(self, var: object) -> bool:
         """Whether a variable, or a name, is defined."""

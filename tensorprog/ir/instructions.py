@@ -197,3 +197,11 @@ def slots_of(op: Any) -> dict[sp.Symbol, Var]:
     """Map from the placeholders of a Nonlin or Moment to the operands they stand for."""
     pairs = {vector_slot(i): v for i, v in enumerate(op.args)}
     return pairs | {scalar_slot(j): v for j, v in enumerate(op.params)}
+
+
+def symbols_of(op: Instruction) -> Iterator[sp.Symbol]:
+    """The symbols of an instruction that are no placeholders; those of inner products of data are left out."""
+    fields = [getattr(op, name) for name in ("variance", "mean", "value", "body") if hasattr(op, name)]
+    if isinstance(op, InitVector) and isinstance(op.cov, tuple):
+        fields += [c for _, c in op.cov]
+    return (s for e in fields for s in e.free_symbols if not isinstance(s, Slot))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import sympy as sp
 
 from tensorprog.errors import DataError
 from tensorprog.expectations.closed_forms import two_product
@@ -269,27 +268,3 @@ def _scaled(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _dot(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.einsum("...d,...d->...", x, y)[..., None]  # type: ignore[no-any-return]
-
-
-def symbol_values(values: Mapping[Any, Any] | None) -> dict[sp.Symbol, float]:
-    """Hyperparameter values by symbol.
-
-    Raises:
-        DataError: a key is no symbol, or a value is not a finite number.
-    """
-    result: dict[sp.Symbol, float] = {}
-    for key, value in (values or {}).items():
-        if not isinstance(key, sp.Symbol):
-            raise DataError(f"values must be given by sympy symbol, got the key {key!r}")
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            raise DataError(f"the value of {key} must be a number, got {value!r}") from None
-        if isinstance(value, str):
-            raise DataError(f"the value of {key} must be a number, got {value!r}")
-        if not np.isfinite(number):
-            raise DataError(f"the value of {key} is {number}; it must be finite")
-        if number < 0 and key.is_nonnegative:
-            raise DataError(f"{key} was declared not negative, got {number}")
-        result[key] = number
-    return result

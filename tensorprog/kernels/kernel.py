@@ -17,8 +17,9 @@ from tensorprog.compile.tape import Tape
 from tensorprog.dsl.network import Network, Trace
 from tensorprog.errors import AssumptionError, ProgramError
 from tensorprog.expectations.atoms import Expect
+from tensorprog.ir.hyper import symbol_values
 from tensorprog.kernels.accounts import SAMPLING, KernelAccount, warn
-from tensorprog.kernels.data import Inputs, read_pair, symbol_values
+from tensorprog.kernels.data import Inputs, read_pair
 from tensorprog.kernels.exact import at, exact_account, grams_of, values
 from tensorprog.kernels.legend import legend
 from tensorprog.kernels.recursions.rewrite import shortened
@@ -237,7 +238,7 @@ class Kernel:
             X1: inputs: (N, d) vectors, (N, T, d) sequences, or a list of (T_i, d) sequences.
             X2: like X1; None for X1 with itself, which gives a symmetric matrix whose diagonal compares
                 each input with itself (an RNN's initial state is then the same vector on both sides).
-            values: numbers for hyperparameters that are symbols, by symbol.
+            values: numbers for hyperparameters that are symbols, by symbol or by name.
 
         Returns:
             Array (N1, N2), float64.
@@ -249,7 +250,7 @@ class Kernel:
         Warns:
             AccuracyWarning: the relative error of an entry is above 1e-9.
         """
-        found = self.found(*read_pair(X1, X2, self.net.takes_sequences), symbol_values(values))
+        found = self.found(*read_pair(X1, X2, self.net.takes_sequences), self._hyper(values))
         warn(found, repr(self), self.advice(found))
         return found.value
 
@@ -262,7 +263,10 @@ class Kernel:
         >>> bool(abs(found.value - 0.5) < 6 * found.error), found.statistical
         (True, True)
         """
-        return self.found(*read_pair(X1, X2, self.net.takes_sequences), symbol_values(values), accounted=True)
+        return self.found(*read_pair(X1, X2, self.net.takes_sequences), self._hyper(values), accounted=True)
+
+    def _hyper(self, values: Mapping[Any, Any] | None) -> dict[sp.Symbol, float]:
+        return symbol_values(values, lambda: self.net.symbols)
 
     def advice(self, found: KernelAccount) -> str:
         """How to get more digits."""
@@ -297,7 +301,7 @@ class Kernel:
         """The compiled kernel as text: the operations per input and those per pair.
 
         Args:
-            values: numbers for hyperparameters that are symbols, by symbol.
+            values: numbers for hyperparameters that are symbols, by symbol or by name.
             lengths: (T, T') of sequences, those of the kernel when None; long ones run a loop over time.
 
         >>> import tensorprog as tp

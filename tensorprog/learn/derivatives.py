@@ -35,7 +35,8 @@ from tensorprog.expectations.closed_forms import kinks
 from tensorprog.expectations.gaps import NEAR, gap
 from tensorprog.expectations.numeric import expectation
 from tensorprog.functions import Abs, Fn, Relu, Sign, Step, evaluate
-from tensorprog.kernels.data import Inputs, read_inputs, symbol_values
+from tensorprog.ir.hyper import symbol_values
+from tensorprog.kernels.data import Inputs, read_inputs
 from tensorprog.kernels.exact import BLOCK_BYTES, products
 from tensorprog.kernels.kernel import Derivation, Kernel
 from tensorprog.learn.angles import DualGaps, resolved
@@ -230,7 +231,7 @@ def gram_with_gradient(
     (array([[4.5]]), array([[[3.]]]))
     """
     inputs = read_inputs(X, "X", kernel.net.takes_sequences)
-    hyper = symbol_values(values)
+    hyper = symbol_values(values, lambda: kernel.net.symbols)
     result = np.zeros((1 + len(by), len(inputs), len(inputs)))
     for t1, rows in inputs.groups.items():
         for t2, columns in inputs.groups.items():
@@ -247,7 +248,7 @@ def gram_with_gradient(
 def diagonal(kernel: Kernel, X: Any, values: Mapping[Any, Any]) -> np.ndarray:
     """K(x, x) of every input, (N,)."""
     inputs = read_inputs(X, "X", kernel.net.takes_sequences)
-    return _diagonals(kernel, inputs, symbol_values(values), ())[0]  # type: ignore[no-any-return]
+    return _diagonals(kernel, inputs, symbol_values(values, lambda: kernel.net.symbols), ())[0]  # type: ignore[no-any-return]
 
 
 def _diagonals(kernel: Kernel, inputs: Inputs, hyper: Any, by: Sequence[sp.Symbol]) -> np.ndarray:

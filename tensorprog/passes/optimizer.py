@@ -11,7 +11,7 @@ import sympy as sp
 from tensorprog.dsl.network import Trace
 from tensorprog.dsl.program import exact
 from tensorprog.errors import ProgramError, nearest
-from tensorprog.functions import Softplus, evaluate, from_sympy
+from tensorprog.functions import Softplus, evaluate, from_sympy, no_numbers, without_rule
 
 
 class SGD:
@@ -139,8 +139,10 @@ class Loss:
             raise ProgramError(f"the loss {self.name} must be a function of {of}: {error}") from error
         if not isinstance(total, sp.Expr) or not total.free_symbols & set(self._f):
             raise ProgramError(f"the loss {self.name} must return a sympy expression of f, got {total!r}")
-        derivatives = [sp.diff(from_sympy(exact(total, "the loss")), f) for f in self._f]
+        derivatives = [from_sympy(sp.diff(from_sympy(exact(total, "the loss")), f)) for f in self._f]
         for d in derivatives:
+            if (unknown := without_rule(d)) is not None and not d.has(sp.Derivative, sp.Subs):
+                raise ProgramError(f"the loss {self.name}: {no_numbers(unknown)}")
             if d.has(sp.Derivative, sp.Subs, sp.nan) or any(g.func.__name__ == "delta" for g in d.atoms(sp.Function)):
                 raise ProgramError(f"the loss {self.name} has no derivative that can be computed: {d}")
         return derivatives

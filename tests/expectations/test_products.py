@@ -11,7 +11,8 @@ from scipy import special
 
 import tensorprog as tp
 from tensorprog.expectations.numeric import expectation
-from tensorprog.functions import FAMILIES, Abs, Relu, Sign, Step, X, absorbs, evaluate, has_deltas, member, product
+from tensorprog.functions import FAMILIES, Abs, Relu, Sign, Step, X, evaluate, has_deltas, member
+from tensorprog.products import absorbs, product
 
 KINKED = [member(FAMILIES[n], k) for n in ("relu", "step", "sign", "abs", "hard_tanh", "relu6", "elu", "selu")
           for k in (0, 1) if not has_deltas(member(FAMILIES[n], k))]  # fmt: skip

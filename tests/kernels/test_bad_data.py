@@ -8,7 +8,8 @@ import sympy as sp
 
 import tensorprog as tp
 from tensorprog.errors import DataError, NoRuleError, ProgramError
-from tensorprog.kernels.data import read_inputs, symbol_values
+from tensorprog.ir.hyper import symbol_values
+from tensorprog.kernels.data import read_inputs
 
 S = sp.Symbol("sigma_w", positive=True)
 PHI = tp.abstract("phi")

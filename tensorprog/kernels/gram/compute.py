@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import sympy as sp
 
 from tensorprog.compile import text
 from tensorprog.compile.schedule import TILE
 from tensorprog.errors import DataError, NoRuleError
 from tensorprog.functions import FAMILIES
-from tensorprog.kernels.data import Inputs, read_pair, symbol_values
+from tensorprog.ir.hyper import symbol_values
+from tensorprog.kernels.data import Inputs, read_pair
 from tensorprog.kernels.gram.blocks import (
     ENDINGS,
     ArrayStore,
@@ -177,7 +179,7 @@ def gram(kernels: Any, X1: Any, X2: Any = None, *, values: Mapping[Any, Any] | N
         X1: inputs, as for a kernel: (N, d), (N, T, d) or a list of (T_i, d); NumPy arrays or anything they can be
             made of, or arrays of torch, CuPy or JAX, which stay on their device.
         X2: like X1; None for X1 with itself: symmetric, its diagonal compares each input with itself.
-        values: numbers for hyperparameters that are symbols, by symbol.
+        values: numbers for hyperparameters that are symbols, by symbol or by name.
         dtype: float64, or float32: inputs and results are rounded to it, and so are inner products in blocks
             without large cosines; all else is computed in float64.
         out: arrays (N1, N2) to write to, one for each kernel, which share no memory with each other or the inputs.
@@ -215,7 +217,7 @@ def gram(kernels: Any, X1: Any, X2: Any = None, *, values: Mapping[Any, Any] | N
             raise DataError("arrays on a device are computed there, whole: leave out out, backend, block, path, client")
         if chosen[0].net.takes_sequences:
             raise NoRuleError("sequences are computed from NumPy arrays only")
-        make = partial(evaluator, chosen, (None, None), symbol_values(values), "numpy")
+        make = partial(evaluator, chosen, (None, None), _hyper(values, chosen), "numpy")
         arrays = gram_on_device(make, xp, X1, X2, _dtype(dtype))
         return tuple(arrays) if several else arrays[0]
     job = _job(chosen, X1, X2, values, dtype, backend)
@@ -271,7 +273,7 @@ def source(kernel: AnyKernel, lengths: Any = None, values: Mapping[Any, Any] | N
     Raises:
         DataError: lengths of no sequences, or a symbol without a value.
     """
-    hyper = symbol_values(values)
+    hyper = _hyper(values, [kernel])
     if lengths is None or not kernel.net.takes_sequences:
         if lengths is not None:
             raise DataError(f"{kernel.net.name} takes single vectors; leave out lengths={lengths!r}")
@@ -299,7 +301,17 @@ def _kernels(kernels: Any) -> tuple[AnyKernel, ...]:
 def _job(kernels: tuple[AnyKernel, ...], X1: Any, X2: Any, values: Any, dtype: Any, backend: str | None) -> Job:
     dtype = _dtype(dtype)
     first, second = read_pair(X1, X2, kernels[0].net.takes_sequences, dtype, copy=False)
-    return Job(kernels, first, second, symbol_values(values), dtype, backend)
+    return Job(kernels, first, second, _hyper(values, kernels), dtype, backend)
+
+
+def _hyper(values: Any, kernels: Sequence[AnyKernel]) -> dict[sp.Symbol, float]:
+    """Values for the symbols of any of the kernels."""
+
+    def known() -> set[sp.Symbol] | None:
+        found = [k.net.symbols for k in kernels]
+        return None if None in found else set().union(*found)
+
+    return symbol_values(values, known)
 
 
 def _dtype(dtype: Any) -> Any:

@@ -20,7 +20,8 @@ from tensorprog.compile.tape import LEFT, Tape
 from tensorprog.compile.vectors import Vectors
 from tensorprog.dsl.network import Network
 from tensorprog.errors import DataError, FoldError, ProgramError, nearest
-from tensorprog.kernels.data import Inputs, by_lengths, read_pair, symbol_values
+from tensorprog.ir.hyper import symbol_values
+from tensorprog.kernels.data import Inputs, by_lengths, read_pair
 from tensorprog.kernels.recursions.folding import Folded, describe, describe_poly, fold, unroll
 from tensorprog.kernels.recursions.indexed import Printer
 from tensorprog.kernels.recursions.ranges import Sizes
@@ -206,7 +207,7 @@ class Recursion:
         Args:
             X1: inputs, as for a kernel: (N, d), (N, T, d) or a list of (T_i, d).
             X2: like X1; None for X1 with itself.
-            values: numbers for hyperparameters that are symbols, by symbol.
+            values: numbers for hyperparameters that are symbols, by symbol or by name.
             depth: the network's number of layers, by its own name, such as ``depth=1000``, or ``L=1000``.
 
         Returns:
@@ -218,7 +219,7 @@ class Recursion:
         """
         layers = self._depth(depth)
         first, other = read_pair(X1, X2, self.net.takes_sequences)
-        second, hyper = first if other is None else other, symbol_values(values)
+        second, hyper = first if other is None else other, symbol_values(values, lambda: self.net.symbols)
 
         def block(t1: int | None, t2: int | None) -> np.ndarray:
             return self._block(first.data[t1], second.data[t2], {**layers, **_lengths(t1, t2)}, hyper)
@@ -271,7 +272,7 @@ class Recursion:
         """The compiled recursion as text: the operations per input and those per pair.
 
         Args:
-            values: numbers for hyperparameters that are symbols, by symbol.
+            values: numbers for hyperparameters that are symbols, by symbol or by name.
             lengths: (T, T') of sequences; those of the kernel when None.
             depth: as for ``at``.
         """
