@@ -11,6 +11,7 @@ from tests.random_cases.case import Case, Line
 from tests.random_cases.pieces import HIGHEST, POOLS, TABLE, WILD, Piece
 
 INPUTS = 4  # at most
+MATMULS = "Mat.__matmul__", "Mat.apply", "net.dense", "net.dense(std)", "net.dense(initial)"
 TRIES = 40  # at a line
 Degrees = dict[str, float]
 
@@ -89,7 +90,7 @@ class _Writer:
             return None
         numbers = tuple(self.number(pool) for pool in piece.numbers)
         key = self.key(piece) if piece.keyed else ""
-        if piece.covers[0] in ("Mat.__matmul__", "Mat.apply", "net.dense", "net.dense(std)"):
+        if piece.covers[0] in MATMULS:
             degree = self._multiplied(key or self.owner[given[0]], degrees[-1])
         targets = (target,) if target else tuple(self.fresh(k) for k in piece.result)
         line = Line(targets, piece, given, numbers, key)

@@ -6,10 +6,12 @@ numbers.  The text that is printed is the text that is run, so what is seen is w
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import tensorprog as tp
+from tensorprog.dsl.network import Net
 
 WILD = 50.0  # the degree of what grows like an exponential of a Gaussian
 HIGHEST = 4.0  # the degree up to which polynomials are made
@@ -109,7 +111,7 @@ def operators() -> list[Piece]:
         Piece("{0} ** 3", "v", "v", (), (v + "__pow__",), times(3), weight=0.5),
         Piece("(1 + {0} ** 2) ** 0.5", "v", "v", (), (v + "__pow__",), weight=0.15),
         Piece("{a} ** {0}", "v", "v", ("base",), (v + "__rpow__",), exponential, weight=0.5),
-        Piece("(1 + {0} ** 2) ** (1 / (1 + {1} ** 2))", "vs", "v", (), (v + "__pow__",), times(2), weight=0.6),
+        Piece("(1 + {0} ** 2) ** (1 / (1 + {1} ** 2))", "vs", "v", (), (v + "__pow__",), times(2), weight=2),
         Piece("-{0}", "v", "v", (), (v + "__neg__",)),
         Piece("{0} + {1}", "vv", "v", (), (v + "__add__",), commuted="{1} + {0}", weight=4),
         Piece("{0} - {1}", "vv", "v", (), (v + "__sub__",), commuted="-{1} + {0}", weight=2),
@@ -273,6 +275,29 @@ def parameters() -> list[Piece]:
     ]  # fmt: skip
 
 
+def starts() -> list[Piece]:
+    """Parameters that start at 0, the identity or a number, and train."""
+    if "initial" not in inspect.signature(Net.embed).parameters:
+        return []
+    net = {"place": "net", "inline": None, "weight": 0.5}
+    one = lambda *_: 1.0  # noqa: E731
+    rows = [
+        ("embed", "K", "x", "{0}, ", "0", one),
+        ("weight", "I", "", "", '"identity"', most),
+        ("dense", "J", "v", "{0}, ", '"identity"', most),
+        ("dense", "L", "v", "{0}, ", "0", one),
+        ("readout", "O", "v", "{0}, ", "0", most),
+    ]
+    kinds = {"weight": "m", "readout": "f"}
+    made = [
+        Piece(f"net.{name}({{key}}, {of}std={{std}}, initial={start})", args, kinds.get(name, "v"), (),
+              (f"net.{name}(initial)",), degree, keyed=stem, **net)
+        for name, stem, args, of, start, degree in rows
+    ]  # fmt: skip
+    bias = "{0} + net.bias({key}, std={std}, initial={a})"
+    return [*made, Piece(bias, "v", "v", ("any",), ("net.bias(initial)",), keyed="a", **net)]
+
+
 def outputs() -> list[Piece]:
     """What a network returns."""
     net = {"place": "net", "inline": None, "result": "f"}
@@ -290,7 +315,15 @@ def outputs() -> list[Piece]:
     ]  # fmt: skip
 
 
-TABLE: tuple[Piece, ...] = (*operators(), *nonlinearities(), *functions(), *moments(), *parameters(), *outputs())
+TABLE: tuple[Piece, ...] = (
+    *operators(),
+    *nonlinearities(),
+    *functions(),
+    *moments(),
+    *parameters(),
+    *starts(),
+    *outputs(),
+)
 BY_TEXT = {(p.text, p.args): p for p in TABLE}
 
 POOLS: dict[str, tuple[tuple[str, float], ...]] = {

@@ -47,16 +47,16 @@ def fresh(rng: np.random.Generator) -> Draws:
     """Standard normal arrays of one network, by name."""
     arrays: dict[str, Array] = {}
 
-    def draw(name: str, *shape: int) -> Array:
+    def draw(name: str, *shape: int, start: Any = None) -> Array:
         if name not in arrays:
-            arrays[name] = rng.standard_normal(shape)
+            arrays[name] = rng.standard_normal(shape) if start is None else np.zeros(shape)
         return arrays[name]
 
     return draw
 
 
 class _Output(list[Any]):
-    """A sum of readouts and biases, each (name, std, x)."""
+    """A sum of readouts and biases, each (name, std, x, what it starts at)."""
 
     def __add__(self, other: Any) -> Any:
         return _Output([*self, *(other or ())])
@@ -70,26 +70,28 @@ class _Net:
     def __init__(self, draws: Draws, label: str, width: int, array: Any) -> None:
         self.draws, self.label, self.width, self.array = draws, label, width, array
 
-    def embed(self, key: Any, x: Array, std: float = 1) -> Array:
-        return std * (self.draws(_name(key), self.width, len(x)) @ self.array(x)) / math.sqrt(len(x))
+    def embed(self, key: Any, x: Array, std: float = 1, initial: Any = None) -> Array:
+        return std * (self.draws(_name(key), self.width, len(x), start=initial) @ self.array(x)) / math.sqrt(len(x))
 
-    def weight(self, key: Any, std: float = 1) -> _Matrix:
-        return _Matrix(self.draws(_name(key), self.width, self.width) * (std / math.sqrt(self.width)))
+    def weight(self, key: Any, std: float = 1, initial: Any = None) -> _Matrix:
+        w = self.draws(_name(key), self.width, self.width, start=initial) * (std / math.sqrt(self.width))
+        return _Matrix(w + self.array(np.eye(self.width)) if initial == "identity" else w)
 
-    def dense(self, key: Any, h: Array, std: float = 1) -> Array:
-        return self.weight(key, std) @ h
+    def dense(self, key: Any, h: Array, std: float = 1, initial: Any = None) -> Array:
+        return self.weight(key, std, initial) @ h
 
-    def bias(self, key: Any, std: float = 1) -> Array:
-        return std * self.draws(_name(key), self.width)
+    def bias(self, key: Any, std: float = 1, initial: Any = None) -> Array:
+        return (initial or 0) + std * self.draws(_name(key), self.width, start=initial)
 
     def state(self, key: Any, std: float = 1, mean: float = 0) -> Array:
         return mean + std * self.draws(f"{_name(key)}({self.label})", self.width)
 
-    def readout(self, key: Any, x: Array, std: float = 1, bias: float = 0) -> _Output:
-        return _Output([(_name(key), std, x), *([(f"{_name(key)}.bias", bias, None)] if bias else [])])
+    def readout(self, key: Any, x: Array, std: float = 1, bias: float = 0, initial: Any = None) -> _Output:
+        constant = [(f"{_name(key)}.bias", bias, None, None)] if bias else []
+        return _Output([(_name(key), std, x, initial), *constant])
 
     def average(self, x: Array, scale: float = 1) -> _Output:
-        return _Output([("", scale, x)])
+        return _Output([("", scale, x, None)])
 
 
 def _name(key: Any) -> str:
@@ -108,7 +110,7 @@ def kernel(case: Case, width: int, seed: int) -> Array:
 
 
 def _product(f: list[Any], g: list[Any]) -> float:
-    same = ((a, b) for a in f for b in g if a[0] == b[0])
+    same = ((a, b) for a in f for b in g if a[0] == b[0] and a[3] is None)
     return float(sum(a[1] * b[1] * (1.0 if a[2] is None else np.mean(a[2] * b[2])) for a, b in same))
 
 
@@ -117,9 +119,9 @@ def outputs_and_ntk(case: Case, arrays: Mapping[str, Array], width: int, states:
     xp = torch()
     leaves = {name: xp.array(a).requires_grad_(name not in states) for name, a in arrays.items()}
     outputs = []
-    for terms in _outputs(case, lambda name, *shape: leaves[name], width, xp):
+    for terms in _outputs(case, lambda name, *shape, start=None: leaves[name], width, xp):
         total = xp.array(0.0)
-        for name, std, x in terms:
+        for name, std, x, _ in terms:
             v = leaves[name] if name else xp.array(1.0)
             total = total + std * (v.sum() if x is None else (v * x).sum() / math.sqrt(width))
         outputs.append(total)
