@@ -49,7 +49,8 @@ def fresh(rng: np.random.Generator) -> Draws:
 
     def draw(name: str, *shape: int, start: Any = None) -> Array:
         if name not in arrays:
-            arrays[name] = rng.standard_normal(shape) if start is None else np.zeros(shape)
+            number = start if isinstance(start, float) else 0.0
+            arrays[name] = rng.standard_normal(shape) if start is None else np.full(shape, number)
         return arrays[name]
 
     return draw
@@ -81,7 +82,9 @@ class _Net:
         return self.weight(key, std, initial) @ h
 
     def bias(self, key: Any, std: float = 1, initial: Any = None) -> Array:
-        return (initial or 0) + std * self.draws(_name(key), self.width, start=initial)
+        if not std:
+            return initial or 0
+        return std * self.draws(_name(key), self.width, start=None if initial is None else initial / std)
 
     def state(self, key: Any, std: float = 1, mean: float = 0) -> Array:
         return mean + std * self.draws(f"{_name(key)}({self.label})", self.width)
