@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator
 
 import sympy as sp
 
-from tensorprog.algebra import Apply, Gaussian, Gen, Poly, affine, monomial, to_sympy
-from tensorprog.functions import Fn, latex_name, text_name
+from tensorprog.algebra import Apply, Gaussian, Gen, Poly, Scalar, affine, monomial, to_sympy
+from tensorprog.functions import Fn, is_delta, jumps, latex_name, member, text_name
 from tensorprog.printing import NameSymbol, latex, text
+
+HIGHEST = 12  # derivative that is looked at for jumps
 
 
 class Expect(Gen):
@@ -91,10 +94,14 @@ def _product(body: sp.Expr, u: sp.Symbol, tex: bool) -> str | None:
 
 
 def stein_ends(f: Apply) -> bool:
-    """Whether derivatives of f bring no new Gaussian factors: none stands in a product inside its arguments.
+    """Whether derivatives of f bring no new Gaussian factors.
 
-    Stein turns E b φ(b c) into E c φ'(b c), and so on for ever; such factors stay inside the atom.
+    None may stand in a product inside its arguments, nor in the derivative of its own formula: Stein turns E b φ(b c)
+    into E c φ'(b c), and E b/(1 + b²) into E 1/(1 + b²) - 2 E b²/(1 + b²)², and so on for ever.  Such factors stay
+    inside the atom.
     """
+    if isinstance(f.fn, sp.Lambda) and _brings_factors(f.fn):
+        return False
     for a in f.args:
         for mono in a.terms:
             random = [(g, e) for g, e in mono if g.support]
@@ -103,6 +110,49 @@ def stein_ends(f: Apply) -> bool:
             if not all(stein_ends(g) for g, _ in random if isinstance(g, Apply)):
                 return False
     return True
+
+
+@functools.cache
+def _brings_factors(formula: sp.Lambda) -> bool:
+    """Whether some first derivative has one of the variables as a factor of a term."""
+
+    def bare(e: sp.Expr) -> bool:
+        if e in formula.variables:
+            return True
+        inside = e.args if isinstance(e, (sp.Add, sp.Mul)) else (e.base,) if e.is_Pow and _natural(e.exp) else ()
+        return any(map(bare, inside))
+
+    return any(bare(sp.diff(formula.expr, v)) for v in formula.variables)
+
+
+def smoothness(f: Apply) -> float:
+    """How many derivatives of f are functions without Dirac deltas."""
+    inner = [smoothness(g) for a in f.args for mono in a.terms for g, _ in mono if isinstance(g, Apply)]
+    return min([_smooth_formula(f.fn) if isinstance(f.fn, sp.Lambda) else derivatives(f.fn), *inner])
+
+
+@functools.cache
+def derivatives(cls: type[Fn]) -> float:
+    """How many derivatives of a member of the table are functions without Dirac deltas.
+
+    >>> from tensorprog.functions import Delta, Elu, Relu, Step, Tanh
+    >>> derivatives(Step), derivatives(Relu), derivatives(Elu), derivatives(Tanh), derivatives(Delta)
+    (0, 1, 2, inf, -1)
+    """
+    if is_delta(cls):
+        return -1 - cls.order
+    orders = range(HIGHEST if cls.family.kinks else 0)
+    return next((k for k in orders if jumps(member(cls.family, cls.order + k))), math.inf)
+
+
+@functools.cache
+def _smooth_formula(formula: sp.Lambda) -> float:
+    powers = (e.exp for e in formula.expr.atoms(sp.Pow) if e.exp.is_number and not e.exp.is_Integer)
+    return min([*(derivatives(type(g)) for g in formula.expr.atoms(Fn)), *(0.0 for _ in powers)], default=math.inf)
+
+
+def _natural(e: sp.Expr) -> bool:
+    return bool(e.is_Integer and e > 0)
 
 
 def random_arguments(factors: list[Gen]) -> list[Poly]:
@@ -144,7 +194,10 @@ def body_of(factors: list[tuple[Gen, int]], forms: list[Poly], scalars: dict[sp.
         if isinstance(g, Apply):
             args = [poly(a) for a in g.args]
             return g.fn(*args)
-        scalars[g.symbol] = g
+        if g.symbol.is_Symbol:
+            scalars[g.symbol] = g
+        else:  # such as 1/c
+            scalars.update((c, scalars.get(c) or Scalar(c)) for c in g.symbol.free_symbols)
         return g.symbol
 
     return sp.Mul(*(generator(f) ** e for f, e in factors))

@@ -30,7 +30,7 @@ from tensorprog.algebra import (
     nonzero,
     times,
 )
-from tensorprog.expectations.atoms import Expect, body_of, random_arguments, stein_ends
+from tensorprog.expectations.atoms import Expect, body_of, random_arguments, smoothness, stein_ends
 from tensorprog.functions import Delta, Fn, Relu, X, vanishes_at_0
 from tensorprog.products import product
 
@@ -183,7 +183,7 @@ class Expectation:
 
     def _block(self, mono: Mono) -> Poly:
         bare = [g for g, _ in mono if isinstance(g, Gaussian)]
-        if bare and all(stein_ends(f) for f, _ in mono if isinstance(f, Apply)):
+        if bare and all(stein_ends(f) for f, _ in mono if isinstance(f, Apply)) and not _collides(mono):
             return self._stein(bare[-1], drop(mono, bare[-1]))
         return ZERO if _odd(mono) or _killed(mono) else self._atom(mono)
 
@@ -220,6 +220,16 @@ def _killed(mono: Mono) -> bool:
     """Whether δ(u) meets a function of u that is continuous and 0 at 0."""
     deltas = {f.args for f, _ in mono if isinstance(f, Apply) and f.fn is Delta}
     return bool(deltas) and any(isinstance(f, Apply) and f.args in deltas and vanishes_at_0(f.fn) for f, _ in mono)
+
+
+def _collides(mono: Mono) -> bool:
+    """Whether Stein's lemma could bring a product of two Dirac deltas, or a derivative of one.
+
+    Their expectations are infinite where the variables are proportional, though the sum of all is not.
+    """
+    count = sum(e for g, e in mono if isinstance(g, Gaussian))
+    steps = sorted(e * smoothness(g) + 1 for g, e in mono if isinstance(g, Apply))  # derivatives until there is a delta
+    return bool(steps) and (steps[0] < count or (len(steps) > 1 and steps[0] + steps[1] <= count))
 
 
 def _odd(mono: Mono) -> bool:

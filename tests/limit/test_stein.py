@@ -1,0 +1,74 @@
+"""Stein's lemma where it ends, and where it would bring what no expectation has."""
+
+import numpy as np
+import pytest
+import sympy as sp
+from scipy.integrate import quad
+
+import tensorprog as tp
+
+
+def network(fn):
+    return tp.network(lambda net, x: net.readout("V", fn(net, net.embed("U", x))))()
+
+
+def mean(f):
+    """E f(u), u standard normal."""
+    return quad(lambda a: f(a) * np.exp(-a * a / 2) / np.sqrt(2 * np.pi), -12, 12, epsabs=1e-14, epsrel=1e-12)[0]
+
+
+@pytest.mark.parametrize(
+    "f",
+    [lambda a: a**2 / (a**2 + 1) ** 4, lambda a: a / (1 + a**2) ** 2 + a**3 / (2 + a**2),
+     lambda a: (1 + a**2) ** sp.Rational(1, 3) * a**2, lambda a: a**2 * sp.atan(a) ** 2,
+     lambda a: a**2 / (1 + sp.exp(-a))],
+    ids=range(5),
+)  # fmt: skip
+def test_powers_beside_functions_whose_derivatives_bring_powers(f):
+    program = tp.Program()
+    x = program.vector("x")
+    limit = tp.limit(program)
+    u = sp.Symbol("u")
+    assert limit.evaluate(limit.E(f, x)) == pytest.approx(mean(sp.lambdify(u, f(u))), rel=1e-9)
+
+
+def test_the_ntk_of_a_rational_function():
+    """Θ = ⟨x,x⟩ E f'² + E f² with f = 1/(1 + u²)."""
+    K = tp.ntk(network(lambda net, h: 1 / (1 + h**2)))
+    expected = mean(lambda a: 4 * a**2 / (1 + a**2) ** 4) + mean(lambda a: 1 / (1 + a**2) ** 2)
+    assert K([[1.0]])[0, 0] == pytest.approx(expected, rel=1e-9)
+    assert tp.ntk(network(lambda net, h: tp.nonlin(lambda u: 1 / (1 + u**2), h)))([[0.0]])[0, 0] == 1
+
+
+def test_powers_beside_jumps_have_no_deltas():
+    """E (u² step u)² = 3 q²/2, also where two inputs are equal."""
+    K = tp.nngp(network(lambda net, h: tp.nonlin(lambda u: sp.Heaviside(u, 0) * u**2, h)))
+    assert K([[0.5], [0.5]]) == pytest.approx(np.full((2, 2), 1.5 * 0.25**2), rel=1e-12)
+
+
+def test_the_ntk_of_kinks_beside_powers_at_equal_inputs():
+    """f = Σ F(h)/√n with F = u cos 1.5u − u relu u: Θ(x,x) = q E F'²."""
+    net = tp.network(
+        lambda net, x: net.average(
+            (lambda h: h * (tp.nonlin(lambda u: sp.cos(1.5 * u), h) - tp.relu(h)))(net.embed("U", x))
+        )
+    )()
+    slope = lambda a: (np.cos(1.5 * a) - 1.5 * a * np.sin(1.5 * a) - 2 * max(a, 0)) ** 2  # noqa: E731
+    assert tp.ntk(net)([[1.0]])[0, 0] == pytest.approx(mean(slope), rel=1e-8)
+
+
+def test_a_hyperparameter_below_the_line_of_a_fraction():
+    """sin(h − h/c) with h = Wᵀ W u has the kernel of sin(h (1 − 1/c)); numbers reach composite coefficients."""
+    c = sp.Symbol("c", positive=True)
+
+    def with_factor(factor):
+        def body(net, h):
+            W = net.weight("W")
+            return tp.sin(factor(W.T @ (W @ h**3)))
+
+        return tp.nngp(network(body))
+
+    one, other = with_factor(lambda g: g - g / c), with_factor(lambda g: g * sp.Rational(-3, 7))
+    X = [[1.0, 0.3], [0.2, -0.5]]
+    assert one(X, values={c: 0.7}) == pytest.approx(other(X), rel=1e-9)
+    assert one.gram(X, values={c: 0.7}) == pytest.approx(other(X), rel=1e-9)
