@@ -16,13 +16,20 @@ import sympy as sp
 
 from tensorprog.dsl.program import Mat, Program, Vec, exact
 from tensorprog.dsl.refusals import NotAnArray
-from tensorprog.errors import ProgramError, nearest
+from tensorprog.errors import ProgramError, TensorProgramError, nearest
 from tensorprog.ir.instructions import Covariances, InitVector, Var
 from tensorprog.printing import inner
 
 
+LONGEST = 16  # the longest sequence that is tried where no length is given
+
+
 class NeedsSequence(ProgramError):
     """The network iterates over its input, so its inputs are sequences."""
+
+
+class SequenceLengthError(ProgramError):
+    """The network is not made for sequences of this length."""
 
 
 @dataclass(frozen=True)
@@ -297,13 +304,36 @@ class Network:
 
     @functools.cached_property
     def symbols(self) -> set[sp.Symbol] | None:
-        """The hyperparameters that are symbols; None where no short sequence can be traced."""
+        """The hyperparameters that are symbols; None where nothing can be traced."""
         given = [e for v in self.hyperparameters.values() for e in (v if isinstance(v, (list, tuple)) else [v])]
         found = {s for e in given if isinstance(e, sp.Expr) for s in e.free_symbols}
-        for length in (1, 2, 3, 4) if self.takes_sequences else (None,):
-            with contextlib.suppress(ProgramError, ValueError):
-                return found | self.trace([length]).symbols
+        with contextlib.suppress(ProgramError, ValueError):
+            return found | self.trace([self.fitting_length(1) if self.takes_sequences else None]).symbols
         return None
+
+    def fitting_length(self, wanted: int = 3) -> int:
+        """A length of sequences that the network can be built with: ``wanted``, or the nearest one that does.
+
+        Raises:
+            ProgramError: none of the lengths up to ``LONGEST`` does.
+
+        >>> import tensorprog as tp
+        >>> @tp.network
+        ... def branches(net, x):
+        ...     u, y = x
+        ...     return net.readout("V", tp.relu(net.embed("U", u)) + tp.relu(net.embed("Y", y)))
+        >>> branches().fitting_length(), tp.programs.rnn().fitting_length()
+        (2, 3)
+        """
+        failure: ProgramError | None = None
+        for length in sorted(range(1, LONGEST + 1), key=lambda t: (abs(t - wanted), t)):
+            try:
+                self.trace([length])
+            except SequenceLengthError as error:
+                failure = failure or error
+            else:
+                return length
+        raise ProgramError(f"{failure}; no length up to {LONGEST} fits: give lengths=") from failure
 
     def trace(self, lengths: Sequence[int | None], labels: Sequence[str] | None = None) -> Trace:
         """The forward program on several inputs.
@@ -323,7 +353,7 @@ class Network:
             single = length is None
             data = (Datum(i, label),) if single else tuple(Datum(i, label, s + 1) for s in range(length or 0))
             t.inputs.append(data)
-            returned = self.fn(Net(t, label), data[0] if single else data, **self.hyperparameters)
+            returned = self._build(Net(t, label), data[0] if single else data)
             heads = returned if isinstance(returned, tuple) else (returned,)
             if not heads or not all(isinstance(f, Output) and f.readouts for f in heads):
                 raise ProgramError(
@@ -333,6 +363,16 @@ class Network:
             t.outputs.append(heads[0])
             t.ends.append(len(t.program))
         return t
+
+    def _build(self, net: Net, x: Datum | tuple[Datum, ...]) -> Any:
+        try:
+            return self.fn(net, x, **self.hyperparameters)
+        except (ValueError, IndexError) as error:
+            if isinstance(x, Datum) or isinstance(error, TensorProgramError):
+                raise
+            raise SequenceLengthError(
+                f"{self.name} cannot be built with a sequence of length {len(x)}: {error}"
+            ) from error
 
 
 def check_network(net: Any) -> None:

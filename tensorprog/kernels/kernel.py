@@ -100,7 +100,7 @@ class Kernel:
                 raise ProgramError(f"{self.net.name} takes single vectors; leave out lengths={lengths!r}")
             return (None, None)
         if lengths is None:
-            return (3, 3)
+            return (self.net.fitting_length(),) * 2
         if (
             not isinstance(lengths, Sequence)
             or len(lengths) != 2

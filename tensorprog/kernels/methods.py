@@ -74,8 +74,8 @@ def ntk(net: Network, method: str = "auto", lengths: Sequence[int] | None = None
             ``"backprop"``, the limit of the gradient program, always right; ``"paths"``, path sums
             by dynamic programming; ``"sgd"``, read off one step of training; ``"enumeration"``, all pairs
             of paths, for small networks.
-        lengths: for sequences, the (T, T') of the printed formulas; (3, 3) when None. ``K(X1, X2)``
-            derives every pair of lengths it meets.
+        lengths: for sequences, the (T, T') of the printed formulas; when None (3, 3), or the nearest length that the
+            network can be built with. ``K(X1, X2)`` derives every pair of lengths it meets.
         rtol: of sampling, the relative standard error to reach.
         samples: of sampling, how many in all; 2^17 when neither is given.
         seed: of sampling.

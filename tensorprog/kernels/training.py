@@ -386,7 +386,7 @@ def _lengths(net: Network, lengths: Sequence[int] | None, count: int) -> list[Le
             raise ProgramError(f"{net.name} takes single vectors; leave out lengths={lengths}")
         return [None] * count
     if lengths is None:
-        return [3] * count
+        return [net.fitting_length()] * count
     if not isinstance(lengths, (list, tuple)) or len(lengths) != count or not all(isinstance(n, int) for n in lengths):
         raise ProgramError(f"lengths must give one length for each of the {count} tests and samples, got {lengths}")
     return list(lengths)

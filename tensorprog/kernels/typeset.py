@@ -75,7 +75,7 @@ def terms(p: Poly, style: Style, show: Show) -> list[Term]:
 
 def _natural(name: str) -> list[Any]:
     """A key that counts numbers in a name as numbers."""
-    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in re.split(r"(\d+)", name)]
+    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in re.split(r"(\d+)", name)]
 
 
 SCALAR, ATOM, LINEAR, QUANTITY, GRAM = range(5)

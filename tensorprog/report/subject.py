@@ -92,7 +92,7 @@ def _of_network(
         raise ProgramError(f"inputs must be a positive integer, got {inputs!r}")
     if net.takes_sequences:
         given = lengths if isinstance(lengths, Sequence | None) else ()
-        chosen: Sequence[int | None] = [4] * inputs if given is None else list(given)
+        chosen: Sequence[int | None] = [net.fitting_length(4)] * inputs if given is None else list(given)
         if not chosen or not all(isinstance(t, int) and t >= 1 for t in chosen):
             raise ProgramError(f"lengths must be positive integers, one for each input, got {lengths!r}")
     elif lengths is not None:

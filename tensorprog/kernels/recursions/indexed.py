@@ -66,7 +66,7 @@ class Quantity(sp.Expr):  # type: ignore[misc]
 
 def _subscript(i: str) -> str:
     """1, _t or _(t+τ)."""
-    return i if i.isdigit() else f"_{i}" if i.strip("'").isalpha() else f"_({i})"
+    return i if i.isdecimal() else f"_{i}" if i.strip("'").isalpha() else f"_({i})"
 
 
 def quantity(family: Family, index: Exprs) -> Quantity:

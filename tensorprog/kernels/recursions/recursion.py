@@ -33,6 +33,7 @@ from tensorprog.limit.evaluate import same
 
 DEPTHS = ("depth", "layers", "n_layers", "num_layers")
 FORMS = ("sum", "forward")
+FOLDED = (3, 4)  # lengths that a fold over lengths needs at least
 SMALL = 2  # the largest size below those folded at
 BLOCK_BYTES = 2**27
 
@@ -382,17 +383,22 @@ def _form(kind: str, form: str | None) -> str | None:
 
 def _over(net: Network, over: Any) -> Over:
     depths = [k for k in DEPTHS if type(net.hyperparameters.get(k)) is int]
-    known = depths[:1] + (["lengths"] if net.takes_sequences else [])
+    known = depths[:1] + (["lengths"] if net.takes_sequences and not _of_one_length(net) else [])
     if not known:
         raise FoldError(
             f"{net!r} has no size to fold over: a recursion needs an integer hyperparameter {', '.join(DEPTHS)}, "
-            "or inputs that are sequences"
+            "or inputs that are sequences of any length"
         )
     chosen = known if over is None else [over] if isinstance(over, str) else list(over)
     for key in chosen:
         if key not in known:
             raise ProgramError(f"{net.name} has no size {key!r} to fold over; {nearest(str(key), known)}")
     return Over(next((k for k in chosen if k != "lengths"), None), "lengths" in chosen)
+
+
+def _of_one_length(net: Network) -> bool:
+    """Whether a network of sequences cannot be built with the lengths that a fold is found at."""
+    return any(net.fitting_length(t) != t for t in FOLDED)
 
 
 def _at(sizes: Sizes) -> str:
