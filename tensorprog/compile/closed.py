@@ -40,14 +40,11 @@ def _power(t: Tape, q: int, factor: float, shift: float, kind: str) -> int:
 
 def _positive(t: Tape, q: int) -> int:
     """1 where a variance is positive, else 0: the same in all layers that scale it, 1 where a bias is added."""
-    while t.ops[q].kind == "lin":
+    q = t.multiple(q)
+    if t.ops[q].kind == "lin":
         a, x, b = t.ops[q].args
-        if t.value(b) == 0.0 and (t.value(a) or 0.0) > 0:
-            q = x
-        elif (t.value(b) or 0.0) > 0 and (t.value(a) or 0.0) > 0 and x in t.variances:
+        if (t.value(b) or 0.0) > 0 and (t.value(a) or 0.0) > 0 and x in t.variances:
             return t.const(1.0)
-        else:
-            break
     return t.add("positive", q)
 
 

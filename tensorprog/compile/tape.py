@@ -37,6 +37,8 @@ class Tape:
         self.variances: set[int] = set()
         self.exact: dict[int, int] = {}
         self._known: dict[Op, int] = {}
+        self._scaled: dict[int, tuple[float, int]] = {}
+        self._multiple: dict[int, int] = {}
 
     def add(self, kind: str, *args: int, data: Any = None, side: int = CONST) -> int:
         """The number of an operation, a new one only where there is no equal one."""
@@ -74,11 +76,30 @@ class Tape:
 
     def scaled(self, i: int) -> tuple[float, int]:
         """A number and an operation whose product operation i is."""
-        scale, op = 1.0, self.ops[i]
-        while op.kind == "lin" and (a := self.value(op.args[0])) is not None and self.value(op.args[2]) == 0.0:
-            scale, i = scale * a, op.args[1]
-            op = self.ops[i]
+        chain = []
+        while i not in self._scaled and (op := self.ops[i]).kind == "lin":
+            a = self.value(op.args[0])
+            if a is None or self.value(op.args[2]) != 0.0:
+                break
+            chain.append((i, a))
+            i = op.args[1]
+        scale, i = self._scaled.get(i, (1.0, i))
+        for k, a in reversed(chain):  # kept, since every layer asks for what the one before asked for
+            scale *= a
+            self._scaled[k] = scale, i
         return scale, i
+
+    def multiple(self, i: int) -> int:
+        """The operation that operation i is a positive multiple of, itself where it is none."""
+        chain = []
+        while i not in self._multiple and (op := self.ops[i]).kind == "lin":
+            if self.value(op.args[2]) != 0.0 or not (self.value(op.args[0]) or 0.0) > 0:
+                break
+            chain.append(i)
+            i = op.args[1]
+        i = self._multiple.get(i, i)
+        self._multiple |= dict.fromkeys(chain, i)
+        return i
 
     def product(self, factors: Iterable[int], scale: float = 1.0) -> int:
         """scale · Π factors."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from tensorprog.ir.instructions import Var
 from tensorprog.kernels.data import Inputs, read_inputs, read_pair
 from tensorprog.kernels.ntk import Term, ntk_terms
 from tensorprog.passes.backprop import Gradients, backprop
+from tensorprog.passes.optimizer import trained_names
 
 Hyper = dict[sp.Symbol, float]
 
@@ -152,6 +153,7 @@ def empirical_ntk(
     seeds: int | None = None,
     values: Mapping[Any, Any] | None = None,
     dtype: Any = np.float64,
+    trainable: Sequence[str] | None = None,
 ) -> np.ndarray:
     """The NTK of one network of width n at initialization, from its own gradients (TP2b Eq. 99).
 
@@ -164,6 +166,7 @@ def empirical_ntk(
         seeds: None for one network; S for S of them.
         values: numbers for hyperparameter symbols, by symbol or by name.
         dtype: to compute in, ``float64`` or ``float32``.
+        trainable: names or kinds of the parameters that train, as for ``tp.ntk``; all when None.
 
     Returns:
         Array (N1, N2), or (S, N1, N2), float64.
@@ -179,7 +182,10 @@ def empirical_ntk(
     check_settings(width, seed, seeds, dtype)
     first, second = read_pair(X1, X2, net.takes_sequences, dtype)
     chosen = [seed + s for s in range(seeds or 1)]
-    result = layerwise_ntk(net, first, second, width, chosen, symbol_values(values, lambda: net.symbols), dtype)
+    if trainable is not None:
+        trained_names(net.trace([next(iter(first.groups))]), trainable)
+    hyper = symbol_values(values, lambda: net.symbols)
+    result = layerwise_ntk(net, first, second, width, chosen, hyper, dtype, trainable=trainable)
     if not np.isfinite(result).all():
         raise DataError(
             f"the NTK of {net.name} is not finite on the data; check the scale of inputs and hyperparameters"

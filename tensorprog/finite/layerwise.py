@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ from tensorprog.ir.instructions import InitMatrix, InitVector, MatMul, Var
 from tensorprog.kernels.data import Inputs
 from tensorprog.kernels.outer import Pair, gram
 from tensorprog.passes.backprop import backprop
+from tensorprog.passes.optimizer import among
 
 Array = Any
 Parameters = Mapping[str, np.ndarray]
@@ -124,9 +125,12 @@ class Layerwise:
         first: the inputs of the rows.
         second: the inputs of the columns; None for the same ones.
         hyper: numbers for hyperparameter symbols.
+        trainable: names or kinds of the parameters that count; all when None.
     """
 
-    def __init__(self, net: Network, first: Inputs, second: Inputs | None, hyper: Mapping[sp.Symbol, float]) -> None:
+    def __init__(self, net: Network, first: Inputs, second: Inputs | None, hyper: Mapping[sp.Symbol, float],
+                 trainable: Collection[str] | None = None) -> None:  # fmt: skip
+        self.trainable = trainable
         self.first, self.second = first, second
         self.inputs = len(first) + (len(second) if second is not None else 0)
         lengths = {*first.groups, *(second.groups if second is not None else ())}
@@ -165,7 +169,7 @@ class Layerwise:
             rows = column(i) if right is left else self.programs[a.length].pairs(a, parameters, states)
             for k, b in enumerate(right[: i + 1] if right is left else right):
                 same = right is left and i == k
-                block = self._block(a, rows, rows if same else column(k), same)
+                block = self._block(a, b, rows, rows if same else column(k), same)
                 if np.shape(block) == theta.shape:  # all there is
                     return block.astype(theta.dtype, copy=False)
                 offset = 0 if right is left else len(self.first)
@@ -174,10 +178,10 @@ class Layerwise:
                     theta[:, b.rows[:, None], a.rows] = np.swapaxes(block, 1, 2)
         return theta
 
-    def _block(self, a: Piece, left: dict[str, list[Pair]], right: dict[str, list[Pair]], same: bool) -> Array:
-        std = self.programs[a.length].std
-        total: Array = 0.0
-        for name in (n for n in left if n in right):
+    def _block(self, a: Piece, b: Piece, left: dict[str, list[Pair]], right: dict[str, list[Pair]], same: bool) -> Array:
+        std, trained = self.programs[a.length].std, among(self.programs[a.length].trace, self.trainable)
+        total: Array = 0.0 if trained is None or trained & left.keys() else np.zeros((1, len(a.rows), len(b.rows)))
+        for name in (n for n in left if n in right and (trained is None or n in trained)):
             l, r = left[name][0]
             size = l.shape[-1] * (1 if r is None else r.shape[-1])
             total = total + std[name] ** 2 / size * gram(left[name], right[name], same)
@@ -193,10 +197,10 @@ def _pieces(inputs: Inputs, offset: int, size: int) -> Iterator[Piece]:
 
 def layerwise_ntk(
     net: Network, first: Inputs, second: Inputs | None, width: int, seeds: list[int],
-    hyper: Mapping[sp.Symbol, float], dtype: Any, memory: int = MEMORY,
+    hyper: Mapping[sp.Symbol, float], dtype: Any, memory: int = MEMORY, trainable: Collection[str] | None = None,
 ) -> np.ndarray:  # fmt: skip
     """The empirical NTK (S, N1, N2) of freshly drawn networks, some seeds at a time."""
-    kernel = Layerwise(net, first, second, hyper)
+    kernel = Layerwise(net, first, second, hyper, trainable)
     matrices = max(len(p.matrices) for p in kernel.programs.values())
     vectors = max(len(p.program) for p in kernel.programs.values()) * kernel.inputs
     each = (matrices * width**2 + vectors * width) * np.dtype(dtype).itemsize

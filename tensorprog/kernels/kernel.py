@@ -80,9 +80,11 @@ class Kernel:
         assume_gia: bool = False,
         derive_straight: Derive | None = None,
         how: How | None = None,
+        trainable: tuple[str, ...] | None = None,
     ) -> None:
         self.net, self.kind, self.method, self.assume_gia = net, kind, method, assume_gia
         self.how = how or How("exact")
+        self.trainable = trainable  # names or kinds of the parameters that train; all when None
         self.chosen: dict[Any, bool] = {}
         self._derive, self._derive_under_gia = derive, derive_under_gia
         self.derive_straight = derive_straight or derive  # what recursions are folded from: every layer named
@@ -140,7 +142,9 @@ class Kernel:
         if self._derive_under_gia is None:
             raise AssumptionError("under_gia is defined for tp.ntk(net, method='backprop')")
         lengths = self.lengths if self.net.takes_sequences else None
-        return Kernel(self.net, self.kind, self.method, self._derive_under_gia, lengths, assume_gia=True)
+        return Kernel(
+            self.net, self.kind, self.method, self._derive_under_gia, lengths, assume_gia=True, trainable=self.trainable
+        )
 
     @property
     def symbol(self) -> NameSymbol:
@@ -210,12 +214,16 @@ class Kernel:
         return for_notebooks(self.latex())
 
     def __repr__(self) -> str:
-        return f"<{self.kind.upper()} of {self.net!r} by {self.method}>"
+        return f"<{self.kind.upper()} of {self.net!r} by {self.method}{self._training}>"
+
+    @property
+    def _training(self) -> str:
+        return "" if self.trainable is None else f", trained: {', '.join(self.trainable) or 'nothing'}"
 
     def _header(self) -> list[str]:
         lengths = "" if self.lengths[0] is None else f", T = {self.lengths[0]}, T' = {self.lengths[1]}"
         lines = [
-            f"{self.kind.upper()} of {self.net!r}{lengths}, by {self.method}",
+            f"{self.kind.upper()} of {self.net!r}{lengths}, by {self.method}{self._training}",
             *self._legend(TEXT),
         ]
         if self.kind == "ntk":
@@ -281,7 +289,7 @@ class Kernel:
               accounted: bool = False) -> KernelAccount:  # fmt: skip
         """The account of K(X1, X2); of small errors only if ``accounted``, else 0."""
         if is_sampled(self, first, other, hyper):
-            drawn = sampled_gram(self.net, self.kind, first, other, hyper, self.how.sampling)
+            drawn = sampled_gram(self.net, self.kind, first, other, hyper, self.how.sampling, trainable=self.trainable)
             return KernelAccount(drawn.value, drawn.stderr, True, (SAMPLING,), drawn.samples)
         return exact_account(self, first, other, hyper, accounted)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from tensorprog.dsl.network import Network, check_network
@@ -19,34 +19,36 @@ from tensorprog.kernels.training import one_step_kernel
 from tensorprog.limit.master import Limit
 from tensorprog.passes.backprop import backprop
 from tensorprog.passes.decouple import decouple
+from tensorprog.passes.optimizer import among, trained_names
+
+Trainable = Collection[str] | None
 
 
-def _by_backprop(
-    net: Network, lengths: Sequence[Length], assume_gia: bool = False, names: type[NetworkNames] = NetworkNames
-) -> Derivation:
+def _by_backprop(net: Network, lengths: Sequence[Length], assume_gia: bool = False,
+                 names: type[NetworkNames] = NetworkNames, trainable: Trainable = None) -> Derivation:  # fmt: skip
     trace = net.trace(lengths)
     program, gradients = backprop(trace)
     if assume_gia:
         program = decouple(program, lambda var, op: var not in trace.program)
     limit = Limit(program, names(trace, gradients))
-    terms = ntk_terms(trace, gradients, 0, len(lengths) - 1, limit.correlated)
+    terms = ntk_terms(trace, gradients, 0, len(lengths) - 1, limit.correlated, among(trace, trainable))
     return Derivation(trace, limit, sum_terms(terms, limit))
 
 
-def _by_paths(net: Network, lengths: Sequence[Length]) -> Derivation:
+def _by_paths(net: Network, lengths: Sequence[Length], trainable: Trainable = None) -> Derivation:
     trace = net.trace(lengths)
     limit = Limit(trace.program, NetworkNames(trace, []))
-    return Derivation(trace, limit, PathSum(trace, limit).kernel(0, len(lengths) - 1))
+    return Derivation(trace, limit, PathSum(trace, limit, among(trace, trainable)).kernel(0, len(lengths) - 1))
 
 
-def _by_enumeration(net: Network, lengths: Sequence[Length]) -> Derivation:
+def _by_enumeration(net: Network, lengths: Sequence[Length], trainable: Trainable = None) -> Derivation:
     trace = net.trace(lengths)
     limit = Limit(trace.program, NetworkNames(trace, []))
-    return Derivation(trace, limit, enumerate_kernel(PathSum(trace, limit), 0, len(lengths) - 1))
+    return Derivation(trace, limit, enumerate_kernel(PathSum(trace, limit, among(trace, trainable)), 0, len(lengths) - 1))
 
 
-def _by_sgd(net: Network, lengths: Sequence[Length]) -> Derivation:
-    return Derivation(*one_step_kernel(net, lengths))
+def _by_sgd(net: Network, lengths: Sequence[Length], trainable: Trainable = None) -> Derivation:
+    return Derivation(*one_step_kernel(net, lengths, among(net.trace(lengths), trainable)))
 
 
 def _nngp(net: Network, lengths: Sequence[Length], names: type[NetworkNames] = NetworkNames) -> Derivation:
@@ -55,7 +57,7 @@ def _nngp(net: Network, lengths: Sequence[Length], names: type[NetworkNames] = N
     return Derivation(trace, limit, nngp_value(trace, limit, 0, len(lengths) - 1))
 
 
-NTK_METHODS: dict[str, Derive] = {
+NTK_METHODS: dict[str, Callable[..., Derivation]] = {
     "backprop": _by_backprop,
     "paths": _by_paths,
     "sgd": _by_sgd,
@@ -64,7 +66,7 @@ NTK_METHODS: dict[str, Derive] = {
 
 
 def ntk(net: Network, method: str = "auto", lengths: Sequence[int] | None = None, *, rtol: float | None = None,
-        samples: int | None = None, seed: int = 0) -> Kernel:  # fmt: skip
+        samples: int | None = None, seed: int = 0, trainable: Sequence[str] | None = None) -> Kernel:  # fmt: skip
     """The neural tangent kernel of a network in the infinite-width limit (TP2b Eq. 100).
 
     Args:
@@ -79,9 +81,11 @@ def ntk(net: Network, method: str = "auto", lengths: Sequence[int] | None = None
         rtol: of sampling, the relative standard error to reach.
         samples: of sampling, how many in all; 2^17 when neither is given.
         seed: of sampling.
+        trainable: names or kinds (embedding, matrix, bias, readout) of the parameters that train; all when None.  The
+            others keep their initial values: gradients pass through them, and the sum over parameters leaves them out.
 
     Raises:
-        ProgramError: no network, an unknown method, or lengths that do not fit.
+        ProgramError: no network, an unknown method or parameter, or lengths that do not fit.
         DataError: an ``rtol``, ``samples`` or ``seed`` that makes no sense.
         AssumptionError: path sums were asked for where gradient independence fails.
 
@@ -89,12 +93,20 @@ def ntk(net: Network, method: str = "auto", lengths: Sequence[int] | None = None
     >>> K = tp.ntk(tp.programs.mlp(depth=1, phi=tp.abstract("phi"), sigma_w=1, sigma_b=0))
     >>> print(K.equations[-1].rhs)
     V[φ'](⟨x,x⟩, ⟨x,x'⟩, ⟨x',x'⟩)*⟨x,x'⟩ + V[φ](⟨x,x⟩, ⟨x,x'⟩, ⟨x',x'⟩)
+    >>> print(tp.ntk(K.net, trainable=["V"]).equations[-1].rhs)
+    V[φ](⟨x,x⟩, ⟨x,x'⟩, ⟨x',x'⟩)
     """
     check_network(net)
     how, method = _how(method, NTK_METHODS, "backprop", "the NTK", Sampling(samples, rtol, seed))
-    under_gia = functools.partial(_by_backprop, assume_gia=True) if method == "backprop" else None
-    straight = functools.partial(_by_backprop, names=EveryName)
-    return Kernel(net, "ntk", method, NTK_METHODS[method], lengths, under_gia, derive_straight=straight, how=how)
+    some: dict[str, Any] = {}
+    if trainable is not None:
+        length = net.fitting_length() if net.takes_sequences else None
+        trained_names(net.trace(lengths or [length]), trainable)
+        some["trainable"] = tuple(trainable)
+    under_gia = functools.partial(_by_backprop, assume_gia=True, **some) if method == "backprop" else None
+    straight = functools.partial(_by_backprop, names=EveryName, **some)
+    derive = functools.partial(NTK_METHODS[method], **some)
+    return Kernel(net, "ntk", method, derive, lengths, under_gia, derive_straight=straight, how=how, **some)
 
 
 def _how(method: Any, derivations: Collection[str], formulas: str, what: str, sampling: Sampling) -> tuple[How, str]:

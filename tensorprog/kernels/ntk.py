@@ -36,10 +36,11 @@ def every(d: Var, d2: Var) -> bool:
     return True
 
 
-def ntk_terms(trace: Trace, gradients: list[Gradients], i: int, j: int, counts: Counts = every) -> Iterator[Term]:
+def ntk_terms(trace: Trace, gradients: list[Gradients], i: int, j: int, counts: Counts = every,
+              trained: Container[str] | None = None) -> Iterator[Term]:  # fmt: skip
     """The terms of Θ(ξ_i, ξ_j) whose pair of gradients ``counts``: in the limit few of an RNN's T T' are not 0."""
-    yield from body_terms(trace, gradients[i], gradients[j], counts=counts)
-    yield from readout_terms(trace, i, j)
+    yield from body_terms(trace, gradients[i], gradients[j], trained, counts)
+    yield from readout_terms(trace, i, j, trained)
 
 
 def body_terms(

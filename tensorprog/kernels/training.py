@@ -6,7 +6,7 @@ Theorem to certify (TP2b Eq. 22): lim f_{t+1}(ξ) − f_t(ξ) = −η_t χ_t K(�
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Sequence, Set
 from itertools import chain
 from typing import Any
 
@@ -392,13 +392,15 @@ def _lengths(net: Network, lengths: Sequence[int] | None, count: int) -> list[Le
     return list(lengths)
 
 
-def one_step_kernel(net: Network, lengths: Sequence[Length]) -> tuple[Trace, Limit, Poly]:
+def one_step_kernel(net: Network, lengths: Sequence[Length],
+                    trainable: Collection[str] | None = None) -> tuple[Trace, Limit, Poly]:  # fmt: skip
     """K(x, x') read off one SGD step on x': lim f_1(x) − f_0(x) at η = 1, χ = −1; K(x, x) for a single length."""
     labels = ["x", "x'"][: len(lengths)]
 
     def loss(f: Any, y: Any) -> Any:
         return -(f[0] if isinstance(f, tuple) else f)
 
-    training = plan_training(net, lengths, labels, [0], [[len(lengths) - 1]], SGD(1), loss)
+    training = plan_training(net, lengths, labels, [0], [[len(lengths) - 1]], SGD(1), loss,
+                             None if trainable is None else tuple(trainable))  # fmt: skip
     change = training._change(training.limit, 0, 0, 0)
     return training.trace, training.limit, unfold(change, {"zdot"}, most=5000)

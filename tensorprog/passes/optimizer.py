@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cache
 from typing import Any
 
@@ -173,4 +173,11 @@ def trained_names(trace: Trace, trainable: Sequence[str] | None) -> frozenset[st
     for name in trainable:
         if name not in known:
             raise ProgramError(f"trainable names the unknown parameter {name!r}; {nearest(str(name), known)}")
-    return frozenset(n for n, kind in kinds.items() if n in trainable or kind in trainable)
+    return frozenset(among(trace, tuple(trainable)) or ())
+
+
+def among(trace: Trace, trainable: Collection[str] | None) -> frozenset[str] | None:
+    """The parameters of a trace that are named, or of a kind that is; None for None."""
+    if trainable is None:
+        return None
+    return frozenset(n for n, kind in trace.trainable.items() if n in trainable or kind in trainable)

@@ -178,8 +178,8 @@ def _forward(kernel: AnyKernel) -> AnyKernel:
         return kernel
     if not kernel.passes_gia_check:
         raise NoRuleError("path sums need gradient independence")
-    paths = ntk(kernel.net, method="paths")
-    if not same(kernel.derive((3, 3)).poly, paths.derive((3, 3)).poly):
+    paths = ntk(kernel.net, method="paths", trainable=kernel.trainable)
+    if not same(kernel.derive().poly, paths.derive(kernel.lengths).poly):
         raise NoRuleError("path sums give another kernel")
     return paths
 

@@ -21,7 +21,9 @@ from tensorprog.compile.vectors import Vectors
 from tensorprog.dsl.network import Network
 from tensorprog.errors import DataError, FoldError, ProgramError, nearest
 from tensorprog.ir.hyper import symbol_values
+from tensorprog.kernels.accounts import KernelAccount
 from tensorprog.kernels.data import Inputs, by_lengths, read_pair
+from tensorprog.kernels.recursions.fixed import fixed_point
 from tensorprog.kernels.recursions.folding import Folded, describe, describe_poly, fold, unroll
 from tensorprog.kernels.recursions.indexed import Printer
 from tensorprog.kernels.recursions.ranges import Sizes
@@ -229,6 +231,31 @@ class Recursion:
         if other is None:
             self._symmetrise(K, first, layers, hyper)
         return K
+
+    def fixed_point(self, X1: Any, X2: Any = None, values: Mapping[Any, Any] | None = None,
+                    rtol: float = 1e-9) -> np.ndarray:  # fmt: skip
+        """The kernel at infinite depth, as of a deep equilibrium network; arguments as for a call.
+
+        Args:
+            rtol: the error to reach, relative to the largest entry; ``fixed_point_account`` states it by entry.
+
+        Raises:
+            AssumptionError: the recursion does not contract, so that it has no fixed point.
+            AccuracyError: it contracts too slowly for ``rtol``.
+
+        >>> import tensorprog as tp
+        >>> R = tp.nngp(tp.programs.mlp(phi=tp.relu, sigma_w=1, sigma_b=1)).recursion()
+        >>> R.fixed_point([[1.0]])  # q = q/2 + 1 before the last relu
+        array([[1.]])
+        """
+        return self.fixed_point_account(X1, X2, values, rtol).value
+
+    def fixed_point_account(self, X1: Any, X2: Any = None, values: Mapping[Any, Any] | None = None,
+                            rtol: float = 1e-9) -> KernelAccount:  # fmt: skip
+        """``fixed_point`` with the error of each entry and the measured contraction."""
+        if self.over.depth is None:
+            raise ProgramError("a fixed point is one in depth, and this recursion is over lengths only")
+        return fixed_point(lambda depth: self(X1, X2, values, L=depth), rtol)
 
     def at(self, **depth: int) -> SizedKernel:
         """The recursion at a depth: what ``tp.gram`` computes like a kernel derived there, at any lengths.

@@ -11,7 +11,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +28,7 @@ from tensorprog.kernels.outer import Pair, gram
 from tensorprog.kernels.sampled.noise import DIMENSIONS, Noise
 from tensorprog.kernels.sampled.order import Order
 from tensorprog.kernels.sampled.rows import Law, RowsLimit
+from tensorprog.passes.optimizer import among
 
 REPLICATES = 16
 SAMPLES = 2**17
@@ -66,7 +67,7 @@ class Sampled:
 
 
 def sampled_gram(net: Network, kind: str, first: Inputs, second: Inputs | None, hyper: Mapping[sp.Symbol, float],
-                 how: Sampling) -> Sampled:  # fmt: skip
+                 how: Sampling, trainable: Collection[str] | None = None) -> Sampled:  # fmt: skip
     """K(X1, X2) of a network by sampling.
 
     Args:
@@ -75,6 +76,7 @@ def sampled_gram(net: Network, kind: str, first: Inputs, second: Inputs | None, 
         first, second: inputs; ``second`` is None for the first with themselves.
         hyper: numbers for hyperparameter symbols.
         how: samples, tolerance, seed.
+        trainable: names or kinds of the parameters that count; all when None.
 
     Returns:
         Sampled (N1, N2).
@@ -84,7 +86,7 @@ def sampled_gram(net: Network, kind: str, first: Inputs, second: Inputs | None, 
         DataError: a value is not finite.
     """
     order = Order(net, first, second)
-    sampler = _Sampler(net, kind, order, hyper)
+    sampler = _Sampler(net, kind, order, hyper, trainable)
     log2, count = sampler.sizes(how)
     found: list[np.ndarray] = []
     with one_thread, _Progress() as progress:
@@ -146,8 +148,9 @@ class _Progress:
 class _Sampler:
     """The programs of all lengths, run together."""
 
-    def __init__(self, net: Network, kind: str, order: Order, hyper: Mapping[sp.Symbol, float]) -> None:
-        self.kind, self.order = kind, order
+    def __init__(self, net: Network, kind: str, order: Order, hyper: Mapping[sp.Symbol, float],
+                 trainable: Collection[str] | None = None) -> None:  # fmt: skip
+        self.kind, self.order, self.trainable = kind, order, trainable
         self.programs = {t: RowsLimit(net, t, hyper, kind == "ntk") for t in order.data}
         some = next(iter(self.programs.values()))
         if kind == "nngp" and not some.trace.passes_gia_check:
@@ -204,7 +207,9 @@ class _Sampler:
                 data = self.order.data[t]
                 values = program.run(data, law)
                 pairs = program.outputs(values) if self.kind == "nngp" else program.pairs(data, values)
-                whole = {n: [_rows(p, len(data)) for p in uses] for n, uses in pairs.items()}
+                trained = among(program.trace, self.trainable)
+                whole = {n: [_rows(p, len(data)) for p in uses] for n, uses in pairs.items()
+                         if trained is None or n in trained}  # fmt: skip
                 found.append((program, len(data), whole))
             return _assembled(found)
 
