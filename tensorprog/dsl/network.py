@@ -20,7 +20,6 @@ from tensorprog.errors import ProgramError, TensorProgramError, nearest
 from tensorprog.ir.instructions import Covariances, InitVector, Var
 from tensorprog.printing import inner
 
-
 LONGEST = 16  # the longest sequence that is tried where no length is given
 
 

@@ -178,7 +178,8 @@ class Layerwise:
                     theta[:, b.rows[:, None], a.rows] = np.swapaxes(block, 1, 2)
         return theta
 
-    def _block(self, a: Piece, b: Piece, left: dict[str, list[Pair]], right: dict[str, list[Pair]], same: bool) -> Array:
+    def _block(self, a: Piece, b: Piece, left: dict[str, list[Pair]], right: dict[str, list[Pair]],
+               same: bool) -> Array:  # fmt: skip
         std, trained = self.programs[a.length].std, among(self.programs[a.length].trace, self.trainable)
         total: Array = 0.0 if trained is None or trained & left.keys() else np.zeros((1, len(a.rows), len(b.rows)))
         for name in (n for n in left if n in right and (trained is None or n in trained)):

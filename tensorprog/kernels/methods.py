@@ -8,7 +8,7 @@ from typing import Any
 
 from tensorprog.dsl.network import Network, check_network
 from tensorprog.errors import ProgramError, nearest
-from tensorprog.kernels.kernel import Derivation, Derive, Kernel, Length
+from tensorprog.kernels.kernel import Derivation, Kernel, Length
 from tensorprog.kernels.names import EveryName, NetworkNames
 from tensorprog.kernels.ntk import nngp as nngp_value
 from tensorprog.kernels.ntk import ntk_terms, sum_terms
@@ -44,7 +44,8 @@ def _by_paths(net: Network, lengths: Sequence[Length], trainable: Trainable = No
 def _by_enumeration(net: Network, lengths: Sequence[Length], trainable: Trainable = None) -> Derivation:
     trace = net.trace(lengths)
     limit = Limit(trace.program, NetworkNames(trace, []))
-    return Derivation(trace, limit, enumerate_kernel(PathSum(trace, limit, among(trace, trainable)), 0, len(lengths) - 1))
+    sums = PathSum(trace, limit, among(trace, trainable))
+    return Derivation(trace, limit, enumerate_kernel(sums, 0, len(lengths) - 1))
 
 
 def _by_sgd(net: Network, lengths: Sequence[Length], trainable: Trainable = None) -> Derivation:

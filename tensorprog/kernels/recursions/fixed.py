@@ -51,8 +51,8 @@ def fixed_point(kernel_at: Callable[[int], np.ndarray], rtol: float) -> KernelAc
                 return KernelAccount(now.value, error, False, (f"recursion to depth {depth}, contraction {rate:.3g}",))
         before = now
     raise AccuracyError(
-        f"the kernel has not come to rest at depth {DEPTHS[-1]}: its increments shrink by {rate:.6f} a layer, more slowly "
-        "than a fixed point with this tolerance asks for; give a larger rtol, or look at finite depths"
+        f"the kernel has not come to rest at depth {DEPTHS[-1]}: its increments shrink by {rate:.6f} a layer, more "
+        "slowly than a fixed point with this tolerance asks for; give a larger rtol, or look at finite depths"
     )
 
 
@@ -76,7 +76,7 @@ def _check(now: _Step, before: _Step, depth: int) -> None:
         return
     i, j = (int(k) for k in np.unravel_index(int(np.argmax(limit)), limit.shape))
     raise AssumptionError(
-        f"the recursion does not contract: the increments of entry [{i}, {j}] change by a factor {now.ratio[i, j]:.6g} a "
-        f"layer at depth {depth} (the slope σ_w² E φ'φ' of Θ, or that of Σ, is 1 or more), so that there is no fixed "
+        f"the recursion does not contract: the increments of entry [{i}, {j}] change by {now.ratio[i, j]:.6g} a layer "
+        f"at depth {depth} (the slope σ_w² E φ'φ' of Θ, or that of Σ, is 1 or more), so that there is no fixed "
         "point; take smaller weights, or a finite depth"
     )
