@@ -39,6 +39,7 @@ from tensorprog.ir.hyper import symbol_values
 from tensorprog.kernels.data import Inputs, read_inputs
 from tensorprog.kernels.exact import BLOCK_BYTES, products
 from tensorprog.kernels.kernel import Derivation, Kernel
+from tensorprog.kernels.route import is_sampled
 from tensorprog.learn.angles import DualGaps, resolved
 from tensorprog.learn.duals import Dual, chain, inverse
 from tensorprog.limit.equations import reachable
@@ -248,7 +249,10 @@ def gram_with_gradient(
 def diagonal(kernel: Kernel, X: Any, values: Mapping[Any, Any]) -> np.ndarray:
     """K(x, x) of every input, (N,)."""
     inputs = read_inputs(X, "X", kernel.net.takes_sequences)
-    return _diagonals(kernel, inputs, symbol_values(values, lambda: kernel.net.symbols), ())[0]  # type: ignore[no-any-return]
+    hyper = symbol_values(values, lambda: kernel.net.symbols)
+    if is_sampled(kernel, inputs, None, hyper):
+        return kernel.found(inputs, None, hyper).value.diagonal()
+    return _diagonals(kernel, inputs, hyper, ())[0]  # type: ignore[no-any-return]
 
 
 def _diagonals(kernel: Kernel, inputs: Inputs, hyper: Any, by: Sequence[sp.Symbol]) -> np.ndarray:

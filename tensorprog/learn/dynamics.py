@@ -21,9 +21,11 @@ from scipy import optimize
 
 from tensorprog.dsl.network import Network, check_network
 from tensorprog.errors import AccuracyError, AssumptionError, DataError, ProgramError, unknown_keywords
+from tensorprog.ir.hyper import symbol_values
 from tensorprog.kernels.data import read_inputs
+from tensorprog.kernels.route import is_sampled
 from tensorprog.learn.gaussian import SLACK, covariance, draw, targets
-from tensorprog.learn.networks import kernel_of, matrices, on_host, trace_of, values_by_symbol
+from tensorprog.learn.networks import kernel_of, matrices, on_host, parts, trace_of, values_by_symbol
 from tensorprog.learn.spectrum import Spectrum, kernel_matrix, symmetric_matrix
 
 MATRICES = ("theta", "y", "theta_test", "nngp", "nngp_test", "nngp_test_test", "average")
@@ -116,6 +118,11 @@ class Dynamics:
             raise DataError(f"X has feature dimension {first.dimension} and X_test {other}; they must agree")
         given = values_by_symbol(kernel, values, length)
         kernels = [kernel, kernel_of(net, "nngp")] if ensemble else [kernel]
+        if X_test is not None and any(is_sampled(k, first, None, symbol_values(given, lambda: net.symbols)) for k in kernels):
+            (theta, cross, _), *others = (parts(k, X_test, X, given) for k in kernels)
+            made = cls(theta, y, cross, *(others[0] if ensemble else ()), average=average)
+            made._centred = trace_of(net, length).passes_gia_check
+            return made
         theta, *prior = matrices(kernels, X, None, given)
         if X_test is None:
             made = cls(theta, y, None, *prior, average=average)

@@ -18,7 +18,7 @@ from tensorprog.kernels.kernel import Kernel
 from tensorprog.learn.derivatives import diagonal
 from tensorprog.learn.gaussian import GaussianProcess, draw
 from tensorprog.learn.gaussian import targets as checked_targets
-from tensorprog.learn.networks import equal_inputs, kernel_of, matrices, values_by_symbol
+from tensorprog.learn.networks import equal_inputs, kernel_of, matrices, sampled_together, values_by_symbol
 
 
 class _KernelEstimator(BaseEstimator):  # type: ignore[misc]
@@ -44,9 +44,18 @@ class _KernelEstimator(BaseEstimator):  # type: ignore[misc]
         return self._matched(K, X, X, np.diag(K)) if self.match_equal else K
 
     def _cross(self, X: Any) -> np.ndarray:
-        """K(X, training inputs)."""
+        """K(X, training inputs); of a sampled kernel in terms of the matrix of the fit, for ``dual_coef_``."""
+        together = sampled_together(self.kernel, X, self.X_fit_, self._numbers(X))
+        if together is not None:
+            return self._translated(together.value)
         K = matrices([self.kernel], X, self.X_fit_, self._numbers(X))[0]
         return self._matched(K, X, self.X_fit_, self._own_) if self.match_equal else K
+
+    def _translated(self, together: np.ndarray) -> np.ndarray:
+        """C with C (K + α)⁻¹ y = K'(X, ·) (K' + α)⁻¹ y, for K of the fit and K' of all inputs together."""
+        count = len(self._fitted_)
+        again, ridge = together[-count:, -count:], self.alpha * np.eye(count)
+        return together[:-count, -count:] @ np.linalg.lstsq(again + ridge, self._fitted_ + ridge, rcond=None)[0]
 
     def _matched(self, K: np.ndarray, X: Any, Y: Any, own: np.ndarray) -> np.ndarray:
         """K with ``own``, K(y, y), for every pair of equal inputs."""
@@ -82,7 +91,7 @@ class _KernelEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _fit_process(self, X: Any, targets: np.ndarray) -> None:
         K = self._gram(X)
-        self._own_ = np.diag(K).copy()
+        self._own_, self._fitted_ = np.diag(K).copy(), K
         process = GaussianProcess(K, targets, self.alpha)
         self.X_fit_, self.process_, self.dual_coef_ = X, process, process.weights
         self.log_marginal_likelihood_ = process.log_marginal_likelihood

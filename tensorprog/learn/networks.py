@@ -14,10 +14,13 @@ from tensorprog.compile.arrays import host
 from tensorprog.dsl.network import Network, Trace, check_network
 from tensorprog.errors import DataError, ProgramError, nearest
 from tensorprog.ir.instructions import Moment, Nonlin, Slot
-from tensorprog.kernels.data import read_inputs
+from tensorprog.ir.hyper import symbol_values
+from tensorprog.kernels.accounts import KernelAccount, warn
+from tensorprog.kernels.data import read_inputs, read_pair
 from tensorprog.kernels.gram.compute import gram
 from tensorprog.kernels.kernel import Kernel
 from tensorprog.kernels.methods import nngp, ntk
+from tensorprog.kernels.route import is_sampled
 
 KINDS: dict[str, Callable[[Network], Kernel]] = {"ntk": ntk, "nngp": nngp}
 
@@ -124,3 +127,26 @@ def on_host(x: Any) -> Any:
 def matrices(kernels: Sequence[Kernel], X1: Any, X2: Any, values: Mapping[sp.Symbol, Any]) -> tuple[np.ndarray, ...]:
     """Gram matrices of compiled kernels in one pass, as NumPy arrays whatever library the inputs are of."""
     return gram(list(kernels), on_host(X1), on_host(X2), values=values)  # type: ignore[no-any-return]
+
+
+def sampled_together(kernel: Kernel, X: Any, Y: Any, values: Mapping[sp.Symbol, Any]) -> KernelAccount | None:
+    """K of X and Y together where the kernel is sampled; None where it is exact, so that parts can be computed apart.
+
+    Parts that are sampled apart differ by their errors, which (K(Y, Y) + α)⁻¹ would magnify.
+    """
+    sequences, hyper = kernel.net.takes_sequences, symbol_values(values, lambda: kernel.net.symbols)
+    X, Y = on_host(X), on_host(Y)
+    if not is_sampled(kernel, *read_pair(X, Y, sequences), hyper):
+        return None
+    both = [*X, *Y] if sequences else np.concatenate([X, Y])
+    return kernel.found(read_inputs(both, "X", sequences), None, hyper)
+
+
+def parts(kernel: Kernel, X: Any, Y: Any, values: Mapping[sp.Symbol, Any]) -> tuple[np.ndarray, ...]:
+    """K(Y, Y), K(X, Y) and K(X, X), which belong together."""
+    found = sampled_together(kernel, X, Y, values)
+    if found is None:
+        return tuple(matrices([kernel], a, b, values)[0] for a, b in ((Y, None), (X, Y), (X, None)))
+    warn(found, repr(kernel), kernel.advice(found))
+    m = len(read_inputs(on_host(X), "X", kernel.net.takes_sequences))
+    return found.value[m:, m:], found.value[:m, m:], found.value[:m, :m]
