@@ -31,6 +31,7 @@ ROUTES = ("auto", "sampling")
 TERMS = 100  # products of nonlinear functions in one vector, beyond which their pairs are not expanded
 COUNTED = 12  # time steps on which terms are counted
 TRIED = 3  # time steps on which expectations are tried
+DERIVED = 32  # time steps up to which they are tried on the data as they are, where nothing is multiplied
 Counts = tuple[float, float, float]  # terms with no, one, and more nonlinear factors
 
 
@@ -58,11 +59,12 @@ def is_sampled(kernel: Any, first: Inputs, second: Inputs | None, hyper: Mapping
 
 
 def _decide(kernel: Any, first: Inputs, second: Inputs | None, hyper: Mapping[sp.Symbol, float]) -> bool:
-    longest = max((t or 0 for x in (first, second or first) for t in x.groups), default=0)
-    if terms(kernel.net, min(longest, COUNTED) or None, kernel.kind == "ntk") > TERMS:
-        return _can_sample(kernel)
     a, b = (max(x.groups, key=lambda t: t or 0) for x in (first, second or first))
-    lengths = _short(kernel, (a, b))
+    products = terms(kernel.net, _shortened(kernel, (max(a or 0, b or 0) or None,), COUNTED)[0], kernel.kind == "ntk")
+    if products > TERMS:
+        return _can_sample(kernel)
+    plain = not products and max(a or 0, b or 0) <= DERIVED  # what is derived anyway will do
+    lengths = (a, b) if plain else _shortened(kernel, (a, b), TRIED)
     atoms = [g for g in reachable([kernel.derive(lengths).poly]) if isinstance(g, Expect)]
     if all(len(g.mean) < 3 for g in atoms):
         return False
@@ -70,14 +72,14 @@ def _decide(kernel: Any, first: Inputs, second: Inputs | None, hyper: Mapping[sp
     return any(_drawn(kernel, pair, lengths, hyper) for pair in pairs) and _can_sample(kernel)
 
 
-def _short(kernel: Any, lengths: tuple[Any, Any]) -> tuple[Any, Any]:
-    """The lengths on which expectations are tried: short ones, if the network takes them."""
-    short = tuple(t and min(t, TRIED) for t in lengths)
+def _shortened(kernel: Any, lengths: tuple[Any, ...], most: int) -> tuple[Any, ...]:
+    """Lengths of at most so many steps, if the network takes them: it may read fixed positions."""
+    short = tuple(t and min(t, most) for t in lengths)
     try:
         kernel.net.trace(short)
-    except (TensorProgramError, LookupError, ValueError):  # it reads fixed positions
+    except (TensorProgramError, LookupError, ValueError):
         return lengths
-    return short  # type: ignore[return-value]
+    return short
 
 
 def _pair(x: np.ndarray, y: np.ndarray, lengths: tuple[Any, ...], last: int) -> tuple[np.ndarray, np.ndarray]:
