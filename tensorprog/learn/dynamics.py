@@ -118,7 +118,9 @@ class Dynamics:
             raise DataError(f"X has feature dimension {first.dimension} and X_test {other}; they must agree")
         given = values_by_symbol(kernel, values, length)
         kernels = [kernel, kernel_of(net, "nngp")] if ensemble else [kernel]
-        if X_test is not None and any(is_sampled(k, first, None, symbol_values(given, lambda: net.symbols)) for k in kernels):
+        if X_test is not None and any(
+            is_sampled(k, first, None, symbol_values(given, lambda: net.symbols)) for k in kernels
+        ):
             (theta, cross, _), *others = (parts(k, X_test, X, given) for k in kernels)
             made = cls(theta, y, cross, *(others[0] if ensemble else ()), average=average)
             made._centred = trace_of(net, length).passes_gia_check

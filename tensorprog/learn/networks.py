@@ -13,8 +13,8 @@ from tensorprog import programs
 from tensorprog.compile.arrays import host
 from tensorprog.dsl.network import Network, Trace, check_network
 from tensorprog.errors import DataError, ProgramError, nearest
-from tensorprog.ir.instructions import Moment, Nonlin, Slot
 from tensorprog.ir.hyper import symbol_values
+from tensorprog.ir.instructions import Moment, Nonlin, Slot
 from tensorprog.kernels.accounts import KernelAccount, warn
 from tensorprog.kernels.data import read_inputs, read_pair
 from tensorprog.kernels.gram.compute import gram
