@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tensorprog.dsl.network import Network, check_network
+from tensorprog.dsl.parameters import frozen_words
 from tensorprog.errors import DataError, ProgramError
 from tensorprog.finite.direct import DirectTraining
 from tensorprog.finite.estimate import Exponent, exponent
@@ -33,6 +34,7 @@ class CoordinateCheck:
     Attributes:
         sizes, stderr: over seeds, (widths, steps + 1).
         samples: of every seed, (widths, seeds, steps + 1).
+        notes: what a reader of the sizes should know, such as layers that are frozen.
     """
 
     title: str
@@ -41,19 +43,26 @@ class CoordinateCheck:
     sizes: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
     stderr: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
     samples: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def exponent(self, parametrization: Any, quantity: str, t: int | None = None) -> Exponent:
         """The fitted p of size ~ n^p at time t, the last when None, with a 95 % interval.
 
         Raises:
-            DataError: an unknown parametrization or quantity, or the size is 0 or not finite at some width.
+            DataError: an unknown parametrization, quantity or time, or the size is 0 or not finite at some width.
         """
-        key = (str(getattr(parametrization, "name", parametrization)), quantity)
+        name = str(getattr(parametrization, "name", parametrization))
+        fit = self._fit((name, quantity), t)
+        if fit.missing is not None:
+            raise DataError(f"{quantity} of {name} has no exponent: {fit.missing}")
+        return fit
+
+    def _fit(self, key: tuple[str, str], t: int | None = None) -> Exponent:
         if key not in self.samples:
             raise DataError(f"no {key} in this check; it has {', '.join(map(str, self.samples))}")
+        if t is not None and (isinstance(t, bool) or not isinstance(t, (int, np.integer)) or not 0 <= t <= self.steps):
+            raise DataError(f"t must be a time between 0 and {self.steps}, got {t!r}")
         rows = self.samples[key][:, :, self.steps if t is None else t]
-        if not (np.isfinite(rows).all() and (rows**2).sum(axis=1).all()):
-            raise DataError(f"{quantity} of {key[0]} is 0 or not finite at some width: it has no exponent")
         return exponent(self.widths, [r[:, None] for r in rows])
 
     def text(self) -> str:
@@ -63,12 +72,8 @@ class CoordinateCheck:
             ends = ", ".join(
                 f"{size[k, -1]:.3g} ± {self.stderr[key][k, -1]:.1g} at n = {self.widths[k]}" for k in (0, -1)
             )
-            try:
-                fit = str(self.exponent(*key))
-            except DataError:
-                fit = "none (0, or overflows)"
-            rows.append(f"  {key[0]:<24} {key[1]:<8} p = {fit}   {ends}")
-        return "\n".join(rows)
+            rows.append(f"  {key[0]:<24} {key[1]:<8} p = {self._fit(key)}   {ends}")
+        return "\n".join([*rows, *(f"  {note}" for note in self.notes)])
 
     def __str__(self) -> str:
         return self.text()
@@ -133,6 +138,9 @@ def coordinate_check(
     inputs = read_inputs(X, "X", net.takes_sequences)
     optimizer = SGD(0.5) if optimizer is None else optimizer
     check = CoordinateCheck(f"{net!r}, {optimizer!r}", sorted(set(widths)), steps)
+    words = frozen_words(net.trace(inputs.lengths[:1]).parameters.items())
+    if words is not None:
+        check.notes.append(words)
     for chosen in parametrizations:
         direct = DirectTraining(net, inputs, y, chosen, optimizer, batch, loss, values)
         with np.errstate(over="ignore", invalid="ignore"):

@@ -44,6 +44,10 @@ class ComputeError(TensorProgramError):
     """The machine could not do it: a full disk, a lost worker, a missing optional package."""
 
 
+class FrozenWarning(UserWarning):
+    """A layer is 0 and stays 0, since its std is 0."""
+
+
 @contextmanager
 def writing(path: Any) -> Iterator[None]:
     """Name the file or folder where writing fails, and what to do."""

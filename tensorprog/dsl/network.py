@@ -7,16 +7,19 @@ import functools
 import inspect
 import pickle
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NoReturn
 
 import sympy as sp
 
+from tensorprog.dsl.parameters import Parameter as Parameter
+from tensorprog.dsl.parameters import frozen_words, start_of
 from tensorprog.dsl.program import Mat, Program, Vec, exact
 from tensorprog.dsl.refusals import NotAnArray
-from tensorprog.errors import ProgramError, TensorProgramError, nearest
+from tensorprog.errors import FrozenWarning, ProgramError, TensorProgramError, nearest
 from tensorprog.ir.instructions import Covariances, InitVector, Var
 from tensorprog.printing import inner
 
@@ -61,21 +64,6 @@ class Datum(NotAnArray):
 
     def __getitem__(self, index: Any) -> Datum:
         return list(iter(self))[index]  # type: ignore[no-any-return]
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """A trainable parameter shared by name: ``kind`` is matrix, embedding, bias or readout."""
-
-    key: Any
-    kind: str
-    std: sp.Expr
-    var: Var | None = None
-
-    @property
-    def indices(self) -> tuple[int, ...]:
-        """The integers of a key such as ("W", 2)."""
-        return tuple(k for k in self.key if isinstance(k, int)) if isinstance(self.key, tuple) else ()
 
 
 @dataclass(frozen=True)
@@ -160,8 +148,14 @@ class Trace:
         return {name: p.kind for name, p in self.parameters.items()} | dict.fromkeys(biases, "output bias")
 
     @property
+    def random(self) -> frozenset[str]:
+        """The parameters that start at random."""
+        started = {name for name, p in self.parameters.items() if p.start is not None}
+        return frozenset(self.trainable.keys() - started)
+
+    @property
     def passes_gia_check(self) -> bool:
-        """The simple GIA check: every readout vector is random, centred, and read by the readout only."""
+        """The simple GIA check: every readout vector is random and centred, or 0, and read by the readout only."""
         read = {v for _, op in self.program for v in op.operands}
         readouts = [r for heads in self.heads for f in heads for r in f.readouts]
         return all(r.trained and r.v not in read for r in readouts)
@@ -173,44 +167,69 @@ class Net:
     def __init__(self, trace: Trace, label: str) -> None:
         self._trace, self._label = trace, label
 
-    def embed(self, key: Any, x: Datum, std: Any = 1) -> Vec:
-        """The input layer U ξ = std · u ξ/√d, u ~ N(0, 1) of shape n×d."""
+    def embed(self, key: Any, x: Datum, std: Any = 1, initial: Any = None) -> Vec:
+        """The input layer U ξ = std · u ξ/√d, u ~ N(0, 1) of shape n×d; u starts at 0 with ``initial=0``."""
         if not isinstance(x, Datum):
             if isinstance(x, tuple):
                 raise ProgramError(f"embed({key!r}, ..) takes one vector of the sequence: write `for x_t in x`")
             raise ProgramError(f"embed({key!r}, ..) takes an input vector, got {type(x).__name__} {x!r}")
         t, std = self._trace, _std(key, std)
-        name = self._declare(key, "embedding", std)
+        name = self._declare(key, "embedding", std, initial)
         var = Var(f"{name}({x})", "vector")
         if t.embeddings.get(var) != (name, x):
-            partners = [] if std == 0 else [*(v for v, (n, _) in t.embeddings.items() if n == name), var]
+            partners = (
+                []
+                if t.parameters[name].variance == 0
+                else [*(v for v, (n, _) in t.embeddings.items() if n == name), var]
+            )
             t.program.append(var.name, InitVector(sp.S.Zero, Covariances(partners, partial(t.covariance, var))))
             t.embeddings[var] = (name, x)
         return Vec(t.program, var)
 
-    def weight(self, key: Any, std: Any = 1) -> Mat:
-        """The matrix W = std · w/√n, w ~ N(0, 1) of shape n×n; use ``W @ h`` and ``W.T @ h``."""
-        t, std = self._trace, _std(key, std)
-        name = self._declare(key, "matrix", std)
-        if t.parameters[name].var is None:
-            var = t.program.matrix(name, std**2).var
-            t.parameters[name] = Parameter(key, "matrix", std, var)
-        return Mat(t.program, t.program.named(name))
+    def weight(self, key: Any, std: Any = 1, initial: Any = None) -> Mat:
+        """The matrix W = W_0 + std · w/√n of shape n×n; use ``W @ h`` and ``W.T @ h``.
 
-    def dense(self, key: Any, h: Vec, std: Any = 1) -> Vec:
-        """The hidden layer W h."""
-        weight = self.weight(key, std)
+        Args:
+            key: its name.
+            std: the scale of w.
+            initial: None for W_0 = 0 and w ~ N(0, 1) at first; 0 or ``"identity"`` for W_0 = 0 or I and w = 0 at
+                first.  w is what trains, and what decays under weight decay.
+        """
+        t, std = self._trace, _std(key, std)
+        name = self._declare(key, "matrix", std, initial)
+        p = t.parameters[name]
+        if p.var is None:
+            p = t.parameters[name] = replace(p, var=t.program.matrix(name, p.variance).var)
+        return Mat(t.program, t.program.named(name), identity=p.start or 0)
+
+    def dense(self, key: Any, h: Vec, std: Any = 1, initial: Any = None) -> Vec:
+        """The hidden layer W h; see ``weight``.
+
+        >>> import tensorprog as tp
+        >>> @tp.network
+        ... def residual_branch_at_zero(net, x):
+        ...     h = net.embed("U", x)
+        ...     return net.readout("V", h + net.dense("W", tp.relu(h), initial=0))
+        >>> tp.nngp(residual_branch_at_zero())([[1.0]]), tp.ntk(residual_branch_at_zero())([[1.0]])
+        (array([[1.]]), array([[2.5]]))
+        """
+        weight = self.weight(key, std, initial)
         stem, program = f"{weight}({self._label})", self._trace.program
         return weight.apply(h, program.fresh(f"{stem}_") if stem in program else stem)
 
-    def bias(self, key: Any, std: Any = 1) -> Any:
-        """The bias vector std · b, b ~ N(0, 1); the number 0 when std is 0."""
+    def bias(self, key: Any, std: Any = 1, initial: Any = None) -> Any:
+        """The bias vector std · b, b ~ N(0, 1), or a number ``initial`` in all coordinates at first, plus std · b.
+
+        It is the number 0, or ``initial``, when std is 0.
+        """
         t, std = self._trace, _std(key, std)
         if std == 0:
-            return sp.S.Zero
-        name = self._declare(key, "bias", std)
-        if t.parameters[name].var is None:
-            t.parameters[name] = Parameter(key, "bias", std, t.program.vector(name, std**2).var)
+            return start_of(key, "bias", initial) or sp.S.Zero
+        name = self._declare(key, "bias", std, initial)
+        p = t.parameters[name]
+        if p.var is None:
+            vector = t.program.vector(name, p.variance, p.start or 0)
+            t.parameters[name] = replace(p, var=vector.var)
         return Vec(t.program, t.program.named(name))
 
     def state(self, key: Any, std: Any = 1) -> Vec:
@@ -220,13 +239,17 @@ class Net:
         t.states[vec.var] = name
         return vec
 
-    def readout(self, key: Any, x: Vec, std: Any = 1, bias: Any = 0) -> Output:
-        """The output std · v·x/√n, v ~ N(0, 1), plus ``bias`` · c with a trained scalar c ~ N(0, 1)."""
+    def readout(self, key: Any, x: Vec, std: Any = 1, bias: Any = 0, initial: Any = None) -> Output:
+        """The output std · v·x/√n, v ~ N(0, 1), plus ``bias`` · c with a trained scalar c ~ N(0, 1).
+
+        With ``initial=0``, v starts at 0.
+        """
         self._check_vector(key, x)
         t, std, bias = self._trace, _std(key, std), exact(bias, f"bias of {key!r}")
-        name = self._declare(key, "readout", std)
-        if t.parameters[name].var is None:
-            t.parameters[name] = Parameter(key, "readout", std, t.program.vector(name, 1).var)
+        name = self._declare(key, "readout", std, initial)
+        p = t.parameters[name]
+        if p.var is None:
+            t.parameters[name] = replace(p, var=t.program.vector(name, 1 if p.start is None else 0).var)
         biases = ((f"{name}.bias", bias),) if bias != 0 else ()
         return Output((Readout(name, t.program.named(name), x.var, std),), biases)
 
@@ -245,13 +268,14 @@ class Net:
         if not isinstance(x, Vec):
             raise ProgramError(f"the readout {key!r} takes a vector of the network, got {type(x).__name__} {x!r}")
 
-    def _declare(self, key: Any, kind: str, std: sp.Expr) -> str:
-        name = _name(key)
-        known = self._trace.parameters.setdefault(name, Parameter(key, kind, std))
+    def _declare(self, key: Any, kind: str, std: sp.Expr, initial: Any) -> str:
+        name, start = _name(key), start_of(key, kind, initial)
+        known = self._trace.parameters.setdefault(name, Parameter(key, kind, std, start=start))
         if known.kind != kind:
             raise ProgramError(f"parameter {name!r} is a {known.kind} and cannot be used as a {kind}")
-        if known.std != std:
-            raise ProgramError(f"parameter {name!r} is shared, but its std is {known.std} here and {std} there")
+        for what, first, now in (("std", known.std, std), ("initial", known.start, start)):
+            if first != now:
+                raise ProgramError(f"parameter {name!r} is shared, but its {what} is {first} here and {now} there")
         return name
 
 
@@ -276,6 +300,7 @@ class Network:
 
     def __init__(self, fn: Callable[..., Any], hyperparameters: dict[str, Any], name: str) -> None:
         self.fn, self.hyperparameters, self.name = fn, hyperparameters, name
+        self._noticed = False
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{k}={v}" for k, v in self.hyperparameters.items())
@@ -361,6 +386,7 @@ class Network:
             t.heads.append(heads)
             t.outputs.append(heads[0])
             t.ends.append(len(t.program))
+        self._notice_frozen(t)
         return t
 
     def _build(self, net: Net, x: Datum | tuple[Datum, ...]) -> Any:
@@ -372,6 +398,13 @@ class Network:
             raise SequenceLengthError(
                 f"{self.name} cannot be built with a sequence of length {len(x)}: {error}"
             ) from error
+
+    def _notice_frozen(self, t: Trace) -> None:
+        """Say once that a layer is 0 and stays 0."""
+        words = None if self._noticed else frozen_words(t.parameters.items())
+        if words is not None:
+            self._noticed = True
+            warnings.warn(f"{self.name}: {words}", FrozenWarning, stacklevel=3)
 
 
 def check_network(net: Any) -> None:

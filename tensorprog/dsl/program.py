@@ -166,7 +166,7 @@ class Handle(NotAnArray):
 
 
 class Mat(Handle):
-    """A matrix, or its transpose."""
+    """A matrix, or its transpose; ``identity`` is a multiple of the identity that is added to it."""
 
     WHAT = "a matrix of a program"
 
@@ -179,14 +179,14 @@ class Mat(Handle):
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _no_operator
     __pow__ = __rpow__ = __neg__ = __pos__ = __abs__ = __rmatmul__ = _no_operator
 
-    def __init__(self, program: Program, var: Var, transpose: bool = False) -> None:
+    def __init__(self, program: Program, var: Var, transpose: bool = False, identity: Any = 0) -> None:
         super().__init__(program, var)
-        self.transpose = transpose
+        self.transpose, self.identity = transpose, identity
 
     @property
     def T(self) -> Mat:
         """The transpose."""
-        return Mat(self.program, self.var, not self.transpose)
+        return Mat(self.program, self.var, not self.transpose, self.identity)
 
     def __matmul__(self, x: Any) -> Vec:
         return self.apply(x)
@@ -196,7 +196,8 @@ class Mat(Handle):
         if not isinstance(x, Vec):
             raise ProgramError(f"a matrix multiplies a vector of a program, got {type(x).__name__} {x!r}")
         same_program(self, x)
-        return Vec(self.program, self.program.append(name, MatMul(self.var, self.transpose, x.var), "g"))
+        product = Vec(self.program, self.program.append(name, MatMul(self.var, self.transpose, x.var), "g"))
+        return product if self.identity == 0 else product + self.identity * x  # type: ignore[no-any-return]
 
 
 class _Arithmetic(Handle):

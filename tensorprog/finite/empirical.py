@@ -13,7 +13,7 @@ from tensorprog.dsl.network import Network, Output, Trace, check_network
 from tensorprog.errors import DataError
 from tensorprog.finite.execute import Values, execute
 from tensorprog.finite.layerwise import layerwise_ntk
-from tensorprog.finite.sample import check_settings, normal
+from tensorprog.finite.sample import check_settings, draw_parameter, normal
 from tensorprog.functions import evaluate
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.hyper import symbol_values
@@ -48,9 +48,12 @@ class FiniteNetwork:
         return cls(trace, program, gradients, inputs, hyper_values(trace, inputs, values))
 
     def draw(self, width: int, seeds: list[int], dtype: Any = np.float64) -> dict[str, np.ndarray]:
-        """Parameters and states ~ N(0, 1): (S, n, n), embeddings (S, n, d), vectors (S, n), output biases (S, 1)."""
+        """Parameters and states at first: (S, n, n), embeddings (S, n, d), vectors (S, n), output biases (S, 1)."""
         shapes: dict[str, tuple[int, ...]] = {"matrix": (width, width), "embedding": (width, self.inputs.dimension)}
-        drawn = {n: normal(seeds, n, shapes.get(p.kind, (width,)), dtype) for n, p in self.trace.parameters.items()}
+        drawn = {
+            n: draw_parameter(n, p, shapes.get(p.kind, (width,)), seeds, self.hyper, dtype)
+            for n, p in self.trace.parameters.items()
+        }
         drawn |= {v.name: normal(seeds, v.name, (width,), dtype) for v in self.trace.states}
         biases = self.trace.trainable.keys() - self.trace.parameters.keys()
         drawn |= {n: normal(seeds, n, (1,), dtype) for n in sorted(biases)}

@@ -71,13 +71,17 @@ _WIDER = float(special.ndtri(1 - FAMILY_ERROR / 2) / special.ndtri(0.975))  # fr
 
 @dataclass(frozen=True)
 class Exponent:
-    """The fitted p of error ~ n^p, with a 95 % confidence interval, and the errors it was fitted to."""
+    """The fitted p of error ~ n^p, with a 95 % confidence interval, and the errors it was fitted to.
+
+    Where there is no exponent ``missing`` says why, and slope, low and high are nan.
+    """
 
     slope: float
     low: float
     high: float
     errors: np.ndarray
     stderrs: np.ndarray
+    missing: str | None = None
 
     def compatible(self, expected: float, tolerance: float) -> bool:
         """Whether the 99.9 % confidence interval meets expected ± tolerance: one false alarm in a thousand."""
@@ -85,30 +89,58 @@ class Exponent:
         return bool(low <= expected + tolerance and high >= expected - tolerance)
 
     def verdict(self, expected: float, tolerance: float) -> bool | None:
-        """``compatible``, or None where the 95 % interval is wider than 1 and would meet almost anything."""
+        """``compatible``, or None without an exponent or where the 95 % interval is wider than 1 and meets anything."""
         return self.compatible(expected, tolerance) if self.high - self.low <= 1 else None
 
     def __str__(self) -> str:
+        if self.missing is not None:
+            return f"none ({self.missing})"
         wide = "" if self.high - self.low <= 1 else ", too wide to decide: more widths or seeds"
         return f"{self.slope:+.3f} [{self.low:+.3f}, {self.high:+.3f}]{wide}"
 
 
 def exponent(widths: list[int], deviations: list[np.ndarray], resamples: int = 1000, seed: int = 0) -> Exponent:
-    """Fit log RMS deviation against log n; the interval is a bootstrap over runs.
+    """Fit log RMS deviation against log n; the interval is a bootstrap over runs, unbounded for a single run.
 
     Args:
-        widths: two or more widths.
+        widths: two or more widths; there is no exponent at one, nor where a width has no run that is not 0.
         deviations: per width an array (S, ...) of (run − limit), on a common scale.
     """
-    squares = [(d.reshape(len(d), -1) ** 2).mean(axis=1) for d in deviations]
+    rows = [np.abs(np.asarray(d, float)).reshape(len(d), -1) for d in deviations]
+    scales = np.array([r.max(initial=0.0) for r in rows])  # squares of very small and very large numbers are none
+    missing = _missing(widths, scales)
+    if missing is not None:
+        with np.errstate(all="ignore"):
+            rms = scales * np.array(
+                [np.sqrt(np.mean((r / (s or 1.0)) ** 2)) for r, s in zip(rows, scales, strict=True)]
+            )
+        return Exponent(np.nan, np.nan, np.nan, rms, np.zeros(len(rows)), missing)
+    squares = [((r / s) ** 2).mean(axis=1) for r, s in zip(rows, scales, strict=True)]
     rng = np.random.default_rng(seed)
-    drawn = [s[rng.integers(len(s), size=(resamples, len(s)))].mean(axis=1) for s in squares]
-    x = np.log(np.asarray(widths, float))
-    slopes = _slope(x, np.log(np.stack(drawn)) / 2)
-    rms = np.array([np.sqrt(s.mean()) for s in squares])
-    low, high = np.quantile(slopes, [0.025, 0.975])
-    stderrs = np.array([np.sqrt(d).std() for d in drawn])
-    return Exponent(float(_slope(x, np.log(rms))), float(low), float(high), rms, stderrs)
+    drawn = np.stack([s[rng.integers(len(s), size=(resamples, len(s)))].mean(axis=1) for s in squares])
+    x, sizes = np.log(np.asarray(widths, float)), np.log(scales)
+    rms = np.sqrt([s.mean() for s in squares])
+    slope = float(_slope(x, np.log(rms) + sizes))
+    low, high = -np.inf, np.inf
+    if min(map(len, rows)) > 1:
+        whole = drawn[:, drawn.all(axis=0)]  # a draw of runs that are all 0 has no logarithm
+        low, high = np.quantile(_slope(x, np.log(whole) / 2 + sizes[:, None]), [0.025, 0.975])
+    return Exponent(slope, float(low), float(high), rms * scales, np.sqrt(drawn).std(axis=1) * scales)
+
+
+def _missing(widths: list[int], scales: np.ndarray) -> str | None:
+    """Why there is no exponent."""
+    if len(set(widths)) < 2:
+        return f"one width, {widths[0]}, has no exponent: give two or more"
+    for what, wrong in (("not finite", ~np.isfinite(scales)), ("0", scales == 0)):
+        if wrong.any():
+            where = (
+                "every width"
+                if wrong.all()
+                else "width " + ", ".join(str(w) for w, bad in zip(widths, wrong, strict=True) if bad)
+            )
+            return f"it is {what} at {where}"
+    return None
 
 
 def _slope(x: np.ndarray, y: np.ndarray) -> Any:

@@ -21,7 +21,7 @@ import sympy as sp
 
 from tensorprog.dsl.network import Network
 from tensorprog.finite.execute import Values, execute, schedule
-from tensorprog.finite.sample import MEMORY, normal
+from tensorprog.finite.sample import MEMORY, draw_parameter, normal
 from tensorprog.functions import evaluate
 from tensorprog.ir.instructions import InitMatrix, InitVector, MatMul, Var
 from tensorprog.kernels.data import Inputs
@@ -131,16 +131,19 @@ class Layerwise:
     def __init__(self, net: Network, first: Inputs, second: Inputs | None, hyper: Mapping[sp.Symbol, float],
                  trainable: Collection[str] | None = None) -> None:  # fmt: skip
         self.trainable = trainable
-        self.first, self.second = first, second
+        self.first, self.second, self.hyper = first, second, hyper
         self.inputs = len(first) + (len(second) if second is not None else 0)
         lengths = {*first.groups, *(second.groups if second is not None else ())}
         self.programs = {t: RowsProgram(net, t, hyper) for t in sorted(lengths, key=lambda t: t or 0)}
 
     def draw(self, width: int, seeds: list[int], dtype: Any = np.float64) -> dict[str, np.ndarray]:
-        """Parameters ~ N(0, 1): (S, n, n), embeddings (S, n, d), biases and readouts (S, n)."""
+        """Parameters as they start, ~ N(0, 1) mostly: (S, n, n), embeddings (S, n, d), biases and readouts (S, n)."""
         shapes = {"matrix": (width, width), "embedding": (width, self.first.dimension)}
         parameters = {n: p for program in self.programs.values() for n, p in program.trace.parameters.items()}
-        return {n: normal(seeds, n, shapes.get(p.kind, (width,)), dtype) for n, p in parameters.items()}
+        return {
+            n: draw_parameter(n, p, shapes.get(p.kind, (width,)), seeds, self.hyper, dtype)
+            for n, p in parameters.items()
+        }
 
     def states(self, width: int, seeds: list[int], dtype: Any = np.float64) -> dict[str, np.ndarray]:
         """Initial states ~ N(0, 1) of every input, (S, N, n)."""

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import sympy as sp
 
-from tensorprog.errors import DataError, ProgramError
+from tensorprog.dsl.parameters import Parameter
+from tensorprog.errors import DataError, ProgramError, nearest
 from tensorprog.finite.execute import Values, execute
 from tensorprog.functions import evaluate
 from tensorprog.ir.graph import ProgramGraph, as_var
 from tensorprog.ir.hyper import symbol_values
-from tensorprog.ir.instructions import Covariances, InitMatrix, InitVector
+from tensorprog.ir.instructions import Covariances, InitMatrix, InitVector, Var
 from tensorprog.limit.covariance import cholesky
 
 MEMORY = 2**30
@@ -48,8 +49,9 @@ def sample(
     dtype: Any = np.float64,
     seeds: int | None = None,
     memory: int = MEMORY,
+    initial: Mapping[Any, Any] | None = None,
 ) -> Run:
-    """Run a program at width n with freshly drawn initial matrices and vectors.
+    """Run a program at width n with freshly drawn initial matrices and vectors, or with given ones.
 
     Args:
         program: the program.
@@ -59,25 +61,38 @@ def sample(
         dtype: ``float64`` or ``float32``.
         seeds: None for one run; a number S for S runs (seeds seed, .., seed+S−1) at once.
         memory: bound in bytes on the matrices held at a time.
+        initial: arrays by name or handle, for a matrix (n, n) as it multiplies, for a vector (n,): orthogonal or
+            uniform matrices, say; with ``seeds``, also one for each seed, (S, n, n) or (S, n). The others are drawn
+            as if all were, so that a given vector is not correlated with them.
 
     Returns:
         ``run[x]``: array (n,) or (S, n) for a vector, a float or (S,) for a scalar.
 
     Raises:
-        DataError: a hyperparameter has no value, or a covariance is not positive semidefinite.
+        DataError: a hyperparameter has no value, a covariance is not positive semidefinite, or a given array has
+            no place in the program or another shape.
 
     >>> import tensorprog as tp
     >>> p = tp.Program()
     >>> W, x = p.matrix("W"), p.vector("x")
+    >>> y = W @ x
     >>> tp.sample(p, width=256, seed=1)[x].shape
     (256,)
+    >>> run = tp.sample(p, width=256, seed=1, initial={"W": np.eye(256)})
+    >>> bool((run[y] == run[x]).all())
+    True
     """
     check_settings(width, seed, seeds, dtype)
     hyper = symbol_values(values, lambda: _known(program))
-    parts = [
-        (len(batch), execute(program, _initial(program, width, batch, hyper, dtype), hyper))
-        for batch in batches(program, width, seed, seeds or 1, dtype, memory)
-    ]
+    given = _given(program, initial, width, seeds, dtype)
+    parts = []
+    for batch in batches(program, width, seed, seeds or 1, dtype, memory):
+        start = _initial(program, width, batch, hyper, dtype, given)
+        rows = slice(batch[0] - seed, batch[-1] - seed + 1)
+        start |= {
+            v: a[rows] if len(a) > 1 else np.broadcast_to(a, (len(batch), *a.shape[1:])) for v, a in given.items()
+        }
+        parts.append((len(batch), execute(program, start, hyper)))
     if seeds is None:
         return Run(parts[0][1], single=True)
     kept = (v for v, _ in program if v.kind != "matrix")
@@ -88,6 +103,32 @@ def _known(program: ProgramGraph) -> set[sp.Symbol]:
     """The symbols of a program, inner products of embedded data among them."""
     lists = [op.cov for _, op in program if isinstance(op, InitVector) and isinstance(op.cov, Covariances)]
     return program.symbols.union(*(c.free_symbols for cov in lists for _, c in cov))
+
+
+def _given(
+    program: ProgramGraph, initial: Mapping[Any, Any] | None, width: int, seeds: int | None, dtype: Any
+) -> Values:
+    """The arrays of ``initial``, checked, with a leading axis of one entry for all seeds or one for each."""
+    if initial is not None and not isinstance(initial, Mapping):
+        raise DataError(f"initial must map names to arrays, got {type(initial).__name__}")
+    places = {v.name: v for v, op in program if isinstance(op, InitMatrix | InitVector)}
+    result: Values = {}
+    for key, value in (initial or {}).items():
+        name = key if isinstance(key, str) else str(getattr(key, "var", key))
+        if name not in places or getattr(key, "transpose", False):
+            raise DataError(f"initial: the program has no initial matrix or vector {name!r}; {nearest(name, places)}")
+        shape = (width,) * (2 if places[name].kind == "matrix" else 1)
+        allowed = [shape] if seeds is None else [shape, (seeds, *shape)]
+        try:
+            array = np.asarray(value, dtype)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"initial: {name!r} is not an array of numbers: {error}") from error
+        if array.shape not in allowed:
+            raise DataError(f"initial: {name!r} has shape {array.shape}; it must be {' or '.join(map(str, allowed))}")
+        if not np.isfinite(array).all():
+            raise DataError(f"initial: {name!r} has entries that are not finite")
+        result[places[name]] = array if array.ndim > len(shape) else array[None]
+    return result
 
 
 def check_settings(width: Any, seed: Any, seeds: Any, dtype: Any) -> None:
@@ -122,11 +163,16 @@ def _join(parts: list[tuple[int, Any]]) -> Any:
 
 
 def _initial(
-    program: ProgramGraph, width: int, seeds: list[int], hyper: Mapping[sp.Symbol, float], dtype: Any
+    program: ProgramGraph,
+    width: int,
+    seeds: list[int],
+    hyper: Mapping[sp.Symbol, float],
+    dtype: Any,
+    given: Collection[Var] = (),
 ) -> Values:
     values: Values = {}
     for var, op in program:
-        if isinstance(op, InitMatrix):
+        if isinstance(op, InitMatrix) and var not in given:
             std = np.sqrt(_checked(op.variance, hyper, f"the variance of {var}") / width)
             values[var] = normal(seeds, var.name, (width, width), dtype) * np.asarray(std, dtype)
     values.update(_vectors(program, width, seeds, hyper, dtype))
@@ -139,6 +185,23 @@ def normal(seeds: list[int], name: str, shape: tuple[int, ...], dtype: Any) -> n
     for k, s in enumerate(seeds):
         stream(s, name, shape[0]).standard_normal(dtype=np.dtype(dtype).type, out=out[k])
     return out
+
+
+def draw_parameter(
+    name: str, p: Parameter, shape: tuple[int, ...], seeds: list[int], hyper: Mapping[sp.Symbol, float], dtype: Any
+) -> np.ndarray:
+    """w of W = W_0 + std · w/√n at first, (S, *shape): N(0, 1), or what its given start says.
+
+    Raises:
+        DataError: a start that is not 0 and a std that is.
+    """
+    if p.start is None:
+        return normal(seeds, name, shape, dtype)
+    start = float(evaluate(p.start, hyper)) if p.kind == "bias" else 0.0
+    std = float(evaluate(p.std, hyper))
+    if start and not std:
+        raise DataError(f"{name} starts at {start:g} and has std 0, so that it does not train: add the number instead")
+    return np.full((len(seeds), *shape), start / std if start else 0.0, dtype)
 
 
 def _vectors(

@@ -132,7 +132,7 @@ def group(products: Iterable[tuple[Poly, Poly]], limit: Limit) -> Poly:
 
 
 def nngp(trace: Trace, limit: Limit, i: int, j: int) -> Poly:
-    """The NNGP kernel: the limiting covariance of the outputs, σ_v² E Z^x Z^x' summed over readouts.
+    """The NNGP kernel: the limiting covariance of the outputs, σ_v² E Z^x Z^x' summed over random readouts.
 
     Raises:
         AssumptionError: an output is read by a constant vector; it has no Gaussian-process limit given by
@@ -143,4 +143,4 @@ def nngp(trace: Trace, limit: Limit, i: int, j: int) -> Poly:
             "this network's readout is not an independent random vector, so its output is no Gaussian process "
             "with a covariance given by the program's limit; use net.readout for an NNGP kernel"
         )
-    return sum_terms(readout_terms(trace, i, j), limit) if trace.outputs else ZERO
+    return sum_terms(readout_terms(trace, i, j, trace.random), limit) if trace.outputs else ZERO

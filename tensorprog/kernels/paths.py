@@ -43,6 +43,7 @@ class PathSum:
         self._trained = {n for n in trace.trainable if trained is None or n in trained}
         self._name = {p.var: n for n, p in trace.parameters.items() if p.var is not None}
         self._weight: dict[Var, sp.Expr] = {p.var: p.std**2 for p in trace.parameters.values() if p.var is not None}
+        self._spread = {p.var: p.variance for p in trace.parameters.values() if p.var is not None}
         self._partials = Nested(self._find_partials)
 
     def kernel(self, i: int, j: int) -> Poly:
@@ -50,9 +51,9 @@ class PathSum:
         return self.heads(self.trace.outputs[i], self.trace.outputs[j])
 
     def heads(self, f: Output, f2: Output) -> Poly:
-        """K = Σ_readouts σ_v² (E Z^x Z^x' + Σ E[∂_iψ ∂_jψ'] Θ(h_i, h'_j)) of two outputs."""
+        """K = Σ_readouts σ_v² (E Z^x Z^x' + E Z^v Z^v Σ E[∂_iψ ∂_jψ'] Θ(h_i, h'_j)) of two outputs."""
         total = [
-            self.scalar(r.std * r2.std) * (self.readout(r, r2) + self.through(r.x, r2.x))
+            self.scalar(r.std * r2.std) * (self.readout(r, r2) + self.passes(r) * self.through(r.x, r2.x))
             for r in f.readouts
             for r2 in f2.readouts
             if r.v == r2.v
@@ -62,6 +63,10 @@ class PathSum:
     def readout(self, r: Readout, r2: Readout) -> Poly:
         """E Z^x Z^x' where the readout vector is trained."""
         return self.limit.moment(r.x, r2.x) if r.name in self._trained else ZERO
+
+    def passes(self, r: Readout) -> Poly:
+        """E Z^v Z^v of a readout vector, 1, or 0 where it starts at 0 and passes nothing on."""
+        return self.limit.moment(r.v, r.v)
 
     def output_biases(self, f: Output, f2: Output) -> Poly:
         """σσ' of every trained output bias that both outputs have."""
@@ -92,18 +97,18 @@ class PathSum:
             return self.start(g, h) + factor * self.through(a.x, b.x)
         return self.start(g, h)
 
-    def factor(self, g: Var, h: Var) -> Poly:
-        """σ_W² when both are MatMuls with the same matrix and orientation, else 0."""
+    def factor(self, g: Var, h: Var, trained: bool = False) -> Poly:
+        """The variance of the matrix, or the square of its trained scale, when both are MatMuls by it; else 0."""
         a, b = self.program.op(g), self.program.op(h)
         if isinstance(a, MatMul) and isinstance(b, MatMul) and (a.matrix, a.transpose) == (b.matrix, b.transpose):
-            return self.scalar(self._weight[a.matrix])
+            return self.scalar((self._weight if trained else self._spread)[a.matrix])
         return ZERO
 
     def start(self, g: Var, h: Var) -> Poly:
         """What the parameter read by both G-vars contributes itself: σ_W² E Z^x Z^x', σ_u² ⟨ξ,ξ'⟩, σ_b²."""
         a, b = self.program.op(g), self.program.op(h)
         if isinstance(a, MatMul) and isinstance(b, MatMul):
-            factor = self.factor(g, h) if self._name[a.matrix] in self._trained else ZERO
+            factor = self.factor(g, h, trained=True) if self._name[a.matrix] in self._trained else ZERO
             return factor * self.limit.moment(a.x, b.x) if factor else ZERO
         return self._initial(g, h)
 
@@ -174,7 +179,7 @@ def enumerate_kernel(s: PathSum, i: int, j: int) -> Poly:
     pairs = [(r, r2) for r in f.readouts for r2 in f2.readouts if r.v == r2.v]
     total = [s.scalar(r.std * r2.std) * s.readout(r, r2) for r, r2 in pairs]
     total += [
-        s.scalar(r.std * r2.std) * inner_product(s, p, q)
+        s.scalar(r.std * r2.std) * s.passes(r) * inner_product(s, p, q)
         for r, r2 in pairs
         for p in paths(s, r.x)
         for q in paths(s, r2.x)

@@ -76,7 +76,9 @@ def symbols_of(kernel: Kernel, length: int | None = None) -> list[sp.Symbol]:
     trace = trace_of(kernel.net, length or kernel.lengths[0])
     given = kernel.net.hyperparameters.values()
     items = [e for v in given for e in (v if isinstance(v, (list, tuple)) else [v])]
-    items += [p.std for p in trace.parameters.values()] + [std for _, std in trace.outputs[0].biases]
+    items += [e for p in trace.parameters.values() for e in (p.std, p.start)] + [
+        std for _, std in trace.outputs[0].biases
+    ]
     items += [op.body for _, op in trace.program if isinstance(op, Nonlin | Moment)]
     symbols = {s for e in items if isinstance(e, sp.Expr) for s in e.free_symbols if not isinstance(s, Slot)}
     return sorted(symbols, key=lambda s: s.name)  # type: ignore[no-any-return]

@@ -216,7 +216,8 @@ class Unroller:
     def starts_random(self, i: int, k: int) -> bool:
         """Whether f_0 does not vanish in the limit."""
         output, initial = self.trace.heads[i][k], self.plan.scaling.initial
-        names = [r.name for r in output.readouts] + [name for name, _ in output.biases]
+        names = [r.name for r in output.readouts if not r.trained or r.name in self.trace.random]
+        names += [name for name, _ in output.biases]
         return any(initial.get(name, sp.S.Zero) == 0 for name in names)
 
     def sample(self, t: int, position: int, i: int) -> None:

@@ -198,3 +198,44 @@ def test_an_interval_that_would_meet_anything_decides_nothing():
     wide = Exponent(0.2, -0.6, 2.0, errors, errors)
     assert wide.compatible(-0.5, 0.1) and wide.verdict(-0.5, 0.1) is None
     assert "too wide to decide" in str(wide)
+
+
+# ---- where there is no exponent --------------------------------------------------------------------
+
+
+def test_what_has_no_exponent_says_why_and_decides_nothing():
+    ones, zeros, wild = np.ones((4, 1)), np.zeros((4, 1)), np.full((4, 1), np.inf)
+    for widths, rows, words in [
+        ([8, 16], [zeros, zeros], "it is 0 at every width"),
+        ([8, 16, 32], [ones, zeros, ones], "it is 0 at width 16"),
+        ([8, 16], [ones, wild], "it is not finite at width 16"),
+        ([8], [ones], "one width, 8, has no exponent"),
+        ([8, 8], [ones, ones], "one width, 8, has no exponent"),
+    ]:
+        fit = exponent(widths, rows)
+        assert fit.missing is not None and words in str(fit) and "nan" not in str(fit)
+        assert fit.verdict(-0.5, 0.1) is None and not fit.compatible(-0.5, 0.1)
+
+
+def test_some_runs_of_0_leave_an_exponent():
+    rng = np.random.default_rng(0)
+    rows = [n**-0.5 * rng.standard_normal((12, 3)) for n in WIDTHS]
+    for r in rows:
+        r[:6] = 0
+    fit = exponent(WIDTHS, rows)
+    assert fit.missing is None and np.isfinite([fit.slope, fit.low, fit.high]).all() and fit.low < fit.slope < fit.high
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e200])
+def test_sizes_whose_squares_are_no_numbers_have_exponents(size):
+    rng = np.random.default_rng(0)
+    rows = [n**-0.5 * rng.standard_normal((50, 4)) for n in WIDTHS]
+    fit, scaled = exponent(WIDTHS, rows), exponent(WIDTHS, [size * r for r in rows])
+    assert (scaled.slope, scaled.low, scaled.high) == pytest.approx((fit.slope, fit.low, fit.high), abs=1e-9)
+    assert scaled.errors / size == pytest.approx(fit.errors, rel=1e-12)
+
+
+def test_a_single_run_has_no_interval():
+    fit = exponent(WIDTHS, [np.full((1, 1), n**-0.5) for n in WIDTHS])
+    assert fit.slope == pytest.approx(-0.5) and (fit.low, fit.high) == (-np.inf, np.inf)
+    assert fit.verdict(-0.5, 0.1) is None

@@ -329,3 +329,59 @@ def test_a_variable_of_another_program_has_no_value():
     p.vector("x")
     with pytest.raises(tp.ProgramError, match="y has no value in this run"):
         tp.sample(p, width=8)[q.vector("y")]
+
+
+# ---- given initial matrices and vectors ------------------------------------------------------------
+
+
+def given_program():
+    p = tp.Program()
+    W, x = p.matrix("W"), p.vector("x")
+    return p, W, x, W @ x, W.T @ x
+
+
+def test_a_given_matrix_multiplies_and_leaves_the_other_draws_as_they_were():
+    p, W, x, y, z = given_program()
+    Q = np.linalg.qr(np.random.default_rng(0).standard_normal((16, 16)))[0]
+    free = tp.sample(p, 16, seed=3)
+    for key in ("W", W):
+        run = tp.sample(p, 16, seed=3, initial={key: Q})
+        assert np.array_equal(run[x], free[x])
+        assert run[y] == pytest.approx(Q @ run[x], abs=1e-14) and run[z] == pytest.approx(Q.T @ run[x], abs=1e-14)
+
+
+def test_a_given_vector_is_taken_as_it_is():
+    p, _, x, y, _ = given_program()
+    run = tp.sample(p, 4, initial={"W": 2 * np.eye(4), x: [1, 2, 3, 4]})
+    assert run[y] == pytest.approx([2, 4, 6, 8], abs=0)
+
+
+def test_many_seeds_share_a_given_matrix_or_have_one_each():
+    p, _, x, y, _ = given_program()
+    each = np.arange(3.0)[:, None, None] * np.eye(8)
+    for memory in (2**30, 1):  # in one batch, and seed by seed
+        run = tp.sample(p, 8, seeds=3, initial={"W": each}, memory=memory)
+        assert run[y] == pytest.approx(np.arange(3.0)[:, None] * run[x], abs=1e-14)
+        run = tp.sample(p, 8, seeds=3, initial={"W": each[2]}, memory=memory)
+        assert run[y] == pytest.approx(2 * run[x], abs=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("initial", "words"),
+    [
+        ({"W": np.eye(4)}, r"'W' has shape \(4, 4\); it must be \(8, 8\)"),
+        ({"W": np.ones(8)}, r"'W' has shape \(8,\)"),
+        ({"W": np.ones((2, 8, 8))}, r"'W' has shape \(2, 8, 8\)"),
+        ({"x": np.ones(9)}, r"'x' has shape \(9,\)"),
+        ({"w": np.eye(8)}, "no initial matrix or vector 'w'; known: W, x"),
+        ({"g1": np.ones(8)}, "no initial matrix or vector 'g1'"),
+        ({"W": np.full((8, 8), np.nan)}, "not finite"),
+        ({"W": "identity"}, "'W' is not an array of numbers"),
+        ({"W": None}, "'W' has"),
+        ([np.eye(8)], "initial must map names to arrays"),
+    ],
+    ids=lambda v: v if isinstance(v, str) else "",
+)
+def test_given_arrays_without_a_place_are_refused_in_words(initial, words):
+    with pytest.raises(tp.DataError, match=words):
+        tp.sample(given_program()[0], 8, initial=initial)
