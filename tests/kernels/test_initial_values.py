@@ -271,3 +271,13 @@ def test_the_coordinate_check_of_frozen_and_starting_layers_has_words_for_what_i
     for t in (3, -1, "1"):
         with pytest.raises(tp.DataError, match="t must be a time between 0 and 2"):
             check.exponent(tp.mup(), "f", t)
+
+
+@pytest.mark.parametrize("make", NETWORKS, ids=ids)
+def test_kernels_by_sampling_know_the_start(make):
+    for kernel in (tp.nngp, tp.ntk):
+        exact, sampled = kernel(make())(X[:2]), kernel(make(), method="sampling", samples=2**14)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", tp.AccuracyWarning)
+            account = sampled.account(X[:2])
+        assert (np.abs(account.value - exact) <= 6 * account.error + 1e-9).all()

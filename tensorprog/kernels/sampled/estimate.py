@@ -206,7 +206,8 @@ class _Sampler:
             for t, program in self.programs.items():
                 data = self.order.data[t]
                 values = program.run(data, law)
-                pairs = program.outputs(values) if self.kind == "nngp" else program.pairs(data, values)
+                random = program.trace.random
+                pairs = program.outputs(values, random) if self.kind == "nngp" else program.pairs(data, values)
                 trained = among(program.trace, self.trainable)
                 whole = {n: [_rows(p, len(data)) for p in uses] for n, uses in pairs.items()
                          if trained is None or n in trained}  # fmt: skip

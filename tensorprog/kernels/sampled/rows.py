@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,6 +69,7 @@ class RowsLimit:
         self.program, gradients = backprop(self.trace) if backward else (self.trace.program, [Gradients()])
         self.gradients = gradients[0]
         self.std = {n: float(evaluate(p.std, hyper)) for n, p in self.trace.parameters.items()}
+        self.spread = {n: math.sqrt(evaluate(p.variance, hyper)) for n, p in self.trace.parameters.items()}
         self.biases = [(n, float(evaluate(std, hyper))) for n, std in self.trace.outputs[0].biases]
         self.std |= {n: 1.0 for n, _ in self.biases}
         self.names = {p.var: n for n, p in self.trace.parameters.items() if p.var is not None}
@@ -104,7 +105,7 @@ class RowsLimit:
     def _initial(self, var: Var, op: InitVector, data: np.ndarray, law: Law) -> Any:
         if var in self.trace.embeddings:
             name, datum = self.trace.embeddings[var]
-            xi = self.std[name] / np.sqrt(data.shape[-1]) * data[:, (datum.time or 1) - 1] @ law.basis.T
+            xi = self.spread[name] / np.sqrt(data.shape[-1]) * data[:, (datum.time or 1) - 1] @ law.basis.T
             return xi.astype(law.noise.dtype) @ law.vector(name, len(law.basis))
         mean, variance = float(evaluate(op.mean, self.hyper)), float(evaluate(op.covariance(var), self.hyper))
         if var in self.trace.states:
@@ -118,7 +119,8 @@ class RowsLimit:
         z = law.field_of(name, op.transpose, odd).product(x)
         uses[name, op.transpose, odd].append((x, z))
         opposite = uses.get((name, not op.transpose, odd))
-        return self.std[name] * (z + correction(np.broadcast_to(x, _tallest(x, opposite)), opposite) if opposite else z)
+        whole = z + correction(np.broadcast_to(x, _tallest(x, opposite)), opposite) if opposite else z
+        return self.spread[name] * whole
 
     def _pointwise(self, var: Var, op: Any, values: Values, noise: Noise) -> Any:
         if isinstance(op, InitScalar):
@@ -151,11 +153,11 @@ class RowsLimit:
                 result[var].append(v)
         return result
 
-    def outputs(self, values: Values) -> dict[str, list[Pair]]:
-        """The trained readouts and output biases of the output, by name."""
+    def outputs(self, values: Values, chosen: Container[str] | None = None) -> dict[str, list[Pair]]:
+        """The trained readouts (all, or those ``chosen``) and output biases of the output, by name."""
         result: dict[str, list[Pair]] = defaultdict(list)
         for r in self.trace.outputs[0].readouts:
-            if r.trained:
+            if r.trained and (chosen is None or r.name in chosen):
                 result[r.name].append((values[r.x][None], None))
         for name, std in self.biases:
             result[name].append((np.full((1, 1, 1), std), None))
