@@ -21,11 +21,19 @@ def per_layer(name: str, value: Any, layers: int) -> list[Any]:
 
     if isinstance(layers, bool) or not isinstance(layers, (int, np.integer)) or layers < 1:
         raise ProgramError(f"the number of layers must be a positive integer, got {layers!r}")
-    if isinstance(value, (list, tuple, np.ndarray)) and not isinstance(value, sp.Basic):
+    if np.ndim(value) and isinstance(value, (list, tuple, np.ndarray)) and not isinstance(value, sp.Basic):
         if len(value) != layers:
             raise ProgramError(f"{name} has {len(value)} values for {layers} layers")
         return list(value)
     return [value] * layers
+
+
+def check_tied(tied: Any) -> None:
+    """Refuse what is neither True nor False: "no" would count as True."""
+    from tensorprog.errors import ProgramError
+
+    if not isinstance(tied, (bool, np.bool_)):
+        raise ProgramError(f"tied must be True or False, got {tied!r}")
 
 
 GALLERY: dict[str, Callable[..., Any]] = {}

@@ -9,13 +9,14 @@ In the gallery h is what φ is applied to; the paper writes h for the state s, h
 from typing import Any
 
 import tensorprog as tp
-from tensorprog.programs import per_layer
+from tensorprog.programs import check_tied, per_layer
 
 
 @tp.network
 def rnn(net: Any, x: Any, *, layers: int = 1, phi: Any = tp.relu, sigma_w: Any = 1, sigma_u: Any = 1,
         sigma_b: Any = 0, sigma_h: Any = 0, sigma_v: Any = 1, tied: bool = True) -> Any:  # fmt: skip
     """``layers`` stacked recurrent layers; ``tied=False`` gives every time step its own weights."""
+    check_tied(tied)
     w, u, b, s = (per_layer(n, value, layers) for n, value in
                   [("sigma_w", sigma_w), ("sigma_u", sigma_u), ("sigma_b", sigma_b), ("sigma_h", sigma_h)])  # fmt: skip
     state = {l: net.state(("h", l), std=s[l - 1]) for l in range(1, layers + 1) if s[l - 1] != 0}

@@ -136,6 +136,8 @@ def coordinate_check(
     for chosen in parametrizations:
         check_parametrization(chosen)
     inputs = read_inputs(X, "X", net.takes_sequences)
+    if np.ndim(y) and len(y) != len(inputs):
+        raise DataError(f"X has {len(inputs)} inputs and y {len(y)} labels; they must agree")
     optimizer = SGD(0.5) if optimizer is None else optimizer
     check = CoordinateCheck(f"{net!r}, {optimizer!r}", sorted(set(widths)), steps)
     words = frozen_words(net.trace(inputs.lengths[:1]).parameters.items())

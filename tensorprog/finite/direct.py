@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from tensorprog.dsl.network import Network
-from tensorprog.errors import ProgramError
+from tensorprog.errors import DataError, ProgramError
 from tensorprog.finite.empirical import FiniteNetwork
 from tensorprog.finite.execute import Values
 from tensorprog.finite.training import read_labels
 from tensorprog.functions import evaluate
 from tensorprog.ir.instructions import MatMul, Var
 from tensorprog.kernels.data import Inputs
+from tensorprog.kernels.training import check_counts
 from tensorprog.passes.optimizer import SGD, Loss
 from tensorprog.passes.parametrization import Parametrization, assign
 
@@ -52,9 +53,14 @@ class DirectTraining:
         self.trace = self.finite.trace
         if len(self.trace.heads[0]) > 1:
             raise ProgramError(f"{net.name} has {len(self.trace.heads[0])} outputs; this needs a network with one")
-        if not optimizer.plain:
-            raise ProgramError(f"{optimizer!r}: only plain SGD moves the weights directly; use FiniteTraining")
+        if not isinstance(optimizer, SGD) or not optimizer.plain:
+            raise ProgramError(f"{optimizer!r}: only plain SGD, tp.SGD(lr), moves the weights directly")
         self.y, self.batch, self.optimizer = read_labels(y, len(inputs)), batch, optimizer
+        if self.y.shape[1] != 1:
+            raise DataError(f"{net.name} has one output, but y has {self.y.shape[1]} columns")
+        check_counts(batch=batch)
+        if batch > len(self.y):
+            raise DataError(f"a batch of {batch} needs as many samples, there are {len(self.y)}")
         self.loss, self.layers = Loss(loss, 1), assign(self.trace, parametrization)
         self.kinds = self.trace.trainable
 

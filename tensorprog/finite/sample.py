@@ -12,7 +12,7 @@ from tensorprog.dsl.parameters import Parameter
 from tensorprog.errors import DataError, ProgramError, nearest
 from tensorprog.finite.execute import Values, execute
 from tensorprog.functions import evaluate
-from tensorprog.ir.graph import ProgramGraph, as_var
+from tensorprog.ir.graph import ProgramGraph, as_var, check_program
 from tensorprog.ir.hyper import symbol_values
 from tensorprog.ir.instructions import Covariances, InitMatrix, InitVector, Var
 from tensorprog.limit.covariance import cholesky
@@ -82,6 +82,7 @@ def sample(
     >>> bool((run[y] == run[x]).all())
     True
     """
+    check_program(program, "tp.sample")
     check_settings(width, seed, seeds, dtype)
     hyper = symbol_values(values, lambda: _known(program))
     given = _given(program, initial, width, seeds, dtype)

@@ -21,6 +21,17 @@ def as_var(x: Any) -> Var:
     return var
 
 
+def check_program(program: Any, call: str) -> None:
+    """Refuse what is no program.
+
+    Raises:
+        ProgramError: the call, and what was given.
+    """
+    if not isinstance(program, ProgramGraph):
+        shown = " ".join(repr(program).split())[:80]
+        raise ProgramError(f"{call} takes a program (tp.Program()), got {type(program).__name__} {shown}")
+
+
 class ProgramGraph:
     """An ordered list of instructions, each defining one new variable.
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
-from tensorprog.errors import NoRuleError, nearest
-from tensorprog.ir.graph import ProgramGraph
+from tensorprog.errors import NoRuleError, nearest, unknown_keywords
+from tensorprog.ir.graph import ProgramGraph, check_program
 from tensorprog.limit.auto import AutoLimit
 from tensorprog.limit.grid import GridLimit
 from tensorprog.limit.linear import LinearLimit
@@ -31,6 +32,7 @@ def limit(program: ProgramGraph, method: str = "exact", **options: Any) -> Any:
 
     Raises:
         NoRuleError: there is no such method.
+        ProgramError: not a program, or an option that the method does not have.
 
     >>> import tensorprog as tp
     >>> p = tp.Program()
@@ -40,6 +42,10 @@ def limit(program: ProgramGraph, method: str = "exact", **options: Any) -> Any:
     >>> print(round(lim.evaluate(lim.E(lambda a, b: a * b, x, y)), 12))
     0.398942280401
     """
-    if method not in METHODS:
+    check_program(program, "tp.limit")
+    if not isinstance(method, str) or method not in METHODS:
         raise NoRuleError(f"method={method!r} is not available; {nearest(str(method), METHODS)}")
+    known = list(inspect.signature(METHODS[method]).parameters)[1:]
+    if options.keys() - set(known):
+        raise unknown_keywords(f"tp.limit(.., {method!r})", options.keys() - set(known), known)
     return METHODS[method](program, **options)

@@ -13,7 +13,7 @@ import sympy as sp
 
 from tensorprog.errors import NoRuleError
 from tensorprog.functions import from_sympy
-from tensorprog.ir.graph import ProgramGraph
+from tensorprog.ir.graph import ProgramGraph, check_program
 from tensorprog.ir.instructions import (
     Difference,
     InitMatrix,
@@ -41,6 +41,9 @@ def canonicalize(program: ProgramGraph) -> tuple[ProgramGraph, dict[Var, Var]]:
         The canonical program, and the variable in it that equals each variable of ``program``: itself,
         or the one that it was merged with.
 
+    Raises:
+        ProgramError: not a program.
+
     >>> import tensorprog as tp
     >>> p = tp.Program()
     >>> W, x = p.matrix("W"), p.vector("x")
@@ -52,6 +55,7 @@ def canonicalize(program: ProgramGraph) -> tuple[ProgramGraph, dict[Var, Var]]:
     id(x) := Nonlin(body=x0, args=(x,), params=())
     g2 := MatMul(matrix=W, transpose=False, x=id(x))
     """
+    check_program(program, "canonicalize")
     build = _Build(program)
     for var, op in program:
         build.kept[var] = rewrite(op, var, build)

@@ -1,0 +1,67 @@
+"""What is no program, no optimizer, no batch: refused by name, never computed with."""
+
+import numpy as np
+import pytest
+
+import tensorprog as tp
+
+X, Y = [[1.0, 0.0], [0.6, 0.8]], [1.0, -1.0]
+NO_PROGRAMS = [None, 0, "mlp", [], tp.programs.mlp, tp.programs.mlp()]
+
+
+@pytest.mark.parametrize("given", NO_PROGRAMS, ids=lambda v: type(v).__name__)
+@pytest.mark.parametrize(
+    "call",
+    [tp.limit, lambda p: tp.limit(p, "sampling"), lambda p: tp.sample(p, width=4), tp.canonicalize],
+    ids=["limit", "sampling", "sample", "canonicalize"],
+)
+def test_what_is_no_program_is_refused(call, given):
+    with pytest.raises(tp.ProgramError, match=f"takes a program .*, got {type(given).__name__}"):
+        call(given)
+
+
+def test_a_limit_names_options_that_its_method_does_not_have():
+    p = tp.Program()
+    p.vector("x")
+    for method, option in (("exact", {"samples": 10}), ("sampling", {"sample": 10}), ("linear", {"nodes": 3})):
+        with pytest.raises(tp.ProgramError, match=f"has no argument '{next(iter(option))}'"):
+            tp.limit(p, method, **option)
+    with pytest.raises(tp.NoRuleError, match="not available"):
+        tp.limit(p, ["exact"])
+
+
+def check(**changed):
+    given = {"X": X, "y": Y, "parametrizations": [tp.mup()], "widths": (8, 16), "seeds": 2, "steps": 1} | changed
+    return tp.coordinate_check(tp.programs.mlp(depth=1, phi=tp.tanh), **given)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"optimizer": "sgd"}, "only plain SGD"),
+        ({"optimizer": 0}, "only plain SGD"),
+        ({"optimizer": tp.SGD}, "only plain SGD"),
+        ({"optimizer": tp.SGD(0.1, momentum=0.5)}, "only plain SGD"),
+        ({"batch": 0}, "batch must be a positive integer, got 0"),
+        ({"batch": -1}, "batch must be a positive integer"),
+        ({"batch": None}, "batch must be a positive integer"),
+        ({"batch": 1.0}, "batch must be a positive integer"),
+        ({"batch": 3}, "a batch of 3 needs as many samples, there are 2"),
+        ({"y": [1.0]}, "X has 2 inputs and y 1 labels"),
+        ({"y": [[1.0, 2.0], [3.0, 4.0]]}, "one output, but y has 2 columns"),
+    ],
+    ids=str,
+)
+def test_a_coordinate_check_refuses_what_it_would_have_to_guess(changed, words):
+    with pytest.raises((tp.ProgramError, tp.DataError), match=words):
+        check(**changed)
+
+
+def test_tied_is_true_or_false():
+    with pytest.raises(tp.ProgramError, match="tied must be True or False, got 'no'"):
+        tp.ntk(tp.programs.rnn(tied="no"))(np.ones((1, 2, 2)))
+
+
+def test_a_hyperparameter_in_an_array_without_axes_is_a_number():
+    K = tp.ntk(tp.programs.mlp(depth=2, sigma_w=np.array(2.0)))(X)
+    assert pytest.approx(tp.ntk(tp.programs.mlp(depth=2, sigma_w=2))(X), abs=0) == K
