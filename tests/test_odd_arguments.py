@@ -65,3 +65,37 @@ def test_tied_is_true_or_false():
 def test_a_hyperparameter_in_an_array_without_axes_is_a_number():
     K = tp.ntk(tp.programs.mlp(depth=2, sigma_w=np.array(2.0)))(X)
     assert pytest.approx(tp.ntk(tp.programs.mlp(depth=2, sigma_w=2))(X), abs=0) == K
+
+
+ODD = [0, 3.5, True, [], np.ones(2)]
+
+
+@pytest.mark.parametrize("given", ODD, ids=str)
+def test_names_are_strings(given):
+    p = tp.Program()
+    for call in (p.vector, lambda v: p.gaussian(v, [[1]]), lambda v: p.gaussian([v], [[1]])):
+        with pytest.raises(tp.ProgramError, match="vectors are named by non-empty strings"):
+            call(given)
+    with pytest.raises(tp.ProgramError, match="abstract takes the name of a function"):
+        tp.abstract(given)
+    with pytest.raises(tp.ProgramError, match="tp.network takes a function"):
+        tp.network(given)
+
+
+def test_parameters_of_a_nonlinearity_are_a_list():
+    p = tp.Program()
+    x, s = p.vector("x"), p.scalar("s", 1)
+    for given in (None, 0, s, "s"):
+        with pytest.raises(tp.ProgramError, match="params must be a list of scalars"):
+            tp.nonlin(lambda a, b: a * b, x, params=given)
+
+
+def test_sampling_takes_bytes_and_two_dtypes():
+    p = tp.Program()
+    p.vector("x")
+    for memory in (None, "1 GB", [1]):
+        with pytest.raises(tp.DataError, match="memory must be a number of bytes"):
+            tp.sample(p, 4, memory=memory)
+    for dtype in (None, "float16", int, np.ones(3), "abc"):
+        with pytest.raises(tp.DataError, match="dtype must be float64 or float32"):
+            tp.sample(p, 4, dtype=dtype)

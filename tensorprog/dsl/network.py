@@ -440,6 +440,8 @@ def network(fn: Callable[..., Any]) -> Callable[..., Network]:
     >>> one_hidden_layer(sigma_w=2)
     one_hidden_layer(phi=relu, sigma_w=2)
     """
+    if not callable(fn):
+        raise ProgramError(f"tp.network takes a function (net, x, *, hyperparameters), got {type(fn).__name__} {fn!r}")
     signature = inspect.signature(fn)
     names = list(signature.parameters)[2:]
     defaults = {k: p.default for k, p in signature.parameters.items() if p.default is not p.empty}

@@ -234,6 +234,8 @@ def abstract(name: str = "phi") -> Nonlinearity:
     >>> abstract("phi")(sp.Symbol("x")).diff()
     phi'(x)
     """
+    if not isinstance(name, str):
+        raise ProgramError(f"abstract takes the name of a function, such as 'phi', got {name!r}")
     return Nonlinearity(name, functions.abstract(name), f"The unspecified function {name}.", (abstract, name))
 
 

@@ -90,8 +90,8 @@ class Program(ProgramGraph):
 
     def vector(self, name: str | None = None, variance: Any = 1, mean: Any = 0) -> Vec:
         """A vector with rows iid N(mean, variance), independent of everything else."""
-        name = name or self.fresh("v")
-        return self._vectors([name], [[variance]], [mean])[0]
+        name = self.fresh("v") if name is None else name
+        return self._vectors(_named([name]), [[variance]], [mean])[0]
 
     def gaussian(self, names: str | Sequence[str], cov: Any, mean: Any = 0) -> list[Vec]:
         """Vectors whose rows are iid draws of one joint Gaussian.
@@ -104,7 +104,7 @@ class Program(ProgramGraph):
         Raises:
             ProgramError: wrong shape, asymmetric, not positive semidefinite, NaN or infinite.
         """
-        names = names.split() if isinstance(names, str) else list(names)
+        names = names.split() if isinstance(names, str) else _named(names)
         means = [mean] * len(names) if np.ndim(mean) == 0 else list(mean)
         if len(means) != len(names):
             raise ProgramError(f"{len(names)} vectors need {len(names)} means, got {len(means)}")
@@ -144,6 +144,14 @@ class Program(ProgramGraph):
         program = cls()
         serial.load_json(text, program)
         return program
+
+
+def _named(names: Any) -> list[str]:
+    """Names of vectors as a list."""
+    found = list(names) if isinstance(names, (list, tuple)) else []
+    if not found or not all(isinstance(n, str) and n for n in found):
+        raise ProgramError(f"vectors are named by non-empty strings, such as 'a b' or ['a', 'b'], got {names!r}")
+    return found
 
 
 def _rows(cov: Any) -> list[list[Any]] | None:
@@ -330,6 +338,8 @@ def moment(fn: Any, *vectors: Vec, params: Sequence[Scal] = (), name: str | None
 
 
 def _trace(fn: Any, vectors: Sequence[Any], params: Sequence[Any]) -> sp.Expr:
+    if not isinstance(params, (list, tuple)):
+        raise ProgramError(f"params must be a list of scalars of a program, got {type(params).__name__} {params!r}")
     for v, cls in [*((v, Vec) for v in vectors), *((s, Scal) for s in params)]:
         if not isinstance(v, cls):
             raise ProgramError(f"expected a {cls.__name__} of a program, got {type(v).__name__} {v!r}")

@@ -84,6 +84,8 @@ def sample(
     """
     check_program(program, "tp.sample")
     check_settings(width, seed, seeds, dtype)
+    if isinstance(memory, bool) or not isinstance(memory, (int, float, np.number)):
+        raise DataError(f"memory must be a number of bytes, got {memory!r}")
     hyper = symbol_values(values, lambda: _known(program))
     given = _given(program, initial, width, seeds, dtype)
     parts = []
@@ -143,7 +145,11 @@ def check_settings(width: Any, seed: Any, seeds: Any, dtype: Any) -> None:
             continue
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
             raise DataError(f"{what} must be a {'positive' if least else 'nonnegative'} integer, got {value!r}")
-    if dtype not in (np.float32, np.float64, "float32", "float64", np.dtype("float32"), np.dtype("float64")):
+    try:
+        known = np.dtype(dtype) in (np.dtype("float32"), np.dtype("float64"))
+    except TypeError:
+        known = False
+    if dtype is None or not known:
         raise DataError(f"dtype must be float64 or float32, got {dtype!r}")
 
 
