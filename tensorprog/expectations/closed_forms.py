@@ -181,7 +181,7 @@ def relu_relu(q1: Array, q2: Array, c: Array, det: Array) -> Array:
 
 def _sine_minus(x: Array) -> Array:
     """sin x - x cos x, by its series below 1, where the difference would cancel."""
-    series = sum((-1) ** (k + 1) * 2 * k * x ** (2 * k + 1) / factorial(2 * k + 1) for k in range(1, 11))
+    series = sum((-1) ** (k + 1) * 2 * k * x ** (2 * k + 1) / float(factorial(2 * k + 1)) for k in range(1, 11))
     return np.where(x < 1, series, np.sin(x) - x * np.cos(x))
 
 

@@ -155,7 +155,7 @@ def _double(
         body = body * sine ** (m - n) * _scaled(m - n - 1, -_height(at(k), -at(apart), at(gap), half, early))
     else:
         body = body / np.sqrt(2 * np.pi)
-    front = np.where(apart >= 0, *fronts) / (factorial(n) * np.sqrt(2 * np.pi))
+    front = np.where(apart >= 0, *fronts) / (float(factorial(n)) * np.sqrt(2 * np.pi))
     value = r1**m * r2**n * front * np.bincount(row, body.sum(axis=1), len(a))
     near = np.minimum(theta, left)
     slope = np.where(rho > 0, delta, gap) / near + a * near  # of y, times the angle
