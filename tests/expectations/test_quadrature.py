@@ -8,8 +8,7 @@ import pytest
 import sympy as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import special
-from scipy.integrate import trapezoid
+from scipy import integrate, special
 
 from tensorprog.errors import AccuracyError, DataError, NoRuleError
 from tensorprog.expectations.closed_forms import kinks
@@ -174,7 +173,7 @@ def test_opaque_functions_of_one_variable(body, want):
     if want is None:
         x = np.linspace(-9, 9, 180001)
         f = np.maximum(0, np.tanh(x)) if body.has(sp.tanh) else np.abs(np.abs(x) - 1)
-        want, tolerance = trapezoid(f * _density(x), x), 1e-8
+        want, tolerance = integrate.trapezoid(f * _density(x), x), 1e-8
     else:
         tolerance = 1e-9
     assert expectation(body, (U,), [[1.0]]).value == pytest.approx(want, rel=tolerance)
@@ -282,7 +281,7 @@ def test_delta_of_a_difference_of_two_variables():
     got = expectation(Delta(U - V) * Cos(U), (U, V), [list(r) for r in cov])
     x = np.linspace(-9, 9, 4001)
     joint = np.exp(-np.linalg.inv(cov).sum() * x**2 / 2) / (2 * np.pi * np.sqrt(np.linalg.det(cov)))
-    assert got.value == pytest.approx(trapezoid(np.cos(x) * joint, x), abs=1e-12)
+    assert got.value == pytest.approx(integrate.trapezoid(np.cos(x) * joint, x), abs=1e-12)
 
 
 def test_two_deltas_give_the_joint_density():
