@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
@@ -45,16 +45,13 @@ def without_delta(body: sp.Expr, law: Law, expect: Rule) -> Value | None:
     deltas = [f for f in factors if is_delta(type(f))]
     if not deltas:
         raise NoRuleError(f"in {body} a Dirac delta must be a factor of its own, to the first power; {MEET}")
-    delta = min(deltas, key=lambda f: (f.order, sp.default_sort_key(f)))
+    delta = min(deltas, key=lambda f: (f.order, not _constant(f.args[0], law), sp.default_sort_key(f)))
     rest = sp.Mul(*(f for f in factors if f != delta))
     rest, argument = in_pieces(rest, jumps), delta.args[0]
     gradient, constant = affine(argument, law.variables)
     if not gradient or not any(gradient):
         raise NoRuleError(f"E {body}: {delta} needs an argument affine in {law.variables}, not constant")
-    slopes = {i: number(g, law.scalars) for i, g in enumerate(gradient) if g != 0}
-    gains = [sum(s * law.get(i, j) for j, s in slopes.items()) for i in range(len(gradient))]
-    variance = sum(s * gains[i] for i, s in slopes.items())
-    centre = number(constant, law.scalars) + sum(s * law.mean[i] for i, s in slopes.items())
+    slopes, gains, variance, centre = _moments(gradient, constant, law)
     if np.any((variance <= 0) & (centre == 0)):
         why = CONSTANT if law.given is None else f"it is 0 where {law.given} is, and {MEET}"
         raise DataError(f"E {body}: {argument} has variance 0, so its density at 0 is infinite: {why}")
@@ -64,6 +61,23 @@ def without_delta(body: sp.Expr, law: Law, expect: Rule) -> Value | None:
     if pivot is None:
         raise NoRuleError(f"E {body}: every coefficient in the argument of {delta} is 0 somewhere")
     return _conditioned(rest, law, argument, pivot, gains, variance, centre, expect)
+
+
+def _moments(
+    gradient: Sequence[sp.Expr], constant: sp.Expr, law: Law
+) -> tuple[dict[int, Array], list[Array], Array, Array]:
+    """Of an affine argument: its slopes, covariances with the variables, variance and mean."""
+    slopes = {i: number(g, law.scalars) for i, g in enumerate(gradient) if g != 0}
+    gains = [sum(s * law.get(i, j) for j, s in slopes.items()) for i in range(len(gradient))]
+    variance = sum(s * gains[i] for i, s in slopes.items())
+    return slopes, gains, variance, number(constant, law.scalars) + sum(s * law.mean[i] for i, s in slopes.items())
+
+
+def _constant(argument: sp.Expr, law: Law) -> bool:
+    """Whether an affine argument is the constant 0 anywhere."""
+    gradient, constant = affine(argument, law.variables)
+    _, _, variance, centre = _moments(gradient or (), constant, law)
+    return bool(gradient) and bool(np.any((variance <= 0) & (centre == 0)))
 
 
 def _by_parts(
