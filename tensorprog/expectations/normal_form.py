@@ -36,6 +36,8 @@ from tensorprog.products import product
 
 Mono = tuple[Any, ...]
 
+HIGH = 20  # power of a Gaussian, even
+
 
 class Expectation:
     """The expectation of polynomials under the law of the base Gaussians.
@@ -110,6 +112,9 @@ class Expectation:
         if not mono:
             return ONE
         if mono not in self._moments:
+            for g, e in mono:  # Stein takes two off a power at a time: lower powers first, so that none recurses far
+                for lower in range(e % HIGH, e, HIGH) if isinstance(g, Gaussian) and e > HIGH else ():
+                    self._moment(tuple((h, lower if h is g else d) for h, d in mono if h is not g or lower))
             squares = [f for f in mono if nonzero(f)]
             if self._isolated(mono):
                 self._moments[mono] = ZERO
