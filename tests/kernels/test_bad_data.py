@@ -160,7 +160,8 @@ def test_a_symbol_of_other_assumptions_is_another_symbol():
 
 @WAYS
 @pytest.mark.parametrize("values, message", [
-    ({"sigma_v": 1.0}, "'sigma_v', which is no hyperparameter .* 'sigma_w'"), ({1: 1.0}, "by sympy symbol, got the key 1"),
+    ({"sigma_v": 1.0}, "'sigma_v', which is no hyperparameter .* 'sigma_w'"),
+    ({1: 1.0}, "by sympy symbol, got the key 1"),
     ({2 * S: 1.0}, r"got the key 2\*sigma_w"), ({S: "1.5 m"}, "value of sigma_w must be a number, got '1.5 m'"),
     ({S: None}, "value of sigma_w must be a number, got None"), ({S: [1.0, 2.0]}, "value of sigma_w must be a number"),
     ({S: np.nan}, "value of sigma_w is nan"), ({S: np.inf}, "value of sigma_w is inf"),

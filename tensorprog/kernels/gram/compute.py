@@ -309,7 +309,7 @@ def _hyper(values: Any, kernels: Sequence[AnyKernel]) -> dict[sp.Symbol, float]:
 
     def known() -> set[sp.Symbol] | None:
         found = [k.net.symbols for k in kernels]
-        return None if None in found else set().union(*found)
+        return None if None in found else {s for symbols in found for s in symbols or ()}
 
     return symbol_values(values, known)
 
