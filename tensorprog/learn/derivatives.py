@@ -239,7 +239,8 @@ def gram_with_gradient(
             if (t1 or 0) <= (t2 or 0):
                 block = _block(kernel.derive((t1, t2)), inputs.data[t1], inputs.data[t2], hyper, by)
                 result[:, rows[:, None], columns] = block
-                result[:, columns[:, None], rows] = np.swapaxes(block, 1, 2)
+                if t1 != t2:
+                    result[:, columns[:, None], rows] = np.swapaxes(block, 1, 2)
     result = np.tril(result) + np.swapaxes(np.tril(result, -1), 1, 2)
     for position, row in enumerate(_diagonals(kernel, inputs, hyper, by)):
         np.fill_diagonal(result[position], row)
