@@ -221,7 +221,13 @@ def _erf_det(q1: Array, q2: Array, det: Array) -> Array:
 @pair(Erf, Erf, WILLIAMS)
 def erf_erf(q1: Array, q2: Array, c: Array, det: Array) -> Array:
     """(2/π) asin(2c / √((1 + 2 q1)(1 + 2 q2)))."""
-    return 2 * np.arctan2(2 * c, np.sqrt(_erf_det(q1, q2, det))) / pi
+    whole = _erf_det(q1, q2, det)
+    if np.all(np.isfinite(whole)):
+        return 2 * np.arctan2(2 * c, np.sqrt(whole)) / pi
+    a, b, d, e1, e2 = _balanced(q1, q2, c)  # beyond the floating point numbers: all over 2^(e1 + e2)
+    rest = np.ldexp(1 + 2 * q1, -2 * (e1 + e2)) + np.ldexp(2 * q2, -2 * (e1 + e2))
+    large = np.arctan2(2 * d, np.sqrt(4 * determinant(a, b, d) + rest))
+    return 2 * np.where(np.isfinite(whole), np.arctan2(2 * c, np.sqrt(whole)), large) / pi
 
 
 @pair(ErfPrime, ErfPrime, WILLIAMS + "; " + PRICE)
