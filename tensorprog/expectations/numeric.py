@@ -26,6 +26,7 @@ from tensorprog.expectations.law import Law, Value, most, plus, times
 from tensorprog.expectations.panels import panels
 from tensorprog.expectations.pieces import piecewise
 from tensorprog.expectations.quadrature import Problem, Result, late, trapezoid
+from tensorprog.expectations.rounding import rounding
 from tensorprog.expectations.smooth import smooth_pair
 from tensorprog.expectations.soft import SOFT, soft_pair
 from tensorprog.expectations.structured import structured
@@ -313,6 +314,7 @@ def _quadrature(body: sp.Expr, law: Law) -> Value:
         if not len(mean):
             return Value(np.zeros(shape), np.zeros(shape), "empty")
         result, method = _integrate(problem, law.rtol, law.atol)
+        result = replace(result, error=result.error + rounding(problem))
     _check(result, body, cov, law.atol)
     return Value(result.value.reshape(shape), result.error.reshape(shape), method)
 
