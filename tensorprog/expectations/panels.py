@@ -71,7 +71,7 @@ def panels(problem: Problem, rtol: float, atol: float) -> Result:
     >>> round(float(panels(p, 1e-12, 0.0).value[0]), 12)
     0.158655253931
     """
-    reach, missed = radius(problem, atol)
+    reach, beyond = radius(problem, atol)
     centres, nested = _centres(problem)
     expressions = sorted({*kinks(problem.body, problem.variables), *centres}, key=sp.default_sort_key)
     curves = split_kinks(problem.take(slice(0, 1)), expressions, reach)[1]
@@ -101,7 +101,7 @@ def panels(problem: Problem, rtol: float, atol: float) -> Result:
             again = _bisect(replace(view, scan=257), steep[i], pair, lambda size: atol + max(rtol, 1e-13) * size)
             found = again[0], max(again[1], abs(again[0] - found[0])), again[2]
         _improve(result, np.array([i]), Result(*(np.array([x]) for x in found)))
-    result.error[missed] = np.inf
+    result.error[:] += beyond
     return result
 
 

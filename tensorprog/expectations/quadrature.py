@@ -24,6 +24,7 @@ STEPS = tuple(0.5 * 2 ** (-k / 2) for k in range(28))
 NODE_LIMIT = {1: 1 << 17, 2: 1 << 20, 3: 1 << 24, 4: 1 << 26}
 SPACING = 1.5  # widest gap between nodes, in units of a function's argument, that cannot skip a feature
 EPS = float(np.finfo(float).eps)
+BEYOND = 4.0  # of the largest |body| exp(-R²/2) at a rim, in one and two dimensions at least the integral beyond it
 CLEAR = 1.2  # by how much digits of agreement grow from level to level where a rule converges exponentially
 ROUNDING = 4e-14  # half of it bounds the rounding of a sum of weights, values and their product
 
@@ -160,7 +161,7 @@ def blocks(count: int, nodes: int) -> Iterator[slice]:
 def radius(problem: Problem, atol: float) -> tuple[float, Array]:
     """Half-width of the box: the first at whose rim |body|·density is negligible against E |body|.
 
-    Also the (N,) entries for which there is none.
+    Also a bound of what lies beyond it, (N,), infinite for the entries for which there is none.
     """
     rank = problem.factor.shape[2]
     _, scale, _ = _trapezoid(problem, (0.5 if rank < 3 else 1.0, RADII[0]))
@@ -170,7 +171,7 @@ def radius(problem: Problem, atol: float) -> tuple[float, Array]:
         missed = ~(tail <= 1e-15 * scale + atol / 10)
         if not missed.any():
             break
-    return candidate, missed
+    return candidate, np.where(missed, np.inf, BEYOND * tail)
 
 
 @cache
@@ -206,10 +207,10 @@ def trapezoid(problem: Problem, rtol: float, atol: float) -> Result:
     >>> round(float(trapezoid(p, 1e-12, 0.0).value[0]), 12)
     1.0
     """
-    rank, (reach, missed) = problem.factor.shape[2], radius(problem, atol)
+    rank, (reach, beyond) = problem.factor.shape[2], radius(problem, atol)
     levels = tuple((h, reach) for h in STEPS if (2 * reach / h) ** rank <= NODE_LIMIT[rank])
     result = refine(problem, _trapezoid, levels, lambda level: level[0], rtol, atol)
-    result.error[missed] = np.inf
+    result.error[:] += beyond
     return result
 
 
