@@ -14,6 +14,7 @@ from tensorprog.expectations.closed_forms import determinant
 from tensorprog.functions import evaluate
 
 Array = Any
+SLACK = 1e-9  # how far a covariance may exceed its bound, relative to it
 SMALL = 1e-3  # variances below it make functions that are 0 at 0 small beside an absolute tolerance
 
 
@@ -33,8 +34,8 @@ class Value:
 class Law:
     """Law of the Gaussian variables and values of the other symbols; arrays that broadcast.
 
-    ``gap`` is 1 - ρ of the two variables, where it is known better than the covariance tells it; ``given`` what was
-    set to 0.
+    ``gap`` is 1 - ρ of the two variables, where it is known better than the covariance tells it; ``slack`` is how far
+    covariances may be from positive semidefinite, relative to the variances; ``given`` what was set to 0.
     """
 
     variables: tuple[sp.Symbol, ...]
@@ -46,6 +47,7 @@ class Law:
     samples: int = 2**16
     seed: int = 0
     gap: Array | None = None
+    slack: float = SLACK
     given: sp.Expr | None = None
 
     def restrict(self, keep: Sequence[int]) -> Law:

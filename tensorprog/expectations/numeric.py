@@ -22,7 +22,7 @@ from tensorprog.expectations.closed_forms import (
     pivoted_factor,
 )
 from tensorprog.expectations.deltas import in_pieces, number, without_delta
-from tensorprog.expectations.law import Law, Value, most, plus, times
+from tensorprog.expectations.law import SLACK, Law, Value, most, plus, times
 from tensorprog.expectations.panels import panels
 from tensorprog.expectations.pieces import piecewise
 from tensorprog.expectations.quadrature import Problem, Result, late, trapezoid
@@ -41,7 +41,6 @@ Array = Any
 WEIGHT = sp.Dummy("weight", positive=True)
 TINY = float(np.finfo(float).tiny)
 FINE = 1e-6  # size below which quadrature would miss what it looks for
-SLACK = 1e-9  # how far a covariance may exceed its bound, and the worst error accepted, both relative
 
 
 def expectation(
@@ -56,6 +55,7 @@ def expectation(
     seed: int = 0,
     *,
     gap: Any = None,
+    slack: float = SLACK,
 ) -> Value:
     """Compute the expectation of a function of jointly Gaussian variables.
 
@@ -79,6 +79,8 @@ def expectation(
         seed: of their randomisations.
         gap: of two variables, 1 - ρ (or 1 - |ρ|) with ρ = cov[0][1]/√(cov[0][0] cov[1][1]), where the caller knows
             it better than the rounded covariance tells it: q1 q2 - c² is then q1 q2 gap (2 - gap).
+        slack: how far the covariance may be from positive semidefinite, relative to the variances: 1e-9 allows for
+            rounding; more where its entries are estimates. What is beyond is moved to the nearest that is.
 
     Returns:
         Value whose arrays have the broadcast shape of the entries that the body depends on.
@@ -109,6 +111,7 @@ def expectation(
         samples,
         seed,
         None if gap is None else np.asarray(gap, float),
+        slack,
     )
     return _expect(in_pieces(from_sympy(sp.sympify(body)), has_deltas), _validated(law))
 
@@ -126,7 +129,7 @@ def _validated(law: Law) -> Law:
     for i, j in (key for key in cov if key[0] < key[1]):
         bound = most(cov[i, i], cov[j, j])
         allowed = most(*(np.maximum(cov[n, n], TINY) for n in (i, j)))  # a variance may have underflowed
-        if np.any(np.abs(cov[i, j]) > allowed * (1 + SLACK)):
+        if np.any(np.abs(cov[i, j]) > allowed * (1 + law.slack)):
             raise DataError(
                 f"cov[{i}][{j}] exceeds sqrt(cov[{i}][{i}] cov[{j}][{j}]) by up to "
                 f"{np.max(np.abs(cov[i, j]) - bound):.3g}: the covariance is not positive semidefinite"

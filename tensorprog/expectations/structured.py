@@ -97,10 +97,14 @@ def _entry(body: sp.Expr, law: Law, expect: Rule, quadrature: Rule) -> Value:
     cov = _matrix(law)
     smallest = np.linalg.eigvalsh(cov)[0]
     if smallest < -NEGATIVE * np.trace(cov):
-        raise DataError(
-            f"E {body}: the {len(cov)}x{len(cov)} covariance of {law.variables} is not positive semidefinite: "
-            f"it has the eigenvalue {smallest:.3g}"
-        )
+        if smallest < -law.slack * np.trace(cov):
+            raise DataError(
+                f"E {body}: the {len(cov)}x{len(cov)} covariance of {law.variables} is not positive semidefinite: "
+                f"it has the eigenvalue {smallest:.3g}"
+            )
+        cov = _nearest(cov)
+        count = range(len(cov))
+        law = replace(law, cov={(i, j): np.asarray(cov[i, j]) for i in count for j in count if i <= j})
     smaller = _reduced(body, law, cov) or _lifted(body, law, cov)
     if smaller is not None:
         return expect(*smaller)
@@ -125,6 +129,16 @@ def _entry(body: sp.Expr, law: Law, expect: Rule, quadrature: Rule) -> Value:
     if rest != 0:
         values.append(_by_points(rest, law, correlation))
     return Value(sum(v.value for v in values), sum(v.error for v in values), _methods(values))
+
+
+def _nearest(cov: Array) -> Array:
+    """The covariance without its negative eigenvalues, and of the same variances."""
+    values, vectors = np.linalg.eigh(cov)
+    found = (vectors * np.maximum(values, 0.0)) @ vectors.T
+    shrink = np.sqrt(np.diag(cov) / np.maximum(np.diag(found), np.finfo(float).tiny))
+    found = found * np.outer(shrink, shrink)
+    np.fill_diagonal(found, np.diag(cov))
+    return found
 
 
 def _matrix(law: Law) -> Array:

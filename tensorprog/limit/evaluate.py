@@ -30,6 +30,7 @@ from tensorprog.limit.equations import Name, reachable
 from tensorprog.limit.gap import Gaps
 
 Array = Any
+ESTIMATED = 0.02  # how far covariances made of estimates may be from positive semidefinite, relative to the variances
 Atom = Callable[[Expect, Callable[[Poly], Any], Array | None], Array]
 
 
@@ -100,15 +101,27 @@ def _scalar(expr: sp.Expr, values: Mapping[sp.Symbol, Array]) -> Array:
 
 
 def expected(g: Expect, value: Callable[[Poly], Any], gap: Array | None = None) -> Value:
-    """The expectation of an atom, given the values of polynomials."""
+    """The expectation of an atom, given the values of polynomials.
+
+    Covariances that are made of estimates by random points may be off by their errors: no fault of the data.
+    """
     k = len(g.mean)
     cov = [[value(g.entry(i, j)) for j in range(k)] for i in range(k)]
     mean = [value(m) for m in g.mean] if any(g.mean) else None
     scalars = {s: value(Poly({((h, 1),): 1})) for s, h in g.scalars.items()}
     try:
         return expectation(g.body, g.variables, cov, mean, scalars, gap=gap)
+    except DataError:
+        if not _estimated(g):
+            raise
+        return expectation(g.body, g.variables, cov, mean, scalars, slack=ESTIMATED)
     except NoRuleError as error:
         raise NoRuleError(f"E {g.body}: {error}") from error
+
+
+def _estimated(g: Expect) -> bool:
+    """Whether the covariance of an atom is made of expectations that may have been estimated."""
+    return any(isinstance(h, Expect) and len(h.mean) > 2 for h in reachable([*g.cov, *g.mean]))
 
 
 def same(p: Poly, q: Poly, seed: int = 0) -> bool:
