@@ -73,7 +73,9 @@ def graded(step: float, middle: float, tail: float, power: float = 0.0) -> Rule:
 
 
 def powers(body: sp.Expr, variables: tuple[sp.Symbol, ...]) -> list[float] | None:
-    """Exponents at the singular points of a body, 0 for a logarithm; None where all kinks and jumps are tame.
+    """Exponents at the singular points of a body; None where all kinks and jumps are tame.
+
+    They are 0 for a logarithm, and for powers of what is positive, whose singular points are complex.
 
     >>> from tensorprog.functions import Abs, Relu
     >>> x = sp.Symbol("x")
@@ -84,7 +86,7 @@ def powers(body: sp.Expr, variables: tuple[sp.Symbol, ...]) -> list[float] | Non
     for f in body.atoms(Fn):
         for piece in f.family.pieces if f.free_symbols & set(variables) else ():
             own += [g for g in _singular(sp.diff(piece, X, f.order)) if kinks(g, (X,)) or g.is_Pow]
-    found = sorted({float(f.exp) if f.is_Pow else 0.0 for f in own})
+    found = sorted({float(f.exp) if f.is_Pow and not f.base.is_positive else 0.0 for f in own})
     return found or None
 
 
