@@ -15,6 +15,7 @@ from tensorprog.functions import evaluate
 
 Array = Any
 SLACK = 1e-9  # how far a covariance may exceed its bound, relative to it
+LEAST = 1e-290  # whose inverse is a number
 SMALL = 1e-3  # variances below it make functions that are 0 at 0 small beside an absolute tolerance
 
 
@@ -102,7 +103,7 @@ class Law:
             }
             with np.errstate(all="ignore"):
                 largest = np.fmax(largest, np.abs(evaluate(body, point | {s: self.scalars[s] for s in used})))
-        return np.where((largest > 0) & (largest < 1), largest, 1.0)
+        return np.where((largest > LEAST) & (largest < 1), largest, 1.0)
 
     def flat(self, read: Sequence[int], shape: tuple[int, ...], rows: Array) -> Law:
         """The law of some of the variables at the entries ``rows`` of the flattened shape, without scalars."""
