@@ -384,7 +384,7 @@ def beside_one(expr: sp.Basic) -> sp.Expr | None:
     >>> beside_one(sp.log(1 + X**2)), beside_one(sp.log(2 + X))
     (x**2, None)
     """
-    terms = expr.args[0].args if isinstance(expr, sp.log) and expr.args[0].is_Add else ()
+    terms: tuple[Any, ...] = expr.args[0].args if isinstance(expr, sp.log) and expr.args[0].is_Add else ()
     return terms[1] if len(terms) == 2 and terms[0] == 1 else None
 
 

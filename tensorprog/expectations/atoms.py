@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import sympy as sp
 
@@ -147,8 +148,9 @@ def derivatives(cls: type[Fn]) -> float:
 
 @functools.cache
 def _smooth_formula(formula: sp.Lambda) -> float:
-    powers = (e.exp for e in formula.expr.atoms(sp.Pow) if e.exp.is_number and not e.exp.is_Integer)
-    return min([*(derivatives(type(g)) for g in formula.expr.atoms(Fn)), *(0.0 for _ in powers)], default=math.inf)
+    classes: list[Any] = [type(g) for g in formula.expr.atoms(Fn)]
+    powers = [e.exp for e in formula.expr.atoms(sp.Pow) if e.exp.is_number and not e.exp.is_Integer]
+    return min([*map(derivatives, classes), *(0.0 for _ in powers)], default=math.inf)
 
 
 def _natural(e: sp.Expr) -> bool:
@@ -194,10 +196,11 @@ def body_of(factors: list[tuple[Gen, int]], forms: list[Poly], scalars: dict[sp.
         if isinstance(g, Apply):
             args = [poly(a) for a in g.args]
             return g.fn(*args)
-        if g.symbol.is_Symbol:
-            scalars[g.symbol] = g
+        expr: Any = g.symbol
+        if expr.is_Symbol:
+            scalars[expr] = g
         else:  # such as 1/c
-            scalars.update((c, scalars.get(c) or Scalar(c)) for c in g.symbol.free_symbols)
-        return g.symbol
+            scalars.update((c, scalars.get(c) or Scalar(c)) for c in expr.free_symbols)
+        return expr
 
     return sp.Mul(*(generator(f) ** e for f, e in factors))

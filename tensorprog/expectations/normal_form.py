@@ -7,6 +7,7 @@ that ends; 4. what remains, E Π φ_i(u_i), is one atom.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Set
 from fractions import Fraction
 from functools import reduce
@@ -228,13 +229,13 @@ def _killed(mono: Mono) -> bool:
 
 
 def _collides(mono: Mono) -> bool:
-    """Whether Stein's lemma could bring a product of two Dirac deltas, or a derivative of one.
+    """Whether Stein's lemma could bring a product of two Dirac deltas, or a derivative of one beside a jump.
 
     Their expectations are infinite where the variables are proportional, though the sum of all is not.
     """
     count = sum(e for g, e in mono if isinstance(g, Gaussian))
     steps = sorted(e * smoothness(g) + 1 for g, e in mono if isinstance(g, Apply))  # derivatives until there is a delta
-    return bool(steps) and (steps[0] < count or (len(steps) > 1 and steps[0] + steps[1] <= count))
+    return len(steps) > 1 and steps[1] < math.inf and (steps[0] < count or steps[0] + steps[1] <= count)
 
 
 def _odd(mono: Mono) -> bool:

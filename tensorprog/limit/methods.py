@@ -45,7 +45,8 @@ def limit(program: ProgramGraph, method: str = "exact", **options: Any) -> Any:
     check_program(program, "tp.limit")
     if not isinstance(method, str) or method not in METHODS:
         raise NoRuleError(f"method={method!r} is not available; {nearest(str(method), METHODS)}")
-    known = list(inspect.signature(METHODS[method]).parameters)[1:]
+    sampled = list(inspect.signature(SampledLimit).parameters)[1:]
+    known = sampled if method == "auto" else list(inspect.signature(METHODS[method]).parameters)[1:]
     if options.keys() - set(known):
         raise unknown_keywords(f"tp.limit(.., {method!r})", options.keys() - set(known), known)
     return METHODS[method](program, **options)

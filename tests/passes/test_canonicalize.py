@@ -14,7 +14,7 @@ from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import InitVector, MatMul, Moment, Nonlin, Var, vector_slot
 from tensorprog.ir.spec import canonical_violations
 from tensorprog.limit.evaluate import fingerprint
-from tensorprog.limit.master import Limit, deep_recursion
+from tensorprog.limit.master import Limit
 from tensorprog.passes.backprop import backprop
 from tensorprog.passes.canonicalize import rewrite
 
@@ -53,9 +53,8 @@ def limits(program, variables):
     """Every E Z^x, E Z^x Z^y and scalar of the variables, as numbers equal exactly when the limits are."""
     lim = Limit(program)
     vectors = [v for v in variables if v.kind == "vector"]
-    with deep_recursion(len(program)):
-        polys = [lim.expect(lim.z[v]) for v in vectors]
-        polys += [lim.moment(v, w) for i, v in enumerate(vectors) for w in vectors[i:]]
+    polys = [lim.expect(lim.z[v]) for v in vectors]
+    polys += [lim.moment(v, w) for i, v in enumerate(vectors) for w in vectors[i:]]
     polys += [lim.z[v] for v in variables if v.kind == "scalar"]
     return [float(x) for x in fingerprint(polys)]
 
