@@ -368,24 +368,14 @@ def _walk(expr: sp.Basic, values: Mapping[sp.Symbol, Array], memo: dict[int, Arr
         result = values[expr]
     elif not expr.args:
         result = bool(expr) if expr.is_Boolean else float(expr)
-    elif (rest := beside_one(expr)) is not None:
-        result = np.log1p(_walk(rest, values, memo))
+    elif isinstance(expr, sp.log) and expr.args[0].is_Add and expr.args[0].args[:-1] == (1,):
+        result = np.log1p(_walk(expr.args[0].args[-1], values, memo))
     else:
         result = _apply(expr, [_walk(a, values, memo) for a in expr.args])
         if isinstance(result, np.floating):  # a number, not an array: it must not widen float32 arrays
             result = float(result)
     memo[id(expr)] = result
     return result
-
-
-def beside_one(expr: sp.Basic) -> sp.Expr | None:
-    """The a of log(1 + a), else None: 1 + a would drop the digits of a small a.
-
-    >>> beside_one(sp.log(1 + X**2)), beside_one(sp.log(2 + X))
-    (x**2, None)
-    """
-    terms: tuple[Any, ...] = expr.args[0].args if isinstance(expr, sp.log) and expr.args[0].is_Add else ()
-    return terms[1] if len(terms) == 2 and terms[0] == 1 else None
 
 
 def _apply(expr: sp.Basic, args: list[Array]) -> Array:

@@ -13,7 +13,7 @@ import sympy as sp
 
 from tensorprog.expectations.closed_forms import affine
 from tensorprog.expectations.quadrature import EPS, Problem, blocks
-from tensorprog.functions import X, beside_one, evaluate
+from tensorprog.functions import X, evaluate
 
 Array = Any
 Known = tuple[Array, Array]  # a value and a bound of its error
@@ -65,8 +65,8 @@ def _walk(expr: sp.Basic, point: dict[sp.Symbol, Known]) -> Known:
     if not expr.args:
         value = float(expr)
         return value, 0.0 if expr.is_Integer else EPS * abs(value)
-    if (rest := beside_one(expr)) is not None:
-        return _function(sp.log(1 + X), [_walk(rest, point)], X)
+    if isinstance(expr, sp.log) and expr.args[0].is_Add and expr.args[0].args[:-1] == (1,):  # as ``evaluate`` does
+        return _function(sp.log(1 + X), [_walk(expr.args[0].args[-1], point)], X)
     parts = [_walk(a, point) for a in expr.args]
     if expr.is_Add:
         value, size = sum(v for v, _ in parts), sum(np.abs(v) for v, _ in parts)
