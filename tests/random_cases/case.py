@@ -95,7 +95,8 @@ class Case:
             return f"{HEADER}\n{self.text()}\nlim = tp.limit(p)"
         values = f", values={{{', '.join(f'{s}: {v}' for s, v in self.symbols.items())}}}" if self.symbols else ""
         rows = np.array2string(self.X, separator=", ", threshold=10**6).replace("\n", "")
-        shown = f"X = {rows}\nfor K in tp.nngp(net()), tp.ntk(net()):\n    print(K(X{values}), K.gram(X{values}))"
+        kernels = "tp.ntk(net())," if "net.average" in self.text() else "tp.nngp(net()), tp.ntk(net())"
+        shown = f"X = {rows}\nfor K in {kernels}:\n    print(K(X{values}), K.gram(X{values}))"
         return f"{HEADER}\n{self.text()}\n{shown}"
 
     def _symbol_lines(self) -> list[str]:
