@@ -72,7 +72,8 @@ class Case:
     @property
     def symbols(self) -> dict[sp.Symbol, float]:
         """The values of the symbols that occur."""
-        used = [name for name in SYMBOLS if any(name in _words(line.text(self.stds)) for line in self.lines)]
+        numbers = [text for line in self.lines for text in (*line.numbers, self.stds.get(line.key, ""))]
+        used = [name for name in SYMBOLS if any(name in _words(text) for text in numbers)]
         return {sp.Symbol(name, positive=True): SYMBOLS[name] for name in used}
 
     @property

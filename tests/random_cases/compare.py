@@ -19,7 +19,7 @@ ROUNDING = 1e-15
 # a way that may refuse where the others answer, and by which errors
 MAY_REFUSE: Mapping[str, tuple[str, ...]] = {
     "gram numba": ("NoRuleError",),
-    "recursion": ("FoldError",),
+    "recursion": ("FoldError", "ProgramError"),
     "paths": ("AssumptionError",),
     "enumeration": ("AssumptionError",),
     "sgd": ("AssumptionError",),
