@@ -13,14 +13,15 @@ import numpy as np
 from tensorprog.dsl.network import Network, check_network
 from tensorprog.errors import DataError, writing
 from tensorprog.finite.empirical import concatenate
-from tensorprog.finite.estimate import Exponent, exponent
+from tensorprog.finite.estimate import Exponent, exponent, vanish
 from tensorprog.finite.runs import stream
 from tensorprog.finite.training import FiniteTraining, Trajectory, diverges
 from tensorprog.functions import Fn, jumps
 from tensorprog.ir.instructions import Nonlin
 from tensorprog.kernels.data import Inputs, read_inputs
 from tensorprog.kernels.feature import FeatureLimit
-from tensorprog.kernels.training import FeatureTraining, check_widths
+from tensorprog.kernels.hypotheses import Hypothesis, derivatives_of, outputs_on_data, refuse_unmet
+from tensorprog.kernels.training import check_widths
 from tensorprog.passes.optimizer import SGD
 from tensorprog.passes.parametrization import Parametrization, mup
 from tensorprog.verify import WIDTHS, Claim
@@ -33,11 +34,12 @@ class TrainingReport:
     Attributes:
         widths, steps: what was run.
         f: outputs (S, steps + 1, N, heads) by width; the first inputs are the training inputs.
-        prediction: the same from kernel gradient descent with the same f_0 and the realised χ_t; empty
-            with weight decay.
+        prediction: the same in the limit from the same f_0 and the realised χ_t: kernel gradient descent, with weight
+            decay from the same f̂_t by the kernels between decayed networks.
         own: the same with the prediction's own χ_t.
         errors: fitted exponents of RMS ``|f_t − prediction|`` and of the kernel's drift, by (what, t).
         claims: the verdicts.
+        hypotheses: what the theorem asks for and the network lacks; then nothing is compared.
     """
 
     title: str
@@ -49,15 +51,17 @@ class TrainingReport:
     own: dict[int, np.ndarray] = field(default_factory=dict)
     errors: dict[tuple[str, int], Exponent] = field(default_factory=dict)
     claims: list[Claim] = field(default_factory=list)
+    hypotheses: list[Hypothesis] = field(default_factory=list)
 
     @property
-    def passed(self) -> bool:
-        """Whether no claim failed."""
-        return all(c.passed is not False for c in self.claims)
+    def passed(self) -> bool | None:
+        """Whether no claim failed; None where a hypothesis is not met and nothing was compared."""
+        return None if self.hypotheses else all(c.passed is not False for c in self.claims)
 
     def text(self) -> str:
         """A table of claims, and of errors by width."""
         rows = [f"{self.title} (widths {', '.join(map(str, self.widths))}, {self.seeds} seeds each)"]
+        rows += [f"  {h}" for h in self.hypotheses]
         rows += [f"  {c.verdict:<6} {c.name}  {c.detail}" for c in self.claims]
         for (what, t), fit in self.errors.items():
             sizes = ", ".join(f"{e:.2e} ± {s:.0e}" for e, s in zip(fit.errors, fit.stderrs, strict=True))
@@ -135,6 +139,7 @@ def train(
     times: Sequence[int] | None = None,
     values: Mapping[Any, Any] | None = None,
     parametrization: Parametrization | None = None,
+    subtract_start: bool = False,
     method: str = "auto",
     samples: int = 2**16,
     out: str | Path | None = None,
@@ -142,9 +147,13 @@ def train(
 ) -> TrainingReport:
     """Train networks of several widths by SGD and compare with kernel gradient descent (TP2b Eq. 22).
 
-    The networks are trained by running the unrolled program, exactly.  The prediction starts at their f_0
+    The networks are trained by moving their weights, exactly.  The prediction starts at their f_0
     and uses the limiting kernel and the realised χ_t.  Its error shrinks like n^(−1/2), the fluctuation of
-    the kernel at initialization.  For the kernel's drift during training see ``drift_exponent``.
+    the kernel at initialization.  For the kernel's drift during training see ``drift_exponent``.  With weight decay the
+    prediction and the drift are those that ``kernels.decayed`` derives.
+
+    What the theorem asks of the network is checked first: where outputs diverge, the networks are trained and nothing
+    is compared (``.hypotheses``, ``.passed`` is None); where a derivative is no function they cannot be trained.
 
     Args:
         net: an architecture.
@@ -161,6 +170,7 @@ def train(
         values: numbers for hyperparameters that are symbols, by symbol or by name.
         parametrization: ``tp.mup()``, ``tp.standard(c=1)``, ``tp.abc(..)``; that of the NTK when None.  Where it learns
             features, the comparison is with the limit of the run itself, a ``FeatureReport``.
+        subtract_start: train f − f_0 in the place of f, which starts at 0 where f_0 may diverge.
         method, samples: of that limit; see ``FeatureLimit``.
         out: a folder for ``training.jsonl``; an interrupted series resumes from it.
         progress: called with (done, total, what).
@@ -170,7 +180,8 @@ def train(
 
     Raises:
         DataError, ProgramError: bad data, labels or settings.
-        AssumptionError: a parametrization that is not stable, with the layer and the exponent.
+        AssumptionError: a parametrization that is not stable, with the layer and the exponent; a trained function
+            that jumps.
     """
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise DataError(f"steps must be a positive integer, got {steps!r}")
@@ -183,22 +194,29 @@ def train(
         raise DataError(f"training is compared over two or more widths and seeds, got {list(widths)} and {seeds}")
     probes = () if parametrization is not None and parametrization.keeps_changes else (0, *chosen)
     run = FiniteTraining(net, inputs, y, steps, optimizer or SGD(0.5), batch, loss, trainable, probes, values,
-                         parametrization)  # fmt: skip
+                         parametrization, subtract_start)  # fmt: skip
+    lacking = _lacking(run)
     scheme = f", {parametrization!r}" if parametrization is not None else ""
-    title = f"{net!r}, {run.training.plan.optimizer!r}{scheme}"
+    title = f"{net!r}, {run.plan.optimizer!r}{scheme}"
     header = {"network": repr(net), "run": _fingerprint(run, parametrization)}
     path = Path(out) / "training.jsonl" if out is not None else None
     chosen_widths = sorted(set(widths))
-    limit = run.limit(method, samples) if isinstance(run.training, FeatureTraining) else None
-    records = stream(run.run, Trajectory, run.u.program, chosen_widths, seeds, header, path, progress)
+    limit = run.limit(method, samples) if run.plan.scaling.keeps_changes else None
+    records = stream(run.run, Trajectory, run.trace.program, chosen_widths, seeds, header, path, progress)
     rows = {w: [records[w, s] for s in range(seeds)] for w in chosen_widths}
     if limit is not None:
         features = FeatureReport(title, chosen_widths, seeds, steps, limit=limit, y=run.y)
-        _compare_with_limit(features, rows, chosen, -float(run.training.plan.scaling.error))
+        _compare_with_limit(features, rows, chosen, -float(run.plan.scaling.error))
         return features
-    report = TrainingReport(title, chosen_widths, seeds, steps)
+    report = TrainingReport(title, chosen_widths, seeds, steps, hypotheses=lacking)
     _compare(report, run, rows, chosen)
     return report
+
+
+def _lacking(run: FiniteTraining) -> list[Hypothesis]:
+    """What the theorem asks for and the network lacks, with which it can be trained nevertheless."""
+    refuse_unmet(derivatives_of(run.net, run.inputs.groups, run.plan.trained), "training")
+    return [] if run.subtract_start else outputs_on_data(run.net, run.inputs, run.hyper)
 
 
 def feature_limit(
@@ -255,11 +273,16 @@ def _read(net: Network, X: Any, y: Any, X_test: Any) -> Inputs:
 
 
 def _fingerprint(run: FiniteTraining, scheme: Parametrization | None) -> str:
-    digest = hashlib.sha256(str(run.u.program).encode())
-    digest.update(repr(sorted((str(k), v) for k, v in run.finite.hyper.items())).encode())
+    plan, o = run.plan, run.plan.optimizer
+    rates = [str(o.rate(t)) for t in range(plan.steps)]
+    settings = (plan.schedule, rates, str(o.momentum), str(o.weight_decay), o.nesterov, str(plan.loss),
+                sorted(plan.trained), plan.probes, run.subtract_start,
+                sorted((str(k), v) for k, v in run.hyper.items()))  # fmt: skip
+    digest = hashlib.sha256(str(run.trace.program).encode())
+    digest.update(repr(settings).encode())
     digest.update(run.y.tobytes())
     if scheme is not None:
-        digest.update(repr(run.training.plan.scaling).encode())
+        digest.update(repr(plan.scaling).encode())
     for i in range(len(run.inputs)):
         digest.update(run.inputs[i].tobytes())
     return digest.hexdigest()[:16]
@@ -268,23 +291,19 @@ def _fingerprint(run: FiniteTraining, scheme: Parametrization | None) -> str:
 def _compare(
     report: TrainingReport, run: FiniteTraining, records: dict[int, list[Trajectory]], times: list[int]
 ) -> None:
-    decays = run.training.plan.optimizer.decays
     report.f = {w: np.stack([r.f for r in rows]) for w, rows in records.items()}
-    if _refuse_divergence(report):
+    if report.hypotheses or _refuse_divergence(report):
         return
     for w, rows in records.items():
-        if not decays:
-            report.prediction[w] = run.predict(report.f[w][:, 0], np.stack([r.chi for r in rows]))
-            report.own[w] = run.predict(report.f[w][:, 0])
-    if decays:
-        report.claims.append(Claim("f = kernel gradient descent", None, "with weight decay there is no fixed kernel"))
-    slope, rate = drift_exponent(run), -float(run.training.plan.scaling.error)
+        start = np.stack([r.start for r in rows]) if run.plan.optimizer.decays else report.f[w][:, 0]
+        report.prediction[w] = run.predict(start, np.stack([r.chi for r in rows]))
+        report.own[w] = run.predict(start)
+    slope, rate = drift_exponent(run), -float(run.plan.scaling.error)
     for k, t in enumerate(times, start=1):
-        if not decays:
-            gaps = [report.f[w][:, t] - report.prediction[w][:, t] for w in report.widths]
-            _error_claim(report, t, exponent(report.widths, gaps), rate)
+        gaps = [report.f[w][:, t] - report.prediction[w][:, t] for w in report.widths]
+        _error_claim(report, t, gaps, rate)
         drifts = [_drift(records[w], k) for w in report.widths]
-        _drift_claim(report, t, exponent(report.widths, drifts), slope)
+        _drift_claim(report, t, drifts, run.drift(t), slope)
 
 
 def _compare_with_limit(
@@ -321,30 +340,47 @@ def drift_exponent(run: FiniteTraining) -> float:
     change of second order, n^(−2r).  A gradient with jumps changes by O(1) at the n^(1−r) coordinates that cross them,
     with random signs: n^((1−r)/2)/n, which is n^(−3/4) for r = 1/2.
     """
-    r = float(run.training.plan.scaling.r)
-    if not run.training.trace.passes_gia_check:
+    r = float(run.plan.scaling.r)
+    if not run.trace.passes_gia_check:
         return -r
-    bodies = (op.body for _, op in run.u.program if isinstance(op, Nonlin))
+    bodies = (op.body for p in run.descent.programs.values() for _, op in p.program if isinstance(op, Nonlin))
     jumping = any(jumps(type(f)) for body in bodies for f in body.atoms(Fn))
     smooth = min(2 * r, r + 0.5)
     return -min(smooth, (1 + r) / 2) if jumping else -smooth
 
 
-def _error_claim(report: TrainingReport, t: int, fit: Exponent, rate: float) -> None:
-    report.errors["|f − prediction|", t] = fit
+def _error_claim(report: TrainingReport, t: int, gaps: list[np.ndarray], rate: float) -> None:
     name = f"|f − prediction| ~ n^({rate:g}) at t = {t}"
+    if vanish(gaps, max(float(np.abs(report.f[w]).max()) for w in report.widths)):
+        report.claims.append(Claim(f"f = prediction at t = {t}", True, "equal up to rounding at every width"))
+        return
+    fit = report.errors["|f − prediction|", t] = exponent(report.widths, gaps)
     report.claims.append(Claim(name, fit.verdict(rate, 0.1), f"fitted exponent {fit}"))
 
 
-def _drift_claim(report: TrainingReport, t: int, fit: Exponent, asymptotic: float) -> None:
-    """The theorem asks for n^(−1/2) or faster; small widths can still be far from the asymptotic exponent."""
-    report.errors["kernel drift", t] = fit
-    bound = max(-0.5, asymptotic)
-    detail = f"fitted exponent {fit}, {asymptotic:g} as n grows"
-    name = f"kernel drift at most ~ n^({bound:g}) at t = {t}"
+def _drift_claim(report: TrainingReport, t: int, drifts: list[np.ndarray], limit: float, asymptotic: float) -> None:
+    """The theorem asks for n^(−1/2) or faster; small widths can still be far from the asymptotic exponent.
+
+    With weight decay the drift has a limit, and the claim is about the distance from it.
+    """
+    gaps, bound = [d - limit for d in drifts], max(-0.5, asymptotic)
+    if vanish(gaps):
+        detail = "the kernel does not move at any width" if limit == 0 else "equal up to rounding at every width"
+        report.claims.append(Claim(f"kernel drift = {limit:.4g} at t = {t}", True, detail))
+        return
+    fit = exponent(report.widths, gaps)
+    if limit:
+        report.errors[f"|kernel drift − {limit:.4g}|", t] = fit
+        name = f"kernel drift − {limit:.4g} at most ~ n^({bound:g}) at t = {t}"
+        detail = f"{limit:.4g} by weight decay, {drifts[-1].mean():.4g} at width {report.widths[-1]}, exponent {fit}"
+    else:
+        report.errors["kernel drift", t] = fit
+        name = f"kernel drift at most ~ n^({bound:g}) at t = {t}"
+        detail = f"fitted exponent {fit}, {asymptotic:g} as n grows"
     report.claims.append(Claim(name, fit.slope < bound or fit.verdict(bound, 0.1), detail))
 
 
 def _drift(rows: list[Trajectory], k: int) -> np.ndarray:
-    """‖Θ_t − Θ_0‖/‖Θ_0‖ of every run, (S, 1)."""
-    return np.array([[np.linalg.norm(r.ntk[k] - r.ntk[0]) / np.linalg.norm(r.ntk[0])] for r in rows])
+    """‖Θ_t − Θ_0‖/‖Θ_0‖ of every run, (S, 1); 0 for kernels that are 0."""
+    pairs = [(np.linalg.norm(r.ntk[k] - r.ntk[0]), np.linalg.norm(r.ntk[0])) for r in rows]
+    return np.array([[change / size if change else 0.0] for change, size in pairs])

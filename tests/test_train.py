@@ -7,6 +7,7 @@ import pytest
 
 import tensorprog as tp
 from tensorprog.finite.training import FiniteTraining
+from tensorprog.kernels.data import read_inputs
 from tensorprog.train import train
 
 RNG = np.random.default_rng(0)
@@ -131,9 +132,96 @@ def test_momentum_batches_tests_and_subsets_of_parameters():
     assert report.passed and report.f[32].shape == (8, 4, 6, 1)
 
 
-def test_weight_decay_has_no_prediction():
-    report = train(NETS["mlp tanh"][0], X, Y, optimizer=tp.SGD(0.3, weight_decay=0.1), **SMALL)
-    assert not report.prediction and report.claims[0].passed is None and "no fixed kernel" in report.text()
+DECAY = tp.SGD(0.5, weight_decay=0.12)
+
+
+def test_with_weight_decay_the_drift_of_a_relu_layer_is_one_minus_the_square_of_the_decay():
+    """Θ(a w_0) = a² Θ(w_0) for one layer of ReLUs: the drift tends to 1 − a^(2t), a = 1 − ηλ = 0.94."""
+    net = tp.programs.mlp(depth=1, phi=tp.relu, sigma_b=0)
+    run = FiniteTraining(net, read_inputs(X[:2], "X", False), [1.0, -1.0], 3, DECAY, 2)
+    assert [run.drift(t) for t in (0, 1, 3)] == pytest.approx([0, 1 - 0.94**2, 1 - 0.94**6], abs=1e-9)
+    report = train(net, X[:2], [1.0, -1.0], steps=3, batch=2, optimizer=DECAY, widths=(128, 512, 2048), seeds=12)
+    assert report.passed and [c.verdict for c in report.claims] == ["ok"] * 4, report.text()
+    assert "kernel drift − 0.1164" in report.text() and "kernel drift − 0.3101" in report.text()
+
+
+def test_with_weight_decay_f_of_a_relu_layer_is_its_decayed_start_minus_decayed_steps():
+    """f_t = a^(2t) f_0 − Σ_s c a^(t+s) Θ χ_s/B, c_{t,s} = η a^(t−s−1)."""
+    net, a, eta = tp.programs.mlp(depth=1, phi=tp.relu, sigma_b=0), 0.94, 0.5
+    run = FiniteTraining(net, read_inputs(X[:2], "X", False), [1.0, -1.0], 3, DECAY, 2)
+    f0, chi = np.array([[[0.3], [-0.2]]]), RNG.standard_normal((1, 3, 2, 1))
+    start = np.stack([a ** (2 * t) * f0 for t in range(4)], axis=1)
+    theta = tp.ntk(net)(X[:2])
+    for t in range(4):
+        pushes = [eta * a ** (t - s - 1) * a ** (t + s) * theta @ chi[0, s] / 2 for s in range(t)]
+        expected = start[0, t] - sum(pushes)
+        assert run.predict(start, chi)[0, t] == pytest.approx(expected, abs=1e-8)
+
+
+@pytest.mark.parametrize("momentum", [0, 0.5])
+@pytest.mark.parametrize("name", NETS)
+def test_with_weight_decay_networks_follow_their_derived_limit(name, momentum):
+    net, inputs = NETS[name]
+    optimizer = tp.SGD(0.3, momentum, weight_decay=0.1)
+    report = train(net, inputs, Y, optimizer=optimizer, **{**SMALL, "widths": (64, 256, 1024)})
+    assert report.passed and any(c.passed for c in report.claims), report.text()
+    assert "FAILED" not in report.text() and "weight decay" in report.text()
+    moved = np.abs(report.f[1024][:, 1:] - report.f[1024][:, :1]).max()
+    assert np.abs(report.f[1024] - report.prediction[1024]).max() < 0.3 * moved
+
+
+def test_a_wrong_limit_with_weight_decay_is_refused(monkeypatch):
+    right = FiniteTraining._kernel_between
+    monkeypatch.setattr(FiniteTraining, "_kernel_between", lambda self, t, s: 1.5 * right(self, t, s))
+    report = train(NETS["mlp tanh"][0], X, Y, widths=(64, 256, 1024), seeds=8, steps=3, optimizer=DECAY)
+    assert not report.passed and "FAILED |f − prediction|" in report.text()
+
+
+def test_a_kernel_that_does_not_move_has_drift_zero_in_words():
+    report = train(NETS["mlp tanh"][0], X, Y, **SMALL, trainable=["readout"])
+    claims = [c for c in report.claims if "drift" in c.name]
+    assert [c.name for c in claims] == ["kernel drift = 0 at t = 1", "kernel drift = 0 at t = 3"]
+    assert all(c.passed and c.detail == "the kernel does not move at any width" for c in claims)
+    assert "nan" not in report.text()
+
+
+def test_a_prediction_that_is_exact_is_said_to_be():
+    """Only the output bias trains: its kernel σ² is the same at every width."""
+    net = tp.network(lambda net, x: net.readout("V", tp.tanh(net.embed("U", x)), bias=0.5))()
+    report = train(net, X, Y, **SMALL, trainable=["output bias"])
+    assert report.passed and "f = prediction at t = 3  equal up to rounding" in report.text()
+    assert "nan" not in report.text()
+
+
+# ---- hypotheses ----------------------------------------------------------------------------------
+
+
+def test_outputs_that_diverge_are_named_and_nothing_is_compared():
+    report = train(tp.programs.mean_readout(phi=tp.relu), X, Y, **SMALL, optimizer=tp.SGD(0.1))
+    assert report.passed is None and not report.claims and report.f[64].shape == (8, 4, 4, 1)
+    first = report.text().splitlines()[1]
+    assert first.startswith("  NOT MET: the output has a limit at the start: it diverges like √n")
+    assert "subtract_start=True" in first and "net.readout" in first
+
+
+def test_the_output_minus_its_start_follows_the_kernel_where_the_output_diverges():
+    options = {"widths": (64, 256, 1024), "seeds": 16, "steps": 3, "optimizer": tp.SGD(0.05)}
+    report = train(tp.programs.mean_readout(phi=tp.relu), X, Y, **options, subtract_start=True)
+    assert report.passed and not report.hypotheses, report.text()
+    assert any(c.passed for c in report.claims if "prediction" in c.name), report.text()
+    assert all(np.abs(f[:, 0]).max() < 1e-12 for f in report.f.values())
+
+
+def test_odd_functions_of_a_mean_readout_have_nothing_to_say():
+    report = train(tp.programs.mean_readout(phi=tp.erf), X, Y, **SMALL, optimizer=tp.SGD(0.1))
+    assert not report.hypotheses and "NOT MET" not in report.text()
+
+
+def test_a_jump_is_refused_unless_only_what_comes_after_it_trains():
+    net = tp.programs.mlp(depth=1, phi=tp.sign)
+    with pytest.raises(tp.AssumptionError, match="sign jumps.*Dirac δ.*0 almost everywhere"):
+        train(net, X, Y, **SMALL)
+    assert train(net, X, Y, **SMALL, trainable=["readout"]).passed
 
 
 def test_a_diverging_run_warns_and_fails():

@@ -27,6 +27,7 @@ NTK = "NTK = empirical NTK"
 ERROR = "NTK error ~ n^(-1/2)"
 NNGP = "NNGP = output covariance"
 MOMENTS = "coordinate moments"
+LIMIT = "the output has a limit at the start"
 GIA = "gradient independence fails here"
 
 
@@ -59,7 +60,7 @@ def claim(result, name):
 def test_every_network_of_the_gallery_passes(name):
     result = check(GALLERY[name]())
     assert result.passed and failed(result) == set()
-    expected = {WAYS, DATA, NTK, ERROR, NNGP, MOMENTS} | ({GIA} if name == "mean_readout" else set())
+    expected = {WAYS, DATA, NTK, ERROR, NNGP, MOMENTS} | ({GIA, LIMIT} if name == "mean_readout" else set())
     assert set(verdicts(result)) == expected
     assert (result.widths, result.seeds) == ([64, 128, 256], 24)
 
@@ -90,15 +91,75 @@ def test_other_hyperparameters_pass(net):
 def test_a_network_whose_gradients_depend_on_the_forward_pass_says_what_does_not_apply():
     result = check(tp.programs.mean_readout())
     assert result.passed
-    assert {n for n, v in verdicts(result).items() if v == "n/a"} == {NNGP}
+    assert {n for n, v in verdicts(result).items() if v == "n/a"} == {NNGP, LIMIT}
+    assert result.claims[0].name == LIMIT and "diverges like √n" in result.claims[0].detail
     assert "paths" not in claim(result, WAYS).name
     assert "path sums do not apply: the simple GIA check fails" in claim(result, WAYS).detail
     assert "not random" in claim(result, NNGP).detail
     assert claim(result, GIA).verdict == "ok"
     right, wrong = (
-        k(VECTORS)[0, 0] for k in (tp.ntk(GALLERY["mean_readout"]()), tp.ntk(GALLERY["mean_readout"]()).under_gia)
+        k(VECTORS)[1, 1] for k in (tp.ntk(GALLERY["mean_readout"]()), tp.ntk(GALLERY["mean_readout"]()).under_gia)
     )
     assert f"would give {wrong:.6g} instead of {right:.6g}" in claim(result, GIA).detail
+
+
+@tp.network
+def two_branches(net, x):
+    """The mean of a product of two independent branches: its kernel is the one that gradient independence gives."""
+    b, t = (net.dense(f"{k}o", tp.relu(net.embed(k, x))) for k in "BT")
+    return net.average(b * t)
+
+
+def test_a_kernel_that_gradient_independence_gives_too_is_no_failure():
+    kernel = tp.ntk(two_branches())
+    assert np.array_equal(kernel(VECTORS), kernel.under_gia(VECTORS))
+    result = check(two_branches())
+    assert result.passed and claim(result, GIA).verdict == "n/a"
+    assert "gives the same kernel on these inputs" in claim(result, GIA).detail
+
+
+def test_runs_too_few_to_tell_two_kernels_apart_decide_nothing():
+    result = check(tp.programs.mean_readout(), widths=(8, 12), seeds=3)
+    assert claim(result, GIA).verdict == "n/a" and "too few to tell: more widths or seeds" in claim(result, GIA).detail
+
+
+def test_a_function_that_jumps_is_refused_in_words():
+    with pytest.raises(tp.AssumptionError, match="verifying the NTK asks that derivatives are functions: sign jumps"):
+        check(tp.programs.mlp(depth=1, phi=tp.sign))
+
+
+def test_errors_of_the_kernel_count(monkeypatch):
+    """A kernel that gives an account of its errors is compared within them."""
+
+    class Account:
+        def __init__(self, value, error):
+            self.value, self.error = value, error
+
+    net, exact = GALLERY["mlp"](), tp.ntk(GALLERY["mlp"]())(VECTORS)
+    for size, verdict in ((1e-3, "ok"), (1e-7, "FAILED")):
+
+        def account(kernel, X, values=None, size=size):
+            return Account(exact * (1 + 1e-4), np.full((len(X), len(X)), size))
+
+        monkeypatch.setattr(tp.Kernel, "account", account)
+        result = check(net, widths=(16, 32), seeds=4)
+        assert claim(result, DATA).verdict == verdict
+        assert "where K(X) is known to" in claim(result, DATA).detail
+
+
+def test_every_output_is_verified_and_the_kernel_between_them():
+    @tp.network
+    def pair(net, x):
+        h = net.embed("U", x)
+        return net.readout("V", tp.relu(h)), net.readout("V2", tp.tanh(h))
+
+    result = check(pair())
+    assert result.passed
+    names = [c.name for c in result.claims]
+    assert all(f"output {k}: {name}" in names for k in (0, 1) for name in (DATA, NTK, NNGP))
+    assert names[-1] == "NTK between different outputs = empirical" and result.claims[-1].verdict == "ok"
+    one = check(pair(), outputs=1)
+    assert one.passed and "output 1 of pair" in one.title and NTK in verdicts(one)
 
 
 def test_sequences_of_all_their_lengths_are_compared():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +21,9 @@ from tensorprog.ir.hyper import symbol_values
 from tensorprog.ir.instructions import Var
 from tensorprog.kernels.data import Inputs, read_inputs, read_pair
 from tensorprog.kernels.ntk import Term, ntk_terms
+from tensorprog.kernels.outputs import chosen_outputs, one_output
 from tensorprog.passes.backprop import Gradients, backprop
-from tensorprog.passes.optimizer import trained_names
+from tensorprog.passes.optimizer import among, trained_names
 
 Hyper = dict[sp.Symbol, float]
 
@@ -157,6 +159,7 @@ def empirical_ntk(
     values: Mapping[Any, Any] | None = None,
     dtype: Any = np.float64,
     trainable: Sequence[str] | None = None,
+    outputs: Any = None,
 ) -> np.ndarray:
     """The NTK of one network of width n at initialization, from its own gradients (TP2b Eq. 99).
 
@@ -170,9 +173,10 @@ def empirical_ntk(
         values: numbers for hyperparameter symbols, by symbol or by name.
         dtype: to compute in, ``float64`` or ``float32``.
         trainable: names or kinds of the parameters that train, as for ``tp.ntk``; all when None.
+        outputs: of a network with several: the number of one, or several numbers; None for all.
 
     Returns:
-        Array (N1, N2), or (S, N1, N2), float64.
+        Array (N1, N2), or (S, N1, N2), float64; between several outputs two axes more, (.., outputs, outputs).
 
     Raises:
         DataError: bad inputs, a symbol without a value, or a result that is not finite.
@@ -185,15 +189,39 @@ def empirical_ntk(
     check_settings(width, seed, seeds, dtype)
     first, second = read_pair(X1, X2, net.takes_sequences, dtype)
     chosen = [seed + s for s in range(seeds or 1)]
-    if trainable is not None:
-        trained_names(net.trace([next(iter(first.groups))]), trainable)
+    lengths = [*first.groups, *(second.groups if second else ())]
+    which = chosen_outputs(net, outputs, lengths)
     hyper = symbol_values(values, lambda: net.symbols)
-    result = layerwise_ntk(net, first, second, width, chosen, hyper, dtype, trainable=trainable)
+    trained = None if trainable is None else _among(net, trainable, lengths)
+    run = functools.partial(
+        layerwise_ntk, first=first, second=second, width=width, seeds=chosen, hyper=hyper, dtype=dtype, trained=trained
+    )
+    if len(which) == 1:
+        result = run(one_output(net, which[0]))
+    else:
+        result = _between_outputs(lambda k, l: run(net, heads=(k, l)), which, second is None)
     if not np.isfinite(result).all():
         raise DataError(
             f"the NTK of {net.name} is not finite on the data; check the scale of inputs and hyperparameters"
         )
     return result if seeds is not None else result[0]  # type: ignore[no-any-return]
+
+
+def _among(net: Network, trainable: Sequence[str], lengths: Iterable[int | None]) -> frozenset[str]:
+    """The parameters that are named, or of a kind that is, for inputs of some lengths."""
+    traces = [net.trace([t]) for t in dict.fromkeys(lengths)]
+    trained_names(traces[0], trainable)
+    return frozenset().union(*(among(trace, trainable) or () for trace in traces))
+
+
+def _between_outputs(run: Callable[[int, int], np.ndarray], which: list[int], symmetric: bool) -> np.ndarray:
+    """The empirical NTK between outputs, (S, N1, N2, outputs, outputs)."""
+    blocks: dict[tuple[int, int], np.ndarray] = {}
+    for k in which:
+        for l in which:
+            mirrored = symmetric and (l, k) in blocks
+            blocks[k, l] = np.swapaxes(blocks[l, k], 1, 2) if mirrored else run(k, l)
+    return np.stack([np.stack([blocks[k, l] for l in which], axis=-1) for k in which], axis=-2)
 
 
 def concatenate(a: Inputs, b: Inputs, sequences: bool) -> Inputs:

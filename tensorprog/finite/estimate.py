@@ -9,6 +9,7 @@ import numpy as np
 from scipy import special
 
 FAMILY_ERROR = 1e-3
+ROUNDING = 1e-10
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,11 @@ def _missing(widths: list[int], scales: np.ndarray) -> str | None:
             )
             return f"it is {what} at {where}"
     return None
+
+
+def vanish(deviations: list[np.ndarray], scale: float = 1.0) -> bool:
+    """Whether deviations are 0 up to rounding at every width, so that they have no exponent."""
+    return all(np.abs(d).max(initial=0.0) <= ROUNDING * scale for d in deviations)
 
 
 def _slope(x: np.ndarray, y: np.ndarray) -> Any:

@@ -12,22 +12,23 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import sympy as sp
 
-from tensorprog.dsl.network import Network
-from tensorprog.finite.execute import Values, execute, schedule
+from tensorprog.dsl.network import Network, Output, Trace
+from tensorprog.finite.execute import Groups, Values, execute, schedule
 from tensorprog.finite.sample import MEMORY, draw_parameter, normal
 from tensorprog.functions import evaluate
+from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import InitMatrix, InitVector, MatMul, Var
 from tensorprog.kernels.data import Inputs
+from tensorprog.kernels.ntk import rate
 from tensorprog.kernels.outer import Pair, gram
-from tensorprog.passes.backprop import backprop
-from tensorprog.passes.optimizer import among
+from tensorprog.passes.backprop import Gradients, Tape
 
 Array = Any
 Parameters = Mapping[str, np.ndarray]
@@ -43,24 +44,77 @@ class Piece:
 
 
 class RowsProgram:
-    """The program of one input of a given length, run with many inputs as rows of its vectors."""
+    """The program of one input of a given length, run with many inputs as rows of its vectors.
 
-    def __init__(self, net: Network, length: int | None, hyper: Mapping[sp.Symbol, float]) -> None:
-        self.trace, self.hyper = net.trace([length]), hyper
-        self.program, (self.gradients,) = backprop(self.trace)
+    Args:
+        net: an architecture.
+        length: of the inputs; None for vectors.
+        hyper: numbers for hyperparameter symbols.
+        every_head: the gradients of all outputs, instead of those of the one that kernels are about.
+        trained: the parameters whose gradients are wanted; all when None.
+    """
+
+    def __init__(
+        self, net: Network, length: int | None, hyper: Mapping[sp.Symbol, float], every_head: bool = False,
+        trained: Container[str] | None = None,
+    ) -> None:  # fmt: skip
+        self.trace, self.hyper, self.trained = net.trace([length]), hyper, trained
+        self.heads = self.trace.heads[0] if every_head else (self.trace.outputs[0],)
+        self.program, self.gradients = _backward(self.trace, self.heads)
         given = {v for v, op in self.program if isinstance(op, InitMatrix | InitVector)}
-        self.groups = schedule(self.program, given)
-        self.std = {n: float(evaluate(p.std, hyper)) for n, p in self.trace.parameters.items()}
-        self.biases = [(n, float(evaluate(std, hyper))) for n, std in self.trace.outputs[0].biases]
-        self.std |= {n: 1.0 for n, _ in self.biases}  # each use has its own
         self.matrices = {p.var: n for n, p in self.trace.parameters.items() if p.kind == "matrix" and p.var}
+        self.groups = schedule(self.program, given, None if trained is None else list(self._wanted()))
+        self.forward = schedule(self.program, given, [v for f in self.heads for r in f.readouts for v in (r.v, r.x)])
+        self.std = {n: float(evaluate(p.std, hyper)) for n, p in self.trace.parameters.items()}
+        self.biases = [[(n, float(evaluate(std, hyper))) for n, std in f.biases] for f in self.heads]
+        self.std |= {n: 1.0 for biases in self.biases for n, _ in biases}  # each use has its own
 
-    def pairs(self, piece: Piece, parameters: Parameters, states: Mapping[str, np.ndarray]) -> dict[str, list[Pair]]:
-        """The gradients of every parameter as outer products of rows, in the order of its uses."""
+    def _counts(self, name: str) -> bool:
+        return self.trained is None or name in self.trained
+
+    def _wanted(self) -> Iterator[Var]:
+        """The outputs' vectors, and those behind the gradients of what is trained."""
+        for f in self.heads:
+            for r in f.readouts:
+                yield from (r.v, r.x)
+        for gradients in self.gradients:
+            of = gradients.of
+            for var, op in self.trace.program:
+                if isinstance(op, MatMul) and self._counts(self.matrices[op.matrix]):
+                    yield from (op.x, *of.get(var, ()))
+            for var, (name, _) in self.trace.embeddings.items():
+                yield from of.get(var, ()) if self._counts(name) else ()
+            for name, p in self.trace.parameters.items():
+                if p.kind == "bias" and p.var is not None and self._counts(name):
+                    yield from of.get(p.var, ())
+
+    def run(
+        self, piece: Piece, parameters: Parameters, states: Mapping[str, np.ndarray], groups: Groups | None = None
+    ) -> Values:
+        """All variables, or those of some groups of the schedule, at these parameters."""
         scales = {var: self.std[n] / np.sqrt(parameters[n].shape[-1]) for var, n in self.matrices.items()}
         initial = self._initial(piece, parameters, states)
-        found = self._pairs(piece, execute(self.program, initial, self.hyper, None, scales, self.groups))
-        count = len(piece.rows)
+        return execute(self.program, initial, self.hyper, None, scales, self.groups if groups is None else groups)
+
+    def outputs(self, piece: Piece, values: Values, parameters: Parameters) -> np.ndarray:
+        """The outputs of the inputs, (S, N, heads)."""
+        w = next(iter(parameters.values()))
+        f = np.zeros((len(w), len(piece.rows), len(self.heads)), w.dtype)
+        for k, head in enumerate(self.heads):
+            for r in head.readouts:
+                v, x = values[r.v], values[r.x]
+                scale = np.asarray(float(evaluate(r.std, self.hyper)) / np.sqrt(x.shape[-1]), x.dtype)
+                f[:, :, k] += scale * np.einsum("sbn,sbn->sb", *np.broadcast_arrays(v, x))
+            for name, std in self.biases[k]:
+                f[:, :, k] += np.asarray(std, w.dtype) * parameters[name]
+        return f
+
+    def pairs(self, piece: Piece, values: Values, head: int = 0) -> dict[str, list[Pair]]:
+        """The gradients of every parameter as outer products of rows, in the order of its uses.
+
+        Of a use with rows L and R, ∂f/∂w is std/√(size of w) times L ⊗ R, or L alone where R is None.
+        """
+        found, count = self._pairs(piece, values, head), len(piece.rows)
         return {n: [(_rows(l, count), None if r is None else _rows(r, count)) for l, r in p] for n, p in found.items()}
 
     def _initial(self, piece: Piece, parameters: Parameters, states: Mapping[str, np.ndarray]) -> Values:
@@ -85,27 +139,40 @@ class RowsProgram:
             values[self.trace.program.named("ones")] = np.ones((len(like), 1, like.shape[-1]), like.dtype)
         return values
 
-    def _pairs(self, piece: Piece, values: Values) -> dict[str, list[Pair]]:
+    def _pairs(self, piece: Piece, values: Values, head: int) -> dict[str, list[Pair]]:
         result: dict[str, list[Pair]] = defaultdict(list)
-        of = self.gradients.of
+        of = self.gradients[head].of
         for var, op in self.trace.program:
-            if isinstance(op, MatMul):
+            if isinstance(op, MatMul) and self._counts(self.matrices[op.matrix]):
                 for d in of.get(var, ()):
                     use = (values[d], values[op.x])
                     result[self.matrices[op.matrix]].append(use[::-1] if op.transpose else use)
         for var, (name, datum) in self.trace.embeddings.items():
-            if var in of:
+            if var in of and self._counts(name):
                 d = _sum(values, of[var])
                 result[name].append((d, piece.data[None, :, (datum.time or 1) - 1].astype(d.dtype)))
         for name, p in self.trace.parameters.items():
-            if p.kind == "bias" and p.var in of:
+            if p.kind == "bias" and p.var in of and self._counts(name):
                 result[name].append((_sum(values, of[p.var]), None))
-        for r in self.trace.outputs[0].readouts:
-            if r.trained:
+        for r in self.heads[head].readouts:
+            if r.trained and self._counts(r.name):
                 result[r.name].append((values[r.x], None))
-        for name, std in self.biases:
+        for name, std in self.biases[head]:
+            if not self._counts(name):
+                continue
             result[name].append((np.full((1, 1, 1), std), None))
         return result
+
+
+def _backward(trace: Trace, heads: Sequence[Output]) -> tuple[ProgramGraph, list[Gradients]]:
+    """The program of one input extended by the backward pass of each of these outputs."""
+    program: ProgramGraph = trace.program.copy()
+    label = trace.inputs[0][0].label
+    gradients = [
+        Tape(program, f"d{k or ''}{label}_").backward(trace.program, f, f".{k}" if k else "")
+        for k, f in enumerate(heads)
+    ]
+    return program, gradients
 
 
 def _sum(values: Values, variables: tuple[Var, ...]) -> Array:
@@ -125,16 +192,18 @@ class Layerwise:
         first: the inputs of the rows.
         second: the inputs of the columns; None for the same ones.
         hyper: numbers for hyperparameter symbols.
-        trainable: names or kinds of the parameters that count; all when None.
+        every_head: for kernels between any two outputs, instead of that of the one that kernels are about.
+        trained: the parameters that count; all when None.
     """
 
     def __init__(self, net: Network, first: Inputs, second: Inputs | None, hyper: Mapping[sp.Symbol, float],
-                 trainable: Collection[str] | None = None) -> None:  # fmt: skip
-        self.trainable = trainable
+                 every_head: bool = False, trained: Container[str] | None = None) -> None:  # fmt: skip
         self.first, self.second, self.hyper = first, second, hyper
         self.inputs = len(first) + (len(second) if second is not None else 0)
         lengths = {*first.groups, *(second.groups if second is not None else ())}
-        self.programs = {t: RowsProgram(net, t, hyper) for t in sorted(lengths, key=lambda t: t or 0)}
+        self.programs = {
+            t: RowsProgram(net, t, hyper, every_head, trained) for t in sorted(lengths, key=lambda t: t or 0)
+        }
 
     def draw(self, width: int, seeds: list[int], dtype: Any = np.float64) -> dict[str, np.ndarray]:
         """Parameters as they start, ~ N(0, 1) mostly: (S, n, n), embeddings (S, n, d), biases and readouts (S, n)."""
@@ -154,41 +223,53 @@ class Layerwise:
             for name in sorted(names)
         }
 
-    def __call__(self, parameters: Parameters, states: Mapping[str, np.ndarray], memory: int = MEMORY) -> np.ndarray:
-        """Θ (S, N1, N2): blocks of inputs whose vectors fit into ``memory`` bytes, against one another."""
+    def __call__(
+        self, parameters: Parameters, states: Mapping[str, np.ndarray], memory: int = MEMORY,
+        trained: Container[str] | None = None, heads: tuple[int, int] = (0, 0),
+    ) -> np.ndarray:  # fmt: skip
+        """Θ (S, N1, N2) of all parameters or those ``trained``, from blocks of inputs that fit into ``memory``.
+
+        A mapping of ``trained`` gives factors; ``heads`` are the outputs of the rows and of the columns.
+        """
         w = next(iter(parameters.values()))
         row = max(len(p.program) for p in self.programs.values()) * len(w) * w.shape[1] * w.itemsize
         size = max(1, int(memory // (4 * row)))
         left = list(_pieces(self.first, 0, size))
         right = left if self.second is None else list(_pieces(self.second, len(self.first), size))
-        fits = self.inputs <= 2 * size
+        fits, mirrored = self.inputs <= 2 * size, right is left and heads[0] == heads[1]
+
+        def pairs(piece: Piece, head: int) -> dict[str, list[Pair]]:
+            program = self.programs[piece.length]
+            found = program.pairs(piece, program.run(piece, parameters, states), head)
+            return {n: p for n, p in found.items() if trained is None or n in trained}
 
         @functools.lru_cache(maxsize=None if fits else 1)
         def column(k: int) -> dict[str, list[Pair]]:
-            return self.programs[right[k].length].pairs(right[k], parameters, states)
+            return pairs(right[k], heads[1])
 
         theta = np.empty((len(w), len(self.first), len(self.second or self.first)))
         for i, a in enumerate(left):
-            rows = column(i) if right is left else self.programs[a.length].pairs(a, parameters, states)
-            for k, b in enumerate(right[: i + 1] if right is left else right):
-                same = right is left and i == k
-                block = self._block(a, b, rows, rows if same else column(k), same)
+            rows = column(i) if mirrored else pairs(a, heads[0])
+            for k, b in enumerate(right[: i + 1] if mirrored else right):
+                same = mirrored and i == k
+                block = self._block(a, b, rows, rows if same else column(k), same, trained)
                 if np.shape(block) == theta.shape:  # all there is
                     return block.astype(theta.dtype, copy=False)
                 offset = 0 if right is left else len(self.first)
                 theta[:, a.rows[:, None], b.rows - offset] = block
-                if right is left:
+                if mirrored:
                     theta[:, b.rows[:, None], a.rows] = np.swapaxes(block, 1, 2)
         return theta
 
-    def _block(self, a: Piece, b: Piece, left: dict[str, list[Pair]], right: dict[str, list[Pair]],
-               same: bool) -> Array:  # fmt: skip
-        std, trained = self.programs[a.length].std, among(self.programs[a.length].trace, self.trainable)
-        total: Array = 0.0 if trained is None or trained & left.keys() else np.zeros((1, len(a.rows), len(b.rows)))
-        for name in (n for n in left if n in right and (trained is None or n in trained)):
+    def _block(self, a: Piece, b: Piece, left: dict[str, list[Pair]], right: dict[str, list[Pair]], same: bool,
+               trained: Container[str] | None) -> Array:  # fmt: skip
+        program, common = self.programs[a.length], [n for n in left if n in right]
+        total: Array = 0.0 if common else np.zeros((1, len(a.rows), len(b.rows)))
+        for name in common:
             l, r = left[name][0]
             size = l.shape[-1] * (1 if r is None else r.shape[-1])
-            total = total + std[name] ** 2 / size * gram(left[name], right[name], same)
+            factor = program.std[name] ** 2 * float(evaluate(rate(name, trained), program.hyper)) / size
+            total = total + factor * gram(left[name], right[name], same)
         return (total + np.swapaxes(total, 1, 2)) / 2 if same else total
 
 
@@ -201,10 +282,11 @@ def _pieces(inputs: Inputs, offset: int, size: int) -> Iterator[Piece]:
 
 def layerwise_ntk(
     net: Network, first: Inputs, second: Inputs | None, width: int, seeds: list[int],
-    hyper: Mapping[sp.Symbol, float], dtype: Any, memory: int = MEMORY, trainable: Collection[str] | None = None,
+    hyper: Mapping[sp.Symbol, float], dtype: Any, memory: int = MEMORY, heads: tuple[int, int] | None = None,
+    trained: Container[str] | None = None,
 ) -> np.ndarray:  # fmt: skip
-    """The empirical NTK (S, N1, N2) of freshly drawn networks, some seeds at a time."""
-    kernel = Layerwise(net, first, second, hyper, trainable)
+    """The empirical NTK (S, N1, N2) of freshly drawn networks, some seeds at a time; between two outputs if given."""
+    kernel = Layerwise(net, first, second, hyper, heads is not None, trained)
     matrices = max(len(p.matrices) for p in kernel.programs.values())
     vectors = max(len(p.program) for p in kernel.programs.values()) * kernel.inputs
     each = (matrices * width**2 + vectors * width) * np.dtype(dtype).itemsize
@@ -212,5 +294,6 @@ def layerwise_ntk(
     parts = []
     for start in range(0, len(seeds), size):
         some = seeds[start : start + size]
-        parts.append(kernel(kernel.draw(width, some, dtype), kernel.states(width, some, dtype), memory))
+        drawn = kernel.draw(width, some, dtype), kernel.states(width, some, dtype)
+        parts.append(kernel(*drawn, memory, heads=heads or (0, 0)))
     return np.concatenate(parts)

@@ -1,7 +1,8 @@
-"""Training at width n by running the unrolled program, beside what kernel gradient descent predicts."""
+"""Training at width n, by the weights or by the unrolled program, beside what kernel gradient descent predicts."""
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,18 +12,21 @@ import numpy as np
 
 from tensorprog.dsl.network import Network
 from tensorprog.errors import AssumptionError, DataError, ProgramError
+from tensorprog.finite.descent import Descent
 from tensorprog.finite.empirical import FiniteNetwork, Hyper, hyper_values
 from tensorprog.finite.execute import Values, execute
 from tensorprog.functions import evaluate
+from tensorprog.ir.hyper import symbol_values
 from tensorprog.ir.instructions import Var
 from tensorprog.kernels.data import Inputs
+from tensorprog.kernels.decayed import DecayedNTK
 from tensorprog.kernels.feature import FeatureLimit
+from tensorprog.kernels.heads import ntk_of_heads
 from tensorprog.kernels.ntk import Term, body_terms, readout_terms
-from tensorprog.kernels.training import FeatureTraining, Training, check_counts, plan_training
-from tensorprog.limit.evaluate import numbers
-from tensorprog.limit.master import Limit
+from tensorprog.kernels.training import FeatureTraining, Training, check_counts, make_plan, plan_training
 from tensorprog.passes.optimizer import SGD
 from tensorprog.passes.parametrization import Parametrization
+from tensorprog.passes.unroll import Unrolled
 
 DIVERGED = 1e6
 
@@ -30,12 +34,14 @@ DIVERGED = 1e6
 @dataclass(frozen=True)
 class Trajectory:
     """One training run: outputs of all inputs at all times (steps + 1, N, heads), loss derivatives
-    (steps, B, heads), and the tests' NTK at the probed times (probes, N, N).
+    (steps, B, heads), the tests' NTK at the probed times (probes, N, N), and with weight decay the outputs at the
+    decayed initial weights at all times (steps + 1, N, heads), else nothing.
     """
 
     f: np.ndarray
     chi: np.ndarray
     ntk: np.ndarray
+    start: np.ndarray
 
 
 class FiniteTraining:
@@ -51,6 +57,7 @@ class FiniteTraining:
         probes: times at which the NTK is computed too.
         values: numbers for hyperparameter symbols.
         parametrization: as in ``unroll``.
+        subtract_start: whether the networks that ``run`` trains are f − f_0.
     """
 
     def __init__(
@@ -66,6 +73,7 @@ class FiniteTraining:
         probes: Sequence[int] = (),
         values: Mapping[Any, Any] | None = None,
         parametrization: Parametrization | None = None,
+        subtract_start: bool = False,
     ) -> None:
         check_counts(steps=steps, batch=batch)
         self.net, self.inputs, self.steps, self.batch = net, inputs, steps, batch
@@ -73,34 +81,50 @@ class FiniteTraining:
         if batch > len(labels):
             raise DataError(f"a batch of {batch} needs as many samples, there are {len(labels)}")
         schedule = [[(t * batch + b) % len(labels) for b in range(batch)] for t in range(steps)]
-        names = [f"x[{i}]" for i in range(len(inputs))]
-        self.training: Training = plan_training(
-            net, inputs.lengths, names, range(len(inputs)), schedule, optimizer, loss, trainable, probes,
-            parametrization,
-        )  # fmt: skip
-        self.u = self.training.unrolled
-        self.heads = len(self.training.trace.heads[0])
+        self.trace = net.trace(list(dict.fromkeys(inputs.lengths)))
+        self._options = (optimizer, loss, trainable, probes, parametrization)
+        self.plan = make_plan(self.trace, range(len(inputs)), schedule, *self._options)
+        self.heads = len(self.trace.heads[0])
         if labels.shape[1] != self.heads:
             raise DataError(f"the network has {self.heads} outputs, but y has {labels.shape[1]} columns")
-        if not self.training.plan.loss.uses_labels:
+        if not self.plan.loss.uses_labels:
             raise ProgramError("training needs a loss: 'mse', 'logistic' or a function of (f, y)")
-        self.y = labels
-        hyper: Hyper = hyper_values(self.training.trace, inputs, values, self.u.program.symbols)
-        self.finite = FiniteNetwork(self.training.trace, self.u.program, [], inputs, hyper)
+        self.y, self.values, self.parametrization = labels, values, parametrization
+        self.hyper: Hyper = symbol_values(values, lambda: self.trace.symbols | self.plan.symbols)
+        self.subtract_start = subtract_start
+
+    @functools.cached_property
+    def training(self) -> Training:
+        """The run as one unrolled program."""
+        names = [f"x[{i}]" for i in range(len(self.inputs))]
+        return plan_training(self.net, self.inputs.lengths, names, self.plan.tests, self.plan.schedule, *self._options)
+
+    @property
+    def u(self) -> Unrolled:
+        """The unrolled program, and where to find things in it."""
+        return self.training.unrolled
+
+    @functools.cached_property
+    def finite(self) -> FiniteNetwork:
+        """The networks that run the unrolled program."""
+        trace = self.training.trace
+        hyper = hyper_values(trace, self.inputs, self.values, self.plan.symbols)
+        return FiniteNetwork(trace, self.u.program, [], self.inputs, hyper)
+
+    @functools.cached_property
+    def descent(self) -> Descent:
+        """The same run by moving the weights themselves."""
+        return Descent(self.net, self.inputs, self.y, self.plan, self.hyper, self.parametrization, self.subtract_start)
 
     def run(self, width: int, seeds: list[int], dtype: Any = np.float64) -> list[Trajectory]:
-        """Train networks of width n, one per seed."""
-        parameters = self.finite.draw(width, seeds, dtype)
-        values = self.execute(parameters, overwrite=True)
-        f, chi = self.outputs(values), self.chi(values)
+        """Train networks of width n, one per seed, by moving their weights (``descent``)."""
+        parts = list(self.descent.run(width, seeds, dtype))
+        f, chi, theta, start = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         if diverges(f):
             size = np.abs(f).max(initial=0.0)
             warnings.warn(f"training diverges at width {width}: |f| reaches {size:.3g}; lower the learning rate",
                           RuntimeWarning, stacklevel=2)  # fmt: skip
-        with np.errstate(over="ignore", invalid="ignore"):
-            theta = [self.ntk(values, t) for t in self.training.plan.probes]
-        return [Trajectory(f[s], chi[s], np.stack([k[s] for k in theta]) if theta else np.zeros((0, 0, 0)))
-                for s in range(len(seeds))]  # fmt: skip
+        return [Trajectory(f[s], chi[s], theta[s], start[s]) for s in range(len(seeds))]
 
     def execute(self, parameters: Mapping[str, np.ndarray], overwrite: bool = False) -> Values:
         """All variables of the unrolled program at these initial parameters; see ``FiniteNetwork.initial``."""
@@ -108,7 +132,7 @@ class FiniteTraining:
         values = self.finite.initial(parameters, overwrite)
         width = next(v.shape[-1] for k, v in values.items() if k.kind == "vector")
         dtype = next(iter(parameters.values())).dtype
-        scaling = self.training.plan.scaling
+        scaling = self.plan.scaling
         for var, p in [(self.u.theta, scaling.theta), *((var, p) for p, var in self.u.powers.items())]:
             values[var] = np.full((1, 1), width ** -float(p), dtype)
         for name, var in self.u.biases0.items():
@@ -147,7 +171,7 @@ class FiniteTraining:
 
     def ntk(self, values: Values, t: int) -> np.ndarray:
         """The NTK of the first output at time t, (S, N, N), of the trained parameters."""
-        n, trace, trained = len(self.inputs), self.training.trace, self.training.plan.moving
+        n, trace, trained = len(self.inputs), self.training.trace, self.plan.moving
         count = max(v.shape[0] for v in values.values())
         theta = np.zeros((count, n, n))
         for i in range(n):
@@ -171,7 +195,7 @@ class FiniteTraining:
 
     def _start(self, t: int, name: str, width: int) -> float:
         """The factor of an initial readout or output bias in f̂_t: its decay (of biases), its power of n."""
-        initial = float(self.training.plan.scaling.initial.get(name, 0))
+        initial = float(self.plan.scaling.initial.get(name, 0))
         decay = 1.0 if name in self.training.trace.parameters else self.u.decay(t, name)
         return float(evaluate(decay, self.finite.hyper)) * width**-initial
 
@@ -208,49 +232,70 @@ class FiniteTraining:
         Raises:
             AssumptionError: features may move, so that no fixed kernel describes the run.
         """
-        if isinstance(self.training, FeatureTraining):
+        if self.plan.scaling.keeps_changes:
             raise AssumptionError("no fixed kernel describes a run whose features may move: ask for .limit()")
-        trace = self.training.trace
-        kernel = self.training.kernels(Limit(trace.program))
-        n = range(len(self.inputs))
-        keys = [(i, k, j, l) for i in n for k in range(self.heads) for j in n for l in range(self.heads)]
-        polys = [kernel(i, j, k, l) for i, k, j, l in keys]
-        values = numbers(polys, self.finite.hyper)
-        return np.array(values, float).reshape(len(self.inputs), self.heads, len(self.inputs), self.heads)
+        return self._kernel
+
+    @functools.cached_property
+    def _kernel(self) -> np.ndarray:
+        return ntk_of_heads(self.net, self.inputs, self.plan.moving, self.hyper)
 
     def predict(self, f0: np.ndarray, chi: np.ndarray | None = None) -> np.ndarray:
-        """Kernel gradient descent from f_0, for all runs at once.
+        """The limit of training from the start of finite networks, for all runs at once.
 
-        f_{t+1} = f_t − Σ_s (c_{t+1,s} − c_{t,s}) Σ_b χ_s K(·, ξ_s)/B, with c_{t+1,t} = η_t for plain SGD.
+        Without weight decay it is kernel gradient descent from f_0; with weight decay
+
+            f_t = f̂_t − Σ_{s<t} c_{t,s} Σ_b χ_{s,b} Θ_{a_t,a_s}(·, ξ_{s,b})/B    (``kernels.decayed``).
 
         Args:
-            f0: outputs at initialization, (S, N, heads).
-            chi: realised χ_t (S, steps, B, heads); None takes those of the prediction itself.
+            f0: outputs at time 0, (S, N, heads); with weight decay f̂_t at all times, (S, steps + 1, N, heads).
+            chi: realised loss derivatives (S, steps, B, heads); when None the loss at the prediction itself.
+
+        Returns:
+            Outputs (S, steps + 1, N, heads).
 
         Raises:
-            ProgramError: weight decay, where no fixed kernel exists.
+            DataError: f_0 alone where weights decay.
         """
-        optimizer, plan = self.training.plan.optimizer, self.training.plan
-        if optimizer.decays:
-            raise ProgramError("with weight decay training does not follow a fixed kernel")
-        K = self.kernel()
-        f = np.empty((len(f0), self.steps + 1, *f0.shape[1:]))
-        f[:, 0] = f0
-        pushes = []
-        for t in range(self.steps):
-            samples = list(plan.schedule[t])
-            current = self._derivative(f[:, t], samples) if chi is None else chi[:, t]
-            pushes.append(np.einsum("sbl,ikbl->sik", current, K[:, :, samples]) / self.batch)
-            f[:, t + 1] = f[:, t]
-            for s, push in enumerate(pushes):
-                f[:, t + 1] -= float(evaluate(optimizer.increment(t, s), self.finite.hyper)) * push
+        plan, decays = self.plan, self.plan.optimizer.decays
+        if f0.ndim != 3 + decays:
+            raise DataError(f"with weight decay f0 holds f̂_t at every time, (S, steps + 1, N, heads); got {f0.shape}"
+                            if decays else f"f0 must be (S, N, heads), got {f0.shape}")  # fmt: skip
+        f = np.empty((len(f0), plan.steps + 1, *f0.shape[-2:]))
+        f[:, 0] = f0[:, 0] if decays else f0
+        used: list[np.ndarray] = []
+        for t, samples in enumerate(plan.schedule):
+            used.append(chi[:, t] if chi is not None else self._derivative(f[:, t], list(samples)))
+            f[:, t + 1] = f0[:, t + 1] if decays else f0
+            for s, current in enumerate(used):
+                push = np.einsum("sbl,ikbl->sik", current, self._kernel_between(t + 1, s)[:, :, list(plan.schedule[s])])
+                c = float(evaluate(plan.optimizer.weight(t + 1, s), self.hyper))
+                f[:, t + 1] -= c / self.batch * push
         return f
+
+    def _kernel_between(self, t: int, s: int) -> np.ndarray:
+        """Θ_{a_t,a_s}, (N, heads, N, heads); the NTK without weight decay."""
+        if not self.plan.optimizer.decays:
+            return self.kernel()
+        a, b = (float(evaluate(self.plan.optimizer.decay(time), self.hyper)) for time in (t, s))
+        return self._decayed(a, b)
+
+    @functools.cached_property
+    def _decayed(self) -> DecayedNTK:
+        return DecayedNTK(self.net, self.inputs, self.plan.trained, self.plan.moving, self.hyper)
+
+    def drift(self, t: int) -> float:
+        """lim ‖Θ_t − Θ_0‖/‖Θ_0‖ of the first output: 0 without weight decay."""
+        if not self.plan.optimizer.decays or not self.plan.moving:
+            return 0.0
+        start, now = (self._kernel_between(time, time)[:, 0, :, 0] for time in (0, t))
+        return float(np.linalg.norm(now - start) / np.linalg.norm(start))
 
     def _derivative(self, f: np.ndarray, samples: list[int]) -> np.ndarray:
         """χ of samples (S, B, heads) at outputs f (S, N, heads)."""
-        loss = self.training.plan.loss
+        loss = self.plan.loss
         fs, ys = (np.moveaxis(a[..., samples, :], -1, 0) for a in (f, self.y))
-        return np.stack([loss.values(k, fs, ys, self.finite.hyper) for k in range(self.heads)], axis=-1)
+        return np.stack([loss.values(k, fs, ys, self.hyper) for k in range(self.heads)], axis=-1)
 
 
 def diverges(f: np.ndarray) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import mpmath
 import sympy as sp
 
 from tensorprog.algebra import Poly, to_sympy
+from tensorprog.kernels.hypotheses import Hypothesis
 from tensorprog.limit.equations import HEADS, as_equations, unfold
 from tensorprog.limit.evaluate import fingerprint
 from tensorprog.printing import NameSymbol, latex, text
@@ -33,15 +35,30 @@ class Certificate:
     Attributes:
         rows: one for each step, test input and output.
         kernels: the K's of the predictions, by their symbols.
+        hypotheses: what the theorem asks for and the network lacks, or has for some inputs only.
     """
 
-    def __init__(self, title: str, rows: list[Row], kernels: dict[NameSymbol, Poly], statement: str) -> None:
+    def __init__(
+        self,
+        title: str,
+        rows: list[Row],
+        kernels: dict[NameSymbol, Poly],
+        statement: str,
+        hypotheses: Sequence[Hypothesis] = (),
+    ) -> None:
         self.title, self.rows, self.kernels, self.statement = title, rows, kernels, statement
+        self.hypotheses = list(hypotheses)
 
     @property
     def passed(self) -> bool | None:
-        """Whether the change of f was equal to the prediction at every step; None where there is no prediction."""
-        return None if any(r.equal is None for r in self.rows) else all(r.equal for r in self.rows)
+        """Whether the change of f was equal to the prediction at every step.
+
+        None where there is no prediction, and where the equations agree but a hypothesis of the theorem is not met.
+        """
+        if any(r.equal is False for r in self.rows):
+            return False
+        unmet = any(h.holds is False for h in self.hypotheses)
+        return None if unmet or any(r.equal is None for r in self.rows) else True
 
     @property
     def equations(self) -> list[sp.Eq]:
@@ -53,8 +70,8 @@ class Certificate:
         ]
 
     def text(self, equations: bool = False) -> str:
-        """The verdict on every row; with ``equations``, the derived formulas too; differing terms always."""
-        lines = [self.title, self.statement]
+        """Hypotheses first, then verdicts and differing terms of all rows; with ``equations``, the formulas too."""
+        lines = [self.title, *(f"  {h}" for h in self.hypotheses), self.statement]
         if equations:
             lines += ["", *(f"  {e.lhs} = {text(e.rhs)}" for e in self.equations), ""]
         for r in self.rows:
@@ -66,13 +83,14 @@ class Certificate:
         return "\n".join(lines)
 
     def latex(self) -> str:
-        r"""Equations, derived changes and predictions as an ``align*`` environment."""
+        r"""Equations, changes and predictions as an ``align*`` environment; hypotheses are comments before it."""
         lines = [rf"{latex(e.lhs)} &= {latex(e.rhs)}" for e in self.equations]
         relation = {True: "=", False: r"\neq"}
         lines += [
             rf"{latex(r.symbol)} &{relation[r.equal]} {latex(r.formula)}" for r in self.rows if r.equal is not None
         ]
-        return "\\begin{align*}\n" + " \\\\\n".join(lines) + "\n\\end{align*}"
+        said = "".join(f"% {h}\n" for h in self.hypotheses)
+        return said + "\\begin{align*}\n" + " \\\\\n".join(lines) + "\n\\end{align*}"
 
     def _repr_latex_(self) -> str:
         return self.latex()

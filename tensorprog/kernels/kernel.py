@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Container, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import sympy as sp
@@ -63,6 +63,15 @@ class Derivation:
 Derive = Callable[[Network, Sequence[Length]], Derivation]
 
 
+class Trains(Protocol):
+    """What is trained: the factors of the parameters of a trace, None where all are 1, and words for it."""
+
+    @property
+    def words(self) -> str: ...
+
+    def of(self, trace: Trace) -> dict[str, sp.Expr] | None: ...
+
+
 class Kernel:
     """A limiting kernel K(x, x') of a network, as formulas and as numbers.
 
@@ -80,11 +89,10 @@ class Kernel:
         assume_gia: bool = False,
         derive_straight: Derive | None = None,
         how: How | None = None,
-        trainable: tuple[str, ...] | None = None,
+        trained: Trains | None = None,
     ) -> None:
         self.net, self.kind, self.method, self.assume_gia = net, kind, method, assume_gia
-        self.how = how or How("exact")
-        self.trainable = trainable  # names or kinds of the parameters that train; all when None
+        self.how, self.trained = how or How("exact"), trained
         self.chosen: dict[Any, bool] = {}
         self._derive, self._derive_under_gia = derive, derive_under_gia
         self.derive_straight = derive_straight or derive  # what recursions are folded from: every layer named
@@ -142,9 +150,8 @@ class Kernel:
         if self._derive_under_gia is None:
             raise AssumptionError("under_gia is defined for tp.ntk(net, method='backprop')")
         lengths = self.lengths if self.net.takes_sequences else None
-        return Kernel(
-            self.net, self.kind, self.method, self._derive_under_gia, lengths, assume_gia=True, trainable=self.trainable
-        )
+        derive = self._derive_under_gia
+        return Kernel(self.net, self.kind, self.method, derive, lengths, assume_gia=True, trained=self.trained)
 
     @property
     def symbol(self) -> NameSymbol:
@@ -218,7 +225,7 @@ class Kernel:
 
     @property
     def _training(self) -> str:
-        return "" if self.trainable is None else f", trained: {', '.join(self.trainable) or 'nothing'}"
+        return "" if self.trained is None else self.trained.words
 
     def _header(self) -> list[str]:
         lengths = "" if self.lengths[0] is None else f", T = {self.lengths[0]}, T' = {self.lengths[1]}"
@@ -274,7 +281,13 @@ class Kernel:
         return self.found(*read_pair(X1, X2, self.net.takes_sequences), self._hyper(values), accounted=True)
 
     def _hyper(self, values: Mapping[Any, Any] | None) -> dict[sp.Symbol, float]:
-        return symbol_values(values, lambda: self.net.symbols)
+        return symbol_values(values, self._symbols)
+
+    def _symbols(self) -> set[sp.Symbol] | None:
+        """The symbols of the network, and those of the rates of its parameters."""
+        rates = self.trained.of(self.derive().trace) if self.trained is not None else None
+        found = self.net.symbols
+        return None if found is None else found.union(*(r.free_symbols for r in (rates or {}).values()))
 
     def advice(self, found: KernelAccount) -> str:
         """How to get more digits."""
@@ -289,7 +302,15 @@ class Kernel:
               accounted: bool = False) -> KernelAccount:  # fmt: skip
         """The account of K(X1, X2); of small errors only if ``accounted``, else 0."""
         if is_sampled(self, first, other, hyper):
-            drawn = sampled_gram(self.net, self.kind, first, other, hyper, self.how.sampling, trainable=self.trainable)
+            drawn = sampled_gram(
+                self.net,
+                self.kind,
+                first,
+                other,
+                hyper,
+                self.how.sampling,
+                self.trained.of if self.trained is not None else None,
+            )
             return KernelAccount(drawn.value, drawn.stderr, True, (SAMPLING,), drawn.samples)
         return exact_account(self, first, other, hyper, accounted)
 

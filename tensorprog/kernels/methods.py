@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from tensorprog.dsl.network import Network, check_network
-from tensorprog.errors import ProgramError, nearest
+import sympy as sp
+
+from tensorprog.dsl.network import Network, Trace, check_network
+from tensorprog.errors import AssumptionError, ProgramError, nearest
+from tensorprog.kernels.heads import kernels_of
 from tensorprog.kernels.kernel import Derivation, Kernel, Length
 from tensorprog.kernels.names import EveryName, NetworkNames
 from tensorprog.kernels.ntk import nngp as nngp_value
-from tensorprog.kernels.ntk import ntk_terms, sum_terms
+from tensorprog.kernels.ntk import nngp_between, ntk_terms, sum_terms
+from tensorprog.kernels.outputs import OutputKernels, chosen_outputs, one_output, printed_lengths
 from tensorprog.kernels.paths import PathSum, enumerate_kernel
 from tensorprog.kernels.route import ROUTES, How
 from tensorprog.kernels.sampled.estimate import Sampling
@@ -19,37 +24,74 @@ from tensorprog.kernels.training import one_step_kernel
 from tensorprog.limit.master import Limit
 from tensorprog.passes.backprop import backprop
 from tensorprog.passes.decouple import decouple
-from tensorprog.passes.optimizer import among, trained_names
+from tensorprog.passes.optimizer import among, learning_rates, trained_names
+from tensorprog.passes.parametrization import Parametrization, scaling
 
-Trainable = Collection[str] | None
+
+@dataclass(frozen=True)
+class Chosen:
+    """What is trained, and how fast: ``trainable``, ``rates`` and ``parametrization`` of ``ntk``."""
+
+    trainable: Any = None
+    rates: Any = None
+    parametrization: Parametrization | None = None
+
+    def of(self, trace: Trace) -> dict[str, sp.Expr] | None:
+        """The factors of the parameters of a trace; None where every one has the factor 1.
+
+        Raises:
+            AssumptionError: a parametrization without a kernel.
+        """
+        if self == Chosen():
+            return None
+        names = trace.trainable if self.trainable is None else among(trace, self.trainable)
+        scale, rates = scaling(trace, self.parametrization), learning_rates(trace, self.rates, self.parametrization)
+        if scale.r == 0:
+            raise AssumptionError(
+                f"{self.parametrization!r} learns features, which no fixed kernel describes; see tp.feature_limit"
+            )
+        return {n: rates.get(n, sp.S.One) for n in sorted(names or ()) if scale.update.get(n, 0) == 0}
+
+    @property
+    def words(self) -> str:
+        """What is not as usual."""
+        said = [] if self.trainable is None else [f"trained: {', '.join(self.trainable) or 'nothing'}"]
+        said += [] if self.rates is None else [f"rates: {dict(self.rates)}"]
+        said += [] if self.parametrization is None else [repr(self.parametrization)]
+        return "".join(f", {x}" for x in said)
 
 
-def _by_backprop(net: Network, lengths: Sequence[Length], assume_gia: bool = False,
-                 names: type[NetworkNames] = NetworkNames, trainable: Trainable = None) -> Derivation:  # fmt: skip
+ALL = Chosen()
+
+
+def _by_backprop(
+    net: Network, lengths: Sequence[Length], chosen: Chosen = ALL, assume_gia: bool = False,
+    names: type[NetworkNames] = NetworkNames,
+) -> Derivation:  # fmt: skip
     trace = net.trace(lengths)
     program, gradients = backprop(trace)
     if assume_gia:
         program = decouple(program, lambda var, op: var not in trace.program)
     limit = Limit(program, names(trace, gradients))
-    terms = ntk_terms(trace, gradients, 0, len(lengths) - 1, limit.correlated, among(trace, trainable))
+    terms = ntk_terms(trace, gradients, 0, len(lengths) - 1, limit.correlated, chosen.of(trace))
     return Derivation(trace, limit, sum_terms(terms, limit))
 
 
-def _by_paths(net: Network, lengths: Sequence[Length], trainable: Trainable = None) -> Derivation:
+def _by_paths(net: Network, lengths: Sequence[Length], chosen: Chosen = ALL) -> Derivation:
     trace = net.trace(lengths)
     limit = Limit(trace.program, NetworkNames(trace, []))
-    return Derivation(trace, limit, PathSum(trace, limit, among(trace, trainable)).kernel(0, len(lengths) - 1))
+    return Derivation(trace, limit, PathSum(trace, limit, chosen.of(trace)).kernel(0, len(lengths) - 1))
 
 
-def _by_enumeration(net: Network, lengths: Sequence[Length], trainable: Trainable = None) -> Derivation:
+def _by_enumeration(net: Network, lengths: Sequence[Length], chosen: Chosen = ALL) -> Derivation:
     trace = net.trace(lengths)
     limit = Limit(trace.program, NetworkNames(trace, []))
-    sums = PathSum(trace, limit, among(trace, trainable))
-    return Derivation(trace, limit, enumerate_kernel(sums, 0, len(lengths) - 1))
+    return Derivation(trace, limit, enumerate_kernel(PathSum(trace, limit, chosen.of(trace)), 0, len(lengths) - 1))
 
 
-def _by_sgd(net: Network, lengths: Sequence[Length], trainable: Trainable = None) -> Derivation:
-    return Derivation(*one_step_kernel(net, lengths, among(net.trace(lengths), trainable)))
+def _by_sgd(net: Network, lengths: Sequence[Length], chosen: Chosen = ALL) -> Derivation:
+    found = chosen.of(net.trace(lengths))
+    return Derivation(*one_step_kernel(net, lengths, None if found is None else tuple(found), rates=found))
 
 
 def _nngp(net: Network, lengths: Sequence[Length], names: type[NetworkNames] = NetworkNames) -> Derivation:
@@ -66,12 +108,25 @@ NTK_METHODS: dict[str, Callable[..., Derivation]] = {
 }
 
 
+def _cross_ntk(chosen: Chosen, net: Network, lengths: Sequence[Length], k: int, l: int) -> Derivation:
+    trace = net.trace(lengths)
+    source = kernels_of(trace, chosen.of(trace))
+    return Derivation(trace, source.limit, source(0, len(lengths) - 1, k, l))
+
+
+def _cross_nngp(net: Network, lengths: Sequence[Length], k: int, l: int) -> Derivation:
+    trace = net.trace(lengths)
+    limit = Limit(trace.program, NetworkNames(trace, []))
+    return Derivation(trace, limit, nngp_between(trace, trace.heads[0][k], trace.heads[-1][l], limit))
+
+
 def ntk(net: Network, method: str = "auto", lengths: Sequence[int] | None = None, *, rtol: float | None = None,
-        samples: int | None = None, seed: int = 0, trainable: Sequence[str] | None = None) -> Kernel:  # fmt: skip
+        samples: int | None = None, seed: int = 0, outputs: Any = None, trainable: Sequence[str] | None = None,
+        rates: Mapping[str, Any] | None = None, parametrization: Parametrization | None = None) -> Kernel:  # fmt: skip
     """The neural tangent kernel of a network in the infinite-width limit (TP2b Eq. 100).
 
     Args:
-        net: an architecture; of several outputs the kernel is that of the first.
+        net: an architecture.
         method: ``"auto"``, formulas by ``"backprop"``, and numbers from their expectations where these can be
             computed, by sampling where they would be estimates themselves; ``"sampling"``, numbers by sampling;
             ``"backprop"``, the limit of the gradient program, always right; ``"paths"``, path sums
@@ -82,13 +137,18 @@ def ntk(net: Network, method: str = "auto", lengths: Sequence[int] | None = None
         rtol: of sampling, the relative standard error to reach.
         samples: of sampling, how many in all; 2^17 when neither is given.
         seed: of sampling.
+        outputs: of a network with several: the number of one, or several numbers; None for all, an ``OutputKernels``
+            with K(X) of shape (N1, N2, outputs, outputs).
         trainable: names or kinds (embedding, matrix, bias, readout) of the parameters that train; all when None.  The
             others keep their initial values: gradients pass through them, and the sum over parameters leaves them out.
+        rates: factors of their learning rates, by name or kind, which multiply their terms of the kernel.
+        parametrization: which parameter is trained and which layers move: the w ~ N(0, 1) of the NTK parametrization
+            when None; ``tp.standard(c=1)`` for W = σ w, ``tp.standard(c=1, trained="W")`` for W itself.
 
     Raises:
-        ProgramError: no network, an unknown method or parameter, or lengths that do not fit.
+        ProgramError: no network, an unknown method, output or parameter, or lengths that do not fit.
         DataError: an ``rtol``, ``samples`` or ``seed`` that makes no sense.
-        AssumptionError: path sums were asked for where gradient independence fails.
+        AssumptionError: path sums were asked for where gradient independence fails; a parametrization without a kernel.
 
     >>> import tensorprog as tp
     >>> K = tp.ntk(tp.programs.mlp(depth=1, phi=tp.abstract("phi"), sigma_w=1, sigma_b=0))
@@ -98,16 +158,38 @@ def ntk(net: Network, method: str = "auto", lengths: Sequence[int] | None = None
     V[φ](⟨x,x⟩, ⟨x,x'⟩, ⟨x',x'⟩)
     """
     check_network(net)
-    how, method = _how(method, NTK_METHODS, "backprop", "the NTK", Sampling(samples, rtol, seed))
-    some: dict[str, Any] = {}
-    if trainable is not None:
+    sampling = Sampling(samples, rtol, seed)
+    how, formulas = _how(method, NTK_METHODS, "backprop", "the NTK", sampling)
+    chosen, which = (
+        Chosen(None if trainable is None else tuple(trainable), rates, parametrization),
+        chosen_outputs(net, outputs, printed_lengths(net, lengths)),
+    )
+    if chosen != ALL:
         length = net.fitting_length() if net.takes_sequences else None
-        trained_names(net.trace(lengths or [length]), trainable)
-        some["trainable"] = tuple(trainable)
-    under_gia = functools.partial(_by_backprop, assume_gia=True, **some) if method == "backprop" else None
-    straight = functools.partial(_by_backprop, names=EveryName, **some)
-    derive = functools.partial(NTK_METHODS[method], **some)
-    return Kernel(net, "ntk", method, derive, lengths, under_gia, derive_straight=straight, how=how, **some)
+        trace = net.trace(lengths or [length])
+        trained_names(trace, trainable)
+        learning_rates(trace, rates, strict=True)
+        chosen.of(trace)
+    if len(which) > 1:
+        one = functools.partial(
+            ntk, method=method, lengths=lengths, rtol=rtol, samples=samples, seed=seed, **vars(chosen)
+        )
+        return OutputKernels(net, "ntk", formulas, lengths, which, one, functools.partial(_cross_ntk, chosen))
+    net = one_output(net, which[0])
+    under_gia = functools.partial(_by_backprop, chosen=chosen, assume_gia=True) if formulas == "backprop" else None
+    straight = functools.partial(_by_backprop, chosen=chosen, names=EveryName)
+    derive = functools.partial(NTK_METHODS[formulas], chosen=chosen)
+    return Kernel(
+        net,
+        "ntk",
+        formulas,
+        derive,
+        lengths,
+        under_gia,
+        derive_straight=straight,
+        how=how,
+        trained=chosen if chosen != ALL else None,
+    )
 
 
 def _how(method: Any, derivations: Collection[str], formulas: str, what: str, sampling: Sampling) -> tuple[How, str]:
@@ -119,12 +201,12 @@ def _how(method: Any, derivations: Collection[str], formulas: str, what: str, sa
 
 
 def nngp(net: Network, lengths: Sequence[int] | None = None, method: str = "auto", *, rtol: float | None = None,
-         samples: int | None = None, seed: int = 0) -> Kernel:  # fmt: skip
+         samples: int | None = None, seed: int = 0, outputs: Any = None) -> Kernel:  # fmt: skip
     """The NNGP kernel of a network: the limiting covariance of its outputs, σ_v² E Z^x Z^x'.
 
     Args:
-        net: an architecture; of several outputs the kernel is that of the first.
-        lengths: as in ``ntk``.
+        net: an architecture.
+        lengths, outputs: as in ``ntk``.
         method: ``"auto"`` and ``"sampling"`` as in ``ntk``; ``"forward"``, the limit of the forward program.
         rtol, samples, seed: as in ``ntk``.
 
@@ -134,6 +216,11 @@ def nngp(net: Network, lengths: Sequence[int] | None = None, method: str = "auto
     array([[0.5]])
     """
     check_network(net)
-    how, method = _how(method, ("forward",), "forward", "the NNGP kernel", Sampling(samples, rtol, seed))
+    how, formulas = _how(method, ("forward",), "forward", "the NNGP kernel", Sampling(samples, rtol, seed))
+    which = chosen_outputs(net, outputs, printed_lengths(net, lengths))
+    if len(which) > 1:
+        one = functools.partial(nngp, lengths=lengths, method=method, rtol=rtol, samples=samples, seed=seed)
+        return OutputKernels(net, "nngp", formulas, lengths, which, one, _cross_nngp)
+    net = one_output(net, which[0])
     straight = functools.partial(_nngp, names=EveryName)
-    return Kernel(net, "nngp", method, _nngp, lengths, derive_straight=straight, how=how)
+    return Kernel(net, "nngp", formulas, _nngp, lengths, derive_straight=straight, how=how)

@@ -7,13 +7,14 @@ One list of terms serves both the limit (Moments become expectations) and finite
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import chain
 
 import sympy as sp
 
 from tensorprog.algebra import ONE, ZERO, Poly, add_all
-from tensorprog.dsl.network import Parameter, Trace
+from tensorprog.dsl.network import Output, Parameter, Trace
 from tensorprog.errors import AssumptionError
 from tensorprog.ir.instructions import MatMul, Var
 from tensorprog.limit.master import Limit
@@ -36,8 +37,19 @@ def every(d: Var, d2: Var) -> bool:
     return True
 
 
-def ntk_terms(trace: Trace, gradients: list[Gradients], i: int, j: int, counts: Counts = every,
-              trained: Container[str] | None = None) -> Iterator[Term]:  # fmt: skip
+def rate(name: str, trained: Container[str] | None) -> sp.Expr:
+    """The factor of a parameter in the NTK: 1, 0 where it is not trained, or what a mapping of ``trained`` says."""
+    if trained is None:
+        return sp.S.One
+    if name not in trained:
+        return sp.S.Zero
+    return sp.sympify(trained[name]) if isinstance(trained, Mapping) else sp.S.One
+
+
+def ntk_terms(
+    trace: Trace, gradients: list[Gradients], i: int, j: int, counts: Counts = every,
+    trained: Container[str] | None = None,
+) -> Iterator[Term]:  # fmt: skip
     """The terms of Θ(ξ_i, ξ_j) whose pair of gradients ``counts``: in the limit few of an RNN's T T' are not 0."""
     yield from body_terms(trace, gradients[i], gradients[j], trained, counts)
     yield from readout_terms(trace, i, j, trained)
@@ -47,9 +59,11 @@ def body_terms(
     trace: Trace, a: Gradients, b: Gradients, trained: Container[str] | None = None, counts: Counts = every
 ) -> Iterator[Term]:
     """The terms of matrices, biases and embeddings (all, or those ``trained``), for outputs with these gradients."""
-    chosen = {n: p for n, p in trace.parameters.items() if trained is None or n in trained}
-    yield from _matrix_terms(trace, a, b, chosen, counts)
-    yield from _initial_terms(trace, a, b, chosen, counts)
+    for name, p in trace.parameters.items():
+        if factor := rate(name, trained):
+            for term in chain(_matrix_terms(trace, a, b, {name: p}, counts),
+                              _initial_terms(trace, a, b, {name: p}, counts)):  # fmt: skip
+                yield replace(term, factor=term.factor * factor)
 
 
 def _matrix_terms(
@@ -100,15 +114,19 @@ def _initial_terms(
 
 def readout_terms(trace: Trace, i: int, j: int, trained: Container[str] | None = None) -> Iterator[Term]:
     """σ_v² Moment(x x') of the readouts, and the output biases (all, or those ``trained``)."""
-    f, f2 = trace.outputs[i], trace.outputs[j]
+    return output_terms(trace.outputs[i], trace.outputs[j], trained)
+
+
+def output_terms(f: Output, f2: Output, trained: Container[str] | None = None) -> Iterator[Term]:
+    """The same between any two outputs."""
     for r in f.readouts:
         for r2 in f2.readouts:
-            if r.trained and r2.trained and r.v == r2.v and (trained is None or r.name in trained):
-                yield Term(r.std**2, activation=(r.x, r2.x))
+            if r.trained and r2.trained and r.v == r2.v and (factor := rate(r.name, trained)):
+                yield Term(r.std * r2.std * factor, activation=(r.x, r2.x))
     for name, std in f.biases:
         for name2, std2 in f2.biases:
-            if name == name2 and (trained is None or name in trained):
-                yield Term(std * std2)
+            if name == name2 and (factor := rate(name, trained)):
+                yield Term(std * std2 * factor)
 
 
 def sum_terms(terms: Iterator[Term], limit: Limit) -> Poly:
@@ -143,4 +161,9 @@ def nngp(trace: Trace, limit: Limit, i: int, j: int) -> Poly:
             "this network's readout is not an independent random vector, so its output is no Gaussian process "
             "with a covariance given by the program's limit; use net.readout for an NNGP kernel"
         )
-    return sum_terms(readout_terms(trace, i, j, trace.random), limit) if trace.outputs else ZERO
+    return nngp_between(trace, trace.outputs[i], trace.outputs[j], limit) if trace.outputs else ZERO
+
+
+def nngp_between(trace: Trace, f: Output, f2: Output, limit: Limit) -> Poly:
+    """The same between any two outputs."""
+    return sum_terms(output_terms(f, f2, trace.random), limit)

@@ -18,7 +18,7 @@ from tensorprog.algebra import ONE, ZERO, Poly, add_all
 from tensorprog.dsl.network import Output, Readout, Trace
 from tensorprog.errors import AssumptionError
 from tensorprog.ir.instructions import Instruction, MatMul, Nonlin, Var, slots_of
-from tensorprog.kernels.ntk import group
+from tensorprog.kernels.ntk import group, rate
 from tensorprog.limit.deep import Nested
 from tensorprog.limit.master import Limit
 
@@ -29,7 +29,7 @@ class PathSum:
     Args:
         trace: the traced network.
         limit: a limit that contains its forward program.
-        trained: names of the parameters that count; all when None.
+        trained: names of the parameters that count, with factors if it is a mapping; all when None.
     """
 
     def __init__(self, trace: Trace, limit: Limit, trained: Container[str] | None = None) -> None:
@@ -40,7 +40,7 @@ class PathSum:
             )
         self.trace, self.limit, self.program = trace, limit, trace.program
         self._theta = Nested(self._find_theta)
-        self._trained = {n for n in trace.trainable if trained is None or n in trained}
+        self._rate = {n: factor for n in trace.trainable if (factor := rate(n, trained))}
         self._name = {p.var: n for n, p in trace.parameters.items() if p.var is not None}
         self._weight: dict[Var, sp.Expr] = {p.var: p.std**2 for p in trace.parameters.values() if p.var is not None}
         self._spread = {p.var: p.variance for p in trace.parameters.values() if p.var is not None}
@@ -62,7 +62,8 @@ class PathSum:
 
     def readout(self, r: Readout, r2: Readout) -> Poly:
         """E Z^x Z^x' where the readout vector is trained."""
-        return self.limit.moment(r.x, r2.x) if r.name in self._trained else ZERO
+        factor = self._rate.get(r.name)
+        return self.scalar(factor) * self.limit.moment(r.x, r2.x) if factor else ZERO
 
     def passes(self, r: Readout) -> Poly:
         """E Z^v Z^v of a readout vector, 1, or 0 where it starts at 0 and passes nothing on."""
@@ -71,10 +72,10 @@ class PathSum:
     def output_biases(self, f: Output, f2: Output) -> Poly:
         """σσ' of every trained output bias that both outputs have."""
         return add_all(
-            self.scalar(std * std2)
+            self.scalar(std * std2 * self._rate[name])
             for name, std in f.biases
             for name2, std2 in f2.biases
-            if name == name2 and name in self._trained
+            if name == name2 and name in self._rate
         )
 
     def through(self, x: Var, y: Var) -> Poly:
@@ -108,7 +109,8 @@ class PathSum:
         """What the parameter read by both G-vars contributes itself: σ_W² E Z^x Z^x', σ_u² ⟨ξ,ξ'⟩, σ_b²."""
         a, b = self.program.op(g), self.program.op(h)
         if isinstance(a, MatMul) and isinstance(b, MatMul):
-            factor = self.factor(g, h, trained=True) if self._name[a.matrix] in self._trained else ZERO
+            trained = self._rate.get(self._name[a.matrix])
+            factor = self.factor(g, h, trained=True) * self.scalar(trained) if trained else ZERO
             return factor * self.limit.moment(a.x, b.x) if factor else ZERO
         return self._initial(g, h)
 
@@ -117,10 +119,10 @@ class PathSum:
         if g in embedded and h in embedded:
             (name, datum), (other, datum2) = embedded[g], embedded[h]
             std = self.trace.parameters[name].std
-            common = name == other and name in self._trained
-            return self.scalar(std**2 * self.trace.gram(datum, datum2)) if common else ZERO
-        trained = g == h and self._name.get(g) in self._trained
-        return self.scalar(self._weight[g]) if trained else ZERO
+            common = self._rate.get(name) if name == other else None
+            return self.scalar(std**2 * self.trace.gram(datum, datum2) * common) if common else ZERO
+        trained = self._rate.get(self._name.get(g, "")) if g == h else None
+        return self.scalar(self._weight[g] * trained) if trained else ZERO
 
     def partials(self, x: Var) -> list[tuple[Var, Poly]]:
         """The G-vars whose tangents reach x through Nonlins and Ż's, each with its derivative at the Z's."""

@@ -6,8 +6,8 @@ Theorem to certify (TP2b Eq. 22): lim f_{t+1}(ξ) − f_t(ξ) = −η_t χ_t K(�
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Iterable, Sequence, Set
-from itertools import chain
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import sympy as sp
@@ -18,22 +18,19 @@ from tensorprog.errors import AssumptionError, DataError, ProgramError
 from tensorprog.ir.graph import ProgramGraph, as_var
 from tensorprog.ir.instructions import Var
 from tensorprog.kernels.certificate import Certificate, Row
+from tensorprog.kernels.heads import KernelOfHeads, PathKernels, kernels_of
+from tensorprog.kernels.hypotheses import Hypothesis, derivatives_of, outputs_of
 from tensorprog.kernels.kernel import Kernel, Length
 from tensorprog.kernels.names import NetworkNames
-from tensorprog.kernels.ntk import body_terms, readout_terms, sum_terms
-from tensorprog.kernels.paths import PathSum
 from tensorprog.limit.equations import unfold
 from tensorprog.limit.evaluate import same
 from tensorprog.limit.master import Limit
-from tensorprog.passes.backprop import backprop
 from tensorprog.passes.decouple import decouple
 from tensorprog.passes.feature import unroll_features
-from tensorprog.passes.optimizer import SGD, Loss, trained_names
+from tensorprog.passes.optimizer import SGD, Loss, learning_rates, trained_names
 from tensorprog.passes.parametrization import Parametrization, scaling
 from tensorprog.passes.unroll import Plan, Unrolled, unroll_trace
 from tensorprog.printing import NameSymbol
-
-KernelOfHeads = Callable[[int, int, int, int], Poly]
 
 
 class Training:
@@ -146,7 +143,7 @@ class Training:
             gia: derive the change as if Wᵀ were independent of W, to show what that would give.
 
         Returns:
-            The rows, printable; ``.passed`` is the verdict.
+            The rows, printable, after the hypotheses of the theorem that the network lacks; ``.passed`` is the verdict.
         """
         limit = self.limit
         if gia:
@@ -159,7 +156,19 @@ class Training:
                 for head in range(len(self.trace.heads[self.plan.tests[test]])):
                     rows.append(self._row(limit, t, test, head, source, kernels))
         printed = {self._kernel_name(*key): p for key, p in kernels.items()}
-        return Certificate(self._title(gia), rows, printed, self._statement())
+        return Certificate(self._title(gia), rows, printed, self._statement(), self._hypotheses())
+
+    def _hypotheses(self) -> list[Hypothesis]:
+        """What the theorem asks for and the network lacks; an output that diverges leaves a given χ_t as it is."""
+        data = [self.trace.inputs[i] for i in dict.fromkeys((*self.plan.tests, *sum(self.plan.schedule, ())))]
+        lengths: list[Length] = [x[0].time and len(x) for x in data]
+        found = [*derivatives_of(self.net, lengths, self.plan.moving)]
+        for h in outputs_of(self.net, lengths):
+            given = h.holds is False and not self.plan.loss.uses_labels
+            found.append(
+                replace(h, holds=None, detail=f"{h.detail}; assumed is that χ_t stays bounded") if given else h
+            )
+        return found
 
     def _row(self, limit: Limit, t: int, test: int, head: int, source: Any, kernels: dict[Any, Poly]) -> Row:
         i = self.plan.tests[test]
@@ -184,9 +193,7 @@ class Training:
 
     def kernels(self, limit: Limit) -> KernelOfHeads:
         """(i, j, head, head') ↦ the NTK of the trained parameters, in a limit of the forward program."""
-        if not self.trace.passes_gia_check:
-            return _BackpropKernels(self.trace, self.plan.moving)
-        return _PathKernels(self.trace, limit, self.plan.moving)
+        return kernels_of(self.trace, self.plan.moving, limit)
 
     def _kernels_of(self, kernel: Any) -> KernelOfHeads:
         """The same for another network, on inputs of the same names."""
@@ -195,8 +202,9 @@ class Training:
             raise ProgramError(f"certify compares with a network or a kernel of one, got {kernel!r}")
         lengths: list[Length] = [data[0].time and len(data) for data in self.trace.inputs]
         trace = net.trace(lengths, [data[0].label for data in self.trace.inputs])
-        trained = trace.trainable.keys() - (self.trace.trainable.keys() - self.plan.moving)
-        return _PathKernels(trace, Limit(trace.program, NetworkNames(trace, [])), trained)
+        lost = self.trace.trainable.keys() - self.plan.moving
+        trained = {n: self.plan.rate(n) for n in trace.trainable if n not in lost}
+        return PathKernels(trace, Limit(trace.program, NetworkNames(trace, [])), trained)
 
     def _kernel_name(self, i: int, j: int, k: int, l: int) -> NameSymbol:
         a, b = (self.trace.inputs[n][0].label for n in (i, j))
@@ -240,34 +248,6 @@ class FeatureTraining(Training):
             f"{self.net!r} trains with a readout that starts at 1/n or below, where features move and no fixed kernel "
             "describes f; ask for .limit, or for tp.feature_limit on data"
         )
-
-
-class _PathKernels:
-    """Kernels between heads of a trace by path sums."""
-
-    def __init__(self, trace: Trace, limit: Limit, trained: Set[str] | None) -> None:
-        self.trace, self.sum = trace, PathSum(trace, limit, trained)
-
-    def __call__(self, i: int, j: int, k: int, l: int) -> Poly:
-        a, b = self.trace.heads[i], self.trace.heads[j]
-        if k >= len(a) or l >= len(b):
-            raise ProgramError(f"the network to compare with has {len(a)} outputs, not {max(k, l) + 1}")
-        return self.sum.heads(a[k], b[l])
-
-
-class _BackpropKernels:
-    """Kernels between first outputs of a trace by backpropagation, where path sums do not apply."""
-
-    def __init__(self, trace: Trace, trained: frozenset[str] | None) -> None:
-        self.trace, self.trained = trace, trained
-        program, self.gradients = backprop(trace)
-        self.limit = Limit(program, NetworkNames(trace, self.gradients))
-
-    def __call__(self, i: int, j: int, k: int, l: int) -> Poly:
-        if k or l:
-            raise ProgramError("several outputs and a failing GIA check: only the first output can be certified")
-        body = body_terms(self.trace, self.gradients[i], self.gradients[j], self.trained, self.limit.correlated)
-        return sum_terms(chain(body, readout_terms(self.trace, i, j, self.trained)), self.limit)
 
 
 def unroll(
@@ -347,15 +327,34 @@ def plan_training(
     trainable: Sequence[str] | None = None,
     probes: Sequence[int] = (),
     parametrization: Parametrization | None = None,
+    rates: Mapping[str, Any] | None = None,
 ) -> Training:
     """A training run on inputs of given lengths: which are tests, and which are the samples of each step."""
+    trace = net.trace(lengths, labels)
+    plan = make_plan(trace, tests, schedule, optimizer, loss, trainable, probes, parametrization, rates)
+    if plan.scaling.keeps_changes:
+        return FeatureTraining(net, unroll_features(trace, plan))
+    return Training(net, unroll_trace(trace, plan))
+
+
+def make_plan(
+    trace: Trace,
+    tests: Iterable[int],
+    schedule: Sequence[Sequence[int]],
+    optimizer: SGD | None = None,
+    loss: Any = None,
+    trainable: Sequence[str] | None = None,
+    probes: Sequence[int] = (),
+    parametrization: Parametrization | None = None,
+    rates: Mapping[str, Any] | None = None,
+) -> Plan:
+    """The plan of a run, checked; of the trace, the parameters and the number of outputs matter."""
     optimizer = SGD(sp.Symbol("eta", positive=True)) if optimizer is None else optimizer
     if not isinstance(optimizer, SGD):
         raise ProgramError(f"unsupported optimizer {optimizer!r}; use tp.SGD(lr, momentum, weight_decay)")
     for t in probes:
         if not 0 <= t <= len(schedule):
             raise ProgramError(f"probes must be times between 0 and {len(schedule)}, got {t!r}")
-    trace = net.trace(lengths, labels)
     for t in range(len(schedule)):
         optimizer.rate(t)
     plan = Plan(
@@ -367,6 +366,7 @@ def plan_training(
         trained=trained_names(trace, trainable),
         probes=tuple(probes),
         scaling=scaling(trace, parametrization),
+        rates=learning_rates(trace, rates, parametrization, strict=True),
     )
     if probes and plan.scaling.keeps_changes:
         raise ProgramError("probes follow the NTK, which is for parametrizations of the kernel regime")
@@ -375,9 +375,7 @@ def plan_training(
             f"weight decay with the learning rate η·n^(-{parametrization.c}) depends on the width; "
             "give an equivalent parametrization with c = 0: parametrization.shift(c/2)"
         )
-    if plan.scaling.keeps_changes:
-        return FeatureTraining(net, unroll_features(trace, plan))
-    return Training(net, unroll_trace(trace, plan))
+    return plan
 
 
 def _lengths(net: Network, lengths: Sequence[int] | None, count: int) -> list[Length]:
@@ -392,15 +390,14 @@ def _lengths(net: Network, lengths: Sequence[int] | None, count: int) -> list[Le
     return list(lengths)
 
 
-def one_step_kernel(net: Network, lengths: Sequence[Length],
-                    trainable: Collection[str] | None = None) -> tuple[Trace, Limit, Poly]:  # fmt: skip
+def one_step_kernel(net: Network, lengths: Sequence[Length], trainable: Sequence[str] | None = None,
+                    **options: Any) -> tuple[Trace, Limit, Poly]:  # fmt: skip
     """K(x, x') read off one SGD step on x': lim f_1(x) − f_0(x) at η = 1, χ = −1; K(x, x) for a single length."""
     labels = ["x", "x'"][: len(lengths)]
 
     def loss(f: Any, y: Any) -> Any:
         return -(f[0] if isinstance(f, tuple) else f)
 
-    training = plan_training(net, lengths, labels, [0], [[len(lengths) - 1]], SGD(1), loss,
-                             None if trainable is None else tuple(trainable))  # fmt: skip
+    training = plan_training(net, lengths, labels, [0], [[len(lengths) - 1]], SGD(1), loss, trainable, **options)
     change = training._change(training.limit, 0, 0, 0)
     return training.trace, training.limit, unfold(change, {"zdot"}, most=5000)

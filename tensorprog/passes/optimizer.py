@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -12,32 +12,41 @@ from tensorprog.dsl.network import Trace
 from tensorprog.dsl.program import exact
 from tensorprog.errors import ProgramError, nearest
 from tensorprog.functions import Softplus, evaluate, from_sympy, no_numbers, without_rule
+from tensorprog.passes.parametrization import Parametrization
 
 
 class SGD:
     """Stochastic gradient descent, as in torch.optim.SGD: m_t = μ m_{t−1} + G_t + λ w_t, w_{t+1} = w_t − η_t m_t.
 
-    All parameters are those of the NTK parametrization (w ~ N(0, 1)).
+    With Nesterov's momentum the step is w_{t+1} = w_t − η_t (G_t + λ w_t + μ m_t).  All parameters are those of the NTK
+    parametrization (w ~ N(0, 1)).
 
     Args:
         lr: η: a number, a sympy expression, a list with one for each step, or a function of t.
         momentum: μ, in [0, 1).
         weight_decay: λ ≥ 0.
+        nesterov: whether the momentum is Nesterov's.
 
     >>> SGD(lr=0.5, momentum=0.5).weight(2, 0)
     3/4
     """
 
-    def __init__(self, lr: Any, momentum: Any = 0, weight_decay: Any = 0) -> None:
+    def __init__(self, lr: Any, momentum: Any = 0, weight_decay: Any = 0, nesterov: bool = False) -> None:
         self.lr = lr if callable(lr) or isinstance(lr, (list, tuple)) else exact(lr, "lr")
         self.momentum, self.weight_decay = exact(momentum, "momentum"), exact(weight_decay, "weight_decay")
         if self.momentum.is_number and not (self.momentum.is_real and 0 <= self.momentum < 1):
             raise ProgramError(f"momentum must be in [0, 1), got {momentum}")
         if self.weight_decay.is_negative or self.weight_decay.is_real is False:
             raise ProgramError(f"weight_decay must not be negative, got {weight_decay}")
+        if not isinstance(nesterov, bool):
+            raise ProgramError(f"nesterov must be True or False, got {nesterov!r}")
+        if nesterov and self.momentum == 0:
+            raise ProgramError("nesterov=True is a kind of momentum; give momentum= too, such as 0.9")
+        self.nesterov = nesterov
 
     def __repr__(self) -> str:
-        return f"SGD(lr={self.lr}, momentum={self.momentum}, weight_decay={self.weight_decay})"
+        kind = ", nesterov=True" if self.nesterov else ""
+        return f"SGD(lr={self.lr}, momentum={self.momentum}, weight_decay={self.weight_decay}{kind})"
 
     @property
     def plain(self) -> bool:
@@ -84,8 +93,12 @@ class SGD:
         eta, mu, decay = self.rate(t - 1), self.momentum, self.weight_decay
         alpha = sp.expand(mu * alpha + decay * a)
         beta = [sp.expand(mu * b - decay * w) for b, w in zip(beta, c, strict=True)] + [sp.S.One]
-        c = [sp.expand(w + eta * b) for w, b in zip([*c, sp.S.Zero], beta, strict=True)]
-        return sp.expand(a - eta * alpha), c, alpha, beta
+        step, pushes = alpha, beta  # w_t − w_{t+1} = η (step w_0 + Σ_s pushes_s G_s)
+        if self.nesterov:
+            now = [*(-decay * w for w in c), sp.S.One]
+            step, pushes = decay * a + mu * alpha, [g + mu * b for g, b in zip(now, beta, strict=True)]
+        c = [sp.expand(w + eta * b) for w, b in zip([*c, sp.S.Zero], pushes, strict=True)]
+        return sp.expand(a - eta * step), c, alpha, beta
 
 
 class Loss:
@@ -102,6 +115,14 @@ class Loss:
         self._f = [sp.Dummy(f"f{k}", real=True) for k in range(heads)]
         self._y = [sp.Dummy(f"y{k}", real=True) for k in range(heads)]
         self._derivatives = None if loss is None else self._differentiate(loss)
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self._derivatives}"
+
+    @property
+    def symbols(self) -> set[sp.Symbol]:
+        """Those of a loss of one's own that are no outputs or labels."""
+        return {s for d in self._derivatives or () for s in d.free_symbols} - {*self._f, *self._y}
 
     @property
     def uses_labels(self) -> bool:
@@ -154,12 +175,13 @@ _LOSSES: dict[str, Callable[[sp.Expr, sp.Expr], sp.Expr]] = {
 }
 
 
-def trained_names(trace: Trace, trainable: Sequence[str] | None) -> frozenset[str]:
+def trained_names(trace: Trace, trainable: Sequence[str] | None, what: str = "trainable") -> frozenset[str]:
     """The names of the parameters to train; an output bias goes with its readout.
 
     Args:
         trace: the traced network.
         trainable: None for all; names of parameters or kinds (matrix, embedding, bias, readout).
+        what: the argument that errors name.
 
     Raises:
         ProgramError: a name that is neither; the nearest is suggested.
@@ -168,11 +190,11 @@ def trained_names(trace: Trace, trainable: Sequence[str] | None) -> frozenset[st
     if trainable is None:
         return frozenset(kinds)
     if isinstance(trainable, str) or not isinstance(trainable, Iterable):
-        raise ProgramError(f"trainable must be a list of names, got the {type(trainable).__name__} {trainable!r}")
+        raise ProgramError(f"{what} must be a list of names, got the {type(trainable).__name__} {trainable!r}")
     known = {*kinds, *kinds.values()}
     for name in trainable:
         if name not in known:
-            raise ProgramError(f"trainable names the unknown parameter {name!r}; {nearest(str(name), known)}")
+            raise ProgramError(f"{what} names the unknown parameter {name!r}; {nearest(str(name), known)}")
     return frozenset(among(trace, tuple(trainable)) or ())
 
 
@@ -181,3 +203,34 @@ def among(trace: Trace, trainable: Collection[str] | None) -> frozenset[str] | N
     if trainable is None:
         return None
     return frozenset(n for n, kind in trace.trainable.items() if n in trainable or kind in trainable)
+
+
+def learning_rates(
+    trace: Trace, rates: Mapping[str, Any] | None, parametrization: Parametrization | None = None, strict: bool = False
+) -> dict[str, sp.Expr]:
+    """The factors of the learning rates of parameters, by name, where they are not 1.
+
+    Args:
+        trace: the traced network.
+        rates: factors by name or kind; a name counts more than its kind.
+        parametrization: one that trains W itself multiplies the rate of w = W/σ by 1/σ².
+        strict: whether every name must be one of this trace.
+
+    Raises:
+        ProgramError: an unknown parameter, or a factor that is no number or symbol, or negative.
+    """
+    found = dict.fromkeys(trace.trainable, sp.S.One)
+    if rates is not None and not isinstance(rates, Mapping):
+        raise ProgramError(f"rates must be a mapping such as {{'V': 2}}, got {rates!r}")
+    for key, value in sorted((rates or {}).items(), key=lambda item: item[0] in trace.trainable):
+        factor = exact(value, f"the rate of {key!r}")
+        if factor.is_negative or factor.is_real is False:
+            raise ProgramError(f"the rate of {key!r} must not be negative, got {value}")
+        for name in trained_names(trace, [key], "rates") if strict else among(trace, [key]) or ():
+            found[name] = factor
+    if parametrization is not None and parametrization.trained == "W":
+        stds = {n: p.std for n, p in trace.parameters.items()}
+        stds |= {n: std for heads in trace.heads for f in heads for n, std in f.biases}
+        stds |= {r.name: r.std for heads in trace.heads for f in heads for r in f.readouts if r.trained}
+        found = {n: factor / stds[n] ** 2 if stds[n] != 0 else factor for n, factor in found.items()}
+    return {n: factor for n, factor in found.items() if factor != 1}

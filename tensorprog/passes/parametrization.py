@@ -79,7 +79,8 @@ class Parametrization:
 
     Embeddings are layer 1, matrices the hidden layers in the order in which they are declared, readouts the last
     layer.  A bias is a layer with the one input 1: it has the exponents of layer 1.  ``output_bias`` are (a, b) of
-    biases of the output.
+    biases of the output.  ``trained`` says where σ stands: ``"w"`` trains w in W = σ n^(−a) w; ``"W"`` trains
+    W = n^(−a) w with w ~ N(0, σ² n^(−2b)), whose gradient has no σ².
     """
 
     name: str
@@ -87,6 +88,7 @@ class Parametrization:
     b: tuple[sp.Rational, ...]
     c: sp.Rational
     output_bias: tuple[sp.Rational, sp.Rational] = field(default=(sp.S.Zero, sp.S.Zero))
+    trained: str = "w"
 
     def __repr__(self) -> str:
         return self.name
@@ -121,7 +123,7 @@ class Parametrization:
         theta = rational(theta, "θ")
         a, b = tuple(x + theta for x in self.a), tuple(x - theta for x in self.b)
         bias = (self.output_bias[0] + theta, self.output_bias[1] - theta)
-        return Parametrization(f"{self.name} shifted by {theta}", a, b, self.c - 2 * theta, bias)
+        return Parametrization(f"{self.name} shifted by {theta}", a, b, self.c - 2 * theta, bias, self.trained)
 
     @property
     def keeps_changes(self) -> bool:
@@ -261,16 +263,28 @@ def ntk_parametrization() -> Parametrization:
     return replace(abc([0, HALF, HALF], [0, 0, 0]), name="ntk_parametrization()")
 
 
-def standard(c: Any = 0) -> Parametrization:
+def standard(c: Any = 0, trained: str = "w") -> Parametrization:
     """W = σ w, w ~ N(0, 1/n), U = σ u/√d, learning rate η n^(−c): unstable below c = 1, a kernel regime from there.
 
-    w is trained, not W: against networks whose W itself is trained the rate of a layer is σ² η n^(−c), and that of the
-    input layer σ² η n^(−c)/d.
+    By default w is trained: its kernel has the factors σ² of the NTK parametrization, without layers that do not move.
+    ``trained="W"`` trains W itself, W ~ N(0, σ²/n), as a framework does with layers initialised so: the rate of every
+    layer is divided by σ², and each term of the kernel too.  Inputs are ξ/√d in both.
 
-    >>> standard().classify().stable, standard(c=1).classify().regime
-    (False, 'kernel regime')
+    Args:
+        c: of the learning rate.
+        trained: ``"w"`` or ``"W"``.
+
+    Raises:
+        ProgramError: neither of the two.
+
+    >>> standard().classify().stable, standard(c=1).classify().regime, standard(1, trained="W")
+    (False, 'kernel regime', standard(c=1, trained='W'))
     """
-    return replace(abc([0, 0, 0], [0, HALF, HALF], c, output_bias=(0, 0)), name=f"standard(c={rational(c, 'c')})")
+    if trained not in ("w", "W"):
+        raise ProgramError(f"trained is 'w' (W = σ w, w is trained) or 'W' (W itself is trained), got {trained!r}")
+    which = "" if trained == "w" else ", trained='W'"
+    name = f"standard(c={rational(c, 'c')}{which})"
+    return replace(abc([0, 0, 0], [0, HALF, HALF], c, output_bias=(0, 0)), name=name, trained=trained)
 
 
 def mup() -> Parametrization:

@@ -14,7 +14,7 @@ update has a factor n^(−p), p ≥ 0 (``parametrization.scaling``).  From A = 1
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import singledispatch
 from typing import Any
@@ -54,6 +54,7 @@ class Plan:
         trained: names of the parameters that move.
         scaling: the powers of n of the parametrization.
         probes: times at which the gradients of the tests are written too, to follow their NTK.
+        rates: factors of the learning rate of parameters, where they are not 1.
     """
 
     steps: int
@@ -64,11 +65,23 @@ class Plan:
     trained: frozenset[str]
     scaling: Scaling
     probes: tuple[int, ...] = ()
+    rates: Mapping[str, sp.Expr] = field(default_factory=dict)
 
     @property
-    def moving(self) -> frozenset[str]:
-        """The trained parameters whose updates matter in the limit."""
-        return frozenset(name for name in self.trained if self.scaling.update.get(name, sp.S.Zero) == 0)
+    def moving(self) -> dict[str, sp.Expr]:
+        """The trained parameters whose updates matter in the limit, with the factors of their learning rates."""
+        return {n: self.rate(n) for n in sorted(self.trained) if self.scaling.update.get(n, sp.S.Zero) == 0}
+
+    @property
+    def symbols(self) -> set[sp.Symbol]:
+        """The hyperparameters of the run that are symbols."""
+        o = self.optimizer
+        read = (*map(o.rate, range(self.steps)), o.momentum, o.weight_decay, *self.rates.values())
+        return self.loss.symbols.union(*(x.free_symbols for x in read))
+
+    def rate(self, name: str) -> sp.Expr:
+        """The factor of the learning rate of a parameter."""
+        return self.rates.get(name, sp.S.One)
 
 
 @dataclass
@@ -253,7 +266,7 @@ class Unroller:
     def past(self, t: int, name: str) -> Iterator[tuple[sp.Expr, Var, int, int, tuple[int, int, int]]]:
         """(c_{t,s}/B, χ_s, sample, head, key) of every gradient that has moved a parameter before time t."""
         if name in self.plan.trained:
-            size = self.power(self.plan.scaling.update.get(name, sp.S.Zero))
+            size = self.power(self.plan.scaling.update.get(name, sp.S.Zero)) * self.plan.rate(name)
             for s in range(t):
                 batch = self.plan.schedule[s]
                 c = self.plan.optimizer.weight(t, s) * size / len(batch)

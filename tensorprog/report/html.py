@@ -43,7 +43,9 @@ def page(v: Any) -> str:
         DataError: it was put together by hand and holds no evidence.
     """
     if v.evidence is None:
-        raise DataError("this verification holds no evidence; make it with tp.verify(net, inputs)")
+        raise DataError(
+            "this verification holds no evidence; make it with tp.verify(net, inputs), for one output of several"
+        )
     sections = [
         ("claims", "Claims", _claims(v)),
         ("numbers", "Four ways to one kernel", _numbers(v)),

@@ -134,6 +134,8 @@ def compare(name, phi, parametrization, *, lr=0.2, batch=1, momentum=0, weight_d
     assert f.shape == expected.shape
     assert np.abs(expected[:, -1] - expected[:, 0]).max() > 0.01 * np.abs(expected).max()
     assert np.abs(f - expected).max() <= 1e-9 * np.abs(expected).max()
+    moved = np.stack([r.f for r in run.run(WIDTH, SEEDS)])
+    assert np.abs(moved - expected).max() <= 1e-9 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("name", NETS)

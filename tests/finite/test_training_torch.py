@@ -252,17 +252,18 @@ def data(net):
 class Both:
     """A training run as a program and in torch, from the same parameters."""
 
-    def __init__(self, name, phi, hyperparameters, lr, *, batch=1, momentum=0, weight_decay=0, loss="mse",
-                 trainable=None, width=WIDTH, seeds=SEEDS, probes=PROBES):  # fmt: skip
+    def __init__(self, name, phi, hyperparameters, lr, *, batch=1, momentum=0, weight_decay=0, nesterov=False,
+                 loss="mse", trainable=None, width=WIDTH, seeds=SEEDS, probes=PROBES):  # fmt: skip
         self.net, self.fn = build(name, phi, hyperparameters)
         self.X, self.y = data(self.net)
-        self.batch, self.probes = batch, probes
+        self.batch, self.probes, self.width, self.seeds = batch, probes, width, seeds
         self.loss, self.torch_loss = LOSSES[loss]
         rates = lr if callable(lr) else (lambda t: lr[t]) if isinstance(lr, list) else (lambda t: lr)
-        self.options = [{"lr": rates(t), "momentum": momentum, "weight_decay": weight_decay} for t in range(STEPS)]
+        self.options = [{"lr": rates(t), "momentum": momentum, "weight_decay": weight_decay, "nesterov": nesterov}
+                        for t in range(STEPS)]  # fmt: skip
         self.run = FiniteTraining(
             self.net, read_inputs(self.X, "X", self.net.takes_sequences), self.y, STEPS,
-            tp.SGD(lr, momentum, weight_decay), batch, self.loss, trainable, probes,
+            tp.SGD(lr, momentum, weight_decay, nesterov), batch, self.loss, trainable, probes,
         )  # fmt: skip
         self.parameters = self.run.finite.draw(width, seeds)
         self.values = self.run.execute(self.parameters)
@@ -324,11 +325,15 @@ class Both:
         return self.values[u.base.get((t, var), var)] + moved
 
     def check(self):
-        """Outputs and probed NTKs are those of torch, and torch's outputs move."""
+        """Outputs and probed NTKs of the program and of the moved weights are torch's, and torch's outputs move."""
         assert np.abs(self.torch_f[:, -1] - self.torch_f[:, 0]).max() > 0.02 * np.abs(self.torch_f).max()
         assert_close(self.f, self.torch_f)
-        for t in self.probes:
-            assert_close(self.run.ntk(self.values, t), np.stack([kernels[t] for _, kernels, _ in self.torch_runs]))
+        moved = self.run.run(self.width, self.seeds)
+        assert_close(np.stack([r.f for r in moved]), self.torch_f)
+        for i, t in enumerate(self.probes):
+            expected = np.stack([kernels[t] for _, kernels, _ in self.torch_runs])
+            assert_close(self.run.ntk(self.values, t), expected)
+            assert_close(np.stack([r.ntk[i] for r in moved]), expected)
 
 
 def assert_close(actual, expected, rtol=1e-9):
@@ -384,6 +389,8 @@ OPTIONS = {
     "momentum-0.9": {"momentum": 0.9, "batch": TRAINED},
     "weight-decay": {"weight_decay": 0.1},
     "both": {"momentum": 0.9, "weight_decay": 0.1},
+    "nesterov": {"momentum": 0.9, "nesterov": True},
+    "nesterov-with-both": {"momentum": 0.5, "weight_decay": 0.1, "nesterov": True, "batch": 2},
     "lr-list": {"lr": [0.3, 0.0, 0.1, 0.2, 0.05]},
     "lr-list-with-both": {"lr": [0.3, 0.0, 0.1, 0.2, 0.05], "momentum": 0.5, "weight_decay": 0.1, "batch": 2},
     "lr-function": {"lr": decreasing},

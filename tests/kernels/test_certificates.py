@@ -150,6 +150,44 @@ def test_untied_layers_have_the_kernel_of_a_tied_mlp():
     assert tp.unroll(untied, steps=2).certify(kernel=untied).passed is True
 
 
+# ---- hypotheses are said first ---------------------------------------------------------------------
+
+
+def test_a_jump_passes_nothing_and_the_derivative_that_is_meant_is_named():
+    certificate = tp.unroll(mlp(1, phi=tp.sign), steps=1).certify()
+    assert certificate.passed is None and all(row.equal for row in certificate.rows)
+    assert certificate.text().splitlines()[1].startswith("  NOT MET: derivatives are functions: sign jumps.")
+    assert "Dirac δ" in certificate.text() and "0 almost everywhere" in certificate.text()
+    assert certificate.latex().startswith("% NOT MET: derivatives are functions")
+    assert tp.unroll(mlp(1, phi=tp.sign), steps=1, trainable=["readout"]).certify().passed is True
+
+
+def test_a_gate_that_jumps_in_an_untrained_vector_needs_no_derivative():
+    def gated(net, x):
+        return net.readout("V", tp.relu(net.dense("W", tp.relu(net.embed("U", x)) * tp.step(net.state("m")))))
+
+    assert tp.unroll(tp.network(gated)(), steps=1).certify().hypotheses == []
+
+
+def test_an_output_that_diverges_passes_nothing_where_the_loss_depends_on_it():
+    run = tp.unroll(PROGRAMS.mean_readout(phi=tp.relu), steps=1, loss="mse")
+    certificate = run.certify()
+    assert certificate.passed is None
+    first = certificate.text().splitlines()[1]
+    assert first.startswith("  NOT MET: the output has a limit at the start: it diverges like √n")
+    assert "E[relu]" in first and "net.readout" in first
+    given = tp.unroll(PROGRAMS.mean_readout(phi=tp.relu), steps=1).certify()
+    assert given.passed is True and "assumed is that χ_t stays bounded" in given.text()
+
+
+def test_a_mean_that_depends_on_the_inputs_is_an_assumption():
+    for phi in (PHI, tp.polynomial(-0.5, 1, 0.5)):
+        certificate = tp.unroll(PROGRAMS.mean_readout(phi=phi, depth=1), steps=1, loss="mse").certify()
+        assert certificate.passed is True and [h.holds for h in certificate.hypotheses] == [None]
+        assert "assumed: the output has a limit at the start" in certificate.text()
+    assert tp.unroll(PROGRAMS.mean_readout(phi=tp.erf), steps=1, loss="mse").certify().hypotheses == []
+
+
 # ---- it fails ------------------------------------------------------------------------------------
 
 WRONG = {

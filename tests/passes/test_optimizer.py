@@ -278,10 +278,27 @@ def test_bad_training_data_are_refused(y, options, message):
         FiniteTraining(NET, X, y, **{"steps": 2, "optimizer": tp.SGD(0.1), **options}).run(8, [0])
 
 
-def test_predictions_with_weight_decay_are_refused():
+def test_predictions_with_weight_decay_need_the_decayed_start_at_every_time():
     run = FiniteTraining(NET, X, [1, 2], 2, tp.SGD(0.1, weight_decay=0.1))
-    with pytest.raises(tp.ProgramError, match="weight decay"):
+    with pytest.raises(tp.DataError, match="weight decay f0 holds"):
         run.predict(np.zeros((1, 3, 1)))
+
+
+def test_nesterov_needs_a_momentum_and_is_true_or_false():
+    with pytest.raises(tp.ProgramError, match="nesterov=True is a kind of momentum"):
+        tp.SGD(0.1, nesterov=True)
+    with pytest.raises(tp.ProgramError, match="nesterov must be True or False, got 1"):
+        tp.SGD(0.1, 0.9, nesterov=1)
+
+
+def test_a_step_of_nesterov_by_hand():
+    """w_1 = w_0 − η(1 + μ) G_0;  m_1 = μ G_0 + G_1, w_2 = w_1 − η (G_1 + μ m_1)."""
+    eta, mu = sp.symbols("eta mu", positive=True)
+    sgd = tp.SGD(eta, mu, nesterov=True)
+    assert sp.expand(sgd.weight(1, 0) - eta * (1 + mu)) == 0
+    assert sp.expand(sgd.weight(2, 0) - eta * (1 + mu + mu**2)) == 0
+    assert sp.expand(sgd.weight(2, 1) - eta * (1 + mu)) == 0
+    assert "nesterov=True" in repr(sgd)
 
 
 # ---- divergence ----------------------------------------------------------------------------------

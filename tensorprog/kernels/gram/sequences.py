@@ -178,7 +178,7 @@ def _forward(kernel: AnyKernel) -> AnyKernel:
         return kernel
     if not kernel.passes_gia_check:
         raise NoRuleError("path sums need gradient independence")
-    paths = ntk(kernel.net, method="paths", trainable=kernel.trainable)
+    paths = ntk(kernel.net, method="paths", **(vars(kernel.trained) if kernel.trained is not None else {}))
     if not same(kernel.derive().poly, paths.derive(kernel.lengths).poly):
         raise NoRuleError("path sums give another kernel")
     return paths

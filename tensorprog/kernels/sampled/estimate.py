@@ -11,7 +11,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -20,15 +20,15 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.compile.blas import one_thread
-from tensorprog.dsl.network import Network
+from tensorprog.dsl.network import Network, Trace
 from tensorprog.errors import AssumptionError, DataError
+from tensorprog.functions import evaluate
 from tensorprog.kernels.accounts import relative, scale_of
 from tensorprog.kernels.data import Inputs
 from tensorprog.kernels.outer import Pair, gram
 from tensorprog.kernels.sampled.noise import DIMENSIONS, Noise
 from tensorprog.kernels.sampled.order import Order
 from tensorprog.kernels.sampled.rows import Law, RowsLimit
-from tensorprog.passes.optimizer import among
 
 REPLICATES = 16
 SAMPLES = 2**17
@@ -38,6 +38,7 @@ BIAS = 0.5  # of a randomisation of m samples, relative to the kernel, times m: 
 MEMORY = 2**30
 LONG = 3.0  # seconds to go from which on progress is shown
 Told = Callable[[int, int], None]
+Trained = Callable[[Trace], Mapping[str, sp.Expr] | None]
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Sampled:
 
 
 def sampled_gram(net: Network, kind: str, first: Inputs, second: Inputs | None, hyper: Mapping[sp.Symbol, float],
-                 how: Sampling, trainable: Collection[str] | None = None) -> Sampled:  # fmt: skip
+                 how: Sampling, trained: Trained | None = None) -> Sampled:  # fmt: skip
     """K(X1, X2) of a network by sampling.
 
     Args:
@@ -76,7 +77,7 @@ def sampled_gram(net: Network, kind: str, first: Inputs, second: Inputs | None, 
         first, second: inputs; ``second`` is None for the first with themselves.
         hyper: numbers for hyperparameter symbols.
         how: samples, tolerance, seed.
-        trainable: names or kinds of the parameters that count; all when None.
+        trained: gives the factors of the parameters of a trace in the NTK; all are 1 when it is None or gives None.
 
     Returns:
         Sampled (N1, N2).
@@ -86,7 +87,7 @@ def sampled_gram(net: Network, kind: str, first: Inputs, second: Inputs | None, 
         DataError: a value is not finite.
     """
     order = Order(net, first, second)
-    sampler = _Sampler(net, kind, order, hyper, trainable)
+    sampler = _Sampler(net, kind, order, hyper, trained)
     log2, count = sampler.sizes(how)
     found: list[np.ndarray] = []
     with one_thread, _Progress() as progress:
@@ -149,10 +150,13 @@ class _Sampler:
     """The programs of all lengths, run together."""
 
     def __init__(self, net: Network, kind: str, order: Order, hyper: Mapping[sp.Symbol, float],
-                 trainable: Collection[str] | None = None) -> None:  # fmt: skip
-        self.kind, self.order, self.trainable = kind, order, trainable
+                 trained: Trained | None) -> None:  # fmt: skip
+        self.kind, self.order = kind, order
         self.programs = {t: RowsLimit(net, t, hyper, kind == "ntk") for t in order.data}
         some = next(iter(self.programs.values()))
+        rates = [trained(p.trace) for p in self.programs.values()] if trained is not None else [None]
+        found = None if None in rates else {n: r for some in rates if some for n, r in some.items()}
+        self.rates = None if found is None else {n: float(evaluate(r, hyper)) for n, r in found.items()}
         if kind == "nngp" and not some.trace.passes_gia_check:
             raise AssumptionError(
                 "this network's readout is not an independent random vector, so its output is no Gaussian process "
@@ -208,14 +212,18 @@ class _Sampler:
                 values = program.run(data, law)
                 random = program.trace.random
                 pairs = program.outputs(values, random) if self.kind == "nngp" else program.pairs(data, values)
-                trained = among(program.trace, self.trainable)
-                whole = {n: [_rows(p, len(data)) for p in uses] for n, uses in pairs.items()
-                         if trained is None or n in trained}  # fmt: skip
+                whole = {n: [_rows(p, len(data)) for p in uses] for n, uses in pairs.items() if self._rate(n)}
                 found.append((program, len(data), whole))
-            return _assembled(found)
+            return _assembled(found, self._rate)
+
+    def _rate(self, name: str) -> float:
+        """The factor of a parameter."""
+        return 1.0 if self.rates is None else self.rates.get(name, 0.0)
 
 
-def _assembled(found: list[tuple[RowsLimit, int, dict[str, list[Pair]]]]) -> np.ndarray:
+def _assembled(
+    found: list[tuple[RowsLimit, int, dict[str, list[Pair]]]], rate: Callable[[str], float]
+) -> np.ndarray:  # fmt: skip
     ends = np.cumsum([0, *(count for _, count, _ in found)])
     K = np.empty((ends[-1], ends[-1]))
     for i, (program, _, left) in enumerate(found):
@@ -224,7 +232,8 @@ def _assembled(found: list[tuple[RowsLimit, int, dict[str, list[Pair]]]]) -> np.
             for name in (n for n in left if n in right):
                 l, r = left[name][0]
                 size = l.shape[-1] * (1 if r is None else r.shape[-1])
-                block += program.std[name] ** 2 / size * gram(_double(left[name]), _double(right[name]), i == k)[0]
+                factor = rate(name) * program.std[name] ** 2 / size
+                block += factor * gram(_double(left[name]), _double(right[name]), i == k)[0]
             block = (block + block.T) / 2 if i == k else block
             K[ends[i] : ends[i + 1], ends[k] : ends[k + 1]] = block
             K[ends[k] : ends[k + 1], ends[i] : ends[i + 1]] = block.T

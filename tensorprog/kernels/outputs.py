@@ -1,0 +1,179 @@
+"""Kernels of networks with several outputs: of one output, and between all of them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import sympy as sp
+
+from tensorprog.algebra import ZERO
+from tensorprog.dsl.network import Network
+from tensorprog.errors import ProgramError
+from tensorprog.kernels.data import read_pair
+from tensorprog.kernels.heads import cross_matrix
+from tensorprog.kernels.kernel import Derivation, Kernel, Length
+from tensorprog.limit.evaluate import same
+
+Cross = Callable[[Network, Sequence[Length], int, int], Derivation]
+
+
+class _Pick:
+    """An architecture that returns one of the outputs of another."""
+
+    def __init__(self, fn: Callable[..., Any], k: int) -> None:
+        self.fn, self.k = fn, k
+
+    def __call__(self, net: Any, x: Any, **hyperparameters: Any) -> Any:
+        return self.fn(net, x, **hyperparameters)[self.k]
+
+
+class OneOutput(Network):
+    """A network of several outputs, of which one is looked at."""
+
+    def __init__(self, net: Network, k: int) -> None:
+        super().__init__(_Pick(net.fn, k), net.hyperparameters, f"output {k} of {net.name}")
+        self.whole, self.k = net, k
+
+    def __reduce__(self) -> Any:
+        return OneOutput, (self.whole, self.k)
+
+
+def chosen_outputs(net: Network, outputs: Any, lengths: Iterable[Length] = (None,)) -> list[int]:
+    """The outputs that ``outputs`` names: a number, a sequence of numbers, or None or "all" for all.
+
+    Args:
+        net: an architecture.
+        outputs: as above.
+        lengths: of the inputs, for which a network may have different numbers of outputs.
+
+    Raises:
+        ProgramError: an output that the network does not have; all, where their number depends on the length.
+    """
+    counts = {t: net.output_count(t) for t in dict.fromkeys(lengths)}
+    count = min(counts.values())
+    if outputs is None or (isinstance(outputs, str) and outputs == "all"):
+        if len(set(counts.values())) > 1:
+            shown = ", ".join(f"{n} for length {t}" for t, n in counts.items())
+            raise ProgramError(f"{net.name} has different numbers of outputs, {shown}: choose some, outputs=0")
+        return list(range(count))
+    listed = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+    for k in listed:
+        if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 0 <= k < count:
+            has = "one output, number 0" if count == 1 else f"{count} outputs, numbers 0 to {count - 1}"
+            raise ProgramError(f"{net.name} has {has}; outputs={outputs!r} names none of them")
+    if not listed or len(set(listed)) != len(listed):
+        raise ProgramError(f"outputs must name different outputs, got {outputs!r}")
+    return [int(k) for k in listed]
+
+
+def printed_lengths(net: Network, lengths: Any) -> list[Length]:
+    """The lengths to count outputs at before there are data: those that are printed."""
+    given = isinstance(lengths, (list, tuple)) and all(isinstance(t, int) and t > 0 for t in lengths)
+    return list(lengths) if net.takes_sequences and given and lengths else [None]
+
+
+def one_output(net: Network, k: int) -> Network:
+    """The network with one of its outputs alone."""
+    return OneOutput(net, k) if net.output_count() > 1 or k else net
+
+
+class OutputKernels(Kernel):
+    """The kernels between the outputs of a network: K(X) is (N1, N2, outputs, outputs), K[k] the kernel of one.
+
+    Outputs with readouts of their own are independent: their kernel is 0.
+
+    Args:
+        net: a network of several outputs.
+        kind, method: as of a ``Kernel``.
+        which: the outputs.
+        make: gives the kernel of a network with one output.
+        cross: derives the kernel between two outputs.
+    """
+
+    def __init__(self, net: Network, kind: str, method: str, lengths: Sequence[int] | None, which: Sequence[int],
+                 make: Callable[[Network], Kernel], cross: Cross) -> None:  # fmt: skip
+        super().__init__(net, kind, method, self._refuse, lengths)
+        self.which, self._make, self._cross = list(which), make, cross
+        self._one: dict[int, Kernel] = {}
+
+    def recursion(self, form: str | None = None, over: str | Sequence[str] | None = None) -> Any:
+        """Refused: a recursion is that of one output.
+
+        Raises:
+            ProgramError: how to choose it.
+        """
+        return self._refuse(self.net, ())
+
+    def _refuse(self, net: Network, lengths: Sequence[Length]) -> Derivation:
+        call = f"tp.{self.kind}(net, outputs={self.which[0]})"
+        raise ProgramError(
+            f"{net.name} has several outputs, and this is for one: choose it, K[{self.which[0]}] or {call}; "
+            "K(X) gives the kernels between all of them"
+        )
+
+    def __getitem__(self, k: int) -> Kernel:
+        """The kernel of output k."""
+        if k not in self.which:
+            raise ProgramError(f"this kernel is about the outputs {self.which} of {self.net.name}, not {k!r}")
+        if k not in self._one:
+            self._one[k] = self._make(one_output(self.net, k))
+        return self._one[k]
+
+    def __iter__(self) -> Any:
+        return (self[k] for k in self.which)
+
+    def between(self, k: int, l: int, lengths: Sequence[Length] | None = None) -> Derivation:
+        """The kernel between outputs k and l for two inputs of these lengths, for one with itself given one length."""
+        return self._cross(self.net, self.lengths if lengths is None else lengths, k, l)
+
+    def __call__(self, X1: Any, X2: Any = None, values: Mapping[Any, Any] | None = None) -> np.ndarray:
+        """K(X1[i], X2[j]) of outputs k and l, (N1, N2, outputs, outputs)."""
+        first, other = read_pair(X1, X2, self.net.takes_sequences)
+        hyper = self._hyper(values)
+        self._check_count([*first.groups, *(other.groups if other else ())])
+        result = np.zeros((len(first), len(other or first), len(self.which), len(self.which)))
+        for a, k in enumerate(self.which):
+            result[:, :, a, a] = self[k](X1, X2, values=values)
+            for b, l in enumerate(self.which):
+                if a < b or (a > b and other is not None):
+                    derive = functools.cache(functools.partial(self._derive_between, k, l))
+                    result[:, :, a, b] = cross_matrix(first, other, derive, hyper)
+                    if other is None:
+                        result[:, :, b, a] = result[:, :, a, b].T
+        return result
+
+    def _check_count(self, lengths: Iterable[Length]) -> None:
+        """Refuse inputs for which the network has other outputs than those that this kernel lists."""
+        known = self.net.output_count(self.lengths[0])
+        for t in dict.fromkeys(lengths):
+            if (count := self.net.output_count(t)) != known:
+                raise ProgramError(
+                    f"{self.net.name} has {count} outputs for length {t} and {known} for length {self.lengths[0]}: "
+                    f"give lengths=({t}, {t}), or choose some, outputs=0"
+                )
+
+    def _derive_between(self, k: int, l: int, lengths: tuple[Length, ...]) -> Derivation:
+        return self.between(k, l, lengths)
+
+    @property
+    def equations(self) -> list[sp.Eq]:
+        """The equations of every output, one after the other."""
+        return [e for K in self for e in K.equations]
+
+    def text(self) -> str:
+        """The equations of every output, and which outputs are independent."""
+        return "\n\n".join([*(K.text() for K in self), *self._relations()])
+
+    def latex(self, closed: bool = False) -> str:
+        r"""The equations of every output as ``align*`` environments."""
+        return "\n".join(K.latex(closed) for K in self)
+
+    def _relations(self) -> list[str]:
+        pairs = [(k, l) for a, k in enumerate(self.which) for l in self.which[a + 1 :]]
+        zero = [f"{k} and {l}" for k, l in pairs if same(self.between(k, l).poly, ZERO)]
+        rest = [f"{k} and {l}" for k, l in pairs if f"{k} and {l}" not in zero]
+        lines = [f"the kernel between outputs {', '.join(zero)} is 0"] if zero else []
+        return lines + ([f"the kernel between outputs {', '.join(rest)} is not 0: see K(X)"] if rest else [])
