@@ -227,7 +227,7 @@ def test_a_wrong_factor_in_every_limit_is_caught_by_the_runs_and_by_the_paths(na
 @pytest.mark.parametrize("name", ["mlp", "rnn", "tied_autoencoder", "deep_linear", "residual_mlp"])
 def test_a_wrong_path_sum_is_caught_symbolically(name, monkeypatch):
     right = PathSum.factor
-    monkeypatch.setattr(PathSum, "factor", lambda s, g, h: right(s, g, h) * right(s, g, h))
+    monkeypatch.setattr(PathSum, "factor", lambda s, g, h, **kind: right(s, g, h, **kind) * right(s, g, h, **kind))
     result = check(GALLERY[name](sigma_w=2), widths=(32, 64), seeds=8)
     assert not result.passed
     assert failed(result) == {WAYS}

@@ -301,7 +301,6 @@ class Network:
     def __init__(self, fn: Callable[..., Any], hyperparameters: dict[str, Any], name: str) -> None:
         self.fn, self.hyperparameters, self.name = fn, hyperparameters, name
         self._noticed = False
-        self._counts: dict[int | None, int] = {}
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{k}={v}" for k, v in self.hyperparameters.items())
@@ -359,17 +358,6 @@ class Network:
             else:
                 return length
         raise ProgramError(f"{failure}; no length up to {LONGEST} fits: give lengths=") from failure
-
-    def output_count(self, length: int | None = None) -> int:
-        """How many outputs it has, for sequences of a length: 3, or the nearest that it takes, when None."""
-        if length not in self._counts:
-            self._counts[length] = self._count_outputs(length)
-        return self._counts[length]
-
-    def _count_outputs(self, length: int | None) -> int:
-        if self.takes_sequences and length is None:
-            length = self.fitting_length()
-        return len(self.trace([length]).heads[0])
 
     def trace(self, lengths: Sequence[int | None], labels: Sequence[str] | None = None) -> Trace:
         """The forward program on several inputs.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import sympy as sp
@@ -17,6 +18,7 @@ from tensorprog.kernels.heads import cross_matrix
 from tensorprog.kernels.kernel import Derivation, Kernel, Length
 from tensorprog.limit.evaluate import same
 
+_COUNTS: WeakKeyDictionary[Network, dict[Length, int]] = WeakKeyDictionary()
 Cross = Callable[[Network, Sequence[Length], int, int], Derivation]
 
 
@@ -41,6 +43,15 @@ class OneOutput(Network):
         return OneOutput, (self.whole, self.k)
 
 
+def output_count(net: Network, length: Length = None) -> int:
+    """How many outputs a network has, for sequences of a length: 3, or the nearest that it takes, when None."""
+    known = _COUNTS.setdefault(net, {})
+    if length not in known:
+        fitting = net.fitting_length() if net.takes_sequences and length is None else length
+        known[length] = len(net.trace([fitting]).heads[0])
+    return known[length]
+
+
 def chosen_outputs(net: Network, outputs: Any, lengths: Iterable[Length] = (None,)) -> list[int]:
     """The outputs that ``outputs`` names: a number, a sequence of numbers, or None or "all" for all.
 
@@ -52,7 +63,7 @@ def chosen_outputs(net: Network, outputs: Any, lengths: Iterable[Length] = (None
     Raises:
         ProgramError: an output that the network does not have; all, where their number depends on the length.
     """
-    counts = {t: net.output_count(t) for t in dict.fromkeys(lengths)}
+    counts = {t: output_count(net, t) for t in dict.fromkeys(lengths)}
     count = min(counts.values())
     if outputs is None or (isinstance(outputs, str) and outputs == "all"):
         if len(set(counts.values())) > 1:
@@ -77,7 +88,7 @@ def printed_lengths(net: Network, lengths: Any) -> list[Length]:
 
 def one_output(net: Network, k: int) -> Network:
     """The network with one of its outputs alone."""
-    return OneOutput(net, k) if net.output_count() > 1 or k else net
+    return OneOutput(net, k) if output_count(net) > 1 or k else net
 
 
 class OutputKernels(Kernel):
@@ -147,9 +158,9 @@ class OutputKernels(Kernel):
 
     def _check_count(self, lengths: Iterable[Length]) -> None:
         """Refuse inputs for which the network has other outputs than those that this kernel lists."""
-        known = self.net.output_count(self.lengths[0])
+        known = output_count(self.net, self.lengths[0])
         for t in dict.fromkeys(lengths):
-            if (count := self.net.output_count(t)) != known:
+            if (count := output_count(self.net, t)) != known:
                 raise ProgramError(
                     f"{self.net.name} has {count} outputs for length {t} and {known} for length {self.lengths[0]}: "
                     f"give lengths=({t}, {t}), or choose some, outputs=0"
