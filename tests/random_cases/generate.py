@@ -248,7 +248,7 @@ def _looped(w: _Writer, over: str, start: int) -> tuple[tuple[Line, ...], tuple[
         made = w.write(total, None, (made.targets[0], drive.targets[0]))
     assert made is not None
     phi = w.pick(["tp.relu({0})", "tp.erf({0})", "tp.tanh({0})", "tp.sin({0})", "tp.abs({0})"], [4, 3, 2, 1, 1])
-    w.write(next(p for p in TABLE if p.text == phi), "h", made.targets)
+    w.write(next(p for p in TABLE if p.text == phi and p.args == "v"), "h", made.targets)
     loop = w.block(start)
     w.loop, w.products = "", 2
     w.kind = {**outside, "h": "v"}

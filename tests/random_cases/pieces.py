@@ -40,6 +40,7 @@ def times(power: float) -> Callable[..., float]:
 
 LINEAR = {
     "-{0}",
+    "+{0}",
     *(f"{a} {op} {b}" for op in "+-" for a, b in (("{0}", "{1}"), ("{1}", "{0}"), ("{0}", "{a}"), ("{a}", "{0}"))),
     "{0} * {a}",
     "{a} * {0}",
@@ -113,6 +114,8 @@ def operators() -> list[Piece]:
         Piece("{a} ** {0}", "v", "v", ("base",), (v + "__rpow__",), exponential, weight=0.5),
         Piece("(1 + {0} ** 2) ** (1 / (1 + {1} ** 2))", "vs", "v", (), (v + "__pow__",), times(2), weight=2),
         Piece("-{0}", "v", "v", (), (v + "__neg__",)),
+        Piece("+{0}", "v", "v", (), (v + "__pos__",), weight=0.3),
+        Piece("abs({0})", "v", "v", (), (v + "__abs__",)),
         Piece("{0} + {1}", "vv", "v", (), (v + "__add__",), commuted="{1} + {0}", weight=4),
         Piece("{0} - {1}", "vv", "v", (), (v + "__sub__",), commuted="-{1} + {0}", weight=2),
         Piece("{0} * {1}", "vv", "v", (), (v + "__mul__",), total, commuted="{1} * {0}", weight=3),
@@ -136,6 +139,10 @@ def operators() -> list[Piece]:
         Piece("(0.1 + {0} ** 2) ** 0.5", "s", "s", (), (s + "__pow__",)),
         Piece("{a} ** (1 / (1 + {0} ** 2))", "s", "s", ("base",), (s + "__rpow__",)),
         Piece("-{0}", "s", "s", (), (s + "__neg__",)),
+        Piece("+{0}", "s", "s", (), (s + "__pos__",), weight=0.3),
+        Piece("abs({0})", "s", "s", (), (s + "__abs__",)),
+        Piece("tp.tanh({0})", "s", "s", (), ("tp.tanh",), weight=0.5),
+        Piece("tp.relu({0})", "s", "s", (), ("tp.relu",), weight=0.5),
         Piece("{0} - {1}", "ss", "s", (), (s + "__sub__",)),
         Piece("{0} / (1 + {1} ** 2)", "ss", "s", (), (s + "__truediv__",)),
         Piece("(0.1 + {0} ** 2) ** (1 / (1 + {1} ** 2))", "ss", "s", (), (s + "__pow__",)),

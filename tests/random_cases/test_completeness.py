@@ -29,9 +29,14 @@ def own(cls):
     """The public methods, properties and operators that a class or its bases in the package define."""
     names = {}
     for base in cls.__mro__:
-        if base.__module__.startswith("tensorprog.dsl"):
+        if base.__module__ in (program.__name__, network.__name__):
             names |= {n: getattr(cls, n) for n in vars(base) if not n.startswith("_") or _operator(n)}
-    return names
+    return {n: f for n, f in names.items() if (callable(f) or isinstance(f, property)) and not refused(f)}
+
+
+def refused(f):
+    """Whether an operator is there to say what to write instead."""
+    return getattr(f, "__annotations__", {}).get("return") == "NoReturn"
 
 
 def _operator(name):
