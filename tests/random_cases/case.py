@@ -72,7 +72,9 @@ class Case:
     @property
     def symbols(self) -> dict[sp.Symbol, float]:
         """The values of the symbols that occur."""
-        numbers = [text for line in self.lines for text in (*line.numbers, self.stds.get(line.key, ""))]
+        numbers = [
+            text for line in self.lines for text in (line.piece.text, *line.numbers, self.stds.get(line.key, ""))
+        ]
         used = [name for name in SYMBOLS if any(name in _words(text) for text in numbers)]
         return {sp.Symbol(name, positive=True): SYMBOLS[name] for name in used}
 

@@ -11,7 +11,7 @@ import tensorprog as tp
 from tests.random_cases import case as rewriting
 from tests.random_cases import plain
 from tests.random_cases.case import Case
-from tests.random_cases.compare import Comparison, Effort, Report, two_widths
+from tests.random_cases.compare import ROUNDING, RTOL, Comparison, Effort, Report, two_widths
 
 Array = Any
 WIDTH = 24
@@ -82,7 +82,8 @@ def scale(value: Array, case: Case) -> Array:
     means, cov = value[:n], dict(zip(pairs(n), value[n : n + n * (n + 1) // 2], strict=True))
     root = np.sqrt(np.abs([cov[i, i] + means[i] ** 2 for i in range(n)]))
     size = np.array([*root, *(root[i] * root[j] for i, j in pairs(n))])
-    return np.concatenate([size, np.full(len(value) - len(size), np.max(np.abs(value), initial=1.0))])
+    most = np.max(np.abs(value), initial=1.0)
+    return np.concatenate([np.maximum(size, ROUNDING / RTOL * most), np.full(len(value) - len(size), most)])
 
 
 def finite(case: Case) -> tuple[Array, Array]:
