@@ -1,0 +1,151 @@
+"""What tracing an architecture gives: data, outputs, and one program with its parameters named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import sympy as sp
+
+from tensorprog.dsl.parameters import Parameter
+from tensorprog.dsl.program import Program
+from tensorprog.dsl.refusals import NotAnArray
+from tensorprog.errors import ProgramError
+from tensorprog.ir.instructions import Var
+from tensorprog.printing import inner
+
+
+class NeedsSequence(ProgramError):
+    """The network iterates over its input, so its inputs are sequences."""
+
+
+class SequenceLengthError(ProgramError):
+    """The network is not made for sequences of this length."""
+
+
+@dataclass(frozen=True)
+class Datum(NotAnArray):
+    """One input vector ξ ∈ R^d: the ``time``-th of input number ``owner`` (None when not a sequence)."""
+
+    WHAT = "an input of the network"
+
+    owner: int
+    label: str
+    time: int | None = None
+
+    def __str__(self) -> str:
+        return self.label if self.time is None else f"{self.label}{self.time}"
+
+    def _instead(self, name: str) -> str:
+        return 'net.embed("U", x) first; a sum of embeddings by one matrix embeds the sum'
+
+    def _no_operator(self, *other: Any) -> NoReturn:
+        self._refuse(f"arithmetic with {self}")
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _no_operator
+    __pow__ = __rpow__ = __neg__ = __pos__ = __abs__ = __matmul__ = __rmatmul__ = _no_operator
+
+    def __iter__(self) -> Iterator[Datum]:
+        raise NeedsSequence(f"the network iterates over its input {self.label}: give sequences, of shape (T, d)")
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def __getitem__(self, index: Any) -> Datum:
+        return list(iter(self))[index]  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Readout:
+    """One term std·v·x/√n of an output; ``trained`` is False for the constant vector of an average."""
+
+    name: str
+    v: Var
+    x: Var
+    std: sp.Expr
+    trained: bool = True
+
+
+@dataclass(frozen=True)
+class Output:
+    """The scalar output f(ξ): a sum of readouts and of trained output biases."""
+
+    readouts: tuple[Readout, ...] = ()
+    biases: tuple[tuple[str, sp.Expr], ...] = ()
+
+    def __add__(self, other: Any) -> Output:
+        if other == 0:
+            return self
+        if not isinstance(other, Output):
+            raise ProgramError(f"outputs can be added to outputs only, got {other!r}")
+        return Output(self.readouts + other.readouts, self.biases + other.biases)
+
+    __radd__ = __add__
+
+
+@dataclass
+class Trace:
+    """A network traced on some inputs: one program, with the parameters and outputs named.
+
+    Attributes:
+        program: the forward program of all inputs.
+        heads: the outputs of each input, one or several.
+        outputs: of each input the one that kernels are about, the first unless chosen otherwise.
+        inputs: the data vectors of each input, in time order.
+        parameters: by name.
+        embeddings: which datum and parameter each embedded vector came from.
+        grams: normalised inner products ⟨ξ,ξ'⟩ = ξ·ξ'/d by symbol, those that were asked for.
+        states: untrained initial vectors.
+        ends: of each input, the length of the program when its network had been traced.
+    """
+
+    program: Program = field(default_factory=Program)
+    heads: list[tuple[Output, ...]] = field(default_factory=list)
+    outputs: list[Output] = field(default_factory=list)
+    inputs: list[tuple[Datum, ...]] = field(default_factory=list)
+    parameters: dict[str, Parameter] = field(default_factory=dict)
+    embeddings: dict[Var, tuple[str, Datum]] = field(default_factory=dict)
+    grams: dict[sp.Symbol, tuple[Datum, Datum]] = field(default_factory=dict)
+    states: dict[Var, str] = field(default_factory=dict)
+    ends: list[int] = field(default_factory=list)
+
+    def gram(self, a: Datum, b: Datum) -> sp.Symbol:
+        """The symbol of a·b/d."""
+        if (a.owner, a.time or 0) > (b.owner, b.time or 0):
+            a, b = b, a
+        symbol = inner(str(a), str(b))
+        self.grams[symbol] = (a, b)
+        return symbol
+
+    def covariance(self, a: Var, b: Var) -> sp.Expr:
+        """σ_u² ⟨ξ,ξ'⟩ of two data embedded by one matrix."""
+        (name, x), (_, y) = self.embeddings[a], self.embeddings[b]
+        return self.parameters[name].std ** 2 * self.gram(x, y)
+
+    @property
+    def symbols(self) -> set[sp.Symbol]:
+        """The hyperparameters that are symbols; inner products of data are not among them."""
+        stds = [p.std for p in self.parameters.values()]
+        stds += [std for heads in self.heads for f in heads for _, std in f.biases]
+        stds += [r.std for heads in self.heads for f in heads for r in f.readouts]
+        return self.program.symbols.union(*(std.free_symbols for std in stds))
+
+    @property
+    def trainable(self) -> dict[str, str]:
+        """The kind of every trainable parameter by name; output biases are among them."""
+        biases = (name for heads in self.heads for f in heads for name, _ in f.biases)
+        return {name: p.kind for name, p in self.parameters.items()} | dict.fromkeys(biases, "output bias")
+
+    @property
+    def random(self) -> frozenset[str]:
+        """The parameters that start at random."""
+        started = {name for name, p in self.parameters.items() if p.start is not None}
+        return frozenset(self.trainable.keys() - started)
+
+    @property
+    def passes_gia_check(self) -> bool:
+        """The simple GIA check: every readout vector is random and centred, or 0, and read by the readout only."""
+        read = {v for _, op in self.program for v in op.operands}
+        readouts = [r for heads in self.heads for f in heads for r in f.readouts]
+        return all(r.trained and r.v not in read for r in readouts)
