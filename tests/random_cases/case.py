@@ -80,8 +80,9 @@ class Case:
 
     @property
     def wild(self) -> bool:
-        """Whether there are exponentials of Gaussians: the standard errors of their samples say little."""
-        return any(line.piece.degree is exponential for line in self.lines)
+        """Whether rare events matter, by exponentials of Gaussians or a scale of 1e6: standard errors say little then."""
+        huge = any("1e6" in (*line.numbers, self.stds.get(line.key)) for line in self.lines)
+        return huge or any(line.piece.degree is exponential for line in self.lines)
 
     @property
     def X(self) -> np.ndarray:

@@ -152,7 +152,7 @@ class Comparison:
             self._hold_refusal(name, draw)
             return
         if self.case.wild:
-            self.report.skipped[f"{self.what} {name}: exponentials of Gaussians have no usable standard errors"] += 1
+            self.report.skipped[f"{self.what} {name}: no usable standard errors where rare events matter"] += 1
             return
         for attempt_number in range(3):
             found = attempt(lambda k=attempt_number: draw(k), self.seconds)
