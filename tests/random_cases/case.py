@@ -80,7 +80,7 @@ class Case:
 
     @property
     def wild(self) -> bool:
-        """Whether rare events matter, by exponentials of Gaussians or a scale of 1e6: standard errors say little then."""
+        """Whether rare events matter, by exponentials of Gaussians or scales of 1e6: standard errors say little."""
         huge = any("1e6" in (*line.numbers, self.stds.get(line.key)) for line in self.lines)
         return huge or any(line.piece.degree is exponential for line in self.lines)
 
