@@ -194,13 +194,18 @@ def body_of(factors: list[tuple[Gen, int]], forms: list[Poly], scalars: dict[sp.
         if isinstance(g, Gaussian):
             return us[monomial(g)]
         if isinstance(g, Apply):
-            args = [poly(a) for a in g.args]
-            return g.fn(*args)
+            if isinstance(g.fn, sp.Lambda):
+                read(g.fn.free_symbols)
+            return g.fn(*(poly(a) for a in g.args))
         expr: Any = g.symbol
         if expr.is_Symbol:
             scalars[expr] = g
-        else:  # such as 1/c
-            scalars.update((c, scalars.get(c) or Scalar(c)) for c in expr.free_symbols)
+        else:
+            read(expr.free_symbols)
         return expr
+
+    def read(symbols: set[sp.Symbol]) -> None:
+        """Hyperparameters inside formulas such as 1/c or cᵘ."""
+        scalars.update((c, scalars.get(c) or Scalar(c)) for c in symbols)
 
     return sp.Mul(*(generator(f) ** e for f, e in factors))

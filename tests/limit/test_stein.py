@@ -72,3 +72,13 @@ def test_a_hyperparameter_below_the_line_of_a_fraction():
     X = [[1.0, 0.3], [0.2, -0.5]]
     assert one(X, values={c: 0.7}) == pytest.approx(other(X), rel=1e-9)
     assert one.gram(X, values={c: 0.7}) == pytest.approx(other(X), rel=1e-9)
+
+
+def test_a_hyperparameter_to_the_power_of_a_vector():
+    """E c^(2u) = exp(2 log² c), and Θ = log² c ⟨x,x⟩ E c^(2u) + E c^(2u)."""
+    c = sp.Symbol("c", positive=True)
+    net = network(lambda net, h: c**h)
+    expected = np.exp(2 * np.log(0.7) ** 2)
+    assert tp.nngp(net)([[1.0]], values={c: 0.7})[0, 0] == pytest.approx(expected, rel=1e-9)
+    for K in (tp.ntk(net)([[1.0]], values={c: 0.7}), tp.ntk(net).gram([[1.0]], values={"c": 0.7})):
+        assert K[0, 0] == pytest.approx((1 + np.log(0.7) ** 2) * expected, rel=1e-9)

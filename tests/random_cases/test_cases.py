@@ -17,7 +17,6 @@ BEYOND = 10**6  # seeds of the many: others than those of the few
 # infinite, a network without a random readout has no NNGP kernel, and some expectations take longer than a case may
 REFUSED = {"ntk": 0.3, "nngp": 0.45, "limit": 0.1, "finite": 0.02}
 # cases of the few that still disagree, each with its reason; one that is mended fails until it is taken off
-OPEN = {("net", 48): "c ** h: the scalar log(c) of an expectation is not known by its symbol c"}
 
 
 def examined(kind, seeds):
