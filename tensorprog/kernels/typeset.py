@@ -50,7 +50,7 @@ Term = tuple[str, tuple[str, ...]]  # sign and factors
 
 @dataclass
 class Line:
-    """One equation: its left side, the terms of its right side, and where it holds."""
+    """One equation: its left side, the terms of its right side, and where it holds; without terms a heading."""
 
     left: str
     terms: list[Term]
@@ -118,9 +118,12 @@ def _number(c: Any, style: Style) -> tuple[str, str]:
 
 def as_text(lines: list[Line], width: int = TEXT_WIDTH) -> str:
     """Equations one below the other, aligned at =, broken before signs where too long."""
-    column = min(max((len(line.left) for line in lines), default=0), 24)
+    column = min(max((len(line.left) for line in lines if line.terms), default=0), 24)
     found = []
     for line in lines:
+        if not line.terms:
+            found.append(line.left)
+            continue
         head = f"  {line.left:<{column}} = "
         rows = _filled(line, TEXT, width - len(head), len)
         where = f"({line.where})" if line.where else ""
@@ -139,8 +142,11 @@ def as_latex(lines: list[Line], notes: Sequence[str] = (), width: int = TEX_WIDT
     A long system may break over pages.
     """
     rows = []
-    left = max((visible(line.left) for line in lines), default=0)
+    left = max((visible(line.left) for line in lines if line.terms), default=0)
     for line in lines:
+        if not line.terms:
+            rows.append(f"&{line.left}")
+            continue
         broken = _filled(line, TEX, width - left, visible)
         where = rf",\quad {line.where}" if line.where else ""
         if where and left + visible(broken[-1]) + visible(where) > width:

@@ -77,11 +77,6 @@ def test_a_network_that_does_not_repeat_explains_itself(build, shown):
     assert all(equation in str(error.value) for equation in shown)
 
 
-def test_untied_weights_have_no_recursion_over_both_lengths():
-    with pytest.raises(tp.FoldError, match=r"occurs at T = 3, T' = 3 and not at T = 4, T' = 3"):
-        tp.ntk(tp.programs.rnn(tied=False, phi=tp.erf)).recursion(over="lengths")
-
-
 def test_one_value_per_layer_fits_no_other_depth():
     with pytest.raises(tp.FoldError, match=r"mlp cannot be built with L = 4: sigma_w has 3 values for 4 layers"):
         tp.ntk(tp.programs.mlp(sigma_w=[1, 2, 1])).recursion()

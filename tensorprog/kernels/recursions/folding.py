@@ -52,6 +52,10 @@ class Layout:
     free: tuple[int, ...]
     fixed: tuple[tuple[int, Bound], ...]
 
+    def root(self, place: int) -> tuple[int, Bound]:
+        """The free place that an index place follows, and by how much."""
+        return next(((b.at, Bound(b.base, b.shift)) for k, b in self.fixed if k == place), (place, Bound()))
+
     def index(self, point: Point, sizes: Mapping[str, int]) -> Index:
         """The full index of a point of free coordinates."""
         full: list[int | None] = [None] * 4
@@ -94,16 +98,26 @@ class View:
     """Where an equation stands: the inputs it is about and its index.
 
     With ``anchored``, what stands at the start (index 0 or 1) is counted from there by equations that are two or more
-    further on, such as the input that enters at every layer; else everything is counted from the equation.
+    further on, such as the input that enters at every layer; else everything is counted from the equation. With
+    ``ends``, sizes, what is about other inputs is counted from the ends of those.
     """
 
     pair: tuple[str, str]
     own: Index
     anchored: bool = False
+    ends: Mapping[str, int] = field(default_factory=dict)
+    layouts: Mapping[Family, Layout] = field(default_factory=dict)
 
     def at(self, value: int, i: int, place: int) -> Bound:
         """Index i, seen from coordinate ``place`` of the equation, which is ``value``."""
         return Bound("", i) if self.anchored and i <= 1 < value - i else Bound("", i - value, place)
+
+    def from_end(self, r: Ref, k: int, i: int) -> Bound | None:
+        """Index i at place k of r, which is about another input: a time, or the layer of weights of a time."""
+        end = "T" if r.family.pair[k // 2] == "x" else "T'"
+        layout = self.layouts.get(r.family)
+        timed = k % 2 == 1 or (layout is not None and layout.root(k) == layout.root(k + 1))
+        return Bound(end, i - self.ends[end]) if timed and end in self.ends else None
 
 
 def relative(r: Ref, view: View) -> Shift:
@@ -115,6 +129,8 @@ def _seen(r: Ref, k: int, i: int | None, view: View) -> Bound | None:
     if i is None:
         return None
     (pair, own), kind, owner = (view.pair, view.own), k % 2, r.family.pair[k // 2]
+    if owner not in pair and (end := view.from_end(r, k, i)) is not None:
+        return end
     places = [k // 2] if r.family.pair == pair else [0, 1]
     for place in sorted(places, key=lambda place: pair[place] != owner):  # of the same input first
         value = own[2 * place + kind]
@@ -272,7 +288,7 @@ def _kernel_terms(systems: Mapping[Sizes, Straight], folded: Folded, store: Stor
         for term in terms_of(system.kernel):
             anchor = _anchor(term)
             own = anchor.where if anchor else ()
-            view = View(anchor.family.pair if anchor else ("", ""), own, anchored)
+            view = View(anchor.family.pair if anchor else ("", ""), own, anchored, dict(sizes), folded.layouts)
             found[anchor.family if anchor else None, template(term, view, store)][sizes].add(own)
     result = []
     for (family, form), by_size in found.items():
@@ -294,9 +310,9 @@ def _anchor(term: Poly) -> Ref | None:
     return max((r for r in refs_of(term) if any(i is not None for i in r.where)), key=_weight, default=None)
 
 
-def _weight(r: Ref) -> tuple[bool, bool, bool, bool, str]:
+def _weight(r: Ref) -> tuple[bool, bool, bool, bool, tuple[str, str], str]:
     a, b = r.family.pair
-    return r.family.linear, a != b, r.where[:2] != r.where[2:], r.family.head != GRAM[0], str(r)
+    return r.family.linear, a != b, r.where[:2] != r.where[2:], r.family.head != GRAM[0], (a, b), str(r)
 
 
 def _unfolded_kernel(family: Family | None, form: Poly, systems: Mapping[Sizes, Straight]) -> FoldError:
@@ -351,7 +367,10 @@ def _ordered(kernel: Poly, definitions: dict[Ref, Poly]) -> list[Ref]:
             done[r] = None
             continue
         if r not in definitions:
-            raise FoldError(f"{describe(r)} is read but no index range of the folded equations defines it")
+            raise FoldError(
+                f"the equations found at small sizes do not carry over to larger ones: they read {describe(r)}, which "
+                "none of them is about"
+            )
         todo.append((r, True))
         todo += [(s, False) for s in sorted(_defined(definitions[r]), key=str) if s not in done]
     return list(done)

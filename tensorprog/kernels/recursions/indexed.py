@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -136,19 +136,29 @@ def at_index(g: At, own: Exprs) -> Exprs:
 
 
 class Printer:
-    """Equations of a recursion as sympy, text and LaTeX."""
+    """Equations of a recursion as sympy, text and LaTeX.
 
-    def __init__(self, folded: Folded, kernel: Any, depth: str | None = None) -> None:
-        self.folded, self.kernel, self.depth = folded, kernel, depth
+    Args:
+        parts: folded equations, each with how T and T' are related there ("" when any, else "=" or "≠").
+        kernel: what was folded.
+        depth: the hyperparameter L.
+    """
+
+    def __init__(self, parts: Sequence[tuple[str, Folded]], kernel: Any, depth: str | None = None) -> None:
+        self.parts, self.kernel, self.depth = parts, kernel, depth
 
     def rules(self) -> Iterator[tuple[sp.Eq, tuple[Any, ...]]]:
-        """Equations with the ranges (index, lowest, highest) where they hold; the kernel last."""
-        for case in self.folded.cases:
-            p = placed(case, self.folded)
+        """Equations with the ranges (index, lowest, highest) where they hold; the kernel last, part by part."""
+        for _, folded in self.parts:
+            yield from self._rules(folded)
+
+    def _rules(self, folded: Folded) -> Iterator[tuple[sp.Eq, tuple[Any, ...]]]:
+        for case in folded.cases:
+            p = placed(case, folded)
             yield sp.Eq(quantity(case.family, p.index), _sympy(case.form, p.index), evaluate=False), p.ranges
         total = []
-        for case in self.folded.terms:
-            p = placed(case, self.folded)
+        for case in folded.terms:
+            p = placed(case, folded)
             term = _sympy(case.form, p.index)
             total.append(sp.Sum(term, *p.ranges) if p.ranges else term)
         yield sp.Eq(self.kernel.symbol, sp.Add(*total), evaluate=False), ()
@@ -167,35 +177,41 @@ class Printer:
         net, depth = self.kernel.net, self.depth
         given = ", ".join(f"{k}={v}" for k, v in net.hyperparameters.items() if k != depth)
         sizes = {"L": f"{depth} L", "T": "lengths T and T', τ = T' - T"}
-        over = ", ".join(sizes[s] for s in self.folded.sizes if s in sizes)
+        over = ", ".join(sizes[s] for s in self.parts[0][1].sizes if s in sizes)
         return f"{self.kernel.kind.upper()} of {net.name}({given}), {over}"
 
     def _legend(self, style: Style, closed: bool = False) -> list[str]:
-        gens = reachable([c.form for c in (*self.folded.cases, *self.folded.terms)])
+        gens = reachable([c.form for _, folded in self.parts for c in (*folded.cases, *folded.terms)])
         grams = any(isinstance(g, At) and g.family.head == GRAM[0] for g in gens)
         return legend([g for g in gens if isinstance(g, Expect)], style, closed, short=True, grams=grams)
 
     def _lines(self, style: Style) -> tuple[list[Line], list[str]]:
-        lines = [(case.family, self._line(case, style)) for case in self.folded.cases]
-        kept, notes = _merged(lines, style)
-        return [*kept, self._kernel_line(style)], notes
+        found: list[Line] = []
+        notes: dict[str, None] = {}
+        for related, folded in self.parts:
+            kept, said = _merged([(case.family, _line(case, folded, style)) for case in folded.cases], style)
+            heading = [Line(RELATED[related][style.tex], [])] if related else []
+            found += [*heading, *kept, self._kernel_line(folded, style)]
+            notes |= dict.fromkeys(said)
+        return found, list(notes)
 
-    def _line(self, case: Case, style: Style) -> Line:
-        p = placed(case, self.folded)
-        left = style.expr(quantity(case.family, p.index))
-        return Line(left, terms(case.form, style, partial(_show, own=p.index, style=style)), _ranges(p, style))
-
-    def _kernel_line(self, style: Style) -> Line:
+    def _kernel_line(self, folded: Folded, style: Style) -> Line:
         found: list[tuple[bool, list[Term]]] = []
-        for case in self.folded.terms:
-            p = placed(case, self.folded)
+        for case in folded.terms:
+            p = placed(case, folded)
             parts = terms(case.form, style, partial(_show, own=p.index, style=style))
             if p.ranges:
                 sign, factors = parts[0]
                 parts = [(sign, (f"{_sum_sign(p, style)} {factors[0]}", *factors[1:]))]
             found.append((not p.ranges, parts))
         found.sort(key=lambda f: f[0])
-        return Line(style.expr(self.kernel.symbol), [t for _, parts in found for t in parts])
+        return Line(style.expr(self.kernel.symbol), [t for _, parts in found for t in parts] or [("+", ("0",))])
+
+
+def _line(case: Case, folded: Folded, style: Style) -> Line:
+    p = placed(case, folded)
+    left = style.expr(quantity(case.family, p.index))
+    return Line(left, terms(case.form, style, partial(_show, own=p.index, style=style)), _ranges(p, style))
 
 
 def _sum_sign(p: Placed, style: Style) -> str:
@@ -214,6 +230,10 @@ def _bound(e: sp.Expr) -> str:
     return text(e).replace(" ", "").replace("Max", "max")
 
 
+RELATED = {
+    "=": ("for T = T':", r"\text{for } T = T'\colon"),
+    "≠": ("for T ≠ T':", r"\text{for } T \ne T'\colon"),
+}
 NOTES = {
     "both": ("and the same for (x,x) and (x',x')", r"\text{and the same for } (x,x) \text{ and } (x',x')"),
     "other": ("and for (x',x') as for (x,x)", r"\text{and for } (x',x') \text{ as for } (x,x)"),

@@ -6,7 +6,7 @@ deriving there and comparing equation by equation.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -29,45 +29,21 @@ from tensorprog.kernels.recursions.indexed import Printer
 from tensorprog.kernels.recursions.ranges import Sizes
 from tensorprog.kernels.recursions.rewrite import forward, tidy, transpose, without_aliases
 from tensorprog.kernels.recursions.sized import SizedKernel, append
+from tensorprog.kernels.recursions.sizes import ANY, DEPTHS, SMALL, Over, form_of, over_of
 from tensorprog.kernels.recursions.straight import Store, Straight, read
 from tensorprog.kernels.typeset import for_notebooks
 from tensorprog.limit.evaluate import same
 
-DEPTHS = ("depth", "layers", "n_layers", "num_layers")
-FORMS = ("sum", "forward")
-FOLDED = (3, 4)  # lengths that a fold over lengths needs at least
-SMALL = 2  # the largest size below those folded at
 BLOCK_BYTES = 2**27
 
 
 @dataclass(frozen=True)
-class Over:
-    """What sizes a network is varied over: a hyperparameter that counts layers, and the lengths of its inputs."""
+class Part:
+    """Folded equations, the sizes that they are over, and the small ones at which and below which they do not hold."""
 
-    depth: str | None
-    lengths: bool
-
-    def examples(self, inputs: int) -> list[Sizes]:
-        """Sizes to fold at: equal lengths, and either one the longer."""
-        pairs = [(3, 3), (4, 2), (2, 4)] if self.depth else [(3, 3), (4, 4), (4, 3), (3, 4), (4, 2), (2, 4)]
-        return self._sizes((2, 3, 4) if self.lengths else (3, 4, 5), pairs, inputs)
-
-    def larger(self, inputs: int) -> list[Sizes]:
-        """Sizes to prove the fold at."""
-        pairs = [(5, 5), (6, 4), (4, 6)] if self.depth else [(6, 6), (7, 4), (4, 7)]
-        return self._sizes((5,) if self.lengths else (6, 9), pairs, inputs)
-
-    def smaller(self, inputs: int) -> list[Sizes]:
-        """Sizes below those folded at, in one direction or several, where the fold may still hold."""
-        small, large = [(1, 1), (1, 2), (2, 1)], [(3, 3), (4, 2), (2, 4)]
-        if not (self.depth and self.lengths):
-            return self._sizes((1, SMALL), small, inputs)
-        return [*self._sizes((1, SMALL), small + large, inputs), *self._sizes((4,), small, inputs)]
-
-    def _sizes(self, depths: Iterable[int], pairs: list[tuple[int, int]], inputs: int) -> list[Sizes]:
-        layers = [(("L", l),) for l in depths] if self.depth else [()]
-        times = list(dict.fromkeys((("T", t), ("T'", t2))[:inputs] for t, t2 in pairs)) if self.lengths else [()]
-        return [(*a, *b) for a, b in product(layers, times)]
+    over: Over
+    folded: Folded
+    excluded: frozenset[Sizes]
 
 
 class Recursion:
@@ -76,7 +52,8 @@ class Recursion:
     Attributes:
         kernel: the kernel it was folded from.
         form: "sum", Σ_l Π^l Σ^l, or "forward", Θ^{l+1} = Θ^l Σ̇^{l+1} + Σ^{l+1}.
-        folded: the indexed equations of two inputs, in single assignment: what evaluation and compilers read.
+        parts: the indexed equations of two inputs, in single assignment: what evaluation and compilers read. They
+            are one part, or two where only equal lengths share weights: one for T = T' and one for T ≠ T'.
         proved: the sizes at which the equations were derived again and compared.
         excluded: small sizes at which and below which they do not hold, whatever the sizes not named.
     """
@@ -84,20 +61,35 @@ class Recursion:
     def __init__(self, kernel: Any, form: str | None = None, over: Any = None) -> None:
         self.kernel = kernel
         self.net: Network = kernel.net
-        self.form = _form(kernel.kind, form)
-        self.over = _over(self.net, over)
+        self.form = form_of(kernel.kind, form)
+        self.over = over_of(self.net, over)
         self.store = Store()
         self.proved: list[Sizes] = []
         self.excluded: set[Sizes] = set()
-        self.folded = self._fold(self.form, 2)
-        self._others: dict[tuple[str | None, int], Folded] = {(self.form, 2): self.folded}
+        self.parts = self._fold(self.form, 2)
+        self._others: dict[tuple[str | None, int], tuple[Part, ...]] = {(self.form, 2): self.parts}
         self._programs: dict[int, Any] = {}
         self._at: dict[Any, SizedKernel] = {}
-        self.printer = Printer(self.folded, kernel, self.over.depth)
+        self.printer = Printer([(p.over.related, p.folded) for p in self.parts], kernel, self.over.depth)
 
     # ---- finding -----------------------------------------------------------------------------------
 
-    def _fold(self, form: str | None, inputs: int) -> Folded:
+    @property
+    def folded(self) -> Folded:
+        """The indexed equations of two inputs; of two parts those for T = T'."""
+        return self.parts[0].folded
+
+    def _fold(self, form: str | None, inputs: int) -> tuple[Part, ...]:
+        """One fold for all sizes, or one for equal and one for different lengths."""
+        try:
+            return (self._part(self.over, form, inputs),)
+        except FoldError:
+            apart = self.over.parts(inputs)
+            if not apart:
+                raise
+        return tuple(self._part(over, form, inputs) for over in apart)
+
+    def _part(self, over: Over, form: str | None, inputs: int) -> Part:
         """The fold that holds down to the smallest sizes."""
         failure, best = None, None
         # a short equation, such as Σ^(1), may stand in later ones or not, and be counted from where it stands
@@ -105,9 +97,9 @@ class Recursion:
             if anchored and best is not None:
                 break
             try:
-                systems = {s: self._straight(s, form, inputs, least) for s in self.over.examples(inputs)}
+                systems = {s: self._straight(s, form, inputs, least) for s in over.examples(inputs)}
                 folded = fold(systems, self.store, anchored)
-                fails = self.prove(folded, form, inputs, least)
+                fails = self.prove(folded, form, inputs, least, over)
             except FoldError as error:
                 failure = failure or error
                 continue
@@ -118,10 +110,12 @@ class Recursion:
         if best is None:
             assert failure is not None
             raise failure
-        self.excluded |= {tuple((k, v) for k, v in s if v <= SMALL) for s in best[1]}
-        return best[0]
+        excluded = frozenset(tuple((k, v) for k, v in s if v <= SMALL) for s in best[1])
+        self.excluded |= excluded
+        return Part(over, best[0], excluded)
 
-    def prove(self, folded: Folded, form: str | None = None, inputs: int = 2, least: int = 1) -> set[Sizes]:
+    def prove(self, folded: Folded, form: str | None = None, inputs: int = 2, least: int = 1,
+              over: Over | None = None) -> set[Sizes]:  # fmt: skip
         """Derive at larger sizes and compare every equation with the folded ones; the kernel at smaller sizes too.
 
         Returns:
@@ -130,13 +124,14 @@ class Recursion:
         Raises:
             FoldError: an equation differs; names it.
         """
-        form = form or self.form
-        for s in self.over.larger(inputs):
+        form, over = form or self.form, over or self.parts[0].over
+        larger = over.larger(inputs)
+        for s in larger:
             _compare(self._straight(s, form, inputs, least), unroll(folded, dict(s), self.store), s)
-        if not self._agrees(folded, self.over.larger(inputs)[0], inputs):
-            raise FoldError(f"the folded equations do not give the kernel at {_at(self.over.larger(inputs)[0])}")
-        agree = {s: self._agrees(folded, s, inputs) for s in self.over.smaller(inputs)}
-        self.proved = sorted({*self.proved, *self.over.larger(inputs), *(s for s, holds in agree.items() if holds)})
+        if not self._agrees(folded, larger[0], inputs):
+            raise FoldError(f"the folded equations do not give the kernel at {_at(larger[0])}")
+        agree = {s: self._agrees(folded, s, inputs) for s in over.smaller(inputs)}
+        self.proved = sorted({*self.proved, *larger, *(s for s, holds in agree.items() if holds)})
         return {s for s, holds in agree.items() if not holds}
 
     def _agrees(self, folded: Folded, sizes: Sizes, inputs: int) -> bool:
@@ -199,7 +194,7 @@ class Recursion:
 
     def __repr__(self) -> str:
         form = f", {self.form} form" if self.form else ""
-        kind, count = self.kernel.kind.upper(), len(self.folded.cases)
+        kind, count = self.kernel.kind.upper(), sum(len(p.folded.cases) for p in self.parts)
         return f"<recursion of the {kind} of {self.net.name}{form}: {count} equations>"
 
     # ---- numbers -----------------------------------------------------------------------------------
@@ -370,16 +365,17 @@ class Recursion:
         if self.over.lengths is False and "T" in sizes:
             self._check_lengths(sizes)
             sizes = {k: v for k, v in sizes.items() if k == "L"}
-        self._check_excluded(sizes)
-        return self._others[form, inputs], sizes
+        part = next(p for p in self._others[form, inputs] if p.over.holds(sizes))
+        self._check_excluded(sizes, part)
+        return part.folded, sizes
 
     def kernel_at(self, layers: Mapping[str, int]) -> Any:
         """The kernel itself, of the network with so many layers."""
         hyper = {**self.net.hyperparameters, **({self.over.depth: layers["L"]} if self.over.depth else {})}
         return self.kernel.of(Network(self.net.fn, hyper, self.net.name))
 
-    def _check_excluded(self, sizes: Mapping[str, int]) -> None:
-        for small in self.excluded:
+    def _check_excluded(self, sizes: Mapping[str, int], part: Part) -> None:
+        for small in self.excluded if part.over.related == ANY else part.excluded:
             if all(sizes.get(k, v + 1) <= v for k, v in small):
                 raise ProgramError(
                     f"this recursion does not hold at {_at(small)} and below; use the kernel itself there"
@@ -396,36 +392,6 @@ class Recursion:
 
 def _lengths(t1: int | None, t2: int | None) -> dict[str, int]:
     return {} if t1 is None or t2 is None else {"T": t1, "T'": t2}
-
-
-def _form(kind: str, form: str | None) -> str | None:
-    if kind != "ntk":
-        if form is not None:
-            raise ProgramError(f"form={form!r} is for the NTK; the recursion of an NNGP kernel has one form")
-        return None
-    if form is not None and form not in FORMS:
-        raise ProgramError(f"unknown form {form!r}; {nearest(str(form), FORMS)}")
-    return form or "sum"
-
-
-def _over(net: Network, over: Any) -> Over:
-    depths = [k for k in DEPTHS if type(net.hyperparameters.get(k)) is int]
-    known = depths[:1] + (["lengths"] if net.takes_sequences and not _of_one_length(net) else [])
-    if not known:
-        raise FoldError(
-            f"{net!r} has no size to fold over: a recursion needs an integer hyperparameter {', '.join(DEPTHS)}, "
-            "or inputs that are sequences of any length"
-        )
-    chosen = known if over is None else [over] if isinstance(over, str) else list(over)
-    for key in chosen:
-        if key not in known:
-            raise ProgramError(f"{net.name} has no size {key!r} to fold over; {nearest(str(key), known)}")
-    return Over(next((k for k in chosen if k != "lengths"), None), "lengths" in chosen)
-
-
-def _of_one_length(net: Network) -> bool:
-    """Whether a network of sequences cannot be built with the lengths that a fold is found at."""
-    return any(net.fitting_length(t) != t for t in FOLDED)
 
 
 def _at(sizes: Sizes) -> str:
