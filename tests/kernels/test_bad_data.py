@@ -227,3 +227,18 @@ def test_a_width_is_a_positive_integer(width):
     p.vector("v")
     with pytest.raises(DataError, match="width must be .*integer"):
         tp.sample(p, width=width)
+
+
+@tp.network
+def relu_derivative(net, x):
+    """The derivative in direction e, at a, of a relu network: x = (a, e)."""
+    a, e = x
+    h, dh = net.embed("U", a), net.embed("U", e)
+    z, dz = tp.relu(h), tp.nonlin(lambda u, v: tp.step(u) * v, h, dh)
+    return net.readout("V", tp.nonlin(lambda u, v: tp.step(u) * v, net.dense("W", z), net.dense("W", dz)))
+
+
+def test_the_ntk_of_the_derivative_of_a_relu_network_is_said_to_be_infinite_at_equal_inputs():
+    X = np.random.default_rng(1).standard_normal((2, 2, 2))
+    with pytest.raises(tp.DataError, match="the derivative of one with relu, is infinite at two inputs that are equal"):
+        tp.ntk(relu_derivative(), lengths=(2, 2))(X)
