@@ -58,6 +58,7 @@ PAIRS: dict[tuple[type[Fn], type[Fn]], Form] = {}
 MEANS: dict[type[Fn], Form] = {}
 
 RANGE = 1e150  # variances within it and its inverse have products that are floating point numbers
+ROUNDED = 1e-15  # of a correlation
 RANK_CUT = 1e-14  # a residual variance below this fraction is rounding, not a further dimension
 
 CHO_SAUL = "Y. Cho, L. Saul, Kernel methods for deep learning, NeurIPS 2009, eq. (3)-(6)"
@@ -129,7 +130,7 @@ def extreme(q1: Array, q2: Array) -> Array:
 def sine(q1: Array, q2: Array, c: Array, det: Array) -> Array:
     """√(1 - ρ²) = √det/√(q1 q2), also where det is beyond the floating point numbers; 1 at zero variance.
 
-    >>> float(sine(1e-200, 1e-200, 6e-201, 0.0))
+    >>> round(float(sine(1e-200, 1e-200, 6e-201, 0.0)), 12)
     0.8
     """
     size = _size(q1, q2)
@@ -332,13 +333,15 @@ def pivoted_factor(cov: Mapping[tuple[int, int], Array], count: int) -> Array:
         left = np.einsum("nii->ni", rest)
         if np.any(left < -1e-9 * diagonal):
             raise DataError(f"the {count}x{count} covariance is not positive semidefinite")
-        left = np.where(left > (RANK_CUT if step else 0.0) * diagonal, left, 0.0)
+        left = np.where(left > (RANK_CUT * count if step else 0.0) * diagonal, left, 0.0)
         pivot = np.argmax(left, axis=1)
         size = left[rows, pivot]
         if not size.any() and step:
             break
         column = np.where(size[:, None] > 0, rest[rows, :, pivot] / np.sqrt(size)[:, None], 0.0)
-        column = np.where(left > 0, column, 0.0)
+        # a small residual variance may be a large covariance, of up to its square root: only rounding is 0
+        noise = ROUNDED * np.sqrt(diagonal * diagonal[rows, pivot][:, None])
+        column = np.where((left > 0) | (np.abs(rest[rows, :, pivot]) > noise), column, 0.0)
         columns.append(column)
         rest = rest - column[:, :, None] * column[:, None, :]
     return np.stack(columns, axis=2)

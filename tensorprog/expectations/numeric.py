@@ -26,6 +26,7 @@ from tensorprog.expectations.law import SLACK, Law, Value, most, plus, times
 from tensorprog.expectations.panels import panels
 from tensorprog.expectations.pieces import piecewise
 from tensorprog.expectations.quadrature import Problem, Result, late, trapezoid
+from tensorprog.expectations.residual import left_out
 from tensorprog.expectations.rounding import rounding
 from tensorprog.expectations.smooth import smooth_pair
 from tensorprog.expectations.soft import SOFT, soft_pair
@@ -318,8 +319,18 @@ def _quadrature(body: sp.Expr, law: Law) -> Value:
             return Value(np.zeros(shape), np.zeros(shape), "empty")
         result, method = _integrate(problem, law.rtol, law.atol)
         result = replace(result, error=result.error + rounding(problem))
+        lost = _left_out(problem, cov, result, law)
     _check(result, body, cov, law.atol)
-    return Value(result.value.reshape(shape), result.error.reshape(shape), method)
+    return Value(result.value.reshape(shape), (result.error + lost).reshape(shape), method)
+
+
+def _left_out(problem: Problem, cov: Mapping[tuple[int, int], Array], result: Result, law: Law) -> Array:
+    """The part of the error that a factor of fewer than three columns has left out of three or more variables."""
+    count = range(problem.factor.shape[1])
+    if len(count) <= max(2, problem.factor.shape[2]):
+        return np.zeros(len(result.value))
+    full = np.stack([np.stack([cov[min(i, j), max(i, j)] for j in count], -1) for i in count], 1)
+    return left_out(problem, full, result.value, lambda p: _integrate(p, law.rtol, law.atol)[0].value)
 
 
 def _integrate(problem: Problem, rtol: float, atol: float) -> tuple[Result, str]:

@@ -46,6 +46,7 @@ STEPS = tuple(1.13 * 2 ** (-k / 2) for k in range(9))
 DENSE = 0.6  # nodes of a graded rule's middle, per step and length scale
 MIDDLE = 300.0  # longest one
 FINER = 0.7  # of two rules across, by which outer pieces are compared
+WORK = 1 << 26  # nodes in all that one level, or the bisection of one entry, may take: some seconds
 
 
 def panels(problem: Problem, rtol: float, atol: float) -> Result:
@@ -85,13 +86,15 @@ def panels(problem: Problem, rtol: float, atol: float) -> Result:
     tame = any(f.family.kinks for f in problem.body.atoms(Fn))
     rules = partial(graded, tail=tail(singular, tame), power=smallest(singular))
     rows = late(result, 1e-10, atol)
+    rows = rows[scales[rows] * DENSE * reach <= MIDDLE]
     if len(rows) and not curves:
-        middle = min(MIDDLE, DENSE * reach * float(scales[rows].max()))
-        enough = scales[rows] * DENSE * reach <= MIDDLE
+        middle = DENSE * reach * float(scales[rows].max())
+        cells, rank = len(expressions) + 1, problem.factor.shape[2]
+        steps = [h for h in STEPS if (cells * len(rules(h, middle).weight)) ** rank <= WORK]
         again = refine(
-            problem.take(rows), lambda p, h: direct(p, rules(h, middle)), STEPS, lambda h: 0.0, rtol, atol
+            problem.take(rows), lambda p, h: direct(p, rules(h, middle)), steps, lambda h: 0.0, rtol, atol
         )  # fmt: skip
-        _improve(result, rows[enough], again.take(enough))
+        _improve(result, rows, again)
     for i in late(result, 1e-10, atol):
         view = frame(problem.take(slice(i, i + 1)), expressions, reach)
         middle = min(MIDDLE, DENSE * reach * scales[i])
@@ -355,8 +358,11 @@ def _segments(expressions: list[sp.Expr], reach: float, problem: Problem, rule: 
 def _bisect(view: Frame, steep: float, rules: tuple[Rule, Rule], tolerance: Callable[[float], float]) -> Any:
     """Value, error and scale of one entry: halve outer pieces until each agrees with its two halves.
 
-    Pieces and their halves take two rules across, so that the inner error is part of the difference.
+    Pieces and their halves take two rules across, so that the inner error is part of the difference.  Where ``WORK`` is
+    done the differences that are left are part of the error.
     """
+    across = 16 * max(len(rule.weight) for rule in rules) * (view.intercept.shape[1] + 1)
+    done = 0
     spread = view.reach * 0.5 ** np.arange(4 + np.log2(1 + steep))
     ends = [np.linspace(-view.reach, view.reach, 9)]
     ends += [np.concatenate([b - spread, [b], b + spread]) for b in view.breaks[0]]
@@ -369,7 +375,9 @@ def _bisect(view: Frame, steep: float, rules: tuple[Rule, Rule], tolerance: Call
         found = _pieces(view, np.concatenate([low, middle]), np.concatenate([middle, high]), rules[(depth + 1) % 2])
         halves, sizes, rims = (a.reshape(2, -1) for a in found)
         gap = np.abs(halves.sum(0) - whole) + rims.sum(0)
+        done += 2 * len(low) * across
         again = (gap > allowed) & (depth < 47) & (len(low) < 512)
+        again &= done + 4 * again.sum() * across <= WORK
         totals += halves[:, ~again].sum(), gap[~again].sum(), sizes[:, ~again].sum()
         low, high = np.concatenate([low[again], middle[again]]), np.concatenate([middle[again], high[again]])
         whole = halves[:, again].reshape(-1)

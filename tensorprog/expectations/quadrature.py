@@ -25,6 +25,7 @@ NODE_LIMIT = {1: 1 << 17, 2: 1 << 20, 3: 1 << 24, 4: 1 << 26}
 SPACING = 1.5  # widest gap between nodes, in units of a function's argument, that cannot skip a feature
 EPS = float(np.finfo(float).eps)
 BEYOND = 4.0  # of the largest |body| exp(-R²/2) at a rim, in one and two dimensions at least the integral beyond it
+OFF_GRID = 0.137  # a shift after which no node is a round number
 CLEAR = 1.2  # by how much digits of agreement grow from level to level where a rule converges exponentially
 ROUNDING = 4e-14  # half of it bounds the rounding of a sum of weights, values and their product
 
@@ -164,7 +165,11 @@ def radius(problem: Problem, atol: float) -> tuple[float, Array]:
     Also a bound of what lies beyond it, (N,), infinite for the entries for which there is none.
     """
     rank = problem.factor.shape[2]
-    _, scale, _ = _trapezoid(problem, (0.5 if rank < 3 else 1.0, RADII[0]))
+    coarse = (0.5 if rank < 3 else 1.0, RADII[0])
+    _, scale, _ = _trapezoid(problem, coarse)
+    if not np.isfinite(scale).all():  # some node is a singular point
+        shifted = replace(problem, mean=problem.mean + OFF_GRID * problem.factor.sum(axis=2))
+        scale = np.where(np.isfinite(scale), scale, _trapezoid(shifted, coarse)[1])
     for candidate in RADII:
         rim = [np.broadcast_to(candidate * d, (len(problem.mean), d.size)) for d in _directions(rank)]
         tail = np.abs(problem.values(*rim)).max(axis=1) * np.exp(-(candidate**2) / 2)

@@ -24,6 +24,7 @@ from tensorprog.expectations.law import Law, Value
 from tensorprog.expectations.lowrank import lowrank_expectation, splittings
 from tensorprog.expectations.markov import find_tree, tree_expectation
 from tensorprog.expectations.quadrature import ROUNDING
+from tensorprog.expectations.residual import REACH, jumping
 from tensorprog.expectations.sobol import Estimate, conditioned, pivoted, plain
 from tensorprog.expectations.symmetry import renamed
 from tensorprog.functions import Fn, evaluate
@@ -33,8 +34,10 @@ ACCURATE = 1e-9  # relative error up to which a quadrature counts; beyond it poi
 POOR = 0.25  # relative standard error from which on points are no answer
 NEGATIVE = 1e-9  # how negative an eigenvalue may be, relative to the variances
 EQUAL = 4e-16  # 1 - |ρ| up to which two variables are one
+TWINS = 2e-15  # up to which the correlations of two such variables with others are the same
 SMOOTH_RANK = 4
 Rule = Callable[[sp.Expr, Law], Value]
+Instead = dict[sp.Symbol, sp.Expr]
 
 
 def structured(body: sp.Expr, law: Law, expect: Rule, quadrature: Rule) -> Value:
@@ -105,9 +108,12 @@ def _entry(body: sp.Expr, law: Law, expect: Rule, quadrature: Rule) -> Value:
         cov = _nearest(cov)
         count = range(len(cov))
         law = replace(law, cov={(i, j): np.asarray(cov[i, j]) for i in count for j in count if i <= j})
-    smaller = _reduced(body, law, cov) or _lifted(body, law, cov)
+    smaller = _reduced(law, cov)
     if smaller is not None:
-        return expect(*smaller)
+        return _shorter(body, *smaller, expect)
+    lifted = _lifted(body, law, cov)
+    if lifted is not None:
+        return expect(*lifted)
     deviation = np.sqrt(np.diag(cov))
     correlation = cov / np.outer(deviation, deviation)
     np.fill_diagonal(correlation, 1.0)
@@ -146,15 +152,19 @@ def _matrix(law: Law) -> Array:
     return np.array([[float(law.get(i, j)) for j in count] for i in count])
 
 
-def _reduced(body: sp.Expr, law: Law, cov: Array) -> tuple[sp.Expr, Law] | None:
-    """Without variables of zero variance and those proportional to an earlier one; None if there are none."""
+def _reduced(law: Law, cov: Array) -> tuple[Instead, Law, dict[sp.Symbol, float]] | None:
+    """What stands for variables of zero variance and those proportional to an earlier one; None if there are none.
+
+    Also the law of the others, and the standard deviations that are left out where |ρ| < 1.
+    """
     deviation, keep = np.sqrt(np.diag(cov)), list[int]()
-    instead: dict[sp.Symbol, sp.Expr] = {}
+    instead: Instead = {}
+    lost: dict[sp.Symbol, float] = {}
     for j, u in enumerate(law.variables):
         if deviation[j] == 0:
             instead[u] = sp.Float(law.mean[j])
             continue
-        twin = next((i for i in keep if abs(cov[i, j]) >= (1 - EQUAL) * deviation[i] * deviation[j]), None)
+        twin = next((i for i in keep if _proportional(cov, deviation, i, j)), None)
         if twin is None:
             keep.append(j)
             continue
@@ -162,9 +172,36 @@ def _reduced(body: sp.Expr, law: Law, cov: Array) -> tuple[sp.Expr, Law] | None:
         offset = law.mean[j] - slope * law.mean[twin]
         exact = sp.Integer(int(slope)) if abs(slope) == 1 else sp.Float(slope)
         instead[u] = exact * law.variables[twin] + (sp.Float(offset) if offset else 0)
+        gap = 1 - abs(cov[twin, j]) / (deviation[twin] * deviation[j])
+        lost |= {u: float(deviation[j] * np.sqrt(2 * gap))} if gap > 0 else {}
     if not instead:
         return None
-    return body.xreplace(instead), law.restrict(keep) if keep else law.restrict([0])
+    return instead, law.restrict(keep) if keep else law.restrict([0]), lost
+
+
+def _proportional(cov: Array, deviation: Array, i: int, j: int) -> bool:
+    """Whether variable j is a multiple of i, as its covariances with all others are too.
+
+    Those of u_j - u_i with others may be √(1 - ρ) of their size.
+    """
+    if abs(cov[i, j]) < (1 - EQUAL) * deviation[i] * deviation[j]:
+        return False
+    off = cov[j] / deviation[j] - np.sign(cov[i, j]) * cov[i] / deviation[i]
+    return bool(np.all(np.abs(off) <= TWINS * deviation))
+
+
+def _shorter(body: sp.Expr, instead: Instead, law: Law, lost: dict[sp.Symbol, float], expect: Rule) -> Value:
+    """E body of fewer variables, with what was left out beside jumps as a part of the error."""
+    value = expect(body.xreplace(instead), law)
+    if not jumping(body):
+        return value
+    for u, deviation in lost.items():
+        ends = [
+            expect(body.xreplace(instead | {u: instead[u] + sp.Float(sign * REACH * deviation)}), law).value
+            for sign in (1, -1)
+        ]
+        value = replace(value, error=value.error + np.abs(ends[0] + ends[1] - 2 * value.value))
+    return value
 
 
 def _lifted(body: sp.Expr, law: Law, cov: Array) -> tuple[sp.Expr, Law] | None:
