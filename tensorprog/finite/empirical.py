@@ -16,6 +16,7 @@ from tensorprog.finite.execute import Values, execute
 from tensorprog.finite.layerwise import layerwise_ntk
 from tensorprog.finite.sample import check_settings, draw_parameter, normal
 from tensorprog.functions import evaluate
+from tensorprog.ir.dependent import dependent_products
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.hyper import symbol_values
 from tensorprog.ir.instructions import Var
@@ -63,7 +64,11 @@ class FiniteNetwork:
 
     def run(self, parameters: Mapping[str, np.ndarray]) -> Values:
         """All variables of the program, forward and backward, at these parameters."""
-        return execute(self.program, self.initial(parameters), self.hyper)
+        return execute(self._run, self.initial(parameters), self.hyper)
+
+    @functools.cached_property
+    def _run(self) -> ProgramGraph:
+        return dependent_products(self.program)
 
     def initial(self, parameters: Mapping[str, np.ndarray], overwrite: bool = False) -> Values:
         """The initial matrices and vectors of the program at these parameters; matrices scaled in place on request."""

@@ -23,6 +23,7 @@ from tensorprog.dsl.network import Network, Output, Trace
 from tensorprog.finite.execute import Groups, Values, execute, schedule
 from tensorprog.finite.sample import MEMORY, draw_parameter, normal
 from tensorprog.functions import evaluate
+from tensorprog.ir.dependent import dependent_products
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import InitMatrix, InitVector, MatMul, Var
 from tensorprog.kernels.data import Inputs
@@ -60,7 +61,8 @@ class RowsProgram:
     ) -> None:  # fmt: skip
         self.trace, self.hyper, self.trained = net.trace([length]), hyper, trained
         self.heads = self.trace.heads[0] if every_head else (self.trace.outputs[0],)
-        self.program, self.gradients = _backward(self.trace, self.heads)
+        program, self.gradients = _backward(self.trace, self.heads)
+        self.program = dependent_products(program)
         given = {v for v, op in self.program if isinstance(op, InitMatrix | InitVector)}
         self.matrices = {p.var: n for n, p in self.trace.parameters.items() if p.kind == "matrix" and p.var}
         self.groups = schedule(self.program, given, None if trained is None else list(self._wanted()))

@@ -12,6 +12,7 @@ from tensorprog.dsl.parameters import Parameter
 from tensorprog.errors import DataError, ProgramError, nearest
 from tensorprog.finite.execute import Values, execute
 from tensorprog.functions import evaluate
+from tensorprog.ir.dependent import dependent_products
 from tensorprog.ir.graph import ProgramGraph, as_var, check_program
 from tensorprog.ir.hyper import symbol_values
 from tensorprog.ir.instructions import Covariances, InitMatrix, InitVector, Var
@@ -88,14 +89,14 @@ def sample(
         raise DataError(f"memory must be a number of bytes, got {memory!r}")
     hyper = symbol_values(values, lambda: _known(program))
     given = _given(program, initial, width, seeds, dtype)
-    parts = []
+    parts, run = [], dependent_products(program)
     for batch in batches(program, width, seed, seeds or 1, dtype, memory):
         start = _initial(program, width, batch, hyper, dtype, given)
         rows = slice(batch[0] - seed, batch[-1] - seed + 1)
         start |= {
             v: a[rows] if len(a) > 1 else np.broadcast_to(a, (len(batch), *a.shape[1:])) for v, a in given.items()
         }
-        parts.append((len(batch), execute(program, start, hyper)))
+        parts.append((len(batch), execute(run, start, hyper)))
     if seeds is None:
         return Run(parts[0][1], single=True)
     kept = (v for v, _ in program if v.kind != "matrix")

@@ -23,6 +23,7 @@ from tensorprog.dsl.program import trace
 from tensorprog.errors import AssumptionError, DataError, NoRuleError, ProgramError
 from tensorprog.expectations.points import sobol_points
 from tensorprog.functions import evaluate
+from tensorprog.ir.dependent import dependent_products
 from tensorprog.ir.graph import ProgramGraph, as_var
 from tensorprog.ir.instructions import (
     Difference,
@@ -220,7 +221,7 @@ class SampledLimit:
         for what, value, least in (("samples", samples, 1), ("seed", seed, 0)):
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
                 raise DataError(f"{what} must be an integer of at least {least}, got {value!r}")
-        self.program, self.seed = program, seed
+        self.program, self.seed, self._drawn = program, seed, dependent_products(program)
         self.hyper = {s: float(v) for s, v in (values or {}).items()}
         vectors = sum(v.kind == "vector" for v, _ in program)
         each = max(4, (max(1, samples // REPLICATES) - 1).bit_length())
@@ -294,14 +295,14 @@ class SampledLimit:
     def _replicate(self, k: int) -> Replicate:
         if self._cache is not None and k in self._cache:
             return self._cache[k]
-        run = Replicate(self.program, self._gaussians(k), self.hyper)
+        run = Replicate(self._drawn, self._gaussians(k), self.hyper)
         if self._cache is not None:
             self._cache[k] = run
         return run
 
     def _gaussians(self, k: int) -> np.ndarray:
         """Standard Gaussians (dimensions, m): scrambled Sobol points where there are few dimensions."""
-        dimensions = sum(isinstance(op, (InitVector, MatMul)) for _, op in self.program)
+        dimensions = sum(isinstance(op, (InitVector, MatMul)) for _, op in self._drawn)
         rng = np.random.default_rng([self.seed, k])
         if dimensions > SOBOL_DIMENSIONS or not dimensions:
             return rng.standard_normal((dimensions, 2**self._log2))

@@ -114,3 +114,36 @@ def test_what_overflows_is_refused():
         tp.empirical_ntk(tp.programs.mlp(depth=3, phi=tp.polynomial(0, 0, 0, 1)), [[1e40, 1.0]], width=32)
     with pytest.raises(tp.ProgramError, match=r"call it, mlp\(\)"):
         tp.empirical_ntk(tp.programs.mlp, [[1.0]], width=8)
+
+
+@pytest.mark.parametrize("read", ["average", "readout"])
+def test_an_output_that_is_0_has_the_kernel_0(read):
+    @tp.network
+    def zero(net, x):
+        h = net.embed("U", x)
+        return net.average(h - h) if read == "average" else net.readout("V", h - h)
+
+    X = [[1.0, 0.5], [0.3, -1.0]]
+    assert np.array_equal(tp.empirical_ntk(zero(), X, width=8, seeds=3), np.zeros((3, 2, 2)))
+    assert np.array_equal(tp.empirical_ntk(zero(), X[:1], X, width=8), np.zeros((1, 2)))
+    assert np.array_equal(tp.ntk(zero())(X), np.zeros((2, 2)))
+
+
+def test_signs_of_products_that_cancel_are_0_at_every_width():
+    @tp.network
+    def cancels(net, x):
+        W, h, b = net.weight("W"), net.embed("U", x), net.state("b")
+        return net.readout("V", tp.relu(h) * (1 + tp.relu(tp.sign(W @ (h + b) - W @ h - W @ b))))
+
+    @tp.network
+    def plain(net, x):
+        return net.readout("V", tp.relu(net.embed("U", x)))
+
+    X = [[1.0, 0.5], [0.3, -1.0]]
+    runs = [FiniteNetwork.of(net(), read_inputs(X, "X", False)) for net in (cancels, plain)]
+    f = []
+    for finite in runs:
+        parameters = finite.draw(16, [0, 1])
+        f.append(finite.outputs(finite.run(parameters), parameters))
+    assert np.allclose(f[0], f[1], rtol=1e-12)
+    assert np.allclose(tp.nngp(cancels(), method="sampling", samples=2**14)(X), tp.nngp(plain())(X), rtol=0.02)

@@ -176,3 +176,14 @@ def test_a_symbol_needs_a_value():
     with pytest.raises(tp.DataError, match="c"):
         tp.limit(p, method="sampling").mean(x)
     assert abs(tp.limit(p, method="sampling", values={c: 2.0}).cov(x, x) - 2) < 0.01
+
+
+@pytest.mark.parametrize("order", [("x", "q", "x + q"), ("x + q", "x", "q"), ("q", "x + q", "x")])
+def test_rounding_does_not_decide_signs_of_products_that_cancel(order):
+    p = tp.Program()
+    W, x, q = p.matrix("W"), p.vector("x"), p.vector("q")
+    made = {"x": lambda: W @ x, "q": lambda: W @ q, "x + q": lambda: W @ (x + q)}
+    y = {name: made[name]() for name in order}
+    m = tp.moment(lambda a: a**2, tp.sign(y["x + q"] - y["x"] - y["q"]))
+    assert tp.limit(p, "sampling", samples=2**10).value(m) == 0 == tp.limit(p).value(m)
+    assert tp.sample(p, width=64)[m] == 0

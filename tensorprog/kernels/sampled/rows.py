@@ -24,6 +24,7 @@ import sympy as sp
 from tensorprog.dsl.network import Network
 from tensorprog.errors import NoRuleError
 from tensorprog.functions import evaluate
+from tensorprog.ir.dependent import dependent_products
 from tensorprog.ir.instructions import InitMatrix, InitScalar, InitVector, MatMul, Moment, Nonlin, Var, slots_of
 from tensorprog.kernels.outer import Pair
 from tensorprog.kernels.sampled.fields import Field, correction
@@ -66,7 +67,8 @@ class RowsLimit:
 
     def __init__(self, net: Network, length: int | None, hyper: Mapping[sp.Symbol, float], backward: bool) -> None:
         self.trace, self.hyper = net.trace([length]), hyper
-        self.program, gradients = backprop(self.trace) if backward else (self.trace.program, [Gradients()])
+        program, gradients = backprop(self.trace) if backward else (self.trace.program, [Gradients()])
+        self.program = dependent_products(program)
         self.gradients = gradients[0]
         self.std = {n: float(evaluate(p.std, hyper)) for n, p in self.trace.parameters.items()}
         self.spread = {n: math.sqrt(evaluate(p.variance, hyper)) for n, p in self.trace.parameters.items()}
