@@ -82,7 +82,7 @@ class CoordinateCheck:
         """Draw the changes of all features and of f against width, one panel for each parametrization."""
         from tensorprog.report.plots import plot_coordinates
 
-        plot_coordinates(self, Path(path))
+        plot_coordinates(self, path)
         return Path(path)
 
 
@@ -126,9 +126,7 @@ def coordinate_check(
     """
     check_network(net)
     check_counts(steps=steps, seeds=seeds)
-    check_widths(widths)
-    for w in widths:
-        check_counts(width=w)
+    widths = check_widths(widths)
     if len(set(widths)) < 2 or seeds < 2:
         raise DataError(f"sizes are compared over two or more widths and seeds, got {list(widths)} and {seeds}")
     if not isinstance(parametrizations, Sequence) or not parametrizations:

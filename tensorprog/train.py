@@ -23,7 +23,7 @@ from tensorprog.kernels.feature import FeatureLimit
 from tensorprog.kernels.hypotheses import Hypothesis, derivatives_of, outputs_on_data, refuse_unmet
 from tensorprog.kernels.training import check_widths
 from tensorprog.passes.optimizer import SGD
-from tensorprog.passes.parametrization import Parametrization, mup
+from tensorprog.passes.parametrization import Parametrization, check_parametrization, mup
 from tensorprog.verify import WIDTHS, Claim
 
 
@@ -185,7 +185,11 @@ def train(
     """
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise DataError(f"steps must be a positive integer, got {steps!r}")
-    check_widths(widths)
+    widths = check_widths(widths)
+    if isinstance(seeds, bool) or not isinstance(seeds, (int, np.integer)):
+        raise DataError(f"seeds must be an integer, got {seeds!r}")
+    if parametrization is not None:
+        check_parametrization(parametrization)
     inputs = _read(net, X, y, X_test)
     chosen = sorted(set(times if times is not None else (t for t in (1, 3, 10) if t <= steps)))
     if any(not 1 <= t <= steps for t in chosen):
@@ -193,7 +197,8 @@ def train(
     if len(set(widths)) < 2 or seeds < 2:
         raise DataError(f"training is compared over two or more widths and seeds, got {list(widths)} and {seeds}")
     probes = () if parametrization is not None and parametrization.keeps_changes else (0, *chosen)
-    run = FiniteTraining(net, inputs, y, steps, optimizer or SGD(0.5), batch, loss, trainable, probes, values,
+    optimizer = SGD(0.5) if optimizer is None else optimizer
+    run = FiniteTraining(net, inputs, y, steps, optimizer, batch, loss, trainable, probes, values,
                          parametrization, subtract_start)  # fmt: skip
     lacking = _lacking(run)
     scheme = f", {parametrization!r}" if parametrization is not None else ""
@@ -257,7 +262,8 @@ def feature_limit(
     ('linear', [0.0, 0.75, 0.997086, 1.00046])
     """
     inputs = _read(net, X, y, X_test)
-    run = FiniteTraining(net, inputs, y, steps, optimizer or SGD(0.5), batch, loss, trainable, (), values,
+    optimizer = SGD(0.5) if optimizer is None else optimizer
+    run = FiniteTraining(net, inputs, y, steps, optimizer, batch, loss, trainable, (), values,
                          mup() if parametrization is None else parametrization)  # fmt: skip
     return run.limit(method, samples, seed)
 

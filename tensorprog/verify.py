@@ -27,6 +27,7 @@ from tensorprog.kernels.methods import ntk
 from tensorprog.kernels.names import NetworkNames
 from tensorprog.kernels.ntk import ntk_terms, readout_terms, sum_terms
 from tensorprog.kernels.outputs import chosen_outputs, one_output
+from tensorprog.kernels.training import check_widths
 from tensorprog.limit.evaluate import numbers, same
 from tensorprog.limit.master import Limit
 from tensorprog.passes.decouple import decouple
@@ -166,7 +167,7 @@ def verify(
     >>> v.passed
     True
     """
-    widths = [_positive(w, "a width", 2) for w in widths]
+    widths = check_widths(widths, least=2)
     seeds = _positive(seeds, "seeds", 2)
     if len(set(widths)) < 2 or len(set(widths)) != len(widths):
         raise DataError(f"verify needs two or more different widths, got {widths}")

@@ -99,3 +99,45 @@ def test_sampling_takes_bytes_and_two_dtypes():
     for dtype in (None, "float16", int, np.ones(3), "abc"):
         with pytest.raises(tp.DataError, match="dtype must be float64 or float32"):
             tp.sample(p, 4, dtype=dtype)
+
+
+NET = tp.programs.mlp(depth=1)
+ODD = {
+    "train optimizer 0": (lambda: tp.train(NET, X, Y, optimizer=0), "unsupported optimizer 0"),
+    "features optimizer 0": (lambda: tp.feature_limit(NET, X, Y, optimizer=0), "unsupported optimizer 0"),
+    "train width 0": (lambda: tp.train(NET, X, Y, widths=[0, 8]), "integer of at least 1, got 0"),
+    "train width 8.5": (lambda: tp.train(NET, X, Y, widths=[8.5, 16]), "integer of at least 1, got 8.5"),
+    "train width '16'": (lambda: tp.train(NET, X, Y, widths=(8, "16")), "integer of at least 1, got '16'"),
+    "train seeds None": (lambda: tp.train(NET, X, Y, seeds=None), "seeds must be an integer, got None"),
+    "train seeds 2.0": (lambda: tp.train(NET, X, Y, seeds=2.0), "seeds must be an integer, got 2.0"),
+    "train 'mup'": (lambda: tp.train(NET, X, Y, parametrization="mup"), r"tp.mup\(\).*, got 'mup'"),
+    "train tp.mup": (lambda: tp.train(NET, X, Y, parametrization=tp.mup), r"tp.mup\(\).*, got <function mup"),
+    "verify widths 0": (lambda: tp.verify(NET, X, widths=0), "widths must be a sequence .*, got 0"),
+    "verify widths None": (lambda: tp.verify(NET, X, widths=None), "widths must be a sequence .*, got None"),
+    "unroll None": (lambda: tp.unroll(None, steps=1), "expected a network .*, got NoneType"),
+    "unroll a kernel": (lambda: tp.unroll(tp.ntk(NET), steps=1), "expected a network .*, got Kernel"),
+    "gram memory 'a'": (lambda: tp.ntk(NET).gram(X, memory="a"), "positive number of bytes, got 'a'"),
+    "gram memory -1": (lambda: tp.ntk(NET).gram(X, memory=-1), "positive number of bytes, got -1"),
+    "source 'a'": (lambda: tp.ntk(NET).source("a"), "values must map .*, got 'a'"),
+    "evaluate 'a'": (lambda: tp.limit(tp.Program()).evaluate(1, "a"), "values must map .*, got 'a'"),
+    "sampling 'a'": (lambda: tp.limit(tp.Program(), "sampling", values="a"), "values must map .*, got 'a'"),
+    "phi None": (lambda: tp.programs.mlp(phi=None), "phi of mlp is a function such as tp.relu, not None"),
+    "phi 3": (lambda: tp.programs.rnn(phi=3), "phi of rnn is a function such as tp.relu, not 3"),
+    "empirical NTK of sign": (lambda: tp.empirical_ntk(tp.programs.mlp(phi=tp.sign), X, width=8), "sign jumps"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_settings_are_refused_by_name(name):
+    call, words = ODD[name]
+    with pytest.raises(tp.TensorProgramError, match=words):
+        call()
+
+
+def test_a_coordinate_check_is_drawn_where_it_can_be(tmp_path):
+    check = tp.coordinate_check(NET, X, Y, [tp.mup()], widths=(8, 16), steps=1, seeds=2)
+    with pytest.raises(tp.DataError, match="saved to a path"):
+        check.plot(0)
+    with pytest.raises(tp.DataError, match="cannot write"):
+        check.plot(str(tmp_path / "nowhere" / "a.png"))
+    assert check.plot(str(tmp_path / "a.png")).exists()

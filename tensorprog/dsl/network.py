@@ -324,8 +324,9 @@ def network(fn: Callable[..., Any]) -> Callable[..., Network]:
         if missing:
             raise ProgramError(f"{fn.__name__} needs a value for {', '.join(missing)}")
         for key, value in hyperparameters.items():
-            if isinstance(value, str) and callable(defaults.get(key)):
-                raise ProgramError(f"{key} of {fn.__name__} is a function such as tp.relu, not the string {value!r}")
+            if callable(defaults.get(key)) and not callable(value):
+                given = f"the string {value!r}" if isinstance(value, str) else repr(value)
+                raise ProgramError(f"{key} of {fn.__name__} is a function such as tp.relu, not {given}")
         return Network(fn, {k: hyperparameters.get(k, defaults.get(k)) for k in names}, fn.__name__)
 
     build.network = fn  # type: ignore[attr-defined]

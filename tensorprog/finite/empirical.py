@@ -21,6 +21,7 @@ from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.hyper import symbol_values
 from tensorprog.ir.instructions import Var
 from tensorprog.kernels.data import Inputs, read_inputs, read_pair
+from tensorprog.kernels.hypotheses import derivatives_of, refuse_unmet
 from tensorprog.kernels.ntk import Term, ntk_terms
 from tensorprog.kernels.outputs import chosen_outputs, one_output
 from tensorprog.passes.backprop import Gradients, backprop
@@ -185,6 +186,7 @@ def empirical_ntk(
 
     Raises:
         DataError: bad inputs, a symbol without a value, or a result that is not finite.
+        AssumptionError: a function that jumps, which has no derivative at width n.
 
     >>> import tensorprog as tp
     >>> tp.empirical_ntk(tp.programs.deep_linear(depth=1), [[1.0, 0.0]], width=64).shape
@@ -198,6 +200,7 @@ def empirical_ntk(
     which = chosen_outputs(net, outputs, lengths)
     hyper = symbol_values(values, lambda: net.symbols)
     trained = None if trainable is None else _among(net, trainable, lengths)
+    refuse_unmet(derivatives_of(net, lengths, trained), "the empirical NTK")
     run = functools.partial(
         layerwise_ntk, first=first, second=second, width=width, seeds=chosen, hyper=hyper, dtype=dtype, trained=trained
     )

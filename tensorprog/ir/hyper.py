@@ -28,6 +28,7 @@ def symbol_values(
     >>> symbol_values({"sigma": 2}, lambda: [sigma])
     {sigma: 2.0}
     """
+    check_values(values)
     result: dict[sp.Symbol, float] = {}
     symbols = known() if values else None
     for given, value in (values or {}).items():
@@ -46,6 +47,16 @@ def symbol_values(
             raise DataError(f"{key} was declared not negative, got {number}")
         result[key] = number
     return result
+
+
+def check_values(values: Any) -> None:
+    """Refuse what is no mapping of hyperparameters to numbers.
+
+    Raises:
+        DataError: saying what was given.
+    """
+    if values is not None and not isinstance(values, Mapping):
+        raise DataError(f"values must map hyperparameters to numbers, such as {{sigma: 1.5}}, got {values!r}")
 
 
 def _symbol(key: Any, known: Collection[sp.Symbol] | None) -> sp.Symbol:

@@ -10,10 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import sympy as sp
 
 from tensorprog.algebra import Poly, add_all, to_sympy
-from tensorprog.dsl.network import Network, Trace
+from tensorprog.dsl.network import Network, Trace, check_network
 from tensorprog.errors import AssumptionError, DataError, ProgramError
 from tensorprog.ir.graph import ProgramGraph, as_var
 from tensorprog.ir.instructions import Var
@@ -286,6 +287,7 @@ def unroll(
     >>> tp.unroll(tp.programs.mlp(depth=2, phi=tp.abstract("phi")), steps=2).certify().passed
     True
     """
+    check_network(net)
     check_counts(steps=steps, batch=batch, tests=tests)
     count = tests + steps * batch
     labels = [*("x" + "'" * i for i in range(tests)), *(f"ξ{s}" for s in range(steps * batch))]
@@ -306,14 +308,18 @@ def check_counts(**counts: Any) -> None:
             raise ProgramError(f"{what} must be a positive integer, got {value!r}")
 
 
-def check_widths(widths: Any) -> None:
-    """Refuse what is no sequence of widths.
+def check_widths(widths: Any, least: int = 1) -> list[int]:
+    """Widths, refused where they are no sequence of integers.
 
     Raises:
         DataError: saying what was given.
     """
-    if not isinstance(widths, Sequence) or isinstance(widths, str):
+    if not isinstance(widths, (Sequence, np.ndarray)) or isinstance(widths, str):
         raise DataError(f"widths must be a sequence such as (64, 128, 256), got {widths!r}")
+    for w in widths:
+        if isinstance(w, bool) or not isinstance(w, (int, np.integer)) or w < least:
+            raise DataError(f"a width must be an integer of at least {least}, got {w!r}")
+    return [int(w) for w in widths]
 
 
 def plan_training(

@@ -11,6 +11,7 @@ import sympy as sp
 from tensorprog.errors import AccuracyError, NoRuleError
 from tensorprog.expectations.sobol import ERRORS
 from tensorprog.ir.graph import ProgramGraph
+from tensorprog.ir.hyper import symbol_values
 from tensorprog.limit.master import Limit
 from tensorprog.limit.sampling import Estimate, SampledLimit
 
@@ -22,7 +23,7 @@ class AutoLimit:
     """
 
     def __init__(self, program: ProgramGraph, values: Mapping[sp.Symbol, float] | None = None, **sampling: Any) -> None:
-        self.program, self.values = program, dict(values or {})
+        self.program, self.values = program, symbol_values(values)
         self._sampling = sampling
 
     @functools.cached_property

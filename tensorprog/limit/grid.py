@@ -18,6 +18,7 @@ import sympy as sp
 from tensorprog.errors import NoRuleError
 from tensorprog.functions import evaluate
 from tensorprog.ir.graph import ProgramGraph
+from tensorprog.ir.hyper import symbol_values
 from tensorprog.ir.instructions import InitVector, MatMul
 from tensorprog.limit.covariance import cholesky
 from tensorprog.limit.sampling import MEMORY, Estimate, Replicate, SampledLimit
@@ -52,7 +53,7 @@ class GridLimit(SampledLimit):
     def __init__(
         self, program: ProgramGraph, values: Mapping[sp.Symbol, float] | None = None, nodes: int | None = None
     ) -> None:
-        self.program, self.hyper = program, {s: float(v) for s, v in (values or {}).items()}
+        self.program, self.hyper = program, symbol_values(values)
         products = [v for v, op in program if isinstance(op, MatMul)]
         if products:
             raise NoRuleError(f"quadrature is for programs without matrix products, this one has {products[0]}")

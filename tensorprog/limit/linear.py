@@ -16,6 +16,7 @@ import sympy as sp
 from tensorprog.dsl.program import trace
 from tensorprog.errors import NoRuleError
 from tensorprog.ir.graph import ProgramGraph
+from tensorprog.ir.hyper import symbol_values
 from tensorprog.ir.instructions import InitVector, MatMul, Moment, Nonlin, vector_slot
 from tensorprog.limit.sampling import Estimate, Replicate, SampledLimit
 
@@ -39,7 +40,7 @@ class LinearLimit(SampledLimit):
     """
 
     def __init__(self, program: ProgramGraph, values: Mapping[sp.Symbol, float] | None = None) -> None:
-        self.program, self.hyper = program, {s: float(v) for s, v in (values or {}).items()}
+        self.program, self.hyper = program, symbol_values(values)
         for var, op in program:
             if isinstance(op, (Nonlin, Moment)) and op.args:
                 _check(op.body, len(op.args), 1 if isinstance(op, Nonlin) else 2, var.name)

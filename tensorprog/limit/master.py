@@ -14,6 +14,7 @@ from tensorprog.dsl.program import exact, trace
 from tensorprog.errors import AssumptionError, NoRuleError, ProgramError
 from tensorprog.expectations.normal_form import Expectation
 from tensorprog.ir.graph import ProgramGraph, as_var
+from tensorprog.ir.hyper import check_values
 from tensorprog.ir.instructions import (
     Difference,
     InitMatrix,
@@ -135,6 +136,7 @@ class Limit:
             DataError: a hyperparameter has no value.
             NoRuleError: an atom holds an abstract function.
         """
+        check_values(values)
         p = self._poly(expr)
         result = numbers([p], dict(values or {}), Gaps(self.structure))[0]
         return result if np.ndim(result) else float(result)

@@ -25,6 +25,7 @@ from tensorprog.expectations.points import sobol_points
 from tensorprog.functions import evaluate
 from tensorprog.ir.dependent import dependent_products
 from tensorprog.ir.graph import ProgramGraph, as_var
+from tensorprog.ir.hyper import symbol_values
 from tensorprog.ir.instructions import (
     Difference,
     InitMatrix,
@@ -222,7 +223,7 @@ class SampledLimit:
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
                 raise DataError(f"{what} must be an integer of at least {least}, got {value!r}")
         self.program, self.seed, self._drawn = program, seed, dependent_products(program)
-        self.hyper = {s: float(v) for s, v in (values or {}).items()}
+        self.hyper = symbol_values(values)
         vectors = sum(v.kind == "vector" for v, _ in program)
         each = max(4, (max(1, samples // REPLICATES) - 1).bit_length())
         while each > 10 and 8 * 3 * vectors * 2**each > memory:

@@ -9,8 +9,15 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from tensorprog.errors import DataError
+from tensorprog.errors import DataError, writing
 from tensorprog.finite.estimate import Exponent
+
+
+def _save(figure: Figure, path: Any) -> None:
+    if not isinstance(path, (str, Path)):
+        raise DataError(f"a picture is saved to a path such as 'check.png', got {path!r}")
+    with writing(path):
+        figure.savefig(path)
 
 
 def plot_errors(title: str, widths: list[int], errors: dict[str, Exponent], path: Path) -> None:
@@ -41,7 +48,7 @@ def plot_exponents(
     axes.set_title(title, fontsize=9, wrap=True)
     if errors:
         axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
-    figure.savefig(path)
+    _save(figure, path)
 
 
 _STYLE = {-0.5: "--", -0.75: "-.", -1.0: ":"}
@@ -68,7 +75,7 @@ def plot_trajectories(
     panels[0].set_ylabel("output f")
     panels[0].legend(fontsize=7)
     figure.suptitle(title, fontsize=8, wrap=True)
-    figure.savefig(path)
+    _save(figure, path)
 
 
 def plot_coordinates(check: Any, path: Path) -> None:
@@ -91,7 +98,7 @@ def plot_coordinates(check: Any, path: Path) -> None:
     panels[0][0].set_ylabel("RMS at time t (bars: ±2 SE)")
     panels[1][0].set_ylabel("RMS change since t = 0 (bars: ±2 SE)")
     figure.suptitle(f"{check.title}: steps 1 (light) to {check.steps} (dark)", fontsize=8, wrap=True)
-    figure.savefig(path)
+    _save(figure, path)
 
 
 _MARKER = "os^Dv"
@@ -136,7 +143,7 @@ def plot_against_limit(title: str, report: Any, path: Path, inputs: int = 4) -> 
     panels[0][0].set_ylabel("output f (bars: ±2 SE)")
     panels[0][0].legend(fontsize=7)
     figure.suptitle(title, fontsize=8, wrap=True)
-    figure.savefig(path)
+    _save(figure, path)
 
 
 _SHADES = colormaps["viridis_r"]

@@ -129,11 +129,11 @@ def test_an_output_that_is_0_has_the_kernel_0(read):
     assert np.array_equal(tp.ntk(zero())(X), np.zeros((2, 2)))
 
 
-def test_signs_of_products_that_cancel_are_0_at_every_width():
+def test_products_that_cancel_are_0_at_every_width():
     @tp.network
     def cancels(net, x):
         W, h, b = net.weight("W"), net.embed("U", x), net.state("b")
-        return net.readout("V", tp.relu(h) * (1 + tp.relu(tp.sign(W @ (h + b) - W @ h - W @ b))))
+        return net.readout("V", tp.relu(h) * (1 + tp.relu(tp.tanh(1e20 * (W @ (h + b) - W @ h - W @ b)))))
 
     @tp.network
     def plain(net, x):
@@ -146,4 +146,6 @@ def test_signs_of_products_that_cancel_are_0_at_every_width():
         parameters = finite.draw(16, [0, 1])
         f.append(finite.outputs(finite.run(parameters), parameters))
     assert np.allclose(f[0], f[1], rtol=1e-12)
-    assert np.allclose(tp.nngp(cancels(), method="sampling", samples=2**14)(X), tp.nngp(plain())(X), rtol=0.02)
+    with pytest.warns(tp.AccuracyWarning):
+        sampled = tp.nngp(cancels(), method="sampling", samples=2**14)(X)
+    assert np.allclose(sampled, tp.nngp(plain())(X), rtol=0.02)

@@ -20,19 +20,8 @@ from tensorprog.errors import DataError, NoRuleError
 from tensorprog.functions import FAMILIES
 from tensorprog.ir.hyper import symbol_values
 from tensorprog.kernels.data import Inputs, read_pair
-from tensorprog.kernels.gram.blocks import (
-    ENDINGS,
-    ArrayStore,
-    Block,
-    Journal,
-    Store,
-    cut,
-    fingerprint,
-    mirrored,
-    on_disk,
-    store_at,
-    version,
-)
+from tensorprog.kernels.gram.blocks import (ENDINGS, ArrayStore, Block, Journal, Store, check_memory, cut,
+                                            fingerprint, mirrored, on_disk, store_at, version)  # fmt: skip
 from tensorprog.kernels.gram.cluster import pack, results
 from tensorprog.kernels.gram.devices import gram_on_device, namespace
 from tensorprog.kernels.gram.evaluator import COMPILING, HEIGHT, AnyKernel, Evaluator
@@ -210,6 +199,7 @@ def gram(kernels: Any, X1: Any, X2: Any = None, *, values: Mapping[Any, Any] | N
            [0.772, 1.5  ]])
     """
     several = isinstance(kernels, Sequence)
+    check_memory(memory)
     chosen = _kernels(kernels if isinstance(kernels, Sequence) else [kernels])
     xp = namespace(X1)
     if xp is not None:
