@@ -102,7 +102,10 @@ class Net:
         return Vec(t.program, t.program.named(name))
 
     def state(self, key: Any, std: Any = 1) -> Vec:
-        """An untrained initial vector with rows N(0, std²): its own copy for each input."""
+        """An untrained initial vector with rows N(0, std²): its own copy for each input.
+
+        One that all inputs share is a bias left out of ``trainable``.
+        """
         t, name = self._trace, _name(key)
         vec = t.program.vector(f"{name}({self._label})", _std(key, std) ** 2)
         t.states[vec.var] = name

@@ -20,13 +20,13 @@ def _save(figure: Figure, path: Any) -> None:
         figure.savefig(path)
 
 
-def plot_errors(title: str, widths: list[int], errors: dict[str, Exponent], path: Path) -> None:
+def plot_errors(title: str, widths: list[int], errors: dict[str, Exponent], path: str | Path) -> None:
     """Error against width on log axes, with the n^(−1/2) line."""
     plot_exponents(title, widths, errors, path, "RMS relative error (bars: ±2 SE)")
 
 
 def plot_exponents(
-    title: str, widths: list[int], errors: dict[str, Exponent], path: Path, ylabel: str = "size (bars: ±2 SE)"
+    title: str, widths: list[int], errors: dict[str, Exponent], path: str | Path, ylabel: str = "size (bars: ±2 SE)"
 ) -> None:
     """Quantities against width on log axes, each with the line of slope −1/2, −3/4 or −1 nearest to its fit."""
     figure = Figure(figsize=(7.2, 5.4), dpi=150, layout="constrained")
@@ -56,7 +56,7 @@ _LABEL = {-0.5: r"$\propto n^{-1/2}$", -0.75: r"$\propto n^{-3/4}$", -1.0: r"$\p
 
 
 def plot_trajectories(
-    title: str, f: dict[int, np.ndarray], prediction: dict[int, np.ndarray], path: Path, inputs: int = 4
+    title: str, f: dict[int, np.ndarray], prediction: dict[int, np.ndarray], path: str | Path, inputs: int = 4
 ) -> None:
     """f_t of one network at the smallest and at the largest width, with the prediction over it."""
     figure = Figure(figsize=(9.6, 4.2), dpi=150, layout="constrained")
@@ -78,7 +78,7 @@ def plot_trajectories(
     _save(figure, path)
 
 
-def plot_coordinates(check: Any, path: Path) -> None:
+def plot_coordinates(check: Any, path: str | Path) -> None:
     """Sizes (top) and changes (bottom) against width, a column for each parametrization, a shade for each step."""
     names = list(dict.fromkeys(name for name, _ in check.sizes))
     quantities = list(dict.fromkeys(q for _, q in check.sizes if not q.startswith("Δ")))
@@ -123,7 +123,7 @@ def _fitted(check: Any, key: tuple[str, str]) -> str:
     return f"{what}: p = {fit.slope:.2f} [{fit.low:.2f}, {fit.high:.2f}]"
 
 
-def plot_against_limit(title: str, report: Any, path: Path, inputs: int = 4) -> None:
+def plot_against_limit(title: str, report: Any, path: str | Path, inputs: int = 4) -> None:
     """f_t in the limit, with its standard errors, and the mean over seeds of every width; a panel for each input."""
     count = min(inputs, report.limit.f.shape[1])
     figure = Figure(figsize=(3.6 * count + 0.8, 4.4), dpi=150, layout="constrained")

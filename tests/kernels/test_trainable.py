@@ -54,3 +54,27 @@ def test_unknown_parameters_are_refused_with_those_there_are():
     with pytest.raises(ProgramError, match="unknown parameter"):
         tp.empirical_ntk(DEEP, X, width=8, trainable=["Q"])
     assert "trained: V" in tp.ntk(DEEP, trainable=["V"]).text()
+
+
+def test_a_bias_that_does_not_train_is_an_initial_state_shared_by_all_inputs():
+    @tp.network
+    def rnn(net, x, shared):
+        s = net.bias("h0") if shared else net.state("h0")
+        for x_t in x:
+            s = tp.relu(net.dense("W", s, std=2**0.5) + net.embed("U", x_t))
+        return net.readout("V", s)
+
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((3, 2, 2))[[0, 1, 2, 0]]
+    K, own = (tp.ntk(rnn(shared=shared), trainable=["W", "U", "V"]) for shared in (True, False))
+    np.testing.assert_array_equal(K(x)[0], K(x)[3])  # equal inputs are one
+    np.testing.assert_allclose(K(x).diagonal(), own(x).diagonal(), rtol=1e-13)
+    assert own(x)[0, 3] < own(x)[0, 0]
+    np.testing.assert_allclose(K.gram(x), K(x), rtol=1e-13)
+    # by hand for one step: h = sqrt(2) w s_0/sqrt(n) + u x, with E s_0 s_0' = 1 for the same and for two inputs
+    S = 2 + x[:, 0] @ x[:, 0].T / 2
+    d = np.sqrt(np.outer(S.diagonal(), S.diagonal()))
+    c = np.clip(S / d, -1, 1)
+    step = (np.pi - np.arccos(c)) / (2 * np.pi)
+    relu = d * (np.sqrt(1 - c**2) + c * (np.pi - np.arccos(c))) / (2 * np.pi)
+    np.testing.assert_allclose(K(x[:, :1]), relu + S * step, rtol=1e-7)

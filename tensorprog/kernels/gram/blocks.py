@@ -274,9 +274,3 @@ def version() -> str:
         return importlib.metadata.version("tensorprog")
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
-
-
-def check_memory(memory: Any) -> None:
-    """Refuse what is no number of bytes."""
-    if isinstance(memory, bool) or not isinstance(memory, (int, float, np.number)) or not memory > 0:
-        raise DataError(f"memory must be a positive number of bytes, got {memory!r}")

@@ -19,9 +19,20 @@ from tensorprog.compile.schedule import TILE
 from tensorprog.errors import DataError, NoRuleError
 from tensorprog.functions import FAMILIES
 from tensorprog.ir.hyper import symbol_values
-from tensorprog.kernels.data import Inputs, read_pair
-from tensorprog.kernels.gram.blocks import (ENDINGS, ArrayStore, Block, Journal, Store, check_memory, cut,
-                                            fingerprint, mirrored, on_disk, store_at, version)  # fmt: skip
+from tensorprog.kernels.data import Inputs, check_memory, read_pair
+from tensorprog.kernels.gram.blocks import (
+    ENDINGS,
+    ArrayStore,
+    Block,
+    Journal,
+    Store,
+    cut,
+    fingerprint,  # fmt: skip
+    mirrored,
+    on_disk,
+    store_at,
+    version,
+)
 from tensorprog.kernels.gram.cluster import pack, results
 from tensorprog.kernels.gram.devices import gram_on_device, namespace
 from tensorprog.kernels.gram.evaluator import COMPILING, HEIGHT, AnyKernel, Evaluator
@@ -198,10 +209,9 @@ def gram(kernels: Any, X1: Any, X2: Any = None, *, values: Mapping[Any, Any] | N
     array([[1.5  , 0.772],
            [0.772, 1.5  ]])
     """
-    several = isinstance(kernels, Sequence)
     check_memory(memory)
+    several, xp = isinstance(kernels, Sequence), namespace(X1)
     chosen = _kernels(kernels if isinstance(kernels, Sequence) else [kernels])
-    xp = namespace(X1)
     if xp is not None:
         if any(given is not None for given in (path, client, out, block)) or backend not in (None, "numpy"):
             raise DataError("arrays on a device are computed there, whole: leave out out, backend, block, path, client")
