@@ -16,6 +16,7 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.algebra import Poly
+from tensorprog.dsl.network import Network
 from tensorprog.errors import AccuracyError, NoRuleError, TensorProgramError
 from tensorprog.expectations.atoms import Expect
 from tensorprog.ir.instructions import Nonlin, Slot, Var, slots_of
@@ -32,6 +33,7 @@ TERMS = 100  # products of nonlinear functions in one vector, beyond which their
 COUNTED = 12  # time steps on which terms are counted
 TRIED = 3  # time steps on which expectations are tried
 DERIVED = 32  # time steps up to which they are tried on the data as they are, where nothing is multiplied
+SAMPLED = "expectations of products of gates are out of reach"  # why, in words
 Counts = tuple[float, float, float]  # terms with no, one, and more nonlinear factors
 
 
@@ -58,13 +60,20 @@ def is_sampled(kernel: Any, first: Inputs, second: Inputs | None, hyper: Mapping
     return bool(kernel.chosen[key])
 
 
+def gates_are_sampled(kernel: Any, inputs: Inputs, hyper: Mapping[sp.Symbol, float]) -> bool:
+    """Whether the kernel of inputs is sampled because of products of gates, with expectations out of reach."""
+    longest = shortened(kernel.net, (max(inputs.groups, key=lambda t: t or 0),), COUNTED)[0]
+    return bool(terms(kernel.net, longest, kernel.kind == "ntk")) and is_sampled(kernel, inputs, None, hyper)
+
+
 def _decide(kernel: Any, first: Inputs, second: Inputs | None, hyper: Mapping[sp.Symbol, float]) -> bool:
     a, b = (max(x.groups, key=lambda t: t or 0) for x in (first, second or first))
-    products = terms(kernel.net, _shortened(kernel, (max(a or 0, b or 0) or None,), COUNTED)[0], kernel.kind == "ntk")
+    longest = shortened(kernel.net, (max(a or 0, b or 0) or None,), COUNTED)[0]
+    products = terms(kernel.net, longest, kernel.kind == "ntk")
     if products > TERMS:
         return _can_sample(kernel)
     plain = not products and max(a or 0, b or 0) <= DERIVED  # what is derived anyway will do
-    lengths = (a, b) if plain else _shortened(kernel, (a, b), TRIED)
+    lengths = (a, b) if plain else shortened(kernel.net, (a, b), TRIED)
     atoms = [g for g in reachable([kernel.derive(lengths).poly]) if isinstance(g, Expect)]
     if all(len(g.mean) < 3 for g in atoms):
         return False
@@ -72,11 +81,11 @@ def _decide(kernel: Any, first: Inputs, second: Inputs | None, hyper: Mapping[sp
     return any(_drawn(kernel, pair, lengths, hyper) for pair in pairs) and _can_sample(kernel)
 
 
-def _shortened(kernel: Any, lengths: tuple[Any, ...], most: int) -> tuple[Any, ...]:
+def shortened(net: Network, lengths: tuple[Any, ...], most: int) -> tuple[Any, ...]:
     """Lengths of at most so many steps, if the network takes them: it may read fixed positions."""
     short = tuple(t and min(t, most) for t in lengths)
     try:
-        kernel.net.trace(short)
+        net.trace(short)
     except (TensorProgramError, LookupError, ValueError):
         return lengths
     return short

@@ -94,11 +94,13 @@ def _claims(v: Any) -> str:
 def _numbers(v: Any) -> str:
     e = v.evidence
     X = _data(e)
-    columns = {WAYS[m]: K(X, values=e.values) for m, K in e.kernels.items()}
+    accounts = {m: K.account(X, values=e.values) for m, K in e.kernels.items()}
+    columns = {"sampling" if found.samples else WAYS[m]: found.value for m, found in accounts.items()}
     parts = ["<h3>Neural tangent kernel Θ</h3>", _kernel_table(v, "NTK", columns)]
+    covariance = "sampling" if "sampling" in columns else "derived"
     if "NNGP" in e.runs:
-        parts += ["<h3>Covariance of the outputs K</h3>", _kernel_table(v, "NNGP", {"derived": e.runs["NNGP"][0]})]
-    if "paths" not in e.kernels:
+        parts += ["<h3>Covariance of the outputs K</h3>", _kernel_table(v, "NNGP", {covariance: e.runs["NNGP"][0]})]
+    if not e.kernels["backprop"].passes_gia_check:
         parts.append("<p>Path sums do not apply: the simple check of gradient independence fails for this network.</p>")
     return "".join(parts)
 
