@@ -13,6 +13,7 @@ from tensorprog.kernels import methods as methods_module
 from tensorprog.kernels.ntk import ntk_terms
 from tensorprog.kernels.paths import PathSum
 from tensorprog.limit.master import Limit
+from tests.kernels.gates import gru, lstm
 
 verify_module = importlib.import_module("tensorprog.verify")
 GALLERY = tp.programs.GALLERY
@@ -416,3 +417,26 @@ def test_an_abstract_nonlinearity_has_no_runs():
 def test_a_symbol_without_a_value_is_named():
     with pytest.raises(tp.DataError, match="no value for sigma_w"):
         check(tp.programs.mlp(sigma_w=sp.Symbol("sigma_w", positive=True)))
+
+
+# ---- kernels that are sampled --------------------------------------------------------------------
+
+
+def test_gated_networks_are_compared_by_their_sampled_kernels(tmp_path):
+    data = np.random.default_rng(4).standard_normal((2, 2, 3))
+    result = check(lstm(), data, widths=(32, 64, 128), seeds=12)
+    found = verdicts(result)
+    assert result.passed and found[DATA] == found[MOMENTS] == "n/a"
+    assert found[WAYS] == found[NTK] == found[NNGP] == "ok"
+    assert "K(X) is sampled and known to" in claim(result, DATA).detail
+    np.testing.assert_array_equal(result.evidence.runs["NTK"][0], tp.ntk(lstm()).account(data).value)
+    result.save(tmp_path / "report.html")
+    report = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert '<th scope="col">sampling</th>' in report and "Path sums do not apply" not in report
+
+
+@pytest.mark.slow
+def test_derivations_of_gated_networks_are_compared_at_short_lengths():
+    result = check(gru(), np.random.default_rng(4).standard_normal((2, 4, 3)), widths=(32, 64, 128), seeds=12)
+    assert result.passed and claim(result, WAYS).verdict == claim(result, NTK).verdict == "ok"
+    assert "(3, 3); longer sequences were not compared" in claim(result, WAYS).detail

@@ -17,7 +17,7 @@ import sympy as sp
 
 from tensorprog.algebra import Poly
 from tensorprog.dsl.network import Network
-from tensorprog.errors import AccuracyError, NoRuleError, TensorProgramError
+from tensorprog.errors import AccuracyError, FoldError, NoRuleError, TensorProgramError
 from tensorprog.expectations.atoms import Expect
 from tensorprog.ir.instructions import Nonlin, Slot, Var, slots_of
 from tensorprog.kernels.accounts import is_statistical
@@ -29,6 +29,7 @@ from tensorprog.limit.evaluate import expected
 from tensorprog.passes.backprop import backprop
 
 ROUTES = ("auto", "sampling")
+FEW = 12  # of them in one vector, up to which equations of both inputs are derived to be read
 TERMS = 100  # products of nonlinear functions in one vector, beyond which their pairs are not expanded
 COUNTED = 12  # time steps on which terms are counted
 TRIED = 3  # time steps on which expectations are tried
@@ -114,6 +115,22 @@ def _drawn(kernel: Any, pair: tuple[np.ndarray, np.ndarray], lengths: Any, hyper
 def _can_sample(kernel: Any) -> bool:
     trace = kernel.net.trace(kernel.lengths[:1])
     return all(isinstance(op, DRAWN) for _, op in trace.program) and (kernel.kind == "ntk" or trace.passes_gia_check)
+
+
+def refuse_expanding(net: Network, lengths: Iterable[int | None], backward: bool) -> None:
+    """Refuse to derive equations whose products of gates expand to too many terms.
+
+    Raises:
+        FoldError: with the number of terms.
+    """
+    longest = max(lengths, key=lambda t: t or 0)
+    products = terms(net, longest, backward)
+    if products > FEW:
+        at = f" at T = {longest}" if longest else ""
+        raise FoldError(
+            f"{net.name} does not fold: a recursion is read off larger sizes, and{at} products of gates expand to "
+            f"{products} terms in one vector (at most {FEW} are derived); numbers, K(X), are sampled at any size"
+        )
 
 
 # ---- how many terms ------------------------------------------------------------------------------

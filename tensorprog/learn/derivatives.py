@@ -29,7 +29,7 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.algebra import Apply, Gen, Poly, Scalar, monomial
-from tensorprog.errors import DataError
+from tensorprog.errors import DataError, NoRuleError
 from tensorprog.expectations.atoms import Expect, variables
 from tensorprog.expectations.closed_forms import kinks
 from tensorprog.expectations.gaps import NEAR, gap
@@ -224,6 +224,9 @@ def gram_with_gradient(
     Returns:
         K, (N, N), and ∂K/∂s, (N, N, P).
 
+    Raises:
+        NoRuleError: derivatives of a kernel that is sampled.
+
     >>> import tensorprog as tp
     >>> s = sp.Symbol("s", positive=True)
     >>> K = tp.nngp(tp.programs.mlp(depth=1, sigma_w=s))
@@ -233,6 +236,8 @@ def gram_with_gradient(
     """
     inputs = read_inputs(X, "X", kernel.net.takes_sequences)
     hyper = symbol_values(values, lambda: kernel.net.symbols)
+    if is_sampled(kernel, inputs, None, hyper):
+        return _sampled(kernel, inputs, by, hyper)
     result = np.zeros((1 + len(by), len(inputs), len(inputs)))
     for t1, rows in inputs.groups.items():
         for t2, columns in inputs.groups.items():
@@ -245,6 +250,16 @@ def gram_with_gradient(
     for position, row in enumerate(_diagonals(kernel, inputs, hyper, by)):
         np.fill_diagonal(result[position], row)
     return result[0], np.moveaxis(result[1:], 0, -1)
+
+
+def _sampled(kernel: Kernel, inputs: Inputs, by: Sequence[sp.Symbol], hyper: Any) -> tuple[np.ndarray, np.ndarray]:
+    if by:
+        raise NoRuleError(
+            f"{kernel!r} is sampled and has no derivatives by {', '.join(map(str, by))}; fix these, with "
+            "ranges='fixed' or optimizer=None, or insist on expectations with method='backprop' ('forward' of an NNGP)"
+        )
+    value = kernel.found(inputs, None, hyper).value
+    return value, np.zeros((*value.shape, 0))
 
 
 def diagonal(kernel: Kernel, X: Any, values: Mapping[Any, Any]) -> np.ndarray:

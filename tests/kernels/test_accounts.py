@@ -123,3 +123,11 @@ def test_unknown_methods_are_named():
     for kind in (tp.ntk, tp.nngp):
         with pytest.raises(tp.ProgramError, match="sampling"):
             kind(tp.programs.mlp(), method="sampled")
+
+
+@pytest.mark.parametrize("kind", [tp.nngp, tp.ntk])
+def test_recursions_of_gated_networks_are_refused_before_they_expand(kind):
+    start = time.process_time()
+    with pytest.raises(tp.FoldError, match=r"gru does not fold.*T = 6.*expand to \d+ terms.*sampled"):
+        kind(gru()).recursion()
+    assert time.process_time() - start < 10

@@ -10,6 +10,7 @@ import pytest
 import tensorprog as tp
 from tensorprog import programs
 from tensorprog.kernels.gram import compute, devices
+from tests.kernels.gates import shared
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(12, 6)), RNG.normal(size=(8, 6))
@@ -231,3 +232,17 @@ def test_pairs_that_are_mended_are_read_in_lists(library, monkeypatch):
     )
     assert off(library.back(K.gram(library.array(x))), K(x)) < 1e-13
     assert max(lists) == 7 and len(lists) > 10
+
+
+def test_a_sampled_kernel_is_computed_on_the_host_beside_compiled_ones():
+    torch = pytest.importorskip("torch")
+    data = np.random.default_rng(1).standard_normal((4, 3)).astype(np.float32).astype(float)
+    other = tp.nngp(tp.programs.mlp(depth=2))
+    K = tp.nngp(shared(), samples=2**13)
+    with pytest.warns(tp.AccuracyWarning) as caught:
+        found, exact = tp.gram([K, other], torch.tensor(data))
+        cross = K.gram(torch.tensor(data), torch.tensor(data[:2]), dtype="float32")
+    assert len(caught) == 2 and isinstance(found, torch.Tensor) and cross.dtype == torch.float32
+    np.testing.assert_array_equal(found.numpy(), K.account(data).value)
+    np.testing.assert_array_equal(cross.numpy(), K.account(data, data[:2]).value.astype(np.float32))
+    np.testing.assert_allclose(exact.numpy(), other(data), rtol=1e-12)

@@ -4,9 +4,11 @@ import warnings
 
 import numpy as np
 import pytest
+import sympy as sp
 
 import tensorprog as tp
 from tensorprog.learn import Dynamics, NTKClassifier, NTKRegressor
+from tensorprog.learn.derivatives import gram_with_gradient
 from tests.kernels.gates import lstm
 
 RNG = np.random.default_rng(3)
@@ -47,3 +49,19 @@ def test_dynamics_take_one_matrix():
         d = Dynamics.of(lstm(), X, y, Y)
     np.testing.assert_allclose(d.test_mean(np.inf), _joint(tp.ntk, 0.0)[0], rtol=1e-6)
     assert np.linalg.eigvalsh(d.test_cov(np.inf))[0] > -1e-12
+
+
+def test_derivatives_of_samples_are_refused_and_fixed_hyperparameters_need_none():
+    s = sp.Symbol("s", positive=True)
+
+    @tp.network
+    def gated(net, x):
+        T, h = net.weight("T", std=s), net.embed("U", x)
+        return net.readout("V", T @ tp.sigmoid((h + T.T @ tp.tanh(h)) / 2 + net.bias("b")))
+
+    data, K = X[:3, 0], tp.nngp(gated(), method="sampling", samples=2**13)
+    with pytest.raises(tp.NoRuleError, match=r"is sampled and has no derivatives by s; fix these"):
+        gram_with_gradient(K, data, [s], {s: 1.0})
+    value, slope = gram_with_gradient(K, data, [], {s: 1.0})
+    np.testing.assert_array_equal(value, K.account(data, values={s: 1.0}).value)
+    assert slope.shape == (3, 3, 0)

@@ -217,8 +217,7 @@ def gram(kernels: Any, X1: Any, X2: Any = None, *, values: Mapping[Any, Any] | N
             raise DataError("arrays on a device are computed there, whole: leave out out, backend, block, path, client")
         if chosen[0].net.takes_sequences:
             raise NoRuleError("sequences are computed from NumPy arrays only")
-        make = partial(evaluator, chosen, (None, None), _hyper(values, chosen), "numpy")
-        arrays = gram_on_device(make, xp, X1, X2, _dtype(dtype))
+        arrays = gram_on_device(evaluator, chosen, _hyper(values, chosen), xp, X1, X2, _dtype(dtype))
         return tuple(arrays) if several else arrays[0]
     job = _job(chosen, X1, X2, values, dtype, backend)
     if any_sampled(job):

@@ -11,8 +11,11 @@ from tensorprog.compile.arrays import NEAR, host
 from tensorprog.compile.tape import LEFT, RIGHT
 from tensorprog.compile.vectors import Vectors
 from tensorprog.errors import ComputeError, DataError
-from tensorprog.kernels.data import SHARE, Inputs, check_scale
-from tensorprog.kernels.gram.evaluator import Evaluator, infinite
+from tensorprog.kernels.accounts import warn
+from tensorprog.kernels.data import SHARE, Inputs, check_scale, read_pair
+from tensorprog.kernels.gram.evaluator import AnyKernel, Evaluator, infinite
+from tensorprog.kernels.kernel import Kernel
+from tensorprog.kernels.route import is_sampled
 
 ROWS = 2**24  # pairs computed at once
 LIST = 2**22  # numbers of a list of pairs that are read at once
@@ -30,11 +33,13 @@ def namespace(X: Any) -> Any:
     return array_namespace(X)
 
 
-def gram_on_device(make: Callable[[], Evaluator], xp: Any, X1: Any, X2: Any, dtype: Any) -> list[Any]:
+def gram_on_device(make: Callable[..., Evaluator], kernels: Sequence[AnyKernel], hyper: dict[Any, float], xp: Any,
+                   X1: Any, X2: Any, dtype: Any) -> list[Any]:  # fmt: skip
     """The kernels between arrays (N, d) of one library, as arrays of it on the same device.
 
     Args:
-        make: gives the compiled kernels.
+        make: compiles kernels; those that are sampled are computed on the host.
+        kernels, hyper: what to compute, with numbers for hyperparameters.
         xp: the library.
         X1, X2: inputs; X2 is None for X1 with itself.
         dtype: to which inputs and results are rounded.
@@ -47,12 +52,28 @@ def gram_on_device(make: Callable[[], Evaluator], xp: Any, X1: Any, X2: Any, dty
         raise DataError(f"X1 is on {a.device} and X2 on {b.device}; both must be on one device")
     if a.shape[1] != b.shape[1]:
         raise DataError(f"X1 has feature dimension {a.shape[1]} and X2 {b.shape[1]}; they must agree")
-    evaluator = make()
+    ends = read_pair(host(a[:1, :]), host(b[-1:, :]), False)
+    drawn = {k for k in kernels if isinstance(k, Kernel) and is_sampled(k, *ends, hyper)}
+    others = tuple(k for k in kernels if k not in drawn)
+    compiled = make(others, (None, None), hyper, "numpy") if others else None
+    found = iter(_compiled(compiled, xp, a, None if X2 is None else b, dtype) if compiled else [])
+    return [_drawn(k, hyper, xp, a, None if X2 is None else b, dtype) if k in drawn else next(found) for k in kernels]
+
+
+def _drawn(kernel: Kernel, hyper: dict[Any, float], xp: Any, a: Any, b: Any, dtype: Any) -> Any:
+    """A sampled kernel, on the host, with its warning."""
+    account = kernel.found(*read_pair(host(a), None if b is None else host(b), False), hyper)
+    warn(account, repr(kernel), kernel.advice(account))
+    return xp.asarray(account.value.astype(dtype), device=a.device)
+
+
+def _compiled(evaluator: Evaluator, xp: Any, a: Any, other: Any, dtype: Any) -> list[Any]:
+    b = a if other is None else other
     left, right = _values(evaluator, xp, a, LEFT, (-1, 1)), _values(evaluator, xp, b, RIGHT, (1, -1))
     u = _directions(xp, a)
-    v = u if X2 is None else _directions(xp, b)
+    v = u if other is None else _directions(xp, b)
     width = max(1, ROWS // b.shape[0])
-    blocks = [_block(evaluator, xp, i, min(i + width, a.shape[0]), (a, b), (u, v), (left, right), X2 is None)
+    blocks = [_block(evaluator, xp, i, min(i + width, a.shape[0]), (a, b), (u, v), (left, right), other is None)
               for i in range(0, a.shape[0], width)]  # fmt: skip
     kind, results = getattr(xp, dtype.name), []
     for k, kernel in enumerate(evaluator.kernels):

@@ -31,6 +31,7 @@ from tensorprog.kernels.recursions.rewrite import forward, tidy, transpose, with
 from tensorprog.kernels.recursions.sized import SizedKernel, append
 from tensorprog.kernels.recursions.sizes import ANY, DEPTHS, SMALL, Over, form_of, over_of
 from tensorprog.kernels.recursions.straight import Store, Straight, read
+from tensorprog.kernels.route import refuse_expanding
 from tensorprog.kernels.typeset import for_notebooks
 from tensorprog.limit.evaluate import same
 
@@ -63,6 +64,7 @@ class Recursion:
         self.net: Network = kernel.net
         self.form = form_of(kernel.kind, form)
         self.over = over_of(self.net, over)
+        refuse_expanding(*self._sized(self.over.larger(2)[0], 2), kernel.kind == "ntk")
         self.store = Store()
         self.proved: list[Sizes] = []
         self.excluded: set[Sizes] = set()
