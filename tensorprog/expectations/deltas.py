@@ -20,7 +20,8 @@ Array = Any
 Rule = Callable[[sp.Expr, Law], Value]
 MEET = (
     "where two functions jump at once, the product of their derivatives has no finite expectation: the NTK of a "
-    "network with sign or step, or of the derivative of one with relu, is infinite at two inputs that are equal or parallel"
+    "network with sign or step, or of the derivative of one with relu, is infinite at two inputs that are equal or "
+    "parallel"
 )
 CONSTANT = "a function that jumps at 0, such as sign or step, has no derivative at a constant 0"
 

@@ -150,8 +150,8 @@ def function_relation(body: sp.Expr, u: sp.Symbol, q1: Array, q2: Array, r: Rela
         The relation with ρ' = E F(z1)F(z2) / √(E F(z1)² E F(z2)²), or None where there is no rule, because F is
         neither smooth nor piecewise linear with one kink at 0.
 
-    >>> u = sp.Symbol("u")
-    >>> one = np.ones(1)
+    >>> from tensorprog.functions import Relu
+    >>> u, one = sp.Symbol("u"), np.ones(1)
     >>> found = function_relation(Relu(u), u, one, one, Relation(1e-20 * one, 2 * one, 0 * one))
     >>> bool(abs(found.minus[0] - 1e-20) < 1e-30)
     True

@@ -252,5 +252,11 @@ def test_errors():
         R.source(lengths=(3, 3))
     with pytest.raises(tp.DataError, match="two positive integers"):
         tp.nngp(programs.rnn()).recursion(over="lengths").source(lengths=(3, 0))
-    with pytest.raises(tp.ProgramError, match="does not hold at L = 1"):
-        tp.nngp(programs.mlp(phi=tp.sign)).recursion().gram(X, depth=1)
+
+
+def test_one_layer_is_the_first_of_many():
+    """sign of a variance of its own: the fold holds from L = 1 on."""
+    K = tp.nngp(programs.mlp(phi=tp.sign))
+    np.testing.assert_allclose(
+        K.recursion().gram(X, depth=1), tp.nngp(programs.mlp(phi=tp.sign, depth=1))(X), rtol=1e-13
+    )

@@ -58,7 +58,7 @@ def test_gradients_of_jumps(phi):
 def test_gradients_without_biases_where_a_variance_is_zero():
     net = GALLERY["mlp"](depth=3, sigma_w=W, sigma_v=V)
     compare(tp.ntk(net), SPECIAL, {W: 1.3, V: 1.1}, (W, V))
-    _, gradient = gram_with_gradient(tp.ntk(net), SPECIAL, (W, V), VALUES)
+    _, gradient = gram_with_gradient(tp.ntk(net), SPECIAL, (W, V), {W: VALUES[W], V: VALUES[V]})
     assert not gradient[-1].any() and not gradient[:, -1].any()
 
 
@@ -87,7 +87,7 @@ def normalised(net, x, *, sigma_w, sigma_b):
 
 
 def test_gradients_through_moments_and_shifted_kinks():
-    compare(tp.nngp(normalised(sigma_w=W, sigma_b=B)), X, VALUES, (W, B), 1e-8)
+    compare(tp.nngp(normalised(sigma_w=W, sigma_b=B)), X, {W: VALUES[W], B: VALUES[B]}, (W, B), 1e-8)
 
 
 def test_the_arccosine_kernel_by_hand():

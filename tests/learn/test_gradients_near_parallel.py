@@ -137,4 +137,4 @@ def test_a_bias_of_zero_is_an_extreme(phi):
 
 def test_the_ntk_of_a_jump_is_refused():
     with pytest.raises(tp.DataError, match="infinite"):
-        gram_with_gradient(tp.ntk(tp.programs.mlp(depth=2, phi=tp.step, sigma_w=W)), X, [W], VALUES)
+        gram_with_gradient(tp.ntk(tp.programs.mlp(depth=2, phi=tp.step, sigma_w=W)), X, [W], {W: VALUES[W]})
