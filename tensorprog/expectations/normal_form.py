@@ -32,10 +32,11 @@ from tensorprog.algebra import (
     times,
 )
 from tensorprog.expectations.atoms import Expect, body_of, random_arguments, smoothness, stein_ends
-from tensorprog.functions import Delta, Fn, Relu, X, vanishes_at_0
+from tensorprog.functions import Abs, Delta, Fn, Relu, Sign, Step, X, vanishes_at_0
 from tensorprog.products import product
 
 Mono = tuple[Any, ...]
+TIMES_ARGUMENT: dict[Any, Any] = {Step: Relu, Sign: Abs}
 
 HIGH = 20  # power of a Gaussian, even
 
@@ -191,7 +192,19 @@ class Expectation:
         bare = [g for g, _ in mono if isinstance(g, Gaussian)]
         if bare and all(stein_ends(f) for f, _ in mono if isinstance(f, Apply)) and not _collides(mono):
             return self._stein(bare[-1], drop(mono, bare[-1]))
+        taken_in = self._taken_in(mono)
+        if taken_in is not None:
+            return self(taken_in)
         return ZERO if _odd(mono) or _killed(mono) else self._atom(mono)
+
+    def _taken_in(self, mono: Mono) -> Poly | None:
+        """The monomial with u·step(u) = relu(u) or u·sign(u) = |u| written as one function."""
+        for f, _ in mono:
+            if isinstance(f, Apply) and f.fn in TIMES_ARGUMENT:
+                b = next((g for g, _ in mono if isinstance(g, Gaussian) and f.args[0] == monomial(g)), None)
+                if b is not None:
+                    return Poly({drop(drop(mono, f), b): 1}) * self.algebra.apply(TIMES_ARGUMENT[f.fn], f.args)
+        return None
 
     def _stein(self, b: Gaussian, rest: Mono) -> Poly:
         p, (f, e) = Poly({rest: 1}), rest[0] if len(rest) == 1 else (None, 0)
