@@ -78,7 +78,7 @@ def test_a_network_that_does_not_repeat_explains_itself(build, shown):
 
 
 def test_one_value_per_layer_fits_no_other_depth():
-    with pytest.raises(tp.FoldError, match=r"mlp cannot be built with L = 4: sigma_w has 3 values for 4 layers"):
+    with pytest.raises(tp.FoldError, match=r"mlp cannot be built with L = 6: sigma_w has 3 values for 6 layers"):
         tp.ntk(tp.programs.mlp(sigma_w=[1, 2, 1])).recursion()
 
 

@@ -23,11 +23,11 @@ MAY_REFUSE: Mapping[str, tuple[str, ...]] = {
     "paths": ("AssumptionError",),
     "enumeration": ("AssumptionError",),
     "sgd": ("AssumptionError",),
-    "sampled": ("NoRuleError",),
+    "sampled": ("NoRuleError", "AssumptionError"),
     "sampling": ("NoRuleError", "AssumptionError"),
-    "simulated": ("NoRuleError",),
-    "program": ("NoRuleError",),
-    "layerwise": ("NoRuleError",),
+    "simulated": ("NoRuleError", "AssumptionError"),
+    "program": ("NoRuleError", "AssumptionError"),
+    "layerwise": ("NoRuleError", "AssumptionError"),
 }
 
 

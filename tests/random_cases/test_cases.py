@@ -22,8 +22,8 @@ COMMON = "fused", "renamed", "commuted", "sampled", "simulated"
 GRAMS = "gram", "gram numpy", "gram numba", "single gram float32", "reordered", "blocks", "two sets"
 WAYS = {
     "net": {f"ntk {way}" for way in (*COMMON, *GRAMS, "recursion", "paths", "sgd", "enumeration")}
-    | {"finite layerwise"},
-    "program": {f"limit {way}" for way in (*COMMON, "canonical", "json")} | {"finite program"},
+    | {"finite program", "finite layerwise"},
+    "program": {f"limit {way}" for way in (*COMMON, "canonical", "json")} | {"finite sample"},
 }
 
 
