@@ -158,8 +158,17 @@ def test_with_weight_decay_f_of_a_relu_layer_is_its_decayed_start_minus_decayed_
         assert run.predict(start, chi)[0, t] == pytest.approx(expected, abs=1e-8)
 
 
-@pytest.mark.parametrize("momentum", [0, 0.5])
-@pytest.mark.parametrize("name", NETS)
+LONG = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "name, momentum",
+    [
+        pytest.param(n, m, marks=() if (n[:3] == "rnn") == (m > 0) and "tanh" in n else LONG)
+        for n in NETS
+        for m in (0, 0.5)
+    ],
+)
 def test_with_weight_decay_networks_follow_their_derived_limit(name, momentum):
     net, inputs = NETS[name]
     optimizer = tp.SGD(0.3, momentum, weight_decay=0.1)

@@ -189,7 +189,8 @@ def added_by_w(X, count=200_000, repeats=8):
     return np.mean(found), np.std(found, ddof=1) / np.sqrt(repeats)
 
 
-@pytest.mark.parametrize("length", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("length", [2, 3])
 def test_training_the_recurrent_matrix_of_an_identity_rnn_adds_its_term(length):
     X = np.random.default_rng(0).standard_normal((2, 3, 2))[:, :length]
     plain, trained = (tp.ntk(rnn(start), lengths=(length, length))(X[:1], X[1:])[0, 0] for start in (None, "identity"))

@@ -10,7 +10,7 @@ from tests.random_cases import __main__ as command
 from tests.random_cases.compare import Effort, Report
 from tests.random_cases.examine import check, made, smallest
 
-FEW, MANY = {"net": 50, "program": 250}, 2000  # a network costs ten times what a program does
+FEW, MANY = {"net": 40, "program": 260}, 2000  # a network costs ten times what a program does
 CHUNK = 100
 BEYOND = 10**6  # seeds of the many: others than those of the few
 # the part of the cases that may be refused or left out, by what is asked for: an NTK with jumps in trained paths is
