@@ -23,6 +23,7 @@ from typing import Any, TextIO
 
 ROOT = Path(__file__).parents[2]
 STRIDE = 10**6  # between the cases of two seeds
+BATCH = 300  # cases of a process
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -88,13 +89,14 @@ def _run(tasks: list[Any], jobs: int, journal: TextIO) -> list[dict[str, Any]]:
             shown[0] = time.monotonic()
             _progress(len(records), len(tasks), shown[0] - start, sum(len(r["faults"]) for r in records))
 
-    left = list(tasks)
-    while left:
-        left = _some(left, jobs, keep)
-        for task in left[:jobs]:  # one of these has ended its process
-            if _some([task], 1, keep):
-                keep(_died(task))
-        left = left[jobs:]
+    for first in range(0, len(tasks), BATCH * jobs):  # new processes from time to time: what is derived stays in memory
+        left = tasks[first : first + BATCH * jobs]
+        while left:
+            left = _some(left, jobs, keep)
+            for task in left[:jobs]:  # one of these has ended its process
+                if _some([task], 1, keep):
+                    keep(_died(task))
+            left = left[jobs:]
     return records
 
 
@@ -103,7 +105,7 @@ def _some(tasks: list[Any], jobs: int, keep: Callable[[dict[str, Any]], None]) -
     from tests.random_cases.examine import task as one
 
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=200) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
         futures = {pool.submit(one, task): task for task in tasks}
         try:
             for future in as_completed(list(futures)):
