@@ -82,3 +82,10 @@ def test_a_hyperparameter_to_the_power_of_a_vector():
     assert tp.nngp(net)([[1.0]], values={c: 0.7})[0, 0] == pytest.approx(expected, rel=1e-9)
     for K in (tp.ntk(net)([[1.0]], values={c: 0.7}), tp.ntk(net).gram([[1.0]], values={"c": 0.7})):
         assert K[0, 0] == pytest.approx((1 + np.log(0.7) ** 2) * expected, rel=1e-9)
+
+
+def test_a_hyperparameter_to_the_power_of_a_scalar():
+    c, program = sp.Symbol("c", positive=True), tp.Program()
+    s = c ** (1 / (1 + program.scalar("t", value=1) ** 2))
+    limit = tp.limit(program)
+    assert limit.evaluate(limit.value(s), {c: 0.49}) == pytest.approx(0.7, rel=1e-14)
