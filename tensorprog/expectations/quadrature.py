@@ -25,6 +25,7 @@ NODE_LIMIT = {1: 1 << 17, 2: 1 << 20, 3: 1 << 24, 4: 1 << 26}
 SPACING = 1.5  # widest gap between nodes, in units of a function's argument, that cannot skip a feature
 EPS = float(np.finfo(float).eps)
 BEYOND = 4.0  # of the largest |body| exp(-R²/2) at a rim, in one and two dimensions at least the integral beyond it
+SHELLS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)  # distances from a rim: a body may be 0 at it
 OFF_GRID = 0.137  # a shift after which no node is a round number
 CLEAR = 1.2  # by how much digits of agreement grow from level to level where a rule converges exponentially
 ROUNDING = 4e-14  # half of it bounds the rounding of a sum of weights, values and their product
@@ -176,7 +177,17 @@ def radius(problem: Problem, atol: float) -> tuple[float, Array]:
         missed = ~(tail <= 1e-15 * scale + atol / 10)
         if not missed.any():
             break
-    return candidate, np.where(missed, np.inf, BEYOND * tail)
+    return candidate, np.where(missed, np.inf, BEYOND * _outside(problem, candidate))
+
+
+def _outside(problem: Problem, reach: float) -> Array:
+    """The largest max(|body(R)|, |body(R')|) exp(-R²/2) over the shells from R to R' around a box, (N,)."""
+    directions = _directions(problem.factor.shape[2])
+    radii = reach + np.array(SHELLS)
+    nodes = [np.broadcast_to(np.outer(radii, d), (len(problem.mean), len(radii), d.size)) for d in directions]
+    size = np.abs(problem.values(*nodes)).max(axis=2)
+    shells = np.fmax(size[:, 1:], size[:, :-1]) * np.exp(-(radii[:-1] ** 2) / 2)
+    return np.asarray(np.nanmax(shells, axis=1))
 
 
 @cache

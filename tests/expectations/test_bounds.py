@@ -234,6 +234,12 @@ def test_what_lies_beyond_the_box_is_part_of_the_error():
     assert abs(float(got.value) - 4.22245525009710107869e-10) <= float(got.error)  # mpmath, 30 digits
 
 
+def test_a_function_that_is_0_in_the_whole_box_has_an_error():
+    """E log|u| relu(u - 1) at q = 0.0106, where 1 is 9.7 standard deviations away: 2.7e-26."""
+    got = expectation(sp.log(Abs(U)) * Relu(U - 1), (U,), [[0.010592931388824063]])
+    assert abs(float(got.value) - 2.7059678766632663e-26) <= float(got.error) < 1e-17
+
+
 def test_rounding_inside_a_body_is_part_of_the_error():
     """E √(1 + u²) - 1 = q/2 - 3q²/8 + 15q³/16 - …, from a sum whose terms are 1."""
     q = 1e-5
