@@ -203,6 +203,12 @@ def constant(c: Any) -> Poly:
     return Poly({(): c}) if c else ZERO
 
 
+def _scalar_of(p: Poly) -> Scalar | None:
+    """The hyperparameter, or expression of some, that p is."""
+    gens: list[Gen] = [g for mono in p.terms for g, _ in mono]
+    return gens[0] if len(gens) == 1 and type(gens[0]) is Scalar and p == monomial(gens[0]) else None
+
+
 def _set(p: Poly, gen: Gen, value: int) -> Poly:
     """The polynomial with a number for one generator."""
     parts = []
@@ -320,12 +326,13 @@ class Algebra:
             return self.from_sympy(expr.base, env) ** int(expr.exp)
         if isinstance(expr, Fn):
             return self.apply(type(expr), (self.from_sympy(expr.args[0], env),))
-        slots = sorted(expr.free_symbols & env.keys(), key=str)
-        if not slots:
-            return self.scalar(expr)
-        dummies = sp.symbols(f"a0:{len(slots)}", real=True)
-        formula = sp.Lambda(dummies, expr.xreplace(dict(zip(slots, dummies, strict=True))))
-        return self.apply(formula, tuple(env[s] for s in slots))
+        symbols = sorted(expr.free_symbols, key=str)  # hyperparameters are arguments of a formula as vectors are
+        args = tuple(env[s] if s in env else self.scalar(s) for s in symbols)
+        known = {s: g.symbol for s, p in zip(symbols, args, strict=True) if (g := _scalar_of(p)) is not None}
+        if len(known) == len(symbols):
+            return self.scalar(expr.xreplace(known))
+        dummies = sp.symbols(f"a0:{len(symbols)}", real=True)
+        return self.apply(sp.Lambda(dummies, expr.xreplace(dict(zip(symbols, dummies, strict=True)))), args)
 
     def derivative(self, p: Poly, g: Gaussian) -> Poly:
         """∂p/∂g."""

@@ -77,7 +77,6 @@ class Lowering:
         fn, args = (g.fn, g.args)  # type: ignore[attr-defined]
         expr = fn.expr if isinstance(fn, sp.Lambda) else fn(*variables(1))
         symbols = fn.variables if isinstance(fn, sp.Lambda) else variables(1)
-        expr = expr.xreplace({s: sp.Float(self.hyper[s]) for s in expr.free_symbols - {*symbols} if s in self.hyper})
         return self.tape.add("formula", *map(self.poly, args), data=(expr, tuple(symbols)))
 
     def _scalar(self, expr: sp.Expr) -> int:

@@ -15,15 +15,9 @@ from typing import Any
 
 import sympy as sp
 
-from tensorprog.dsl.parameters import Parameter as Parameter
-from tensorprog.dsl.parameters import frozen_words, start_of
+from tensorprog.dsl.parameters import Parameter, frozen_words, start_of
 from tensorprog.dsl.program import Mat, Vec, exact
-from tensorprog.dsl.trace import Datum as Datum
-from tensorprog.dsl.trace import NeedsSequence as NeedsSequence
-from tensorprog.dsl.trace import Output as Output
-from tensorprog.dsl.trace import Readout as Readout
-from tensorprog.dsl.trace import SequenceLengthError as SequenceLengthError
-from tensorprog.dsl.trace import Trace as Trace
+from tensorprog.dsl.trace import Datum, NeedsSequence, Output, Readout, SequenceLengthError, Trace
 from tensorprog.errors import FrozenWarning, ProgramError, TensorProgramError, nearest
 from tensorprog.ir.instructions import Covariances, InitVector, Var
 

@@ -101,7 +101,7 @@ def stein_ends(f: Apply) -> bool:
     into E c φ'(b c), and E b/(1 + b²) into E 1/(1 + b²) - 2 E b²/(1 + b²)², and so on for ever.  Such factors stay
     inside the atom.
     """
-    if isinstance(f.fn, sp.Lambda) and _brings_factors(f.fn):
+    if isinstance(f.fn, sp.Lambda) and _brings_factors(f.fn, tuple(bool(a.support) for a in f.args)):
         return False
     for a in f.args:
         for mono in a.terms:
@@ -114,16 +114,17 @@ def stein_ends(f: Apply) -> bool:
 
 
 @functools.cache
-def _brings_factors(formula: sp.Lambda) -> bool:
-    """Whether some first derivative has one of the variables as a factor of a term."""
+def _brings_factors(formula: sp.Lambda, random: tuple[bool, ...]) -> bool:
+    """Whether a first derivative in a random variable has a random variable as a factor of a term."""
+    us = [u for u, is_random in zip(formula.variables, random, strict=True) if is_random]
 
     def bare(e: sp.Expr) -> bool:
-        if e in formula.variables:
+        if e in us:
             return True
         inside = e.args if isinstance(e, (sp.Add, sp.Mul)) else (e.base,) if e.is_Pow and _natural(e.exp) else ()
         return any(map(bare, inside))
 
-    return any(bare(sp.diff(formula.expr, v)) for v in formula.variables)
+    return any(bare(sp.diff(formula.expr, u)) for u in us)
 
 
 def smoothness(f: Apply) -> float:
@@ -194,18 +195,12 @@ def body_of(factors: list[tuple[Gen, int]], forms: list[Poly], scalars: dict[sp.
         if isinstance(g, Gaussian):
             return us[monomial(g)]
         if isinstance(g, Apply):
-            if isinstance(g.fn, sp.Lambda):
-                read(g.fn.free_symbols)
             return g.fn(*(poly(a) for a in g.args))
         expr: Any = g.symbol
         if expr.is_Symbol:
             scalars[expr] = g
-        else:
-            read(expr.free_symbols)
+        else:  # such as 1/c, which sympy may write into other terms
+            scalars.update((c, scalars.get(c) or Scalar(c)) for c in expr.free_symbols)
         return expr
-
-    def read(symbols: set[sp.Symbol]) -> None:
-        """Hyperparameters inside formulas such as 1/c or cᵘ."""
-        scalars.update((c, scalars.get(c) or Scalar(c)) for c in symbols)
 
     return sp.Mul(*(generator(f) ** e for f, e in factors))

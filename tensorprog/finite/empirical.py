@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from tensorprog.dsl.network import Network, Output, Trace, check_network
+from tensorprog.dsl.network import Network, check_network
+from tensorprog.dsl.trace import Output, Trace
 from tensorprog.errors import DataError
 from tensorprog.finite.execute import Values, execute
 from tensorprog.finite.layerwise import layerwise_ntk

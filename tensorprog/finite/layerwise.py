@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from tensorprog.dsl.network import Network, Output, Trace
+from tensorprog.dsl.network import Network
+from tensorprog.dsl.trace import Output, Trace
 from tensorprog.finite.execute import Groups, Values, execute, schedule
 from tensorprog.finite.sample import MEMORY, draw_parameter, normal
 from tensorprog.functions import evaluate

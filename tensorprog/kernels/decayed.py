@@ -17,7 +17,8 @@ from itertools import chain
 import numpy as np
 import sympy as sp
 
-from tensorprog.dsl.network import Network, Trace
+from tensorprog.dsl.network import Network
+from tensorprog.dsl.trace import Trace
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import InitScalar, Var
 from tensorprog.kernels.data import Inputs

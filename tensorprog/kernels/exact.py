@@ -11,7 +11,7 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.algebra import Scalar
-from tensorprog.dsl.network import Datum
+from tensorprog.dsl.trace import Datum
 from tensorprog.expectations.sobol import ERRORS
 from tensorprog.kernels.accounts import KernelAccount, Recorder, spread
 from tensorprog.kernels.data import Inputs, by_lengths, gram, input_relation

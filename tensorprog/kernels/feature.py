@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from tensorprog.dsl.network import Trace
+from tensorprog.dsl.trace import Trace
 from tensorprog.errors import AccuracyError, DataError, NoRuleError, ProgramError, nearest
 from tensorprog.functions import Fn
 from tensorprog.ir.instructions import MatMul, Moment, Nonlin, Var

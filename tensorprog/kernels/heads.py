@@ -10,7 +10,8 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.algebra import Poly
-from tensorprog.dsl.network import Network, Trace
+from tensorprog.dsl.network import Network
+from tensorprog.dsl.trace import Trace
 from tensorprog.errors import ProgramError
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.kernels.data import Inputs, by_lengths

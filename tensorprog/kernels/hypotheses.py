@@ -14,7 +14,8 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.algebra import ZERO, Poly, Scalar, add_all, to_sympy
-from tensorprog.dsl.network import Network, Output, Trace
+from tensorprog.dsl.network import Network
+from tensorprog.dsl.trace import Output, Trace
 from tensorprog.errors import AssumptionError, NoRuleError
 from tensorprog.functions import Fn, has_deltas, is_delta, jumps
 from tensorprog.ir.instructions import MatMul, Moment, Nonlin, Var, slots_of
@@ -207,10 +208,3 @@ def derivatives_of(net: Network, lengths: Iterable[Length], trained: Container[s
 def outputs_of(net: Network, lengths: Iterable[Length]) -> list[Hypothesis]:
     """Outputs that diverge, or may, for inputs of several lengths."""
     return list({h.name: h for t in dict.fromkeys(lengths) for h in outputs_in_general(net, t)}.values())
-
-
-def hypotheses_on_data(
-    net: Network, inputs: Inputs, hyper: Mapping[sp.Symbol, float], trained: Container[str] | None = None
-) -> list[Hypothesis]:
-    """What does not hold on these inputs."""
-    return [*derivatives_of(net, inputs.groups, trained), *outputs_on_data(net, inputs, hyper)]

@@ -14,7 +14,8 @@ import sympy as sp
 from tensorprog.algebra import Gen, Poly, Scalar, to_sympy
 from tensorprog.compile.lower import lower
 from tensorprog.compile.tape import Tape
-from tensorprog.dsl.network import Network, Trace
+from tensorprog.dsl.network import Network
+from tensorprog.dsl.trace import Trace
 from tensorprog.errors import AssumptionError, ProgramError
 from tensorprog.expectations.atoms import Expect
 from tensorprog.ir.hyper import symbol_values

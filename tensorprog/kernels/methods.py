@@ -9,7 +9,8 @@ from typing import Any
 
 import sympy as sp
 
-from tensorprog.dsl.network import Network, Trace, check_network
+from tensorprog.dsl.network import Network, check_network
+from tensorprog.dsl.trace import Trace
 from tensorprog.errors import AssumptionError, ProgramError, nearest
 from tensorprog.kernels.heads import kernels_of
 from tensorprog.kernels.kernel import Derivation, Kernel, Length

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import sympy as sp
 
 from tensorprog.algebra import Poly
-from tensorprog.dsl.network import Trace
+from tensorprog.dsl.trace import Trace
 from tensorprog.expectations.atoms import Expect
 from tensorprog.ir.instructions import InitVector, MatMul, Nonlin, Var
 from tensorprog.limit.equations import HEADS, simple

@@ -14,7 +14,8 @@ from itertools import chain
 import sympy as sp
 
 from tensorprog.algebra import ONE, ZERO, Poly, add_all
-from tensorprog.dsl.network import Output, Parameter, Trace
+from tensorprog.dsl.parameters import Parameter
+from tensorprog.dsl.trace import Output, Trace
 from tensorprog.errors import AssumptionError
 from tensorprog.ir.instructions import MatMul, Var
 from tensorprog.limit.master import Limit

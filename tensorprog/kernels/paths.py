@@ -15,7 +15,7 @@ from collections.abc import Container, Iterator
 import sympy as sp
 
 from tensorprog.algebra import ONE, ZERO, Poly, add_all
-from tensorprog.dsl.network import Output, Readout, Trace
+from tensorprog.dsl.trace import Output, Readout, Trace
 from tensorprog.errors import AssumptionError
 from tensorprog.ir.instructions import Instruction, MatMul, Nonlin, Var, slots_of
 from tensorprog.kernels.ntk import group, rate

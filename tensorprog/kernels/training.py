@@ -14,7 +14,8 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.algebra import Poly, add_all, to_sympy
-from tensorprog.dsl.network import Network, Trace, check_network
+from tensorprog.dsl.network import Network, check_network
+from tensorprog.dsl.trace import Trace
 from tensorprog.errors import AssumptionError, DataError, ProgramError
 from tensorprog.ir.graph import ProgramGraph, as_var
 from tensorprog.ir.instructions import Var

@@ -11,7 +11,8 @@ import sympy as sp
 
 from tensorprog import programs
 from tensorprog.compile.arrays import host
-from tensorprog.dsl.network import Network, Trace, check_network
+from tensorprog.dsl.network import Network, check_network
+from tensorprog.dsl.trace import Trace
 from tensorprog.errors import DataError, ProgramError, nearest
 from tensorprog.ir.hyper import symbol_values
 from tensorprog.ir.instructions import Moment, Nonlin, Slot

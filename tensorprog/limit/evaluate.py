@@ -79,8 +79,7 @@ def numbers(
             return atom(g, value, gap) if atom else expected(g, value, gap).value
         assert isinstance(g, Apply)
         if isinstance(g.fn, sp.Lambda):
-            given = dict(zip(g.fn.variables, map(value, g.args), strict=True))
-            return evaluate_expr(g.fn.expr, {**values, **given})
+            return evaluate_expr(g.fn.expr, dict(zip(g.fn.variables, map(value, g.args), strict=True)))
         u = variables(1)[0]
         return evaluate_expr(g.fn(u), {u: value(g.args[0])})
 

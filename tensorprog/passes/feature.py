@@ -16,7 +16,7 @@ from typing import Any
 
 import sympy as sp
 
-from tensorprog.dsl.network import Output, Trace
+from tensorprog.dsl.trace import Output, Trace
 from tensorprog.errors import NoRuleError
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import InitMatrix, InitScalar, InitVector, MatMul, Moment, Nonlin, Var

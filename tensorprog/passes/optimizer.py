@@ -8,8 +8,8 @@ from typing import Any
 
 import sympy as sp
 
-from tensorprog.dsl.network import Trace
 from tensorprog.dsl.program import exact
+from tensorprog.dsl.trace import Trace
 from tensorprog.errors import ProgramError, nearest
 from tensorprog.functions import Softplus, evaluate, from_sympy, no_numbers, without_rule
 from tensorprog.passes.parametrization import Parametrization

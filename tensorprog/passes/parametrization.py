@@ -19,8 +19,8 @@ from typing import Any
 
 import sympy as sp
 
-from tensorprog.dsl.network import Trace
 from tensorprog.dsl.program import exact
+from tensorprog.dsl.trace import Trace
 from tensorprog.errors import AssumptionError, ProgramError
 
 HALF = sp.Rational(1, 2)

@@ -21,7 +21,8 @@ from typing import Any
 
 import sympy as sp
 
-from tensorprog.dsl.network import Output, Parameter, Trace
+from tensorprog.dsl.parameters import Parameter
+from tensorprog.dsl.trace import Output, Trace
 from tensorprog.errors import NoRuleError
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import (

@@ -9,7 +9,8 @@ from typing import Any
 
 import networkx as nx
 
-from tensorprog.dsl.network import Network, Trace
+from tensorprog.dsl.network import Network
+from tensorprog.dsl.trace import Trace
 from tensorprog.errors import ProgramError
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import InitMatrix, InitScalar, InitVector, MatMul, Nonlin, Var

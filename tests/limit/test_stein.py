@@ -6,6 +6,7 @@ import sympy as sp
 from scipy.integrate import quad
 
 import tensorprog as tp
+from tensorprog.learn.derivatives import gram_with_gradient
 
 
 def network(fn):
@@ -89,3 +90,16 @@ def test_a_hyperparameter_to_the_power_of_a_scalar():
     s = c ** (1 / (1 + program.scalar("t", value=1) ** 2))
     limit = tp.limit(program)
     assert limit.evaluate(limit.value(s), {c: 0.49}) == pytest.approx(0.7, rel=1e-14)
+
+
+def test_gradients_by_a_hyperparameter_inside_a_formula():
+    """∂/∂c of E c^(2u) = exp(2 log² c) is 4 log c/c times it; the second factor is a formula of a scalar."""
+    c = sp.Symbol("c", positive=True)
+
+    def body(net, h):
+        return c**h * c ** (1 / (1 + tp.moment(lambda a: a**2, h)))
+
+    value, gradient = gram_with_gradient(tp.nngp(network(body)), np.array([[1.0]]), [c], {c: 0.7})
+    expected = 0.7 * np.exp(2 * np.log(0.7) ** 2)
+    assert value[0, 0] == pytest.approx(expected, rel=1e-9)
+    assert gradient[0, 0, 0] == pytest.approx(expected * (1 + 4 * np.log(0.7)) / 0.7, rel=1e-8)

@@ -20,7 +20,8 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.compile.blas import one_thread
-from tensorprog.dsl.network import Network, Trace
+from tensorprog.dsl.network import Network
+from tensorprog.dsl.trace import Trace
 from tensorprog.errors import AssumptionError, DataError
 from tensorprog.functions import evaluate
 from tensorprog.kernels.accounts import relative, scale_of
