@@ -25,8 +25,8 @@ import torch
 from peers import Peer, find_peer
 
 import tensorprog as tp
+from tensorprog.derivation.data import read_inputs
 from tensorprog.finite.layerwise import Layerwise
-from tensorprog.kernels.data import read_inputs
 
 INPUTS, DIMENSION, DEPTH = 64, 16, 3
 ROUNDS, LEAST = 5, 0.1  # seconds that a round of one side takes at least

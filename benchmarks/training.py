@@ -12,10 +12,10 @@ from collections.abc import Callable
 import numpy as np
 
 import tensorprog as tp
+from tensorprog.derivation.data import read_inputs
 from tensorprog.finite.execute import schedule
-from tensorprog.finite.training import FiniteTraining
+from tensorprog.finite.trajectories import FiniteTraining
 from tensorprog.ir.instructions import MatMul
-from tensorprog.kernels.data import read_inputs
 
 
 def median(fn: Callable[[], object], repeats: int) -> float:

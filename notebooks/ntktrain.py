@@ -14,8 +14,8 @@ import numpy as np
 import sympy as sp
 
 import tensorprog as tp
-from tensorprog.finite.training import FiniteTraining
-from tensorprog.kernels.data import read_inputs
+from tensorprog.derivation.data import read_inputs
+from tensorprog.finite.trajectories import FiniteTraining
 from tensorprog.printing import text
 
 phi = tp.abstract("phi")

@@ -329,7 +329,7 @@ class Algebra:
         symbols = sorted(expr.free_symbols, key=str)  # hyperparameters are arguments of a formula as vectors are
         args = tuple(env[s] if s in env else self.scalar(s) for s in symbols)
         known = {s: g.symbol for s, p in zip(symbols, args, strict=True) if (g := _scalar_of(p)) is not None}
-        if len(known) == len(symbols):
+        if len(known) == len(symbols) and not expr.has(Fn):
             return self.scalar(expr.xreplace(known))
         dummies = sp.symbols(f"a0:{len(symbols)}", real=True)
         return self.apply(sp.Lambda(dummies, expr.xreplace(dict(zip(symbols, dummies, strict=True)))), args)

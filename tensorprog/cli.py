@@ -26,11 +26,11 @@ from tensorprog.dsl.nonlinearities import NONLINEARITIES, Nonlinearity, by_name
 from tensorprog.errors import ProgramError, TensorProgramError, nearest
 from tensorprog.kernels.kernel import Kernel
 from tensorprog.kernels.methods import nngp, ntk
-from tensorprog.kernels.training import unroll
 from tensorprog.passes.optimizer import SGD
 from tensorprog.passes.parametrization import NAMED, Parametrization, abc, rational, standard
 from tensorprog.programs import GALLERY
 from tensorprog.report.draw import draw
+from tensorprog.sgd.training import unroll
 from tensorprog.train import train
 from tensorprog.verify import WIDTHS, Verification, verify
 

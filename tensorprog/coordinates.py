@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
+from tensorprog.derivation.data import read_inputs
 from tensorprog.dsl.network import Network, check_network
 from tensorprog.dsl.parameters import frozen_words
 from tensorprog.errors import DataError, ProgramError
 from tensorprog.finite.direct import DirectTraining
 from tensorprog.finite.estimate import Exponent, exponent
 from tensorprog.finite.sample import batches
-from tensorprog.kernels.data import read_inputs
-from tensorprog.kernels.feature import features
-from tensorprog.kernels.training import check_counts, check_widths
 from tensorprog.passes.optimizer import SGD
 from tensorprog.passes.parametrization import Parametrization, check_parametrization
+from tensorprog.sgd.feature_limit import features
+from tensorprog.sgd.training import check_counts, check_widths
 
 WIDTHS = (64, 128, 256, 512, 1024)
 

@@ -10,20 +10,20 @@ from typing import Any
 
 import numpy as np
 
+from tensorprog.derivation.data import Inputs, read_inputs
 from tensorprog.dsl.network import Network, check_network
 from tensorprog.errors import DataError, writing
 from tensorprog.finite.empirical import concatenate
 from tensorprog.finite.estimate import Exponent, exponent, vanish
 from tensorprog.finite.runs import stream
-from tensorprog.finite.training import FiniteTraining, Trajectory, diverges
+from tensorprog.finite.trajectories import FiniteTraining, Trajectory, diverges
 from tensorprog.functions import Fn, jumps
 from tensorprog.ir.instructions import Nonlin
-from tensorprog.kernels.data import Inputs, read_inputs
-from tensorprog.kernels.feature import FeatureLimit
-from tensorprog.kernels.hypotheses import Hypothesis, derivatives_of, outputs_on_data, refuse_unmet
-from tensorprog.kernels.training import check_widths
 from tensorprog.passes.optimizer import SGD
 from tensorprog.passes.parametrization import Parametrization, check_parametrization, mup
+from tensorprog.sgd.feature_limit import FeatureLimit
+from tensorprog.sgd.hypotheses import Hypothesis, derivatives_of, outputs_on_data, refuse_unmet
+from tensorprog.sgd.training import check_widths
 from tensorprog.verify import WIDTHS, Claim
 
 

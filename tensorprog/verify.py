@@ -13,6 +13,11 @@ from typing import Any
 import numpy as np
 
 from tensorprog.algebra import Poly
+from tensorprog.derivation.data import Inputs, read_inputs
+from tensorprog.derivation.kernel_account import KernelAccount
+from tensorprog.derivation.names import NetworkNames
+from tensorprog.derivation.ntk import ntk_terms, readout_terms, sum_terms
+from tensorprog.derivation.route import SAMPLED, TRIED, gates_are_sampled, shortened
 from tensorprog.dsl.network import Network
 from tensorprog.errors import AccuracyError, DataError, NoRuleError, writing
 from tensorprog.finite.empirical import FiniteNetwork, empirical_ntk
@@ -20,19 +25,14 @@ from tensorprog.finite.estimate import Exponent, Extrapolation, exponent, extrap
 from tensorprog.finite.runs import ALL_PAIRS, Record, collect
 from tensorprog.ir.hyper import symbol_values
 from tensorprog.ir.instructions import InitVector, MatMul
-from tensorprog.kernels.accounts import KernelAccount
-from tensorprog.kernels.data import Inputs, read_inputs
-from tensorprog.kernels.hypotheses import derivatives_of, outputs_on_data, refuse_unmet
 from tensorprog.kernels.kernel import Kernel
 from tensorprog.kernels.methods import nngp, ntk
-from tensorprog.kernels.names import NetworkNames
-from tensorprog.kernels.ntk import ntk_terms, readout_terms, sum_terms
 from tensorprog.kernels.outputs import chosen_outputs, one_output
-from tensorprog.kernels.route import SAMPLED, TRIED, gates_are_sampled, shortened
-from tensorprog.kernels.training import check_widths
 from tensorprog.limit.evaluate import numbers, same
 from tensorprog.limit.master import Limit
 from tensorprog.passes.decouple import decouple
+from tensorprog.sgd.hypotheses import derivatives_of, outputs_on_data, refuse_unmet
+from tensorprog.sgd.training import check_widths
 
 WIDTHS = (128, 256, 512, 1024)
 ROUNDING = 1e-9

@@ -12,10 +12,10 @@ import pytest
 
 import tensorprog as tp
 from tensorprog import programs
+from tensorprog.derivation.data import read_inputs
 from tensorprog.finite.empirical import FiniteNetwork
 from tensorprog.finite.runs import collect
 from tensorprog.ir.instructions import MatMul
-from tensorprog.kernels.data import read_inputs
 from tensorprog.locks import alone
 
 X = np.random.default_rng(0).normal(size=(40, 6))
@@ -24,8 +24,8 @@ import sys, numpy as np, tensorprog as tp
 from tensorprog import programs
 from tensorprog.finite import runs
 from tensorprog.ir.instructions import MatMul
-from tensorprog.kernels.data import read_inputs
-from tensorprog.kernels.gram import blocks, compute
+from tensorprog.derivation.data import read_inputs
+from tensorprog.grams import blocks, compute
 
 def wait():
     print("there", flush=True)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import tensorprog as tp
-from tensorprog.finite.training import FiniteTraining
-from tensorprog.kernels.data import read_inputs
+from tensorprog.derivation.data import read_inputs
+from tensorprog.finite.trajectories import FiniteTraining
 from tensorprog.train import train
 
 RNG = np.random.default_rng(0)

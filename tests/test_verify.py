@@ -8,12 +8,12 @@ import pytest
 import sympy as sp
 
 import tensorprog as tp
+from tensorprog.derivation.ntk import ntk_terms
+from tensorprog.derivation.paths import PathSum
 from tensorprog.ir.instructions import MatMul
 from tensorprog.kernels import methods as methods_module
-from tensorprog.kernels.ntk import ntk_terms
-from tensorprog.kernels.paths import PathSum
 from tensorprog.limit.master import Limit
-from tests.kernels.gates import gru, lstm
+from tests.gates import gru, lstm
 
 verify_module = importlib.import_module("tensorprog.verify")
 GALLERY = tp.programs.GALLERY

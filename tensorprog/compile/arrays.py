@@ -11,9 +11,9 @@ import numpy as np
 
 from tensorprog.compile.tape import Op, Tape
 from tensorprog.expectations.atoms import variables
-from tensorprog.expectations.closed_forms import MEANS, find_pair
+from tensorprog.expectations.closed.pairs import MEANS, find_pair
 from tensorprog.expectations.numeric import expectation
-from tensorprog.expectations.tabulated import MOMENT, tabulated
+from tensorprog.expectations.series.tabulated import MOMENT, tabulated
 from tensorprog.functions import FAMILIES, Fn, X, jumps, member
 from tensorprog.functions import evaluate as evaluate_expr
 

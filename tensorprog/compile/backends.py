@@ -12,7 +12,7 @@ import numpy as np
 from tensorprog.compile.arrays import NEAR
 from tensorprog.compile.blas import one_thread
 from tensorprog.compile.coefficients import series_of
-from tensorprog.compile.program import Program
+from tensorprog.compile.compiled import Program
 from tensorprog.compile.schedule import TILE, Code
 from tensorprog.compile.tape import LEFT, RIGHT
 from tensorprog.compile.vectors import Vectors

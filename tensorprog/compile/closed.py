@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import pi, sqrt
 
-from tensorprog.compile.gaps import gap
+from tensorprog.compile.cosines import gap
 from tensorprog.compile.tape import Tape
-from tensorprog.expectations.closed_forms import ErfPrime, GeluPrime
+from tensorprog.expectations.closed.pairs import ErfPrime, GeluPrime
 from tensorprog.functions import Abs, Cos, Erf, Exp, Fn, Gauss, Gelu, Relu, Sign, Sin, Step, member
 
 Inline = Callable[[Tape, int, int, int], int]

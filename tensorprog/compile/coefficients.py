@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tensorprog.expectations.hermite import EPS, LEVELS, TAIL_FLOOR
-from tensorprog.expectations.tabulated import Tabulated, tabulated
+from tensorprog.expectations.series.hermite import EPS, LEVELS, TAIL_FLOOR
+from tensorprog.expectations.series.tabulated import Tabulated, tabulated
 
 GROUP = 16  # pairs summed together; a divisor of the width of a tile
 CUT = float(np.log(EPS))  # log of a remainder not worth further terms, relative to (E φ² E ψ²)^½

@@ -13,7 +13,7 @@ import numpy as np
 from tensorprog.compile.arrays import LEAST, NEAR
 from tensorprog.compile.backends import run_threads, table
 from tensorprog.compile.coefficients import series_of
-from tensorprog.compile.program import Program
+from tensorprog.compile.compiled import Program
 from tensorprog.compile.rolling import Step
 from tensorprog.compile.schedule import Code, runs_in_rows, schedule
 from tensorprog.compile.tape import CONST, LEFT, PAIR, RIGHT

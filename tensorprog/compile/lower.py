@@ -13,8 +13,8 @@ from tensorprog.compile.arrays import run
 from tensorprog.compile.closed import INLINE, SQUARES
 from tensorprog.compile.tape import CONST, LEFT, PAIR, RIGHT, Tape
 from tensorprog.expectations.atoms import Expect, variables
-from tensorprog.expectations.closed_forms import MEANS, find_pair
-from tensorprog.expectations.mehler import split, tame
+from tensorprog.expectations.closed.pairs import MEANS, find_pair
+from tensorprog.expectations.series.mehler import split, tame
 from tensorprog.functions import Fn, X, no_value
 from tensorprog.functions import evaluate as evaluate_expr
 from tensorprog.limit.equations import Name, reachable

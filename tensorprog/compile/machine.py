@@ -21,12 +21,13 @@ from numba.core import types
 from numba.core.dispatcher import Dispatcher
 from numba.extending import intrinsic
 
-from tensorprog.compile import arrays, coefficients, mehler
+from tensorprog.compile import arrays, coefficients
+from tensorprog.compile import rowwise as mehler
 from tensorprog.compile import schedule as codes
 from tensorprog.compile.arrays import LEAST
-from tensorprog.compile.mehler import smooth_row
+from tensorprog.compile.rowwise import smooth_row
 from tensorprog.compile.schedule import NAMES, OPCODES, STRIP, TILE
-from tensorprog.expectations import hermite
+from tensorprog.expectations.series import hermite
 
 LIN, MUL, FMA, AXPY, UNIT, FILL, ARC, ASIN, GAP, APART, SPREAD, PLAIN, COSINE, EXP, SINH, COSH, SMOOTH = map(
     OPCODES.get, NAMES

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tensorprog.compile.compiled import Program
 from tensorprog.compile.loops import Loop
-from tensorprog.compile.program import Program
 from tensorprog.compile.tape import CONST, LEFT, PAIR, RIGHT, Op
 
 NOTE = "# relu_gap(g) = g - (sin t - t + t g)/pi with 1 - cos t = g"

@@ -11,9 +11,9 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.errors import DataError, NoRuleError
-from tensorprog.expectations.closed_forms import affine
+from tensorprog.expectations.bodies import affine
 from tensorprog.expectations.law import Law, Value, most, times
-from tensorprog.expectations.quadrature import ROUNDING
+from tensorprog.expectations.quadrature.trapezoid import ROUNDING
 from tensorprog.functions import FAMILIES, Fn, Sign, Step, X, evaluate, in_steps, is_delta, jumps, member
 
 Array = Any

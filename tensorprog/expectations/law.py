@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from tensorprog.expectations.closed_forms import determinant
+from tensorprog.expectations.determinants import determinant
 from tensorprog.functions import evaluate
 
 Array = Any

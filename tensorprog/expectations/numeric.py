@@ -10,27 +10,19 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.errors import AccuracyError, DataError, NoRuleError
-from tensorprog.expectations.closed_forms import (
-    CANCELLING,
-    DEGREES,
-    MEANS,
-    extreme,
-    find_pair,
-    kinks,
-    pair_factor,
-    parity,
-    pivoted_factor,
-)
+from tensorprog.expectations.bodies import kinks, parity
+from tensorprog.expectations.closed.pairs import CANCELLING, DEGREES, MEANS, find_pair
+from tensorprog.expectations.closed.pieces import piecewise
+from tensorprog.expectations.closed.soft import SOFT, soft_pair
 from tensorprog.expectations.deltas import in_pieces, number, without_delta
+from tensorprog.expectations.determinants import extreme, pair_factor, pivoted_factor
 from tensorprog.expectations.law import SLACK, Law, Value, most, plus, times
-from tensorprog.expectations.panels import panels
-from tensorprog.expectations.pieces import piecewise
-from tensorprog.expectations.quadrature import Problem, Result, late, trapezoid
-from tensorprog.expectations.residual import left_out
+from tensorprog.expectations.many.residual import left_out
+from tensorprog.expectations.many.structured import structured
+from tensorprog.expectations.quadrature.panels import panels
+from tensorprog.expectations.quadrature.trapezoid import Problem, Result, late, trapezoid
 from tensorprog.expectations.rounding import rounding
 from tensorprog.expectations.smooth import smooth_pair
-from tensorprog.expectations.soft import SOFT, soft_pair
-from tensorprog.expectations.structured import structured
 from tensorprog.functions import (
     Fn,
     Step,

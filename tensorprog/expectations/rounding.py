@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from tensorprog.expectations.closed_forms import affine
-from tensorprog.expectations.quadrature import EPS, Problem, blocks
+from tensorprog.expectations.bodies import affine
+from tensorprog.expectations.quadrature.trapezoid import EPS, Problem, blocks
 from tensorprog.functions import X, evaluate
 
 Array = Any

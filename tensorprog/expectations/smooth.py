@@ -15,10 +15,10 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.errors import AccuracyError
-from tensorprog.expectations.chebyshev import chebyshev
 from tensorprog.expectations.law import Law, Value
-from tensorprog.expectations.localised import local_pair
-from tensorprog.expectations.mehler import mehler, split
+from tensorprog.expectations.series.chebyshev import chebyshev
+from tensorprog.expectations.series.localised import local_pair
+from tensorprog.expectations.series.mehler import mehler, split
 
 Array = Any
 Fallback = Callable[[sp.Expr, Law], Value]

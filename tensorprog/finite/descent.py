@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
+from tensorprog.derivation.data import Inputs
 from tensorprog.dsl.network import Network
 from tensorprog.finite.execute import Values
 from tensorprog.finite.layerwise import Layerwise, Pair, Piece, RowsProgram
 from tensorprog.finite.sample import normal
 from tensorprog.functions import evaluate
-from tensorprog.kernels.data import Inputs
 from tensorprog.passes.parametrization import Parametrization, assign
 from tensorprog.passes.unroll import Plan
 

@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from tensorprog.derivation.data import Inputs
 from tensorprog.dsl.network import Network
 from tensorprog.errors import DataError, ProgramError
 from tensorprog.finite.empirical import FiniteNetwork
 from tensorprog.finite.execute import Values
-from tensorprog.finite.training import read_labels
+from tensorprog.finite.trajectories import read_labels
 from tensorprog.functions import evaluate
 from tensorprog.ir.instructions import MatMul, Var
-from tensorprog.kernels.data import Inputs
-from tensorprog.kernels.training import check_counts
 from tensorprog.passes.optimizer import SGD, Loss
 from tensorprog.passes.parametrization import Parametrization, assign
+from tensorprog.sgd.training import check_counts
 
 _REFERENCE = {"embedding": 0.0, "bias": 0.0, "matrix": 0.5, "readout": 0.5, "output bias": 0.0}
 

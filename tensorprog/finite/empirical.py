@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
+from tensorprog.derivation.data import Inputs, read_inputs, read_pair
+from tensorprog.derivation.ntk import Term, ntk_terms
 from tensorprog.dsl.network import Network, check_network
 from tensorprog.dsl.trace import Output, Trace
 from tensorprog.errors import DataError
@@ -21,12 +23,10 @@ from tensorprog.ir.dependent import dependent_products
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.hyper import symbol_values
 from tensorprog.ir.instructions import Var
-from tensorprog.kernels.data import Inputs, read_inputs, read_pair
-from tensorprog.kernels.hypotheses import derivatives_of, refuse_unmet
-from tensorprog.kernels.ntk import Term, ntk_terms
 from tensorprog.kernels.outputs import chosen_outputs, one_output
 from tensorprog.passes.backprop import Gradients, backprop
 from tensorprog.passes.optimizer import among, trained_names
+from tensorprog.sgd.hypotheses import derivatives_of, refuse_unmet
 
 Hyper = dict[sp.Symbol, float]
 

@@ -19,6 +19,9 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
+from tensorprog.derivation.data import Inputs
+from tensorprog.derivation.ntk import rate
+from tensorprog.derivation.outer import Pair, gram
 from tensorprog.dsl.network import Network
 from tensorprog.dsl.trace import Output, Trace
 from tensorprog.finite.execute import Groups, Values, execute, schedule
@@ -27,9 +30,6 @@ from tensorprog.functions import evaluate
 from tensorprog.ir.dependent import dependent_products
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import InitMatrix, InitVector, MatMul, Var
-from tensorprog.kernels.data import Inputs
-from tensorprog.kernels.ntk import rate
-from tensorprog.kernels.outer import Pair, gram
 from tensorprog.passes.backprop import Gradients, Tape
 
 Array = Any

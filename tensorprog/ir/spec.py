@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import singledispatch
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import sympy as sp
@@ -24,17 +24,24 @@ from tensorprog.ir.instructions import (
     slots_of,
 )
 
-if TYPE_CHECKING:
-    from tensorprog.ir.graph import ProgramGraph
+
+class Earlier(Protocol):
+    """The instructions before: what the rules ask of a program."""
+
+    def __contains__(self, var: Any) -> bool: ...
+
+    def __iter__(self) -> Iterator[tuple[Var, Any]]: ...
+
+    def op(self, var: Var) -> Any: ...
 
 
 @singledispatch
-def violations(op: Any, name: str, program: ProgramGraph) -> Iterator[str]:
+def violations(op: Any, name: str, program: Earlier) -> Iterator[str]:
     """Every reason why ``name := op`` cannot follow the program, as sentences."""
     raise NoRuleError(f"unknown instruction {type(op).__name__}: register a rule in tensorprog.ir.spec.violations")
 
 
-def _reads(name: str, operands: tuple[Var, ...], kind: str, program: ProgramGraph) -> Iterator[str]:
+def _reads(name: str, operands: tuple[Var, ...], kind: str, program: Earlier) -> Iterator[str]:
     for v in operands:
         if v.kind != kind:
             yield f"`{name}` reads the {v.kind} `{v}` where a {kind} is needed"
@@ -53,11 +60,11 @@ def _number(name: str, what: str, value: sp.Expr, *, nonnegative: bool = False) 
         yield f"the {what} of `{name}` is {value}; a variance cannot be negative"
 
 
-def _matrix(op: InitMatrix, name: str, program: ProgramGraph) -> Iterator[str]:
+def _matrix(op: InitMatrix, name: str, program: Earlier) -> Iterator[str]:
     yield from _number(name, "variance", op.variance, nonnegative=True)
 
 
-def _vector(op: InitVector, name: str, program: ProgramGraph) -> Iterator[str]:
+def _vector(op: InitVector, name: str, program: Earlier) -> Iterator[str]:
     yield from _number(name, "mean", op.mean)
     if isinstance(op.cov, Covariances):  # a network lists the data that it embedded before
         return
@@ -73,16 +80,16 @@ def _vector(op: InitVector, name: str, program: ProgramGraph) -> Iterator[str]:
                 yield f"`{name}` has a covariance with `{v}`, which is not an initial vector"
 
 
-def _scalar(op: InitScalar, name: str, program: ProgramGraph) -> Iterator[str]:
+def _scalar(op: InitScalar, name: str, program: Earlier) -> Iterator[str]:
     yield from _number(name, "value", op.value)
 
 
-def _matmul(op: MatMul, name: str, program: ProgramGraph) -> Iterator[str]:
+def _matmul(op: MatMul, name: str, program: Earlier) -> Iterator[str]:
     yield from _reads(name, (op.matrix,), "matrix", program)
     yield from _reads(name, (op.x,), "vector", program)
 
 
-def _function(op: Nonlin | Moment, name: str, program: ProgramGraph) -> Iterator[str]:
+def _function(op: Nonlin | Moment, name: str, program: Earlier) -> Iterator[str]:
     yield from _reads(name, op.args, "vector", program)
     yield from _reads(name, op.params, "scalar", program)
     if not isinstance(op.body, sp.Expr):
@@ -99,7 +106,7 @@ def _function(op: Nonlin | Moment, name: str, program: ProgramGraph) -> Iterator
             )
 
 
-def _difference(op: Difference, name: str, program: ProgramGraph) -> Iterator[str]:
+def _difference(op: Difference, name: str, program: Earlier) -> Iterator[str]:
     yield from _function(Nonlin(op.body, op.args, op.params), name, program)
     for what, values, deltas, kind in (
         ("vectors", op.args, op.arg_deltas, "vector"),
@@ -116,7 +123,7 @@ for _type, _rule in {InitMatrix: _matrix, InitVector: _vector, InitScalar: _scal
     violations.register(_type)(_rule)  # type: ignore[arg-type]
 
 
-def canonical_violations(program: ProgramGraph) -> Iterator[str]:
+def canonical_violations(program: Earlier) -> Iterator[str]:
     """Every reason why a program is not canonical (TP2b Def. 5.4, "reduced").
 
     Nonlins and Moments read G-vars only, MatMuls read X-vars only, no two instructions are equal.

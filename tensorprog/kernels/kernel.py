@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Container, Mapping, Sequence
-from copy import copy
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Container, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import sympy as sp
 
 from tensorprog.algebra import Gen, Poly, Scalar, to_sympy
-from tensorprog.compile.lower import lower
-from tensorprog.compile.tape import Tape
-from tensorprog.dsl.network import Network
-from tensorprog.dsl.trace import Trace
-from tensorprog.errors import AssumptionError, ProgramError
+from tensorprog.derivation.data import read_pair
+from tensorprog.derivation.derived import DerivedKernel
+from tensorprog.derivation.exact import grams_of
+from tensorprog.derivation.kernel_account import KernelAccount, warn
+from tensorprog.errors import AssumptionError
 from tensorprog.expectations.atoms import Expect
-from tensorprog.ir.hyper import symbol_values
-from tensorprog.kernels.accounts import SAMPLING, KernelAccount, warn
-from tensorprog.kernels.data import Inputs, read_pair
-from tensorprog.kernels.exact import at, exact_account, grams_of, values
-from tensorprog.kernels.legend import legend
-from tensorprog.kernels.recursions.rewrite import shortened
-from tensorprog.kernels.route import How, is_sampled
-from tensorprog.kernels.sampled.estimate import sampled_gram
-from tensorprog.kernels.typeset import (
+from tensorprog.formulas.legend import legend
+from tensorprog.formulas.typeset import (
     ATOM,
     GRAM,
     LINEAR,
@@ -41,109 +32,21 @@ from tensorprog.kernels.typeset import (
     for_notebooks,
     terms,
 )
+from tensorprog.grams.compute import gram, source
+from tensorprog.ir.hyper import symbol_values
+from tensorprog.kernels.recursion import Recursion
 from tensorprog.limit.equations import Name, reachable
-from tensorprog.limit.evaluate import Atom
-from tensorprog.limit.master import Limit
 from tensorprog.printing import NameSymbol
-
-if TYPE_CHECKING:
-    from tensorprog.kernels.recursions.recursion import Recursion
-
-Length = int | None
+from tensorprog.recursions.rewrite import shortened
 
 
-@dataclass(frozen=True)
-class Derivation:
-    """A kernel between inputs of given lengths: the value ``poly`` in the equations of ``limit``."""
-
-    trace: Trace
-    limit: Limit
-    poly: Poly
-
-
-Derive = Callable[[Network, Sequence[Length]], Derivation]
-
-
-class Trains(Protocol):
-    """What is trained: the factors of the parameters of a trace, None where all are 1, and words for it."""
-
-    @property
-    def words(self) -> str: ...
-
-    def of(self, trace: Trace) -> dict[str, sp.Expr] | None: ...
-
-
-class Kernel:
+class Kernel(DerivedKernel):
     """A limiting kernel K(x, x') of a network, as formulas and as numbers.
 
     ``K.equations`` lists the named equations; ``K(X1, X2)`` is the Gram matrix.
     """
 
-    def __init__(
-        self,
-        net: Network,
-        kind: str,
-        method: str,
-        derive: Derive,
-        lengths: Sequence[Length] | None = None,
-        derive_under_gia: Derive | None = None,
-        assume_gia: bool = False,
-        derive_straight: Derive | None = None,
-        how: How | None = None,
-        trained: Trains | None = None,
-    ) -> None:
-        self.net, self.kind, self.method, self.assume_gia = net, kind, method, assume_gia
-        self.how, self.trained = how or How("exact"), trained
-        self.chosen: dict[Any, bool] = {}
-        self._derive, self._derive_under_gia = derive, derive_under_gia
-        self.derive_straight = derive_straight or derive  # what recursions are folded from: every layer named
-        self.lengths = self._lengths(lengths)
-        self._derived: dict[Any, Derivation] = {}
-        self.compiled: dict[Any, Any] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        """For pickling: what was derived and compiled is left behind."""
-        return {**self.__dict__, "_derived": {}, "compiled": {}, "chosen": {}}
-
-    def _lengths(self, lengths: Sequence[Length] | None) -> tuple[Length, Length]:
-        if not self.net.takes_sequences:
-            if lengths is not None and not (isinstance(lengths, Sequence) and all(t is None for t in lengths)):
-                raise ProgramError(f"{self.net.name} takes single vectors; leave out lengths={lengths!r}")
-            return (None, None)
-        if lengths is None:
-            return (self.net.fitting_length(),) * 2
-        if (
-            not isinstance(lengths, Sequence)
-            or len(lengths) != 2
-            or not all(isinstance(t, int) and t >= 1 for t in lengths)
-        ):
-            raise ProgramError(f"lengths must be two positive integers (T, T'), got {lengths!r}")
-        return (lengths[0], lengths[1])
-
-    def of(self, net: Network) -> Kernel:
-        """The same kernel of another network, such as this one with more layers."""
-        made = copy(self)
-        made.net, made._derived, made.compiled, made.chosen = net, {}, {}, {}
-        return made
-
-    def derive_at(self, net: Network, lengths: Sequence[Length]) -> Derivation:
-        """The same derivation for another network, such as this one with more layers."""
-        return self._derive(net, lengths)
-
     # ---- formulas --------------------------------------------------------------------------------
-
-    def derive(self, lengths: tuple[Length, Length] | None = None, same: bool = False) -> Derivation:
-        """The derivation for two inputs of these lengths; for one input with itself when ``same``."""
-        lengths = lengths or self.lengths
-        key = (lengths, same)
-        if key not in self._derived:
-            self._derived[key] = self._derive(self.net, lengths[:1] if same else lengths)
-        return self._derived[key]
-
-    @property
-    def passes_gia_check(self) -> bool:
-        """Whether the simple GIA check holds (TP2b; the readout vector is random, centred, used once)."""
-        return self.derive().trace.passes_gia_check
 
     @property
     def under_gia(self) -> Kernel:
@@ -214,8 +117,6 @@ class Kernel:
         array([[100.5  ,  26.805],
                [ 26.805, 100.5  ]])
         """
-        from tensorprog.kernels.recursions.recursion import Recursion  # reads this module
-
         return Recursion(self, form, over)
 
     def _repr_latex_(self) -> str:
@@ -284,37 +185,6 @@ class Kernel:
     def _hyper(self, values: Mapping[Any, Any] | None) -> dict[sp.Symbol, float]:
         return symbol_values(values, self._symbols)
 
-    def _symbols(self) -> set[sp.Symbol] | None:
-        """The symbols of the network, and those of the rates of its parameters."""
-        rates = self.trained.of(self.derive().trace) if self.trained is not None else None
-        found = self.net.symbols
-        return None if found is None else found.union(*(r.free_symbols for r in (rates or {}).values()))
-
-    def advice(self, found: KernelAccount) -> str:
-        """How to get more digits."""
-        if found.samples:
-            call = f"tp.{self.kind}(net, rtol={found.relative.max() / 10:.0e})"
-            return f"for more digits use {call} or samples= above {found.samples}"
-        if found.statistical and self.how.route != "sampling":
-            return f"for more digits use tp.{self.kind}(net, method='sampling', rtol=..)"
-        return "these are all the digits there are"
-
-    def found(self, first: Inputs, other: Inputs | None, hyper: Mapping[sp.Symbol, float],
-              accounted: bool = False) -> KernelAccount:  # fmt: skip
-        """The account of K(X1, X2); of small errors only if ``accounted``, else 0."""
-        if is_sampled(self, first, other, hyper):
-            drawn = sampled_gram(
-                self.net,
-                self.kind,
-                first,
-                other,
-                hyper,
-                self.how.sampling,
-                self.trained.of if self.trained is not None else None,
-            )
-            return KernelAccount(drawn.value, drawn.stderr, True, (SAMPLING,), drawn.samples)
-        return exact_account(self, first, other, hyper, accounted)
-
     def gram(self, X1: Any, X2: Any = None, **options: Any) -> Any:
         """The Gram matrix by the compiled kernel: see ``tp.gram`` for the options.
 
@@ -323,8 +193,6 @@ class Kernel:
         >>> K.gram([[1.0, 0.0]], [[0.6, 0.8]], dtype="float32").round(3)
         array([[0.772]], dtype=float32)
         """
-        from tensorprog.kernels.gram.compute import gram  # reads this module
-
         return gram(self, X1, X2, **options)
 
     def source(self, values: Mapping[Any, Any] | None = None, lengths: Sequence[int] | None = None) -> str:
@@ -338,28 +206,7 @@ class Kernel:
         >>> print(tp.nngp(tp.programs.deep_linear(depth=1)).source().splitlines()[-1])
         return v7
         """
-        from tensorprog.kernels.gram.compute import source  # reads this module
-
         return source(self, lengths, values)
-
-    def lower(self, tape: Tape, lengths: tuple[Length, Length], hyper: Mapping[sp.Symbol, float],
-              same: bool = False) -> int:  # fmt: skip
-        """The kernel between inputs of these lengths, or of one with itself, as an operation of a tape."""
-        d = self.derive(lengths, same)
-        grams = {s: ((p.owner, at(p)), (q.owner, at(q))) for s, (p, q) in d.trace.grams.items()}
-        return lower(tape, [d.poly], grams, hyper)[0]
-
-    def on_pairs(self, a: np.ndarray, b: np.ndarray, lengths: tuple[Length, Length], hyper: Any,
-                 atom: Atom | None = None) -> np.ndarray:  # fmt: skip
-        """K(a[p], b[p]) of pairs of inputs.
-
-        Args:
-            a, b: (P, T, d) and (P, T', d); T = 1 for vectors.
-            lengths: (T, T'), or (None, None).
-            hyper: numbers for hyperparameters, by symbol.
-            atom: see ``limit.evaluate.numbers``.
-        """
-        return np.broadcast_to(values(self.derive(lengths), (a, b), hyper, atom), len(a))
 
 
 def _show(g: Gen, grams: Container[sp.Symbol], style: Style) -> tuple[int, str]:

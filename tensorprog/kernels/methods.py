@@ -9,24 +9,25 @@ from typing import Any
 
 import sympy as sp
 
+from tensorprog.derivation.derivation import Derivation, Length
+from tensorprog.derivation.heads import kernels_of
+from tensorprog.derivation.names import EveryName, NetworkNames
+from tensorprog.derivation.ntk import nngp as nngp_value
+from tensorprog.derivation.ntk import nngp_between, ntk_terms, sum_terms
+from tensorprog.derivation.paths import PathSum, enumerate_kernel
+from tensorprog.derivation.route import ROUTES, How
+from tensorprog.derivation.sampled.randomised import Sampling
 from tensorprog.dsl.network import Network, check_network
 from tensorprog.dsl.trace import Trace
 from tensorprog.errors import AssumptionError, ProgramError, nearest
-from tensorprog.kernels.heads import kernels_of
-from tensorprog.kernels.kernel import Derivation, Kernel, Length
-from tensorprog.kernels.names import EveryName, NetworkNames
-from tensorprog.kernels.ntk import nngp as nngp_value
-from tensorprog.kernels.ntk import nngp_between, ntk_terms, sum_terms
+from tensorprog.kernels.kernel import Kernel
 from tensorprog.kernels.outputs import OutputKernels, chosen_outputs, one_output, printed_lengths
-from tensorprog.kernels.paths import PathSum, enumerate_kernel
-from tensorprog.kernels.route import ROUTES, How
-from tensorprog.kernels.sampled.estimate import Sampling
-from tensorprog.kernels.training import one_step_kernel
 from tensorprog.limit.master import Limit
 from tensorprog.passes.backprop import backprop
 from tensorprog.passes.decouple import decouple
 from tensorprog.passes.optimizer import among, learning_rates, trained_names
 from tensorprog.passes.parametrization import Parametrization, scaling
+from tensorprog.sgd.training import one_step_kernel
 
 
 @dataclass(frozen=True)
@@ -190,6 +191,7 @@ def ntk(net: Network, method: str = "auto", lengths: Sequence[int] | None = None
         derive_straight=straight,
         how=how,
         trained=chosen if chosen != ALL else None,
+        derive_by_paths=functools.partial(_by_paths, chosen=chosen),
     )
 
 

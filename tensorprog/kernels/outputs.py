@@ -11,11 +11,12 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.algebra import ZERO
+from tensorprog.derivation.data import read_pair
+from tensorprog.derivation.derivation import Derivation, Length
+from tensorprog.derivation.heads import cross_matrix
 from tensorprog.dsl.network import Network
 from tensorprog.errors import ProgramError
-from tensorprog.kernels.data import read_pair
-from tensorprog.kernels.heads import cross_matrix
-from tensorprog.kernels.kernel import Derivation, Kernel, Length
+from tensorprog.kernels.kernel import Kernel
 from tensorprog.limit.evaluate import same
 
 _COUNTS: WeakKeyDictionary[Network, dict[Length, int]] = WeakKeyDictionary()

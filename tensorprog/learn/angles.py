@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from tensorprog.expectations.gaps import Relation, gap, kink_degree, relation, stretch
+from tensorprog.expectations.angles.gaps import Relation, gap, kink_degree, relation, stretch
 from tensorprog.learn.duals import Dual
 from tensorprog.limit.gap import Gaps, U
 

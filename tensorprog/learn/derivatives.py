@@ -29,17 +29,18 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.algebra import Apply, Gen, Poly, Scalar, monomial
+from tensorprog.derivation.data import Inputs, read_inputs
+from tensorprog.derivation.derivation import Derivation
+from tensorprog.derivation.exact import BLOCK_BYTES, products
+from tensorprog.derivation.route import is_sampled
 from tensorprog.errors import DataError, NoRuleError
+from tensorprog.expectations.angles.gaps import NEAR, gap
 from tensorprog.expectations.atoms import Expect, variables
-from tensorprog.expectations.closed_forms import kinks
-from tensorprog.expectations.gaps import NEAR, gap
+from tensorprog.expectations.bodies import kinks
 from tensorprog.expectations.numeric import expectation
 from tensorprog.functions import Abs, Fn, Relu, Sign, Step, evaluate
 from tensorprog.ir.hyper import symbol_values
-from tensorprog.kernels.data import Inputs, read_inputs
-from tensorprog.kernels.exact import BLOCK_BYTES, products
-from tensorprog.kernels.kernel import Derivation, Kernel
-from tensorprog.kernels.route import is_sampled
+from tensorprog.kernels.kernel import Kernel
 from tensorprog.learn.angles import DualGaps, resolved
 from tensorprog.learn.duals import Dual, chain, inverse
 from tensorprog.limit.equations import reachable

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tensorprog.errors import DataError
-from tensorprog.learn.factors import Eigen, Factor, factor
+from tensorprog.learn.ridge import Eigen, Factor, factor
 from tensorprog.learn.spectrum import Spectrum, kernel_matrix, real_array, rounding_of, symmetric_matrix
 
 SLACK = 1e-6  # of the prior's variance, that rounding may make a variance negative

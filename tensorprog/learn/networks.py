@@ -11,17 +11,17 @@ import sympy as sp
 
 from tensorprog import programs
 from tensorprog.compile.arrays import host
+from tensorprog.derivation.data import read_inputs, read_pair
+from tensorprog.derivation.kernel_account import KernelAccount, warn
+from tensorprog.derivation.route import is_sampled
 from tensorprog.dsl.network import Network, check_network
 from tensorprog.dsl.trace import Trace
 from tensorprog.errors import DataError, ProgramError, nearest
+from tensorprog.grams.compute import gram
 from tensorprog.ir.hyper import symbol_values
 from tensorprog.ir.instructions import Moment, Nonlin, Slot
-from tensorprog.kernels.accounts import KernelAccount, warn
-from tensorprog.kernels.data import read_inputs, read_pair
-from tensorprog.kernels.gram.compute import gram
 from tensorprog.kernels.kernel import Kernel
 from tensorprog.kernels.methods import nngp, ntk
-from tensorprog.kernels.route import is_sampled
 
 KINDS: dict[str, Callable[[Network], Kernel]] = {"ntk": ntk, "nngp": nngp}
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from tensorprog.derivation.data import refuse_masked
 from tensorprog.errors import DataError
-from tensorprog.kernels.data import refuse_masked
 
 SHOWN = 5  # groups of equal inputs named in a message
 INDEFINITE = 1e-6  # of the largest eigenvalue, that rounding may make the smallest one negative

@@ -9,7 +9,7 @@ from typing import Any
 import sympy as sp
 
 from tensorprog.errors import AccuracyError, NoRuleError
-from tensorprog.expectations.sobol import ERRORS
+from tensorprog.expectations.many.sobol import ERRORS
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.hyper import symbol_values
 from tensorprog.limit.master import Limit

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import sympy as sp
@@ -27,14 +27,12 @@ from tensorprog.algebra import (
     monomial,
     to_sympy,
 )
+from tensorprog.expectations.angles.gaps import NEAR, Relation, function_relation, gap, relation, stretch, sum_relation
+from tensorprog.expectations.angles.kinked import kinked_relation
 from tensorprog.expectations.atoms import Expect, random_arguments, variables
-from tensorprog.expectations.closed_forms import kinks
-from tensorprog.expectations.gaps import NEAR, Relation, function_relation, gap, relation, stretch, sum_relation
-from tensorprog.expectations.kinked import kinked_relation
+from tensorprog.expectations.bodies import kinks
 from tensorprog.limit.deep import Nested
-
-if TYPE_CHECKING:
-    from tensorprog.limit.master import Limit
+from tensorprog.limit.fields import Field
 
 Array = Any
 Form = dict[Gaussian, Poly]
@@ -89,8 +87,8 @@ class Law:
 class Structure:
     """How pairs of forms of a limit are made, found once per pair."""
 
-    def __init__(self, limit: Limit) -> None:
-        self.limit = limit
+    def __init__(self, fields: Mapping[Any, Field], cov: Callable[[Gaussian, Gaussian], Poly]) -> None:
+        self.fields, self._cov = fields, cov
         self._parts: dict[tuple[Poly, Poly], list[Part]] = {}
         self._functions: dict[Poly, Function | None] = {}
 
@@ -111,10 +109,7 @@ class Structure:
             yield tuple({g: form[g] for g in members if g in form} for form in (left, right))  # type: ignore[misc]
 
     def _linked(self, g: Gaussian, h: Gaussian) -> bool:
-        return g.block in self.limit.fields or bool(self._cov(g, h))
-
-    def _cov(self, a: Gaussian, b: Gaussian) -> Poly:
-        return self.limit.expect.cov(a, b)
+        return g.block in self.fields or bool(self._cov(g, h))
 
     def _part(self, left: Form, right: Form) -> Part:
         covs = (
@@ -127,9 +122,9 @@ class Structure:
         if not (left and right and ab):
             return Part(aa, ab, bb)
         block = next(iter(left)).block
-        if block not in self.limit.fields:
+        if block not in self.fields:
             return Part(aa, ab, bb, data=_data(aa, ab, bb))
-        y, z = (add_all(k * self.limit.fields[block].z[g] for g, k in form.items()) for form in (left, right))
+        y, z = (add_all(k * self.fields[block].z[g] for g, k in form.items()) for form in (left, right))
         y, z = self._without_gates(y, z)
         if affine(y) and affine(z):
             return Part(aa, ab, bb, forms=(y, z))

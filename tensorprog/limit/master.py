@@ -65,7 +65,7 @@ class Limit:
         self._asked: list[Poly] = []
         self._moments: dict[tuple[Poly, Poly], Poly] = {}
         self._multiples: dict[Var, tuple[Poly, Var]] = {}
-        self.structure = Structure(self)
+        self.structure = Structure(self.fields, self.expect.cov)
         for var, op in program:
             interpret(op, var, self)
             if var.kind == "vector":

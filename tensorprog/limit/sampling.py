@@ -21,7 +21,7 @@ from scipy import special
 
 from tensorprog.dsl.program import trace
 from tensorprog.errors import AssumptionError, DataError, NoRuleError, ProgramError
-from tensorprog.expectations.points import sobol_points
+from tensorprog.expectations.many.points import sobol_points
 from tensorprog.functions import evaluate
 from tensorprog.ir.dependent import dependent_products
 from tensorprog.ir.graph import ProgramGraph, as_var

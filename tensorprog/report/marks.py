@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from tensorprog.derivation.names import NetworkNames
+from tensorprog.derivation.paths import PathSum, paths
 from tensorprog.errors import ProgramError, nearest
 from tensorprog.ir.instructions import MatMul, Nonlin, Var
-from tensorprog.kernels.names import NetworkNames
-from tensorprog.kernels.paths import PathSum, paths
 from tensorprog.limit.master import Limit
 from tensorprog.report.glyphs import matrix_name, shown
 from tensorprog.report.subject import Subject

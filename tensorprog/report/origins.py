@@ -9,9 +9,9 @@ from typing import Any
 import sympy as sp
 
 from tensorprog.algebra import to_sympy
+from tensorprog.derivation.names import NetworkNames
 from tensorprog.dsl.network import Network
 from tensorprog.ir.instructions import InitVector, MatMul, Var
-from tensorprog.kernels.names import NetworkNames
 from tensorprog.limit.master import Limit
 from tensorprog.passes.backprop import backprop
 from tensorprog.printing import latex

@@ -14,9 +14,9 @@ from tensorprog.dsl.trace import Trace
 from tensorprog.errors import ProgramError
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import InitMatrix, InitScalar, InitVector, MatMul, Nonlin, Var
-from tensorprog.kernels.training import Training
 from tensorprog.passes.backprop import backprop as with_backprop
 from tensorprog.passes.canonicalize import canonicalize
+from tensorprog.sgd.training import Training
 
 LARGEST = 300
 

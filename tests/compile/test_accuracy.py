@@ -8,7 +8,7 @@ import pytest
 
 import tensorprog as tp
 from tensorprog import programs
-from tensorprog.kernels.gram.evaluator import Evaluator
+from tensorprog.grams.evaluator import Evaluator
 
 BACKENDS = ["numba", "numpy"]
 DEPTHS = 3, 10

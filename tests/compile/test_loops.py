@@ -6,7 +6,7 @@ import pytest
 
 import tensorprog as tp
 from tensorprog import programs
-from tensorprog.kernels.gram.sequences import SequenceEvaluator
+from tensorprog.grams.sequences import SequenceEvaluator
 
 RNG = np.random.default_rng(1)
 NETS = [{}, {"sigma_b": 0.1, "sigma_w": 1.2}, {"layers": 2}, {"sigma_h": 1}, {"phi": tp.erf}, {"phi": tp.gelu}]

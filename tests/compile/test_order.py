@@ -7,7 +7,7 @@ import pytest
 
 import tensorprog as tp
 from tensorprog.compile.tape import PAIR, Tape
-from tensorprog.kernels.gram.evaluator import COMPILING, lowered
+from tensorprog.grams.evaluator import COMPILING, lowered
 
 
 def pooled(length):

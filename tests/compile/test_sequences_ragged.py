@@ -10,8 +10,8 @@ from tensorprog import programs
 from tensorprog.compile.loops import Loop, Side
 from tensorprog.compile.rolling import Step
 from tensorprog.compile.tape import PAIR, Tape
-from tensorprog.kernels.gram import evaluator
-from tensorprog.kernels.gram.sequences import SequenceEvaluator
+from tensorprog.grams import evaluator
+from tensorprog.grams.sequences import SequenceEvaluator
 
 RNG = np.random.default_rng(3)
 NETS = {

@@ -8,7 +8,7 @@ import tensorprog as tp
 from tensorprog import programs
 from tensorprog.compile.coefficients import GROUP, series_of
 from tensorprog.functions import Tanh, X
-from tensorprog.kernels.gram.evaluator import Evaluator
+from tensorprog.grams.evaluator import Evaluator
 
 RNG = np.random.default_rng(0)
 SMOOTH = ["tanh", "sigmoid", "silu", "softplus"]

@@ -8,8 +8,8 @@ from tensorprog import programs
 from tensorprog.compile import backends
 from tensorprog.compile.machine import scale
 from tensorprog.compile.vectors import Vectors
-from tensorprog.kernels.gram import compute
-from tensorprog.kernels.gram.evaluator import lowered
+from tensorprog.grams import compute
+from tensorprog.grams.evaluator import lowered
 
 RNG = np.random.default_rng(0)
 LONG = np.longdouble

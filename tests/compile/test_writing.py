@@ -10,7 +10,7 @@ from tensorprog.compile.arrays import run
 from tensorprog.compile.horner import factored
 from tensorprog.compile.schedule import TILE
 from tensorprog.compile.tape import LEFT, PAIR, RIGHT, Tape
-from tensorprog.kernels.gram.evaluator import Evaluator
+from tensorprog.grams.evaluator import Evaluator
 
 RNG = np.random.default_rng(0)
 

@@ -5,10 +5,10 @@ import pytest
 import sympy as sp
 
 from tensorprog.errors import AccuracyError
-from tensorprog.expectations import chebyshev as module
-from tensorprog.expectations.chebyshev import SIZES, chebyshev
-from tensorprog.expectations.closed_forms import find_pair
+from tensorprog.expectations.closed.pairs import find_pair
 from tensorprog.expectations.numeric import expectation
+from tensorprog.expectations.series import chebyshev as module
+from tensorprog.expectations.series.chebyshev import SIZES, chebyshev
 from tensorprog.functions import Gauss, Gelu, Sin, Tanh
 
 U, V = sp.symbols("u v")

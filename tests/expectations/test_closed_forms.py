@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tensorprog.errors import DataError
-from tensorprog.expectations.closed_forms import MEANS, PAIRS, determinant, find_pair, parity
+from tensorprog.expectations.bodies import parity
+from tensorprog.expectations.closed.pairs import MEANS, PAIRS, find_pair
+from tensorprog.expectations.determinants import determinant
 from tensorprog.expectations.numeric import expectation
 from tensorprog.functions import (
     FAMILIES,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import sympy as sp
 
-from tensorprog.expectations.closed_forms import MEANS, find_pair
-from tensorprog.expectations.formulas import MEAN_FORMULAS, PAIR_FORMULAS, Q2, C, Q, closed_form
+from tensorprog.expectations.closed.pairs import MEANS, find_pair
+from tensorprog.expectations.closed.printed import MEAN_FORMULAS, PAIR_FORMULAS, Q2, C, Q, closed_form
 from tensorprog.functions import Relu, Step, Tanh
 
 POINTS = [(1.3, 0.4, 0.8), (0.7, -0.6, 1.9), (2.0, 0.0, 0.5)]

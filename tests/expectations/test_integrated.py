@@ -7,7 +7,7 @@ import pytest
 import sympy as sp
 
 import tensorprog as tp
-from tensorprog.expectations.integrated import SMOOTH
+from tensorprog.expectations.many.integrated import SMOOTH
 from tensorprog.expectations.numeric import expectation
 from tensorprog.functions import Erf, Exp, Relu, Step, Tanh, evaluate
 

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import sympy as sp
 
-from tensorprog.expectations.closed_forms import determinant, find_pair
-from tensorprog.expectations.heat import PANELS, flow
-from tensorprog.expectations.localised import local_pair, localised
-from tensorprog.expectations.mehler import split
+from tensorprog.expectations.closed.pairs import find_pair
+from tensorprog.expectations.closed.soft import SOFT, soft_pair
+from tensorprog.expectations.determinants import determinant
 from tensorprog.expectations.numeric import expectation
-from tensorprog.expectations.soft import SOFT, soft_pair
+from tensorprog.expectations.series.heat import PANELS, flow
+from tensorprog.expectations.series.localised import local_pair, localised
+from tensorprog.expectations.series.mehler import split
 from tensorprog.functions import Erf, Gauss, Gelu, Relu, Sin, Softplus, Step, Tanh, X, member, text_name
 
 U, V = sp.symbols("u v", real=True)

@@ -9,10 +9,10 @@ import sympy as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tensorprog.expectations.closed_forms import find_pair
-from tensorprog.expectations.hermite import LEVELS, coefficients
-from tensorprog.expectations.mehler import mehler, split
+from tensorprog.expectations.closed.pairs import find_pair
 from tensorprog.expectations.numeric import expectation
+from tensorprog.expectations.series.hermite import LEVELS, coefficients
+from tensorprog.expectations.series.mehler import mehler, split
 from tensorprog.functions import (
     Cos,
     Erf,
@@ -171,7 +171,7 @@ def test_many_distinct_variances_are_cut_into_parts(monkeypatch):
         c = rng.uniform(-1, 1, np.broadcast_shapes(shape1, shape2)) * np.sqrt(a * b)
         whole = mehler(Tanh(U) * Sigmoid(V) ** 2, (U, V), a, b, c)
         with monkeypatch.context() as patch:
-            patch.setattr("tensorprog.expectations.mehler.DISTINCT", 16)
+            patch.setattr("tensorprog.expectations.series.mehler.DISTINCT", 16)
             parts = mehler(Tanh(U) * Sigmoid(V) ** 2, (U, V), a, b, c)
         np.testing.assert_allclose(parts[0], whole[0], rtol=0, atol=5e-15)
 

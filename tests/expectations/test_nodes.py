@@ -4,7 +4,7 @@ import mpmath as mp
 import numpy as np
 import pytest
 
-from tensorprog.expectations.nodes import legendre
+from tensorprog.expectations.quadrature.nodes import legendre
 
 LONG_DOUBLE = np.finfo(np.longdouble).eps < 1e-18
 

@@ -9,11 +9,11 @@ from scipy.integrate import trapezoid
 import tensorprog as tp
 from tensorprog.errors import ProgramError
 from tensorprog.expectations import numeric as module
+from tensorprog.expectations.closed.pieces import piecewise, terms
+from tensorprog.expectations.closed.plane import Plane
+from tensorprog.expectations.closed.truncated import Cut, truncated
 from tensorprog.expectations.law import Law
 from tensorprog.expectations.numeric import expectation
-from tensorprog.expectations.pieces import piecewise, terms
-from tensorprog.expectations.plane import Plane
-from tensorprog.expectations.truncated import Cut, truncated
 from tensorprog.functions import FAMILIES, Elu, Erf, Exp, Gauss, HardTanh, Relu, Relu6, Selu, Step, Tanh, member
 
 U, V, X = sp.symbols("u v x", real=True)

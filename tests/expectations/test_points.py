@@ -3,8 +3,8 @@
 import numpy as np
 from scipy.stats import qmc
 
-from tensorprog.expectations import points
-from tensorprog.expectations.points import sobol_points
+from tensorprog.expectations.many import points
+from tensorprog.expectations.many.points import sobol_points
 
 
 def test_points_are_spread_evenly_and_strictly_inside():

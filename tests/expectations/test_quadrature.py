@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from scipy import integrate, special
 
 from tensorprog.errors import AccuracyError, DataError, NoRuleError
-from tensorprog.expectations.closed_forms import kinks
+from tensorprog.expectations.bodies import kinks
 from tensorprog.expectations.numeric import expectation
-from tensorprog.expectations.panels import panels
-from tensorprog.expectations.quadrature import Problem, trapezoid
+from tensorprog.expectations.quadrature.panels import panels
+from tensorprog.expectations.quadrature.trapezoid import Problem, trapezoid
 from tensorprog.functions import (
     Abs,
     Cos,

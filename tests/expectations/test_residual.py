@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import sympy as sp
 
-from tensorprog.expectations import structured
+from tensorprog.expectations.many import structured
 from tensorprog.expectations.numeric import expectation
 from tensorprog.functions import Exp, Relu, Step
 

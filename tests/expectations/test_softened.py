@@ -11,11 +11,11 @@ from scipy.special import ndtr
 
 import tensorprog as tp
 from tensorprog.expectations import numeric as module
+from tensorprog.expectations.closed.pieces import piecewise, terms
+from tensorprog.expectations.closed.plane import Plane
+from tensorprog.expectations.closed.quadrant import quadrant
 from tensorprog.expectations.law import Law
 from tensorprog.expectations.numeric import expectation
-from tensorprog.expectations.pieces import piecewise, terms
-from tensorprog.expectations.plane import Plane
-from tensorprog.expectations.quadrant import quadrant
 from tensorprog.functions import (
     FAMILIES,
     Cos,

@@ -12,11 +12,11 @@ from scipy import special, stats
 
 import tensorprog as tp
 from tensorprog.errors import AccuracyError, DataError
-from tensorprog.expectations.factors import Product, factor
-from tensorprog.expectations.lowrank import lowrank_expectation, splittings
-from tensorprog.expectations.markov import find_tree, tree_expectation
+from tensorprog.expectations.many.factors import Product, factor
+from tensorprog.expectations.many.lowrank import lowrank_expectation, splittings
+from tensorprog.expectations.many.markov import find_tree, tree_expectation
+from tensorprog.expectations.many.sobol import RANDOMISATIONS, conditioned, plain
 from tensorprog.expectations.numeric import expectation
-from tensorprog.expectations.sobol import RANDOMISATIONS, conditioned, plain
 from tensorprog.functions import Abs, Cos, Exp, Gelu, Relu, Sigmoid, Sign, Silu, Step, Tanh, evaluate
 
 US = sp.symbols("u1:9", real=True)

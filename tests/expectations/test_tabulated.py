@@ -4,9 +4,9 @@ import mpmath as mp
 import numpy as np
 import pytest
 
-from tensorprog.expectations.closed_forms import parity
-from tensorprog.expectations.hermite import LEVELS, coefficients
-from tensorprog.expectations.tabulated import MOMENT, tabulated
+from tensorprog.expectations.bodies import parity
+from tensorprog.expectations.series.hermite import LEVELS, coefficients
+from tensorprog.expectations.series.tabulated import MOMENT, tabulated
 from tensorprog.functions import FAMILIES as F
 from tensorprog.functions import Erf, Tanh, X, evaluate, member
 

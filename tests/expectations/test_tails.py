@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import sympy as sp
 
+from tensorprog.expectations.closed.tails import bell, double, single
 from tensorprog.expectations.numeric import expectation
-from tensorprog.expectations.tails import bell, double, single
 from tensorprog.functions import Exp, Relu, Step
 
 U, V = sp.symbols("u v", real=True)

@@ -9,13 +9,13 @@ import sympy as sp
 from scipy.special import ndtr
 
 from tensorprog.errors import AccuracyError
-from tensorprog.expectations import tails
-from tensorprog.expectations.closed_forms import determinant
+from tensorprog.expectations.closed import tails
+from tensorprog.expectations.closed.pieces import closed, terms
+from tensorprog.expectations.closed.plane import Plane
+from tensorprog.expectations.closed.quadrant import quadrant
+from tensorprog.expectations.closed.truncated import Cut, truncated
+from tensorprog.expectations.determinants import determinant
 from tensorprog.expectations.numeric import expectation
-from tensorprog.expectations.pieces import closed, terms
-from tensorprog.expectations.plane import Plane
-from tensorprog.expectations.quadrant import quadrant
-from tensorprog.expectations.truncated import Cut, truncated
 from tensorprog.functions import Elu, HardTanh, Relu, Step, X
 
 UNIT = 4 * 2.3e-16  # of rounding, per size

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import tensorprog as tp
+from tensorprog.derivation.data import read_inputs
 from tensorprog.finite.empirical import FiniteNetwork
 from tensorprog.finite.layerwise import Layerwise, gram, layerwise_ntk
-from tensorprog.kernels.data import read_inputs
 
 GALLERY = tp.programs.GALLERY
 RAGGED = (3, 1, 4, 3, 1, 2)

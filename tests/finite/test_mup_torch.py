@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import tensorprog as tp
-from tensorprog.finite.training import FiniteTraining
-from tensorprog.kernels.data import read_inputs
+from tensorprog.derivation.data import read_inputs
+from tensorprog.finite.trajectories import FiniteTraining
 
 STEPS, WIDTH, D = 3, 24, 3
 SEEDS = [3, 4]

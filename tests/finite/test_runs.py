@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import tensorprog as tp
+from tensorprog.derivation.data import read_inputs
 from tensorprog.finite import runs
 from tensorprog.finite.empirical import FiniteNetwork
 from tensorprog.finite.runs import collect
 from tensorprog.ir.instructions import MatMul
-from tensorprog.kernels.data import read_inputs
 
 WIDTHS, SEEDS = [16, 24], 5
 ALL = [(w, s) for w in WIDTHS for s in range(SEEDS)]

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import tensorprog as tp
-from tensorprog.finite.training import FiniteTraining
-from tensorprog.kernels.data import read_inputs
+from tensorprog.derivation.data import read_inputs
+from tensorprog.finite.trajectories import FiniteTraining
 
 X, Y = np.array([[1.0, 0.5], [0.3, -1.0], [-0.4, 0.8]]), np.array([1.0, -1.0, 0.5])
 SIGMA_W, SIGMA_V, ETA, STEPS, WIDTH = 1.4, 0.8, 0.6, 4, 48

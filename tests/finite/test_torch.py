@@ -10,9 +10,9 @@ import torch
 from torch.nn import functional
 
 import tensorprog as tp
+from tensorprog.derivation.data import read_inputs
 from tensorprog.finite.empirical import FiniteNetwork
 from tensorprog.ir.instructions import MatMul
-from tensorprog.kernels.data import read_inputs
 
 PHI = {"relu": torch.relu, "erf": torch.erf, "tanh": torch.tanh, "gelu": functional.gelu}
 DIMENSION = 3

@@ -11,8 +11,8 @@ import torch
 from torch.nn import functional
 
 import tensorprog as tp
-from tensorprog.finite.training import FiniteTraining
-from tensorprog.kernels.data import read_inputs
+from tensorprog.derivation.data import read_inputs
+from tensorprog.finite.trajectories import FiniteTraining
 
 STEPS, WIDTH, DIMENSION = 5, 128, 3
 SEEDS = [3, 4]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import tensorprog as tp
-from tensorprog.kernels.route import TERMS, terms
-from tests.kernels.gates import gru, lstm, shared
+from tensorprog.derivation.route import TERMS, terms
+from tests.gates import gru, lstm, shared
 
 RNG = np.random.default_rng(7)
 X, S = RNG.standard_normal((3, 3)), RNG.standard_normal((2, 2, 3))

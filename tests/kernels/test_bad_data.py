@@ -7,9 +7,9 @@ import pytest
 import sympy as sp
 
 import tensorprog as tp
+from tensorprog.derivation.data import read_inputs
 from tensorprog.errors import DataError, NoRuleError, ProgramError
 from tensorprog.ir.hyper import symbol_values
-from tensorprog.kernels.data import read_inputs
 
 S = sp.Symbol("sigma_w", positive=True)
 PHI = tp.abstract("phi")

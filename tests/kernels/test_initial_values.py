@@ -7,9 +7,9 @@ import pytest
 import sympy as sp
 
 import tensorprog as tp
+from tensorprog.derivation.data import read_inputs
 from tensorprog.finite.direct import DirectTraining
-from tensorprog.finite.training import FiniteTraining
-from tensorprog.kernels.data import read_inputs
+from tensorprog.finite.trajectories import FiniteTraining
 
 X = np.array([[1.0, 0.0], [0.6, 0.8], [-0.3, 0.5]])
 S = X @ X.T / 2

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tensorprog as tp
-from tests.kernels.gates import gru, lstm, shared
+from tests.gates import gru, lstm, shared
 
 RNG = np.random.default_rng(5)
 X, S = RNG.standard_normal((5, 3)), RNG.standard_normal((4, 3, 2))

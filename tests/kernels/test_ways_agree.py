@@ -7,7 +7,7 @@ import pytest
 import sympy as sp
 
 import tensorprog as tp
-from tensorprog.kernels.paths import PathSum
+from tensorprog.derivation.paths import PathSum
 from tensorprog.limit.evaluate import numbers, same
 from tensorprog.limit.master import Limit
 

@@ -11,7 +11,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 import tensorprog as tp
 from tensorprog.learn import GaussianProcess, NTKClassifier, NTKRegressor, Spectrum
-from tensorprog.learn.factors import Cholesky, Eigen, factor
+from tensorprog.learn.ridge import Cholesky, Eigen, factor
 
 rng = np.random.default_rng(7)
 X, X_TEST, Y = rng.normal(size=(40, 3)), rng.normal(size=(6, 3)), rng.normal(size=(40, 2))

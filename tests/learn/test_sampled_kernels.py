@@ -9,7 +9,7 @@ import sympy as sp
 import tensorprog as tp
 from tensorprog.learn import Dynamics, NTKClassifier, NTKRegressor
 from tensorprog.learn.derivatives import gram_with_gradient
-from tests.kernels.gates import lstm
+from tests.gates import lstm
 
 RNG = np.random.default_rng(3)
 X, Y = RNG.standard_normal((5, 2, 3)), RNG.standard_normal((2, 2, 3))

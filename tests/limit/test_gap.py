@@ -6,10 +6,19 @@ import pytest
 import sympy as sp
 
 import tensorprog as tp
+from tensorprog.derivation.data import input_relation
+from tensorprog.expectations.angles.gaps import (
+    CLOSE,
+    Relation,
+    function_relation,
+    gap,
+    near,
+    relation,
+    stretch,
+    sum_relation,
+)
 from tensorprog.expectations.atoms import Expect
-from tensorprog.expectations.gaps import CLOSE, Relation, function_relation, gap, near, relation, stretch, sum_relation
 from tensorprog.functions import Abs, Erf, Exp, Relu, Sign, Sin, Step, Tanh
-from tensorprog.kernels.data import input_relation
 from tensorprog.limit.equations import reachable
 from tensorprog.limit.gap import Gaps
 

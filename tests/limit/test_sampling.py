@@ -22,8 +22,8 @@ def agree(estimate, exact):
 
 def network_program(name, **hyper):
     """The forward and backward program of a gallery network on two inputs, with numbers for its data."""
+    from tensorprog.derivation.data import read_inputs
     from tensorprog.finite.empirical import FiniteNetwork
-    from tensorprog.kernels.data import read_inputs
 
     net = tp.programs.GALLERY[name](**hyper)
     rng = np.random.default_rng(0)

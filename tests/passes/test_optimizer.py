@@ -6,9 +6,9 @@ import sympy as sp
 import torch
 
 import tensorprog as tp
-from tensorprog.finite.training import FiniteTraining
+from tensorprog.derivation.data import read_inputs
+from tensorprog.finite.trajectories import FiniteTraining
 from tensorprog.functions import evaluate
-from tensorprog.kernels.data import read_inputs
 from tensorprog.passes.optimizer import Loss
 
 STEPS = 7

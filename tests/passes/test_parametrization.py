@@ -7,9 +7,9 @@ import pytest
 import sympy as sp
 
 import tensorprog as tp
+from tensorprog.derivation.data import read_inputs
 from tensorprog.finite.direct import DirectTraining
 from tensorprog.finite.estimate import exponent
-from tensorprog.kernels.data import read_inputs
 from tensorprog.passes.parametrization import assign, scaling
 
 HALF = sp.Rational(1, 2)

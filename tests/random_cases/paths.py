@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 import tensorprog as tp
+from tensorprog.derivation.data import read_inputs
+from tensorprog.derivation.ntk import ntk_terms
 from tensorprog.errors import TensorProgramError
 from tensorprog.finite.empirical import FiniteNetwork, hyper_values
 from tensorprog.finite.layerwise import layerwise_ntk
 from tensorprog.functions import evaluate
-from tensorprog.kernels.data import read_inputs
-from tensorprog.kernels.ntk import ntk_terms
 from tensorprog.limit.sampling import REPLICATES, SampledLimit
 from tensorprog.passes.backprop import backprop
 from tests.random_cases import plain
@@ -169,7 +169,7 @@ def _one(trace: Any, gradients: Any, run: Any, hyper: Any, kind: str, i: int, j:
     if kind == "ntk":
         terms = ntk_terms(trace, gradients, i, j)
     else:
-        from tensorprog.kernels.ntk import readout_terms
+        from tensorprog.derivation.ntk import readout_terms
 
         terms = readout_terms(trace, i, j)
     total = 0.0

@@ -1,0 +1,165 @@
+"""A derived kernel, as the rooms above use it: derived once per pair of lengths, lowered onto tapes, evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import copy
+from typing import Any, Self
+
+import numpy as np
+import sympy as sp
+
+from tensorprog.compile.lower import lower
+from tensorprog.compile.tape import Tape
+from tensorprog.derivation.data import Inputs
+from tensorprog.derivation.derivation import Derivation, Derive, Length, Trains
+from tensorprog.derivation.exact import at, exact_account, values
+from tensorprog.derivation.kernel_account import SAMPLING, KernelAccount
+from tensorprog.derivation.route import How, is_sampled
+from tensorprog.derivation.sampled.randomised import sampled_gram
+from tensorprog.dsl.network import Network
+from tensorprog.errors import ProgramError
+from tensorprog.limit.evaluate import Atom
+
+
+class DerivedKernel:
+    """A limiting kernel of a network as equations and numbers; ``kernels.kernel.Kernel`` adds what users ask.
+
+    Args:
+        net: an architecture.
+        kind: "ntk" or "nngp".
+        method: the name of the derivation.
+        derive: (network, lengths) ↦ derivation.
+        lengths: of sequences, those that are printed.
+        derive_under_gia: the derivation that assumes gradient independence.
+        assume_gia: whether ``derive`` does.
+        derive_straight: the derivation with every layer named, which recursions are folded from.
+        how: whether numbers are sampled.
+        trained: what is trained, and how fast; None for everything at rate 1.
+        derive_by_paths: the derivation by path sums, whose equations run forward only.
+    """
+
+    def __init__(
+        self,
+        net: Network,
+        kind: str,
+        method: str,
+        derive: Derive,
+        lengths: Sequence[Length] | None = None,
+        derive_under_gia: Derive | None = None,
+        assume_gia: bool = False,
+        derive_straight: Derive | None = None,
+        how: How | None = None,
+        trained: Trains | None = None,
+        derive_by_paths: Derive | None = None,
+    ) -> None:
+        self.net, self.kind, self.method, self.assume_gia = net, kind, method, assume_gia
+        self.how, self.trained = how or How("exact"), trained
+        self.chosen: dict[Any, bool] = {}
+        self._derive, self._derive_under_gia = derive, derive_under_gia
+        self.derive_straight = derive_straight or derive
+        self._derive_by_paths = derive_by_paths
+        self.lengths = self._lengths(lengths)
+        self._derived: dict[Any, Derivation] = {}
+        self.compiled: dict[Any, Any] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickling: what was derived and compiled is left behind."""
+        return {**self.__dict__, "_derived": {}, "compiled": {}, "chosen": {}}
+
+    def _lengths(self, lengths: Sequence[Length] | None) -> tuple[Length, Length]:
+        if not self.net.takes_sequences:
+            if lengths is not None and not (isinstance(lengths, Sequence) and all(t is None for t in lengths)):
+                raise ProgramError(f"{self.net.name} takes single vectors; leave out lengths={lengths!r}")
+            return (None, None)
+        if lengths is None:
+            return (self.net.fitting_length(),) * 2
+        if (
+            not isinstance(lengths, Sequence)
+            or len(lengths) != 2
+            or not all(isinstance(t, int) and t >= 1 for t in lengths)
+        ):
+            raise ProgramError(f"lengths must be two positive integers (T, T'), got {lengths!r}")
+        return (lengths[0], lengths[1])
+
+    def of(self, net: Network) -> Self:
+        """The same kernel of another network, such as this one with more layers."""
+        return self._with(net=net)
+
+    def by_paths(self) -> Self | None:
+        """The same kernel by equations that run forward only; None where there are none."""
+        if self._derive_by_paths is None or not self.passes_gia_check:
+            return None
+        return self._with(method="paths", _derive=self._derive_by_paths)
+
+    def _with(self, **attributes: Any) -> Self:
+        made = copy(self)
+        made.__dict__.update(attributes, _derived={}, compiled={}, chosen={})
+        return made
+
+    def derive_at(self, net: Network, lengths: Sequence[Length]) -> Derivation:
+        """The same derivation for another network, such as this one with more layers."""
+        return self._derive(net, lengths)
+
+    def derive(self, lengths: tuple[Length, Length] | None = None, same: bool = False) -> Derivation:
+        """The derivation for two inputs of these lengths; for one input with itself when ``same``."""
+        lengths = lengths or self.lengths
+        key = (lengths, same)
+        if key not in self._derived:
+            self._derived[key] = self._derive(self.net, lengths[:1] if same else lengths)
+        return self._derived[key]
+
+    @property
+    def passes_gia_check(self) -> bool:
+        """Whether the simple GIA check holds (TP2b; the readout vector is random, centred, used once)."""
+        return self.derive().trace.passes_gia_check
+
+    def _symbols(self) -> set[sp.Symbol] | None:
+        """The symbols of the network, and those of the rates of its parameters."""
+        rates = self.trained.of(self.derive().trace) if self.trained is not None else None
+        found = self.net.symbols
+        return None if found is None else found.union(*(r.free_symbols for r in (rates or {}).values()))
+
+    def advice(self, found: KernelAccount) -> str:
+        """How to get more digits."""
+        if found.samples:
+            call = f"tp.{self.kind}(net, rtol={found.relative.max() / 10:.0e})"
+            return f"for more digits use {call} or samples= above {found.samples}"
+        if found.statistical and self.how.route != "sampling":
+            return f"for more digits use tp.{self.kind}(net, method='sampling', rtol=..)"
+        return "these are all the digits there are"
+
+    def found(self, first: Inputs, other: Inputs | None, hyper: Mapping[sp.Symbol, float],
+              accounted: bool = False) -> KernelAccount:  # fmt: skip
+        """The account of K(X1, X2); of small errors only if ``accounted``, else 0."""
+        if is_sampled(self, first, other, hyper):
+            drawn = sampled_gram(
+                self.net,
+                self.kind,
+                first,
+                other,
+                hyper,
+                self.how.sampling,
+                self.trained.of if self.trained is not None else None,
+            )
+            return KernelAccount(drawn.value, drawn.stderr, True, (SAMPLING,), drawn.samples)
+        return exact_account(self.derive, first, other, hyper, accounted)
+
+    def lower(self, tape: Tape, lengths: tuple[Length, Length], hyper: Mapping[sp.Symbol, float],
+              same: bool = False) -> int:  # fmt: skip
+        """The kernel between inputs of these lengths, or of one with itself, as an operation of a tape."""
+        d = self.derive(lengths, same)
+        grams = {s: ((p.owner, at(p)), (q.owner, at(q))) for s, (p, q) in d.trace.grams.items()}
+        return lower(tape, [d.poly], grams, hyper)[0]
+
+    def on_pairs(self, a: np.ndarray, b: np.ndarray, lengths: tuple[Length, Length], hyper: Any,
+                 atom: Atom | None = None) -> np.ndarray:  # fmt: skip
+        """K(a[p], b[p]) of pairs of inputs.
+
+        Args:
+            a, b: (P, T, d) and (P, T', d); T = 1 for vectors.
+            lengths: (T, T'), or (None, None).
+            hyper: numbers for hyperparameters, by symbol.
+            atom: see ``limit.evaluate.numbers``.
+        """
+        return np.broadcast_to(values(self.derive(lengths), (a, b), hyper, atom), len(a))

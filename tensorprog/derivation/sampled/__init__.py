@@ -1,0 +1,1 @@
+"""Kernels of all inputs at once by sampling."""

@@ -1,0 +1,46 @@
+"""What every layer is made with: the program of a trace, and its parameters by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sympy as sp
+
+from tensorprog.dsl.parameters import Parameter, start_of
+from tensorprog.dsl.program import exact
+from tensorprog.dsl.trace import Trace
+from tensorprog.errors import ProgramError
+
+
+class Builder:
+    """The program of a trace as it grows by the layers of one input."""
+
+    def __init__(self, trace: Trace, label: str) -> None:
+        self._trace, self._label = trace, label
+
+    def _declare(self, key: Any, kind: str, std: sp.Expr, initial: Any) -> str:
+        name, start = name_of(key), start_of(key, kind, initial)
+        known = self._trace.parameters.setdefault(name, Parameter(key, kind, std, start=start))
+        if known.kind != kind:
+            raise ProgramError(f"parameter {name!r} is a {known.kind} and cannot be used as a {kind}")
+        for what, first, now in (("std", known.std, std), ("initial", known.start, start)):
+            if first != now:
+                raise ProgramError(f"parameter {name!r} is shared, but its {what} is {first} here and {now} there")
+        return name
+
+
+def std_of(key: Any, std: Any) -> sp.Expr:
+    """The scale of a layer as an exact expression, refused if negative."""
+    std = exact(std, f"std of {key!r}")
+    if std.is_negative:
+        raise ProgramError(f"std of {key!r} is {std}; a standard deviation cannot be negative")
+    return std
+
+
+def name_of(key: Any) -> str:
+    """("W", 2) ↦ "W2", ("W", 1, 3) ↦ "W1_3", "U" ↦ "U"."""
+    if isinstance(key, str) and key:
+        return key
+    if isinstance(key, tuple) and key and isinstance(key[0], str) and all(isinstance(k, int) for k in key[1:]):
+        return key[0] + "_".join(map(str, key[1:]))
+    raise ProgramError(f"a parameter is named by a string or by (string, int, ..), got {key!r}")

@@ -1,0 +1,66 @@
+"""Products with a weight: of an input, as a matrix, of a vector."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import sympy as sp
+
+from tensorprog.dsl.builder import Builder, std_of
+from tensorprog.dsl.program import Mat, Vec
+from tensorprog.dsl.trace import Datum
+from tensorprog.errors import ProgramError
+from tensorprog.ir.instructions import Covariances, InitVector, Var
+
+
+def embed(net: Builder, key: Any, x: Datum, std: Any = 1, initial: Any = None) -> Vec:
+    """The input layer U ξ = std · u ξ/√d, u ~ N(0, 1) of shape n×d; u starts at 0 with ``initial=0``."""
+    if not isinstance(x, Datum):
+        if isinstance(x, tuple):
+            raise ProgramError(f"embed({key!r}, ..) takes one vector of the sequence: write `for x_t in x`")
+        raise ProgramError(f"embed({key!r}, ..) takes an input vector, got {type(x).__name__} {x!r}")
+    t, std = net._trace, std_of(key, std)
+    name = net._declare(key, "embedding", std, initial)
+    var = Var(f"{name}({x})", "vector")
+    if t.embeddings.get(var) != (name, x):
+        partners = (
+            [] if t.parameters[name].variance == 0 else [*(v for v, (n, _) in t.embeddings.items() if n == name), var]
+        )
+        t.program.append(var.name, InitVector(sp.S.Zero, Covariances(partners, partial(t.covariance, var))))
+        t.embeddings[var] = (name, x)
+    return Vec(t.program, var)
+
+
+def weight(net: Builder, key: Any, std: Any = 1, initial: Any = None) -> Mat:
+    """The matrix W = W_0 + std · w/√n of shape n×n; use ``W @ h`` and ``W.T @ h``.
+
+    Args:
+        key: its name.
+        std: the scale of w.
+        initial: None for W_0 = 0 and w ~ N(0, 1) at first; 0 or ``"identity"`` for W_0 = 0 or I and w = 0 at
+            first.  w is what trains, and what decays under weight decay.
+    """
+    t, std = net._trace, std_of(key, std)
+    name = net._declare(key, "matrix", std, initial)
+    p = t.parameters[name]
+    if p.var is None:
+        p = t.parameters[name] = replace(p, var=t.program.matrix(name, p.variance).var)
+    return Mat(t.program, t.program.named(name), identity=p.start or 0)
+
+
+def dense(net: Builder, key: Any, h: Vec, std: Any = 1, initial: Any = None) -> Vec:
+    """The hidden layer W h; see ``weight``.
+
+    >>> import tensorprog as tp
+    >>> @tp.network
+    ... def residual_branch_at_zero(net, x):
+    ...     h = net.embed("U", x)
+    ...     return net.readout("V", h + net.dense("W", tp.relu(h), initial=0))
+    >>> tp.nngp(residual_branch_at_zero())([[1.0]]), tp.ntk(residual_branch_at_zero())([[1.0]])
+    (array([[1.]]), array([[2.5]]))
+    """
+    matrix = weight(net, key, std, initial)
+    stem, program = f"{matrix}({net._label})", net._trace.program
+    return matrix.apply(h, program.fresh(f"{stem}_") if stem in program else stem)

@@ -1,0 +1,47 @@
+"""Outputs: sums over the coordinates of a vector, by a trained vector or by the constant 1."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import sympy as sp
+
+from tensorprog.dsl.builder import Builder, std_of
+from tensorprog.dsl.program import Vec, exact
+from tensorprog.dsl.trace import Output, Readout
+from tensorprog.errors import ProgramError
+from tensorprog.ir.instructions import InitVector
+
+
+def readout(net: Builder, key: Any, x: Vec, std: Any = 1, bias: Any = 0, initial: Any = None) -> Output:
+    """The output std · v·x/√n, v ~ N(0, 1), plus ``bias`` · c with a trained scalar c ~ N(0, 1).
+
+    With ``initial=0``, v starts at 0.
+    """
+    check_vector(key, x)
+    t, std, bias = net._trace, std_of(key, std), exact(bias, f"bias of {key!r}")
+    name = net._declare(key, "readout", std, initial)
+    p = t.parameters[name]
+    if p.var is None:
+        t.parameters[name] = replace(p, var=t.program.vector(name, 1 if p.start is None else 0).var)
+    biases = ((f"{name}.bias", bias),) if bias != 0 else ()
+    return Output((Readout(name, t.program.named(name), x.var, std),), biases)
+
+
+def average(net: Builder, x: Vec, scale: Any = 1) -> Output:
+    """The output scale · Σ_α x_α/√n, i.e. √n times the mean coordinate: a readout by the constant vector 1.
+
+    No random readout vector stands between output and body, so gradient independence fails.
+    """
+    check_vector("average", x)
+    t = net._trace
+    if "ones" not in t.program:
+        t.program.append("ones", InitVector(sp.S.One, ()))
+    return Output((Readout("ones", t.program.named("ones"), x.var, exact(scale, "scale"), trained=False),))
+
+
+def check_vector(key: Any, x: Any) -> None:
+    """Refuse what is no vector of the network."""
+    if not isinstance(x, Vec):
+        raise ProgramError(f"the readout {key!r} takes a vector of the network, got {type(x).__name__} {x!r}")

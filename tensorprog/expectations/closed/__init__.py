@@ -1,0 +1,1 @@
+"""Closed forms: pairs of functions, piecewise polynomials times exponentials, their tails and corners."""

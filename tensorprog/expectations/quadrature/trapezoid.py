@@ -1,0 +1,259 @@
+"""Quadrature of Gaussian expectations, vectorised over many covariances at once.
+
+Smooth bodies use the trapezoid rule on a box of standard normals, whose error falls like exp(-2πd/h).
+Bodies with kinks: see :mod:`tensorprog.expectations.quadrature.panels`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import sympy as sp
+
+from tensorprog.expectations.bodies import affine
+from tensorprog.functions import Fn, evaluate
+
+Array = Any
+BLOCK = 1 << 18  # nodes evaluated together: 2 MB per temporary array
+RADII = (9.0, 12.0, 17.0, 24.0, 34.0)
+STEPS = tuple(0.5 * 2 ** (-k / 2) for k in range(28))
+NODE_LIMIT = {1: 1 << 17, 2: 1 << 20, 3: 1 << 24, 4: 1 << 26}
+SPACING = 1.5  # widest gap between nodes, in units of a function's argument, that cannot skip a feature
+EPS = float(np.finfo(float).eps)
+BEYOND = 4.0  # of the largest |body| exp(-R²/2) at a rim, in one and two dimensions at least the integral beyond it
+SHELLS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)  # distances from a rim: a body may be 0 at it
+OFF_GRID = 0.137  # a shift after which no node is a round number
+CLEAR = 1.2  # by how much digits of agreement grow from level to level where a rule converges exponentially
+ROUNDING = 4e-14  # half of it bounds the rounding of a sum of weights, values and their product
+
+
+@dataclass(frozen=True)
+class Problem:
+    """N expectations E body(u), u = mean + factor z with z standard normal.
+
+    The k Gaussian ``variables`` have ``mean`` (N, k) and covariance ``factor @ factor.T``, (N, k, r); the
+    other symbols of the body have the (N,) values ``scalars``.
+    """
+
+    body: sp.Expr
+    variables: tuple[sp.Symbol, ...]
+    mean: Array
+    factor: Array
+    scalars: Mapping[sp.Symbol, Array]
+
+    def take(self, rows: Array) -> Problem:
+        """The entries ``rows`` only."""
+        scalars = {s: a[rows] for s, a in self.scalars.items()}
+        return replace(self, mean=self.mean[rows], factor=self.factor[rows], scalars=scalars)
+
+    def values(self, *z: Array) -> Array:
+        """The body at nodes; each z has shape (N, ...) and they broadcast to the result's shape."""
+        return self.of(self.body, *z)
+
+    def of(self, expr: sp.Expr, *z: Array, known: Mapping[sp.Symbol, Array] | None = None) -> Array:
+        """Any expression in the same symbols at nodes, or in others whose values there are known."""
+        trail = (-1,) + (1,) * (z[0].ndim - 1)
+        point: dict[sp.Symbol, Array] = {s: a.reshape(trail) for s, a in self.scalars.items()}
+        for i, symbol in enumerate(self.variables):
+            point[symbol] = self.mean[:, i].reshape(trail)
+            for axis, coordinate in zip(range(self.factor.shape[2]), z, strict=True):
+                if self.factor[:, i, axis].any():
+                    point[symbol] = point[symbol] + self.factor[:, i, axis].reshape(trail) * coordinate
+        shape = np.broadcast_shapes((len(self.mean),) + trail[1:], *(a.shape for a in z))
+        return np.broadcast_to(evaluate(expr, point | dict(known or {})), shape)
+
+
+@dataclass(frozen=True)
+class Result:
+    """(N,) values, error estimates and scales E |body|."""
+
+    value: Array
+    error: Array
+    scale: Array
+
+    def take(self, rows: Array) -> Result:
+        """The entries ``rows`` only."""
+        return Result(self.value[rows], self.error[rows], self.scale[rows])
+
+
+def late(result: Result, rtol: float, atol: float) -> Array:
+    """Indices of the entries whose error is above a tolerance or not finite."""
+    return np.flatnonzero(~((result.error <= atol + rtol * result.scale) & np.isfinite(result.error)))
+
+
+Rule = Callable[[Problem, Any], tuple[Array, Array, Array]]
+
+
+def refine(
+    problem: Problem,
+    rule: Rule,
+    levels: Sequence[Any],
+    spacing: Callable[[Any], float],
+    rtol: float,
+    atol: float,
+) -> Result:
+    """Go through the levels of a rule, each entry until two successive levels agree.
+
+    A rule gives values, scales E |body|, and errors that it knows of.  The tolerance is ``atol`` + ``rtol`` E |body|.
+    The error is the last difference where the digits in which levels agree grow geometrically, as those of a rule
+    that converges exponentially do; elsewhere the larger of the last two differences, twice.  It is at least the
+    rounding, and infinite where the nodes, ``spacing`` standard deviations apart, could have skipped a steep feature.
+    """
+    count, steep = len(problem.mean), steepness(problem)
+    value, error, scale = np.full(count, np.nan), np.full(count, np.inf), np.zeros(count)
+    before, clear = np.full(count, np.nan), np.ones(count, bool)
+    active = np.arange(count)
+    for level in levels:
+        gap = spacing(level) * steep[active]
+        if np.all(gap > 2 * SPACING):
+            continue
+        new, size, known = rule(problem.take(active), level)
+        difference = np.maximum(np.abs(new - value[active]), ROUNDING * size / 2)
+        larger = np.fmax(difference, before[active])
+        quick = _digits(difference, size) >= CLEAR * _digits(before[active], size)
+        bound = np.where(quick & clear[active], difference, 2 * larger) + known
+        before[active], clear[active] = np.where(np.isfinite(difference), difference, np.nan), quick
+        value[active], scale[active] = new, size
+        error[active] = np.where(np.isfinite(difference) & (gap <= SPACING), bound, np.inf)
+        active = active[~((error[active] <= atol + max(rtol, ROUNDING) * size) & np.isfinite(size))]
+        if not len(active):
+            break
+    return Result(value, error, scale)
+
+
+def _digits(difference: Array, size: Array) -> Array:
+    """-log(difference/size) up to that of the rounding, at least 0; 0 where there is no difference yet."""
+    with np.errstate(all="ignore"):
+        found = -np.log(difference / size)
+    return np.where(np.isfinite(found), np.clip(found, 0.0, -np.log(ROUNDING / 2) / CLEAR), 0.0)
+
+
+def steepness(problem: Problem) -> Array:
+    """Largest standard deviation among the arguments of functions that have a length scale, (N,)."""
+    variables = set(problem.variables)
+    atoms = [f.args[0] for f in problem.body.atoms(sp.Function) if not (isinstance(f, Fn) and f.family.kinks)]
+    atoms += [p.base for p in problem.body.atoms(sp.Pow) if not (p.exp.is_Integer and p.exp > 0)]
+    steep = np.zeros(len(problem.mean))
+    for expr in (a for a in atoms if a.free_symbols & variables):
+        read = [i for i, u in enumerate(problem.variables) if u in expr.free_symbols]
+        gradient, _ = affine(expr, tuple(problem.variables[i] for i in read))
+        rows = np.abs(problem.factor[:, read]).sum(axis=1)
+        if gradient:
+            slopes = np.stack([column(problem, g) for g in gradient], axis=1)
+            rows = np.einsum("ni,nir->nr", slopes, problem.factor[:, read])
+        steep = np.maximum(steep, np.linalg.norm(rows, axis=-1))
+    return steep
+
+
+def column(problem: Problem, expr: sp.Expr) -> Array:
+    """Value of an expression in the scalars, (N,)."""
+    return np.broadcast_to(np.asarray(evaluate(expr, problem.scalars), float), (len(problem.mean),))
+
+
+def blocks(count: int, nodes: int) -> Iterator[slice]:
+    """Slices of ``count`` entries whose ``nodes`` each stay below the block size together."""
+    width = max(1, BLOCK // max(nodes, 1))
+    return (slice(start, min(start + width, count)) for start in range(0, count, width))
+
+
+def radius(problem: Problem, atol: float) -> tuple[float, Array]:
+    """Half-width of the box: the first at whose rim |body|·density is negligible against E |body|.
+
+    Also a bound of what lies beyond it, (N,), infinite for the entries for which there is none.
+    """
+    rank = problem.factor.shape[2]
+    coarse = (0.5 if rank < 3 else 1.0, RADII[0])
+    _, scale, _ = _trapezoid(problem, coarse)
+    if not np.isfinite(scale).all():  # some node is a singular point
+        shifted = replace(problem, mean=problem.mean + OFF_GRID * problem.factor.sum(axis=2))
+        scale = np.where(np.isfinite(scale), scale, _trapezoid(shifted, coarse)[1])
+    for candidate in RADII:
+        rim = [np.broadcast_to(candidate * d, (len(problem.mean), d.size)) for d in _directions(rank)]
+        tail = np.abs(problem.values(*rim)).max(axis=1) * np.exp(-(candidate**2) / 2)
+        missed = ~(tail <= 1e-15 * scale + atol / 10)
+        if not missed.any():
+            break
+    return candidate, np.where(missed, np.inf, BEYOND * _outside(problem, candidate))
+
+
+def _outside(problem: Problem, reach: float) -> Array:
+    """The largest max(|body(R)|, |body(R')|) exp(-R²/2) over the shells from R to R' around a box, (N,)."""
+    directions = _directions(problem.factor.shape[2])
+    radii = reach + np.array(SHELLS)
+    nodes = [np.broadcast_to(np.outer(radii, d), (len(problem.mean), len(radii), d.size)) for d in directions]
+    size = np.abs(problem.values(*nodes)).max(axis=2)
+    shells = np.fmax(size[:, 1:], size[:, :-1]) * np.exp(-(radii[:-1] ** 2) / 2)
+    return np.asarray(np.nanmax(shells, axis=1))
+
+
+@cache
+def _directions(rank: int) -> tuple[Array, ...]:
+    """Unit vectors, one array per axis: a circle, or all sign patterns of {-1, 0, 1}."""
+    if rank == 2:
+        angle = np.arange(32) * np.pi / 16
+        return np.cos(angle), np.sin(angle)
+    signs = np.stack(np.meshgrid(*[[-1.0, 0.0, 1.0]] * rank, indexing="ij")).reshape(rank, -1)
+    signs = signs[:, np.abs(signs).sum(axis=0) > 0]
+    return tuple(signs / np.linalg.norm(signs, axis=0))
+
+
+def trapezoid(problem: Problem, rtol: float, atol: float) -> Result:
+    """Nested trapezoid rule in r ≤ 4 dimensions, for bodies analytic near the real axis.
+
+    h^r Σ body(mean + factor z) density(z), with h divided by √2 until two levels agree.  A column of zeros
+    in the factor (|ρ| = 1) and a row of zeros (zero variance) are exact.
+
+    Args:
+        problem: N expectations of r dimensions.
+        rtol: tolerance relative to E |body|.
+        atol: absolute tolerance.
+
+    Returns:
+        Result with (N,) arrays; the caller judges the error.
+
+    Reference: L. N. Trefethen, J. A. C. Weideman, The exponentially convergent trapezoidal rule, SIAM
+    Review 2014.
+
+    >>> x = sp.Symbol("x")
+    >>> p = Problem(x**2, (x,), np.zeros((1, 1)), np.ones((1, 1, 1)), {})
+    >>> round(float(trapezoid(p, 1e-12, 0.0).value[0]), 12)
+    1.0
+    """
+    rank, (reach, beyond) = problem.factor.shape[2], radius(problem, atol)
+    levels = tuple((h, reach) for h in STEPS if (2 * reach / h) ** rank <= NODE_LIMIT[rank])
+    result = refine(problem, _trapezoid, levels, lambda level: level[0], rtol, atol)
+    result.error[:] += beyond
+    return result
+
+
+def _trapezoid(problem: Problem, level: tuple[float, float]) -> tuple[Array, Array, Array]:
+    x, weight = _grid(*level)
+    rank, nodes = problem.factor.shape[2], len(x)
+    value, scale = np.zeros(len(problem.mean)), np.zeros(len(problem.mean))
+    for rows in blocks(len(value), nodes**rank):
+        part = problem.take(rows)
+        for first in blocks(nodes, nodes ** (rank - 1)):
+            grid = [x[first] if i == 0 else x for i in range(rank)]
+            f = part.values(*(_along(g, i, rank) for i, g in enumerate(grid)))
+            sums = [f, np.abs(f)]
+            for i in reversed(range(rank)):
+                sums = [s @ (weight[first] if i == 0 else weight) for s in sums]
+            value[rows] += sums[0]
+            scale[rows] += sums[1]
+    return value, scale, np.zeros(len(value))
+
+
+def _along(x: Array, axis: int, rank: int) -> Array:
+    return x.reshape((1,) * (axis + 1) + (-1,) + (1,) * (rank - axis - 1))
+
+
+@cache
+def _grid(step: float, reach: float) -> tuple[Array, Array]:
+    count = int(np.ceil(reach / step))
+    x = step * np.arange(-count, count + 1)
+    weight = np.exp(-(x**2) / 2)
+    return x, weight / weight.sum()

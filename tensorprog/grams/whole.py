@@ -1,0 +1,31 @@
+"""Gram matrices that depend on all of their inputs: computed whole, whatever blocks they are stored in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from tensorprog.derivation.derived import DerivedKernel
+from tensorprog.derivation.kernel_account import warn
+from tensorprog.derivation.route import is_sampled
+
+
+def any_sampled(job: Any) -> bool:
+    """Whether the numbers of some kernel of a job are sampled."""
+    return any(isinstance(k, DerivedKernel) and is_sampled(k, job.first, job.second, job.hyper) for k in job.kernels)
+
+
+def wholes(job: Any) -> tuple[np.ndarray, ...]:
+    """All pairs of each kernel of a job, with a warning for each whose errors are above 1e-9."""
+    found: list[np.ndarray] = []
+    for kernel in job.kernels:
+        own = replace(job, kernels=(kernel,))
+        if any_sampled(own):
+            account = kernel.found(job.first, job.second, job.hyper)
+            warn(account, repr(kernel), kernel.advice(account))
+            found.append(account.value.astype(job.dtype))
+        else:
+            found += own.arrays()
+    return tuple(found)

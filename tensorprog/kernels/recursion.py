@@ -1,0 +1,42 @@
+"""Recursions as users ask for them: folded equations that compile to Gram matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tensorprog.grams.compute import gram, source
+from tensorprog.recursions.folded import FoldedKernel
+from tensorprog.recursions.sizes import DEPTHS
+
+
+class Recursion(FoldedKernel):
+    """A kernel as indexed equations with base cases and ranges: see ``Kernel.recursion``."""
+
+    def gram(self, X1: Any, X2: Any = None, **options: Any) -> Any:
+        """The Gram matrix by the compiled recursion, at any depth and any lengths, without deriving there.
+
+        Args:
+            X1, X2: inputs, as for a kernel.
+            options: the depth as for ``at``, and the options of ``tp.gram``.
+
+        >>> import tensorprog as tp
+        >>> R = tp.nngp(tp.programs.mlp(phi=tp.relu)).recursion()
+        >>> R.gram([[1.0, 0.0]], [[0.6, 0.8]], depth=300, dtype="float32").round(4)
+        array([[0.4998]], dtype=float32)
+        """
+        return gram(self.at(**self._take_depth(options)), X1, X2, **options)
+
+    def source(self, values: Mapping[Any, Any] | None = None, lengths: Any = None, **depth: int) -> str:
+        """The compiled recursion as text: the operations per input and those per pair.
+
+        Args:
+            values: numbers for hyperparameters that are symbols, by symbol or by name.
+            lengths: (T, T') of sequences; those of the kernel when None.
+            depth: as for ``at``.
+        """
+        return source(self.at(**depth), lengths, values)
+
+    def _take_depth(self, options: dict[str, Any]) -> dict[str, Any]:
+        """The sizes among options, taken out of them."""
+        return {key: options.pop(key) for key in list(options) if key in ("L", *DEPTHS)}

@@ -1,1 +1,0 @@
-"""Kernels by sampling the limit law of all inputs at once."""

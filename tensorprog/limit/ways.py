@@ -1,0 +1,52 @@
+"""``tp.limit``: one question, several ways to answer it."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from tensorprog.errors import NoRuleError, nearest, unknown_keywords
+from tensorprog.ir.graph import ProgramGraph, check_program
+from tensorprog.limit.auto import AutoLimit
+from tensorprog.limit.grid import GridLimit
+from tensorprog.limit.linear_programs import LinearLimit
+from tensorprog.limit.master import Limit
+from tensorprog.limit.sampling import SampledLimit
+
+METHODS: dict[str, Any] = {"exact": Limit, "sampling": SampledLimit, "quadrature": GridLimit,
+                           "linear": LinearLimit, "auto": AutoLimit}  # fmt: skip
+
+
+def limit(program: ProgramGraph, method: str = "exact", **options: Any) -> Any:
+    """The infinite-width limit of a program (TP2b Thm B.4).
+
+    Args:
+        program: any program.
+        method: ``"exact"``, named equations evaluated by closed forms and quadrature (a ``Limit``);
+            ``"sampling"``, numbers with standard errors for any program (a ``SampledLimit``, options
+            ``samples, seed, values, memory``); ``"quadrature"``, for programs without matrix products (a
+            ``GridLimit``, options ``values, nodes``); ``"linear"``, exact numbers for programs that are linear
+            in their vectors (a ``LinearLimit``, option ``values``); ``"auto"``, exact numbers where they can be
+            computed and sampled ones elsewhere (an ``AutoLimit``).
+        options: of the method.
+
+    Raises:
+        NoRuleError: there is no such method.
+        ProgramError: not a program, or an option that the method does not have.
+
+    >>> import tensorprog as tp
+    >>> p = tp.Program()
+    >>> W, x = p.matrix("W"), p.vector("x")
+    >>> y = W.T @ tp.step(W @ x)
+    >>> lim = tp.limit(p)
+    >>> print(round(lim.evaluate(lim.E(lambda a, b: a * b, x, y)), 12))
+    0.398942280401
+    """
+    check_program(program, "tp.limit")
+    if not isinstance(method, str) or method not in METHODS:
+        raise NoRuleError(f"method={method!r} is not available; {nearest(str(method), METHODS)}")
+    sampled = list(inspect.signature(SampledLimit).parameters)[1:]
+    known = sampled if method == "auto" else list(inspect.signature(METHODS[method]).parameters)[1:]
+    if options.keys() - set(known):
+        raise unknown_keywords(f"tp.limit(.., {method!r})", options.keys() - set(known), known)
+    return METHODS[method](program, **options)

@@ -1,0 +1,1 @@
+"""Kernels that repeat: their equations folded into indexed ones, printed, and evaluated at any size."""

@@ -1,0 +1,383 @@
+"""Recursions: the indexed equations of a kernel, for every depth and every length.
+
+``recursion(K)`` derives K at small sizes, folds the equations into indexed ones, and proves the fold at larger sizes by
+deriving there and comparing equation by equation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import sympy as sp
+
+from tensorprog.algebra import Poly
+from tensorprog.compile.compiled import Program
+from tensorprog.compile.tape import LEFT, Tape
+from tensorprog.compile.vectors import Vectors
+from tensorprog.derivation.data import Inputs, by_lengths, read_pair
+from tensorprog.derivation.kernel_account import KernelAccount
+from tensorprog.derivation.route import refuse_expanding
+from tensorprog.dsl.network import Network
+from tensorprog.errors import DataError, FoldError, ProgramError, nearest
+from tensorprog.formulas.typeset import for_notebooks
+from tensorprog.ir.hyper import symbol_values
+from tensorprog.limit.evaluate import same
+from tensorprog.recursions.fixed import fixed_point
+from tensorprog.recursions.folding import Folded, describe, describe_poly, fold, unroll
+from tensorprog.recursions.indexed import Printer
+from tensorprog.recursions.ranges import Sizes
+from tensorprog.recursions.rewrite import forward, tidy, transpose, without_aliases
+from tensorprog.recursions.sized import SizedKernel, append
+from tensorprog.recursions.sizes import ANY, SMALL, Over, form_of, over_of
+from tensorprog.recursions.straight import Store, Straight, read
+
+BLOCK_BYTES = 2**27
+
+
+@dataclass(frozen=True)
+class Part:
+    """Folded equations, the sizes that they are over, and the small ones at which and below which they do not hold."""
+
+    over: Over
+    folded: Folded
+    excluded: frozenset[Sizes]
+
+
+class FoldedKernel:
+    """A kernel as indexed equations with base cases and ranges: see ``Kernel.recursion``.
+
+    Attributes:
+        kernel: the kernel it was folded from.
+        form: "sum", Σ_l Π^l Σ^l, or "forward", Θ^{l+1} = Θ^l Σ̇^{l+1} + Σ^{l+1}.
+        parts: the indexed equations of two inputs, in single assignment: what evaluation and compilers read. They
+            are one part, or two where only equal lengths share weights: one for T = T' and one for T ≠ T'.
+        proved: the sizes at which the equations were derived again and compared.
+        excluded: small sizes at which and below which they do not hold, whatever the sizes not named.
+    """
+
+    def __init__(self, kernel: Any, form: str | None = None, over: Any = None) -> None:
+        self.kernel = kernel
+        self.net: Network = kernel.net
+        self.form = form_of(kernel.kind, form)
+        self.over = over_of(self.net, over)
+        refuse_expanding(*self._sized(self.over.larger(2)[0], 2), kernel.kind == "ntk")
+        self.store = Store()
+        self.proved: list[Sizes] = []
+        self.excluded: set[Sizes] = set()
+        self.parts = self._fold(self.form, 2)
+        self._others: dict[tuple[str | None, int], tuple[Part, ...]] = {(self.form, 2): self.parts}
+        self._programs: dict[int, Any] = {}
+        self._at: dict[Any, SizedKernel] = {}
+        self.printer = Printer([(p.over.related, p.folded) for p in self.parts], kernel, self.over.depth)
+
+    # ---- finding -----------------------------------------------------------------------------------
+
+    @property
+    def folded(self) -> Folded:
+        """The indexed equations of two inputs; of two parts those for T = T'."""
+        return self.parts[0].folded
+
+    def _fold(self, form: str | None, inputs: int) -> tuple[Part, ...]:
+        """One fold for all sizes, or one for equal and one for different lengths."""
+        try:
+            return (self._part(self.over, form, inputs),)
+        except FoldError:
+            apart = self.over.parts(inputs)
+            if not apart:
+                raise
+        return tuple(self._part(over, form, inputs) for over in apart)
+
+    def _part(self, over: Over, form: str | None, inputs: int) -> Part:
+        """The fold that holds down to the smallest sizes."""
+        failure, best = None, None
+        # a short equation, such as Σ^(1), may stand in later ones or not, and be counted from where it stands
+        for anchored, least in product((False, True), (1, 2, 3)):
+            if anchored and best is not None:
+                break
+            try:
+                systems = {s: self._straight(s, form, inputs, least) for s in over.examples(inputs)}
+                folded = fold(systems, self.store, anchored)
+                fails = self.prove(folded, form, inputs, least, over)
+            except FoldError as error:
+                failure = failure or error
+                continue
+            if best is None or len(fails) < len(best[1]):
+                best = folded, fails
+            if not fails:
+                break
+        if best is None:
+            assert failure is not None
+            raise failure
+        excluded = frozenset(tuple((k, v) for k, v in s if v <= SMALL) for s in best[1])
+        self.excluded |= excluded
+        return Part(over, best[0], excluded)
+
+    def prove(self, folded: Folded, form: str | None = None, inputs: int = 2, least: int = 1,
+              over: Over | None = None) -> set[Sizes]:  # fmt: skip
+        """Derive at larger sizes and compare every equation with the folded ones; the kernel at smaller sizes too.
+
+        Returns:
+            The smaller sizes at which the fold does not hold.
+
+        Raises:
+            FoldError: an equation differs; names it.
+        """
+        form, over = form or self.form, over or self.parts[0].over
+        larger = over.larger(inputs)
+        for s in larger:
+            _compare(self._straight(s, form, inputs, least), unroll(folded, dict(s), self.store), s)
+        if not self._agrees(folded, larger[0], inputs):
+            raise FoldError(f"the folded equations do not give the kernel at {_at(larger[0])}")
+        agree = {s: self._agrees(folded, s, inputs) for s in over.smaller(inputs)}
+        self.proved = sorted({*self.proved, *larger, *(s for s, holds in agree.items() if holds)})
+        return {s for s, holds in agree.items() if not holds}
+
+    def _agrees(self, folded: Folded, sizes: Sizes, inputs: int) -> bool:
+        """Whether the kernel, derived by its own method, is that of the folded equations, all names unfolded."""
+        try:
+            mine = unroll(folded, dict(sizes), self.store).poly()
+        except FoldError:  # the ranges do not reach down to this size
+            return False
+        return same(self._value(sizes, inputs), mine)
+
+    def _straight(self, sizes: Sizes, form: str | None, inputs: int, least: int) -> Straight:
+        net, lengths = self._sized(sizes, inputs)
+        system = read(self.kernel.derive_straight(net, lengths), self.store)
+        if form is None:
+            return tidy(without_aliases(system, self.store), self.store, least)
+        system = forward(system, self.store, least)
+        return system if form == "forward" else tidy(transpose(system, self.store), self.store, least)
+
+    def _value(self, sizes: Sizes, inputs: int) -> Poly:
+        """The kernel by its own method of derivation, untouched."""
+        net, lengths = self._sized(sizes, inputs)
+        return self.kernel.derive_at(net, lengths).poly  # type: ignore[no-any-return]
+
+    def _sized(self, sizes: Sizes, inputs: int) -> tuple[Network, list[int | None]]:
+        given = dict(sizes)
+        own: list[int | None] = list(self.kernel.lengths)
+        lengths = [given["T"], given.get("T'")][:inputs] if "T" in given else own[:inputs]
+        net = self.kernel_at(given).net
+        try:
+            net.trace(lengths)
+        except ProgramError as error:
+            raise FoldError(
+                f"{self.net.name} cannot be built with {_at(sizes)}: {error}; a recursion needs hyperparameters that "
+                "fit every size: one number or one symbol instead of one per layer"
+            ) from error
+        return net, lengths
+
+    # ---- formulas ----------------------------------------------------------------------------------
+
+    @property
+    def equations(self) -> list[sp.Eq]:
+        """The indexed equations; the last one is the kernel."""
+        return [equation for equation, _ in self.rules]
+
+    @property
+    def rules(self) -> list[tuple[sp.Eq, tuple[Any, ...]]]:
+        """The equations with the ranges (index, lowest, highest) of the indices they hold for."""
+        return list(self.printer.rules())
+
+    def text(self) -> str:
+        """The recursion as text."""
+        return self.printer.text()
+
+    def latex(self, closed: bool = False) -> str:
+        """The recursion as a LaTeX ``align*`` environment (amsmath); ``closed`` puts in closed forms of V."""
+        return self.printer.latex(closed)
+
+    def _repr_latex_(self) -> str:
+        return for_notebooks(self.latex())
+
+    def __repr__(self) -> str:
+        form = f", {self.form} form" if self.form else ""
+        kind, count = self.kernel.kind.upper(), sum(len(p.folded.cases) for p in self.parts)
+        return f"<recursion of the {kind} of {self.net.name}{form}: {count} equations>"
+
+    # ---- numbers -----------------------------------------------------------------------------------
+
+    def __call__(self, X1: Any, X2: Any = None, values: Mapping[Any, Any] | None = None, **depth: int) -> np.ndarray:
+        """The Gram matrix at any depth and any lengths, without deriving there.
+
+        Args:
+            X1: inputs, as for a kernel: (N, d), (N, T, d) or a list of (T_i, d).
+            X2: like X1; None for X1 with itself.
+            values: numbers for hyperparameters that are symbols, by symbol or by name.
+            depth: the network's number of layers, by its own name, such as ``depth=1000``, or ``L=1000``.
+
+        Returns:
+            Array (N1, N2), float64.
+
+        Raises:
+            DataError: data or values that cannot be used.
+            ProgramError: an unknown or impossible size.
+        """
+        layers = self._depth(depth)
+        first, other = read_pair(X1, X2, self.net.takes_sequences)
+        second, hyper = first if other is None else other, symbol_values(values, lambda: self.net.symbols)
+
+        def block(t1: int | None, t2: int | None) -> np.ndarray:
+            return self._block(first.data[t1], second.data[t2], {**layers, **_lengths(t1, t2)}, hyper)
+
+        K = by_lengths(first, other, block)
+        if other is None:
+            self._symmetrise(K, first, layers, hyper)
+        return K
+
+    def fixed_point(self, X1: Any, X2: Any = None, values: Mapping[Any, Any] | None = None,
+                    rtol: float = 1e-9) -> np.ndarray:  # fmt: skip
+        """The kernel at infinite depth, as of a deep equilibrium network; arguments as for a call.
+
+        Args:
+            rtol: the error to reach, relative to the largest entry; ``fixed_point_account`` states it by entry.
+
+        Raises:
+            AssumptionError: the recursion does not contract, so that it has no fixed point.
+            AccuracyError: it contracts too slowly for ``rtol``.
+
+        >>> import tensorprog as tp
+        >>> R = tp.nngp(tp.programs.mlp(phi=tp.relu, sigma_w=1, sigma_b=1)).recursion()
+        >>> R.fixed_point([[1.0]])  # q = q/2 + 1 before the last relu
+        array([[1.]])
+        """
+        return self.fixed_point_account(X1, X2, values, rtol).value
+
+    def fixed_point_account(self, X1: Any, X2: Any = None, values: Mapping[Any, Any] | None = None,
+                            rtol: float = 1e-9) -> KernelAccount:  # fmt: skip
+        """``fixed_point`` with the error of each entry and the measured contraction."""
+        if self.over.depth is None:
+            raise ProgramError("a fixed point is one in depth, and this recursion is over lengths only")
+        return fixed_point(lambda depth: self(X1, X2, values, L=depth), rtol)
+
+    def at(self, **depth: int) -> SizedKernel:
+        """The recursion at a depth: what ``tp.gram`` computes like a kernel derived there, at any lengths.
+
+        Args:
+            depth: as for a call; the network's own number of layers when it is not given.
+
+        Raises:
+            ProgramError: an unknown or impossible size.
+
+        >>> import tensorprog as tp
+        >>> net = tp.programs.mlp(phi=tp.relu)
+        >>> deep = [kernel(net).recursion().at(depth=1000) for kernel in (tp.nngp, tp.ntk)]
+        >>> K, Θ = tp.gram(deep, [[1.0, 0.0], [0.6, 0.8]])
+        >>> Θ.round(3)
+        array([[500.5  , 127.141],
+               [127.141, 500.5  ]])
+        """
+        layers = self._depth(depth)
+        key = tuple(layers.items())
+        if key not in self._at:
+            self._at[key] = SizedKernel(self, layers)
+        return self._at[key]
+
+    def _depth(self, given: Mapping[str, int]) -> dict[str, int]:
+        name = self.over.depth
+        if name is not None and "L" in given and name not in given:
+            given = {name if k == "L" else k: v for k, v in given.items()}
+        for key in given:
+            if key != name:
+                raise ProgramError(f"this recursion has no size {key!r}; {nearest(key, [name] if name else [])}")
+        if name is None:
+            return {}
+        layers = given.get(name, self.net.hyperparameters[name])
+        if isinstance(layers, bool) or not isinstance(layers, (int, np.integer)) or layers < 1:
+            raise ProgramError(f"{name} must be a positive integer, got {layers!r}")
+        return {"L": int(layers)}
+
+    def _block(self, x: np.ndarray, y: np.ndarray, sizes: dict[str, int], hyper: Any) -> np.ndarray:
+        """All pairs by the compiled equations, and by the kernel derived at this size where they lose an angle."""
+        program, (i, j) = self._program(sizes, 2, hyper), np.indices((len(x), len(y))).reshape(2, -1)
+        size = max(1, BLOCK_BYTES // (8 * len(program.order)))
+        parts = [program.on_list(x[i[k : k + size]], y[j[k : k + size]])[0] for k in range(0, len(i), size)]
+        value = np.concatenate(parts)
+        rest = ~np.isfinite(value)
+        if rest.any():
+            kernel = self.at(**{k: v for k, v in sizes.items() if k == "L"})
+            value[rest] = kernel.on_pairs(x[i[rest]], y[j[rest]], (sizes.get("T"), sizes.get("T'")), hyper)
+        return value.reshape(len(x), len(y))
+
+    def _program(self, sizes: dict[str, int], inputs: int, hyper: Any) -> Program:
+        """The equations at sizes as a program; the last one for each number of inputs is kept."""
+        key = (tuple(sizes.items()), tuple(hyper.items()))
+        if self._programs.get(inputs, (None,))[0] != key:
+            tape = Tape()
+            root = append(tape, *self.system(sizes, inputs), hyper)
+            self._programs[inputs] = key, Program(tape, (root,))
+        return self._programs[inputs][1]  # type: ignore[no-any-return]
+
+    def _symmetrise(self, K: np.ndarray, inputs: Inputs, layers: dict[str, int], hyper: Any) -> None:
+        """Mirror the lower triangle, and set the diagonal from each input with itself."""
+        K[:] = np.tril(K) + np.tril(K, -1).T
+        for t, rows in inputs.groups.items():
+            program = self._program({**layers, **dict(list(_lengths(t, t).items())[:1])}, 1, hyper)
+            K[rows, rows] = program.per_input(Vectors(inputs.data[t]), LEFT)[program.roots[0]]
+        if not np.isfinite(K).all():
+            raise DataError("the value of the kernel is not finite; check the scale of inputs and hyperparameters")
+
+    def system(self, sizes: dict[str, int], inputs: int) -> tuple[Folded, dict[str, int]]:
+        """The equations of one or two inputs to evaluate at sizes, and the sizes they know.
+
+        They go forward, which holds a few values only, whatever form is printed.
+
+        Raises:
+            ProgramError: the recursion does not hold there.
+        """
+        form = None if self.form is None else "forward"
+        if (form, inputs) not in self._others:
+            self._others[form, inputs] = self._fold(form, inputs)
+        if self.over.lengths is False and "T" in sizes:
+            self._check_lengths(sizes)
+            sizes = {k: v for k, v in sizes.items() if k == "L"}
+        part = next(p for p in self._others[form, inputs] if p.over.holds(sizes))
+        self._check_excluded(sizes, part)
+        return part.folded, sizes
+
+    def kernel_at(self, layers: Mapping[str, int]) -> Any:
+        """The kernel itself, of the network with so many layers."""
+        hyper = {**self.net.hyperparameters, **({self.over.depth: layers["L"]} if self.over.depth else {})}
+        return self.kernel.of(Network(self.net.fn, hyper, self.net.name))
+
+    def _check_excluded(self, sizes: Mapping[str, int], part: Part) -> None:
+        for small in self.excluded if part.over.related == ANY else part.excluded:
+            if all(sizes.get(k, v + 1) <= v for k, v in small):
+                raise ProgramError(
+                    f"this recursion does not hold at {_at(small)} and below; use the kernel itself there"
+                )
+
+    def _check_lengths(self, sizes: Mapping[str, int]) -> None:
+        lengths = [sizes["T"], sizes.get("T'", sizes["T"])]
+        if lengths != list(self.kernel.lengths):
+            raise ProgramError(
+                f"this recursion was folded over {self.over.depth} only, at lengths {self.kernel.lengths}; "
+                f"the data have {tuple(lengths)}"
+            )
+
+
+def _lengths(t1: int | None, t2: int | None) -> dict[str, int]:
+    return {} if t1 is None or t2 is None else {"T": t1, "T'": t2}
+
+
+def _at(sizes: Sizes) -> str:
+    return ", ".join(f"{k} = {v}" for k, v in sizes)
+
+
+def _compare(derived: Straight, unrolled: Straight, sizes: Sizes) -> None:
+    """Equation by equation."""
+    for r, p in derived.equations.items():
+        mine = unrolled.equations.get(r)
+        if mine != p:
+            found = "nothing" if mine is None else describe_poly(mine)
+            raise FoldError(f"at {_at(sizes)} the fold gives {describe(r)} = {found}; derived is {describe_poly(p)}")
+    extra = next((r for r in unrolled.equations if r not in derived.equations), None)
+    if extra is not None:
+        raise FoldError(f"at {_at(sizes)} the fold has {describe(extra)}, which the derivation does not")
+    if derived.kernel != unrolled.kernel:
+        difference = describe_poly(unrolled.kernel + derived.kernel.scale(-1))
+        raise FoldError(f"at {_at(sizes)} the kernel of the fold exceeds the derived one by {difference}")

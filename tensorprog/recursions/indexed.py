@@ -1,0 +1,326 @@
+"""Printing folded equations: indices l, t, t + τ, their ranges, and one line for all pairs of inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import sympy as sp
+
+from tensorprog.algebra import Gen, Poly, Scalar, to_sympy
+from tensorprog.expectations.atoms import Expect, head_of
+from tensorprog.formulas.legend import legend
+from tensorprog.formulas.typeset import (
+    ATOM,
+    LINEAR,
+    QUANTITY,
+    SCALAR,
+    TEX,
+    TEXT,
+    Line,
+    Style,
+    Term,
+    as_latex,
+    as_text,
+    terms,
+)
+from tensorprog.formulas.typeset import GRAM as GRAM_RANK
+from tensorprog.limit.equations import reachable
+from tensorprog.printing import NameSymbol, latex, text
+from tensorprog.recursions.folding import At, Case, Folded
+from tensorprog.recursions.ranges import T2, TAU, Bound, L, T
+from tensorprog.recursions.straight import GRAM, Family
+
+INDEX = sp.symbols("l t l' t'", integer=True)  # of the four places
+SIZE = {"L": L, "T": T, "T'": T2}
+Exprs = tuple[sp.Expr | None, ...]
+
+
+class Quantity(sp.Expr):  # type: ignore[misc]
+    """A quantity at an index: args are its letter, the labels of its inputs, and its indices."""
+
+    is_commutative = True
+    is_real = True
+
+    def __new__(cls, head: sp.Symbol, pair: sp.Tuple, layers: sp.Tuple, times: sp.Tuple) -> Quantity:
+        return sp.Expr.__new__(cls, head, pair, layers, times)  # type: ignore[no-any-return]
+
+    def _sympystr(self, printer: Any) -> str:
+        return self._written(text, "⟨{}{},{}{}⟩")
+
+    def _latex(self, printer: Any) -> str:
+        return self._written(latex, r"\langle {}_{{{}}},{}_{{{}}}\rangle").replace("_{}", "")
+
+    def _written(self, show: Any, gram: str) -> str:
+        head, (a, b), layers, times = self.args
+        shown = [show(i).replace(" ", "") for i in (*layers, *times)]
+        if head.name == GRAM[0]:
+            t, t2 = (_subscript(i) for i in shown) if show is text and shown else shown or ("", "")
+            return gram.format(a, t, b, t2)
+        index = ",".join(shown)
+        power = f"^({index})" if show is text else f"^{{({index})}}"
+        return f"{show(head)}{power if index else ''}({a},{b})"
+
+
+def _subscript(i: str) -> str:
+    """1, _t or _(t+τ)."""
+    return i if i.isdecimal() else f"_{i}" if i.strip("'").isalpha() else f"_({i})"
+
+
+def quantity(family: Family, index: Exprs) -> Quantity:
+    """A family at an index; equal layers are written once."""
+    copy = "" if family.copy == 1 else f"_{{[{family.copy}]}}"
+    head = NameSymbol(f"{family.head}{'' if family.copy == 1 else f'.{family.copy}'}", family.tex + copy)
+    l, t, l2, t2 = index
+    layers = [i for i in ([l] if l == l2 else [l, l2]) if i is not None]
+    times = [] if t is None and t2 is None else [t, t2]
+    return Quantity(head, sp.Tuple(*map(sp.Symbol, family.pair)), sp.Tuple(*layers), sp.Tuple(*times))
+
+
+# ---- indices ---------------------------------------------------------------------------------------
+
+
+def written(b: Bound, coordinates: Exprs = ()) -> sp.Expr:
+    """A bound as a formula."""
+    if b.at >= 0:
+        value = coordinates[b.at]
+        return (value if value is not None else 0) + b.shift
+    base = {"": sp.S.Zero, "tau": TAU, "-tau": -TAU, **SIZE}.get(b.base)
+    return sp.Max(b.shift, b.shift - TAU) if base is None else base + b.shift
+
+
+def _neat(e: sp.Expr | None) -> sp.Expr | None:
+    """T + τ is T'."""
+    if e is None:
+        return None
+    e = sp.expand(e)
+    return e - T - TAU + T2 if e.coeff(TAU) == 1 and e.coeff(T) == 1 else e
+
+
+@dataclass(frozen=True)
+class Placed:
+    """The index of an equation as formulas, and the ranges of what stays free."""
+
+    index: Exprs
+    ranges: tuple[tuple[sp.Symbol, sp.Expr, sp.Expr], ...]
+
+
+def placed(case: Case, folded: Folded, end: bool = False) -> Placed:
+    """Index and ranges of a case; a coordinate with one value is replaced by it."""
+    layout = folded.layouts.get(case.family)
+    if layout is None:
+        return Placed((None,) * 4, ())
+    index: list[sp.Expr | None] = [None] * 4
+    ranges: list[tuple[sp.Symbol, sp.Expr, sp.Expr]] = []
+    free: list[sp.Expr | None] = []
+    for k, lower, upper in zip(layout.free, case.box.lower, case.box.upper, strict=True):
+        low, high = (written(b, tuple(free)) for b in (lower, upper))
+        single = lower == upper and lower.base != "start"
+        index[k] = low if single else INDEX[k if k != 3 or 1 in layout.free else 1]
+        free.append(index[k])
+        if not single:
+            ranges.append((index[k], low, high))
+    for k, bound in layout.fixed:
+        index[k] = (index[bound.at] or 0) + written(Bound(bound.base, bound.shift))
+    return Placed(tuple(map(_neat, index)), tuple(ranges))
+
+
+def at_index(g: At, own: Exprs) -> Exprs:
+    """The index of a reference in an equation with index ``own``."""
+    return tuple(None if b is None else _neat(written(b, own)) for b in g.shift)
+
+
+# ---- the printer -----------------------------------------------------------------------------------
+
+
+class Printer:
+    """Equations of a recursion as sympy, text and LaTeX.
+
+    Args:
+        parts: folded equations, each with how T and T' are related there ("" when any, else "=" or "≠").
+        kernel: what was folded.
+        depth: the hyperparameter L.
+    """
+
+    def __init__(self, parts: Sequence[tuple[str, Folded]], kernel: Any, depth: str | None = None) -> None:
+        self.parts, self.kernel, self.depth = parts, kernel, depth
+
+    def rules(self) -> Iterator[tuple[sp.Eq, tuple[Any, ...]]]:
+        """Equations with the ranges (index, lowest, highest) where they hold; the kernel last, part by part."""
+        for _, folded in self.parts:
+            yield from self._rules(folded)
+
+    def _rules(self, folded: Folded) -> Iterator[tuple[sp.Eq, tuple[Any, ...]]]:
+        for case in folded.cases:
+            p = placed(case, folded)
+            yield sp.Eq(quantity(case.family, p.index), _sympy(case.form, p.index), evaluate=False), p.ranges
+        total = []
+        for case in folded.terms:
+            p = placed(case, folded)
+            term = _sympy(case.form, p.index)
+            total.append(sp.Sum(term, *p.ranges) if p.ranges else term)
+        yield sp.Eq(self.kernel.symbol, sp.Add(*total), evaluate=False), ()
+
+    def text(self) -> str:
+        """The recursion as text."""
+        lines, notes = self._lines(TEXT)
+        return "\n".join([self._title(), *self._legend(TEXT), "", as_text(lines), *(["", *notes] if notes else [])])
+
+    def latex(self, closed: bool = False) -> str:
+        """The recursion as LaTeX."""
+        lines, notes = self._lines(TEX)
+        return as_latex(lines, [*notes, *self._legend(TEX, closed)])
+
+    def _title(self) -> str:
+        net, depth = self.kernel.net, self.depth
+        given = ", ".join(f"{k}={v}" for k, v in net.hyperparameters.items() if k != depth)
+        sizes = {"L": f"{depth} L", "T": "lengths T and T', τ = T' - T"}
+        over = ", ".join(sizes[s] for s in self.parts[0][1].sizes if s in sizes)
+        return f"{self.kernel.kind.upper()} of {net.name}({given}), {over}"
+
+    def _legend(self, style: Style, closed: bool = False) -> list[str]:
+        gens = reachable([c.form for _, folded in self.parts for c in (*folded.cases, *folded.terms)])
+        grams = any(isinstance(g, At) and g.family.head == GRAM[0] for g in gens)
+        return legend([g for g in gens if isinstance(g, Expect)], style, closed, short=True, grams=grams)
+
+    def _lines(self, style: Style) -> tuple[list[Line], list[str]]:
+        found: list[Line] = []
+        notes: dict[str, None] = {}
+        for related, folded in self.parts:
+            kept, said = _merged([(case.family, _line(case, folded, style)) for case in folded.cases], style)
+            heading = [Line(RELATED[related][style.tex], [])] if related else []
+            found += [*heading, *kept, self._kernel_line(folded, style)]
+            notes |= dict.fromkeys(said)
+        return found, list(notes)
+
+    def _kernel_line(self, folded: Folded, style: Style) -> Line:
+        found: list[tuple[bool, list[Term]]] = []
+        for case in folded.terms:
+            p = placed(case, folded)
+            parts = terms(case.form, style, partial(_show, own=p.index, style=style))
+            if p.ranges:
+                sign, factors = parts[0]
+                parts = [(sign, (f"{_sum_sign(p, style)} {factors[0]}", *factors[1:]))]
+            found.append((not p.ranges, parts))
+        found.sort(key=lambda f: f[0])
+        return Line(style.expr(self.kernel.symbol), [t for _, parts in found for t in parts] or [("+", ("0",))])
+
+
+def _line(case: Case, folded: Folded, style: Style) -> Line:
+    p = placed(case, folded)
+    left = style.expr(quantity(case.family, p.index))
+    return Line(left, terms(case.form, style, partial(_show, own=p.index, style=style)), _ranges(p, style))
+
+
+def _sum_sign(p: Placed, style: Style) -> str:
+    if style.tex:
+        return " ".join(rf"\sum_{{{latex(i)}={latex(a)}}}^{{{latex(b)}}}" for i, a, b in p.ranges)
+    return " ".join(f"Σ_({text(i)}={_bound(a)}..{_bound(b)})" for i, a, b in p.ranges)
+
+
+def _ranges(p: Placed, style: Style) -> str:
+    show, le, comma = (latex, r" \le ", r",\ ") if style.tex else (_bound, " ≤ ", ", ")
+    shown = ((show(a), show(i), show(b)) for i, a, b in p.ranges)
+    return comma.join(f"{i} = {a}" if a == b else le.join((a, i, b)) for a, i, b in shown)
+
+
+def _bound(e: sp.Expr) -> str:
+    return text(e).replace(" ", "").replace("Max", "max")
+
+
+RELATED = {
+    "=": ("for T = T':", r"\text{for } T = T'\colon"),
+    "≠": ("for T ≠ T':", r"\text{for } T \ne T'\colon"),
+}
+NOTES = {
+    "both": ("and the same for (x,x) and (x',x')", r"\text{and the same for } (x,x) \text{ and } (x',x')"),
+    "other": ("and for (x',x') as for (x,x)", r"\text{and for } (x',x') \text{ as for } (x,x)"),
+    "lengths": (
+        "and for (x',x') as for (x,x), up to T'",
+        r"\text{and for } (x',x') \text{ as for } (x,x), \text{ up to } T'",
+    ),
+}
+
+
+def _merged(lines: list[tuple[Family, Line]], style: Style) -> tuple[list[Line], list[str]]:
+    """Without the lines for (x,x) and (x',x') that are those for (x,x') with x' = x, or those for each other."""
+    by_pair: dict[tuple[str, int], dict[bool, dict[str, list[Line]]]] = {}
+    for family, line in lines:
+        kinds = by_pair.setdefault((family.head, family.copy), {True: {}, False: {}})
+        kinds[family.pair[0] == family.pair[1]].setdefault(family.pair[0], []).append(line)
+    dropped: list[Line] = []
+    notes: list[str] = []
+    for kinds in by_pair.values():
+        own, cross = kinds[True], kinds[False]
+        first = next(iter(own.values()), [])
+        if own and all(_same(found, first) for found in own.values()):
+            with_cross = bool(cross) and _same(first, next(iter(cross.values())))
+            dropped += [line for k, found in enumerate(own.values()) if k or with_cross for line in found]
+            if len(own) > 1:
+                timed = any("T" in line.where for line in first)
+                notes.append(NOTES["both" if with_cross else "lengths" if timed else "other"][style.tex])
+    return [line for _, line in lines if not any(line is d for d in dropped)], list(dict.fromkeys(notes))
+
+
+def _same(a: list[Line], b: list[Line]) -> bool:
+    return sorted(map(_unprimed, a)) == sorted(map(_unprimed, b))
+
+
+def _unprimed(line: Line) -> str:
+    """A line with x' = x, so T' = T and τ = 0."""
+    shown = " ".join([line.left, *(f for sign, factors in line.terms for f in (sign, *factors)), line.where])
+    return shown.replace("'", "").replace("+τ", "").replace(r"+\tau", "")
+
+
+def _show(g: Gen, own: Exprs, style: Style) -> tuple[int, str]:
+    if isinstance(g, At):
+        rank = LINEAR if g.family.linear else GRAM_RANK if g.family.head == GRAM[0] else QUANTITY
+        return rank, style.expr(quantity(g.family, at_index(g, own)))
+    if isinstance(g, Expect):
+        return ATOM, _atom(g, own, style)
+    return SCALAR, ""
+
+
+def _atom(g: Expect, own: Exprs, style: Style) -> str:
+    """V_φ[Σ^(i,j)(x,x')] where the covariance is that of one family, else V_φ[q, c, q']."""
+    head = head_of(g, style.tex)
+    short = short_covariance(g, own)
+    if short is not None:
+        inside = [style.expr(short)]
+    else:
+        given = [*g.cov, *(g.mean if any(g.mean) else ())]
+        inside = [style.expr(_sympy(c, own)) for c in given]
+    joined = ", ".join(inside)
+    return rf"{head}\bigl[{joined}\bigr]" if style.tex else f"{head}({joined})"
+
+
+def short_covariance(g: Expect, own: Exprs) -> Quantity | None:
+    """Σ^(i,j)(x,x') when the covariance is Σ^(i,i)(x,x), Σ^(i,j)(x,x'), Σ^(j,j)(x',x')."""
+    if any(g.mean) or len(g.mean) > 2:
+        return None
+    ats = [next(iter(c.terms))[0][0] for c in g.cov if list(c.terms.values()) == [1] and len(next(iter(c.terms))) == 1]
+    if len(ats) != len(g.cov) or not all(isinstance(a, At) and a.family.head == ats[0].family.head for a in ats):
+        return None
+    index = [at_index(a, own) for a in ats]
+    pairs = [a.family.pair for a in ats]
+    if len(ats) == 1:
+        return (
+            quantity(ats[0].family, index[0]) if pairs[0][0] == pairs[0][1] and index[0][:2] == index[0][2:] else None
+        )
+    first, second = index[1][:2], index[1][2:]
+    a, b = pairs[1]
+    fits = (index[0], index[2]) == ((*first, *first), (*second, *second)) and (pairs[0], pairs[2]) == ((a, a), (b, b))
+    return quantity(ats[1].family, index[1]) if fits else None
+
+
+def _sympy(p: Poly, own: Exprs) -> sp.Expr:
+    def rename(g: Gen) -> sp.Expr | None:
+        if isinstance(g, At):
+            return quantity(g.family, at_index(g, own))
+        if isinstance(g, Expect):
+            return NameSymbol(_atom(g, own, TEXT), _atom(g, own, TEX))
+        return g.symbol if isinstance(g, Scalar) else None
+
+    return to_sympy(p, rename)

@@ -1,0 +1,118 @@
+"""Recursions at one depth, compiled: folded equations as a tape, at any size, without deriving there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import sympy as sp
+
+from tensorprog.compile.lower import Lowering
+from tensorprog.compile.tape import Tape
+from tensorprog.dsl.network import Network
+from tensorprog.recursions.folding import Folded
+from tensorprog.recursions.plan import Key, plan
+from tensorprog.recursions.sizes import Over
+from tensorprog.recursions.straight import GRAM
+
+Length = int | None
+
+
+class Folds(Protocol):
+    """What is asked of a folded kernel: its equations at sizes, and the kernel that it was folded from."""
+
+    kernel: Any
+    net: Network
+    form: str | None
+    over: Over
+
+    def system(self, sizes: dict[str, int], inputs: int) -> tuple[Folded, dict[str, int]]: ...
+
+    def kernel_at(self, layers: Mapping[str, int]) -> Any: ...
+
+
+class SizedKernel:
+    """A recursion at one depth, which compiles like a kernel derived there.
+
+    Attributes:
+        recursion: what it was taken from.
+        layers: {"L": depth}, or nothing.
+        net: the network, at its own depth.
+        compiled: what was compiled.
+    """
+
+    def __init__(self, recursion: Folds, layers: dict[str, int]) -> None:
+        self.recursion, self.layers = recursion, layers
+        self.kind, self.net = recursion.kernel.kind, recursion.net
+        self.compiled: dict[Any, Any] = {}
+
+    def __reduce__(self) -> Any:
+        """For pickling: the kernel, to be folded again."""
+        r = self.recursion
+        over = [k for k in (r.over.depth, "lengths" if r.over.lengths else None) if k]
+        return _again, (type(r), r.kernel, r.form, over, self.layers)
+
+    def __repr__(self) -> str:
+        depth = "".join(f" at {k} = {v}" for k, v in self.layers.items())
+        return f"<{self.kind.upper()} of {self.net!r} by its recursion{depth}>"
+
+    @property
+    def lengths(self) -> tuple[Length, Length]:
+        """The lengths that are printed."""
+        return self.recursion.kernel.lengths  # type: ignore[no-any-return]
+
+    def lower(self, tape: Tape, lengths: tuple[Length, Length], hyper: Mapping[sp.Symbol, float],
+              same: bool = False) -> int:  # fmt: skip
+        """The kernel between inputs of these lengths, or of one with itself, as an operation of a tape."""
+        times = [] if lengths[0] is None else list(zip(("T", "T'"), lengths, strict=True))
+        sizes = {**self.layers, **dict(times[:1] if same else times)}
+        return append(tape, *self.recursion.system(sizes, 1 if same else 2), hyper)  # type: ignore[arg-type]
+
+    @cached_property
+    def derived(self) -> Any:
+        """The kernel derived at this depth."""
+        return self.recursion.kernel_at(self.layers)
+
+    def on_pairs(self, a: np.ndarray, b: np.ndarray, lengths: tuple[Length, Length], hyper: Any) -> np.ndarray:
+        """K(a[p], b[p]) of pairs whose angle the compiled equations have lost: by the kernel derived at this size."""
+        return self.derived.on_pairs(a, b, lengths, hyper)  # type: ignore[no-any-return]
+
+
+def _again(
+    fold: Callable[..., Any], kernel: Any, form: str | None, over: list[str], layers: dict[str, int]
+) -> SizedKernel:
+    return SizedKernel(fold(kernel, form, over), layers)
+
+
+def append(tape: Tape, folded: Folded, sizes: Mapping[str, int], hyper: Mapping[sp.Symbol, float]) -> int:
+    """Append the kernel of folded equations to a tape.
+
+    Args:
+        tape: grows.
+        folded: the equations.
+        sizes: L, T, T', as far as they have them.
+        hyper: numbers for hyperparameters that are symbols.
+
+    Returns:
+        The operation of the kernel.
+
+    Raises:
+        DataError: a symbol has no number.
+        FoldError: the equations do not reach down to these sizes.
+    """
+    lowering, held, total = Lowering(tape, {}, hyper), dict[Key, int](), tape.const(0.0)
+    for step in plan(folded, sizes).steps:
+        known = {g: _gram(tape, key) if key[0].head == GRAM[0] else held[key] for g, key in step.reads}
+        [value] = lowering.run([step.form], known)
+        if step.key is None:
+            total = tape.sum([(1.0, [total]), (1.0, [value])])
+        else:
+            held[step.key] = value
+    return total
+
+
+def _gram(tape: Tape, key: Key) -> int:
+    (a, b), (_, s, _, t) = key[0].pair, key[1]
+    return tape.gram((int(a != "x"), (s or 1) - 1), (int(b != "x"), (t or 1) - 1))
