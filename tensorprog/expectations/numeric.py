@@ -23,6 +23,7 @@ from tensorprog.expectations.quadrature.panels import panels
 from tensorprog.expectations.quadrature.trapezoid import Problem, Result, late, trapezoid
 from tensorprog.expectations.rounding import rounding
 from tensorprog.expectations.smooth import smooth_pair
+from tensorprog.expectations.tilted import tilted
 from tensorprog.functions import (
     Fn,
     Step,
@@ -56,9 +57,9 @@ def expectation(
     independent factors separated; what is left is a closed form (tabled, or polynomials, hard and soft steps as in
     relu, erf and gelu, times exponentials, sines, cosines and Gaussians),
     for smooth pairs a Mehler series or sums over localised remainders, a quadrature over one or two dimensions, or
-    a rule of the module ``structured`` over more.  At zero variance a
-    variable equals its mean, and step(0) = 0 except beside a delta, where it is 1/2; at |ρ| = 1 the two
-    variables are proportional, and nothing is regularised.
+    over more the closed form of polynomials times exponentials (``tilted``) or a rule of the module ``structured``.
+    At zero variance a variable equals its mean, and step(0) = 0 except beside a delta, where it is 1/2; at |ρ| = 1
+    the two variables are proportional, and nothing is regularised.
 
     Args:
         body: expression in ``variables`` and ``scalars``.
@@ -84,8 +85,8 @@ def expectation(
         NoRuleError: a delta of a non-affine argument, or an abstract function.
         AccuracyError: the error stays above 1e-9 of E |body|, or that of Sobol points above a fraction of it.
 
-    Reference: see the modules ``closed_forms``, ``soft``, ``pieces``, ``smooth``, ``quadrature``, ``panels`` and
-    ``structured``.
+    Reference: see the modules ``closed_forms``, ``soft``, ``pieces``, ``smooth``, ``quadrature``, ``panels``,
+    ``tilted`` and ``structured``.
 
     >>> from tensorprog.functions import Relu
     >>> u, v = sp.symbols("u v")
@@ -166,7 +167,7 @@ def _expect(body: sp.Expr, law: Law) -> Value:
 
 def _direct(body: sp.Expr, law: Law) -> Value | None:
     """The value of a product without quadrature of the whole, or None."""
-    for rule in (_constant, _delta, _odd, _independent, _tabled, _piecewise, _series):
+    for rule in (_constant, _delta, _odd, _independent, _tabled, _piecewise, _exponential, _series):
         value = rule(body, law)
         if value is not None:
             return value
@@ -281,6 +282,25 @@ def _piecewise(body: sp.Expr, law: Law) -> Value | None:
     better = ~(found.error.flat[missed] <= rest.error)
     found.value.flat[missed[better]], found.error.flat[missed[better]] = rest.value[better], rest.error[better]
     return replace(found, method=f"{found.method} + {rest.method}" if better.any() else found.method)
+
+
+def _exponential(body: sp.Expr, law: Law) -> Value | None:
+    """Closed form of polynomials times exponentials of three and more variables; the entries that cancel by structure.
+
+    The size of terms without imaginary rates is that of E |body|.
+    """
+    read = law.read(body)
+    found = tilted(body, law) if len(read) > 2 else None
+    if found is None:
+        return None
+    value, error, size = found
+    known = error <= np.maximum(SLACK * size, law.rtol * np.abs(value))
+    missed = np.flatnonzero(~(known | (not known.all() and error <= law.atol * law.amplitude(body))).reshape(-1))
+    if len(missed):
+        rest = structured(body, law.flat(read, np.shape(value), missed), _expect, _quadrature)
+        better = rest.error < error.flat[missed]
+        value.flat[missed[better]], error.flat[missed[better]] = rest.value[better], rest.error[better]
+    return Value(value, error, f"closed form + {rest.method}" if len(missed) and better.any() else "closed form")
 
 
 def _series(body: sp.Expr, law: Law) -> Value | None:

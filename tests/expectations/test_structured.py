@@ -34,6 +34,11 @@ def value(body, cov, mean=None, **options):
     return expectation(body, US[: len(cov)], cov.tolist(), mean, **options)
 
 
+def by_variable(phi, correlation):
+    """Π φ(u_i) as factors of standard normals."""
+    return Product((factor(phi(X), X, 0.0, 1.0, {}),) * len(correlation), correlation)
+
+
 def chain(k, rho):
     return rho ** np.abs(np.subtract.outer(range(k), range(k)))
 
@@ -86,7 +91,9 @@ def test_chains_of_three_steps(rho):
 def test_chains_of_exponentials(k, rho):
     got = value(of(Exp, k) * sp.exp(-US[0]), chain(k, rho))  # u2 to uk, and u1 not at all
     cov = chain(k, rho)[1:, 1:]
-    check(got, np.exp(cov.sum() / 2), 2e-13, "transfer matrices")
+    check(got, np.exp(cov.sum() / 2), 2e-13, "closed form")
+    links = tree_expectation(by_variable(Exp, cov), find_tree(cov), 1e-12, 0.0)
+    assert links.value == pytest.approx(float(got.value), rel=2e-13)
 
 
 @pytest.mark.parametrize("phi", [Tanh, Sigmoid, Cos])
@@ -104,7 +111,10 @@ def test_smooth_chains_of_eight_against_the_hermite_basis(phi, rho):
     vector = matrix[0]
     for _ in range(7):
         vector = matrix @ (rho ** np.arange(size) * vector)
-    check(value(of(phi, 8), chain(8, rho)), vector[0], 1e-11, "transfer matrices")
+    cov = chain(8, rho)
+    check(value(of(phi, 8), cov), vector[0], 1e-11, "closed form" if phi is Cos else "transfer matrices")
+    links = tree_expectation(by_variable(phi, cov), find_tree(cov), 1e-12, 0.0)
+    assert links.value == pytest.approx(vector[0], rel=1e-11, abs=1e-15)
 
 
 @pytest.mark.parametrize("phi", [Relu, Step, Abs])

@@ -96,6 +96,8 @@ def _pieces(factor: sp.Expr) -> Pieces | None:
         return None
     own = _own_pieces(type(factor))
     argument = sp.expand(factor.args[0])
+    if isinstance(factor, Exp) and argument.is_polynomial(X) and sp.degree(argument, X) == 2:
+        return (), (sp.exp(argument),)
     slope, offset = argument.coeff(X, 1), argument.coeff(X, 0)
     if own is None or sp.expand(slope * X + offset - argument) != 0 or not (slope.is_real and offset.is_real):
         return None

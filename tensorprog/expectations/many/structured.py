@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from tensorprog.errors import AccuracyError, DataError
+from tensorprog.errors import AccuracyError
 from tensorprog.expectations.bodies import affine, kinks
 from tensorprog.expectations.law import Law, Value
 from tensorprog.expectations.many.factors import Found, Product, factor
@@ -26,13 +26,13 @@ from tensorprog.expectations.many.markov import find_tree, tree_expectation
 from tensorprog.expectations.many.residual import REACH, jumping
 from tensorprog.expectations.many.sobol import Estimate, conditioned, pivoted, plain
 from tensorprog.expectations.quadrature.trapezoid import ROUNDING
+from tensorprog.expectations.semidefinite import semidefinite
 from tensorprog.expectations.symmetry import renamed
 from tensorprog.functions import Fn, evaluate
 
 Array = Any
 ACCURATE = 1e-9  # relative error up to which a quadrature counts; beyond it points are drawn
 POOR = 0.25  # relative standard error from which on points are no answer
-NEGATIVE = 1e-9  # how negative an eigenvalue may be, relative to the variances
 EQUAL = 4e-16  # 1 - |ρ| up to which two variables are one
 TWINS = 2e-15  # up to which the correlations of two such variables with others are the same
 SMOOTH_RANK = 4
@@ -97,15 +97,9 @@ def _entries(body: sp.Expr, law: Law, shape: tuple[int, ...]) -> Iterator[Law]:
 
 
 def _entry(body: sp.Expr, law: Law, expect: Rule, quadrature: Rule) -> Value:
-    cov = _matrix(law)
-    smallest = np.linalg.eigvalsh(cov)[0]
-    if smallest < -NEGATIVE * np.trace(cov):
-        if smallest < -law.slack * np.trace(cov):
-            raise DataError(
-                f"E {body}: the {len(cov)}x{len(cov)} covariance of {law.variables} is not positive semidefinite: "
-                f"it has the eigenvalue {smallest:.3g}"
-            )
-        cov = _nearest(cov)
+    given = _matrix(law)
+    cov = semidefinite(given, law.slack, law.variables, body)
+    if cov is not given:
         count = range(len(cov))
         law = replace(law, cov={(i, j): np.asarray(cov[i, j]) for i in count for j in count if i <= j})
     smaller = _reduced(law, cov)
@@ -135,16 +129,6 @@ def _entry(body: sp.Expr, law: Law, expect: Rule, quadrature: Rule) -> Value:
     if rest != 0:
         values.append(_by_points(rest, law, correlation))
     return Value(sum(v.value for v in values), sum(v.error for v in values), _methods(values))
-
-
-def _nearest(cov: Array) -> Array:
-    """The covariance without its negative eigenvalues, and of the same variances."""
-    values, vectors = np.linalg.eigh(cov)
-    found = (vectors * np.maximum(values, 0.0)) @ vectors.T
-    shrink = np.sqrt(np.diag(cov) / np.maximum(np.diag(found), np.finfo(float).tiny))
-    found = found * np.outer(shrink, shrink)
-    np.fill_diagonal(found, np.diag(cov))
-    return found
 
 
 def _matrix(law: Law) -> Array:
