@@ -5,12 +5,17 @@ quadrature on pieces that end where m turns, however fast.
 """
 
 import functools
+import math
 
 import mpmath as mp
 import numpy as np
 import pytest
+import sympy as sp
 
 import tensorprog as tp
+from tensorprog.expectations.angles.gaps import Relation
+from tensorprog.expectations.angles.kinked import kinked_relation
+from tensorprog.functions import HardTanh, Relu
 
 DIGITS = 34
 X, Z, OTHER = np.random.default_rng(11).standard_normal((3, 7))
@@ -96,3 +101,24 @@ def test_nearly_equal_inputs(name):
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_nearly_equal_inputs_of_every_function(name, depth):
     check(name, depth, range(len(SECOND)))
+
+
+def test_an_input_of_variance_0_makes_a_constant_and_leaves_others_their_digits():
+    u, (q1, q2) = sp.Symbol("u"), np.array([[1.0, 0.0, 0.0], [1.0, 1.0, 0.0]])
+    near = Relation(*np.array([[1e-20, 1.0, 1.0], [2.0, 1.0, 1.0], [0.0, -1.0, np.nan]]))
+    shifted, through_0 = (kinked_relation(body, u, q1, q2, near) for body in (Relu(u) + 1, HardTanh(u)))
+    half = 1 / math.sqrt(2 * math.pi)
+    angle = 1 - (1 + half) / math.sqrt(1.5 + 2 * half)  # of F(0) = 1 and 1 + relu(u)
+    np.testing.assert_allclose(shifted.minus, [0.5 / (1.5 + 2 * half) * 1e-20, angle, 0.0], rtol=1e-9, atol=1e-30)
+    np.testing.assert_array_equal(through_0.minus[1:], [1.0, 1.0])  # no angle: ρ' = 0
+    assert 0 < through_0.minus[0] < 2e-20
+
+
+def test_sign_of_a_constant_layer_at_input_0():
+    @tp.network
+    def net(n, x):
+        return n.readout("V", tp.sign(n.dense("M", tp.relu(n.embed("U", x)) + 1)))
+
+    correlation = (1 + 1 / math.sqrt(2 * math.pi)) / math.sqrt(1.5 + 2 / math.sqrt(2 * math.pi))
+    off = 2 / math.pi * math.asin(correlation)
+    np.testing.assert_allclose(tp.nngp(net())([[0.0], [1.0]]), [[1.0, off], [off, 1.0]], rtol=1e-12)

@@ -47,20 +47,22 @@ def kinked_relation(body: sp.Expr, u: sp.Symbol, q1: Array, q2: Array, r: Relati
     jumps = any(is_delta(type(f)) or has_deltas(type(f)) for f in slope.atoms(Fn))
     if points is None or jumps:
         return None
-    sign = parity(body, (u,))
-    turned = (r.minus > r.plus) & (sign == 0)  # then G2(-x) takes the place of G2(x)
+    sign, constant = parity(body, (u,)), (q1 == 0) | (q2 == 0)  # F at 0, which no angle changes
+    turning = Relation(*(np.where(constant, alike, own) for alike, own in zip((0.0, 2.0, 0.0), r, strict=True)))
+    turned = (turning.minus > turning.plus) & (sign == 0)  # then G2(-x) takes the place of G2(x)
     found = [np.empty_like(r.minus) for _ in range(2)]
     for start in range(0, len(r.minus), CHUNK):
         rows = slice(start, start + CHUNK)
         side = np.where(turned[rows], -1.0, 1.0)
         radial = _radial((body, slope, u), points, np.sqrt(q1[rows]), np.sqrt(q2[rows]), r.stretch[rows], side)
-        angular = None if radial is None else _angular(slope, u, q1[rows], q2[rows], r, rows, side)
+        angular = None if radial is None else _angular(slope, u, q1[rows], q2[rows], turning, rows, side)
         if radial is None or angular is None:
             return None
-        found[0][rows], found[1][rows] = radial[0] + angular / radial[2], radial[1]
+        turned_by = np.divide(angular, radial[2], out=np.zeros_like(angular), where=radial[2] > 0)
+        found[0][rows], found[1][rows] = radial[0] + turned_by, radial[1]
     small, stretched = found
     other = 2 - small
-    swap = (sign == -1) & (r.minus > r.plus)
+    swap = (sign == -1) & (turning.minus > turning.plus)
     return Relation(np.where(swap, other, small), np.where(swap, small, other), stretched)
 
 
@@ -92,15 +94,22 @@ def _radial_by(
     mean = second + difference / 2
     norms = [np.sqrt(np.sum(weight * g**2, axis=1)) for g in (second + difference, second)]
     product, total = norms[0] * norms[1], norms[0] + norms[1]
-    longer = 2 * np.sum(weight * mean * difference, axis=1) / total
-    apart = (difference * total[:, None] / 2 - mean * longer[:, None]) / product[:, None]
+    some = product > 0  # else there is no angle: ρ' is 0, and the stretch not finite where |F2| = 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        longer = 2 * np.sum(weight * mean * difference, axis=1) / total
+        apart = (difference * total[:, None] / 2 - mean * longer[:, None]) / product[:, None]
+        minus, stretched = np.where(some, np.sum(weight * apart**2, axis=1) / 2, 1.0), longer / norms[1]
     ends = np.maximum(first[:, [0, -1]] ** 2, second[:, [0, -1]] ** 2).max(axis=1) * np.exp(-(REACH**2) / 2)
-    return np.sum(weight * apart**2, axis=1) / 2, longer / norms[1], product, ends <= 1e-18 * product
+    return minus, stretched, product, ~some | (ends <= 1e-18 * product)
 
 
 def _panels(points: Array, s1: Array, s2: Array, order: int) -> tuple[Array, Array]:
     """Nodes and weights of the unit Gaussian, (N, M), on panels that end at the kinks of F(s1 x) and F(s2 x)."""
-    near = [(points[:, None] + AROUND).ravel() / s[:, None] for s in (s1, s2)]
+    around = np.broadcast_to((points[:, None] + AROUND).ravel(), (len(s1), points.size * AROUND.size))
+    near = [
+        np.divide(around, s[:, None], out=np.full(around.shape, REACH), where=s[:, None] != 0)  # s = 0: a constant
+        for s in (s1, s2)
+    ]
     edges = np.clip(np.hstack([*near, np.broadcast_to(GRID, (len(s1), len(GRID)))]), -REACH, REACH)
     edges.sort(axis=1)
     node, weight = legendre(order)
