@@ -13,6 +13,7 @@ from typing import Any
 
 import sympy as sp
 
+from tensorprog.errors import DataError
 from tensorprog.functions import POWERS, Fn, Sign, Step
 from tensorprog.products import absorbs
 
@@ -279,8 +280,23 @@ class Algebra:
         """fn(args) for a member of the function table, or an opaque formula (sympy Lambda)."""
         key = (fn, args)
         if key not in self._applies:
-            self._applies[key] = self._at_0(fn, args) or self._split_jump(fn, args) or monomial(Apply(fn, args))
+            rules = (self._number, self._at_0, self._split_jump)
+            found = next((p for rule in rules if (p := rule(fn, args)) is not None), None)
+            self._applies[key] = monomial(Apply(fn, args)) if found is None else found
         return self._applies[key] if (fn not in POWERS or args[0]) else ZERO
+
+    def _number(self, fn: Any, args: tuple[Poly, ...]) -> Poly | None:
+        """An opaque formula of numbers alone."""
+        if not isinstance(fn, sp.Lambda) or any(a.terms.keys() - {()} for a in args):
+            return None
+        point = [to_sympy(a) for a in args]
+        value = fn(*point)
+        if value.has(sp.nan, sp.oo, sp.zoo) or value.is_extended_real is False:
+            at = ", ".join(f"{s} = {a}" for s, a in zip(fn.variables, point, strict=True))
+            raise DataError(
+                f"{fn.expr} at the constant {at} is {sp.N(value, 6)}; it must be a finite real number there"
+            )
+        return None if value.has(Fn) else constant(value)
 
     def _at_0(self, fn: Any, args: tuple[Poly, ...]) -> Poly | None:
         """sign(u) = step(u) − step(−u) where u may be 0 with a probability between 0 and 1."""

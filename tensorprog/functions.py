@@ -20,10 +20,10 @@ from scipy import special
 from sympy.functions.elementary.piecewise import ExprCondPair
 from sympy.printing.pretty.pretty_symbology import pretty_symbol
 
+from tensorprog.at_numbers import AtNumbers, X
 from tensorprog.errors import DataError, NoRuleError
 
 Array = Any
-X = sp.Symbol("x", real=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +66,7 @@ class _Class(type(sp.Function)):  # type: ignore[misc]
     """The type of the members' classes, by which they are pickled."""
 
 
-class Fn(sp.Function, metaclass=_Class):  # type: ignore[misc]
+class Fn(AtNumbers, metaclass=_Class):
     """Base of the sympy classes of all members; ``family`` and ``order`` are set on each."""
 
     nargs = 1

@@ -358,6 +358,8 @@ def trace(fn: Any, vectors: int, scalars: int = 0) -> sp.Expr:
             f"{fn!r} cannot be applied to a symbol ({error}); write tp.tanh(a) or sp.tanh(a) instead of functions of "
             "NumPy or math, tp.step(a) or sp.Max(a, 0) instead of if and max"
         ) from error
+    except ValueError as error:  # of sympy, as for Max(a, I)
+        raise ProgramError(f"{fn!r} of a symbol: {error} Its value must be a finite real number everywhere") from error
     if not isinstance(result, (sp.Expr, numbers.Real)):
         raise ProgramError(f"{fn!r} must return a sympy expression of its arguments, got {result!r}")
     body = from_sympy(exact(result, "the function"))

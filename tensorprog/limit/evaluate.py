@@ -88,6 +88,8 @@ def numbers(
             results = evaluate_all(polys, leaf, float)
         except OverflowError as error:
             raise DataError("a coefficient is beyond 1e308; check the scale of hyperparameters and degrees") from error
+        except ZeroDivisionError as error:
+            raise DataError("a formula divides by a constant 0; check the values of hyperparameters") from error
     for p, r in zip(polys, results, strict=True):
         if not np.all(np.isfinite(r)):
             raise DataError(f"the value of {p} is not finite; check the scale of inputs and hyperparameters")

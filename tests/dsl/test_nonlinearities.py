@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from scipy import special
 
 import tensorprog as tp
+from tensorprog import functions
 from tensorprog.dsl.nonlinearities import Nonlinearity, by_name
 from tensorprog.errors import NoRuleError, ProgramError
 from tensorprog.functions import FAMILIES, Fn, evaluate, from_sympy, has_deltas, in_steps, is_delta, jumps, member
@@ -331,3 +332,48 @@ def test_a_declared_name_means_one_function(no_trace):
         tp.declare("crease", kinks=(0,), pieces=(lambda x: 0, lambda x: 3 * x))
     with pytest.raises(tp.ProgramError, match="another nonlinearity was declared as crease"):
         call(*arguments[:2], (1,), *arguments[3:])
+
+
+@pytest.mark.parametrize("phi", [tp.abs, tp.relu, tp.sign, tp.step, tp.gelu, tp.softplus, tp.hard_tanh, tp.elu])
+def test_functions_of_numbers_stand_beside_variables_in_max(phi):
+    for x in (0, sp.Rational(1, 3), -2):
+        p = tp.Program()
+        zero = (a := p.vector("a")) - a
+        y = tp.nonlin(lambda u, x=x: sp.Max(phi(sp.Integer(x) if x == int(x) else x), u) - phi(u + x), zero)
+        assert tp.limit(p).evaluate(tp.limit(p).mean(y)) == pytest.approx(max(0, -evaluate(phi(X), {X: float(x)})))
+
+
+def test_an_abstract_function_has_no_digits_whatever_its_name():
+    for name in ("zeta", "phi", "euler", "erf_inv"):
+        at_2 = functions.abstract(name)(sp.Integer(2))
+        assert at_2.evalf(20).has(type(at_2)) and sp.Max(at_2, 1).has(type(at_2))
+
+
+def test_formulas_without_a_real_value_are_refused_in_our_words():
+    p = tp.Program()
+    a = p.vector("a")
+    with pytest.raises(tp.ProgramError, match="real number everywhere"):
+        tp.nonlin(lambda u: sp.Max(u, sp.I), a)
+
+    def mean(formula, spread=0):
+        p = tp.Program()
+        a = p.vector("a")
+        y = tp.nonlin(formula, a if spread else a - a)
+        lim = tp.limit(p)
+        return lim.evaluate(lim.mean(y), {c: 0})
+
+    c = sp.Symbol("c", real=True)
+    for formula in (lambda u: 1 / u, lambda u: (u - 1) ** sp.Rational(1, 3), sp.log, lambda u: 1 / tp.relu(u)):
+        with pytest.raises(tp.DataError, match="at the constant a0 = 0 is .*; it must be a finite real number"):
+            mean(formula)
+    with pytest.raises(tp.DataError, match="divides by a constant 0"):
+        mean(lambda u: 1 / (u + c))
+    with pytest.raises(tp.AccuracyError):
+        mean(sp.log, spread=1)
+
+
+def test_formulas_of_constants_are_numbers():
+    p = tp.Program()
+    a = p.vector("a")
+    y = tp.nonlin(lambda u: 2 / (1 + u**2), a - a + 1)
+    assert tp.limit(p).mean(y) == 1

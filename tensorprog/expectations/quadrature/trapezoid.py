@@ -187,7 +187,7 @@ def _outside(problem: Problem, reach: float) -> Array:
     nodes = [np.broadcast_to(np.outer(radii, d), (len(problem.mean), len(radii), d.size)) for d in directions]
     size = np.abs(problem.values(*nodes)).max(axis=2)
     shells = np.fmax(size[:, 1:], size[:, :-1]) * np.exp(-(radii[:-1] ** 2) / 2)
-    return np.asarray(np.nanmax(shells, axis=1))
+    return np.asarray(np.fmax.reduce(shells, axis=1))
 
 
 @cache
