@@ -51,7 +51,11 @@ def without_delta(body: sp.Expr, law: Law, expect: Rule) -> Value | None:
     rest, argument = in_pieces(rest, jumps), delta.args[0]
     gradient, constant = affine(argument, law.variables)
     if not gradient or not any(gradient):
-        raise NoRuleError(f"E {body}: {delta} needs an argument affine in {law.variables}, not constant")
+        raise NoRuleError(
+            f"E {body}: {delta} needs an argument affine in {law.variables}, not constant: there is no rule for an "
+            f"integral along the curve {argument} = 0, where a function jumps whose derivative this is; use a steep "
+            "function that does not jump, such as tp.sigmoid(100 * a) for tp.step(a)"
+        )
     slopes, gains, variance, centre = _moments(gradient, constant, law)
     if np.any((variance <= 0) & (centre == 0)):
         why = CONSTANT if law.given is None else f"it is 0 where {law.given} is, and {MEET}"

@@ -242,11 +242,15 @@ def _killed(mono: Mono) -> bool:
 
 
 def _collides(mono: Mono) -> bool:
-    """Whether Stein's lemma could bring a product of two Dirac deltas, or a derivative of one beside a jump.
+    """Whether Stein's lemma could bring a product of two Dirac deltas, or a derivative of one beside a jump, or one
+    of an argument that is not affine.
 
-    Their expectations are infinite where the variables are proportional, though the sum of all is not.
+    The expectations of the first two are infinite where the variables are proportional, though the sum of all is not;
+    those of the last are integrals along a curve.
     """
     count = sum(e for g, e in mono if isinstance(g, Gaussian))
+    if any(count > smoothness(g) and not all(map(affine, g.args)) for g, _ in mono if isinstance(g, Apply)):
+        return True
     steps = sorted(e * smoothness(g) + 1 for g, e in mono if isinstance(g, Apply))  # derivatives until there is a delta
     return len(steps) > 1 and steps[1] < math.inf and (steps[0] < count or steps[0] + steps[1] <= count)
 

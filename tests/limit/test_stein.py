@@ -103,3 +103,39 @@ def test_gradients_by_a_hyperparameter_inside_a_formula():
     expected = 0.7 * np.exp(2 * np.log(0.7) ** 2)
     assert value[0, 0] == pytest.approx(expected, rel=1e-9)
     assert gradient[0, 0, 0] == pytest.approx(expected * (1 + 4 * np.log(0.7)) / 0.7, rel=1e-8)
+
+
+def test_powers_beside_a_kink_on_a_curve_stay_in_the_expectation():
+    def conditional(v):  # E relu(sigmoid(v) + u)(u² + v) given v, with u ~ N(v/3, 5/6)
+        m, s = v / 3, np.sqrt(5 / 6)
+        f = lambda t: max(1 / (1 + np.exp(-v)) + m + s * t, 0) * ((m + s * t) ** 2 + v)  # noqa: E731
+        kink = -(1 / (1 + np.exp(-v)) + m) / s
+        parts = [quad(lambda t: f(t) * np.exp(-t * t / 2), a, b, epsabs=1e-13)[0] for a, b in ((-10, kink), (kink, 10))]
+        return sum(parts) / np.sqrt(2 * np.pi)
+
+    expected = quad(lambda v: conditional(v) * np.exp(-v * v / 3) / np.sqrt(3 * np.pi), -12, 12, epsabs=1e-12)[0]
+    p = tp.Program()
+    u, v = p.gaussian("u v", cov=[[1, 0.5], [0.5, 1.5]])
+    limit = tp.limit(p)
+    found = limit.evaluate(limit.E(lambda a, b: tp.relu(tp.sigmoid(b) + a) * (a**2 + b), u, v))
+    assert found == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_function_of_one_variable_has_one_value_in_steps_and_in_one_formula():
+    p = tp.Program()
+    a = p.vector("a", variance=1.5, mean=-0.5)
+    at_once = tp.nonlin(lambda b: sp.Max(-tp.sigmoid(b), b) ** 3, a)
+    in_steps = tp.nonlin(sp.Max, -tp.sigmoid(a), a) ** 3
+    limit = tp.limit(p)
+    reference = mean(lambda t: max(-1 / (1 + np.exp(-(b := -0.5 + np.sqrt(1.5) * t))), b) ** 3)
+    for y in (at_once, in_steps):
+        assert limit.evaluate(limit.mean(y)) == pytest.approx(reference, rel=1e-7)
+
+
+def test_a_function_that_jumps_on_a_curve_has_no_derivative_with_a_rule():
+    p = tp.Program()
+    u, v = p.gaussian("u v", cov=[[1, 0.5], [0.5, 1.5]])
+    limit = tp.limit(p)
+    jump = limit.E(lambda a, b: sp.DiracDelta(tp.tanh(a) + b), u, v)
+    with pytest.raises(tp.NoRuleError, match=r"along the curve u2 \+ tanh\(u1\) = 0"):
+        limit.evaluate(jump)
