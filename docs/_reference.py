@@ -23,8 +23,8 @@ def public() -> dict[str, object]:
     hidden = (Nonlinearity, dict)
     return {
         name: value
-        for name, value in vars(tensorprog).items()
-        if not name.startswith("_") and not inspect.ismodule(value) and not isinstance(value, hidden)
+        for name in dir(tensorprog)
+        if not inspect.ismodule(value := getattr(tensorprog, name)) and not isinstance(value, hidden)
     }
 
 
@@ -38,8 +38,8 @@ def nonlinearities() -> str:
     """A table of the nonlinearities with their definitions."""
     rows = [
         (name, inspect.getdoc(value).splitlines()[0])
-        for name, value in vars(tensorprog).items()
-        if isinstance(value, Nonlinearity)
+        for name in dir(tensorprog)
+        if isinstance(value := getattr(tensorprog, name), Nonlinearity)
     ]
     lines = ["# Nonlinearities", "", "| name | definition |", "|---|---|"]
     return "\n".join([*lines, *(f"| `tensorprog.{n}` | {d.replace('|', chr(92) + '|')} |" for n, d in rows), ""])

@@ -1,80 +1,9 @@
-"""tensorprog: the infinite-width limit of neural networks, derived from a Python program."""
+"""tensorprog: the infinite-width limit of neural networks, derived from a Python program.
 
-from tensorprog.coordinates import CoordinateCheck as CoordinateCheck
-from tensorprog.coordinates import coordinate_check as coordinate_check
-from tensorprog.dsl.network import network as network
-from tensorprog.dsl.nonlinearities import NONLINEARITIES as NONLINEARITIES
-from tensorprog.dsl.nonlinearities import abs_ as abs
-from tensorprog.dsl.nonlinearities import abstract as abstract
-from tensorprog.dsl.nonlinearities import cos as cos
-from tensorprog.dsl.nonlinearities import declare as declare
-from tensorprog.dsl.nonlinearities import elu as elu
-from tensorprog.dsl.nonlinearities import erf as erf
-from tensorprog.dsl.nonlinearities import exp as exp
-from tensorprog.dsl.nonlinearities import gauss as gauss
-from tensorprog.dsl.nonlinearities import gelu as gelu
-from tensorprog.dsl.nonlinearities import hard_tanh as hard_tanh
-from tensorprog.dsl.nonlinearities import hermite as hermite
-from tensorprog.dsl.nonlinearities import identity as identity
-from tensorprog.dsl.nonlinearities import leaky_relu as leaky_relu
-from tensorprog.dsl.nonlinearities import monomial as monomial
-from tensorprog.dsl.nonlinearities import polynomial as polynomial
-from tensorprog.dsl.nonlinearities import relu as relu
-from tensorprog.dsl.nonlinearities import relu6 as relu6
-from tensorprog.dsl.nonlinearities import selu as selu
-from tensorprog.dsl.nonlinearities import sigmoid as sigmoid
-from tensorprog.dsl.nonlinearities import sign as sign
-from tensorprog.dsl.nonlinearities import silu as silu
-from tensorprog.dsl.nonlinearities import sin as sin
-from tensorprog.dsl.nonlinearities import softplus as softplus
-from tensorprog.dsl.nonlinearities import step as step
-from tensorprog.dsl.nonlinearities import tanh as tanh
-from tensorprog.dsl.program import Program as Program
-from tensorprog.dsl.program import moment as moment
-from tensorprog.dsl.program import nonlin as nonlin
-from tensorprog.errors import AccuracyError as AccuracyError
-from tensorprog.errors import AccuracyWarning as AccuracyWarning
-from tensorprog.errors import AssumptionError as AssumptionError
-from tensorprog.errors import ComputeError as ComputeError
-from tensorprog.errors import DataError as DataError
-from tensorprog.errors import FoldError as FoldError
-from tensorprog.errors import FrozenWarning as FrozenWarning
-from tensorprog.errors import NoRuleError as NoRuleError
-from tensorprog.errors import ProgramError as ProgramError
-from tensorprog.errors import TensorProgramError as TensorProgramError
-from tensorprog.finite.empirical import empirical_ntk as empirical_ntk
-from tensorprog.finite.sample import sample as sample
-from tensorprog.grams.compute import gram as gram
-from tensorprog.kernels.kernel import Kernel as Kernel
-from tensorprog.kernels.methods import nngp as nngp
-from tensorprog.kernels.methods import ntk as ntk
-from tensorprog.kernels.recursion import Recursion as Recursion
-from tensorprog.limit.master import Limit as Limit
-from tensorprog.limit.sampling import Estimate as Estimate
-from tensorprog.limit.sampling import SampledLimit as SampledLimit
-from tensorprog.limit.ways import limit as limit
-from tensorprog.passes.canonicalize import canonicalize as canonicalize
-from tensorprog.passes.optimizer import SGD as SGD
-from tensorprog.passes.parametrization import Classification as Classification
-from tensorprog.passes.parametrization import Parametrization as Parametrization
-from tensorprog.passes.parametrization import abc as abc
-from tensorprog.passes.parametrization import mup as mup
-from tensorprog.passes.parametrization import ntk_parametrization as ntk_parametrization
-from tensorprog.passes.parametrization import standard as standard
-from tensorprog.report.draw import Drawing as Drawing
-from tensorprog.report.draw import draw as draw
-from tensorprog.sgd.certificate import Certificate as Certificate
-from tensorprog.sgd.feature_limit import FeatureLimit as FeatureLimit
-from tensorprog.sgd.training import FeatureTraining as FeatureTraining
-from tensorprog.sgd.training import Training as Training
-from tensorprog.sgd.training import unroll as unroll
-from tensorprog.train import FeatureReport as FeatureReport
-from tensorprog.train import TrainingReport as TrainingReport
-from tensorprog.train import feature_limit as feature_limit
-from tensorprog.train import train as train
-from tensorprog.verify import Claim as Claim
-from tensorprog.verify import Verification as Verification
-from tensorprog.verify import verify as verify
+``__init__.pyi`` lists the public names and their homes.
+"""
 
-from tensorprog import learn as learn  # isort: skip  (imports scikit-learn only when asked for an estimator)
-from tensorprog import programs as programs  # isort: skip  (the gallery is written in the names above)
+from tensorprog.lazy import front
+
+__version__ = "0.1.0"
+__all__ = front(__name__, __file__)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tensorprog.cli import progress_bar, show
+from tensorprog.commands import progress_bar, show
 from tensorprog.dsl.network import Network
 from tensorprog.dsl.nonlinearities import relu
 from tensorprog.kernels.methods import nngp, ntk

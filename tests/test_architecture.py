@@ -1,18 +1,22 @@
 """The house: imports point downward only, every public name exists, files stay small."""
 
 import ast
+import builtins
 import importlib
+import inspect
 from pathlib import Path
 
 import networkx as nx
 import pytest
 
 import tensorprog
+from tensorprog.dsl.nonlinearities import Nonlinearity
 
 ROOT = Path(tensorprog.__file__).parent
-ROOMS = ["errors", "locks", "printing", "functions", "products", "algebra", "ir", "dsl", "expectations", "limit",
-         "passes", "compile", "formulas", "derivation", "sgd", "recursions", "grams", "kernels", "finite", "report",
-         "coordinates", "verify", "train", "programs", "learn", "cli", "demo"]  # fmt: skip
+ROOMS = ["errors", "lazy", "locks", "printing", "functions", "products", "algebra", "ir", "dsl", "nn", "expectations",
+         "limit", "passes", "compile", "formulas", "derivation", "sgd", "recursions", "grams", "kernels", "finite",
+         "report", "coordinates", "verify", "train", "programs", "learn", "commands", "cli", "demo",
+         "__main__"]  # fmt: skip
 INNER = {"expectations": ["quadrature", "closed", "series", "many", "angles"]}  # rooms within a room, lowest first
 FILES = sorted(p.relative_to(ROOT) for p in ROOT.rglob("*.py"))
 MODULES = [f for f in FILES if f != Path("__init__.py")]
@@ -45,7 +49,7 @@ def test_imports_point_downward(file):
     assert room_of(file) in ROOMS, f"{file} is in no room: add it to ROOMS"
     own = ROOMS.index(room_of(file))
     for name in imports(ast.parse((ROOT / file).read_text())):
-        if name.split(".")[0] == "tensorprog":
+        if name.split(".")[0] == "tensorprog" and name != "tensorprog.__version__":
             room = (name.split(".") + [""])[1]
             assert room in ROOMS[: own + 1], f"{file} imports {name}, which is above {ROOMS[own]}"
 
@@ -75,15 +79,52 @@ def test_a_name_means_one_thing():
     assert len(names) == len({*names}), f"{sorted({n for n in names if names.count(n) > 1})} stand in several rooms"
 
 
-def test_every_public_name_is_exported_under_its_own_name_and_importable():
-    tree = ast.parse((ROOT / "__init__.py").read_text())
-    aliases = [(node.module, a) for node in tree.body if isinstance(node, ast.ImportFrom) for a in node.names]
-    assert len(aliases) > 30 and len({a.asname for _, a in aliases}) == len(aliases)
-    for module, alias in aliases:
-        assert alias.asname in (alias.name, alias.name.rstrip("_")), f"{alias.name} must be re-exported explicitly"
-        found = getattr(importlib.import_module(module), alias.name, None)
-        assert found is not None and getattr(tensorprog, alias.asname) is found
-    assert all(isinstance(node, (ast.ImportFrom, ast.Expr)) for node in tree.body), "__init__ holds names only"
+def exports(stub):
+    """(module, name there, public name) of every line of a stub."""
+    nodes = [node for node in ast.parse(stub.read_text()).body if isinstance(node, ast.ImportFrom)]
+    return [(node.module, a.name, a.asname) for node in nodes for a in node.names]
+
+
+@pytest.mark.parametrize("package", [tensorprog, tensorprog.learn], ids=lambda p: p.__name__)
+def test_every_public_name_is_exported_under_its_own_name_and_importable(package):
+    lines = exports(Path(package.__file__).with_name("__init__.pyi"))
+    assert len({public for _, _, public in lines}) == len(lines) > 5
+    for module, name, public in lines:
+        assert public in (name, name.rstrip("_")), f"{name} must be re-exported explicitly"
+        home = importlib.import_module(module)
+        found = getattr(home, name)
+        assert getattr(package, public) is found, f"a room covers {public}"
+    assert dir(package) == sorted(public for _, _, public in lines)
+
+
+@pytest.mark.parametrize("package", [tensorprog, tensorprog.learn], ids=lambda p: p.__name__)
+def test_import_star_brings_every_public_name_and_covers_no_builtin(package):
+    found = {}
+    exec(f"from {package.__name__} import *", found)
+    brought = set(found) - {"__builtins__"}
+    assert brought == set(package.__all__) == set(dir(package)) - {n for n in dir(package) if hasattr(builtins, n)}
+
+
+def test_public_names_win_over_rooms_of_the_same_name():
+    for room in ("limit", "train", "verify"):
+        assert inspect.ismodule(importlib.import_module(f"tensorprog.{room}"))
+        assert inspect.isfunction(getattr(tensorprog, room))
+    assert inspect.ismodule(tensorprog.learn) and inspect.ismodule(tensorprog.programs)
+
+
+def test_a_name_that_is_not_public_is_refused_with_the_nearest():
+    with pytest.raises(AttributeError, match=r"tensorprog has no 'rellu'; did you mean 'relu'\?"):
+        tensorprog.rellu  # noqa: B018
+    with pytest.raises(AttributeError, match=r"dir\(tensorprog\.learn\) lists"):
+        tensorprog.learn.qqqq  # noqa: B018
+
+
+def test_nn_holds_every_nonlinearity():
+    names = {n for n in dir(tensorprog) if isinstance(getattr(tensorprog, n), Nonlinearity)}
+    names |= {n for module, _, n in exports(ROOT / "__init__.pyi") if module == Nonlinearity.__module__}
+    assert names == {n for n in dir(tensorprog.nn) if not n.startswith("_") and n != "builtins"}
+    assert all(getattr(tensorprog.nn, n) is getattr(tensorprog, n) for n in names)
+    assert set(tensorprog.nn.__all__) == names - {"abs"}
 
 
 @pytest.mark.parametrize("file", FILES, ids=str)

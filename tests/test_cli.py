@@ -1,8 +1,10 @@
 """The command line: what it prints, what it writes, and its exit status for every kind of input."""
 
 import importlib
+import inspect
 import json
 import re
+import subprocess
 import sys
 
 import numpy as np
@@ -10,7 +12,8 @@ import pytest
 import sympy as sp
 
 import tensorprog as tp
-from tensorprog.cli import main, parse_value
+from tensorprog.cli import WIDTHS, main
+from tensorprog.commands import parse_value
 
 verify_module = importlib.import_module("tensorprog.verify")
 GALLERY = tp.programs.GALLERY
@@ -82,8 +85,35 @@ def equations(text):
 def test_list_shows_every_network_with_its_hyperparameters(output):
     out = output("list")
     assert [line.split(":")[0] for line in out.splitlines() if not line.startswith(" ")] == sorted(GALLERY)
-    assert "depth=3, phi=relu, sigma_w=sqrt(2), sigma_b=0, sigma_v=1" in out
+    for name, build in GALLERY.items():
+        hyper = [p for p in inspect.signature(build).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        assert "    " + ", ".join(f"{p.name}={p.default}" for p in hyper) in out.splitlines(), name
     assert "The multilayer perceptron" in out
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["list"], ["verify", "--help"], ["verfiy"]], ids=" ".join)
+def test_what_computes_nothing_starts_without_the_engine(words):
+    code = f"""
+import sys
+from tensorprog.cli import WIDTHS, main
+try:
+    main({words})
+except SystemExit:
+    pass
+print({{"numpy", "sympy", "scipy", "networkx", "matplotlib", "rich", "tensorprog.commands"}} & {{*sys.modules}})
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[-1] == "set()"
+
+
+def test_the_version_is_that_of_the_package(cli):
+    assert cli("--version") == (0, f"tensorprog {tp.__version__}\n", "")
+    run = subprocess.run([sys.executable, "-m", "tensorprog", "--version"], capture_output=True, text=True, check=True)
+    assert run.stdout == f"tensorprog {tp.__version__}\n"
+
+
+def test_the_default_widths_are_those_of_verify():
+    assert ",".join(map(str, verify_module.WIDTHS)) == WIDTHS
 
 
 @pytest.mark.parametrize("name", GALLERY)

@@ -66,10 +66,11 @@ def test_every_method_and_each_of_its_options_is_a_piece(label, cls):
 
 
 def test_every_nonlinearity_and_every_maker_of_them_is_a_piece():
-    public = {n for n, f in vars(tp).items() if getattr(f, "__module__", "") == nonlinearities.__name__}
-    public |= {n for n, f in vars(tp).items() if isinstance(f, nonlinearities.Nonlinearity)}
+    names = {n: getattr(tp, n) for n in dir(tp)}
+    public = {n for n, f in names.items() if getattr(f, "__module__", "") == nonlinearities.__name__}
+    public |= {n for n, f in names.items() if isinstance(f, nonlinearities.Nonlinearity)}
     public |= {
-        n for n, f in vars(tp).items() if getattr(f, "__module__", "") == program.__name__ and inspect.isfunction(f)
+        n for n, f in names.items() if getattr(f, "__module__", "") == program.__name__ and inspect.isfunction(f)
     }
     assert {f"tp.{n}" for n in {*public, "network"}} <= COVERED | set(ELSEWHERE)
     assert {f"tp.{n}" for n in tp.NONLINEARITIES} <= COVERED

@@ -225,6 +225,6 @@ def test_a_report_that_cannot_be_written_is_refused(made, tmp_path, name):
 
 @pytest.mark.parametrize("name", ["r.pdf", "no/folder/r.html"])
 def test_the_command_line_refuses_a_report_before_it_runs_anything(capsys, name, monkeypatch):
-    monkeypatch.setattr("tensorprog.cli.verify", None)
+    monkeypatch.setattr("tensorprog.commands.verify", None)
     assert main(["verify", "mlp", "--report", name]) == 2
     assert "use a name ending in .html, in an existing folder" in capsys.readouterr().err

@@ -1,0 +1,281 @@
+"""What the commands do: derive, verify, train, draw."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sympy as sp
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from tensorprog.dsl.network import Network
+from tensorprog.dsl.nonlinearities import NONLINEARITIES, Nonlinearity, by_name
+from tensorprog.errors import ProgramError, TensorProgramError, nearest
+from tensorprog.kernels.kernel import Kernel
+from tensorprog.kernels.methods import nngp, ntk
+from tensorprog.passes.optimizer import SGD
+from tensorprog.passes.parametrization import NAMED, Parametrization, abc, rational, standard
+from tensorprog.programs import GALLERY
+from tensorprog.report.draw import draw
+from tensorprog.sgd.training import unroll
+from tensorprog.train import train
+from tensorprog.verify import Verification, verify
+
+
+def load_network(spec: str, parameters: list[str]) -> Network:
+    """A network from the gallery or from a Python file, with NAME=VALUE hyperparameters.
+
+    Raises:
+        ProgramError: no such network, file or hyperparameter (the nearest name is suggested).
+    """
+    build = _builder(spec)
+    defaults = {k: p.default for k, p in inspect.signature(build).parameters.items()}
+    hyper = {}
+    for item in parameters:
+        name, equals, text = item.partition("=")
+        if not equals:
+            raise ProgramError(f"-p {item}: write NAME=VALUE")
+        default = defaults.get(name)
+        function = isinstance(default, Nonlinearity) or (
+            default is inspect.Parameter.empty and text in {*NONLINEARITIES, "phi"}
+        )
+        hyper[name] = by_name(text) if function else parse_value(text)
+    network: Network = build(**hyper)
+    with _blaming(f"{network!r} cannot be traced"):
+        network.takes_sequences  # noqa: B018
+    return network
+
+
+@contextmanager
+def _blaming(what: str) -> Iterator[None]:
+    """Whatever a user's code raises, as a ProgramError."""
+    try:
+        yield
+    except TensorProgramError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise ProgramError(f"{what}: {type(error).__name__}: {error}") from error
+
+
+def _builder(spec: str) -> Callable[..., Any]:
+    path, _, name = spec.rpartition(":") if ".py:" in spec else (spec, "", "")
+    if not path.endswith(".py"):
+        if spec not in GALLERY:
+            raise ProgramError(f"no network {spec!r} in the gallery; {nearest(spec, GALLERY)}; or give path.py:network")
+        return GALLERY[spec]
+    if not Path(path).is_file():
+        raise ProgramError(f"there is no file {path}")
+    module_spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    assert module_spec is not None and module_spec.loader is not None
+    module = importlib.util.module_from_spec(module_spec)
+    with _blaming(f"{path} cannot be run"):
+        module_spec.loader.exec_module(module)
+    found = {k: v for k, v in vars(module).items() if inspect.isfunction(v) and hasattr(v, "network")}
+    if not found:
+        raise ProgramError(f"{path} defines no network; decorate a function with @tp.network")
+    if name and name not in found:
+        raise ProgramError(f"{path} defines no network {name!r}; {nearest(name, found)}")
+    if not name and len(found) != 1:
+        raise ProgramError(f"{path} defines {len(found)} networks ({', '.join(found)}); choose one with {path}:NAME")
+    return found[name] if name else next(iter(found.values()))  # type: ignore[no-any-return]
+
+
+_UNSIGNED = r"(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?"
+_NUMBER = rf"[-+]?{_UNSIGNED}"
+
+
+def parse_value(text: str) -> Any:
+    """A hyperparameter value from the command line; nothing is evaluated as code.
+
+    >>> [parse_value(t) for t in ("3", "0.5", "1/3", "sqrt(2)", "true", "1,2", "sigma_w")]
+    [3, 1/2, 1/3, sqrt(2), True, [1, 2], sigma_w]
+    """
+    if "," in text:
+        return [parse_value(part) for part in text.split(",")]
+    if re.fullmatch(r"[-+]?\d+", text):
+        return int(text)
+    if re.fullmatch(_NUMBER, text):
+        return sp.Rational(text)
+    if match := re.fullmatch(r"([-+]?\d+)/(\d+)", text):
+        if int(match[2]) == 0:
+            raise ProgramError(f"{text}: division by zero")
+        return sp.Rational(int(match[1]), int(match[2]))
+    if match := re.fullmatch(rf"sqrt\(({_UNSIGNED})\)", text):
+        return sp.sqrt(sp.Rational(match[1]))
+    if text in ("true", "false"):
+        return text == "true"
+    if re.fullmatch(r"[A-Za-z]\w*", text):
+        return sp.Symbol(text, positive=True)
+    raise ProgramError(f"cannot read the value {text!r}; write a number, 1/3, sqrt(2), true, 1,2,3 or a symbol's name")
+
+
+def _integers(text: str, what: str) -> list[int]:
+    if not re.fullmatch(r"\d+(,\d+)*", text):
+        raise ProgramError(f"{what} must be integers separated by commas, got {text!r}")
+    return [int(part) for part in text.split(",")]
+
+
+def derive_command(a: argparse.Namespace) -> int:
+    """Print the equations of a kernel."""
+    net = load_network(a.network, a.param)
+    lengths = _integers(a.lengths, "--lengths") if a.lengths else None
+    kernel: Kernel = nngp(net, lengths) if a.kernel == "nngp" else ntk(net, a.method, lengths)
+    print(kernel.latex() if a.latex else kernel.text())
+    if a.kernel == "ntk" and a.method == "backprop" and not kernel.passes_gia_check and not a.latex:
+        print("\nFor comparison, what assuming gradient independence would give:\n")
+        print(kernel.under_gia.text())
+    return 0
+
+
+def verify_command(a: argparse.Namespace) -> int:
+    """Verify a network's kernels against finite-width runs and print the verdicts."""
+    net = load_network(a.network, a.param)
+    if a.report is not None and (a.report.suffix != ".html" or not a.report.parent.is_dir()):
+        raise ProgramError(f"--report {a.report}: use a name ending in .html, in an existing folder")
+    inputs = _inputs(net, a)
+    with progress_bar() as progress:
+        result = verify(net, inputs, _integers(a.widths, "--widths"), a.seeds, out=a.out, progress=progress)
+    show(result)
+    if a.report is not None:
+        assert result.evidence is not None
+        result.evidence.command = a.command
+        print(f"wrote {result.save(a.report)}")
+    if a.out is not None:
+        result.save(a.out / "verdict.txt")
+        print(f"wrote {a.out / 'verdict.txt'} and {result.save(a.out / 'error.png')}")
+    return 0 if result.passed else 1
+
+
+def draw_command(a: argparse.Namespace) -> int:
+    """Draw a network's program."""
+    net = load_network(a.network, a.param)
+    lengths = _integers(a.lengths, "--lengths") if a.lengths else None
+    paths = [_path(text) for text in a.path]
+    path = paths if len(paths) > 1 else paths[0] if paths else None
+    if a.sgd is None:
+        inputs = a.inputs if lengths is None else 1
+        picture = draw(net, path, a.highlight, backprop=a.backprop, lengths=lengths, inputs=inputs)
+    elif a.backprop or a.inputs != 1:
+        raise ProgramError("--sgd draws the run on one test input, its backward passes included; leave out the rest")
+    else:
+        picture = draw(unroll(net, a.sgd, lengths=lengths), path, a.highlight)
+    for letter, found in zip("pq", picture.paths, strict=False):
+        print(f"{letter}: {found}")
+    print(f"wrote {picture.save(a.out or Path(f'{net.name}.svg'))}")
+    return 0
+
+
+def _path(text: str) -> Any:
+    name, colon, number = text.partition(":")
+    return (name, *_integers(number, "the number of a path")) if colon else name
+
+
+def train_command(a: argparse.Namespace) -> int:
+    """Train networks of several widths and compare with kernel gradient descent."""
+    net = load_network(a.network, a.param)
+    inputs = _inputs(net, a)
+    optimizer = SGD(parse_value(a.lr), parse_value(a.momentum), parse_value(a.weight_decay))
+    with progress_bar() as progress:
+        report = train(
+            net, inputs, _labels(a, len(inputs)), steps=a.steps, optimizer=optimizer, batch=a.batch, loss=a.loss,
+            trainable=a.trainable.split(",") if a.trainable else None,
+            widths=_integers(a.widths, "--widths"), seeds=a.seeds, out=a.out, progress=progress,
+            parametrization=parse_parametrization(a.parametrization, a.lr_exponent), method=a.method, samples=a.samples,
+        )  # fmt: skip
+    print(report.text())
+    if a.out is not None:
+        print("wrote " + ", ".join(map(str, report.save(a.out))))
+    return 0 if report.passed else 1
+
+
+def parse_parametrization(text: str | None, c: str = "0") -> Parametrization | None:
+    """A parametrization from the command line: a name, or its exponents.
+
+    >>> parse_parametrization("a=-1/2,0,1/2;b=1/2,1/2,1/2").classify().regime
+    'feature learning'
+    """
+    if text is None or text in NAMED:
+        if text != "standard" and rational(c, "--lr-exponent") != 0:
+            raise ProgramError(
+                f"--lr-exponent {c} is for --parametrization standard; write 'a=..;b=..;c={c}' for others"
+            )
+        return None if text is None else standard(c) if text == "standard" else NAMED[text]()
+    fields = dict(part.partition("=")[::2] for part in text.replace(" ", "").split(";"))
+    if not {"a", "b"} <= fields.keys() <= {"a", "b", "c"}:
+        raise ProgramError(f"--parametrization {text!r}: {nearest(text, NAMED)}; or write 'a=..,..,..;b=..,..,..;c=..'")
+    return abc(fields["a"].split(","), fields["b"].split(","), fields.get("c", c))
+
+
+def _labels(a: argparse.Namespace, count: int) -> Any:
+    if a.labels is not None:
+        return _load(a.labels, "--labels")
+    return np.random.default_rng([a.data_seed, 1]).standard_normal(count)
+
+
+def _inputs(net: Network, a: argparse.Namespace) -> Any:
+    if a.data is not None:
+        return _load(a.data, "--data")
+    if min(a.inputs, a.dim) < 1:
+        raise ProgramError(f"--inputs and --dim must be positive, got {a.inputs} and {a.dim}")
+    if a.data_seed < 0:
+        raise ProgramError(f"--data-seed must not be negative, got {a.data_seed}")
+    rng = np.random.default_rng(a.data_seed)
+    if not net.takes_sequences:
+        if a.lengths:
+            raise ProgramError(f"{net.name} takes single vectors; leave out --lengths {a.lengths}")
+        return rng.standard_normal((a.inputs, a.dim))
+    lengths = _integers(a.lengths, "--lengths") if a.lengths else [3, 2]
+    return [rng.standard_normal((lengths[i % len(lengths)], a.dim)) for i in range(max(a.inputs, len(lengths)))]
+
+
+def _load(path: Path, option: str) -> Any:
+    try:
+        with path.open("rb") as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ProgramError(f"cannot read {option} {path}: {error}") from error
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[int, int, str], None]]:
+    """A progress bar on the error stream; yields the function to report to."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+
+        def update(done: int, total: int, what: str) -> None:
+            task = bar.task_ids[0] if bar.task_ids else bar.add_task(what)
+            bar.update(task, completed=done, total=total, description=what)
+
+        yield update
+
+
+def show(result: Verification) -> None:
+    """Print a verification as a table."""
+    table = Table(title=escape(result.title), title_justify="left", expand=False)
+    for column in ("verdict", "claim", "detail"):
+        table.add_column(column, overflow="fold")
+    for c in result.claims:
+        colour = {True: "green", False: "bold red", None: "yellow"}[c.passed]
+        table.add_row(f"[{colour}]{c.verdict}[/]", escape(c.name), escape(c.detail))
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    console.print(table)
+    console.print("all claims hold" if result.passed else "SOME CLAIM FAILED", highlight=False)
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "derive": derive_command,
+    "verify": verify_command,
+    "train": train_command,
+    "draw": draw_command,
+}

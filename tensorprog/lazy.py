@@ -1,0 +1,68 @@
+"""Public names that are imported when first asked for; the stub beside a package lists them, once, for types too."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import difflib
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+EXTRAS = {"sklearn": ("scikit-learn", "learn")}  # a package that may be missing: what it is called, the extra with it
+
+
+class Front(ModuleType):
+    """A package that imports its public names when asked; they win over its modules: ``tp.limit`` is the function."""
+
+    names: dict[str, tuple[str, str]]
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self.names:
+            close = difflib.get_close_matches(name, self.names, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"dir({self.__name__}) lists what it has"
+            raise AttributeError(f"{self.__name__} has no {name!r}; {hint}")
+        value = self.__dict__[name] = _imported(*self.names[name])
+        return value
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Importing a module binds it here; a public name that is something else is left alone."""
+        if not isinstance(value, ModuleType) or self.names.get(name, (self.__name__,))[0] == self.__name__:
+            super().__setattr__(name, value)
+
+    def __dir__(self) -> list[str]:
+        return sorted(self.names)
+
+
+def front(package: str, file: str) -> list[str]:
+    """Make a package a ``Front`` for what its stub imports.
+
+    Args:
+        package: its ``__name__``.
+        file: its ``__file__``; ``__init__.pyi`` beside it holds lines ``from module import name as public``.
+
+    Returns:
+        What ``import *`` brings: all public names but those of builtins.
+    """
+    module = sys.modules[package]
+    stub = ast.parse(Path(file).with_name("__init__.pyi").read_text(encoding="utf-8"))
+    lines = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
+    names = {a.asname or a.name: (node.module or "", a.name) for node in lines for a in node.names}
+    module.__dict__["names"] = names
+    module.__class__ = Front
+    return sorted(n for n in names if not hasattr(builtins, n))
+
+
+def _imported(module: str, name: str) -> Any:
+    """What ``from module import name`` gives."""
+    try:
+        home = importlib.import_module(module)
+        return getattr(home, name) if name in vars(home) else importlib.import_module(f"{module}.{name}")
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").split(".")[0]
+        if missing not in EXTRAS:
+            raise
+        title, extra = EXTRAS[missing]
+        raise ImportError(f"{name} needs {title}: pip install 'tensorprog[{extra}]'") from error
