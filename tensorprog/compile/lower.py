@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,11 +48,14 @@ class Lowering:
         self.tape, self.grams, self.hyper = tape, grams, hyper
         self.at: dict[Gen, int] = {}
         self._scalars: dict[sp.Expr, int] = {}
+        self._reached: dict[tuple[Poly, ...], list[Gen]] = {}
 
     def run(self, polys: list[Poly], known: Mapping[Any, int] | None = None) -> list[int]:
         """The operations of polynomials, those of some generators being ``known``."""
-        self.at = dict(known or {})
-        for g in reachable(polys):
+        self.at, key = dict(known or {}), tuple(polys)
+        if key not in self._reached:  # the layers of a recursion have one form
+            self._reached[key] = reachable(polys)
+        for g in self._reached[key]:
             if g not in self.at:
                 self.at[g] = self._folded(self.poly(g.definition) if isinstance(g, Name) else self._leaf(g))
         return [self.poly(p) for p in polys]
@@ -92,7 +96,7 @@ class Lowering:
         return self.tape.add("formula", *args, data=(expr.xreplace(known), tuple(data)))
 
     def _expect(self, g: Expect) -> int:
-        factors = None if any(g.mean) or g.scalars else _factors(g)
+        factors = None if any(g.mean) or g.scalars else _factors(g.body, g.variables)
         if factors is not None:
             found = self._closed(factors, g)
             if found is not None:
@@ -106,7 +110,7 @@ class Lowering:
         args += [self.at[s] for s in g.scalars.values()]
         return self.tape.add("expect", *args, data=(g.body, g.variables, tuple(g.scalars)))
 
-    def _closed(self, factors: list[tuple[type[Fn], int]], g: Expect) -> int | None:
+    def _closed(self, factors: tuple[tuple[type[Fn], int], ...], g: Expect) -> int | None:
         """The closed form of φ(u) or φ(u)ψ(v): operations per pair, a call of the tabled formula otherwise."""
         if len(factors) == 1:
             cls, i = factors[0]
@@ -146,15 +150,16 @@ class Lowering:
                              data=(first, second))  # fmt: skip
 
 
-def _factors(g: Expect) -> list[tuple[type[Fn], int]] | None:
+@functools.lru_cache(1024)  # every layer asks the same
+def _factors(body: sp.Expr, over: tuple[sp.Symbol, ...]) -> tuple[tuple[type[Fn], int], ...] | None:
     """One or two functions of single variables whose product the body is, as (function, variable); else None."""
     found: list[tuple[type[Fn], int]] = []
-    for f in sp.Mul.make_args(g.body):
+    for f in sp.Mul.make_args(body):
         base, power = f.as_base_exp()
-        if not (isinstance(base, Fn) and base.args[0] in g.variables and power.is_Integer and power > 0):
+        if not (isinstance(base, Fn) and base.args[0] in over and power.is_Integer and power > 0):
             return None
-        found += [(type(base), g.variables.index(base.args[0]))] * min(int(power), 3)
-    return found if len(found) <= 2 else None
+        found += [(type(base), over.index(base.args[0]))] * min(int(power), 3)
+    return tuple(found) if len(found) <= 2 else None
 
 
 def function_name(cls: type[Fn]) -> tuple[str, int]:

@@ -111,10 +111,12 @@ class Tape:
         Per pair, what depends on the first input alone is gathered in the scale of each term: a machine that
         works row by row holds it as one number.
         """
+        terms = list(terms)
+        if len(terms) == 1 and terms[0][0] == 1.0 and len(terms[0][1]) == 1:
+            return terms[0][1][0]
         whole = [self._gathered(c, factors) for c, factors in terms]
-        pair = any(self.sides[f] == PAIR for _, factors in whole for f in factors) or (
-            len({self.sides[f] for _, factors in whole for f in factors} - {CONST}) > 1
-        )
+        sides = {self.sides[f] for _, factors in whole for f in factors} - {CONST}
+        pair = PAIR in sides or len(sides) > 1
         split = [self._split(c, factors) if pair else (self.const(c), factors) for c, factors in whole]
         bias = self._bias([a for a, rows in split if not rows])
         split = sorted(((a, rows) for a, rows in split if rows), key=lambda term: len(term[1]) != 1)
@@ -123,7 +125,7 @@ class Tape:
     def _gathered(self, c: float, factors: list[int]) -> Term:
         """The term with its numbers multiplied into the coefficient."""
         numbers = [v for f in factors if (v := self.value(f)) is not None]
-        return c * prod(numbers), [f for f in factors if self.value(f) is None]
+        return (c * prod(numbers), [f for f in factors if self.value(f) is None]) if numbers else (c, factors)
 
     def _split(self, c: float, factors: list[int]) -> tuple[int, list[int]]:
         """The scale, a number or an operation that does not vary along a row, and the factors that do."""

@@ -66,6 +66,7 @@ class FoldedKernel:
         self.over = over_of(self.net, over)
         refuse_expanding(*self._sized(self.over.larger(2)[0], 2), kernel.kind == "ntk")
         self.store = Store()
+        self._read: dict[tuple[Sizes, int], Straight] = {}
         self.proved: list[Sizes] = []
         self.excluded: set[Sizes] = set()
         self.parts = self._fold(self.form, 2)
@@ -145,8 +146,9 @@ class FoldedKernel:
         return same(self._value(sizes, inputs), mine)
 
     def _straight(self, sizes: Sizes, form: str | None, inputs: int, least: int) -> Straight:
-        net, lengths = self._sized(sizes, inputs)
-        system = read(self.kernel.derive_straight(net, lengths), self.store)
+        if (sizes, inputs) not in self._read:  # every form starts from it
+            self._read[sizes, inputs] = read(self.kernel.derive_straight(*self._sized(sizes, inputs)), self.store)
+        system = self._read[sizes, inputs]
         if form is None:
             return tidy(without_aliases(system, self.store), self.store, least)
         system = forward(system, self.store, least)

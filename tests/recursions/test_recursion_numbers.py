@@ -244,3 +244,16 @@ def test_nearly_parallel_inputs_whose_angle_the_recursion_loses():
     """Those of sign are computed by the kernel derived at that depth."""
     R, near = tp.nngp(tp.programs.mlp(phi=tp.sign)).recursion(), np.concatenate([X, X + 1e-7])
     assert_close(R(near, near, depth=3), tp.nngp(tp.programs.mlp(phi=tp.sign, depth=3))(near, near), 1e-13)
+
+
+def test_every_size_is_derived_once_whatever_form_is_printed_and_evaluated():
+    K = tp.ntk(tp.programs.mlp(depth=3, sigma_b=0.1))
+    derive, seen = K.derive_straight, []
+
+    def counted(net, lengths):
+        seen.append((net.hyperparameters["depth"], len(lengths)))
+        return derive(net, lengths)
+
+    K.derive_straight = counted
+    K.recursion(form="sum")(np.eye(2), depth=50)
+    assert len(seen) == len(set(seen)) > 2
