@@ -1,7 +1,9 @@
 # Everything runs in a virtual environment that the first target creates; a machine needs Python 3.11 and make.
+# RUN is the package alone, STAMP what the tests need beside it, large packages such as torch and JAX among them.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+RUN := $(VENV)/.run
 STAMP := $(VENV)/.installed
 PEERS ?= .venv-peers
 
@@ -9,7 +11,7 @@ NOTEBOOKS := $(patsubst notebooks/%.py,docs/notebooks/%.ipynb,$(wildcard noteboo
 
 .PHONY: demo test test-slow test-browser lint bench bench-peers notebooks docs clean
 
-demo: $(STAMP)          ## derive and verify an MLP and an RNN; pictures in out/
+demo: $(RUN)            ## derive and verify an MLP and an RNN; pictures in out/
 	$(BIN)/python -m tensorprog.demo
 
 test: $(STAMP) lint     ## lint, types and the tests (minutes)
@@ -60,12 +62,16 @@ $(VENV)/.docs: $(STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[docs]"
 	touch $@
 
-$(STAMP): pyproject.toml
+$(RUN): pyproject.toml setup.py
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+$(STAMP): $(RUN)
 	$(BIN)/pip install --quiet --disable-pip-version-check "torch==2.13.0"
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[test]"
-	touch $(STAMP)
+	touch $@
 
 clean:
 	rm -rf $(VENV) $(PEERS) out build docs/notebooks docs/reference *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
