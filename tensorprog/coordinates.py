@@ -20,6 +20,7 @@ from tensorprog.passes.optimizer import SGD
 from tensorprog.passes.parametrization import Parametrization, check_parametrization
 from tensorprog.sgd.feature_limit import features
 from tensorprog.sgd.training import check_counts, check_widths
+from tensorprog.types import Data, HyperValues, Loss
 
 WIDTHS = (64, 128, 256, 512, 1024)
 
@@ -45,7 +46,7 @@ class CoordinateCheck:
     samples: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def exponent(self, parametrization: Any, quantity: str, t: int | None = None) -> Exponent:
+    def exponent(self, parametrization: Parametrization | str, quantity: str, t: int | None = None) -> Exponent:
         """The fitted p of size ~ n^p at time t, the last when None, with a 95 % interval.
 
         Raises:
@@ -88,8 +89,8 @@ class CoordinateCheck:
 
 def coordinate_check(
     net: Network,
-    X: Any,
-    y: Any,
+    X: Data,
+    y: Data,
     parametrizations: Sequence[Parametrization],
     *,
     widths: Sequence[int] = WIDTHS,
@@ -97,8 +98,8 @@ def coordinate_check(
     seeds: int = 8,
     optimizer: SGD | None = None,
     batch: int = 1,
-    loss: Any = "mse",
-    values: Any = None,
+    loss: Loss = "mse",
+    values: HyperValues | None = None,
 ) -> CoordinateCheck:
     """Train networks of several widths in several parametrizations and measure how much their coordinates move.
 
@@ -134,8 +135,9 @@ def coordinate_check(
     for chosen in parametrizations:
         check_parametrization(chosen)
     inputs = read_inputs(X, "X", net.takes_sequences)
-    if np.ndim(y) and len(y) != len(inputs):
-        raise DataError(f"X has {len(inputs)} inputs and y {len(y)} labels; they must agree")
+    labels: Any = y
+    if np.ndim(labels) and len(labels) != len(inputs):
+        raise DataError(f"X has {len(inputs)} inputs and y {len(labels)} labels; they must agree")
     optimizer = SGD(0.5) if optimizer is None else optimizer
     check = CoordinateCheck(f"{net!r}, {optimizer!r}", sorted(set(widths)), steps)
     words = frozen_words(net.trace(inputs.lengths[:1]).parameters.items())

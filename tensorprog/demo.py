@@ -12,6 +12,7 @@ from tensorprog.dsl.network import Network
 from tensorprog.dsl.nonlinearities import relu
 from tensorprog.kernels.methods import nngp, ntk
 from tensorprog.programs import mlp, rnn
+from tensorprog.types import Data
 from tensorprog.verify import verify
 
 
@@ -20,14 +21,14 @@ def main(out: Path = Path("out")) -> int:
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((3, 4))
     sequences = [rng.standard_normal((t, 4)) for t in (3, 2, 3)]
-    jobs: list[tuple[Network, object]] = [
+    jobs: list[tuple[Network, Data]] = [
         (mlp(depth=3, phi=relu, sigma_b=0.3), vectors),
         (rnn(phi=relu, sigma_b=0.2, sigma_h=0.5), sequences),
     ]
     return max(demonstrate(net, inputs, out) for net, inputs in jobs)
 
 
-def demonstrate(net: Network, inputs: object, out: Path) -> int:
+def demonstrate(net: Network, inputs: Data, out: Path) -> int:
     """Print the kernel of a network, its values on the inputs, and what verification says."""
     kernel = ntk(net, lengths=(3, 2) if net.takes_sequences else None)
     print(kernel.text())

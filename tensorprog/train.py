@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from tensorprog.passes.parametrization import Parametrization, check_parametriza
 from tensorprog.sgd.feature_limit import FeatureLimit
 from tensorprog.sgd.hypotheses import Hypothesis, derivatives_of, outputs_on_data, refuse_unmet
 from tensorprog.sgd.training import check_widths
+from tensorprog.types import Data, HyperValues, Loss
 from tensorprog.verify import WIDTHS, Claim
 
 
@@ -125,19 +126,19 @@ class FeatureReport(TrainingReport):
 
 def train(
     net: Network,
-    X: Any,
-    y: Any,
+    X: Data,
+    y: Data,
     *,
     steps: int = 10,
     optimizer: SGD | None = None,
     batch: int = 1,
-    loss: Any = "mse",
-    X_test: Any = None,
+    loss: Loss = "mse",
+    X_test: Data | None = None,
     trainable: Sequence[str] | None = None,
     widths: Sequence[int] = WIDTHS,
     seeds: int = 16,
     times: Sequence[int] | None = None,
-    values: Mapping[Any, Any] | None = None,
+    values: HyperValues | None = None,
     parametrization: Parametrization | None = None,
     subtract_start: bool = False,
     method: str = "auto",
@@ -226,17 +227,17 @@ def _lacking(run: FiniteTraining) -> list[Hypothesis]:
 
 def feature_limit(
     net: Network,
-    X: Any,
-    y: Any,
+    X: Data,
+    y: Data,
     *,
     parametrization: Parametrization | None = None,
     steps: int = 10,
     optimizer: SGD | None = None,
     batch: int = 1,
-    loss: Any = "mse",
-    X_test: Any = None,
+    loss: Loss = "mse",
+    X_test: Data | None = None,
     trainable: Sequence[str] | None = None,
-    values: Mapping[Any, Any] | None = None,
+    values: HyperValues | None = None,
     method: str = "auto",
     samples: int = 2**16,
     seed: int = 0,
@@ -268,7 +269,7 @@ def feature_limit(
     return run.limit(method, samples, seed)
 
 
-def _read(net: Network, X: Any, y: Any, X_test: Any) -> Inputs:
+def _read(net: Network, X: Data, y: Any, X_test: Data | None) -> Inputs:
     check_network(net)
     inputs = read_inputs(X, "X", net.takes_sequences)
     if np.ndim(y) and len(y) != len(inputs):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from tensorprog.limit.master import Limit
 from tensorprog.passes.decouple import decouple
 from tensorprog.sgd.hypotheses import derivatives_of, outputs_on_data, refuse_unmet
 from tensorprog.sgd.training import check_widths
+from tensorprog.types import Data, HyperValues
 
 WIDTHS = (128, 256, 512, 1024)
 ROUNDING = 1e-9
@@ -67,7 +68,7 @@ class Evidence:
 
     net: Network
     data: Inputs
-    values: Mapping[Any, Any] | None
+    values: HyperValues | None
     kernels: dict[str, Kernel]
     fingerprint: str
     runs: dict[str, tuple[np.ndarray, list[np.ndarray]]] = field(default_factory=dict)
@@ -129,11 +130,11 @@ class Verification:
 
 def verify(
     net: Network,
-    inputs: Any,
+    inputs: Data,
     widths: Sequence[int] = WIDTHS,
     seeds: int = 32,
     *,
-    values: Mapping[Any, Any] | None = None,
+    values: HyperValues | None = None,
     outputs: Any = None,
     out: str | Path | None = None,
     progress: Callable[[int, int, str], None] | None = None,
@@ -193,8 +194,8 @@ def verify(
     return result
 
 
-def _every_output(net: Network, inputs: Any, which: list[int], widths: list[int], seeds: int, *,
-                  values: Mapping[Any, Any] | None, out: str | Path | None, progress: Any) -> Verification:  # fmt: skip
+def _every_output(net: Network, inputs: Data, which: list[int], widths: list[int], seeds: int, *,
+                  values: HyperValues | None, out: str | Path | None, progress: Any) -> Verification:  # fmt: skip
     """The claims about every output, and the NTK between different ones."""
     result = Verification(repr(net), widths=sorted(widths), seeds=seeds)
     for k in which:
@@ -220,7 +221,7 @@ def _positive(value: Any, what: str, least: int) -> int:
 class _Check:
     """The limit quantities of a network traced on data, and the claims about them."""
 
-    def __init__(self, net: Network, data: Inputs, values: Mapping[Any, Any] | None) -> None:
+    def __init__(self, net: Network, data: Inputs, values: HyperValues | None) -> None:
         self.net, self.data, self.values = net, data, values
         self.finite = FiniteNetwork.of(net, data, values)
         trace = self.finite.trace

@@ -13,10 +13,12 @@ import tensorprog
 from tensorprog.dsl.nonlinearities import Nonlinearity
 
 ROOT = Path(tensorprog.__file__).parent
-ROOMS = ["errors", "lazy", "locks", "printing", "functions", "products", "algebra", "ir", "dsl", "nn", "expectations",
-         "limit", "passes", "compile", "formulas", "derivation", "sgd", "recursions", "grams", "kernels", "finite",
-         "report", "coordinates", "verify", "train", "programs", "learn", "commands", "cli", "demo",
-         "__main__"]  # fmt: skip
+ROOMS = [
+    *("errors", "lazy", "types", "locks", "printing", "functions", "products", "algebra"),
+    *("ir", "dsl", "nn", "expectations", "limit", "passes", "compile"),
+    *("formulas", "derivation", "sgd", "recursions", "grams", "kernels"),
+    *("finite", "report", "coordinates", "verify", "train", "programs", "learn", "commands", "cli", "demo", "__main__"),
+]
 INNER = {"expectations": ["quadrature", "closed", "series", "many", "angles"]}  # rooms within a room, lowest first
 FILES = sorted(p.relative_to(ROOT) for p in ROOT.rglob("*.py"))
 MODULES = [f for f in FILES if f != Path("__init__.py")]

@@ -9,7 +9,7 @@ import pickle
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import sympy as sp
 
@@ -17,6 +17,9 @@ from tensorprog.dsl.net import Net
 from tensorprog.dsl.parameters import frozen_words
 from tensorprog.dsl.trace import Datum, NeedsSequence, Output, SequenceLengthError, Trace
 from tensorprog.errors import FrozenWarning, ProgramError, TensorProgramError, nearest
+
+P = ParamSpec("P")  # the hyperparameters of an architecture
+X = TypeVar("X")  # its input: a Datum, or a tuple of them
 
 LONGEST = 16  # the longest sequence that is tried where no length is given
 
@@ -146,7 +149,7 @@ def check_network(net: Any) -> None:
     raise ProgramError(f"expected a network such as tp.programs.mlp(depth=2), got {type(net).__name__} {net!r}")
 
 
-def network(fn: Callable[..., Any]) -> Callable[..., Network]:
+def network(fn: Callable[Concatenate[Net, X, P], Output | tuple[Output, ...]]) -> Callable[P, Network]:
     """Turn a function ``(net, x, *, hyperparameters)`` into an architecture.
 
     Args:
@@ -187,4 +190,4 @@ def network(fn: Callable[..., Any]) -> Callable[..., Network]:
         return Network(fn, {k: hyperparameters.get(k, defaults.get(k)) for k in names}, fn.__name__)
 
     build.network = fn  # type: ignore[attr-defined]
-    return build
+    return build  # type: ignore[return-value]  # only keywords are taken, and they are looked at

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import sympy as sp
@@ -13,6 +13,7 @@ from tensorprog import functions
 from tensorprog.dsl.program import Scal, Vec, exact, moment, nonlin
 from tensorprog.errors import ProgramError, nearest
 from tensorprog.functions import Fn
+from tensorprog.types import Number
 
 
 class Nonlinearity:
@@ -32,6 +33,12 @@ class Nonlinearity:
         self.name, self.formula, self._made = name, formula, made
         self.__doc__ = doc or f"The nonlinearity {name}."
 
+    @overload
+    def __call__(self, x: Vec) -> Vec: ...
+    @overload
+    def __call__(self, x: Scal) -> Scal: ...
+    @overload
+    def __call__(self, x: Number) -> sp.Expr: ...
     def __call__(self, x: Any) -> Any:
         if isinstance(x, Vec):
             return nonlin(self.formula, x)
@@ -82,7 +89,7 @@ elu = _of(functions.Elu, "φ(x) = x for x > 0, else exp(x) − 1.")
 selu = _of(functions.Selu, "φ(x) = λ x for x > 0, else λ α (exp(x) − 1); λ = 1.0507.., α = 1.6732...")
 
 
-def leaky_relu(slope: Any = 0.01) -> Nonlinearity:
+def leaky_relu(slope: Number = 0.01) -> Nonlinearity:
     """The leaky ReLU φ(x) = a x + (1 − a) max(x, 0) of slope a on the negative side.
 
     >>> leaky_relu(0.5)(sp.Symbol("x"))
@@ -96,7 +103,7 @@ BUILT_IN = frozenset(functions.FAMILIES)
 HIGHEST = 250  # degree of monomials and Hermite polynomials
 
 
-def polynomial(*coefficients: Any) -> Nonlinearity:
+def polynomial(*coefficients: Number) -> Nonlinearity:
     """φ(x) = c₀ + c₁ x + c₂ x² + ...
 
     >>> polynomial(0, 1, 2)(sp.Symbol("x"))
@@ -151,12 +158,12 @@ def _degree(degree: int, what: str) -> int:
 
 def declare(
     name: str,
-    formula: Callable[[sp.Symbol], Any] | None = None,
+    formula: Callable[[sp.Symbol], Number] | None = None,
     *,
-    kinks: Sequence[Any] = (),
-    pieces: Sequence[Callable[[sp.Symbol], Any]] = (),
+    kinks: Sequence[Number] = (),
+    pieces: Sequence[Callable[[sp.Symbol], Number]] = (),
     parity: int = 0,
-    ends: Sequence[Callable[[sp.Symbol], Any]] = (),
+    ends: Sequence[Callable[[sp.Symbol], Number]] = (),
 ) -> Nonlinearity:
     """A new nonlinearity, usable at once in programs, limits and expectations.
 

@@ -7,7 +7,8 @@ import math
 import numbers
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import Any, NoReturn, Self
+from functools import partial
+from typing import Any, NoReturn, Protocol, Self, TypeAlias, overload
 
 import numpy as np
 import sympy as sp
@@ -30,6 +31,9 @@ from tensorprog.ir.instructions import (
     vector_slot,
 )
 from tensorprog.ir.spec import covariance_violations
+from tensorprog.types import Number
+
+Covariance: TypeAlias = "Sequence[Sequence[Number]] | np.ndarray | sp.MatrixBase"
 
 
 def exact(value: Any, what: str = "value") -> sp.Expr:
@@ -83,17 +87,17 @@ class Program(ProgramGraph):
     5
     """
 
-    def matrix(self, name: str | None = None, variance: Any = 1) -> Mat:
+    def matrix(self, name: str | None = None, variance: Number = 1) -> Mat:
         """An n×n matrix with entries iid N(0, variance/n)."""
         op = InitMatrix(exact(variance, f"the variance of matrix {name!r}"))
         return Mat(self, self.append(name, op, "W"))
 
-    def vector(self, name: str | None = None, variance: Any = 1, mean: Any = 0) -> Vec:
+    def vector(self, name: str | None = None, variance: Number = 1, mean: Number = 0) -> Vec:
         """A vector with rows iid N(mean, variance), independent of everything else."""
         name = self.fresh("v") if name is None else name
         return self._vectors(_named([name]), [[variance]], [mean])[0]
 
-    def gaussian(self, names: str | Sequence[str], cov: Any, mean: Any = 0) -> list[Vec]:
+    def gaussian(self, names: str | Sequence[str], cov: Covariance, mean: Number | Sequence[Number] = 0) -> list[Vec]:
         """Vectors whose rows are iid draws of one joint Gaussian.
 
         Args:
@@ -105,7 +109,8 @@ class Program(ProgramGraph):
             ProgramError: wrong shape, asymmetric, not positive semidefinite, NaN or infinite.
         """
         names = names.split() if isinstance(names, str) else _named(names)
-        means = [mean] * len(names) if np.ndim(mean) == 0 else list(mean)
+        given: Any = mean
+        means = [given] * len(names) if np.ndim(given) == 0 else list(given)
         if len(means) != len(names):
             raise ProgramError(f"{len(names)} vectors need {len(names)} means, got {len(means)}")
         rows = _rows(cov)
@@ -126,7 +131,7 @@ class Program(ProgramGraph):
             handles.append(Vec(self, self.append(name, op)))
         return handles
 
-    def scalar(self, name: str | None = None, value: Any = 0) -> Scal:
+    def scalar(self, name: str | None = None, value: Number = 0) -> Scal:
         """An initial scalar and its limit."""
         return Scal(self, self.append(name, InitScalar(exact(value, f"the value of scalar {name!r}")), "s"))
 
@@ -187,7 +192,7 @@ class Mat(Handle):
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _no_operator
     __pow__ = __rpow__ = __neg__ = __pos__ = __abs__ = __rmatmul__ = _no_operator
 
-    def __init__(self, program: Program, var: Var, transpose: bool = False, identity: Any = 0) -> None:
+    def __init__(self, program: Program, var: Var, transpose: bool = False, identity: Number = 0) -> None:
         super().__init__(program, var)
         self.transpose, self.identity = transpose, identity
 
@@ -196,10 +201,10 @@ class Mat(Handle):
         """The transpose."""
         return Mat(self.program, self.var, not self.transpose, self.identity)
 
-    def __matmul__(self, x: Any) -> Vec:
+    def __matmul__(self, x: Vec) -> Vec:
         return self.apply(x)
 
-    def apply(self, x: Any, name: str | None = None) -> Vec:
+    def apply(self, x: Vec, name: str | None = None) -> Vec:
         """``self @ x`` with a name."""
         if not isinstance(x, Vec):
             raise ProgramError(f"a matrix multiplies a vector of a program, got {type(x).__name__} {x!r}")
@@ -208,46 +213,50 @@ class Mat(Handle):
         return product if self.identity == 0 else product + self.identity * x  # type: ignore[no-any-return]
 
 
+class _OfScalar(Protocol):
+    """An operator whose first operand is a scalar."""
+
+    @overload
+    def __call__(self, other: Vec, /) -> Vec: ...
+    @overload
+    def __call__(self, other: Scal | Number, /) -> Scal: ...
+
+
+class _Operator:
+    """An operator of vectors, scalars and numbers, as a Nonlin; without a vector, as a Moment."""
+
+    def __init__(self, fn: Callable[[Any, Any], Any]) -> None:
+        self.fn = fn
+
+    @overload
+    def __get__(self, a: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, a: Vec, owner: type) -> Callable[[Vec | Scal | Number], Vec]: ...
+    @overload
+    def __get__(self, a: Scal, owner: type) -> _OfScalar: ...
+    def __get__(self, a: Any, owner: type) -> Any:
+        return self if a is None else partial(self, a)
+
+    def __call__(self, a: Handle, other: Any) -> Any:
+        return _combine(self.fn, a, other)
+
+
 class _Arithmetic(Handle):
-    """+ - * / ** and unary minus, as Nonlins."""
+    """+ - * / ** and unary minus."""
 
-    def __add__(self, other: Any) -> Any:
-        return _combine(lambda a, b: a + b, self, other)
+    __add__, __radd__ = _Operator(lambda a, b: a + b), _Operator(lambda a, b: b + a)
+    __sub__, __rsub__ = _Operator(lambda a, b: a - b), _Operator(lambda a, b: b - a)
+    __mul__, __rmul__ = _Operator(lambda a, b: a * b), _Operator(lambda a, b: b * a)
+    __truediv__, __rtruediv__ = _Operator(lambda a, b: a / b), _Operator(lambda a, b: b / a)
+    __pow__, __rpow__ = _Operator(lambda a, b: a**b), _Operator(lambda a, b: b**a)
 
-    def __sub__(self, other: Any) -> Any:
-        return _combine(lambda a, b: a - b, self, other)
-
-    def __mul__(self, other: Any) -> Any:
-        return _combine(lambda a, b: a * b, self, other)
-
-    def __radd__(self, other: Any) -> Any:
-        return _combine(lambda a, b: b + a, self, other)
-
-    def __rsub__(self, other: Any) -> Any:
-        return _combine(lambda a, b: b - a, self, other)
-
-    def __rmul__(self, other: Any) -> Any:
-        return _combine(lambda a, b: b * a, self, other)
-
-    def __truediv__(self, other: Any) -> Any:
-        return _combine(lambda a, b: a / b, self, other)
-
-    def __rtruediv__(self, other: Any) -> Any:
-        return _combine(lambda a, b: b / a, self, other)
-
-    def __rpow__(self, other: Any) -> Any:
-        return _combine(lambda a, b: b**a, self, other)
-
-    def __pow__(self, exponent: Any) -> Any:
-        return _combine(lambda a, b: a**b, self, other=exponent)
-
-    def __neg__(self) -> Any:
+    def __neg__(self) -> Self:
         return _combine(lambda a, b: a * b, self, -1)
 
-    def __pos__(self) -> Any:
+    def __pos__(self) -> Self:
         return self
 
-    def __abs__(self) -> Any:
+    def __abs__(self) -> Self:
         return _combine(lambda a, b: Abs(a) + b, self, 0)
 
 
@@ -298,7 +307,7 @@ def same_program(*handles: Handle) -> Program:
     return first.program
 
 
-def nonlin(fn: Any, *vectors: Vec, params: Sequence[Scal] = (), name: str | None = None) -> Vec:
+def nonlin(fn: Callable[..., Any], *vectors: Vec, params: Sequence[Scal] = (), name: str | None = None) -> Vec:
     """Apply a function coordinatewise: z_α = ψ(x¹_α, .., x^k_α; θ₁, .., θ_l).
 
     Args:
@@ -323,7 +332,7 @@ def nonlin(fn: Any, *vectors: Vec, params: Sequence[Scal] = (), name: str | None
     return _append(Nonlin, _trace(fn, vectors, params), vectors, params, name)  # type: ignore[no-any-return]
 
 
-def moment(fn: Any, *vectors: Vec, params: Sequence[Scal] = (), name: str | None = None) -> Scal:
+def moment(fn: Callable[..., Any], *vectors: Vec, params: Sequence[Scal] = (), name: str | None = None) -> Scal:
     """The scalar (1/n) Σ_α ψ(x¹_α, .., x^k_α; θ), whose limit is E ψ(Z^{x¹}, .., Z^{x^k}; θ̊).
 
     Arguments and errors are those of ``nonlin``.

@@ -27,6 +27,7 @@ from tensorprog.kernels.outputs import chosen_outputs, one_output
 from tensorprog.passes.backprop import Gradients, backprop
 from tensorprog.passes.optimizer import among, trained_names
 from tensorprog.sgd.hypotheses import derivatives_of, refuse_unmet
+from tensorprog.types import Data, HyperValues
 
 Hyper = dict[sp.Symbol, float]
 
@@ -46,7 +47,7 @@ class FiniteNetwork:
     hyper: Hyper
 
     @classmethod
-    def of(cls, net: Network, inputs: Inputs, values: Mapping[Any, Any] | None = None) -> FiniteNetwork:
+    def of(cls, net: Network, inputs: Inputs, values: HyperValues | None = None) -> FiniteNetwork:
         """Trace a network on data."""
         trace = net.trace(inputs.lengths, [f"x[{i}]" for i in range(len(inputs))])
         program, gradients = backprop(trace)
@@ -141,9 +142,7 @@ class FiniteNetwork:
         return result
 
 
-def hyper_values(
-    trace: Trace, inputs: Inputs, values: Mapping[Any, Any] | None, extra: Iterable[sp.Symbol] = ()
-) -> Hyper:
+def hyper_values(trace: Trace, inputs: Inputs, values: HyperValues | None, extra: Iterable[sp.Symbol] = ()) -> Hyper:
     """Numbers for all symbols of a trace: the given ones, and the inner products of the data."""
     hyper = symbol_values(values, lambda: trace.symbols.union(extra))
     data = [inputs[i] for i in range(len(inputs))]
@@ -157,13 +156,13 @@ def hyper_values(
 
 def empirical_ntk(
     net: Network,
-    X1: Any,
-    X2: Any = None,
+    X1: Data,
+    X2: Data | None = None,
     *,
     width: int,
     seed: int = 0,
     seeds: int | None = None,
-    values: Mapping[Any, Any] | None = None,
+    values: HyperValues | None = None,
     dtype: Any = np.float64,
     trainable: Sequence[str] | None = None,
     outputs: Any = None,

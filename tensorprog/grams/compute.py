@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import pickle
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -41,6 +41,7 @@ from tensorprog.grams.whole import any_sampled, wholes
 from tensorprog.ir.hyper import symbol_values
 from tensorprog.locks import alone
 from tensorprog.recursions.folded import FoldedKernel
+from tensorprog.types import Data, HyperValues
 
 MEMORY = 2**31
 KEPT = 256  # compiled kernels: pairs of lengths, and values of hyperparameters
@@ -167,7 +168,7 @@ def functions_in(formulas: str) -> str:
     return repr([(n, f.definition, f.pieces, f.kinks, f.ends) for n in used for f in [FAMILIES[n]]])
 
 
-def gram(kernels: Any, X1: Any, X2: Any = None, *, values: Mapping[Any, Any] | None = None,
+def gram(kernels: Any, X1: Data, X2: Data | None = None, *, values: HyperValues | None = None,
          dtype: Any = np.float64, out: Any = None, backend: str | None = None, block: int | None = None,
          memory: int = MEMORY, progress: bool = False, path: Any = None, resume: bool = True,
          client: Any = None) -> Any:  # fmt: skip
@@ -266,7 +267,7 @@ def _kept(kernels: tuple[AnyKernel, ...], what: Any, hyper: dict[Any, float], ba
         return cache[key]
 
 
-def source(kernel: AnyKernel, lengths: Any = None, values: Mapping[Any, Any] | None = None) -> str:
+def source(kernel: AnyKernel, lengths: Any = None, values: HyperValues | None = None) -> str:
     """The compiled kernel as text, for sequences of given lengths: see ``Kernel.source``.
 
     Raises:
@@ -297,7 +298,7 @@ def _kernels(kernels: Any) -> tuple[AnyKernel, ...]:
     return chosen
 
 
-def _job(kernels: tuple[AnyKernel, ...], X1: Any, X2: Any, values: Any, dtype: Any, backend: str | None) -> Job:
+def _job(kernels: tuple[AnyKernel, ...], X1: Data, X2: Any, values: Any, dtype: Any, backend: str | None) -> Job:
     dtype = _dtype(dtype)
     first, second = read_pair(X1, X2, kernels[0].net.takes_sequences, dtype, copy=False)
     return Job(kernels, first, second, _hyper(values, kernels), dtype, backend)

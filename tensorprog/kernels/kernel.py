@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,7 @@ from tensorprog.kernels.recursion import Recursion
 from tensorprog.limit.equations import Name, reachable
 from tensorprog.printing import NameSymbol
 from tensorprog.recursions.rewrite import shortened
+from tensorprog.types import Data, HyperValues
 
 
 class Kernel(DerivedKernel):
@@ -148,7 +149,7 @@ class Kernel(DerivedKernel):
 
     # ---- numbers ---------------------------------------------------------------------------------
 
-    def __call__(self, X1: Any, X2: Any = None, values: Mapping[Any, Any] | None = None) -> np.ndarray:
+    def __call__(self, X1: Data, X2: Data | None = None, values: HyperValues | None = None) -> np.ndarray:
         """The Gram matrix K(X1[i], X2[j]).
 
         Args:
@@ -171,7 +172,7 @@ class Kernel(DerivedKernel):
         warn(found, repr(self), self.advice(found))
         return found.value
 
-    def account(self, X1: Any, X2: Any = None, values: Mapping[Any, Any] | None = None) -> KernelAccount:
+    def account(self, X1: Data, X2: Data | None = None, values: HyperValues | None = None) -> KernelAccount:
         """K(X1, X2) with an error for each entry and the methods behind it; arguments as for a call.
 
         >>> import tensorprog as tp
@@ -182,10 +183,10 @@ class Kernel(DerivedKernel):
         """
         return self.found(*read_pair(X1, X2, self.net.takes_sequences), self._hyper(values), accounted=True)
 
-    def _hyper(self, values: Mapping[Any, Any] | None) -> dict[sp.Symbol, float]:
+    def _hyper(self, values: HyperValues | None) -> dict[sp.Symbol, float]:
         return symbol_values(values, self._symbols)
 
-    def gram(self, X1: Any, X2: Any = None, **options: Any) -> Any:
+    def gram(self, X1: Data, X2: Data | None = None, **options: Any) -> Any:
         """The Gram matrix by the compiled kernel: see ``tp.gram`` for the options.
 
         >>> import tensorprog as tp
@@ -195,7 +196,7 @@ class Kernel(DerivedKernel):
         """
         return gram(self, X1, X2, **options)
 
-    def source(self, values: Mapping[Any, Any] | None = None, lengths: Sequence[int] | None = None) -> str:
+    def source(self, values: HyperValues | None = None, lengths: Sequence[int] | None = None) -> str:
         """The compiled kernel as text: the operations per input and those per pair.
 
         Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -18,6 +18,7 @@ from tensorprog.dsl.network import Network
 from tensorprog.errors import ProgramError
 from tensorprog.kernels.kernel import Kernel
 from tensorprog.limit.evaluate import same
+from tensorprog.types import Data, HyperValues
 
 _COUNTS: WeakKeyDictionary[Network, dict[Length, int]] = WeakKeyDictionary()
 Cross = Callable[[Network, Sequence[Length], int, int], Derivation]
@@ -141,7 +142,7 @@ class OutputKernels(Kernel):
         """The kernel between outputs k and l for two inputs of these lengths, for one with itself given one length."""
         return self._cross(self.net, self.lengths if lengths is None else lengths, k, l)
 
-    def __call__(self, X1: Any, X2: Any = None, values: Mapping[Any, Any] | None = None) -> np.ndarray:
+    def __call__(self, X1: Data, X2: Data | None = None, values: HyperValues | None = None) -> np.ndarray:
         """K(X1[i], X2[j]) of outputs k and l, (N1, N2, outputs, outputs)."""
         first, other = read_pair(X1, X2, self.net.takes_sequences)
         hyper = self._hyper(values)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from tensorprog.grams.compute import gram, source
 from tensorprog.recursions.folded import FoldedKernel
 from tensorprog.recursions.sizes import DEPTHS
+from tensorprog.types import Data, HyperValues
 
 
 class Recursion(FoldedKernel):
     """A kernel as indexed equations with base cases and ranges: see ``Kernel.recursion``."""
 
-    def gram(self, X1: Any, X2: Any = None, **options: Any) -> Any:
+    def gram(self, X1: Data, X2: Data | None = None, **options: Any) -> Any:
         """The Gram matrix by the compiled recursion, at any depth and any lengths, without deriving there.
 
         Args:
@@ -27,7 +27,7 @@ class Recursion(FoldedKernel):
         """
         return gram(self.at(**self._take_depth(options)), X1, X2, **options)
 
-    def source(self, values: Mapping[Any, Any] | None = None, lengths: Any = None, **depth: int) -> str:
+    def source(self, values: HyperValues | None = None, lengths: Any = None, **depth: int) -> str:
         """The compiled recursion as text: the operations per input and those per pair.
 
         Args:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import numbers
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -27,6 +26,7 @@ from tensorprog.ir.hyper import symbol_values
 from tensorprog.learn.gaussian import SLACK, covariance, draw, targets
 from tensorprog.learn.networks import kernel_of, matrices, on_host, parts, trace_of, values_by_symbol
 from tensorprog.learn.spectrum import Spectrum, kernel_matrix, symmetric_matrix
+from tensorprog.types import Data, HyperValues
 
 MATRICES = ("theta", "y", "theta_test", "nngp", "nngp_test", "nngp_test_test", "average")
 OPTIONS = ("net", "X", "y", "X_test", "kind", "ensemble", "values", "average")
@@ -70,7 +70,7 @@ class Dynamics:
     (array([0.5]), array([1.]), 1.0)
     """
 
-    def __init__(self, theta: Any, y: Any, theta_test: Any = None, nngp: Any = None, nngp_test: Any = None,
+    def __init__(self, theta: Any, y: Data, theta_test: Any = None, nngp: Any = None, nngp_test: Any = None,
                  nngp_test_test: Any = None, *, average: bool = True, **unknown: Any) -> None:  # fmt: skip
         if unknown:
             raise unknown_keywords("Dynamics", unknown, MATRICES)
@@ -89,8 +89,8 @@ class Dynamics:
         self._centred = True
 
     @classmethod
-    def of(cls, net: Network, X: Any, y: Any, X_test: Any = None, *, kind: str = "ntk", ensemble: bool = True,
-           values: Mapping[Any, Any] | None = None, average: bool = True, **unknown: Any) -> Dynamics:  # fmt: skip
+    def of(cls, net: Network, X: Data, y: Data, X_test: Data | None = None, *, kind: str = "ntk", ensemble: bool = True,
+           values: HyperValues | None = None, average: bool = True, **unknown: Any) -> Dynamics:  # fmt: skip
         """The training of a network on data.
 
         Args:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,13 +18,14 @@ from tensorprog.learn.derivatives import diagonal
 from tensorprog.learn.gaussian import GaussianProcess, draw
 from tensorprog.learn.gaussian import targets as checked_targets
 from tensorprog.learn.networks import equal_inputs, kernel_of, matrices, sampled_together, values_by_symbol
+from tensorprog.types import Data, HyperValues
 
 
 class _KernelEstimator(BaseEstimator):  # type: ignore[misc]
     """What regressor and classifier share: reading inputs, the kernel, the fitted process."""
 
     def __init__(self, network: Network | None = None, *, kind: str = "ntk", alpha: float = 1e-3,
-                 values: Mapping[Any, Any] | None = None, match_equal: bool = False) -> None:  # fmt: skip
+                 values: HyperValues | None = None, match_equal: bool = False) -> None:  # fmt: skip
         self.network, self.kind, self.alpha, self.values = network, kind, alpha, values
         self.match_equal = match_equal
 
@@ -38,12 +38,12 @@ class _KernelEstimator(BaseEstimator):  # type: ignore[misc]
     def _takes_sequences(self) -> bool:
         return self.network is not None and self.kernel.net.takes_sequences
 
-    def _gram(self, X: Any) -> np.ndarray:
+    def _gram(self, X: Data) -> np.ndarray:
         """K(X, X)."""
         K = matrices([self.kernel], X, None, self._numbers(X))[0]
         return self._matched(K, X, X, np.diag(K)) if self.match_equal else K
 
-    def _cross(self, X: Any) -> np.ndarray:
+    def _cross(self, X: Data) -> np.ndarray:
         """K(X, training inputs); of a sampled kernel in terms of the matrix of the fit, for ``dual_coef_``."""
         together = sampled_together(self.kernel, X, self.X_fit_, self._numbers(X))
         if together is not None:
@@ -57,7 +57,7 @@ class _KernelEstimator(BaseEstimator):  # type: ignore[misc]
         again, ridge = together[-count:, -count:], self.alpha * np.eye(count)
         return together[:-count, -count:] @ np.linalg.lstsq(again + ridge, self._fitted_ + ridge, rcond=None)[0]
 
-    def _matched(self, K: np.ndarray, X: Any, Y: Any, own: np.ndarray) -> np.ndarray:
+    def _matched(self, K: np.ndarray, X: Data, Y: Any, own: np.ndarray) -> np.ndarray:
         """K with ``own``, K(y, y), for every pair of equal inputs."""
         i, j = equal_inputs(X, Y, self._takes_sequences)
         K[i, j] = own[j]
@@ -66,7 +66,7 @@ class _KernelEstimator(BaseEstimator):  # type: ignore[misc]
     def _numbers(self, X: Any) -> dict[sp.Symbol, Any]:
         return values_by_symbol(self.kernel, self.values, len(X[0]) if self._takes_sequences else None)
 
-    def _read(self, X: Any) -> Any:
+    def _read(self, X: Data) -> Any:
         """Inputs at prediction time."""
         check_is_fitted(self)
         refuse_masked(X, "X")
@@ -75,7 +75,7 @@ class _KernelEstimator(BaseEstimator):  # type: ignore[misc]
         read_inputs(X, "X", True)
         return X
 
-    def _read_training(self, X: Any, y: Any, **options: Any) -> tuple[Any, np.ndarray]:
+    def _read_training(self, X: Data, y: Data, **options: Any) -> tuple[Any, np.ndarray]:
         refuse_masked(X, "X")
         refuse_masked(y, "y")
         if not self._takes_sequences:
@@ -89,7 +89,7 @@ class _KernelEstimator(BaseEstimator):  # type: ignore[misc]
             raise DataError(f"y has {len(target)} rows for {len(data)} inputs")
         return X, target
 
-    def _fit_process(self, X: Any, targets: np.ndarray) -> None:
+    def _fit_process(self, X: Data, targets: np.ndarray) -> None:
         K = self._gram(X)
         self._own_, self._fitted_ = np.diag(K).copy(), K
         process = GaussianProcess(K, targets, self.alpha)
@@ -135,12 +135,12 @@ class NTKRegressor(RegressorMixin, _KernelEstimator):  # type: ignore[misc]
     """
 
     def __init__(self, network: Network | None = None, *, kind: str = "ntk", alpha: float = 1e-3,
-                 values: Mapping[Any, Any] | None = None, normalize_y: bool = False,
+                 values: HyperValues | None = None, normalize_y: bool = False,
                  match_equal: bool = False) -> None:  # fmt: skip
         super().__init__(network, kind=kind, alpha=alpha, values=values, match_equal=match_equal)
         self.normalize_y = normalize_y
 
-    def fit(self, X: Any, y: Any) -> NTKRegressor:
+    def fit(self, X: Data, y: Data) -> NTKRegressor:
         """Fit to inputs X and targets y, (N,) or (N, outputs)."""
         data, targets = self._read_training(X, y, multi_output=True, y_numeric=True)
         targets = checked_targets(targets, len(targets))
@@ -151,7 +151,7 @@ class NTKRegressor(RegressorMixin, _KernelEstimator):  # type: ignore[misc]
         self._fit_process(data, (targets - self._center) / self._unit)
         return self
 
-    def predict(self, X: Any, return_std: bool = False, return_cov: bool = False) -> Any:
+    def predict(self, X: Data, return_std: bool = False, return_cov: bool = False) -> Any:
         """Predictions at X; with ``kind="nngp"`` also their posterior standard deviations or covariance.
 
         Deviations are (N,), the covariance (N, N); with ``normalize_y`` and several outputs, which differ then,
@@ -184,7 +184,7 @@ class NTKRegressor(RegressorMixin, _KernelEstimator):  # type: ignore[misc]
         tags.target_tags.multi_output = True
         return tags
 
-    def sample_y(self, X: Any, n_samples: int = 1, random_state: Any = 0) -> np.ndarray:
+    def sample_y(self, X: Data, n_samples: int = 1, random_state: Any = 0) -> np.ndarray:
         """Draws from the posterior (``kind="nngp"``) at X, (N, n_samples) or (N, outputs, n_samples)."""
         data = self._read(X)
         cross = self._cross(data)
@@ -209,7 +209,7 @@ class NTKClassifier(ClassifierMixin, _KernelEstimator):  # type: ignore[misc]
     array(['up'], dtype='<U5')
     """
 
-    def fit(self, X: Any, y: Any) -> NTKClassifier:
+    def fit(self, X: Data, y: Data) -> NTKClassifier:
         """Fit to inputs X and labels y, (N,)."""
         data, labels = self._read_training(X, y)
         labels = column_or_1d(labels, warn=True)
@@ -222,12 +222,12 @@ class NTKClassifier(ClassifierMixin, _KernelEstimator):  # type: ignore[misc]
         self.classes_ = classes
         return self
 
-    def decision_function(self, X: Any) -> np.ndarray:
+    def decision_function(self, X: Data) -> np.ndarray:
         """The regressed indicators (N, classes); of the second class (N,) when there are two."""
         data = self._read(X)
         return self._cross(data) @ self.dual_coef_  # type: ignore[no-any-return]
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: Data) -> np.ndarray:
         """The labels of X."""
         scores = self.decision_function(X)
         chosen = (scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)

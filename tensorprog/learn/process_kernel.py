@@ -17,6 +17,7 @@ from tensorprog.errors import DataError, TensorProgramError
 from tensorprog.kernels.kernel import Kernel
 from tensorprog.learn.derivatives import diagonal, gram_with_gradient
 from tensorprog.learn.networks import kernel_of, symbols_of, values_by_symbol
+from tensorprog.types import Data, HyperValues
 
 
 @functools.cache
@@ -46,7 +47,7 @@ class NetworkKernel(GenericKernelMixin, ProcessKernel):  # type: ignore[misc]
     (2,)
     """
 
-    def __init__(self, network: Network | None = None, kind: str = "nngp", values: Mapping[Any, Any] | None = None,
+    def __init__(self, network: Network | None = None, kind: str = "nngp", values: HyperValues | None = None,
                  ranges: Any = (1e-3, 1e3)) -> None:  # fmt: skip
         self.network, self.kind, self.values, self.ranges = network, kind, values, ranges
 
@@ -92,7 +93,7 @@ class NetworkKernel(GenericKernelMixin, ProcessKernel):  # type: ignore[misc]
 
     # ---- values ----------------------------------------------------------------------------------
 
-    def __call__(self, X: Any, Y: Any = None, eval_gradient: bool = False) -> Any:
+    def __call__(self, X: Data, Y: Data | None = None, eval_gradient: bool = False) -> Any:
         """K(X, Y); with ``eval_gradient`` and no Y also its derivatives by ``theta``, (N, N, free symbols)."""
         kernel, numbers = self._kernel, self._numbers()
         if not eval_gradient:
@@ -103,7 +104,7 @@ class NetworkKernel(GenericKernelMixin, ProcessKernel):  # type: ignore[misc]
         K, gradient = gram_with_gradient(kernel, _inputs(X), free, numbers)
         return K, gradient * [numbers[s] for s in free]
 
-    def diag(self, X: Any) -> np.ndarray:
+    def diag(self, X: Data) -> np.ndarray:
         """K(x, x) of every input, (N,)."""
         return diagonal(self._kernel, _inputs(X), self._numbers())
 
@@ -119,6 +120,6 @@ class NetworkKernel(GenericKernelMixin, ProcessKernel):  # type: ignore[misc]
         return f"{self.kind.upper()}[{self._kernel.net.name}]({shown})"
 
 
-def _inputs(X: Any) -> Any:
+def _inputs(X: Data) -> Any:
     """Sequences as the list that kernels take, from the one-dimensional object array that scikit-learn takes."""
     return list(X) if isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1 else X

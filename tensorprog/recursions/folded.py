@@ -34,6 +34,7 @@ from tensorprog.recursions.rewrite import forward, tidy, transpose, without_alia
 from tensorprog.recursions.sized import SizedKernel, append
 from tensorprog.recursions.sizes import ANY, SMALL, Over, form_of, over_of
 from tensorprog.recursions.straight import Store, Straight, read
+from tensorprog.types import Data, HyperValues
 
 BLOCK_BYTES = 2**27
 
@@ -203,7 +204,7 @@ class FoldedKernel:
 
     # ---- numbers -----------------------------------------------------------------------------------
 
-    def __call__(self, X1: Any, X2: Any = None, values: Mapping[Any, Any] | None = None, **depth: int) -> np.ndarray:
+    def __call__(self, X1: Data, X2: Data | None = None, values: HyperValues | None = None, **depth: int) -> np.ndarray:
         """The Gram matrix at any depth and any lengths, without deriving there.
 
         Args:
@@ -231,7 +232,7 @@ class FoldedKernel:
             self._symmetrise(K, first, layers, hyper)
         return K
 
-    def fixed_point(self, X1: Any, X2: Any = None, values: Mapping[Any, Any] | None = None,
+    def fixed_point(self, X1: Data, X2: Data | None = None, values: HyperValues | None = None,
                     rtol: float = 1e-9) -> np.ndarray:  # fmt: skip
         """The kernel at infinite depth, as of a deep equilibrium network; arguments as for a call.
 
@@ -249,7 +250,7 @@ class FoldedKernel:
         """
         return self.fixed_point_account(X1, X2, values, rtol).value
 
-    def fixed_point_account(self, X1: Any, X2: Any = None, values: Mapping[Any, Any] | None = None,
+    def fixed_point_account(self, X1: Data, X2: Data | None = None, values: HyperValues | None = None,
                             rtol: float = 1e-9) -> KernelAccount:  # fmt: skip
         """``fixed_point`` with the error of each entry and the measured contraction."""
         if self.over.depth is None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import sympy as sp
 
 from tensorprog.dsl.builder import Builder, name_of, std_of
 from tensorprog.dsl.parameters import start_of
 from tensorprog.dsl.program import Vec
+from tensorprog.types import Key, Number
 
 
-def bias(net: Builder, key: Any, std: Any = 1, initial: Any = None) -> Any:
+def bias(net: Builder, key: Key, std: Number = 1, initial: Number | None = None) -> Vec | sp.Expr:
     """The bias vector std · b, b ~ N(0, 1), or a number ``initial`` in all coordinates at first, plus std · b.
 
     It is the number 0, or ``initial``, when std is 0.
@@ -28,7 +28,7 @@ def bias(net: Builder, key: Any, std: Any = 1, initial: Any = None) -> Any:
     return Vec(t.program, t.program.named(name))
 
 
-def state(net: Builder, key: Any, std: Any = 1) -> Vec:
+def state(net: Builder, key: Key, std: Number = 1) -> Vec:
     """An untrained initial vector with rows N(0, std²): its own copy for each input.
 
     One that all inputs share is a bias left out of ``trainable``.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Literal
 
 import sympy as sp
 
@@ -13,9 +13,10 @@ from tensorprog.dsl.program import Mat, Vec
 from tensorprog.dsl.trace import Datum
 from tensorprog.errors import ProgramError
 from tensorprog.ir.instructions import Covariances, InitVector, Var
+from tensorprog.types import Key, Number
 
 
-def embed(net: Builder, key: Any, x: Datum, std: Any = 1, initial: Any = None) -> Vec:
+def embed(net: Builder, key: Key, x: Datum, std: Number = 1, initial: Number | None = None) -> Vec:
     """The input layer U ξ = std · u ξ/√d, u ~ N(0, 1) of shape n×d; u starts at 0 with ``initial=0``."""
     if not isinstance(x, Datum):
         if isinstance(x, tuple):
@@ -33,7 +34,7 @@ def embed(net: Builder, key: Any, x: Datum, std: Any = 1, initial: Any = None) -
     return Vec(t.program, var)
 
 
-def weight(net: Builder, key: Any, std: Any = 1, initial: Any = None) -> Mat:
+def weight(net: Builder, key: Key, std: Number = 1, initial: Number | Literal["identity"] | None = None) -> Mat:
     """The matrix W = W_0 + std · w/√n of shape n×n; use ``W @ h`` and ``W.T @ h``.
 
     Args:
@@ -50,7 +51,8 @@ def weight(net: Builder, key: Any, std: Any = 1, initial: Any = None) -> Mat:
     return Mat(t.program, t.program.named(name), identity=p.start or 0)
 
 
-def dense(net: Builder, key: Any, h: Vec, std: Any = 1, initial: Any = None) -> Vec:
+def dense(net: Builder, key: Key, h: Vec, std: Number = 1,
+          initial: Number | Literal["identity"] | None = None) -> Vec:  # fmt: skip
     """The hidden layer W h; see ``weight``.
 
     >>> import tensorprog as tp

@@ -12,9 +12,11 @@ from tensorprog.dsl.program import Vec, exact
 from tensorprog.dsl.trace import Output, Readout
 from tensorprog.errors import ProgramError
 from tensorprog.ir.instructions import InitVector
+from tensorprog.types import Key, Number
 
 
-def readout(net: Builder, key: Any, x: Vec, std: Any = 1, bias: Any = 0, initial: Any = None) -> Output:
+def readout(net: Builder, key: Key, x: Vec, std: Number = 1, bias: Number = 0,
+            initial: Number | None = None) -> Output:  # fmt: skip
     """The output std · v·x/√n, v ~ N(0, 1), plus ``bias`` · c with a trained scalar c ~ N(0, 1).
 
     With ``initial=0``, v starts at 0.
@@ -29,7 +31,7 @@ def readout(net: Builder, key: Any, x: Vec, std: Any = 1, bias: Any = 0, initial
     return Output((Readout(name, t.program.named(name), x.var, std),), biases)
 
 
-def average(net: Builder, x: Vec, scale: Any = 1) -> Output:
+def average(net: Builder, x: Vec, scale: Number = 1) -> Output:
     """The output scale · Σ_α x_α/√n, i.e. √n times the mean coordinate: a readout by the constant vector 1.
 
     No random readout vector stands between output and body, so gradient independence fails.

@@ -1,0 +1,35 @@
+"""What public functions are given, as types.
+
+sympy, and most libraries of arrays beside NumPy, have no types of their own: where their objects may stand, a type
+checker lets anything pass, and it is looked at when the function runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import sympy as sp
+
+
+class HasArray(Protocol):
+    """An array of NumPy, or of a library whose arrays become NumPy's."""
+
+    def __array__(self) -> np.ndarray: ...
+
+
+Number: TypeAlias = "int | float | np.number | sp.Expr"
+"""A hyperparameter: a number, or a sympy expression such as √2 or a symbol."""
+
+Key: TypeAlias = "str | tuple[str, *tuple[int, ...]]"
+"""The name of a parameter: ``"V"``, or ``("W", 2)`` for W²."""
+
+Data: TypeAlias = "HasArray | Sequence[float | Data]"
+"""Inputs: (N, d) vectors, (N, T, d) sequences or a list of (T_i, d) sequences; numbers of these shapes."""
+
+HyperValues: TypeAlias = Mapping[str, Number] | Mapping[sp.Symbol, Number]
+"""Numbers for hyperparameters that are symbols, by symbol or by name."""
+
+Loss: TypeAlias = str | Callable[..., Any]
+"""``"mse"``, ``"logistic"``, or a function (f, y) that sympy can trace."""
