@@ -14,8 +14,8 @@ from tensorprog.finite.execute import Values, execute
 from tensorprog.functions import evaluate
 from tensorprog.ir.dependent import dependent_products
 from tensorprog.ir.graph import ProgramGraph, as_var, check_program
-from tensorprog.ir.hyper import symbol_values
-from tensorprog.ir.instructions import Covariances, InitMatrix, InitVector, Var
+from tensorprog.ir.hyper import program_symbols, symbol_values
+from tensorprog.ir.instructions import InitMatrix, InitVector, Var
 from tensorprog.limit.covariance import cholesky
 
 MEMORY = 2**30
@@ -87,7 +87,7 @@ def sample(
     check_settings(width, seed, seeds, dtype)
     if isinstance(memory, bool) or not isinstance(memory, (int, float, np.number)):
         raise DataError(f"memory must be a number of bytes, got {memory!r}")
-    hyper = symbol_values(values, lambda: _known(program))
+    hyper = symbol_values(values, lambda: program_symbols(program))
     given = _given(program, initial, width, seeds, dtype)
     parts, run = [], dependent_products(program)
     for batch in batches(program, width, seed, seeds or 1, dtype, memory):
@@ -101,12 +101,6 @@ def sample(
         return Run(parts[0][1], single=True)
     kept = (v for v, _ in program if v.kind != "matrix")
     return Run({v: _join([(count, part[v]) for count, part in parts]) for v in kept}, single=False)
-
-
-def _known(program: ProgramGraph) -> set[sp.Symbol]:
-    """The symbols of a program, inner products of embedded data among them."""
-    lists = [op.cov for _, op in program if isinstance(op, InitVector) and isinstance(op.cov, Covariances)]
-    return program.symbols.union(*(c.free_symbols for cov in lists for _, c in cov))
 
 
 def _given(

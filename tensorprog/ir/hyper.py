@@ -10,16 +10,21 @@ import sympy as sp
 
 from tensorprog.errors import DataError, nearest
 from tensorprog.functions import no_value
+from tensorprog.ir.graph import ProgramGraph
+from tensorprog.ir.instructions import Covariances, InitVector
+
+Known = Callable[[], Collection[sp.Symbol] | None]
 
 
 def symbol_values(
-    values: Mapping[Any, Any] | None, known: Callable[[], Collection[sp.Symbol] | None] = lambda: None
+    values: Mapping[Any, Any] | None, known: Known = lambda: None, more: bool = False
 ) -> dict[sp.Symbol, float]:
     """Hyperparameter values by symbol.
 
     Args:
         values: numbers by symbol, or by the name of a known symbol.
         known: finds the symbols that may have a value, where there are values; None for any.
+        more: whether other symbols may have one too, such as those in functions that will be asked about.
 
     Raises:
         DataError: a key is no known symbol, or a value is not a finite number.
@@ -28,13 +33,8 @@ def symbol_values(
     >>> symbol_values({"sigma": 2}, lambda: [sigma])
     {sigma: 2.0}
     """
-    check_values(values)
     result: dict[sp.Symbol, float] = {}
-    symbols = known() if values else None
-    for given, value in (values or {}).items():
-        key = _symbol(given, symbols)
-        if key in result:
-            raise DataError(f"values has two numbers for {key}")
+    for key, value in by_symbol(values, known, more).items():
         try:
             number = float(value)
         except (TypeError, ValueError):
@@ -49,17 +49,34 @@ def symbol_values(
     return result
 
 
-def check_values(values: Any) -> None:
-    """Refuse what is no mapping of hyperparameters to numbers.
+def by_symbol(
+    values: Mapping[Any, Any] | None, known: Known = lambda: None, more: bool = False
+) -> dict[sp.Symbol, Any]:
+    """What ``values`` gives, numbers or arrays, by symbol; arguments and errors about keys as for ``symbol_values``.
 
-    Raises:
-        DataError: saying what was given.
+    >>> sigma = sp.Symbol("sigma", positive=True)
+    >>> by_symbol({"sigma": [1.0, 2.0]}, lambda: [sigma])
+    {sigma: [1.0, 2.0]}
     """
     if values is not None and not isinstance(values, Mapping):
         raise DataError(f"values must map hyperparameters to numbers, such as {{sigma: 1.5}}, got {values!r}")
+    result: dict[sp.Symbol, Any] = {}
+    symbols = known() if values else None
+    for given, value in (values or {}).items():
+        key = _symbol(given, symbols, more)
+        if key in result:
+            raise DataError(f"values has two numbers for {key}")
+        result[key] = value
+    return result
 
 
-def _symbol(key: Any, known: Collection[sp.Symbol] | None) -> sp.Symbol:
+def program_symbols(program: ProgramGraph) -> set[sp.Symbol]:
+    """The symbols of a program, inner products of embedded data among them."""
+    lists = [op.cov for _, op in program if isinstance(op, InitVector) and isinstance(op.cov, Covariances)]
+    return program.symbols.union(*(c.free_symbols for cov in lists for _, c in cov))
+
+
+def _symbol(key: Any, known: Collection[sp.Symbol] | None, more: bool) -> sp.Symbol:
     """The symbol of a key of ``values``."""
     if not isinstance(key, (str, sp.Symbol)) or (known is None and isinstance(key, str)):
         raise DataError(f"values must be given by sympy symbol, got the key {key!r}")
@@ -70,5 +87,7 @@ def _symbol(key: Any, known: Collection[sp.Symbol] | None) -> sp.Symbol:
         return same[0]
     if same:
         raise no_value(same, [key])
+    if more and isinstance(key, sp.Symbol):
+        return key
     names = nearest(str(key), {s.name for s in known}) if known else "there is none: all hyperparameters are numbers"
     raise DataError(f"values has {str(key)!r}, which is no hyperparameter symbol here; {names}")

@@ -11,7 +11,7 @@ import sympy as sp
 from tensorprog.errors import AccuracyError, NoRuleError
 from tensorprog.expectations.many.sobol import ERRORS
 from tensorprog.ir.graph import ProgramGraph
-from tensorprog.ir.hyper import symbol_values
+from tensorprog.ir.hyper import program_symbols, symbol_values
 from tensorprog.limit.master import Limit
 from tensorprog.limit.sampling import Estimate, SampledLimit
 
@@ -22,8 +22,8 @@ class AutoLimit:
     Args are those of ``SampledLimit``.
     """
 
-    def __init__(self, program: ProgramGraph, values: Mapping[sp.Symbol, float] | None = None, **sampling: Any) -> None:
-        self.program, self.values = program, symbol_values(values)
+    def __init__(self, program: ProgramGraph, values: Mapping[Any, float] | None = None, **sampling: Any) -> None:
+        self.program, self.values = program, symbol_values(values, lambda: program_symbols(program), more=True)
         self._sampling = sampling
 
     @functools.cached_property

@@ -18,7 +18,7 @@ import sympy as sp
 from tensorprog.errors import NoRuleError
 from tensorprog.functions import evaluate
 from tensorprog.ir.graph import ProgramGraph
-from tensorprog.ir.hyper import symbol_values
+from tensorprog.ir.hyper import program_symbols, symbol_values
 from tensorprog.ir.instructions import InitVector, MatMul
 from tensorprog.limit.covariance import cholesky
 from tensorprog.limit.sampling import MEMORY, Estimate, Replicate, SampledLimit
@@ -37,7 +37,7 @@ class GridLimit(SampledLimit):
 
     Args:
         program: without MatMuls, of at most ``DIMENSIONS`` independent initial Gaussians.
-        values: numbers for hyperparameter symbols.
+        values: numbers for hyperparameter symbols, by symbol or by name.
         nodes: of the rule in each Gaussian; as many as memory allows, up to 320, when None.
 
     Raises:
@@ -51,9 +51,9 @@ class GridLimit(SampledLimit):
     """
 
     def __init__(
-        self, program: ProgramGraph, values: Mapping[sp.Symbol, float] | None = None, nodes: int | None = None
+        self, program: ProgramGraph, values: Mapping[Any, float] | None = None, nodes: int | None = None
     ) -> None:
-        self.program, self.hyper = program, symbol_values(values)
+        self.program, self.hyper = program, symbol_values(values, lambda: program_symbols(program), more=True)
         products = [v for v, op in program if isinstance(op, MatMul)]
         if products:
             raise NoRuleError(f"quadrature is for programs without matrix products, this one has {products[0]}")

@@ -16,7 +16,7 @@ import sympy as sp
 from tensorprog.dsl.program import trace
 from tensorprog.errors import NoRuleError
 from tensorprog.ir.graph import ProgramGraph
-from tensorprog.ir.hyper import symbol_values
+from tensorprog.ir.hyper import program_symbols, symbol_values
 from tensorprog.ir.instructions import InitVector, MatMul, Moment, Nonlin, vector_slot
 from tensorprog.limit.sampling import Estimate, Replicate, SampledLimit
 
@@ -26,7 +26,7 @@ class LinearLimit(SampledLimit):
 
     Args:
         program: without constants among its vectors; Nonlins linear, Moments quadratic in them.
-        values: numbers for hyperparameter symbols.
+        values: numbers for hyperparameter symbols, by symbol or by name.
 
     Raises:
         NoRuleError: the program is not linear, with the instruction that is not.
@@ -39,8 +39,8 @@ class LinearLimit(SampledLimit):
     2.0
     """
 
-    def __init__(self, program: ProgramGraph, values: Mapping[sp.Symbol, float] | None = None) -> None:
-        self.program, self.hyper = program, symbol_values(values)
+    def __init__(self, program: ProgramGraph, values: Mapping[Any, float] | None = None) -> None:
+        self.program, self.hyper = program, symbol_values(values, lambda: program_symbols(program), more=True)
         for var, op in program:
             if isinstance(op, (Nonlin, Moment)) and op.args:
                 _check(op.body, len(op.args), 1 if isinstance(op, Nonlin) else 2, var.name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import singledispatch
+from functools import cached_property, singledispatch
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from tensorprog.dsl.program import exact, trace
 from tensorprog.errors import AssumptionError, NoRuleError, ProgramError
 from tensorprog.expectations.normal_form import Expectation
 from tensorprog.ir.graph import ProgramGraph, as_var
-from tensorprog.ir.hyper import check_values
+from tensorprog.ir.hyper import by_symbol, program_symbols
 from tensorprog.ir.instructions import (
     Difference,
     InitMatrix,
@@ -125,23 +125,22 @@ class Limit:
         """All named equations defined so far, in dependency order."""
         return as_equations(monomial(n) for n in self.system.names)
 
-    def evaluate(self, expr: Any, values: Mapping[sp.Symbol, Any] | None = None) -> Any:
+    def evaluate(self, expr: Any, values: Mapping[Any, Any] | None = None) -> Any:
         """The number that an expression in names, atoms and hyperparameters stands for; see ``account`` for its error.
 
         Args:
             expr: what ``cov``, ``mean``, ``E`` or ``value`` returned, or any formula in those.
-            values: hyperparameters by symbol, floats or arrays.
+            values: hyperparameters by symbol or by name, floats or arrays.
 
         Raises:
             DataError: a hyperparameter has no value.
             NoRuleError: an atom holds an abstract function.
         """
-        check_values(values)
         p = self._poly(expr)
-        result = numbers([p], dict(values or {}), Gaps(self.structure))[0]
+        result = numbers([p], self._by_symbol(values), Gaps(self.structure))[0]
         return result if np.ndim(result) else float(result)
 
-    def account(self, expr: Any, values: Mapping[sp.Symbol, Any] | None = None) -> Account:
+    def account(self, expr: Any, values: Mapping[Any, Any] | None = None) -> Account:
         """The number with the value, error and method of every expectation it is made of, as ``evaluate`` takes it.
 
         >>> import tensorprog as tp
@@ -151,7 +150,14 @@ class Limit:
         >>> account.atoms[0].method, account.statistical, bool(account.error < 1e-12)
         ('trapezoid', False, True)
         """
-        return account(self._poly(expr), dict(values or {}), lambda: Gaps(self.structure))
+        return account(self._poly(expr), self._by_symbol(values), lambda: Gaps(self.structure))
+
+    def _by_symbol(self, values: Mapping[Any, Any] | None) -> dict[sp.Symbol, Any]:
+        return by_symbol(values, lambda: self._symbols, more=True)
+
+    @cached_property
+    def _symbols(self) -> set[sp.Symbol]:
+        return program_symbols(self.program)
 
     def _poly(self, expr: Any) -> Poly:
         expr = exact(expr, "the expression") if not isinstance(expr, sp.Expr) else expr

@@ -25,7 +25,7 @@ from tensorprog.expectations.many.points import sobol_points
 from tensorprog.functions import evaluate
 from tensorprog.ir.dependent import dependent_products
 from tensorprog.ir.graph import ProgramGraph, as_var
-from tensorprog.ir.hyper import symbol_values
+from tensorprog.ir.hyper import program_symbols, symbol_values
 from tensorprog.ir.instructions import (
     Difference,
     InitMatrix,
@@ -207,7 +207,7 @@ class SampledLimit:
         program: any program.
         samples: how many in all, rounded up to ``REPLICATES`` powers of two.
         seed: of the randomisations.
-        values: numbers for hyperparameter symbols.
+        values: numbers for hyperparameter symbols, by symbol or by name.
         memory: bound in bytes on the samples that are held; beyond it they are drawn again for each question.
     """
 
@@ -216,14 +216,14 @@ class SampledLimit:
         program: ProgramGraph,
         samples: int = 2**18,
         seed: int = 0,
-        values: Mapping[sp.Symbol, float] | None = None,
+        values: Mapping[Any, float] | None = None,
         memory: int = MEMORY,
     ) -> None:
         for what, value, least in (("samples", samples, 1), ("seed", seed, 0)):
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
                 raise DataError(f"{what} must be an integer of at least {least}, got {value!r}")
         self.program, self.seed, self._drawn = program, seed, dependent_products(program)
-        self.hyper = symbol_values(values)
+        self.hyper = symbol_values(values, lambda: program_symbols(program), more=True)
         vectors = sum(v.kind == "vector" for v, _ in program)
         each = max(4, (max(1, samples // REPLICATES) - 1).bit_length())
         while each > 10 and 8 * 3 * vectors * 2**each > memory:

@@ -255,6 +255,7 @@ class FoldedKernel:
         """``fixed_point`` with the error of each entry and the measured contraction."""
         if self.over.depth is None:
             raise ProgramError("a fixed point is one in depth, and this recursion is over lengths only")
+        self(X1, X2, values, L=SMALL + 1)  # what is wrong with data or values is said before divergence is blamed
         return fixed_point(lambda depth: self(X1, X2, values, L=depth), rtol)
 
     def at(self, **depth: int) -> SizedKernel:
