@@ -16,7 +16,6 @@ import numpy as np
 import sympy as sp
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from tensorprog.dsl.network import Network
@@ -144,8 +143,7 @@ def verify_command(a: argparse.Namespace) -> int:
     if a.report is not None and (a.report.suffix != ".html" or not a.report.parent.is_dir()):
         raise ProgramError(f"--report {a.report}: use a name ending in .html, in an existing folder")
     inputs = _inputs(net, a)
-    with progress_bar() as progress:
-        result = verify(net, inputs, _integers(a.widths, "--widths"), a.seeds, out=a.out, progress=progress)
+    result = verify(net, inputs, _integers(a.widths, "--widths"), a.seeds, out=a.out)
     show(result)
     if a.report is not None:
         assert result.evidence is not None
@@ -186,13 +184,12 @@ def train_command(a: argparse.Namespace) -> int:
     net = load_network(a.network, a.param)
     inputs = _inputs(net, a)
     optimizer = SGD(parse_value(a.lr), parse_value(a.momentum), parse_value(a.weight_decay))
-    with progress_bar() as progress:
-        report = train(
-            net, inputs, _labels(a, len(inputs)), steps=a.steps, optimizer=optimizer, batch=a.batch, loss=a.loss,
-            trainable=a.trainable.split(",") if a.trainable else None,
-            widths=_integers(a.widths, "--widths"), seeds=a.seeds, out=a.out, progress=progress,
-            parametrization=parse_parametrization(a.parametrization, a.lr_exponent), method=a.method, samples=a.samples,
-        )  # fmt: skip
+    report = train(
+        net, inputs, _labels(a, len(inputs)), steps=a.steps, optimizer=optimizer, batch=a.batch, loss=a.loss,
+        trainable=a.trainable.split(",") if a.trainable else None,
+        widths=_integers(a.widths, "--widths"), seeds=a.seeds, out=a.out,
+        parametrization=parse_parametrization(a.parametrization, a.lr_exponent), method=a.method, samples=a.samples,
+    )  # fmt: skip
     print(report.text())
     if a.out is not None:
         print("wrote " + ", ".join(map(str, report.save(a.out))))
@@ -245,19 +242,6 @@ def _load(path: Path, option: str) -> Any:
             return np.lib.format.read_array(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise ProgramError(f"cannot read {option} {path}: {error}") from error
-
-
-@contextmanager
-def progress_bar() -> Iterator[Callable[[int, int, str], None]]:
-    """A progress bar on the error stream; yields the function to report to."""
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-
-        def update(done: int, total: int, what: str) -> None:
-            task = bar.task_ids[0] if bar.task_ids else bar.add_task(what)
-            bar.update(task, completed=done, total=total, description=what)
-
-        yield update
 
 
 def show(result: Verification) -> None:

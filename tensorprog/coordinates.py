@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from tensorprog.finite.estimate import Exponent, exponent
 from tensorprog.finite.sample import batches
 from tensorprog.passes.optimizer import SGD
 from tensorprog.passes.parametrization import Parametrization, check_parametrization
+from tensorprog.progress import Progress, telling
 from tensorprog.sgd.feature_limit import features
 from tensorprog.sgd.training import check_counts, check_widths
 from tensorprog.types import Data, HyperValues, Loss
@@ -100,6 +101,7 @@ def coordinate_check(
     batch: int = 1,
     loss: Loss = "mse",
     values: HyperValues | None = None,
+    progress: Progress = None,
 ) -> CoordinateCheck:
     """Train networks of several widths in several parametrizations and measure how much their coordinates move.
 
@@ -111,7 +113,7 @@ def coordinate_check(
         widths, seeds: which networks.
         steps: SGD steps; step t uses samples (t·batch + b) mod N.
         optimizer: plain SGD; its rate is multiplied by n^(−c); η = 1/2 when None.
-        batch, loss, values: as in ``train``.
+        batch, loss, values, progress: as in ``train``.
 
     Returns:
         Sizes with standard errors, fitted exponents, ``.text()`` and ``.plot(path)``.
@@ -143,20 +145,25 @@ def coordinate_check(
     words = frozen_words(net.trace(inputs.lengths[:1]).parameters.items())
     if words is not None:
         check.notes.append(words)
-    for chosen in parametrizations:
-        direct = DirectTraining(net, inputs, y, chosen, optimizer, batch, loss, values)
-        with np.errstate(over="ignore", invalid="ignore"):
-            _measure(check, chosen.name, direct, seeds)
+    total = len(parametrizations) * len(check.widths) * seeds
+    with telling(progress) as tell, np.errstate(over="ignore", invalid="ignore"):
+        for k, chosen in enumerate(parametrizations):
+            direct = DirectTraining(net, inputs, y, chosen, optimizer, batch, loss, values)
+            before = k * len(check.widths) * seeds
+            _measure(
+                check, chosen.name, direct, seeds, lambda done, what, before=before: tell(before + done, total, what)
+            )
     return check
 
 
-def _measure(check: CoordinateCheck, name: str, direct: DirectTraining, seeds: int) -> None:
+def _measure(check: CoordinateCheck, name: str, direct: DirectTraining, seeds: int,
+             tell: Callable[[int, str], None]) -> None:  # fmt: skip
     collected: dict[str, list[np.ndarray]] = {}
-    for width in check.widths:
-        parts = [
-            _sizes(direct, width, batch, check.steps)
-            for batch in batches(direct.finite.program, width, 0, seeds, float)
-        ]
+    for i, width in enumerate(check.widths):
+        parts = []
+        for batch in batches(direct.finite.program, width, 0, seeds, float):
+            parts.append(_sizes(direct, width, batch, check.steps))
+            tell(i * seeds + batch[-1] + 1, f"{name}, width {width}")
         for quantity in parts[0]:
             collected.setdefault(quantity, []).append(np.concatenate([p[quantity] for p in parts]))
     for quantity, rows in collected.items():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tensorprog.commands import progress_bar, show
+from tensorprog.commands import show
 from tensorprog.dsl.network import Network
 from tensorprog.dsl.nonlinearities import relu
 from tensorprog.kernels.methods import nngp, ntk
@@ -37,8 +37,7 @@ def demonstrate(net: Network, inputs: Data, out: Path) -> int:
         print(kernel(inputs))
         print("NNGP:")
         print(nngp(net)(inputs))
-    with progress_bar() as progress:
-        result = verify(net, inputs, out=out / net.name, progress=progress)
+    result = verify(net, inputs, out=out / net.name)
     show(result)
     print(f"wrote {result.save(out / net.name / 'error.png')}\n")
     return 0 if result.passed else 1

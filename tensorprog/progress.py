@@ -33,8 +33,7 @@ class _Work:
 
     def __init__(self, progress: Progress, outer: _Work | None) -> None:
         self.root: _Work = self if outer is None else outer.root
-        asked = (None if outer is None else outer.asked) if progress is None else progress
-        self.asked = False if outer is not None and callable(asked) else asked  # a function hears of the outermost
+        self.asked = outer.asked if progress is None and outer is not None else progress
         self.display: Display | None = None
         self.start = time.monotonic()
 
@@ -95,6 +94,20 @@ def telling(progress: Progress = None) -> Iterator[Tell]:
     finally:
         _current.reset(token)
         work.end()
+
+
+@contextmanager
+def counting(progress: Progress, total: int, what: str) -> Iterator[Callable[[int], None]]:
+    """Yields the function to tell of so many more that are done; ``progress`` as for ``telling``."""
+    done = 0
+    with telling(progress) as tell:
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            tell(done, total, what)
+
+        yield advance
 
 
 # ---- where bars are shown ------------------------------------------------------------------------------

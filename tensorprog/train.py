@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from tensorprog.functions import Fn, jumps
 from tensorprog.ir.instructions import Nonlin
 from tensorprog.passes.optimizer import SGD
 from tensorprog.passes.parametrization import Parametrization, check_parametrization, mup
+from tensorprog.progress import Progress, telling
 from tensorprog.sgd.feature_limit import FeatureLimit
 from tensorprog.sgd.hypotheses import Hypothesis, derivatives_of, outputs_on_data, refuse_unmet
 from tensorprog.sgd.training import check_widths
@@ -144,7 +145,7 @@ def train(
     method: str = "auto",
     samples: int = 2**16,
     out: str | Path | None = None,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress = None,
 ) -> TrainingReport:
     """Train networks of several widths by SGD and compare with kernel gradient descent (TP2b Eq. 22).
 
@@ -174,7 +175,7 @@ def train(
         subtract_start: train f − f_0 in the place of f, which starts at 0 where f_0 may diverge.
         method, samples: of that limit; see ``FeatureLimit``.
         out: a folder for ``training.jsonl``; an interrupted series resumes from it.
-        progress: called with (done, total, what).
+        progress: True for a bar, False for none, None where the work is long and somebody looks on; see ``telling``.
 
     Returns:
         Trajectories, predictions, fitted exponents with 95 % intervals, verdicts.
@@ -207,8 +208,9 @@ def train(
     header = {"network": repr(net), "run": _fingerprint(run, parametrization)}
     path = Path(out) / "training.jsonl" if out is not None else None
     chosen_widths = sorted(set(widths))
-    limit = run.limit(method, samples) if run.plan.scaling.keeps_changes else None
-    records = stream(run.run, Trajectory, run.trace.program, chosen_widths, seeds, header, path, progress)
+    with telling(progress) as tell:
+        limit = run.limit(method, samples) if run.plan.scaling.keeps_changes else None
+        records = stream(run.run, Trajectory, run.trace.program, chosen_widths, seeds, header, path, tell)
     rows = {w: [records[w, s] for s in range(seeds)] for w in chosen_widths}
     if limit is not None:
         features = FeatureReport(title, chosen_widths, seeds, steps, limit=limit, y=run.y)
@@ -241,6 +243,7 @@ def feature_limit(
     method: str = "auto",
     samples: int = 2**16,
     seed: int = 0,
+    progress: Progress = None,
 ) -> FeatureLimit:
     """The infinite-width limit of a training run that learns features (Yang & Hu 2021).
 
@@ -249,6 +252,7 @@ def feature_limit(
         parametrization: one that learns features; ``tp.mup()`` when None.
         method: ``"linear"``, ``"quadrature"``, ``"sampling"``, ``"exact"`` or ``"auto"``; see ``FeatureLimit``.
         samples, seed: of sampling.
+        progress: True for a bar, False for none, None where the work is long and somebody looks on; see ``telling``.
 
     Returns:
         ``.f`` and ``.stderr`` (steps + 1, N, outputs), ``.kernel(t, layer)``, ``.change(t, layer)``, ``.method``.
@@ -266,7 +270,8 @@ def feature_limit(
     optimizer = SGD(0.5) if optimizer is None else optimizer
     run = FiniteTraining(net, inputs, y, steps, optimizer, batch, loss, trainable, (), values,
                          mup() if parametrization is None else parametrization)  # fmt: skip
-    return run.limit(method, samples, seed)
+    with telling(progress):
+        return run.limit(method, samples, seed)
 
 
 def _read(net: Network, X: Data, y: Any, X_test: Data | None) -> Inputs:

@@ -31,6 +31,7 @@ from tensorprog.kernels.outputs import chosen_outputs, one_output
 from tensorprog.limit.evaluate import numbers, same
 from tensorprog.limit.master import Limit
 from tensorprog.passes.decouple import decouple
+from tensorprog.progress import Progress, telling
 from tensorprog.sgd.hypotheses import derivatives_of, outputs_on_data, refuse_unmet
 from tensorprog.sgd.training import check_widths
 from tensorprog.types import Data, HyperValues
@@ -137,7 +138,7 @@ def verify(
     values: HyperValues | None = None,
     outputs: Any = None,
     out: str | Path | None = None,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress = None,
 ) -> Verification:
     """Check the kernels of a network on given inputs.
 
@@ -157,7 +158,7 @@ def verify(
         outputs: of a network with several: the number of one, or several numbers; None for all, one after the other and
             the NTK between them.
         out: a folder for ``runs.jsonl``; an interrupted run resumes from it.
-        progress: called with (done, total, what).
+        progress: True for a bar, False for none, None where the work is long and somebody looks on; see ``telling``.
 
     Returns:
         The claims with their verdicts.
@@ -182,20 +183,21 @@ def verify(
     net = one_output(net, which[0])
     hyper = symbol_values(values, lambda: net.symbols)
     refuse_unmet(derivatives_of(net, data.groups), "verifying the NTK")
-    check = _Check(net, data, values)
     result = Verification(repr(net), widths=sorted(widths), seeds=seeds)
-    result.claims += [Claim(h.name, None, h.detail) for h in outputs_on_data(net, data, hyper)]
-    result.claims += [check.ways_agree(), check.kernel_on_data()]
-    result.evidence = Evidence(net, data, values, check.kernels, check.fingerprint())
-    header = {"network": repr(net), "program": check.fingerprint(), "gvars": [v.name for v in check.gvars]}
-    path = Path(out) / "runs.jsonl" if out is not None else None
-    records = collect(check.finite, check.gvars, result.widths, seeds, header, path, progress)
-    check.statistics(result, [[records[w, s] for s in range(seeds)] for w in result.widths])
+    with telling(progress) as tell:
+        check = _Check(net, data, values)
+        result.claims += [Claim(h.name, None, h.detail) for h in outputs_on_data(net, data, hyper)]
+        result.claims += [check.ways_agree(), check.kernel_on_data()]
+        result.evidence = Evidence(net, data, values, check.kernels, check.fingerprint())
+        header = {"network": repr(net), "program": check.fingerprint(), "gvars": [v.name for v in check.gvars]}
+        path = Path(out) / "runs.jsonl" if out is not None else None
+        records = collect(check.finite, check.gvars, result.widths, seeds, header, path, tell)
+        check.statistics(result, [[records[w, s] for s in range(seeds)] for w in result.widths])
     return result
 
 
 def _every_output(net: Network, inputs: Data, which: list[int], widths: list[int], seeds: int, *,
-                  values: HyperValues | None, out: str | Path | None, progress: Any) -> Verification:  # fmt: skip
+                  values: HyperValues | None, out: str | Path | None, progress: Progress) -> Verification:  # fmt: skip
     """The claims about every output, and the NTK between different ones."""
     result = Verification(repr(net), widths=sorted(widths), seeds=seeds)
     for k in which:
@@ -204,8 +206,11 @@ def _every_output(net: Network, inputs: Data, which: list[int], widths: list[int
         result.claims += [replace(c, name=f"output {k}: {c.name}") for c in one.claims]
         result.errors |= {f"{name} of output {k}": fit for name, fit in one.errors.items()}
     length = next(iter(read_inputs(inputs, "inputs", net.takes_sequences).groups))
-    K = ntk(net, outputs=which, lengths=length and (length, length))(inputs, values=values)
-    runs = [empirical_ntk(net, inputs, width=n, seeds=seeds, values=values, outputs=which) for n in result.widths]
+    K = ntk(net, outputs=which, lengths=length and (length, length))(inputs, values=values, progress=progress)
+    runs = [
+        empirical_ntk(net, inputs, width=n, seeds=seeds, values=values, outputs=which, progress=progress)
+        for n in result.widths
+    ]
     upper = np.triu_indices(len(which), 1)
     fit = extrapolate(result.widths, [r[..., upper[0], upper[1]] for r in runs])
     result.claims.append(_within("NTK between different outputs = empirical", fit, K[..., upper[0], upper[1]]))

@@ -14,7 +14,7 @@ from tensorprog.dsl.nonlinearities import Nonlinearity
 
 ROOT = Path(tensorprog.__file__).parent
 ROOMS = [
-    *("errors", "lazy", "types", "locks", "printing", "functions", "products", "algebra"),
+    *("errors", "lazy", "types", "locks", "progress", "printing", "functions", "products", "algebra"),
     *("ir", "dsl", "nn", "expectations", "limit", "passes", "compile"),
     *("formulas", "derivation", "sgd", "recursions", "grams", "kernels"),
     *("finite", "report", "coordinates", "verify", "train", "programs", "learn", "commands", "cli", "demo", "__main__"),

@@ -26,6 +26,7 @@ from tensorprog.ir.instructions import Var
 from tensorprog.kernels.outputs import chosen_outputs, one_output
 from tensorprog.passes.backprop import Gradients, backprop
 from tensorprog.passes.optimizer import among, trained_names
+from tensorprog.progress import Progress, telling
 from tensorprog.sgd.hypotheses import derivatives_of, refuse_unmet
 from tensorprog.types import Data, HyperValues
 
@@ -166,6 +167,7 @@ def empirical_ntk(
     dtype: Any = np.float64,
     trainable: Sequence[str] | None = None,
     outputs: Any = None,
+    progress: Progress = None,
 ) -> np.ndarray:
     """The NTK of one network of width n at initialization, from its own gradients (TP2b Eq. 99).
 
@@ -180,6 +182,7 @@ def empirical_ntk(
         dtype: to compute in, ``float64`` or ``float32``.
         trainable: names or kinds of the parameters that train, as for ``tp.ntk``; all when None.
         outputs: of a network with several: the number of one, or several numbers; None for all.
+        progress: True for a bar, False for none, None where the work is long and somebody looks on; see ``telling``.
 
     Returns:
         Array (N1, N2), or (S, N1, N2), float64; between several outputs two axes more, (.., outputs, outputs).
@@ -204,10 +207,11 @@ def empirical_ntk(
     run = functools.partial(
         layerwise_ntk, first=first, second=second, width=width, seeds=chosen, hyper=hyper, dtype=dtype, trained=trained
     )
-    if len(which) == 1:
-        result = run(one_output(net, which[0]))
-    else:
-        result = _between_outputs(lambda k, l: run(net, heads=(k, l)), which, second is None)
+    with telling(progress):
+        if len(which) == 1:
+            result = run(one_output(net, which[0]))
+        else:
+            result = _between_outputs(lambda k, l: run(net, heads=(k, l)), which, second is None)
     if not np.isfinite(result).all():
         raise DataError(
             f"the NTK of {net.name} is not finite on the data; check the scale of inputs and hyperparameters"

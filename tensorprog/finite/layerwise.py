@@ -31,6 +31,7 @@ from tensorprog.ir.dependent import dependent_products
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import InitMatrix, InitVector, MatMul, Var
 from tensorprog.passes.backprop import Gradients, Tape
+from tensorprog.progress import telling
 
 Array = Any
 Parameters = Mapping[str, np.ndarray]
@@ -295,8 +296,10 @@ def layerwise_ntk(
     each = (matrices * width**2 + vectors * width) * np.dtype(dtype).itemsize
     size = max(1, int(memory // each))
     parts = []
-    for start in range(0, len(seeds), size):
-        some = seeds[start : start + size]
-        drawn = kernel.draw(width, some, dtype), kernel.states(width, some, dtype)
-        parts.append(kernel(*drawn, memory, heads=heads or (0, 0)))
+    with telling() as tell:
+        for start in range(0, len(seeds), size):
+            some = seeds[start : start + size]
+            drawn = kernel.draw(width, some, dtype), kernel.states(width, some, dtype)
+            parts.append(kernel(*drawn, memory, heads=heads or (0, 0)))
+            tell(start + len(some), len(seeds), f"width {width}")
     return np.concatenate(parts)

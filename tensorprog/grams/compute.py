@@ -40,11 +40,13 @@ from tensorprog.grams.sequences import PANEL, SHORT, SequenceEvaluator
 from tensorprog.grams.whole import any_sampled, wholes
 from tensorprog.ir.hyper import symbol_values
 from tensorprog.locks import alone
+from tensorprog.progress import Progress, counting, telling
 from tensorprog.recursions.folded import FoldedKernel
 from tensorprog.types import Data, HyperValues
 
 MEMORY = 2**31
 KEPT = 256  # compiled kernels: pairs of lengths, and values of hyperparameters
+BAR = "Gram matrix"
 SENT = 8  # lists of kernels that a worker of a cluster keeps, with what it derived and compiled
 
 
@@ -170,7 +172,7 @@ def functions_in(formulas: str) -> str:
 
 def gram(kernels: Any, X1: Data, X2: Data | None = None, *, values: HyperValues | None = None,
          dtype: Any = np.float64, out: Any = None, backend: str | None = None, block: int | None = None,
-         memory: int = MEMORY, progress: bool = False, path: Any = None, resume: bool = True,
+         memory: int = MEMORY, progress: Progress = None, path: Any = None, resume: bool = True,
          client: Any = None) -> Any:  # fmt: skip
     """Gram matrices K(X1[i], X2[j]) by compiled kernels; several kernels, such as NNGP and NTK, share one pass.
 
@@ -188,7 +190,7 @@ def gram(kernels: Any, X1: Data, X2: Data | None = None, *, values: HyperValues 
         block: compute in blocks of this size; chosen from ``memory`` when None.
         memory: bytes that a block and its temporaries may take, beside inputs and results in memory; on a cluster,
             in each thread of a worker.
-        progress: show a bar.
+        progress: True for a bar, False for none, None where the work is long and somebody looks on; see ``telling``.
         path: a .npy or .zarr file to write to instead of memory, one for each kernel.  What is finished is noted in
             a journal beside each, so that the same call goes on after a crash; one process at a time writes a file.
         resume: go on from a journal; False starts again.
@@ -222,10 +224,11 @@ def gram(kernels: Any, X1: Data, X2: Data | None = None, *, values: HyperValues 
         return tuple(arrays) if several else arrays[0]
     job = _job(chosen, X1, X2, values, dtype, backend)
     if any_sampled(job):
-        job.known, client = wholes(job), None
+        with telling(progress):
+            job.known, client = wholes(job), None
     if path is None and client is None and block is None:
         found = _outputs(out, job, several)
-        with _bar(progress, job.told if progress else 0) as advance:
+        with counting(progress, job.told, BAR) as advance:
             job.fill(found, advance)
     else:
         size = _block_size(job, block, memory)
@@ -236,11 +239,13 @@ def gram(kernels: Any, X1: Data, X2: Data | None = None, *, values: HyperValues 
     return tuple(found) if several else found[0]
 
 
-def _in_blocks(job: Job, size: int, stores: list[Store], journals: list[Journal], client: Any, progress: bool) -> None:
+def _in_blocks(
+    job: Job, size: int, stores: list[Store], journals: list[Journal], client: Any, progress: Progress
+) -> None:
     """Compute the blocks that no journal has finished."""
     finished = set[Block].intersection(*(j.done for j in journals)) if journals else set()
     todo = [b for b in cut(job.shape, size, job.second is None) if b not in finished]
-    with _bar(progress, len(todo)) as advance:
+    with counting(progress, len(todo), BAR) as advance:
         for done, arrays in _computed(job, todo, client):
             _write(job, stores, done, arrays)
             for journal in journals:
@@ -435,15 +440,3 @@ def _on_worker(packed: bytes, first: Inputs, second: Inputs | None) -> list[np.n
 @lru_cache(SENT)
 def _unpacked(packed: bytes) -> Any:
     return pickle.loads(packed)
-
-
-@contextlib.contextmanager
-def _bar(progress: bool, total: int) -> Iterator[Callable[[int], None]]:
-    if not progress:
-        yield lambda done: None
-        return
-    from rich.progress import Progress
-
-    with Progress() as bar:
-        task = bar.add_task("Gram matrix", total=total)
-        yield lambda done: bar.advance(task, done)

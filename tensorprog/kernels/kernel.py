@@ -37,6 +37,7 @@ from tensorprog.ir.hyper import symbol_values
 from tensorprog.kernels.recursion import Recursion
 from tensorprog.limit.equations import Name, reachable
 from tensorprog.printing import NameSymbol
+from tensorprog.progress import Progress, telling
 from tensorprog.recursions.rewrite import shortened
 from tensorprog.types import Data, HyperValues
 
@@ -149,7 +150,8 @@ class Kernel(DerivedKernel):
 
     # ---- numbers ---------------------------------------------------------------------------------
 
-    def __call__(self, X1: Data, X2: Data | None = None, values: HyperValues | None = None) -> np.ndarray:
+    def __call__(self, X1: Data, X2: Data | None = None, values: HyperValues | None = None, *,
+                 progress: Progress = None) -> np.ndarray:  # fmt: skip
         """The Gram matrix K(X1[i], X2[j]).
 
         Args:
@@ -157,6 +159,7 @@ class Kernel(DerivedKernel):
             X2: like X1; None for X1 with itself, which gives a symmetric matrix whose diagonal compares
                 each input with itself (an RNN's initial state is then the same vector on both sides).
             values: numbers for hyperparameters that are symbols, by symbol or by name.
+            progress: True for a bar, False for none, None where the work is long and somebody looks on; see ``telling``.
 
         Returns:
             Array (N1, N2), float64.
@@ -168,11 +171,13 @@ class Kernel(DerivedKernel):
         Warns:
             AccuracyWarning: the relative error of an entry is above 1e-9.
         """
-        found = self.found(*read_pair(X1, X2, self.net.takes_sequences), self._hyper(values))
+        with telling(progress):
+            found = self.found(*read_pair(X1, X2, self.net.takes_sequences), self._hyper(values))
         warn(found, repr(self), self.advice(found))
         return found.value
 
-    def account(self, X1: Data, X2: Data | None = None, values: HyperValues | None = None) -> KernelAccount:
+    def account(self, X1: Data, X2: Data | None = None, values: HyperValues | None = None, *,
+                progress: Progress = None) -> KernelAccount:  # fmt: skip
         """K(X1, X2) with an error for each entry and the methods behind it; arguments as for a call.
 
         >>> import tensorprog as tp
@@ -181,7 +186,8 @@ class Kernel(DerivedKernel):
         >>> bool(abs(found.value - 0.5) < 6 * found.error), found.statistical
         (True, True)
         """
-        return self.found(*read_pair(X1, X2, self.net.takes_sequences), self._hyper(values), accounted=True)
+        with telling(progress):
+            return self.found(*read_pair(X1, X2, self.net.takes_sequences), self._hyper(values), accounted=True)
 
     def _hyper(self, values: HyperValues | None) -> dict[sp.Symbol, float]:
         return symbol_values(values, self._symbols)

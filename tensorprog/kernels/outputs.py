@@ -18,6 +18,7 @@ from tensorprog.dsl.network import Network
 from tensorprog.errors import ProgramError
 from tensorprog.kernels.kernel import Kernel
 from tensorprog.limit.evaluate import same
+from tensorprog.progress import Progress
 from tensorprog.types import Data, HyperValues
 
 _COUNTS: WeakKeyDictionary[Network, dict[Length, int]] = WeakKeyDictionary()
@@ -142,14 +143,15 @@ class OutputKernels(Kernel):
         """The kernel between outputs k and l for two inputs of these lengths, for one with itself given one length."""
         return self._cross(self.net, self.lengths if lengths is None else lengths, k, l)
 
-    def __call__(self, X1: Data, X2: Data | None = None, values: HyperValues | None = None) -> np.ndarray:
+    def __call__(self, X1: Data, X2: Data | None = None, values: HyperValues | None = None, *,
+                 progress: Progress = None) -> np.ndarray:  # fmt: skip
         """K(X1[i], X2[j]) of outputs k and l, (N1, N2, outputs, outputs)."""
         first, other = read_pair(X1, X2, self.net.takes_sequences)
         hyper = self._hyper(values)
         self._check_count([*first.groups, *(other.groups if other else ())])
         result = np.zeros((len(first), len(other or first), len(self.which), len(self.which)))
         for a, k in enumerate(self.which):
-            result[:, :, a, a] = self[k](X1, X2, values=values)
+            result[:, :, a, a] = self[k](X1, X2, values=values, progress=progress)
             for b, l in enumerate(self.which):
                 if a < b or (a > b and other is not None):
                     derive = functools.cache(functools.partial(self._derive_between, k, l))

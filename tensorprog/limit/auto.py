@@ -6,8 +6,6 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import sympy as sp
-
 from tensorprog.errors import AccuracyError, NoRuleError
 from tensorprog.expectations.many.sobol import ERRORS
 from tensorprog.ir.graph import ProgramGraph

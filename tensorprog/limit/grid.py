@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import sympy as sp
 
 from tensorprog.errors import NoRuleError
 from tensorprog.functions import evaluate

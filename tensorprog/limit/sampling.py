@@ -39,6 +39,7 @@ from tensorprog.ir.instructions import (
     vector_slot,
 )
 from tensorprog.limit.covariance import cholesky
+from tensorprog.progress import telling
 
 REPLICATES = 16
 SOBOL_DIMENSIONS = 512
@@ -290,7 +291,11 @@ class SampledLimit:
         return np.asarray(run.values[var])
 
     def _estimate(self, question: Callable[[Replicate], Any]) -> Estimate:
-        answers = np.array([float(question(self._replicate(k))) for k in range(self.replicates)])
+        answers = np.empty(self.replicates)
+        with telling() as tell:
+            for k in range(self.replicates):
+                answers[k] = float(question(self._replicate(k)))
+                tell(k + 1, self.replicates, "sampling")
         return Estimate(answers.mean(), answers.std(ddof=1) / np.sqrt(self.replicates), "sampled")
 
     def _replicate(self, k: int) -> Replicate:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import os
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +29,7 @@ from tensorprog.dsl.network import Network
 from tensorprog.dsl.trace import Trace
 from tensorprog.errors import AssumptionError, DataError
 from tensorprog.functions import evaluate
+from tensorprog.progress import telling
 
 REPLICATES = 16
 SAMPLES = 2**17
@@ -37,8 +37,6 @@ MOST = 2**28  # samples in all, beyond which an rtol that is not met is given up
 LEAST = 10  # log2 of the samples of a randomisation
 BIAS = 0.5  # of a randomisation of m samples, relative to the kernel, times m: measured, at most
 MEMORY = 2**30
-LONG = 3.0  # seconds to go from which on progress is shown
-Told = Callable[[int, int], None]
 Trained = Callable[[Trace], Mapping[str, sp.Expr] | None]
 
 
@@ -91,11 +89,11 @@ def sampled_gram(net: Network, kind: str, first: Inputs, second: Inputs | None, 
     sampler = _Sampler(net, kind, order, hyper, trained)
     log2, count = sampler.sizes(how)
     found: list[np.ndarray] = []
-    with one_thread, _Progress() as progress:
+    with one_thread, telling() as tell:
         while len(found) < count:
             for matrix in sampler.randomised(range(len(found), count), log2, how.seed):
                 found.append(order.restore(matrix))
-                progress.tell(len(found), count)
+                tell(len(found), count, "sampling")
             result = _mean(found, 2**log2)
             if how.samples is None and how.rtol is not None:
                 count = _wanted(result, how.rtol, len(found), max(REPLICATES, MOST >> log2))
@@ -117,34 +115,6 @@ def _wanted(result: Sampled, rtol: float, have: int, most: int) -> int:
     if excess <= 1:
         return have
     return max(have, min(int(have * min(4.0, 1.1 * excess**2)) + 1, most))
-
-
-class _Progress:
-    """A bar on the error stream, once what is left would take more than a few seconds."""
-
-    def __init__(self) -> None:
-        self.start, self.task = time.monotonic(), 0
-        self.bar: Any = None
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        if self.bar is not None:
-            self.bar.stop()
-
-    def tell(self, done: int, count: int) -> None:
-        """So many randomisations are done."""
-        passed = time.monotonic() - self.start
-        if self.bar is None and passed / done * (count - done) > LONG:
-            from rich.console import Console
-            from rich.progress import Progress
-
-            self.bar = Progress(console=Console(stderr=True), transient=True)
-            self.bar.start()
-            self.task = self.bar.add_task("sampling", total=count)
-        if self.bar is not None:
-            self.bar.update(self.task, completed=done, total=count)
 
 
 class _Sampler:
