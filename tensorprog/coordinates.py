@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from tensorprog.finite.estimate import Exponent, exponent
 from tensorprog.finite.sample import batches
 from tensorprog.passes.optimizer import SGD
 from tensorprog.passes.parametrization import Parametrization, check_parametrization
-from tensorprog.progress import Progress, telling
+from tensorprog.printing import Shown, to_html
+from tensorprog.progress import Progress, Tell, telling
+from tensorprog.report import verdicts
 from tensorprog.sgd.feature_limit import features
 from tensorprog.sgd.training import check_counts, check_widths
 from tensorprog.types import Data, HyperValues, Loss
@@ -26,8 +29,8 @@ from tensorprog.types import Data, HyperValues, Loss
 WIDTHS = (64, 128, 256, 512, 1024)
 
 
-@dataclass
-class CoordinateCheck:
+@dataclass(repr=False)
+class CoordinateCheck(Shown):
     """Root mean squares over coordinates and inputs, by (parametrization, quantity).
 
     A quantity is ``"x W2"``, the features that the layer W2 reads, ``"Δx W2"``, their change since time 0, ``"f"``
@@ -69,16 +72,22 @@ class CoordinateCheck:
 
     def text(self) -> str:
         """Sizes at the smallest and largest width after the last step, and fitted exponents."""
-        rows = [f"{self.title}: sizes after {self.steps} steps ~ n^p"]
-        for key, size in self.sizes.items():
-            ends = ", ".join(
-                f"{size[k, -1]:.3g} ± {self.stderr[key][k, -1]:.1g} at n = {self.widths[k]}" for k in (0, -1)
-            )
-            rows.append(f"  {key[0]:<24} {key[1]:<8} p = {self._fit(key)}   {ends}")
+        rows = [self.heading]
+        for name, quantity, fit, *ends in self.rows():
+            at = ", ".join(f"{end} at n = {self.widths[k]}" for k, end in zip((0, -1), ends, strict=True))
+            rows.append(f"  {name:<24} {quantity:<8} p = {fit}   {at}")
         return "\n".join([*rows, *(f"  {note}" for note in self.notes)])
 
-    def __str__(self) -> str:
-        return self.text()
+    @property
+    def heading(self) -> str:
+        """What was run, and what p is."""
+        return f"{self.title}: sizes after {self.steps} steps ~ n^p, p with its 95 % interval"
+
+    def rows(self) -> Iterator[tuple[str, str, str, str, str]]:
+        """Parametrization, quantity, exponent, and the sizes at the smallest and the largest width."""
+        for key, size in self.sizes.items():
+            ends = [f"{size[k, -1]:.3g} ± {self.stderr[key][k, -1]:.1g}" for k in (0, -1)]
+            yield key[0], key[1], str(self._fit(key)), ends[0], ends[1]
 
     def plot(self, path: str | Path) -> Path:
         """Draw the changes of all features and of f against width, one panel for each parametrization."""
@@ -86,6 +95,9 @@ class CoordinateCheck:
 
         plot_coordinates(self, path)
         return Path(path)
+
+
+to_html.register(CoordinateCheck, verdicts.coordinates)
 
 
 def coordinate_check(
@@ -149,11 +161,12 @@ def coordinate_check(
     with telling(progress) as tell, np.errstate(over="ignore", invalid="ignore"):
         for k, chosen in enumerate(parametrizations):
             direct = DirectTraining(net, inputs, y, chosen, optimizer, batch, loss, values)
-            before = k * len(check.widths) * seeds
-            _measure(
-                check, chosen.name, direct, seeds, lambda done, what, before=before: tell(before + done, total, what)
-            )
+            _measure(check, chosen.name, direct, seeds, partial(_told, tell, k * len(check.widths) * seeds, total))
     return check
+
+
+def _told(tell: Tell, before: int, total: int, done: int, what: str) -> None:
+    tell(before + done, total, what)
 
 
 def _measure(check: CoordinateCheck, name: str, direct: DirectTraining, seeds: int,

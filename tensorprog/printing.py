@@ -1,8 +1,12 @@
-"""How things print: symbols with their own LaTeX, one-line text, LaTeX."""
+"""How things print: symbols with their own LaTeX, one-line text, LaTeX; results as short texts and in notebooks."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
+from functools import singledispatch
+from html import escape
+from itertools import islice
 from typing import Any
 
 import sympy as sp
@@ -12,6 +16,7 @@ from sympy.printing.pretty.pretty_symbology import pretty_symbol
 from sympy.printing.str import StrPrinter
 
 _SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+LINES, COLUMNS = 12, 150  # of a short text
 _LONG = 1000  # rational numbers with a larger denominator print as decimals
 
 
@@ -90,3 +95,53 @@ def latex(expr: Any) -> str:
     "\\\\langle x_{1},x'_{2}\\\\rangle"
     """
     return str(_Latex().doprint(expr))
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "vector"), counted(3, "vector")
+    ('1 vector', '3 vectors')
+    """
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+# ---- results -------------------------------------------------------------------------------------------
+
+
+def shortened(lines: Iterable[str]) -> str:
+    """A text that fits on a screen: its first lines, long ones cut.
+
+    >>> print(shortened(f"line {i}" for i in range(1000)).splitlines()[-1])
+    .. .text() gives the rest
+    """
+    first = list(islice(lines, LINES + 1))
+    if len(first) > LINES:
+        first[LINES - 1 :] = [".. .text() gives the rest"]
+    return "\n".join(line if len(line) <= COLUMNS else line[: COLUMNS - 3] + " .." for line in first)
+
+
+class Shown:
+    """What a question returns: ``repr`` is its ``text()``, shortened, and notebooks show ``to_html`` of it."""
+
+    __slots__ = ()
+    text: Callable[..., str]
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def __repr__(self) -> str:
+        return shortened(self.text().splitlines())
+
+    def _repr_html_(self) -> str:
+        return to_html(self)
+
+
+@singledispatch
+def to_html(result: Any) -> str:
+    """A result as a piece of HTML that needs nothing else: its text, unless a class has registered a richer form.
+
+    >>> to_html(sp.Symbol("x") < 1)
+    '<pre>x &lt; 1</pre>'
+    """
+    return f"<pre>{escape(result.text() if hasattr(result, 'text') else repr(result))}</pre>"

@@ -33,7 +33,7 @@ class _Work:
 
     def __init__(self, progress: Progress, outer: _Work | None) -> None:
         self.root: _Work = self if outer is None else outer.root
-        self.asked = outer.asked if progress is None and outer is not None else progress
+        self.asked: Progress = outer.asked if progress is None and outer is not None else progress
         self.display: Display | None = None
         self.start = time.monotonic()
 

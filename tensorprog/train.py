@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,23 +14,27 @@ from tensorprog.derivation.data import Inputs, read_inputs
 from tensorprog.dsl.network import Network, check_network
 from tensorprog.errors import DataError, writing
 from tensorprog.finite.empirical import concatenate
-from tensorprog.finite.estimate import Exponent, exponent, vanish
+from tensorprog.finite.estimate import ROUNDING, Exponent, exponent, measured, vanish
 from tensorprog.finite.runs import stream
 from tensorprog.finite.trajectories import FiniteTraining, Trajectory, diverges
 from tensorprog.functions import Fn, jumps
 from tensorprog.ir.instructions import Nonlin
 from tensorprog.passes.optimizer import SGD
 from tensorprog.passes.parametrization import Parametrization, check_parametrization, mup
+from tensorprog.printing import Shown, to_html
 from tensorprog.progress import Progress, telling
+from tensorprog.report import verdicts
 from tensorprog.sgd.feature_limit import FeatureLimit
 from tensorprog.sgd.hypotheses import Hypothesis, derivatives_of, outputs_on_data, refuse_unmet
 from tensorprog.sgd.training import check_widths
 from tensorprog.types import Data, HyperValues, Loss
-from tensorprog.verify import WIDTHS, Claim
+from tensorprog.verify import SLACK, WIDTHS, Claim
+
+KNOWN = 0.2  # of the distance from the limit: the error of the limit itself must be below
 
 
-@dataclass
-class TrainingReport:
+@dataclass(repr=False)
+class TrainingReport(Shown):
     """Finite-width training against kernel gradient descent.
 
     Attributes:
@@ -60,18 +64,24 @@ class TrainingReport:
         """Whether no claim failed; None where a hypothesis is not met and nothing was compared."""
         return None if self.hypotheses else all(c.passed is not False for c in self.claims)
 
+    @property
+    def heading(self) -> str:
+        """What was run."""
+        return f"{self.title} (widths {', '.join(map(str, self.widths))}, {self.seeds} seeds each)"
+
+    @property
+    def named_errors(self) -> dict[str, Exponent]:
+        """The fitted exponents by what and when."""
+        return {f"{what}, t = {t}": fit for (what, t), fit in self.errors.items()}
+
     def text(self) -> str:
         """A table of claims, and of errors by width."""
-        rows = [f"{self.title} (widths {', '.join(map(str, self.widths))}, {self.seeds} seeds each)"]
+        rows = [self.heading]
         rows += [f"  {h}" for h in self.hypotheses]
-        rows += [f"  {c.verdict:<6} {c.name}  {c.detail}" for c in self.claims]
-        for (what, t), fit in self.errors.items():
-            sizes = ", ".join(f"{e:.2e} ± {s:.0e}" for e, s in zip(fit.errors, fit.stderrs, strict=True))
-            rows.append(f"  {what}, t = {t}: {sizes}")
+        rows += [f"  {c.text()}" for c in self.claims]
+        for name, fit in self.named_errors.items():
+            rows.append(f"  {name}: {', '.join(measured(*pair) for pair in fit.sizes)}")
         return "\n".join(rows)
-
-    def __str__(self) -> str:
-        return self.text()
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write ``trajectories.png``, ``errors.png`` and ``verdict.txt`` into a folder.
@@ -83,16 +93,15 @@ class TrainingReport:
 
         folder = Path(folder)
         paths = [folder / name for name in ("trajectories.png", "errors.png", "verdict.txt")]
-        named = {f"{what}, t = {t}": fit for (what, t), fit in self.errors.items()}
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             plot_trajectories(self.title, self.f, self.prediction, paths[0])
-            plot_exponents(self.title, self.widths, named, paths[1])
+            plot_exponents(self.title, self.widths, self.named_errors, paths[1])
             paths[2].write_text(self.text() + "\n")
         return paths
 
 
-@dataclass
+@dataclass(repr=False)
 class FeatureReport(TrainingReport):
     """Finite-width training against its infinite-width limit, where features are learned.
 
@@ -108,21 +117,27 @@ class FeatureReport(TrainingReport):
         """The claims, and f_t of every input in the limit and at each width, with standard errors."""
         rows = [super().text(), f"  f, limit by {self.limit.how} and mean over seeds (± standard error):"]
         rows.append("   t input " + "".join(f"{name:>22}" for name in ("n = ∞", *(f"n = {w}" for w in self.widths))))
-        for t in range(self.steps + 1):
-            for i in range(self.limit.f.shape[1]):
-                cells = [(self.limit.f[t, i, 0], self.limit.stderr[t, i, 0])]
-                for f in self.f.values():
-                    cells.append((f[:, t, i, 0].mean(), f[:, t, i, 0].std(ddof=1) / np.sqrt(self.seeds)))
-                rows.append(f"  {t:>2} {i:>5} " + "".join(f"{f'{m:+.5f} ± {e:.0e}':>22}" for m, e in cells))
+        rows += [f"  {t:>2} {i:>5} " + "".join(f"{cell:>22}" for cell in cells) for t, i, *cells in self.rows()]
         return "\n".join(rows)
+
+    def rows(self) -> Iterator[tuple[int, int, *tuple[str, ...]]]:
+        """t, the input, and f_t in the limit and at every width, with standard errors."""
+        for t, i in np.ndindex(self.steps + 1, self.limit.f.shape[1]):
+            runs = [f[:, t, i, 0] for f in self.f.values()]
+            means = [f"{f.mean():+.5f} ± {f.std(ddof=1) / np.sqrt(self.seeds):.0e}" for f in runs]
+            yield t, i, self.limit.shown(t, i), *means
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write ``trajectories.png``, ``errors.png`` and ``verdict.txt`` into a folder."""
         from tensorprog.report.plots import plot_against_limit
 
         paths = super().save(folder)
-        plot_against_limit(self.title, self, paths[0])
+        plot_against_limit(self, paths[0])
         return paths
+
+
+to_html.register(TrainingReport, verdicts.training)
+to_html.register(FeatureReport, verdicts.features)
 
 
 def train(
@@ -175,7 +190,7 @@ def train(
         subtract_start: train f − f_0 in the place of f, which starts at 0 where f_0 may diverge.
         method, samples: of that limit; see ``FeatureLimit``.
         out: a folder for ``training.jsonl``; an interrupted series resumes from it.
-        progress: True for a bar, False for none, None where the work is long and somebody looks on; see ``telling``.
+        progress: True for a bar, False for none; None for one where the work is long and somebody looks on.
 
     Returns:
         Trajectories, predictions, fitted exponents with 95 % intervals, verdicts.
@@ -252,7 +267,7 @@ def feature_limit(
         parametrization: one that learns features; ``tp.mup()`` when None.
         method: ``"linear"``, ``"quadrature"``, ``"sampling"``, ``"exact"`` or ``"auto"``; see ``FeatureLimit``.
         samples, seed: of sampling.
-        progress: True for a bar, False for none, None where the work is long and somebody looks on; see ``telling``.
+        progress: True for a bar, False for none; None for one where the work is long and somebody looks on.
 
     Returns:
         ``.f`` and ``.stderr`` (steps + 1, N, outputs), ``.kernel(t, layer)``, ``.change(t, layer)``, ``.method``.
@@ -329,11 +344,12 @@ def _compare_with_limit(
         fit = exponent(report.widths, [report.f[w][:, t] - report.limit.f[t] for w in report.widths])
         report.errors["|f − limit|", t] = fit
         error = float(np.sqrt(np.mean(report.limit.stderr[t] ** 2)))
-        name, detail = f"|f − limit| ~ n^({rate:g}) at t = {t}", f"fitted exponent {fit}"
-        known = error < 0.2 * fit.errors.min()
+        name, detail, most = f"|f − limit| ~ n^({rate:g}) at t = {t}", fit.words(rate, SLACK), KNOWN * fit.errors.min()
+        known = error < most
         if not known:
-            detail += f"; the limit's standard error {error:.1e} is too large to tell: raise samples"
-        report.claims.append(Claim(name, fit.verdict(rate, 0.1) if known else None, detail))
+            detail += f"; the limit's error {error:.1e} is not below {most:.1e} ({KNOWN:g} of the least |f − limit|), "
+            detail += "too large to tell: raise samples"
+        report.claims.append(Claim(name, fit.verdict(rate, SLACK) if known else None, detail))
 
 
 def _refuse_divergence(report: TrainingReport) -> bool:
@@ -363,11 +379,12 @@ def drift_exponent(run: FiniteTraining) -> float:
 
 def _error_claim(report: TrainingReport, t: int, gaps: list[np.ndarray], rate: float) -> None:
     name = f"|f − prediction| ~ n^({rate:g}) at t = {t}"
-    if vanish(gaps, max(float(np.abs(report.f[w]).max()) for w in report.widths)):
-        report.claims.append(Claim(f"f = prediction at t = {t}", True, "equal up to rounding at every width"))
+    scale = max(float(np.abs(report.f[w]).max()) for w in report.widths)
+    if vanish(gaps, scale):
+        report.claims.append(Claim(f"f = prediction at t = {t}", True, _rounding(gaps, scale, "|f|")))
         return
     fit = report.errors["|f − prediction|", t] = exponent(report.widths, gaps)
-    report.claims.append(Claim(name, fit.verdict(rate, 0.1), f"fitted exponent {fit}"))
+    report.claims.append(Claim(name, fit.verdict(rate, SLACK), fit.words(rate, SLACK)))
 
 
 def _drift_claim(report: TrainingReport, t: int, drifts: list[np.ndarray], limit: float, asymptotic: float) -> None:
@@ -377,19 +394,27 @@ def _drift_claim(report: TrainingReport, t: int, drifts: list[np.ndarray], limit
     """
     gaps, bound = [d - limit for d in drifts], max(-0.5, asymptotic)
     if vanish(gaps):
-        detail = "the kernel does not move at any width" if limit == 0 else "equal up to rounding at every width"
+        detail = _rounding(gaps, 1.0, "‖Θ_0‖")
+        detail = f"the kernel does not move at any width: {detail}" if limit == 0 else detail
         report.claims.append(Claim(f"kernel drift = {limit:.4g} at t = {t}", True, detail))
         return
     fit = exponent(report.widths, gaps)
     if limit:
         report.errors[f"|kernel drift − {limit:.4g}|", t] = fit
         name = f"kernel drift − {limit:.4g} at most ~ n^({bound:g}) at t = {t}"
-        detail = f"{limit:.4g} by weight decay, {drifts[-1].mean():.4g} at width {report.widths[-1]}, exponent {fit}"
+        detail = f"{limit:.4g} by weight decay, {drifts[-1].mean():.4g} at width {report.widths[-1]}; "
     else:
         report.errors["kernel drift", t] = fit
         name = f"kernel drift at most ~ n^({bound:g}) at t = {t}"
-        detail = f"fitted exponent {fit}, {asymptotic:g} as n grows"
-    report.claims.append(Claim(name, fit.slope < bound or fit.verdict(bound, 0.1), detail))
+        detail = f"{asymptotic:g} as n grows; "
+    below = f"fitted exponent {fit} < {bound:g}"
+    detail += below if fit.slope < bound else fit.words(bound, SLACK)
+    report.claims.append(Claim(name, fit.slope < bound or fit.verdict(bound, SLACK), detail))
+
+
+def _rounding(gaps: list[np.ndarray], scale: float, of: str) -> str:
+    largest = max(float(np.abs(g).max(initial=0.0)) for g in gaps) / (scale or 1.0)
+    return f"equal up to rounding at every width, {largest:.1e} ≤ {ROUNDING:.0e} of {of}"
 
 
 def _drift(rows: list[Trajectory], k: int) -> np.ndarray:

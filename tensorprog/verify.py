@@ -21,28 +21,31 @@ from tensorprog.derivation.route import SAMPLED, TRIED, gates_are_sampled, short
 from tensorprog.dsl.network import Network
 from tensorprog.errors import AccuracyError, DataError, NoRuleError, writing
 from tensorprog.finite.empirical import FiniteNetwork, empirical_ntk
-from tensorprog.finite.estimate import Exponent, Extrapolation, exponent, extrapolate
+from tensorprog.finite.estimate import STILL, Exponent, Extrapolation, exponent, extrapolate
 from tensorprog.finite.runs import ALL_PAIRS, Record, collect
 from tensorprog.ir.hyper import symbol_values
 from tensorprog.ir.instructions import InitVector, MatMul
 from tensorprog.kernels.kernel import Kernel
 from tensorprog.kernels.methods import nngp, ntk
 from tensorprog.kernels.outputs import chosen_outputs, one_output
-from tensorprog.limit.evaluate import numbers, same
+from tensorprog.limit.evaluate import DIGITS, numbers, same
 from tensorprog.limit.master import Limit
 from tensorprog.passes.decouple import decouple
+from tensorprog.printing import Shown, to_html
 from tensorprog.progress import Progress, telling
+from tensorprog.report import verdicts
 from tensorprog.sgd.hypotheses import derivatives_of, outputs_on_data, refuse_unmet
 from tensorprog.sgd.training import check_widths
 from tensorprog.types import Data, HyperValues
 
 WIDTHS = (128, 256, 512, 1024)
 ROUNDING = 1e-9
+SLACK = 0.1  # of an exponent, beside its confidence interval
 ERRORS = 6  # standard errors of a kernel that two ways to compute it may be apart
 
 
-@dataclass(frozen=True)
-class Claim:
+@dataclass(frozen=True, repr=False)
+class Claim(Shown):
     """One thing that was checked; ``passed`` is None where it does not apply, with the reason as detail."""
 
     name: str
@@ -54,9 +57,13 @@ class Claim:
         """ok, FAILED or n/a."""
         return {True: "ok", False: "FAILED", None: "n/a"}[self.passed]
 
+    def text(self) -> str:
+        """The verdict, what was checked, and the figures."""
+        return f"{self.verdict:<6} {self.name}  {self.detail}"
 
-@dataclass
-class Evidence:
+
+@dataclass(repr=False)
+class Evidence(Shown):
     """What a verification was made from.
 
     Attributes:
@@ -75,9 +82,14 @@ class Evidence:
     runs: dict[str, tuple[np.ndarray, list[np.ndarray]]] = field(default_factory=dict)
     command: str | None = None
 
+    def text(self) -> str:
+        """What there is."""
+        ways, runs = ", ".join(self.kernels), ", ".join(self.runs) or "nothing"
+        return f"evidence on {self.net!r} at {len(self.data)} inputs: the NTK by {ways}; runs of {runs}"
 
-@dataclass
-class Verification:
+
+@dataclass(repr=False)
+class Verification(Shown):
     """The claims checked for a network, with the figures behind them."""
 
     title: str
@@ -97,11 +109,12 @@ class Verification:
         width = max(len(c.name) for c in self.claims)
         rows = [f"  {c.verdict:<6} {c.name:<{width}}  {c.detail}" for c in self.claims]
         verdict = "all claims hold" if self.passed else "SOME CLAIM FAILED"
-        runs = f"widths {', '.join(map(str, self.widths))}, {self.seeds} seeds each"
-        return "\n".join([f"{self.title}: {verdict} ({runs})", *rows])
+        return "\n".join([f"{self.title}: {verdict} ({self.runs})", *rows])
 
-    def __str__(self) -> str:
-        return self.text()
+    @property
+    def runs(self) -> str:
+        """What was simulated."""
+        return f"widths {', '.join(map(str, self.widths))}, {self.seeds} seeds each"
 
     def save(self, path: str | Path) -> Path:
         """Write the report (.html), the error plot (.png) or the claims (.txt) to a file.
@@ -127,6 +140,10 @@ class Verification:
         else:
             raise DataError(f"cannot save a verification as {path.name!r}; use a name ending in .html, .png or .txt")
         return path
+
+
+to_html.register(Claim, verdicts.claim)
+to_html.register(Verification, verdicts.verification)
 
 
 def verify(
@@ -158,7 +175,7 @@ def verify(
         outputs: of a network with several: the number of one, or several numbers; None for all, one after the other and
             the NTK between them.
         out: a folder for ``runs.jsonl``; an interrupted run resumes from it.
-        progress: True for a bar, False for none, None where the work is long and somebody looks on; see ``telling``.
+        progress: True for a bar, False for none; None for one where the work is long and somebody looks on.
 
     Returns:
         The claims with their verdicts.
@@ -277,11 +294,11 @@ class _Check:
             lengths = sorted({shortened(self.net, (t,), TRIED)[0] for t in lengths}, key=lambda t: t or 0)
         pairs = [(a, b) for a in lengths for b in lengths if (a or 0) <= (b or 0)]
         equal = [same(backprop.derive(p).poly, other.derive(p).poly) for p in pairs for other in others]
-        shown = "" if lengths == [None] else f" at (T, T') = {', '.join(map(str, pairs))}"
+        shown = "" if lengths == [None] else f", (T, T') = {', '.join(map(str, pairs))}"
         if self.sampled and max(t or 0 for t in self.data.groups) > max(t or 0 for t in lengths):
             shown += "; longer sequences were not compared: products of gates expand to too many terms"
         without = "" if self.gia else "; path sums do not apply: the simple GIA check fails"
-        return Claim(name, all(equal), f"{sum(equal)} of {len(equal)} comparisons equal{shown}{without}")
+        return Claim(name, all(equal), f"{sum(equal)} of {len(equal)} comparisons equal {DIGITS}{shown}{without}")
 
     def kernel_on_data(self) -> Claim:
         """K(X) from the two-input derivation = the limit of the program traced on all inputs."""
@@ -291,11 +308,13 @@ class _Check:
             return Claim(name, None, f"{SAMPLED}: K(X) is sampled and known to {known:.1e}, a relative standard error")
         difference = np.abs(self.value - self.theta)
         gap = difference.max() / self._scale
-        detail = f"largest relative difference {gap:.1e}"
+        bound = ROUNDING * self._scale + ERRORS * self.error
+        close = bool((difference <= bound).all())
+        detail = f"largest difference {gap:.1e} of the largest entry"
         if (known := self.error.max() / self._scale) > ROUNDING:
-            detail += f", where K(X) is known to {known:.1e}"
-        close = difference <= ROUNDING * self._scale + ERRORS * self.error
-        return Claim(name, bool(close.all()), detail)
+            most = f"tolerance {ROUNDING:.0e} and {ERRORS} errors of K(X), which is known to {known:.1e}"
+            return Claim(name, close, f"{detail}, at most {(difference / bound).max():.2g} of what is allowed ({most})")
+        return Claim(name, close, f"{detail} {'≤' if close else '>'} {ROUNDING:.0e} (tolerance)")
 
     @functools.cached_property
     def _known(self) -> tuple[np.ndarray, np.ndarray]:
@@ -336,11 +355,13 @@ class _Check:
 
     def _exponent(self, result: Verification, widths: list[int], theta: list[np.ndarray], expected: np.ndarray) -> None:
         name, deviations = "NTK error ~ n^(-1/2)", [(t - expected) / self._scale for t in theta]
-        if all(np.abs(d).max() <= 1e-9 for d in deviations):
-            result.claims.append(Claim(name, None, "the empirical NTK equals its limit at every width"))
+        largest = max(float(np.abs(d).max()) for d in deviations)
+        if largest <= ROUNDING:
+            detail = f"the empirical NTK equals its limit at every width, {largest:.1e} ≤ {ROUNDING:.0e} of the largest"
+            result.claims.append(Claim(name, None, detail))
             return
         fit = result.errors["NTK"] = exponent(widths, deviations)
-        result.claims.append(Claim(name, fit.verdict(-0.5, 0.1), f"fitted exponent {fit}, expected -0.5 ± 0.1"))
+        result.claims.append(Claim(name, fit.verdict(-0.5, SLACK), fit.words(-0.5, SLACK)))
 
     def _outputs(self, result: Verification, records: list[list[Record]], upper: Any) -> Claim:
         name = "NNGP = output covariance"
@@ -392,7 +413,7 @@ class _Check:
         z = np.abs(fit.zscores(wrong)).max()
         k = int(difference.argmax())
         detail = (f"assuming it would give {wrong[k]:.6g} instead of {right[k]:.6g} "
-                  f"at {_entry(upper, k)}: {_errors(z)} from the runs")  # fmt: skip
+                  f"at {_entry(upper, k)}: {_errors(z)} from the runs, {_bound(z > fit.threshold, fit)}")  # fmt: skip
         if z <= fit.threshold and (difference <= 2 * fit.threshold * fit.stderr).all():
             return Claim(name, None, f"{detail}, too few to tell: more widths or seeds")
         return Claim(name, bool(z > fit.threshold), detail)
@@ -407,13 +428,18 @@ def _errors(z: float) -> str:
     return f"{z:.1f} standard errors" if np.isfinite(z) else "apart, without any fluctuation,"
 
 
+def _bound(above: bool, fit: Extrapolation) -> str:
+    return f"{'>' if above else '≤'} {fit.threshold:.2f} (bound for {fit.limit.size} at once, at 99.9 %)"
+
+
 def _within(name: str, fit: Extrapolation, expected: np.ndarray, error: Any = 0.0) -> Claim:
     """Whether runs extrapolate to what is expected, whose own errors count too."""
     fit = replace(fit, stderr=np.hypot(fit.stderr, error))
     z = np.abs(fit.zscores(expected)).max()
     if np.isfinite(z):
-        detail = f"largest deviation {z:.2f} standard errors of {expected.size} numbers (bound {fit.threshold:.2f})"
+        numbers = f"largest deviation of {expected.size} numbers" if expected.size > 1 else "deviation"
+        detail = f"{numbers} {z:.2f} standard errors {_bound(z > fit.threshold, fit)}"
     else:
         gap = np.abs(fit.limit - expected).max()
-        detail = f"the runs do not fluctuate, and differ from the limit by up to {gap:.3g}"
+        detail = f"the runs do not fluctuate, and differ from it by up to {gap:.3g} (tolerance {STILL:g} of the limit)"
     return Claim(name, bool(z <= fit.threshold), detail)

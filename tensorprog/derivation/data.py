@@ -11,18 +11,24 @@ import numpy as np
 from tensorprog.errors import DataError
 from tensorprog.expectations.angles.gaps import gap, near, stretch
 from tensorprog.expectations.determinants import two_product
+from tensorprog.printing import Shown, counted
 
 SHARE = 1e-4  # of the largest float that inner products of inputs may be
 CHUNK = 2**15  # entries of input vectors compared together, which stay in cache
 
 
-@dataclass(frozen=True)
-class Inputs:
+@dataclass(frozen=True, repr=False)
+class Inputs(Shown):
     """Inputs grouped by length: ``data[T]`` is (N_T, T, d), ``groups[T]`` their positions; T is None for vectors."""
 
     data: dict[int | None, np.ndarray]
     groups: dict[int | None, np.ndarray]
     dimension: int
+
+    def text(self) -> str:
+        """How many inputs there are, of which lengths and dimension."""
+        lengths = ", ".join(f"{len(rows)} of length {t}" for t, rows in self.groups.items() if t is not None)
+        return f"{counted(len(self), 'input')} of dimension {self.dimension}" + (f": {lengths}" if lengths else "")
 
     def __len__(self) -> int:
         return sum(map(len, self.groups.values()))

@@ -8,21 +8,26 @@ from typing import Protocol
 
 import sympy as sp
 
-from tensorprog.algebra import Poly
+from tensorprog.algebra import Poly, to_sympy
 from tensorprog.dsl.network import Network
 from tensorprog.dsl.trace import Trace
 from tensorprog.limit.master import Limit
+from tensorprog.printing import Shown, counted, text
 
 Length = int | None
 
 
-@dataclass(frozen=True)
-class Derivation:
+@dataclass(frozen=True, repr=False)
+class Derivation(Shown):
     """A kernel between inputs of given lengths: the value ``poly`` in the equations of ``limit``."""
 
     trace: Trace
     limit: Limit
     poly: Poly
+
+    def text(self) -> str:
+        """The kernel's value, in named quantities."""
+        return f"derived from {counted(len(self.trace.program), 'instruction')}: {text(to_sympy(self.poly))}"
 
 
 Derive = Callable[[Network, Sequence[Length]], Derivation]

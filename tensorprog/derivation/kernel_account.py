@@ -15,6 +15,7 @@ from tensorprog.errors import AccuracyWarning, DataError
 from tensorprog.expectations.atoms import Expect
 from tensorprog.expectations.law import Value
 from tensorprog.limit.evaluate import Atom, expected
+from tensorprog.printing import Shown
 
 Array = Any
 TOLERANCE = 1e-9  # relative error above which a matrix comes with a warning
@@ -24,8 +25,8 @@ ROUNDING = 4e-15  # of sums and products of expectations
 SAMPLING = "sampling"
 
 
-@dataclass(frozen=True)
-class KernelAccount:
+@dataclass(frozen=True, repr=False)
+class KernelAccount(Shown):
     """A kernel matrix, and how well it is known.
 
     Attributes:
@@ -66,7 +67,8 @@ class KernelAccount:
         entry = f"{self.value[i, j]:.6g} ± {self.error[i, j]:.2g}"
         return f"entry [{i}, {j}] = {entry} ({kind}, {digits:.1e} of the largest entries of its row and column)"
 
-    def __str__(self) -> str:
+    def text(self) -> str:
+        """Shape, methods, and the entry that is least known."""
         drawn = f", {self.samples} samples" if self.samples else ""
         return f"{self.value.shape} by {', '.join(self.methods)}{drawn}; least known: {self.shown()}"
 

@@ -17,6 +17,7 @@ from tensorprog.dsl.net import Net
 from tensorprog.dsl.parameters import frozen_words
 from tensorprog.dsl.trace import Datum, NeedsSequence, Output, SequenceLengthError, Trace
 from tensorprog.errors import FrozenWarning, ProgramError, TensorProgramError, nearest
+from tensorprog.printing import Shown
 
 P = ParamSpec("P")  # the hyperparameters of an architecture
 X = TypeVar("X")  # its input: a Datum, or a tuple of them
@@ -24,7 +25,7 @@ X = TypeVar("X")  # its input: a Datum, or a tuple of them
 LONGEST = 16  # the longest sequence that is tried where no length is given
 
 
-class Network:
+class Network(Shown):
     """An architecture with its hyperparameters."""
 
     def __init__(self, fn: Callable[..., Any], hyperparameters: dict[str, Any], name: str) -> None:
@@ -34,6 +35,12 @@ class Network:
     def __repr__(self) -> str:
         shown = ", ".join(f"{k}={v}" for k, v in self.hyperparameters.items())
         return f"{self.name}({shown})"
+
+    __str__ = __repr__
+
+    def text(self) -> str:
+        """Its name and its hyperparameters."""
+        return repr(self)
 
     def __deepcopy__(self, memo: Any) -> Network:
         return self  # nothing in it changes, and what was derived from it is found by its identity

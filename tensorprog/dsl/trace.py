@@ -13,7 +13,7 @@ from tensorprog.dsl.program import Program
 from tensorprog.dsl.refusals import NotAnArray
 from tensorprog.errors import ProgramError
 from tensorprog.ir.instructions import Var
-from tensorprog.printing import inner
+from tensorprog.printing import Shown, counted, inner
 
 
 class NeedsSequence(ProgramError):
@@ -84,8 +84,8 @@ class Output:
     __radd__ = __add__
 
 
-@dataclass
-class Trace:
+@dataclass(repr=False)
+class Trace(Shown):
     """A network traced on some inputs: one program, with the parameters and outputs named.
 
     Attributes:
@@ -109,6 +109,13 @@ class Trace:
     grams: dict[sp.Symbol, tuple[Datum, Datum]] = field(default_factory=dict)
     states: dict[Var, str] = field(default_factory=dict)
     ends: list[int] = field(default_factory=list)
+
+    def text(self) -> str:
+        """What was traced, its parameters, and the program."""
+        heads = counted(len(self.heads[0]) if self.heads else 0, "output")
+        rows = [f"  {name}: {kind}" for name, kind in self.trainable.items()]
+        head = f"a network on {counted(len(self.inputs), 'input')}, {heads}, {counted(len(rows), 'parameter')}"
+        return "\n".join([head, *rows, self.program.text()])
 
     def gram(self, a: Datum, b: Datum) -> sp.Symbol:
         """The symbol of a·b/d."""

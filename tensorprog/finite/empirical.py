@@ -182,7 +182,7 @@ def empirical_ntk(
         dtype: to compute in, ``float64`` or ``float32``.
         trainable: names or kinds of the parameters that train, as for ``tp.ntk``; all when None.
         outputs: of a network with several: the number of one, or several numbers; None for all.
-        progress: True for a bar, False for none, None where the work is long and somebody looks on; see ``telling``.
+        progress: True for a bar, False for none; None for one where the work is long and somebody looks on.
 
     Returns:
         Array (N1, N2), or (S, N1, N2), float64; between several outputs two axes more, (.., outputs, outputs).

@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 from scipy import special
 
+from tensorprog.printing import Shown
+
 FAMILY_ERROR = 1e-3
 ROUNDING = 1e-10
+STILL = 1e-8  # of the largest limit, by which runs that do not fluctuate may differ from it
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Extrapolation:
     def zscores(self, expected: np.ndarray) -> np.ndarray:
         """(estimate − expected)/stderr; 0 or infinite where nothing fluctuates."""
         difference = self.limit - expected
-        scale = 1e-9 * np.abs(expected).max(initial=0.0)
+        scale = STILL / 10 * np.abs(expected).max(initial=0.0)
         still = self.stderr <= scale
         z = difference / np.where(still, 1.0, self.stderr)
         return np.where(still, np.where(np.abs(difference) <= 10 * scale, 0.0, np.inf), z)
@@ -70,8 +73,8 @@ def extrapolate(widths: list[int], samples: list[np.ndarray], variance: np.ndarr
 _WIDER = float(special.ndtri(1 - FAMILY_ERROR / 2) / special.ndtri(0.975))  # from a 95 % interval to 99.9 %
 
 
-@dataclass(frozen=True)
-class Exponent:
+@dataclass(frozen=True, repr=False)
+class Exponent(Shown):
     """The fitted p of error ~ n^p, with a 95 % confidence interval, and the errors it was fitted to.
 
     Where there is no exponent ``missing`` says why, and slope, low and high are nan.
@@ -84,20 +87,52 @@ class Exponent:
     stderrs: np.ndarray
     missing: str | None = None
 
+    def words(self, expected: float, tolerance: float) -> str:
+        """The figures of ``verdict``: the fit, its intervals, and what is asked of them."""
+        if self.missing is not None or self.verdict(expected, tolerance) is None:
+            return f"fitted exponent {self}"
+        low, high = self._wide
+        meets = "meets" if self.compatible(expected, tolerance) else "does not meet"
+        return f"fitted exponent {self}; [{low:+.3f}, {high:+.3f}] at 99.9 % {meets} {expected:g} ± {tolerance:g}"
+
+    @property
+    def _wide(self) -> tuple[float, float]:
+        """The 99.9 % confidence interval."""
+        low, high = (self.slope + _WIDER * (end - self.slope) for end in (self.low, self.high))
+        return low, high
+
     def compatible(self, expected: float, tolerance: float) -> bool:
         """Whether the 99.9 % confidence interval meets expected ± tolerance: one false alarm in a thousand."""
-        low, high = (self.slope + _WIDER * (end - self.slope) for end in (self.low, self.high))
+        low, high = self._wide
         return bool(low <= expected + tolerance and high >= expected - tolerance)
 
     def verdict(self, expected: float, tolerance: float) -> bool | None:
         """``compatible``, or None without an exponent or where the 95 % interval is wider than 1 and meets anything."""
         return self.compatible(expected, tolerance) if self.high - self.low <= 1 else None
 
+    def text(self) -> str:
+        """p with its 95 % interval, and the sizes."""
+        return f"size ~ n^p, p = {self}; sizes {', '.join(measured(*pair) for pair in self.sizes)}"
+
+    @property
+    def sizes(self) -> list[tuple[float, float]]:
+        """The errors it was fitted to, each with its standard error."""
+        return [(float(e), float(s)) for e, s in zip(self.errors, self.stderrs, strict=True)]
+
     def __str__(self) -> str:
         if self.missing is not None:
             return f"none ({self.missing})"
         wide = "" if self.high - self.low <= 1 else ", too wide to decide: more widths or seeds"
         return f"{self.slope:+.3f} [{self.low:+.3f}, {self.high:+.3f}]{wide}"
+
+
+def measured(value: float, error: float) -> str:
+    """A size with its standard error.
+
+    >>> measured(0.0123, 0.0004)
+    '1.23e-02 ± 4e-04'
+    """
+    return f"{value:.2e} ± {error:.0e}"
 
 
 def exponent(widths: list[int], deviations: list[np.ndarray], resamples: int = 1000, seed: int = 0) -> Exponent:

@@ -17,6 +17,7 @@ from tensorprog.ir.graph import ProgramGraph, as_var, check_program
 from tensorprog.ir.hyper import program_symbols, symbol_values
 from tensorprog.ir.instructions import InitMatrix, InitVector, Var
 from tensorprog.limit.covariance import cholesky
+from tensorprog.printing import Shown, counted, shortened
 
 MEMORY = 2**30
 
@@ -26,11 +27,40 @@ def stream(seed: int, name: str, width: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence([seed, width, *name.encode()]))
 
 
-class Run:
+class Run(Shown):
     """Values of a program's variables: ``run[x]`` is an array (n,) or, for many seeds, (S, n)."""
 
     def __init__(self, values: Values, single: bool) -> None:
         self._values, self._single = values, single
+
+    def text(self) -> str:
+        """Width and seeds; of every vector the mean and the root mean square of its coordinates; every scalar."""
+        return "\n".join(self._lines())
+
+    def __repr__(self) -> str:
+        return shortened(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        yield self.title
+        yield from (f"  {name}: {words}" for name, words in self.rows())
+
+    @property
+    def title(self) -> str:
+        """The width, and how many seeds."""
+        vectors = [v for k, v in self._values.items() if k.kind == "vector"]
+        width = f" at width {vectors[0].shape[-1]}" if vectors else ""
+        seeds = "" if self._single else f", {counted(len(next(iter(self._values.values()))), 'seed')}"
+        return f"run of a program{width}{seeds}"
+
+    def rows(self) -> Iterator[tuple[str, str]]:
+        """Vectors and scalars by name, with what they are in words."""
+        for var, value in self._values.items():
+            if var.kind == "vector":
+                size = np.sqrt(np.mean(np.square(value, dtype=float)))
+                yield var.name, f"mean {np.mean(value):+.4g}, root mean square {size:.4g}"
+            elif var.kind == "scalar":
+                spread = "" if self._single else f", standard deviation {np.std(value):.2g}"
+                yield var.name, f"{np.mean(value):.6g}{spread}"
 
     def __getitem__(self, x: Any) -> Any:
         var = as_var(x)

@@ -190,7 +190,7 @@ def gram(kernels: Any, X1: Data, X2: Data | None = None, *, values: HyperValues 
         block: compute in blocks of this size; chosen from ``memory`` when None.
         memory: bytes that a block and its temporaries may take, beside inputs and results in memory; on a cluster,
             in each thread of a worker.
-        progress: True for a bar, False for none, None where the work is long and somebody looks on; see ``telling``.
+        progress: True for a bar, False for none; None for one where the work is long and somebody looks on.
         path: a .npy or .zarr file to write to instead of memory, one for each kernel.  What is finished is noted in
             a journal beside each, so that the same call goes on after a crash; one process at a time writes a file.
         resume: go on from a journal; False starts again.
@@ -239,9 +239,8 @@ def gram(kernels: Any, X1: Data, X2: Data | None = None, *, values: HyperValues 
     return tuple(found) if several else found[0]
 
 
-def _in_blocks(
-    job: Job, size: int, stores: list[Store], journals: list[Journal], client: Any, progress: Progress
-) -> None:
+def _in_blocks(job: Job, size: int, stores: list[Store], journals: list[Journal], client: Any,
+               progress: Progress) -> None:  # fmt: skip
     """Compute the blocks that no journal has finished."""
     finished = set[Block].intersection(*(j.done for j in journals)) if journals else set()
     todo = [b for b in cut(job.shape, size, job.second is None) if b not in finished]

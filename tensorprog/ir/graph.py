@@ -11,6 +11,7 @@ import sympy as sp
 from tensorprog.errors import ProgramError
 from tensorprog.ir.instructions import RESULT_KIND, Instruction, Var, symbols_of
 from tensorprog.ir.spec import violations
+from tensorprog.printing import Shown, counted, shortened
 
 
 def as_var(x: Any) -> Var:
@@ -32,7 +33,7 @@ def check_program(program: Any, call: str) -> None:
         raise ProgramError(f"{call} takes a program (tp.Program()), got {type(program).__name__} {shown}")
 
 
-class ProgramGraph:
+class ProgramGraph(Shown):
     """An ordered list of instructions, each defining one new variable.
 
     ``graph`` has a node per variable (attribute ``op``) and an edge per operand, keyed by its position.
@@ -119,6 +120,17 @@ class ProgramGraph:
                 other.append(var.name, op)
         return other
 
+    def text(self) -> str:
+        """How many instructions there are, and all of them."""
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        yield f"program of {counted(len(self), 'instruction')}"
+        yield from (f"  {_line(v.name, op)}" for v, op in self)
+
+    def __repr__(self) -> str:
+        return shortened(self._lines())
+
     def __str__(self) -> str:
         return "\n".join(_line(v.name, op) for v, op in self)
 
@@ -129,5 +141,10 @@ class ProgramGraph:
 
 
 def _line(name: str, op: Instruction) -> str:
+    return f"{name} := {call_of(op)}"
+
+
+def call_of(op: Instruction) -> str:
+    """An instruction as the call that makes it."""
     fields = ", ".join(f"{k}={getattr(op, k)}" for k in op.__dataclass_fields__)
-    return f"{name} := {type(op).__name__}({fields})"
+    return f"{type(op).__name__}({fields})"

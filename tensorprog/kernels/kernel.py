@@ -159,7 +159,7 @@ class Kernel(DerivedKernel):
             X2: like X1; None for X1 with itself, which gives a symmetric matrix whose diagonal compares
                 each input with itself (an RNN's initial state is then the same vector on both sides).
             values: numbers for hyperparameters that are symbols, by symbol or by name.
-            progress: True for a bar, False for none, None where the work is long and somebody looks on; see ``telling``.
+            progress: True for a bar, False for none; None for one where the work is long and somebody looks on.
 
         Returns:
             Array (N1, N2), float64.

@@ -26,6 +26,8 @@ from tensorprog.ir.hyper import symbol_values
 from tensorprog.learn.gaussian import SLACK, covariance, draw, targets
 from tensorprog.learn.networks import kernel_of, matrices, on_host, parts, trace_of, values_by_symbol
 from tensorprog.learn.spectrum import Spectrum, kernel_matrix, symmetric_matrix
+from tensorprog.printing import Shown, to_html
+from tensorprog.report.shown import dynamics
 from tensorprog.types import Data, HyperValues
 
 MATRICES = ("theta", "y", "theta_test", "nngp", "nngp_test", "nngp_test_test", "average")
@@ -34,15 +36,19 @@ GRID = 400  # times tried by early stopping before the best is refined
 HUGE = 1e100  # times y, beyond which outputs are not followed
 
 
-@dataclass(frozen=True)
-class Stop:
+@dataclass(frozen=True, repr=False)
+class Stop(Shown):
     """The time at which the loss on held-out data is least, and that loss."""
 
     time: float
     loss: float
 
+    def text(self) -> str:
+        """The time and the loss."""
+        return f"least loss {self.loss:.6g} at time {self.time:.6g}"
 
-class Dynamics:
+
+class Dynamics(Shown):
     """Full-batch training on the loss Σ (f − y)²/2 averaged over the N samples, as ``tp.train(..., batch=N)`` does.
 
     Times count steps of learning rate ``rate``; with ``rate=None`` they are times of gradient flow.  ``t`` may be
@@ -142,6 +148,10 @@ class Dynamics:
         loss = "averaged" if self._average else "summed"
         count = f"{len(self.y)} training input{'s' if len(self.y) != 1 else ''}"
         return f"<training dynamics of {count}{outputs}{tests}{prior}, loss {loss}, steps below {self.max_rate:.6g}>"
+
+    def text(self) -> str:
+        """What is trained, and the spectrum of its kernel, which says how fast."""
+        return f"{repr(self)[1:-1]}\n  {self.spectrum.describe()}"
 
     @property
     def max_rate(self) -> float:
@@ -324,3 +334,6 @@ class Dynamics:
             wanted = "X_test" if name == "theta_test" else wanted
             raise AssumptionError(f"this needs {name}: give it, or {wanted} to Dynamics.of")
         return matrix
+
+
+to_html.register(Dynamics, dynamics)

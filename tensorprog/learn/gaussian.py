@@ -10,6 +10,8 @@ import numpy as np
 from tensorprog.errors import DataError
 from tensorprog.learn.ridge import Eigen, Factor, factor
 from tensorprog.learn.spectrum import Spectrum, kernel_matrix, real_array, rounding_of, symmetric_matrix
+from tensorprog.printing import Shown, counted, to_html
+from tensorprog.report.shown import facts
 
 SLACK = 1e-6  # of the prior's variance, that rounding may make a variance negative
 
@@ -45,7 +47,7 @@ def noise_variance(alpha: Any) -> float:
     return value
 
 
-class GaussianProcess:
+class GaussianProcess(Shown):
     """f ~ GP(0, K), y = f(X) + noise of variance α: mean K_*ᵀ(K + α)⁻¹y, covariance K_** − K_*ᵀ(K + α)⁻¹K_*.
 
     Args:
@@ -71,6 +73,15 @@ class GaussianProcess:
         self.y, self.alpha = targets(y, len(matrix)), noise_variance(alpha)
         found = factor(self._matrix, self.alpha, self._eps) if self._given is None else None
         self._factor: Factor = found or self._eigen()
+
+    def text(self) -> str:
+        """How well the targets fit."""
+        error = float(np.sqrt(np.mean((self.y - self.leave_one_out) ** 2)))
+        outputs = "" if self.y.ndim == 1 else f" and {counted(self.y.shape[1], 'output')}"
+        rows = [f"Gaussian process of {counted(len(self.y), 'input')}{outputs}, noise variance {self.alpha:.6g}",
+                f"  log marginal likelihood: {self.log_marginal_likelihood:.6g}",
+                f"  leave-one-out error (root mean square): {error:.6g}"]  # fmt: skip
+        return "\n".join(rows)
 
     def _eigen(self) -> Eigen:
         if self.alpha <= max(self.spectrum.tolerance, np.finfo(float).tiny):  # too small to count
@@ -150,3 +161,6 @@ def draw(mean: np.ndarray, cov: np.ndarray, size: int, seed: Any) -> np.ndarray:
     root = vectors * np.sqrt(np.maximum(values, 0.0))
     noise = np.random.default_rng(seed).standard_normal((size, *mean.shape))
     return mean + np.einsum("ij,sj...->si...", root, noise)
+
+
+to_html.register(GaussianProcess, facts)

@@ -17,6 +17,7 @@ from tensorprog.errors import DataError, TensorProgramError
 from tensorprog.kernels.kernel import Kernel
 from tensorprog.learn.derivatives import diagonal, gram_with_gradient
 from tensorprog.learn.networks import kernel_of, symbols_of, values_by_symbol
+from tensorprog.printing import to_html
 from tensorprog.types import Data, HyperValues
 
 
@@ -111,6 +112,9 @@ class NetworkKernel(GenericKernelMixin, ProcessKernel):  # type: ignore[misc]
     def is_stationary(self) -> bool:
         """False: it depends on the lengths of inputs."""
         return False
+
+    def _repr_html_(self) -> str:
+        return to_html(self)
 
     def __repr__(self) -> str:
         try:

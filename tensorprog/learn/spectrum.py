@@ -10,6 +10,8 @@ import numpy as np
 
 from tensorprog.derivation.data import refuse_masked
 from tensorprog.errors import DataError
+from tensorprog.printing import Shown, counted, to_html
+from tensorprog.report.shown import spectrum
 
 SHOWN = 5  # groups of equal inputs named in a message
 INDEFINITE = 1e-6  # of the largest eigenvalue, that rounding may make the smallest one negative
@@ -70,8 +72,8 @@ def rounding_of(K: Any) -> float:
     return float(np.finfo(np.float32).eps) if np.asarray(K).dtype == np.float32 else EPS
 
 
-@dataclass(frozen=True)
-class Spectrum:
+@dataclass(frozen=True, repr=False)
+class Spectrum(Shown):
     """K = Q Λ Qᵀ.
 
     Attributes:
@@ -112,6 +114,12 @@ class Spectrum:
                             f"largest {values[-1]:.3g}; is it a kernel matrix?")  # fmt: skip
         tolerance = max(len(values) * EPS * values[-1], eps * values[-1], -values[0])
         return cls(matrix, np.maximum(values, 0.0), vectors, eps, float(tolerance))
+
+    def text(self) -> str:
+        """Rank and condition, and the largest and smallest eigenvalues."""
+        ends = f"eigenvalues from {self.largest:.6g} down to {float(self.values[0]):.6g}"
+        title = f"spectrum of {counted(len(self.values), 'input')}: {self.describe()}"
+        return f"{title}\n  {ends}, rounding {self.tolerance:.2g}"
 
     @property
     def largest(self) -> float:
@@ -165,3 +173,6 @@ class Spectrum:
             least = max(self.tolerance, np.finfo(float).tiny)
             raise DataError(f"{what} needs the inverse of a singular kernel matrix ({self.describe()}): give a ridge "
                             f"alpha > {2 * least:.1g}, remove repeated inputs, or add biases")  # fmt: skip
+
+
+to_html.register(Spectrum, spectrum)

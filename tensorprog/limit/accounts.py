@@ -16,12 +16,14 @@ from tensorprog.expectations.atoms import Expect
 from tensorprog.expectations.law import Value
 from tensorprog.limit.evaluate import Atom, expected, numbers
 from tensorprog.limit.gap import Gaps
+from tensorprog.printing import Shown, counted, text
 
 Array = Any
+FEW = 32  # expectations, up to which the error is computed to be shown
 
 
-@dataclass(frozen=True)
-class AtomValue:
+@dataclass(frozen=True, repr=False)
+class AtomValue(Shown):
     """An expectation: its symbol, value, absolute error and method."""
 
     atom: sp.Expr
@@ -29,19 +31,29 @@ class AtomValue:
     error: Array
     method: str
 
+    def text(self) -> str:
+        """The expectation with its value, error and method."""
+        return f"{text(self.atom)} = {measured(self.value, self.error)} ({self.method})"
+
     @property
     def statistical(self) -> bool:
         """Whether the error is a multiple of a standard error, and no bound."""
         return "Sobol" in self.method
 
 
-@dataclass(frozen=True)
-class Account:
+@dataclass(frozen=True, repr=False)
+class Account(Shown):
     """A number and the expectations it is made of, in the order in which they were computed."""
 
     value: Array
     atoms: tuple[AtomValue, ...]
     _changed: Callable[[int], Array] = field(repr=False)
+
+    def text(self) -> str:
+        """The number, its error where few expectations have one or it is known already, and the expectations."""
+        known = len(self.atoms) <= FEW or "error" in vars(self)
+        shown = measured(self.value, self.error) if known else f"{measured(self.value)}, see .error"
+        return "\n".join([f"{shown}, from {counted(len(self.atoms), 'expectation')}", *(f"  {a}" for a in self.atoms)])
 
     @property
     def statistical(self) -> bool:
@@ -56,6 +68,16 @@ class Account:
         where a covariance that is off by the error is none.
         """
         return sum((np.abs(self._changed(i) - self.value) for i in range(len(self.atoms))), np.zeros(()))
+
+
+def measured(value: Array, error: Array = None) -> str:
+    """A number with its error; of an array its shape, and the largest error.
+
+    >>> measured(0.5, 1e-16), measured(np.ones((2, 3)))
+    ('0.5 ± 1e-16', 'array (2, 3)')
+    """
+    shown = f"array {np.shape(value)}" if np.ndim(value) else f"{float(value):.12g}"
+    return shown if error is None else f"{shown} ± {float(np.max(error, initial=0.0)):.2g}"
 
 
 def account(p: Poly, values: Mapping[sp.Symbol, Array], gaps: Callable[[], Gaps]) -> Account:

@@ -12,9 +12,10 @@ from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.hyper import program_symbols, symbol_values
 from tensorprog.limit.master import Limit
 from tensorprog.limit.sampling import Estimate, SampledLimit
+from tensorprog.printing import Shown, counted
 
 
-class AutoLimit:
+class AutoLimit(Shown):
     """The questions of ``Limit`` answered by numbers; ``answer.method`` is ``"exact"`` or ``"sampled"``.
 
     Args are those of ``SampledLimit``.
@@ -23,6 +24,10 @@ class AutoLimit:
     def __init__(self, program: ProgramGraph, values: Mapping[Any, float] | None = None, **sampling: Any) -> None:
         self.program, self.values = program, symbol_values(values, lambda: program_symbols(program), more=True)
         self._sampling = sampling
+
+    def text(self) -> str:
+        """What it is the limit of; which method answers is seen in the answer."""
+        return f"limit of a program of {counted(len(self.program), 'instruction')}, exact where it can be computed"
 
     @functools.cached_property
     def exact(self) -> Limit | None:

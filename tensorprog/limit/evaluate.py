@@ -126,6 +126,10 @@ def _estimated(g: Expect) -> bool:
     return any(isinstance(h, Expect) and len(h.mean) > 2 for h in reachable([*g.cov, *g.mean]))
 
 
+SAME = 45  # digits to which quantities that are the same agree at a random point
+DIGITS = f"to {SAME} digits at a random point"
+
+
 def same(p: Poly, q: Poly, seed: int = 0) -> bool:
     """Whether two quantities are equal with all names unfolded.
 
@@ -134,7 +138,7 @@ def same(p: Poly, q: Poly, seed: int = 0) -> bool:
     """
     a, b = fingerprint([p, q], seed)
     with mpmath.workdps(60):
-        return bool(abs(a - b) <= mpmath.mpf(10) ** -45 * (abs(a) + abs(b)))
+        return bool(abs(a - b) <= mpmath.mpf(10) ** -SAME * (abs(a) + abs(b)))
 
 
 def fingerprint(polys: Iterable[Poly], seed: int = 0) -> list[Any]:

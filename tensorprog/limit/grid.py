@@ -65,6 +65,10 @@ class GridLimit(SampledLimit):
         self.nodes = nodes or self._affordable()
         self._runs: list[Replicate] = []
 
+    @property
+    def _how(self) -> str:
+        return f"quadrature: {self.nodes} nodes in each of {len(self._active)} Gaussians"
+
     def _affordable(self) -> int:
         vectors = sum(v.kind == "vector" for v, _ in self.program)
         most = min(NODES, MEMORY // (16 * max(1, vectors)))

@@ -49,6 +49,10 @@ class LinearLimit(SampledLimit):
         count = sum(isinstance(op, (InitVector, MatMul)) for _, op in program)
         self._run = Replicate(program, np.eye(count), self.hyper, np.ones(count))
 
+    @property
+    def _how(self) -> str:
+        return "linear algebra, exact to rounding"
+
     def mean(self, x: Any) -> Estimate:
         """E Z^x, which is 0."""
         self._z(self._run, x)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, singledispatch
 from typing import Any
 
@@ -34,12 +34,12 @@ from tensorprog.limit.evaluate import numbers
 from tensorprog.limit.fields import Field
 from tensorprog.limit.gap import Gaps, Structure
 from tensorprog.limit.zdot import zdot_terms
-from tensorprog.printing import NameSymbol
+from tensorprog.printing import NameSymbol, Shown, counted, shortened, text
 
 INITIAL = "initial vectors"
 
 
-class Limit:
+class Limit(Shown):
     """The infinite-width limit of a program: what its vectors' coordinates and its scalars converge to.
 
     Args:
@@ -83,6 +83,18 @@ class Limit:
 
     def __setstate__(self, meanings: dict[str, str]) -> None:
         self.system.avoid(meanings)
+
+    def text(self) -> str:
+        """Z of every vector, the limits of scalars, and the named equations."""
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        yield f"limit of a program of {counted(len(self.program), 'instruction')}"
+        yield from (f"  {f'Z({v})' if v.kind == 'vector' else v} = {text(to_sympy(z))}" for v, z in self.z.items())
+        yield from (f"  {e.lhs} = {text(e.rhs)}" for e in self.equations)
+
+    def __repr__(self) -> str:
+        return shortened(self._lines())
 
     # ---- questions in sympy ------------------------------------------------------------------------
 

@@ -39,6 +39,7 @@ from tensorprog.ir.instructions import (
     vector_slot,
 )
 from tensorprog.limit.covariance import cholesky
+from tensorprog.printing import Shown, counted
 from tensorprog.progress import telling
 
 REPLICATES = 16
@@ -47,7 +48,7 @@ MEMORY = 2**30
 DEPENDENT = 1e-12  # a vector this close to the span of earlier ones brings no new Gaussian
 
 
-class Estimate(float):
+class Estimate(Shown, float):
     """A number with its standard error, and how it was found: ``"exact"`` or ``"sampled"``."""
 
     stderr: float
@@ -58,8 +59,14 @@ class Estimate(float):
         self.stderr, self.method = float(stderr), method
         return self
 
+    def text(self) -> str:
+        """The number, its standard error, and how it was found."""
+        return f"{self!r} ({self.method})"
+
     def __repr__(self) -> str:
         return f"{float(self):.6g} ± {self.stderr:.2g}"
+
+    __str__ = __repr__
 
 
 class _Field:
@@ -193,7 +200,7 @@ def _(op: Difference, var: Var, run: Replicate) -> np.ndarray:
     return total
 
 
-class SampledLimit:
+class SampledLimit(Shown):
     """The limit of a program by sampling: the questions of ``Limit``, answered by numbers with standard errors.
 
     >>> import tensorprog as tp
@@ -233,6 +240,14 @@ class SampledLimit:
         self.replicates = max(REPLICATES, -(-samples // 2**each))
         keep = 8 * vectors * 2**each * self.replicates <= memory
         self._cache: dict[int, Replicate] | None = {} if keep else None
+
+    def text(self) -> str:
+        """What is sampled, and how."""
+        return f"limit of a program of {counted(len(self.program), 'instruction')} by {self._how}"
+
+    @property
+    def _how(self) -> str:
+        return f"sampling: {self.samples} samples in {self.replicates} randomisations, seed {self.seed}"
 
     @property
     def samples(self) -> int:

@@ -22,12 +22,13 @@ import sympy as sp
 from tensorprog.dsl.program import exact
 from tensorprog.dsl.trace import Trace
 from tensorprog.errors import AssumptionError, ProgramError
+from tensorprog.printing import Shown
 
 HALF = sp.Rational(1, 2)
 
 
-@dataclass(frozen=True)
-class Layer:
+@dataclass(frozen=True, repr=False)
+class Layer(Shown):
     """The exponents of one layer: of its multiplier, its initial weights and its learning rate."""
 
     number: int
@@ -46,12 +47,16 @@ class Layer:
         """C = 2a + c: the weights move by n^(−C) times the gradient."""
         return 2 * self.a + self.c
 
+    def text(self) -> str:
+        """Which layer, and its exponents."""
+        return f"{self}: a = {self.a}, b = {self.b}, c = {self.c}"
+
     def __str__(self) -> str:
         return f"layer {self.number} ({self.role})"
 
 
-@dataclass(frozen=True)
-class Classification:
+@dataclass(frozen=True, repr=False)
+class Classification(Shown):
     """What a parametrization does as the width grows.
 
     Attributes:
@@ -69,12 +74,13 @@ class Classification:
         """Whether features and outputs stay bounded as the width grows."""
         return self.regime != "unstable"
 
-    def __str__(self) -> str:
+    def text(self) -> str:
+        """The regime and what decides it."""
         return "\n".join([f"{self.regime} (r = {self.r})", *(f"  {reason}" for reason in self.reasons)])
 
 
 @dataclass(frozen=True)
-class Parametrization:
+class Parametrization(Shown):
     """Exponents (a_l, b_l) of every layer and c of the learning rate; ``abc`` and its named cases make them.
 
     Embeddings are layer 1, matrices the hidden layers in the order in which they are declared, readouts the last
@@ -169,9 +175,6 @@ class Parametrization:
         last = self.layers()[-1]
         rows.append(f"  G = min(a + b, 2a + c) of the readout = {min(last.init, last.rate)}: ∂f/∂x is of size n^(-G)")
         return "\n".join([*rows, str(self.classify())])
-
-    def __str__(self) -> str:
-        return self.text()
 
 
 def _moves(layers: Sequence[Layer]) -> dict[Layer, sp.Rational]:

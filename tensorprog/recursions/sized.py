@@ -12,6 +12,7 @@ import sympy as sp
 from tensorprog.compile.lower import Lowering
 from tensorprog.compile.tape import Tape
 from tensorprog.dsl.network import Network
+from tensorprog.printing import Shown
 from tensorprog.recursions.folding import Folded
 from tensorprog.recursions.plan import Key, plan
 from tensorprog.recursions.sizes import Over
@@ -33,7 +34,7 @@ class Folds(Protocol):
     def kernel_at(self, layers: Mapping[str, int]) -> Any: ...
 
 
-class SizedKernel:
+class SizedKernel(Shown):
     """A recursion at one depth, which compiles like a kernel derived there.
 
     Attributes:
@@ -57,6 +58,10 @@ class SizedKernel:
     def __repr__(self) -> str:
         depth = "".join(f" at {k} = {v}" for k, v in self.layers.items())
         return f"<{self.kind.upper()} of {self.net!r} by its recursion{depth}>"
+
+    def text(self) -> str:
+        """The kernel, and the depth."""
+        return repr(self)[1:-1]
 
     @property
     def lengths(self) -> tuple[Length, Length]:

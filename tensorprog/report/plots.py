@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from tensorprog.errors import DataError, writing
 from tensorprog.finite.estimate import Exponent
@@ -22,63 +23,128 @@ def _save(figure: Figure, path: Any) -> None:
 
 def plot_errors(title: str, widths: list[int], errors: dict[str, Exponent], path: str | Path) -> None:
     """Error against width on log axes, with the n^(−1/2) line."""
-    plot_exponents(title, widths, errors, path, "RMS relative error (bars: ±2 SE)")
+    _save(exponents_figure(title, widths, errors, ERRORS), path)
 
 
-def plot_exponents(
-    title: str, widths: list[int], errors: dict[str, Exponent], path: str | Path, ylabel: str = "size (bars: ±2 SE)"
-) -> None:
-    """Quantities against width on log axes, each with the line of slope −1/2, −3/4 or −1 nearest to its fit."""
-    figure = Figure(figsize=(7.2, 5.4), dpi=150, layout="constrained")
-    axes: Any = figure.subplots()
-    n = np.array(widths, float)
-    slopes = set()
+def plot_exponents(title: str, widths: list[int], errors: dict[str, Exponent], path: str | Path) -> None:
+    """See ``exponents_figure``."""
+    _save(exponents_figure(title, widths, errors), path)
+
+
+ERRORS = "RMS relative error"
+
+
+def exponents_figure(title: str, widths: list[int], errors: dict[str, Exponent], ylabel: str = "size") -> Figure:
+    """Quantities against width on log axes, each with the line of slope −1/2, −3/4 or −1 nearest to its fit.
+
+    Those that are named "what, t = .." share a panel for what they are; a colour is a time.
+    """
+    panels: dict[str, dict[str, Exponent]] = {}
     for name, fit in errors.items():
-        label = f"{name}: exponent {fit.slope:.2f} [{fit.low:.2f}, {fit.high:.2f}]"
-        axes.errorbar(n, fit.errors, yerr=2 * fit.stderrs, fmt="o", capsize=3, label=label)
-        slope = min(_STYLE, key=lambda s: abs(s - fit.slope))
-        slopes.add(slope)
-        centre = np.exp(np.log(fit.errors * n**-slope).mean())
-        axes.plot(n, centre * n**slope, _STYLE[slope], color="gray", linewidth=1)
-    for slope in sorted(slopes, reverse=True):
-        axes.plot([], [], _STYLE[slope], color="gray", linewidth=1, label=_LABEL[slope])
-    axes.set(xscale="log", yscale="log" if errors else "linear", xlabel="width n", ylabel=ylabel)
-    axes.set_xticks(n, [f"{w}" for w in widths])
-    axes.set_xticks([], minor=True)
-    axes.set_title(title, fontsize=9, wrap=True)
-    if errors:
-        axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
-    _save(figure, path)
+        what, _, time = name.partition(", ")
+        panels.setdefault(what, {})[time or "exponent"] = fit
+    figure = Figure(figsize=(1.2 + 4.9 * max(1, len(panels)), 4.4), dpi=150, layout="constrained")
+    row: Any = figure.subplots(1, max(1, len(panels)), squeeze=False)[0]
+    for axes, (what, fits) in zip(row, panels.items(), strict=False):
+        axes.set_title(what, fontsize=10)
+        for k, (time, fit) in enumerate(fits.items()):
+            _with_its_line(axes, widths, fit, f"C{k}", time, 1.03 ** (k - (len(fits) - 1) / 2))
+        axes.legend(fontsize=8)
+    for axes in row:
+        _against_width(axes, widths)
+        if errors:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axes.yaxis.set_minor_locator(NullLocator())
+    row[0].set_ylabel(f"{ylabel} (bars: ±2 SE)")
+    figure.suptitle(title, fontsize=9, wrap=True)
+    return figure
 
 
 _STYLE = {-0.5: "--", -0.75: "-.", -1.0: ":"}
-_LABEL = {-0.5: r"$\propto n^{-1/2}$", -0.75: r"$\propto n^{-3/4}$", -1.0: r"$\propto n^{-1}$"}
+_LABEL = {-0.5: "n^(−1/2)", -0.75: "n^(−3/4)", -1.0: "n^(−1)"}
 
 
-def plot_trajectories(
-    title: str, f: dict[int, np.ndarray], prediction: dict[int, np.ndarray], path: str | Path, inputs: int = 4
-) -> None:
-    """f_t of one network at the smallest and at the largest width, with the prediction over it."""
-    figure = Figure(figsize=(9.6, 4.2), dpi=150, layout="constrained")
-    panels: Any = figure.subplots(1, 2, sharey=True)
-    for axes, width in zip(panels, (min(f), max(f)), strict=True):
-        run = f[width][0, :, :inputs, 0]
-        t = np.arange(len(run))
-        for i in range(run.shape[1]):
-            axes.plot(t, run[:, i], "o-", markersize=3, linewidth=1, label=f"input {i}")
+def _with_its_line(axes: Any, widths: list[int], fit: Exponent, colour: str, name: str, shift: float) -> None:
+    """Sizes with their bars and the line nearest to their fit, in one colour; ``shift`` keeps bars apart."""
+    if fit.missing is not None:
+        axes.plot([], [], color=colour, label=f"{name}: {fit}")
+        return
+    n, slope = np.array(widths, float), min(_STYLE, key=lambda s: abs(s - fit.slope))
+    label = f"{name}: {fit.slope:.2f} [{fit.low:.2f}, {fit.high:.2f}], line ∝ {_LABEL[slope]}"
+    low = np.minimum(2 * fit.stderrs, 0.9 * fit.errors)
+    axes.errorbar(n * shift, fit.errors, yerr=[low, 2 * fit.stderrs], fmt="o", markersize=4, capsize=3, color=colour,
+                  label=label.replace("-", "−"))  # fmt: skip
+    centre = np.exp(np.log(fit.errors * n**-slope).mean())
+    axes.plot(n, centre * n**slope, _STYLE[slope], color=colour, linewidth=1, alpha=0.7)
+
+
+def _against_width(axes: Any, widths: list[int]) -> None:
+    axes.set(xscale="log", xlabel="width n")
+    axes.set_xticks(widths, [f"{w}" for w in widths])
+    axes.set_xticks([], minor=True)
+
+
+Runs = dict[int, np.ndarray]
+
+
+def plot_trajectories(title: str, f: Runs, prediction: Runs, path: str | Path) -> None:
+    """See ``trajectories_figure``."""
+    _save(trajectories_figure(title, f, prediction), path)
+
+
+def trajectories_figure(title: str, f: Runs, prediction: Runs, inputs: int = 3) -> Figure:
+    """Outputs of every width over the same times, a column for each input, a shade for each width.
+
+    Above, f_t: mean over seeds and a band of one standard deviation, with those of the prediction.  Below, what each
+    network is apart from its own prediction, as a band of the root mean square over seeds: narrower for wider networks.
+    """
+    count = min(inputs, next(iter(f.values())).shape[2])
+    rows = 2 if prediction else 1
+    figure = Figure(figsize=(3.7 * count + 1.2, 3.1 * rows + 0.8), dpi=150, layout="constrained")
+    panels: Any = figure.subplots(rows, count, sharex=True, sharey="row", squeeze=False)
+    for i in range(count):
+        for k, (width, runs) in enumerate(f.items()):
+            colour = _SHADES(0.15 + 0.75 * k / max(1, len(f) - 1))
+            values = runs[:, :, i, 0]
+            _band(panels[0][i], values.mean(axis=0), values.std(axis=0, ddof=1), colour, f"n = {width}")
             if width in prediction:
-                axes.plot(t, prediction[width][0, :, i, 0], "k--", linewidth=0.9)
-        axes.set_title(f"width {width}", fontsize=9)
-        axes.set_xlabel("step t")
+                apart = values - prediction[width][:, :, i, 0]
+                _band(panels[1][i], 0.0 * apart[0], np.sqrt(np.mean(apart**2, axis=0)), colour, f"n = {width}", False)
+        if prediction:
+            last = prediction[max(prediction)][:, :, i, 0]
+            for shift, style in ((0, "-"), (-1, ":"), (1, ":")):
+                line = last.mean(axis=0) + shift * last.std(axis=0, ddof=1)
+                panels[0][i].plot(line, f"k{style}", linewidth=1, label="prediction" if shift == 0 else None)
+            panels[1][i].axhline(0, color="k", linewidth=1)
+        panels[0][i].set_title(f"input {i}", fontsize=9)
+        panels[-1][i].set_xlabel("step t")
+        panels[-1][i].xaxis.set_major_locator(MaxNLocator(integer=True))
+    panels[0][0].set_ylabel("f: mean ± standard deviation", fontsize=9)
     if prediction:
-        panels[0].plot([], [], "k--", linewidth=0.9, label="kernel prediction")
-    panels[0].set_ylabel("output f")
-    panels[0].legend(fontsize=7)
+        panels[1][0].set_ylabel("f − its own prediction: ± RMS", fontsize=9)
+    for row in panels:
+        row[0].legend(fontsize=7)
     figure.suptitle(title, fontsize=8, wrap=True)
-    _save(figure, path)
+    return figure
+
+
+def _band(axes: Any, middle: np.ndarray, half: np.ndarray, colour: Any, label: str, line: bool = True) -> None:
+    t = np.arange(len(middle))
+    axes.fill_between(t, middle - half, middle + half, color=colour, alpha=0.16, linewidth=0)
+    for edge in (middle - half, middle + half):
+        axes.plot(t, edge, color=colour, linewidth=0.5 if line else 1.2)
+    shown, style = (middle, "o-") if line else (middle + half, "-")
+    axes.plot(t, shown, style, color=colour, markersize=3, linewidth=1.2, label=label)
 
 
 def plot_coordinates(check: Any, path: str | Path) -> None:
+    """See ``coordinates_figure``."""
+    _save(coordinates_figure(check), path)
+
+
+def coordinates_figure(check: Any) -> Figure:
     """Sizes (top) and changes (bottom) against width, a column for each parametrization, a shade for each step."""
     names = list(dict.fromkeys(name for name, _ in check.sizes))
     quantities = list(dict.fromkeys(q for _, q in check.sizes if not q.startswith("Δ")))
@@ -92,13 +158,13 @@ def plot_coordinates(check: Any, path: str | Path) -> None:
             axes.set(xscale="log", yscale="log")
             axes.set_xticks(n, [f"{w}" for w in check.widths], fontsize=7)
             axes.set_xticks([], minor=True)
-            axes.legend(fontsize=7, title="size ~ $n^p$ at the last step", title_fontsize=7)
+            axes.legend(fontsize=7, title="size ~ n^p at the last step, p [95 % interval]", title_fontsize=7)
         column[0].set_title(name, fontsize=9)
         column[1].set_xlabel("width n")
     panels[0][0].set_ylabel("RMS at time t (bars: ±2 SE)")
     panels[1][0].set_ylabel("RMS change since t = 0 (bars: ±2 SE)")
     figure.suptitle(f"{check.title}: steps 1 (light) to {check.steps} (dark)", fontsize=8, wrap=True)
-    _save(figure, path)
+    return figure
 
 
 _MARKER = "os^Dv"
@@ -123,7 +189,12 @@ def _fitted(check: Any, key: tuple[str, str]) -> str:
     return f"{what}: p = {fit.slope:.2f} [{fit.low:.2f}, {fit.high:.2f}]"
 
 
-def plot_against_limit(title: str, report: Any, path: str | Path, inputs: int = 4) -> None:
+def plot_against_limit(report: Any, path: str | Path) -> None:
+    """See ``comparison_figure``."""
+    _save(comparison_figure(report), path)
+
+
+def comparison_figure(report: Any, inputs: int = 4) -> Figure:
     """f_t in the limit, with its standard errors, and the mean over seeds of every width; a panel for each input."""
     count = min(inputs, report.limit.f.shape[1])
     figure = Figure(figsize=(3.6 * count + 0.8, 4.4), dpi=150, layout="constrained")
@@ -142,8 +213,36 @@ def plot_against_limit(title: str, report: Any, path: str | Path, inputs: int = 
         axes.set_xlabel("step t")
     panels[0][0].set_ylabel("output f (bars: ±2 SE)")
     panels[0][0].legend(fontsize=7)
-    figure.suptitle(title, fontsize=8, wrap=True)
-    _save(figure, path)
+    figure.suptitle(report.title, fontsize=8, wrap=True)
+    return figure
 
 
 _SHADES = colormaps["viridis_r"]
+
+
+def limit_figure(limit: Any, inputs: int = 6) -> Figure:
+    """f_t of every input in the limit of a training run, with its errors."""
+    figure = Figure(figsize=(6.4, 3.6), dpi=150, layout="constrained")
+    axes: Any = figure.subplots()
+    for i in range(min(inputs, limit.f.shape[1])):
+        f, error = limit.f[:, i, 0], limit.stderr[:, i, 0]
+        axes.errorbar(np.arange(len(f)), f, yerr=2 * error, fmt="o-", markersize=3, capsize=2, label=f"input {i}")
+    axes.set(xlabel="step t", ylabel="f in the limit (bars: ±2 errors)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(fontsize=8)
+    return figure
+
+
+def spectrum_figure(values: np.ndarray, tolerance: float) -> Figure:
+    """Eigenvalues in descending order on a log axis; those below the line cannot be told from 0."""
+    figure = Figure(figsize=(6.4, 3.0), dpi=150, layout="constrained")
+    axes: Any = figure.subplots()
+    shown = np.maximum(values[::-1], 0.1 * tolerance)
+    if shown.max(initial=0.0) > 0:
+        axes.plot(np.arange(1, len(shown) + 1), shown, "o", markersize=4)
+        axes.axhline(tolerance, color="gray", linestyle="--", linewidth=1, label="rounding")
+        axes.set_yscale("log")
+        axes.legend(fontsize=8)
+    axes.set(xlabel="number", ylabel="eigenvalue")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure

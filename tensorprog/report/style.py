@@ -62,3 +62,30 @@ summary { cursor: pointer; margin: 1rem 0 .4rem; }
 @media (max-width: 34rem) { main { padding: 1.4rem 1rem 3rem; } h1 { font-size: 1.6rem; }
   .claims li { flex-direction: column; gap: .3rem; } .badge { flex: none; padding: .12rem .6rem; } }
 """
+
+# A result in a notebook: one box that takes its colours from the page around it.
+SHOWN = """
+.tensorprog { font: 14px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; max-width: 64rem;
+  --line: rgba(127, 127, 127, .35); }
+.tensorprog > header { font-weight: 600; overflow-wrap: anywhere; margin: .2rem 0 .4rem; }
+.tensorprog p { margin: .3rem 0; }
+.tensorprog .soft, .tensorprog li span { opacity: .75; font-size: .93em; }
+.tensorprog .scroll { overflow-x: auto; margin: .4rem 0; }
+.tensorprog table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 0; }
+.tensorprog th, .tensorprog td { padding: .2rem 1.1rem .2rem 0; text-align: left; border-bottom: 1px solid var(--line);
+  vertical-align: baseline; background: none; }
+.tensorprog thead th { font-weight: 600; opacity: .75; }
+.tensorprog tbody th { font-weight: 500; white-space: nowrap; }
+.tensorprog ul { list-style: none; margin: .4rem 0; padding: 0; }
+.tensorprog li { display: flex; gap: .7rem; align-items: baseline; padding: .15rem 0; margin: 0; }
+.tensorprog li b { flex: 0 0 4.2rem; text-align: center; font-size: .82em; border-radius: .3rem; }
+.tensorprog .ok b, .tensorprog b.ok { color: #1a7f37; background: #dafbe1; }
+.tensorprog .failed b, .tensorprog b.failed { color: #b42318; background: #ffebe9; }
+.tensorprog .na b, .tensorprog b.na { color: #7d5b00; background: #fff8c5; }
+.tensorprog header b { font-size: .9em; padding: .1rem .5rem; border-radius: .3rem; margin-left: .4rem; }
+.tensorprog figure { margin: .5rem 0; }
+.tensorprog svg { max-width: 100%; height: auto; background: #fff; }
+.tensorprog math[display=block] { display: block math; width: max-content; margin: 0; text-align: left; }
+.tensorprog summary { cursor: pointer; opacity: .75; }
+.tensorprog code, .tensorprog pre { font: .93em ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
+"""

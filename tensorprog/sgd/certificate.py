@@ -10,8 +10,8 @@ import sympy as sp
 
 from tensorprog.algebra import Poly, to_sympy
 from tensorprog.limit.equations import HEADS, as_equations, unfold
-from tensorprog.limit.evaluate import fingerprint
-from tensorprog.printing import NameSymbol, latex, text
+from tensorprog.limit.evaluate import DIGITS, fingerprint
+from tensorprog.printing import NameSymbol, Shown, latex, text
 from tensorprog.sgd.hypotheses import Hypothesis
 
 
@@ -29,7 +29,7 @@ class Row:
     equal: bool | None
 
 
-class Certificate:
+class Certificate(Shown):
     """The verdict on f_{t+1} − f_t = −Σ c χ K for every step and test input.
 
     Attributes:
@@ -69,9 +69,15 @@ class Certificate:
             *(sp.Eq(symbol, to_sympy(p), evaluate=False) for symbol, p in results),
         ]
 
+    @property
+    def heading(self) -> str:
+        """What is compared, and how."""
+        compared = any(r.equal is not None for r in self.rows)
+        return f"{self.statement.removesuffix(':')} ({DIGITS}):" if compared else self.statement
+
     def text(self, equations: bool = False) -> str:
         """Hypotheses first, then verdicts and differing terms of all rows; with ``equations``, the formulas too."""
-        lines = [self.title, *(f"  {h}" for h in self.hypotheses), self.statement]
+        lines = [self.title, *(f"  {h}" for h in self.hypotheses), self.heading]
         if equations:
             lines += ["", *(f"  {e.lhs} = {text(e.rhs)}" for e in self.equations), ""]
         for r in self.rows:
@@ -94,9 +100,6 @@ class Certificate:
 
     def _repr_latex_(self) -> str:
         return self.latex()
-
-    def __str__(self) -> str:
-        return self.text()
 
 
 def differing_terms(p: Poly, q: Poly, most: int = 6) -> list[str]:

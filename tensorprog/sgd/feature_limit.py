@@ -18,13 +18,14 @@ from tensorprog.limit.grid import GridLimit
 from tensorprog.limit.linear_programs import LinearLimit
 from tensorprog.limit.master import Limit
 from tensorprog.limit.sampling import Estimate, SampledLimit
+from tensorprog.printing import Shown
 from tensorprog.sgd.training import FeatureTraining
 
 TOLERANCE = 1e-6
 METHODS = ("auto", "linear", "quadrature", "sampling", "exact")
 
 
-class FeatureLimit:
+class FeatureLimit(Shown):
     """The infinite-width limit of a training run whose features move.
 
     Args:
@@ -69,8 +70,19 @@ class FeatureLimit:
         """The method, and what is exact."""
         return self.method + (", exact at t = 0" if self.exact_start else "")
 
-    def __repr__(self) -> str:
-        return f"<limit of {self.training!r} by {self.how}: f, stderr {self.f.shape}>"
+    def text(self) -> str:
+        """What it is the limit of, and f_t of every input with its error."""
+        steps, inputs, heads = self.f.shape
+        rows = ["   t " + "".join(f"{f'input {i}':>24}" for i in range(inputs))]
+        for t in range(steps):
+            for k in range(heads):
+                cells = "".join(f"{self.shown(t, i, k):>24}" for i in range(inputs))
+                rows.append(f"  {t:>2} {cells}" + (f"  output {k}" if heads > 1 else ""))
+        return "\n".join([f"limit of {self.training.title} by {self.how}; f and its error:", *rows])
+
+    def shown(self, t: int, i: int, head: int = 0) -> str:
+        """f_t of input i with its error."""
+        return f"{self.f[t, i, head]:+.5f} ± {self.stderr[t, i, head]:.0e}"
 
     def kernel(self, t: int, layer: str | None = None) -> tuple[np.ndarray, np.ndarray]:
         """E Z^{x_t(ξ)} Z^{x_t(ξ')} of the features that a layer reads, (N, N), with standard errors.

@@ -25,7 +25,7 @@ from tensorprog.ir.instructions import MatMul, Moment, Nonlin, Var, slots_of
 from tensorprog.limit.equations import reachable
 from tensorprog.limit.evaluate import same
 from tensorprog.limit.master import Limit
-from tensorprog.printing import text
+from tensorprog.printing import Shown, text
 
 ROUNDING = 1e-9
 SAMPLES = 16
@@ -33,8 +33,8 @@ REPAIR = ("read out what has mean 0 (an odd φ, or x − E x as a number), use n
           "(subtract_start=True)")  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Hypothesis:
+@dataclass(frozen=True, repr=False)
+class Hypothesis(Shown):
     """One thing that a theorem asks for; ``holds`` is None where it is an assumption on inputs or functions.
 
     Only what does not hold as a matter of course is listed.
@@ -44,7 +44,8 @@ class Hypothesis:
     holds: bool | None
     detail: str
 
-    def __str__(self) -> str:
+    def text(self) -> str:
+        """Whether it is met, and in words."""
         return f"{'assumed' if self.holds is None else 'NOT MET'}: {self.name}: {self.detail}"
 
 

@@ -31,12 +31,12 @@ from tensorprog.passes.feature import unroll_features
 from tensorprog.passes.optimizer import SGD, Loss, learning_rates, trained_names
 from tensorprog.passes.parametrization import Parametrization, scaling
 from tensorprog.passes.unroll import Plan, Unrolled, unroll_trace
-from tensorprog.printing import NameSymbol
+from tensorprog.printing import NameSymbol, Shown, counted
 from tensorprog.sgd.certificate import Certificate, Row
 from tensorprog.sgd.hypotheses import Hypothesis, derivatives_of, outputs_of
 
 
-class Training:
+class Training(Shown):
     """An unrolled training run and its limit.
 
     ``program`` is the NETSOR⊤⁺ program of the whole run; executed at width n it is the run.
@@ -214,8 +214,28 @@ class Training:
         return NameSymbol(f"K({a},{b})" + (f".{k}{l}" if len(self.trace.heads[i]) > 1 else ""))
 
     def __repr__(self) -> str:
-        kind = "features move" if isinstance(self, FeatureTraining) else "kernel regime"
-        return f"<{self._title(False)}: {kind}, {len(self.program)} instructions>"
+        return f"<{self.title}: {self.regime}, {len(self.program)} instructions>"
+
+    @property
+    def title(self) -> str:
+        """The network, the number of steps and the optimizer."""
+        return self._title(False)
+
+    @property
+    def regime(self) -> str:
+        """``"features move"`` or ``"kernel regime"``."""
+        return "features move" if isinstance(self, FeatureTraining) else "kernel regime"
+
+    def text(self) -> str:
+        """What is trained on what, and what to ask."""
+        plan = self.plan
+        tests = ", ".join(self.trace.inputs[i][0].label for i in plan.tests)
+        samples = "; ".join(", ".join(self.trace.inputs[j][0].label for j in step) for step in plan.schedule)
+        ask = ".f(t), .delta_f(t), .Z(t, vector)" + ("" if isinstance(self, FeatureTraining) else ", .certify()")
+        rows = [f"{self.title}: {self.regime}", f"  trained: {', '.join(sorted(plan.trained))}",
+                f"  loss: {plan.loss.name}", f"  samples: {samples}", f"  followed: {tests}",
+                f"  program: {counted(len(self.program), 'instruction')}", f"  ask {ask}"]  # fmt: skip
+        return "\n".join(rows)
 
     def _title(self, gia: bool) -> str:
         wrong = ", if Wᵀ were independent of W (it is not)" if gia else ""
