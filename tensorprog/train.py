@@ -407,7 +407,7 @@ def _drift_claim(report: TrainingReport, t: int, drifts: list[np.ndarray], limit
         report.errors["kernel drift", t] = fit
         name = f"kernel drift at most ~ n^({bound:g}) at t = {t}"
         detail = f"{asymptotic:g} as n grows; "
-    below = f"fitted exponent {fit} < {bound:g}"
+    below = f"fitted exponent {fit.slope:+.3f} < {bound:g} (95 % interval [{fit.low:+.3f}, {fit.high:+.3f}])"
     detail += below if fit.slope < bound else fit.words(bound, SLACK)
     report.claims.append(Claim(name, fit.slope < bound or fit.verdict(bound, SLACK), detail))
 

@@ -429,7 +429,7 @@ def _errors(z: float) -> str:
 
 
 def _bound(above: bool, fit: Extrapolation) -> str:
-    return f"{'>' if above else '≤'} {fit.threshold:.2f} (bound for {fit.limit.size} at once, at 99.9 %)"
+    return f"{'>' if above else '≤'} {fit.threshold:.2f} (bound at 99.9 % for all)"
 
 
 def _within(name: str, fit: Extrapolation, expected: np.ndarray, error: Any = 0.0) -> Claim:

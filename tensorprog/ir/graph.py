@@ -10,6 +10,7 @@ import sympy as sp
 
 from tensorprog.errors import ProgramError
 from tensorprog.ir.instructions import RESULT_KIND, Instruction, Var, symbols_of
+from tensorprog.ir.listing import definition
 from tensorprog.ir.spec import violations
 from tensorprog.printing import Shown, counted, shortened
 
@@ -121,12 +122,12 @@ class ProgramGraph(Shown):
         return other
 
     def text(self) -> str:
-        """How many instructions there are, and all of them."""
+        """How many instructions there are, and what each computes; ``str`` gives them as they are written."""
         return "\n".join(self._lines())
 
     def _lines(self) -> Iterator[str]:
         yield f"program of {counted(len(self), 'instruction')}"
-        yield from (f"  {_line(v.name, op)}" for v, op in self)
+        yield from (f"  {v} = {definition(op)}" for v, op in self)
 
     def __repr__(self) -> str:
         return shortened(self._lines())
@@ -141,10 +142,5 @@ class ProgramGraph(Shown):
 
 
 def _line(name: str, op: Instruction) -> str:
-    return f"{name} := {call_of(op)}"
-
-
-def call_of(op: Instruction) -> str:
-    """An instruction as the call that makes it."""
     fields = ", ".join(f"{k}={getattr(op, k)}" for k in op.__dataclass_fields__)
-    return f"{type(op).__name__}({fields})"
+    return f"{name} := {type(op).__name__}({fields})"

@@ -65,8 +65,12 @@ def table(head: Sequence[Any], rows: Iterable[Sequence[Any]], most: int | None =
         f"<tr><th>{markup(first)}</th>{''.join(f'<td>{markup(cell)}</td>' for cell in rest)}</tr>"
         for first, *rest in shown
     )
-    left = note(f"and {len(rows) - len(shown)} more") if len(shown) < len(rows) else ""
-    return f'<div class="scroll"><table>{top}<tbody>{body}</tbody></table></div>{left}'
+    return f'<div class="scroll"><table>{top}<tbody>{body}</tbody></table></div>{more(len(rows) - len(shown))}'
+
+
+def more(count: int) -> str:
+    """That so many are left out, if any are."""
+    return note(f"and {count} more: .text() has all") if count > 0 else ""
 
 
 def note(text: Any) -> str:
@@ -87,6 +91,11 @@ def maths(*parts: Any) -> Markup:
 def picture(svg: str) -> str:
     """An SVG document as a figure."""
     return f"<figure>{svg[svg.index('<svg') :]}</figure>"
+
+
+def pictures(svgs: Iterable[str]) -> str:
+    """Several of them, side by side where there is room."""
+    return f'<div class="row">{"".join(map(picture, svgs))}</div>'
 
 
 def chart(figure: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from tensorprog.errors import DataError, writing
 from tensorprog.finite.estimate import Exponent
@@ -42,14 +42,15 @@ def exponents_figure(title: str, widths: list[int], errors: dict[str, Exponent],
     panels: dict[str, dict[str, Exponent]] = {}
     for name, fit in errors.items():
         what, _, time = name.partition(", ")
-        panels.setdefault(what, {})[time or "exponent"] = fit
-    figure = Figure(figsize=(1.2 + 4.9 * max(1, len(panels)), 4.4), dpi=150, layout="constrained")
+        panels.setdefault(what, {})[time] = fit
+    figure = Figure(figsize=(1.2 + 4.9 * max(1, len(panels)), 5.2), dpi=150, layout="constrained")
     row: Any = figure.subplots(1, max(1, len(panels)), squeeze=False)[0]
     for axes, (what, fits) in zip(row, panels.items(), strict=False):
         axes.set_title(what, fontsize=10)
         for k, (time, fit) in enumerate(fits.items()):
             _with_its_line(axes, widths, fit, f"C{k}", time, 1.03 ** (k - (len(fits) - 1) / 2))
-        axes.legend(fontsize=8)
+        axes.legend(title="fitted exponent [95 % interval]", title_fontsize=8, fontsize=8, frameon=False,
+                    loc="upper center", bbox_to_anchor=(0.5, -0.14))  # fmt: skip
     for axes in row:
         _against_width(axes, widths)
         if errors:
@@ -72,7 +73,7 @@ def _with_its_line(axes: Any, widths: list[int], fit: Exponent, colour: str, nam
         axes.plot([], [], color=colour, label=f"{name}: {fit}")
         return
     n, slope = np.array(widths, float), min(_STYLE, key=lambda s: abs(s - fit.slope))
-    label = f"{name}: {fit.slope:.2f} [{fit.low:.2f}, {fit.high:.2f}], line ∝ {_LABEL[slope]}"
+    label = f"{name}{': ' if name else ''}{fit.slope:.2f} [{fit.low:.2f}, {fit.high:.2f}], line ∝ {_LABEL[slope]}"
     low = np.minimum(2 * fit.stderrs, 0.9 * fit.errors)
     axes.errorbar(n * shift, fit.errors, yerr=[low, 2 * fit.stderrs], fmt="o", markersize=4, capsize=3, color=colour,
                   label=label.replace("-", "−"))  # fmt: skip
@@ -95,29 +96,26 @@ def plot_trajectories(title: str, f: Runs, prediction: Runs, path: str | Path) -
 
 
 def trajectories_figure(title: str, f: Runs, prediction: Runs, inputs: int = 3) -> Figure:
-    """Outputs of every width over the same times, a column for each input, a shade for each width.
+    """Outputs over time at several widths, a column for each input, a shade for each width.
 
-    Above, f_t: mean over seeds and a band of one standard deviation, with those of the prediction.  Below, what each
-    network is apart from its own prediction, as a band of the root mean square over seeds: narrower for wider networks.
+    Above, f_t at the smallest and the largest width: mean over seeds and a band of one standard deviation, which is
+    that of f_0 mostly, and dashed the mean of what their predictions say.  Below, what each network is apart from its
+    own prediction, at every width: the root mean square over seeds, both ways.
     """
     count = min(inputs, next(iter(f.values())).shape[2])
     rows = 2 if prediction else 1
+    shades = {width: _SHADES(0.15 + 0.75 * k / max(1, len(f) - 1)) for k, width in enumerate(f)}
     figure = Figure(figsize=(3.7 * count + 1.2, 3.1 * rows + 0.8), dpi=150, layout="constrained")
     panels: Any = figure.subplots(rows, count, sharex=True, sharey="row", squeeze=False)
     for i in range(count):
-        for k, (width, runs) in enumerate(f.items()):
-            colour = _SHADES(0.15 + 0.75 * k / max(1, len(f) - 1))
-            values = runs[:, :, i, 0]
-            _band(panels[0][i], values.mean(axis=0), values.std(axis=0, ddof=1), colour, f"n = {width}")
+        for width in dict.fromkeys((min(f), max(f))):
+            _trajectory(panels[0][i], f[width][:, :, i, 0], shades[width], f"n = {width}")
             if width in prediction:
-                apart = values - prediction[width][:, :, i, 0]
-                _band(panels[1][i], 0.0 * apart[0], np.sqrt(np.mean(apart**2, axis=0)), colour, f"n = {width}", False)
-        if prediction:
-            last = prediction[max(prediction)][:, :, i, 0]
-            for shift, style in ((0, "-"), (-1, ":"), (1, ":")):
-                line = last.mean(axis=0) + shift * last.std(axis=0, ddof=1)
-                panels[0][i].plot(line, f"k{style}", linewidth=1, label="prediction" if shift == 0 else None)
-            panels[1][i].axhline(0, color="k", linewidth=1)
+                mean = prediction[width][:, :, i, 0].mean(axis=0)
+                panels[0][i].plot(mean, "--", color=shades[width], linewidth=1.2, label="its prediction")
+        for width in prediction:
+            apart = f[width][:, :, i, 0] - prediction[width][:, :, i, 0]
+            _both_ways(panels[1][i], np.sqrt(np.mean(apart**2, axis=0)), shades[width], f"n = {width}")
         panels[0][i].set_title(f"input {i}", fontsize=9)
         panels[-1][i].set_xlabel("step t")
         panels[-1][i].xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -130,13 +128,17 @@ def trajectories_figure(title: str, f: Runs, prediction: Runs, inputs: int = 3) 
     return figure
 
 
-def _band(axes: Any, middle: np.ndarray, half: np.ndarray, colour: Any, label: str, line: bool = True) -> None:
-    t = np.arange(len(middle))
-    axes.fill_between(t, middle - half, middle + half, color=colour, alpha=0.16, linewidth=0)
-    for edge in (middle - half, middle + half):
-        axes.plot(t, edge, color=colour, linewidth=0.5 if line else 1.2)
-    shown, style = (middle, "o-") if line else (middle + half, "-")
-    axes.plot(t, shown, style, color=colour, markersize=3, linewidth=1.2, label=label)
+def _trajectory(axes: Any, runs: np.ndarray, colour: Any, label: str) -> None:
+    middle, half = runs.mean(axis=0), runs.std(axis=0, ddof=1)
+    axes.fill_between(np.arange(len(middle)), middle - half, middle + half, color=colour, alpha=0.2, linewidth=0)
+    axes.plot(middle, "o-", color=colour, markersize=3, linewidth=1.2, label=label)
+
+
+def _both_ways(axes: Any, half: np.ndarray, colour: Any, label: str) -> None:
+    axes.axhline(0, color="k", linewidth=1)
+    axes.fill_between(np.arange(len(half)), -half, half, color=colour, alpha=0.1, linewidth=0)
+    axes.plot(half, color=colour, linewidth=1.4, label=label)
+    axes.plot(-half, color=colour, linewidth=1.4)
 
 
 def plot_coordinates(check: Any, path: str | Path) -> None:
@@ -156,6 +158,9 @@ def coordinates_figure(check: Any) -> Figure:
             for k, quantity in enumerate(quantities):
                 _shaded(axes, check, (name, prefix + quantity), f"C{k}", _MARKER[k % len(_MARKER)])
             axes.set(xscale="log", yscale="log")
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axes.yaxis.set_minor_formatter(NullFormatter())
+            axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
             axes.set_xticks(n, [f"{w}" for w in check.widths], fontsize=7)
             axes.set_xticks([], minor=True)
             axes.legend(fontsize=7, title="size ~ n^p at the last step, p [95 % interval]", title_fontsize=7)
@@ -211,6 +216,7 @@ def comparison_figure(report: Any, inputs: int = 4) -> Figure:
         axes.errorbar(t, f, yerr=2 * error, fmt="k-", linewidth=1, capsize=3, label="n = ∞", zorder=3)
         axes.set_title(f"input {i}" + (f", label {report.y[i, 0]:.3g}" if i < len(report.y) else ""), fontsize=9)
         axes.set_xlabel("step t")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     panels[0][0].set_ylabel("output f (bars: ±2 SE)")
     panels[0][0].legend(fontsize=7)
     figure.suptitle(report.title, fontsize=8, wrap=True)

@@ -6,6 +6,7 @@ Classes that stand above this room register theirs where they are defined, with 
 from __future__ import annotations
 
 from html import escape
+from itertools import islice
 from typing import Any
 
 import sympy as sp
@@ -17,12 +18,13 @@ from tensorprog.dsl.program import Handle, Mat, Scal, Vec
 from tensorprog.errors import ProgramError
 from tensorprog.finite.estimate import Exponent, measured
 from tensorprog.finite.sample import Run
-from tensorprog.ir.graph import ProgramGraph, call_of
+from tensorprog.ir.graph import ProgramGraph
+from tensorprog.ir.listing import definition
 from tensorprog.limit.accounts import Account
 from tensorprog.limit.accounts import measured as known
 from tensorprog.limit.master import Limit
 from tensorprog.passes.parametrization import Classification, Parametrization
-from tensorprog.printing import latex, to_html
+from tensorprog.printing import counted, latex, to_html
 from tensorprog.report.blocks import (
     MOST,
     Markup,
@@ -32,6 +34,7 @@ from tensorprog.report.blocks import (
     drawing,
     folded,
     maths,
+    more,
     note,
     table,
     verdicts,
@@ -51,15 +54,20 @@ WHAT = {Vec: "a vector", Mat: "a matrix", Scal: "a scalar"}
 
 @to_html.register
 def _(program: ProgramGraph) -> str:
-    rows = [[var, call_of(op)] for var, op in program]
-    title = f"program of {len(program)} instruction{'' if len(program) == 1 else 's'}"
-    return box(title, drawing(program, len(program)) if rows else "", table([], rows, MOST))
+    rows = [[var, definition(op)] for var, op in islice(program, MOST)]
+    return box(
+        f"program of {counted(len(program), 'instruction')}",
+        drawing(program, len(program)) if rows else "",
+        table([], rows),
+        more(len(program) - len(rows)),
+    )
 
 
 @to_html.register
 def _(handle: Handle) -> str:
-    what = f"{WHAT[type(handle)]} of a program of {len(handle.program)} instructions"
-    return box(handle, note(f"{what}: {call_of(handle.program.op(handle.var))}"))
+    size = counted(len(handle.program), "instruction")
+    what = f"{WHAT[type(handle)]} of a program of {size}: {definition(handle.program.op(handle.var))}"
+    return box(handle, note(what))
 
 
 @to_html.register
@@ -87,14 +95,13 @@ def _(picture: Drawing) -> str:
 def _(lim: Limit) -> str:
     shown = list(lim.z.items())[:MOST]
     rows = [[maths(f"Z^{{{_tex(v)}}}") if v.kind == "vector" else v, maths(to_sympy(z))] for v, z in shown]
-    left = len(lim.z) - len(shown)
     equations = [[maths(e.lhs), maths(e.rhs)] for e in lim.equations[:MOST]]
     return box(
-        f"limit of a program of {len(lim.program)} instructions",
+        f"limit of a program of {counted(len(lim.program), 'instruction')}",
         table(["variable", "limit"], rows),
-        note(f"and {left} more") if left else "",
+        more(len(lim.z) - len(shown)),
         table(["name", "equation"], equations) if equations else "",
-        note(f"the first of {len(lim.equations)} equations") if len(lim.equations) > MOST else "",
+        more(len(lim.equations) - len(equations)),
     )
 
 

@@ -84,6 +84,7 @@ SHOWN = """
 .tensorprog .na b, .tensorprog b.na { color: #7d5b00; background: #fff8c5; }
 .tensorprog header b { font-size: .9em; padding: .1rem .5rem; border-radius: .3rem; margin-left: .4rem; }
 .tensorprog figure { margin: .5rem 0; }
+.tensorprog .row { display: flex; flex-wrap: wrap; gap: 0 1rem; }
 .tensorprog svg { max-width: 100%; height: auto; background: #fff; }
 .tensorprog math[display=block] { display: block math; width: max-content; margin: 0; text-align: left; }
 .tensorprog summary { cursor: pointer; opacity: .75; }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tensorprog.report.blocks import MOST, badge, box, chart, note, picture, table, verdicts
+from tensorprog.report.blocks import MOST, badge, box, chart, note, pictures, table, verdicts
 from tensorprog.report.chart import convergence_chart, error_chart
 
 HOLDS = {True: "all claims hold", False: "SOME CLAIM FAILED", None: "nothing was compared"}
@@ -24,7 +24,7 @@ def verification(v: Any) -> str:
         v.title,
         note(v.runs),
         _claims(v),
-        "".join(picture(c.svg()) for c in charts),
+        pictures(c.svg() for c in charts),
         verdict=badge(v.passed, HOLDS),
     )
 

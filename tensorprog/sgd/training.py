@@ -239,7 +239,7 @@ class Training(Shown):
 
     def _title(self, gia: bool) -> str:
         wrong = ", if Wᵀ were independent of W (it is not)" if gia else ""
-        return f"{self.net!r}, {self.plan.steps} steps of {self.plan.optimizer!r}{wrong}"
+        return f"{self.net!r}, {counted(self.plan.steps, 'step')} of {self.plan.optimizer!r}{wrong}"
 
     def _statement(self) -> str:
         if self.plan.optimizer.decays:

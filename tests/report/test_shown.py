@@ -18,6 +18,7 @@ X, Y = np.array([[1.0, 0.5], [0.2, -1.0], [-0.4, 0.3]]), np.array([1.0, -1.0, 0.
 SIGMA = sp.Symbol("sigma_w", positive=True)
 NET = tp.programs.mlp(depth=2, phi=tp.tanh, sigma_b=0.1)
 RNN = tp.programs.rnn(phi=tp.relu, sigma_b=0.2)
+C = {"c": 2}
 SMALL = {"widths": (16, 32, 64), "seeds": 4}
 
 
@@ -81,7 +82,7 @@ def sgd(net=NET, **options):
 
 # name ↦ (its maker, figures that text and HTML both hold, whether there is a picture)
 RESULTS = {
-    "Program": (lambda: program()[0], ["8 instructions", "MatMul"], True),
+    "Program": (lambda: program()[0], ["8 instructions"], True),
     "long program": (lambda: tp.programs.mlp(depth=60).trace([None]).program, ["instructions"], False),
     "ProgramGraph": (lambda: sgd().program, ["instructions"], False),
     "Vec": (lambda: program()[4], [], False),
@@ -90,14 +91,14 @@ RESULTS = {
     "Network": (lambda: NET, ["mlp", "tanh"], True),
     "Network of sequences": (lambda: RNN, ["rnn", "relu"], True),
     "Trace": (lambda: NET.trace([None, None]), ["2 inputs", "5 parameters"], False),
-    "Run": (lambda: tp.sample(program()[0], 64, values={"c": 2}), ["width 64"], False),
-    "Run of seeds": (lambda: tp.sample(program()[0], 64, values={"c": 2}, seeds=3), ["3 seeds"], False),
+    "Run": (lambda: tp.sample(program()[0], 64, values=C), ["width 64"], False),
+    "Run of seeds": (lambda: tp.sample(program()[0], 64, values=C, seeds=3), ["3 seeds"], False),
     "Limit": (limit, ["8 instructions"], False),
-    "SampledLimit": (lambda: tp.limit(program()[0], "sampling", samples=2**12, values={"c": 2}), ["4096 samples"], False),
+    "SampledLimit": (lambda: tp.limit(program()[0], "sampling", samples=2**12, values=C), ["4096 samples"], False),
     "GridLimit": (lambda: tp.limit(tp.Program(), "quadrature"), ["quadrature"], False),
     "LinearLimit": (lambda: tp.limit(tp.Program(), "linear"), ["linear"], False),
-    "AutoLimit": (lambda: tp.limit(program()[0], "auto", values={"c": 2}), ["exact"], False),
-    "Estimate": (lambda: tp.limit(program()[0], "auto", values={"c": 2}).value(program()[5]), ["±"], False),
+    "AutoLimit": (lambda: tp.limit(program()[0], "auto", values=C), ["exact"], False),
+    "Estimate": (lambda: tp.limit(program()[0], "auto", values=C).value(program()[5]), ["±"], False),
     "Account": (account, ["1 expectation"], False),
     "AtomValue": (lambda: account().atoms[0], ["±"], False),
     "Kernel": (lambda: tp.ntk(NET), ["NTK"], False),
@@ -106,15 +107,15 @@ RESULTS = {
     "Recursion": (lambda: tp.nngp(NET).recursion(), ["NNGP"], False),
     "SizedKernel": (lambda: tp.nngp(NET).recursion().at(depth=7), ["7"], False),
     "Derivation": (lambda: tp.nngp(NET).derive(), ["instructions"], False),
-    "Training": (lambda: tp.unroll(tp.programs.mlp(depth=1), 1), ["kernel regime", "1 steps"], True),
+    "Training": (lambda: tp.unroll(tp.programs.mlp(depth=1), 1), ["kernel regime", "1 step"], True),
     "FeatureTraining": (lambda: sgd(parametrization=tp.mup(), loss="mse"), ["features move"], False),
     "Certificate": (lambda: sgd().certify(), ["equal", "45 digits"], False),
-    "Certificate that fails": (lambda: sgd().certify(kernel=tp.programs.mlp(depth=2, phi=tp.tanh)), ["NOT EQUAL"], False),
+    "Certificate that fails": (lambda: sgd().certify(kernel=tp.programs.mlp(phi=tp.tanh)), ["NOT EQUAL"], False),
     "Hypothesis": (lambda: sgd(tp.programs.mlp(phi=tp.sign)).certify().hypotheses[0], ["NOT MET"], False),
     "Parametrization": (lambda: tp.mup(), [], False),
     "Layer": (lambda: tp.mup().layers()[1], ["layer 2"], False),
     "Classification": (lambda: tp.mup().classify(), ["feature learning"], False),
-    "FeatureLimit": (lambda: tp.feature_limit(NET, X, Y, steps=2, method="sampling", samples=2**12), ["sampling"], True),
+    "FeatureLimit": (lambda: tp.feature_limit(NET, X, Y, steps=2, samples=2**12), ["sampling"], True),
     "Drawing": (lambda: tp.draw(NET), [], True),
     "Verification": (verification, ["all claims hold"], True),
     "Claim": (lambda: verification().claims[0], ["ok"], False),
@@ -131,9 +132,9 @@ RESULTS = {
     "NetworkKernel": (lambda: learn.NetworkKernel(values={"sigma_b": 0.1}), ["sigma_b=0.1"], False),
 }  # fmt: skip
 # what results are made of, and what is no result: each prints itself in a line
-INGREDIENTS = {"Var", "Output", "Readout", "Datum", "Parameter", "Nonlinearity", "SGD", "Loss", "Plan", "Scaling", "Poly",
-               "Gaussian", "NameSymbol", "Folded", "Family", "Layout", "Bound", "Case", "Box", "Layer", "Handle",
-               "SequenceEvaluator"}  # fmt: skip
+INGREDIENTS = {"Var", "Output", "Readout", "Datum", "Parameter", "Nonlinearity", "SGD", "Loss", "Plan", "Scaling",
+               "Poly", "Gaussian", "NameSymbol", "Folded", "Family", "Layout", "Bound", "Case", "Box",
+               "Handle"}  # fmt: skip
 ELSEWHERE = {"NTKRegressor", "NTKClassifier"}  # scikit-learn shows them
 TEXTS_ONLY = ["Vec", "Mat", "Scal", "Parametrization", "Drawing", "Kernel", "OutputKernels", "Recursion"]
 

@@ -1,0 +1,64 @@
+"""Instructions as lines that read like formulas: what a program shows of itself."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+from typing import Any
+
+from tensorprog.ir.instructions import Difference, InitMatrix, InitScalar, InitVector, MatMul, Moment, Nonlin, slots_of
+from tensorprog.printing import NameSymbol, text
+
+FEW = 4  # correlated vectors that are named
+
+
+@singledispatch
+def definition(op: Any) -> str:
+    """What an instruction computes, as text; of one without a rule here the call that makes it.
+
+    >>> from tensorprog.ir.instructions import Var
+    >>> definition(MatMul(Var("W", "matrix"), True, Var("x", "vector")))
+    'Wᵀ x'
+    """
+    fields = ", ".join(f"{k}={getattr(op, k)}" for k in op.__dataclass_fields__)
+    return f"{type(op).__name__}({fields})"
+
+
+@definition.register
+def _(op: InitMatrix) -> str:
+    return f"n×n matrix, entries N(0, {text(op.variance)}/n)"
+
+
+@definition.register
+def _(op: InitScalar) -> str:
+    return text(op.value)
+
+
+@definition.register
+def _(op: InitVector) -> str:
+    *others, last = [*op.cov] or [(None, 0)]
+    said = ", ".join(f"{text(c)} with {v}" for v, c in others[:FEW]) + (" .." if len(others) > FEW else "")
+    return f"rows N({text(op.mean)}, {text(last[1])})" + (f", covariance {said}" if said else "")
+
+
+@definition.register
+def _(op: MatMul) -> str:
+    return f"{op.matrix}{'ᵀ' if op.transpose else ''} {op.x}"
+
+
+@definition.register
+def _(op: Nonlin) -> str:
+    return text(op.body.xreplace({s: NameSymbol(v.name) for s, v in slots_of(op).items()}))
+
+
+@definition.register
+def _(op: Moment) -> str:
+    body = text(op.body.xreplace({s: NameSymbol(v.name) for s, v in slots_of(op).items()}))
+    return f"mean of {body}" if op.args else body
+
+
+@definition.register
+def _(op: Difference) -> str:
+    names = {s: NameSymbol(v.name) for s, v in slots_of(op).items()}
+    theta = NameSymbol(op.theta.name)
+    moved = {s: names[s] + theta * NameSymbol(d.name) for s, d in op.changes.items()}
+    return f"[{text(op.body.xreplace({**names, **moved}))} − {text(op.body.xreplace(names))}]/{theta.name}"
