@@ -7,7 +7,7 @@ from tensorprog.programs import per_layer
 
 
 @tp.network
-def deep_linear(net: Any, x: Any, *, depth: int = 3, sigma_w: Any = 1, sigma_v: Any = 1) -> Any:
+def deep_linear(net: tp.Net, x: tp.Datum, *, depth: int = 3, sigma_w: Any = 1, sigma_v: Any = 1) -> tp.Output:
     """``depth`` linear layers without nonlinearity."""
     w = per_layer("sigma_w", sigma_w, depth)
     h = net.embed("U", x, std=w[0])

@@ -14,7 +14,7 @@ from tensorprog.programs import per_layer
 
 
 @tp.network
-def mean_readout(net: Any, x: Any, *, depth: int = 2, phi: Any = tp.relu, sigma_w: Any = 1) -> Any:
+def mean_readout(net: tp.Net, x: tp.Datum, *, depth: int = 2, phi: Any = tp.relu, sigma_w: Any = 1) -> tp.Output:
     """An MLP of ``depth`` nonlinear layers read out by its mean coordinate."""
     w = per_layer("sigma_w", sigma_w, depth)
     h = net.embed("U", x, std=w[0])

@@ -12,8 +12,8 @@ from tensorprog.programs import per_layer
 
 
 @tp.network
-def mlp(net: Any, x: Any, *, depth: int = 3, phi: Any = tp.relu, sigma_w: Any = sp.sqrt(2), sigma_b: Any = 0,
-        sigma_v: Any = 1) -> Any:  # fmt: skip
+def mlp(net: tp.Net, x: tp.Datum, *, depth: int = 3, phi: Any = tp.relu, sigma_w: Any = sp.sqrt(2), sigma_b: Any = 0,
+        sigma_v: Any = 1) -> tp.Output:  # fmt: skip
     """``depth`` nonlinear layers; sigma_w and sigma_b are numbers or one per layer."""
     w, b = per_layer("sigma_w", sigma_w, depth), per_layer("sigma_b", sigma_b, depth)
     h = net.embed("U", x, std=w[0]) + net.bias(("b", 1), std=b[0])

@@ -7,8 +7,8 @@ from tensorprog.programs import per_layer
 
 
 @tp.network
-def residual_mlp(net: Any, x: Any, *, depth: int = 3, phi: Any = tp.relu, sigma_w: Any = 1, sigma_v: Any = 1,
-                 alpha: Any = 1) -> Any:  # fmt: skip
+def residual_mlp(net: tp.Net, x: tp.Datum, *, depth: int = 3, phi: Any = tp.relu, sigma_w: Any = 1, sigma_v: Any = 1,
+                 alpha: Any = 1) -> tp.Output:  # fmt: skip
     """``depth`` layers, all but the first residual, with branch scale ``alpha``."""
     w = per_layer("sigma_w", sigma_w, depth)
     h = net.embed("U", x, std=w[0])

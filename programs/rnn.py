@@ -13,8 +13,9 @@ from tensorprog.programs import check_tied, per_layer
 
 
 @tp.network
-def rnn(net: Any, x: Any, *, layers: int = 1, phi: Any = tp.relu, sigma_w: Any = 1, sigma_u: Any = 1,
-        sigma_b: Any = 0, sigma_h: Any = 0, sigma_v: Any = 1, tied: bool = True) -> Any:  # fmt: skip
+def rnn(net: tp.Net, x: tuple[tp.Datum, ...], *, layers: int = 1, phi: Any = tp.relu, sigma_w: Any = 1,
+        sigma_u: Any = 1, sigma_b: Any = 0, sigma_h: Any = 0, sigma_v: Any = 1,
+        tied: bool = True) -> tp.Output:  # fmt: skip
     """``layers`` stacked recurrent layers; ``tied=False`` gives every time step its own weights."""
     check_tied(tied)
     w, u, b, s = (per_layer(n, value, layers) for n, value in

@@ -9,8 +9,8 @@ import tensorprog as tp
 
 
 @tp.network
-def tied_autoencoder(net: Any, x: Any, *, phi: Any = tp.erf, sigma_w: Any = 1, sigma_u: Any = 1,
-                     sigma_v: Any = 1) -> Any:  # fmt: skip
+def tied_autoencoder(net: tp.Net, x: tp.Datum, *, phi: Any = tp.erf, sigma_w: Any = 1, sigma_u: Any = 1,
+                     sigma_v: Any = 1) -> tp.Output:  # fmt: skip
     """One encoding layer and its transpose."""
     W = net.weight("W", std=sigma_w)
     code = phi(W @ net.embed("U", x, std=sigma_u))

@@ -9,8 +9,8 @@ import tensorprog as tp
 
 
 @tp.network
-def tied_mlp(net: Any, x: Any, *, depth: int = 3, phi: Any = tp.relu, sigma_w: Any = 1, sigma_u: Any = 1,
-             sigma_b: Any = 0, sigma_v: Any = 1) -> Any:  # fmt: skip
+def tied_mlp(net: tp.Net, x: tp.Datum, *, depth: int = 3, phi: Any = tp.relu, sigma_w: Any = 1, sigma_u: Any = 1,
+             sigma_b: Any = 0, sigma_v: Any = 1) -> tp.Output:  # fmt: skip
     """``depth`` nonlinear layers that share the matrix W and the bias b."""
     b = net.bias("b", std=sigma_b)
     h = net.embed("U", x, std=sigma_u) + b

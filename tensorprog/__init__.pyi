@@ -3,8 +3,11 @@ from tensorprog import nn as nn
 from tensorprog import programs as programs
 from tensorprog.coordinates import CoordinateCheck as CoordinateCheck
 from tensorprog.coordinates import coordinate_check as coordinate_check
+from tensorprog.dsl.network import Net as Net
+from tensorprog.dsl.network import Network as Network
 from tensorprog.dsl.network import network as network
 from tensorprog.dsl.nonlinearities import NONLINEARITIES as NONLINEARITIES
+from tensorprog.dsl.nonlinearities import Nonlinearity as Nonlinearity
 from tensorprog.dsl.nonlinearities import abs_ as abs  # noqa: F401
 from tensorprog.dsl.nonlinearities import abstract as abstract
 from tensorprog.dsl.nonlinearities import cos as cos
@@ -30,9 +33,14 @@ from tensorprog.dsl.nonlinearities import sin as sin
 from tensorprog.dsl.nonlinearities import softplus as softplus
 from tensorprog.dsl.nonlinearities import step as step
 from tensorprog.dsl.nonlinearities import tanh as tanh
+from tensorprog.dsl.program import Mat as Mat
 from tensorprog.dsl.program import Program as Program
+from tensorprog.dsl.program import Scal as Scal
+from tensorprog.dsl.program import Vec as Vec
 from tensorprog.dsl.program import moment as moment
 from tensorprog.dsl.program import nonlin as nonlin
+from tensorprog.dsl.trace import Datum as Datum
+from tensorprog.dsl.trace import Output as Output
 from tensorprog.errors import AccuracyError as AccuracyError
 from tensorprog.errors import AccuracyWarning as AccuracyWarning
 from tensorprog.errors import AssumptionError as AssumptionError

@@ -24,7 +24,7 @@ from tensorprog.progress import Progress, Tell, telling
 from tensorprog.report import verdicts
 from tensorprog.sgd.feature_limit import features
 from tensorprog.sgd.training import check_counts, check_widths
-from tensorprog.types import Data, HyperValues, Loss
+from tensorprog.types import Data, HyperValues, LossChoice
 
 WIDTHS = (64, 128, 256, 512, 1024)
 
@@ -111,7 +111,7 @@ def coordinate_check(
     seeds: int = 8,
     optimizer: SGD | None = None,
     batch: int = 1,
-    loss: Loss = "mse",
+    loss: LossChoice = "mse",
     values: HyperValues | None = None,
     progress: Progress = None,
 ) -> CoordinateCheck:

@@ -3,6 +3,7 @@
 import builtins
 
 from tensorprog.dsl.nonlinearities import NONLINEARITIES as NONLINEARITIES
+from tensorprog.dsl.nonlinearities import Nonlinearity as Nonlinearity
 from tensorprog.dsl.nonlinearities import abs_ as abs  # noqa: F401
 from tensorprog.dsl.nonlinearities import abstract as abstract
 from tensorprog.dsl.nonlinearities import cos as cos

@@ -27,7 +27,7 @@ from tensorprog.report import verdicts
 from tensorprog.sgd.feature_limit import FeatureLimit
 from tensorprog.sgd.hypotheses import Hypothesis, derivatives_of, outputs_on_data, refuse_unmet
 from tensorprog.sgd.training import check_widths
-from tensorprog.types import Data, HyperValues, Loss
+from tensorprog.types import Data, HyperValues, LossChoice
 from tensorprog.verify import SLACK, WIDTHS, Claim
 
 KNOWN = 0.2  # of the distance from the limit: the error of the limit itself must be below
@@ -148,7 +148,7 @@ def train(
     steps: int = 10,
     optimizer: SGD | None = None,
     batch: int = 1,
-    loss: Loss = "mse",
+    loss: LossChoice = "mse",
     X_test: Data | None = None,
     trainable: Sequence[str] | None = None,
     widths: Sequence[int] = WIDTHS,
@@ -251,7 +251,7 @@ def feature_limit(
     steps: int = 10,
     optimizer: SGD | None = None,
     batch: int = 1,
-    loss: Loss = "mse",
+    loss: LossChoice = "mse",
     X_test: Data | None = None,
     trainable: Sequence[str] | None = None,
     values: HyperValues | None = None,

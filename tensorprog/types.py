@@ -7,6 +7,7 @@ checker lets anything pass, and it is looked at when the function runs.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -31,5 +32,11 @@ Data: TypeAlias = "HasArray | Sequence[float | Data]"
 HyperValues: TypeAlias = Mapping[str, Number] | Mapping[sp.Symbol, Number]
 """Numbers for hyperparameters that are symbols, by symbol or by name."""
 
-Loss: TypeAlias = str | Callable[..., Any]
+Rate: TypeAlias = "Number | Sequence[Number] | Callable[[int], Number]"
+"""A learning rate: one for all steps, one for each, or a function of the step."""
+
+Exponent: TypeAlias = "Number | Fraction | str"
+"""A rational exponent of the width: 1/2 as a number, or as the text ``"1/2"``."""
+
+LossChoice: TypeAlias = str | Callable[..., Any]
 """``"mse"``, ``"logistic"``, or a function (f, y) that sympy can trace."""

@@ -153,7 +153,7 @@ def verify(
     seeds: int = 32,
     *,
     values: HyperValues | None = None,
-    outputs: Any = None,
+    outputs: int | Sequence[int] | None = None,
     out: str | Path | None = None,
     progress: Progress = None,
 ) -> Verification:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import sympy as sp
 
 from tensorprog.derivation.data import Inputs, read_inputs, read_pair
@@ -164,9 +165,9 @@ def empirical_ntk(
     seed: int = 0,
     seeds: int | None = None,
     values: HyperValues | None = None,
-    dtype: Any = np.float64,
+    dtype: npt.DTypeLike = np.float64,
     trainable: Sequence[str] | None = None,
-    outputs: Any = None,
+    outputs: int | Sequence[int] | None = None,
     progress: Progress = None,
 ) -> np.ndarray:
     """The NTK of one network of width n at initialization, from its own gradients (TP2b Eq. 99).

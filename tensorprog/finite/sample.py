@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
+import numpy.typing as npt
 import sympy as sp
 
 from tensorprog.dsl.parameters import Parameter
+from tensorprog.dsl.program import Mat, Vec
 from tensorprog.errors import DataError, ProgramError, nearest
 from tensorprog.finite.execute import Values, execute
 from tensorprog.functions import evaluate
 from tensorprog.ir.dependent import dependent_products
-from tensorprog.ir.graph import ProgramGraph, as_var, check_program
+from tensorprog.ir.graph import ProgramGraph, Variable, as_var, check_program
 from tensorprog.ir.hyper import program_symbols, symbol_values
 from tensorprog.ir.instructions import InitMatrix, InitVector, Var
 from tensorprog.limit.covariance import cholesky
 from tensorprog.printing import Shown, counted, shortened
+from tensorprog.types import Data, HyperValues
 
 MEMORY = 2**30
 
@@ -62,7 +65,11 @@ class Run(Shown):
                 spread = "" if self._single else f", standard deviation {np.std(value):.2g}"
                 yield var.name, f"{np.mean(value):.6g}{spread}"
 
-    def __getitem__(self, x: Any) -> Any:
+    @overload
+    def __getitem__(self, x: Mat | Vec) -> np.ndarray: ...
+    @overload
+    def __getitem__(self, x: Variable) -> Any: ...
+    def __getitem__(self, x: Variable) -> Any:
         var = as_var(x)
         if var not in self._values:
             raise ProgramError(f"{var} has no value in this run (matrices are not kept when there are many seeds)")
@@ -76,11 +83,11 @@ def sample(
     program: ProgramGraph,
     width: int,
     seed: int = 0,
-    values: Mapping[sp.Symbol, float] | None = None,
-    dtype: Any = np.float64,
+    values: HyperValues | None = None,
+    dtype: npt.DTypeLike = np.float64,
     seeds: int | None = None,
     memory: int = MEMORY,
-    initial: Mapping[Any, Any] | None = None,
+    initial: Mapping[str, Data] | Mapping[Vec, Data] | Mapping[Mat, Data] | None = None,
 ) -> Run:
     """Run a program at width n with freshly drawn initial matrices and vectors, or with given ones.
 

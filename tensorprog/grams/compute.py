@@ -170,10 +170,10 @@ def functions_in(formulas: str) -> str:
     return repr([(n, f.definition, f.pieces, f.kinks, f.ends) for n in used for f in [FAMILIES[n]]])
 
 
-def gram(kernels: Any, X1: Data, X2: Data | None = None, *, values: HyperValues | None = None,
-         dtype: Any = np.float64, out: Any = None, backend: str | None = None, block: int | None = None,
-         memory: int = MEMORY, progress: Progress = None, path: Any = None, resume: bool = True,
-         client: Any = None) -> Any:  # fmt: skip
+def gram(kernels: AnyKernel | Sequence[AnyKernel], X1: Data, X2: Data | None = None, *, out: Any = None,
+         values: HyperValues | None = None, dtype: np.typing.DTypeLike = np.float64, backend: str | None = None,
+         block: int | None = None, memory: int = MEMORY, progress: Progress = None, path: str | Path | None = None,
+         resume: bool = True, client: Any = None) -> Any:  # fmt: skip
     """Gram matrices K(X1[i], X2[j]) by compiled kernels; several kernels, such as NNGP and NTK, share one pass.
 
     Args:
@@ -271,7 +271,7 @@ def _kept(kernels: tuple[AnyKernel, ...], what: Any, hyper: dict[Any, float], ba
         return cache[key]
 
 
-def source(kernel: AnyKernel, lengths: Any = None, values: HyperValues | None = None) -> str:
+def source(kernel: AnyKernel, lengths: Sequence[int] | None = None, values: HyperValues | None = None) -> str:
     """The compiled kernel as text, for sequences of given lengths: see ``Kernel.source``.
 
     Raises:
@@ -290,7 +290,7 @@ def source(kernel: AnyKernel, lengths: Any = None, values: HyperValues | None = 
             found = SequenceEvaluator([kernel], hyper)
             if found.takes(lengths):
                 return text.loop_source(found.loop)
-    return text.source(Evaluator([kernel], tuple(lengths), hyper).program)
+    return text.source(Evaluator([kernel], (lengths[0], lengths[1]), hyper).program)
 
 
 def _kernels(kernels: Any) -> tuple[AnyKernel, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Self
+from typing import Any, Protocol, Self, TypeAlias
 
 import networkx as nx
 import sympy as sp
@@ -15,7 +15,17 @@ from tensorprog.ir.spec import violations
 from tensorprog.printing import Shown, counted, shortened
 
 
-def as_var(x: Any) -> Var:
+class HasVar(Protocol):
+    """A handle of a variable, such as a vector of a program."""
+
+    @property
+    def var(self) -> Var: ...
+
+
+Variable: TypeAlias = Var | HasVar
+
+
+def as_var(x: Variable) -> Var:
     """The variable behind a handle, or the variable itself."""
     var = getattr(x, "var", x)
     if not isinstance(var, Var):

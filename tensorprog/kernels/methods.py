@@ -28,6 +28,7 @@ from tensorprog.passes.decouple import decouple
 from tensorprog.passes.optimizer import among, learning_rates, trained_names
 from tensorprog.passes.parametrization import Parametrization, scaling
 from tensorprog.sgd.training import one_step_kernel
+from tensorprog.types import Number
 
 
 @dataclass(frozen=True)
@@ -123,8 +124,9 @@ def _cross_nngp(net: Network, lengths: Sequence[Length], k: int, l: int) -> Deri
 
 
 def ntk(net: Network, method: str = "auto", lengths: Sequence[int] | None = None, *, rtol: float | None = None,
-        samples: int | None = None, seed: int = 0, outputs: Any = None, trainable: Sequence[str] | None = None,
-        rates: Mapping[str, Any] | None = None, parametrization: Parametrization | None = None) -> Kernel:  # fmt: skip
+        samples: int | None = None, seed: int = 0, outputs: int | Sequence[int] | None = None,
+        trainable: Sequence[str] | None = None, rates: Mapping[str, Number] | None = None,
+        parametrization: Parametrization | None = None) -> Kernel:  # fmt: skip
     """The neural tangent kernel of a network in the infinite-width limit (TP2b Eq. 100).
 
     Args:
@@ -204,7 +206,7 @@ def _how(method: Any, derivations: Collection[str], formulas: str, what: str, sa
 
 
 def nngp(net: Network, lengths: Sequence[int] | None = None, method: str = "auto", *, rtol: float | None = None,
-         samples: int | None = None, seed: int = 0, outputs: Any = None) -> Kernel:  # fmt: skip
+         samples: int | None = None, seed: int = 0, outputs: int | Sequence[int] | None = None) -> Kernel:  # fmt: skip
     """The NNGP kernel of a network: the limiting covariance of its outputs, σ_v² E Z^x Z^x'.
 
     Args:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NoReturn
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -113,15 +113,15 @@ class OutputKernels(Kernel):
         self.which, self._make, self._cross = list(which), make, cross
         self._one: dict[int, Kernel] = {}
 
-    def recursion(self, form: str | None = None, over: str | Sequence[str] | None = None) -> Any:
+    def recursion(self, form: str | None = None, over: str | Sequence[str] | None = None) -> NoReturn:
         """Refused: a recursion is that of one output.
 
         Raises:
             ProgramError: how to choose it.
         """
-        return self._refuse(self.net, ())
+        self._refuse(self.net, ())
 
-    def _refuse(self, net: Network, lengths: Sequence[Length]) -> Derivation:
+    def _refuse(self, net: Network, lengths: Sequence[Length]) -> NoReturn:
         call = f"tp.{self.kind}(net, outputs={self.which[0]})"
         raise ProgramError(
             f"{net.name} has several outputs, and this is for one: choose it, K[{self.which[0]}] or {call}; "
@@ -136,7 +136,7 @@ class OutputKernels(Kernel):
             self._one[k] = self._make(one_output(self.net, k))
         return self._one[k]
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Kernel]:
         return (self[k] for k in self.which)
 
     def between(self, k: int, l: int, lengths: Sequence[Length] | None = None) -> Derivation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tensorprog.grams.compute import gram, source
@@ -27,7 +28,7 @@ class Recursion(FoldedKernel):
         """
         return gram(self.at(**self._take_depth(options)), X1, X2, **options)
 
-    def source(self, values: HyperValues | None = None, lengths: Any = None, **depth: int) -> str:
+    def source(self, values: HyperValues | None = None, lengths: Sequence[int] | None = None, **depth: int) -> str:
         """The compiled recursion as text: the operations per input and those per pair.
 
         Args:

@@ -76,8 +76,9 @@ class Dynamics(Shown):
     (array([0.5]), array([1.]), 1.0)
     """
 
-    def __init__(self, theta: Any, y: Data, theta_test: Any = None, nngp: Any = None, nngp_test: Any = None,
-                 nngp_test_test: Any = None, *, average: bool = True, **unknown: Any) -> None:  # fmt: skip
+    def __init__(self, theta: Data, y: Data, theta_test: Data | None = None, nngp: Data | None = None,
+                 nngp_test: Data | None = None, nngp_test_test: Data | None = None, *, average: bool = True,
+                 **unknown: Any) -> None:  # fmt: skip
         if unknown:
             raise unknown_keywords("Dynamics", unknown, MATRICES)
         self.spectrum = Spectrum.of(theta, "theta")
@@ -172,7 +173,7 @@ class Dynamics(Shown):
         return self._push(self._tested(), self._gain(t, rate), self.y)
 
     def follow(
-        self, t: float, f0: Any, f0_test: Any = None, rate: float | None = None
+        self, t: float, f0: Data, f0_test: Data | None = None, rate: float | None = None
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """The outputs at time t of one network that starts at f0 (of the shape of y), on training and test inputs."""
         start = targets(f0, len(self.y), "f0", self.y.shape[1:])
@@ -201,13 +202,14 @@ class Dynamics(Shown):
         mixed = A @ cross.T
         return covariance(own - mixed - mixed.T + A @ K @ A.T, own, "nngp_test_test", self._slack)
 
-    def sample(self, t: float, size: int = 1, rate: float | None = None, seed: Any = 0) -> np.ndarray:
+    def sample(self, t: float, size: int = 1, rate: float | None = None,
+               seed: int | np.random.Generator = 0) -> np.ndarray:  # fmt: skip
         """Outputs on the test inputs at time t of ``size`` random networks, (size, M) or (size, M, outputs)."""
         return draw(self.test_mean(t, rate), self.test_cov(t, rate), size, seed)
 
     # ---- early stopping --------------------------------------------------------------------------
 
-    def early_stopping(self, y_test: Any, rate: float | None = None, spread: bool = False,
+    def early_stopping(self, y_test: Data, rate: float | None = None, spread: bool = False,
                        most: float | None = None) -> Stop:  # fmt: skip
         """The time of least loss Σ_outputs (f − y)²/2, averaged over the test inputs.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import sympy as sp
@@ -151,6 +151,12 @@ class NTKRegressor(RegressorMixin, _KernelEstimator):  # type: ignore[misc]
         self._fit_process(data, (targets - self._center) / self._unit)
         return self
 
+    @overload
+    def predict(self, X: Data) -> np.ndarray: ...
+    @overload
+    def predict(self, X: Data, return_std: bool, return_cov: bool = False) -> Any: ...
+    @overload
+    def predict(self, X: Data, *, return_cov: bool) -> Any: ...
     def predict(self, X: Data, return_std: bool = False, return_cov: bool = False) -> Any:
         """Predictions at X; with ``kind="nngp"`` also their posterior standard deviations or covariance.
 
@@ -184,7 +190,7 @@ class NTKRegressor(RegressorMixin, _KernelEstimator):  # type: ignore[misc]
         tags.target_tags.multi_output = True
         return tags
 
-    def sample_y(self, X: Data, n_samples: int = 1, random_state: Any = 0) -> np.ndarray:
+    def sample_y(self, X: Data, n_samples: int = 1, random_state: int | np.random.Generator = 0) -> np.ndarray:
         """Draws from the posterior (``kind="nngp"``) at X, (N, n_samples) or (N, outputs, n_samples)."""
         data = self._read(X)
         cross = self._cross(data)

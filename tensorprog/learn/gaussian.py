@@ -12,6 +12,7 @@ from tensorprog.learn.ridge import Eigen, Factor, factor
 from tensorprog.learn.spectrum import Spectrum, kernel_matrix, real_array, rounding_of, symmetric_matrix
 from tensorprog.printing import Shown, counted, to_html
 from tensorprog.report.shown import facts
+from tensorprog.types import Data
 
 SLACK = 1e-6  # of the prior's variance, that rounding may make a variance negative
 
@@ -66,7 +67,7 @@ class GaussianProcess(Shown):
     array([0.5])
     """
 
-    def __init__(self, K: Any, y: Any, alpha: float = 0.0) -> None:
+    def __init__(self, K: Data, y: Data, alpha: float = 0.0) -> None:
         self._given = K if isinstance(K, Spectrum) else None
         matrix = symmetric_matrix(K, "K") if self._given is None else self._given.matrix
         self._matrix, self._eps = (matrix + matrix.T) / 2, rounding_of(K) if self._given is None else self._given.eps
@@ -103,11 +104,11 @@ class GaussianProcess(Shown):
         """(K + α)⁻¹ y, of the shape of y."""
         return self._factor.solve(self.y)
 
-    def mean(self, K_test: Any) -> np.ndarray:
+    def mean(self, K_test: Data) -> np.ndarray:
         """The posterior mean (M,) or (M, outputs) at test inputs, whose kernel with the training ones is (M, N)."""
         return kernel_matrix(K_test, "K_test", (None, len(self.y))) @ self.weights  # type: ignore[no-any-return]
 
-    def cov(self, K_test: Any, K_test_test: Any) -> np.ndarray:
+    def cov(self, K_test: Data, K_test_test: Data) -> np.ndarray:
         """The posterior covariance (M, M), the same for all outputs; with the (M,) diagonal given, its diagonal."""
         white = self._factor.whiten(kernel_matrix(K_test, "K_test", (None, len(self.y))))
         prior = real_array(K_test_test, "K_test_test", "an array")
@@ -119,7 +120,7 @@ class GaussianProcess(Shown):
         prior = symmetric_matrix(prior, "K_test_test", (len(white), len(white)))
         return covariance(prior - white @ white.T, prior, "K_test_test", self._slack)
 
-    def sample(self, K_test: Any, K_test_test: Any, size: int = 1, seed: Any = 0) -> np.ndarray:
+    def sample(self, K_test: Data, K_test_test: Data, size: int = 1, seed: int | np.random.Generator = 0) -> np.ndarray:
         """Draws of f at test inputs from the posterior, (size, M) or (size, M, outputs)."""
         mean = self.mean(K_test)
         return draw(mean, self.cov(K_test, kernel_matrix(K_test_test, "K_test_test")), size, seed)
@@ -155,7 +156,7 @@ def covariance(found: np.ndarray, prior: np.ndarray, name: str, slack: float) ->
     return found
 
 
-def draw(mean: np.ndarray, cov: np.ndarray, size: int, seed: Any) -> np.ndarray:
+def draw(mean: np.ndarray, cov: np.ndarray, size: int, seed: int | np.random.Generator) -> np.ndarray:
     """``size`` draws from N(mean, cov), (size, *mean.shape): one covariance for all outputs, singular ones included."""
     values, vectors = np.linalg.eigh((cov + cov.T) / 2)
     root = vectors * np.sqrt(np.maximum(values, 0.0))

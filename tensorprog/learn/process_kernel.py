@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import sympy as sp
@@ -28,6 +28,9 @@ def symbolic_network() -> Network:
     return programs.mlp(depth=2, sigma_w=sigma_w, sigma_b=sigma_b)
 
 
+Range: TypeAlias = "tuple[float, float] | Literal['fixed']"
+
+
 class NetworkKernel(GenericKernelMixin, ProcessKernel):  # type: ignore[misc]
     """The NNGP kernel or NTK of a network as a kernel of ``GaussianProcessRegressor``; ``+`` and ``*`` combine it.
 
@@ -49,7 +52,7 @@ class NetworkKernel(GenericKernelMixin, ProcessKernel):  # type: ignore[misc]
     """
 
     def __init__(self, network: Network | None = None, kind: str = "nngp", values: HyperValues | None = None,
-                 ranges: Any = (1e-3, 1e3)) -> None:  # fmt: skip
+                 ranges: Range | Mapping[str, Range] = (1e-3, 1e3)) -> None:  # fmt: skip
         self.network, self.kind, self.values, self.ranges = network, kind, values, ranges
 
     # ---- hyperparameters -------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from tensorprog.derivation.data import refuse_masked
 from tensorprog.errors import DataError
 from tensorprog.printing import Shown, counted, to_html
 from tensorprog.report.shown import spectrum
+from tensorprog.types import Data
 
 SHOWN = 5  # groups of equal inputs named in a message
 INDEFINITE = 1e-6  # of the largest eigenvalue, that rounding may make the smallest one negative
@@ -92,7 +93,7 @@ class Spectrum(Shown):
     tolerance: float
 
     @classmethod
-    def of(cls, K: Any, name: str = "K", eps: float | None = None) -> Spectrum:
+    def of(cls, K: Data, name: str = "K", eps: float | None = None) -> Spectrum:
         """The eigendecomposition of a kernel matrix.
 
         Args:

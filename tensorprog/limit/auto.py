@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from tensorprog.errors import AccuracyError, NoRuleError
 from tensorprog.expectations.many.sobol import ERRORS
-from tensorprog.ir.graph import ProgramGraph
+from tensorprog.ir.graph import ProgramGraph, Variable
 from tensorprog.ir.hyper import program_symbols, symbol_values
 from tensorprog.limit.master import Limit
 from tensorprog.limit.sampling import Estimate, SampledLimit
 from tensorprog.printing import Shown, counted
+from tensorprog.types import HyperValues
 
 
 class AutoLimit(Shown):
@@ -21,7 +22,7 @@ class AutoLimit(Shown):
     Args are those of ``SampledLimit``.
     """
 
-    def __init__(self, program: ProgramGraph, values: Mapping[Any, float] | None = None, **sampling: Any) -> None:
+    def __init__(self, program: ProgramGraph, values: HyperValues | None = None, **sampling: Any) -> None:
         self.program, self.values = program, symbol_values(values, lambda: program_symbols(program), more=True)
         self._sampling = sampling
 
@@ -42,19 +43,19 @@ class AutoLimit(Shown):
         """The sampled limit."""
         return SampledLimit(self.program, values=self.values, **self._sampling)
 
-    def mean(self, x: Any) -> Estimate:
+    def mean(self, x: Variable) -> Estimate:
         """E Z^x."""
         return self._answer(lambda lim: lim.mean(x))
 
-    def cov(self, x: Any, y: Any) -> Estimate:
+    def cov(self, x: Variable, y: Variable) -> Estimate:
         """Cov(Z^x, Z^y)."""
         return self._answer(lambda lim: lim.cov(x, y))
 
-    def E(self, fn: Any, *vectors: Any) -> Estimate:
+    def E(self, fn: Callable[..., Any], *vectors: Variable) -> Estimate:
         """E ψ(Z^{x¹}, .., Z^{x^k})."""
         return self._answer(lambda lim: lim.E(fn, *vectors))
 
-    def value(self, scalar: Any) -> Estimate:
+    def value(self, scalar: Variable) -> Estimate:
         """The limit of a scalar."""
         return self._answer(lambda lim: lim.value(scalar))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, singledispatch
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import sympy as sp
@@ -13,7 +13,7 @@ from tensorprog.algebra import ZERO, Algebra, Apply, Gaussian, Gen, Poly, add_al
 from tensorprog.dsl.program import exact, trace
 from tensorprog.errors import AssumptionError, NoRuleError, ProgramError
 from tensorprog.expectations.normal_form import Expectation
-from tensorprog.ir.graph import ProgramGraph, as_var
+from tensorprog.ir.graph import ProgramGraph, Variable, as_var
 from tensorprog.ir.hyper import by_symbol, program_symbols
 from tensorprog.ir.instructions import (
     Difference,
@@ -35,6 +35,7 @@ from tensorprog.limit.fields import Field
 from tensorprog.limit.gap import Gaps, Structure
 from tensorprog.limit.zdot import zdot_terms
 from tensorprog.printing import NameSymbol, Shown, counted, shortened, text
+from tensorprog.types import Number
 
 INITIAL = "initial vectors"
 
@@ -98,34 +99,34 @@ class Limit(Shown):
 
     # ---- questions in sympy ------------------------------------------------------------------------
 
-    def Z(self, x: Any) -> sp.Expr:
+    def Z(self, x: Variable) -> sp.Expr:
         """Z^x as a sympy expression in base Gaussians and names."""
         return to_sympy(self._z(x))
 
-    def zhat(self, x: Any) -> sp.Expr:
+    def zhat(self, x: Variable) -> sp.Expr:
         """Ẑ^{Wy} of a MatMul x = W y."""
         return to_sympy(self._of_matmul(self.zhats, x))
 
-    def zdot(self, x: Any) -> sp.Expr:
+    def zdot(self, x: Variable) -> sp.Expr:
         """Ż^{Wy} of a MatMul x = W y."""
         return to_sympy(self._of_matmul(self.zdots, x))
 
-    def mean(self, x: Any) -> sp.Expr:
+    def mean(self, x: Variable) -> sp.Expr:
         """E Z^x."""
         return self._ask(lambda: self.expect(self._z(x)))
 
-    def cov(self, x: Any, y: Any) -> sp.Expr:
+    def cov(self, x: Variable, y: Variable) -> sp.Expr:
         """Cov(Z^x, Z^y) = E Z^x Z^y − E Z^x E Z^y."""
         zx, zy = self._z(x), self._z(y)
         return self._ask(lambda: self.moment(x, y) + (self.expect(zx) * self.expect(zy)).scale(-1))
 
-    def E(self, fn: Any, *vectors: Any) -> sp.Expr:
+    def E(self, fn: Callable[..., Any], *vectors: Variable) -> sp.Expr:
         """E ψ(Z^{x¹}, .., Z^{x^k}) for a sympy-traceable ψ."""
         body = trace(fn, len(vectors))
         env = {vector_slot(i): self._z(v) for i, v in enumerate(vectors)}
         return self._ask(lambda: self.expect(self.algebra.from_sympy(body, env)))
 
-    def value(self, scalar: Any) -> sp.Expr:
+    def value(self, scalar: Variable) -> sp.Expr:
         """The limit θ̊ of a scalar of the program."""
         var = as_var(scalar)
         if var.kind != "scalar" or var not in self.z:
@@ -137,7 +138,13 @@ class Limit(Shown):
         """All named equations defined so far, in dependency order."""
         return as_equations(monomial(n) for n in self.system.names)
 
-    def evaluate(self, expr: Any, values: Mapping[Any, Any] | None = None) -> Any:
+    @overload
+    def evaluate(self, expr: Number, values: None = None) -> float: ...
+    @overload
+    def evaluate(self, expr: Number, values: Mapping[sp.Symbol, float] | Mapping[str, float]) -> float: ...
+    @overload
+    def evaluate(self, expr: Number, values: Mapping[Any, float | np.ndarray]) -> float | np.ndarray: ...
+    def evaluate(self, expr: Number, values: Mapping[Any, Any] | None = None) -> float | np.ndarray:
         """The number that an expression in names, atoms and hyperparameters stands for; see ``account`` for its error.
 
         Args:
@@ -150,9 +157,9 @@ class Limit(Shown):
         """
         p = self._poly(expr)
         result = numbers([p], self._by_symbol(values), Gaps(self.structure))[0]
-        return result if np.ndim(result) else float(result)
+        return result if isinstance(result, np.ndarray) and result.ndim else float(result)
 
-    def account(self, expr: Any, values: Mapping[Any, Any] | None = None) -> Account:
+    def account(self, expr: Number, values: Mapping[Any, Any] | None = None) -> Account:
         """The number with the value, error and method of every expectation it is made of, as ``evaluate`` takes it.
 
         >>> import tensorprog as tp
@@ -171,14 +178,14 @@ class Limit(Shown):
     def _symbols(self) -> set[sp.Symbol]:
         return program_symbols(self.program)
 
-    def _poly(self, expr: Any) -> Poly:
+    def _poly(self, expr: Number) -> Poly:
         expr = exact(expr, "the expression") if not isinstance(expr, sp.Expr) else expr
         known = {g.symbol: monomial(g) for g in self._generators() if g.symbol is not None}
         return self.algebra.from_sympy(expr, known)
 
     # ---- the working level: polynomials ----------------------------------------------------------------
 
-    def moment(self, x: Any, y: Any) -> Poly:
+    def moment(self, x: Variable, y: Variable) -> Poly:
         """E Z^x Z^y, named."""
         return self._moment(self._z(x), self._z(y), as_var(x), as_var(y))
 
@@ -251,13 +258,13 @@ class Limit(Shown):
         self._asked.append(answer)
         return to_sympy(answer)
 
-    def _z(self, x: Any) -> Poly:
+    def _z(self, x: Variable) -> Poly:
         var = as_var(x)
         if var.kind != "vector" or var not in self.z:
             raise ProgramError(f"{var} is not a vector of this program")
         return self.z[var]
 
-    def _of_matmul(self, table: dict[Var, Poly], x: Any) -> Poly:
+    def _of_matmul(self, table: dict[Var, Poly], x: Variable) -> Poly:
         var = as_var(x)
         if var not in table:
             raise ProgramError(f"{var} is not the result of a MatMul of this program")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import singledispatch
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import sympy as sp
@@ -24,7 +24,7 @@ from tensorprog.errors import AssumptionError, DataError, NoRuleError, ProgramEr
 from tensorprog.expectations.many.points import sobol_points
 from tensorprog.functions import evaluate
 from tensorprog.ir.dependent import dependent_products
-from tensorprog.ir.graph import ProgramGraph, as_var
+from tensorprog.ir.graph import ProgramGraph, Variable, as_var
 from tensorprog.ir.hyper import program_symbols, symbol_values
 from tensorprog.ir.instructions import (
     Difference,
@@ -41,6 +41,7 @@ from tensorprog.ir.instructions import (
 from tensorprog.limit.covariance import cholesky
 from tensorprog.printing import Shown, counted
 from tensorprog.progress import telling
+from tensorprog.types import HyperValues
 
 REPLICATES = 16
 SOBOL_DIMENSIONS = 512
@@ -200,6 +201,9 @@ def _(op: Difference, var: Var, run: Replicate) -> np.ndarray:
     return total
 
 
+Answer = TypeVar("Answer")
+
+
 class SampledLimit(Shown):
     """The limit of a program by sampling: the questions of ``Limit``, answered by numbers with standard errors.
 
@@ -224,7 +228,7 @@ class SampledLimit(Shown):
         program: ProgramGraph,
         samples: int = 2**18,
         seed: int = 0,
-        values: Mapping[Any, float] | None = None,
+        values: HyperValues | None = None,
         memory: int = MEMORY,
     ) -> None:
         for what, value, least in (("samples", samples, 1), ("seed", seed, 0)):
@@ -254,11 +258,11 @@ class SampledLimit(Shown):
         """Samples used in all."""
         return self.replicates * 2**self._log2
 
-    def mean(self, x: Any) -> Estimate:
+    def mean(self, x: Variable) -> Estimate:
         """E Z^x."""
         return self._estimate(lambda r: r.mean(self._z(r, x)))
 
-    def cov(self, x: Any, y: Any) -> Estimate:
+    def cov(self, x: Variable, y: Variable) -> Estimate:
         """Cov(Z^x, Z^y)."""
 
         def question(run: Replicate) -> Any:
@@ -267,7 +271,7 @@ class SampledLimit(Shown):
 
         return self._estimate(question)
 
-    def E(self, fn: Any, *vectors: Any) -> Estimate:
+    def E(self, fn: Callable[..., Any], *vectors: Variable) -> Estimate:
         """E ψ(Z^{x¹}, .., Z^{x^k}) for a sympy-traceable ψ."""
         body = trace(fn, len(vectors))
 
@@ -277,14 +281,14 @@ class SampledLimit(Shown):
 
         return self._estimate(question)
 
-    def value(self, scalar: Any) -> Estimate:
+    def value(self, scalar: Variable) -> Estimate:
         """The limit of a scalar of the program."""
         var = as_var(scalar)
         if var.kind != "scalar" or var not in self.program:
             raise ProgramError(f"{var} is not a scalar of this program")
         return self._estimate(lambda r: r.values[var])
 
-    def evaluate(self, expr: Any, values: Any = None) -> Any:
+    def evaluate(self, expr: Answer, values: HyperValues | None = None) -> Answer:
         """The number itself: answers are numbers already, at the values given when the limit was made.
 
         Raises:
@@ -299,7 +303,7 @@ class SampledLimit(Shown):
         """The standard error of an answer."""
         return answer.stderr
 
-    def _z(self, run: Replicate, x: Any) -> np.ndarray:
+    def _z(self, run: Replicate, x: Variable) -> np.ndarray:
         var = as_var(x)
         if var.kind != "vector" or var not in self.program:
             raise ProgramError(f"{var} is not a vector of this program")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, Literal, overload
 
 from tensorprog.errors import NoRuleError, nearest, unknown_keywords
 from tensorprog.ir.graph import ProgramGraph, check_program
@@ -17,6 +17,18 @@ METHODS: dict[str, Any] = {"exact": Limit, "sampling": SampledLimit, "quadrature
                            "linear": LinearLimit, "auto": AutoLimit}  # fmt: skip
 
 
+@overload
+def limit(program: ProgramGraph, method: Literal["exact"] = "exact") -> Limit: ...
+@overload
+def limit(program: ProgramGraph, method: Literal["sampling"], **options: Any) -> SampledLimit: ...
+@overload
+def limit(program: ProgramGraph, method: Literal["quadrature"], **options: Any) -> GridLimit: ...
+@overload
+def limit(program: ProgramGraph, method: Literal["linear"], **options: Any) -> LinearLimit: ...
+@overload
+def limit(program: ProgramGraph, method: Literal["auto"], **options: Any) -> AutoLimit: ...
+@overload
+def limit(program: ProgramGraph, method: str, **options: Any) -> Any: ...
 def limit(program: ProgramGraph, method: str = "exact", **options: Any) -> Any:
     """The infinite-width limit of a program (TP2b Thm B.4).
 

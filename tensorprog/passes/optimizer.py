@@ -13,6 +13,7 @@ from tensorprog.dsl.trace import Trace
 from tensorprog.errors import ProgramError, nearest
 from tensorprog.functions import Softplus, evaluate, from_sympy, no_numbers, without_rule
 from tensorprog.passes.parametrization import Parametrization
+from tensorprog.types import Number, Rate
 
 
 class SGD:
@@ -31,7 +32,7 @@ class SGD:
     3/4
     """
 
-    def __init__(self, lr: Any, momentum: Any = 0, weight_decay: Any = 0, nesterov: bool = False) -> None:
+    def __init__(self, lr: Rate, momentum: Number = 0, weight_decay: Number = 0, nesterov: bool = False) -> None:
         self.lr = lr if callable(lr) or isinstance(lr, (list, tuple)) else exact(lr, "lr")
         self.momentum, self.weight_decay = exact(momentum, "momentum"), exact(weight_decay, "weight_decay")
         if self.momentum.is_number and not (self.momentum.is_real and 0 <= self.momentum < 1):
@@ -206,7 +207,10 @@ def among(trace: Trace, trainable: Collection[str] | None) -> frozenset[str] | N
 
 
 def learning_rates(
-    trace: Trace, rates: Mapping[str, Any] | None, parametrization: Parametrization | None = None, strict: bool = False
+    trace: Trace,
+    rates: Mapping[str, Number] | None,
+    parametrization: Parametrization | None = None,
+    strict: bool = False,
 ) -> dict[str, sp.Expr]:
     """The factors of the learning rates of parameters, by name, where they are not 1.
 

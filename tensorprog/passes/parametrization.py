@@ -23,6 +23,7 @@ from tensorprog.dsl.program import exact
 from tensorprog.dsl.trace import Trace
 from tensorprog.errors import AssumptionError, ProgramError
 from tensorprog.printing import Shown
+from tensorprog.types import Exponent
 
 HALF = sp.Rational(1, 2)
 
@@ -120,7 +121,7 @@ class Parametrization(Shown):
         pairs = enumerate(zip(rows, roles, strict=True), start=1)
         return [Layer(number, role, self.a[k], self.b[k], self.c) for number, (k, role) in pairs]
 
-    def shift(self, theta: Any) -> Parametrization:
+    def shift(self, theta: Exponent) -> Parametrization:
         """The same training with other exponents: a + θ, b − θ, c − 2θ.
 
         >>> mup().shift(HALF).r == mup().r
@@ -227,7 +228,9 @@ def _times(exponent: Any, what: str) -> str:
 # ---- making them ---------------------------------------------------------------------------------------
 
 
-def abc(a: Sequence[Any], b: Sequence[Any], c: Any = 0, output_bias: Sequence[Any] | None = None) -> Parametrization:
+def abc(
+    a: Sequence[Exponent], b: Sequence[Exponent], c: Exponent = 0, output_bias: Sequence[Exponent] | None = None
+) -> Parametrization:
     """An abc-parametrization W^l = σ_l n^(−a_l) w^l, w^l ~ N(0, n^(−2b_l)), learning rate η n^(−c).
 
     The input layer, whose fan-in d is not n, has a factor 1/√d besides.
@@ -266,7 +269,7 @@ def ntk_parametrization() -> Parametrization:
     return replace(abc([0, HALF, HALF], [0, 0, 0]), name="ntk_parametrization()")
 
 
-def standard(c: Any = 0, trained: str = "w") -> Parametrization:
+def standard(c: Exponent = 0, trained: str = "w") -> Parametrization:
     """W = σ w, w ~ N(0, 1/n), U = σ u/√d, learning rate η n^(−c): unstable below c = 1, a kernel regime from there.
 
     By default w is trained: its kernel has the factors σ² of the NTK parametrization, without layers that do not move.

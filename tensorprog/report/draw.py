@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path as FilePath
-from typing import Any
+from typing import TypeAlias
 
+from tensorprog.dsl.network import Network
 from tensorprog.errors import DataError, ProgramError, nearest, writing
+from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import Difference, Moment, Nonlin, Var
 from tensorprog.report.glyphs import LABEL, SMALL, Glyph, formula, function_name, glyph
 from tensorprog.report.layout import Edge, Layout
 from tensorprog.report.marks import ProgramPath, choose
 from tensorprog.report.scene import ASCENT, DESCENT, Circle, Path, Scene, Shape, Style, Text, rectangle, text_width
 from tensorprog.report.subject import Subject, subject
+from tensorprog.sgd.training import Training
 
 MARGIN, LINE = 14.0, 1.5
 Pair = tuple[Var, Var]
@@ -61,9 +64,12 @@ class Drawing:
         return path
 
 
+PathChoice: TypeAlias = "str | tuple[str, int] | Sequence[str | tuple[str, int]] | None"
+
+
 def draw(
-    what: Any,
-    path: Any = None,
+    what: ProgramGraph | Network | Training,
+    path: PathChoice = None,
     highlight: str | Iterable[str] = (),
     *,
     backprop: bool = False,

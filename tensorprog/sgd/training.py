@@ -21,7 +21,7 @@ from tensorprog.derivation.names import NetworkNames
 from tensorprog.dsl.network import Network, check_network
 from tensorprog.dsl.trace import Trace
 from tensorprog.errors import AssumptionError, DataError, ProgramError
-from tensorprog.ir.graph import ProgramGraph, as_var
+from tensorprog.ir.graph import ProgramGraph, Variable, as_var
 from tensorprog.ir.instructions import Var
 from tensorprog.limit.equations import unfold
 from tensorprog.limit.evaluate import same
@@ -34,6 +34,7 @@ from tensorprog.passes.unroll import Plan, Unrolled, unroll_trace
 from tensorprog.printing import NameSymbol, Shown, counted
 from tensorprog.sgd.certificate import Certificate, Row
 from tensorprog.sgd.hypotheses import Hypothesis, derivatives_of, outputs_of
+from tensorprog.types import LossChoice, Number
 
 
 class Training(Shown):
@@ -77,7 +78,7 @@ class Training(Shown):
         """lim f_{t+1} − f_t of a test input."""
         return to_sympy(self._change(self.limit, t, test, head))
 
-    def Z(self, t: int, vector: Any) -> sp.Expr:
+    def Z(self, t: int, vector: Variable | str) -> sp.Expr:
         """Z of a vector of the trace at time t (by variable or by name)."""
         var, u = self._var(vector), self.unrolled
         if (t, var) not in u.state and u.delta.get((t, var)) is not None:  # x_t = x̂_t + θ δx_t, and θ → 0
@@ -86,7 +87,7 @@ class Training(Shown):
                 return self.limit.Z(held)
         return self.limit.Z(self.at(t, var))
 
-    def zdelta(self, t: int, vector: Any) -> sp.Expr:
+    def zdelta(self, t: int, vector: Variable | str) -> sp.Expr:
         """Z of the scaled change δx_t = √n (x_t − x_0) of a vector; 0 where it does not move."""
         var = self._var(vector)
         if (t, var) not in self.unrolled.delta:
@@ -94,7 +95,7 @@ class Training(Shown):
         delta = self.unrolled.delta.get((t, var))
         return self.limit.Z(delta) if delta is not None else sp.S.Zero
 
-    def at(self, t: int, vector: Any) -> Var:
+    def at(self, t: int, vector: Variable | str) -> Var:
         """The variable of the program that holds a vector of the trace at time t.
 
         Raises:
@@ -111,7 +112,7 @@ class Training(Shown):
             raise ProgramError(f"the run does not hold {var} at time {t}; it holds it at {[0, *times]}")
         return self.unrolled.state[t, var]
 
-    def _var(self, vector: Any) -> Var:
+    def _var(self, vector: Variable | str) -> Var:
         return self.trace.program.named(vector) if isinstance(vector, str) else as_var(vector)
 
     def _f(self, t: int, test: int, head: int) -> Poly:
@@ -133,7 +134,7 @@ class Training(Shown):
 
     # ---- the certificate ---------------------------------------------------------------------------
 
-    def certify(self, kernel: Any = None, gia: bool = False) -> Certificate:
+    def certify(self, kernel: DerivedKernel | Network | None = None, gia: bool = False) -> Certificate:
         """Compare the derived change of f with kernel gradient descent, step by step, symbolically.
 
         Plain SGD is certified against −η_t Σ χ_t K(ξ, ξ_t)/B; momentum against the update it implies,
@@ -198,7 +199,7 @@ class Training(Shown):
         """(i, j, head, head') ↦ the NTK of the trained parameters, in a limit of the forward program."""
         return kernels_of(self.trace, self.plan.moving, limit)
 
-    def _kernels_of(self, kernel: Any) -> KernelOfHeads:
+    def _kernels_of(self, kernel: DerivedKernel | Network) -> KernelOfHeads:
         """The same for another network, on inputs of the same names."""
         net = kernel.net if isinstance(kernel, DerivedKernel) else kernel
         if not isinstance(net, Network):
@@ -261,11 +262,11 @@ class FeatureTraining(Training):
     (2*y(ξ0)*⟨x,ξ0⟩*eta, Z(V)*y(ξ0)*⟨x,ξ0⟩*eta)
     """
 
-    def zdelta(self, t: int, vector: Any) -> sp.Expr:
+    def zdelta(self, t: int, vector: Variable | str) -> sp.Expr:
         """Z of the change x_t − x_0 of a vector, which is O(1)."""
         return self.Z(t, vector) - self.Z(0, vector)
 
-    def certify(self, kernel: Any = None, gia: bool = False) -> Certificate:
+    def certify(self, kernel: DerivedKernel | Network | None = None, gia: bool = False) -> Certificate:
         """Refused: features may move, so that no fixed kernel describes f."""
         raise AssumptionError(
             f"{self.net!r} trains with a readout that starts at 1/n or below, where features move and no fixed kernel "
@@ -278,7 +279,7 @@ def unroll(
     steps: int,
     optimizer: SGD | None = None,
     batch: int = 1,
-    loss: Any = None,
+    loss: LossChoice | None = None,
     trainable: Sequence[str] | None = None,
     tests: int = 1,
     lengths: Sequence[int] | None = None,
@@ -351,11 +352,11 @@ def plan_training(
     tests: Iterable[int],
     schedule: Sequence[Sequence[int]],
     optimizer: SGD | None = None,
-    loss: Any = None,
+    loss: LossChoice | None = None,
     trainable: Sequence[str] | None = None,
     probes: Sequence[int] = (),
     parametrization: Parametrization | None = None,
-    rates: Mapping[str, Any] | None = None,
+    rates: Mapping[str, Number] | None = None,
 ) -> Training:
     """A training run on inputs of given lengths: which are tests, and which are the samples of each step."""
     trace = net.trace(lengths, labels)
@@ -370,11 +371,11 @@ def make_plan(
     tests: Iterable[int],
     schedule: Sequence[Sequence[int]],
     optimizer: SGD | None = None,
-    loss: Any = None,
+    loss: LossChoice | None = None,
     trainable: Sequence[str] | None = None,
     probes: Sequence[int] = (),
     parametrization: Parametrization | None = None,
-    rates: Mapping[str, Any] | None = None,
+    rates: Mapping[str, Number] | None = None,
 ) -> Plan:
     """The plan of a run, checked; of the trace, the parameters and the number of outputs matter."""
     optimizer = SGD(sp.Symbol("eta", positive=True)) if optimizer is None else optimizer

@@ -17,6 +17,7 @@ ELSEWHERE = {
     "Program.to_json": "every program is written and read again",
     "Program.from_json": "every program is written and read again",
     "tp.abstract": "has no numbers",
+    "tp.Nonlinearity": "the class of all nonlinearities",
     "tp.network": "every network",
 }
 
