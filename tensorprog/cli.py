@@ -115,7 +115,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 
 def _add_draw(parser: argparse.ArgumentParser) -> None:
     _add_network(parser)
-    parser.add_argument("-o", "--out", type=Path, help="file to write, .svg or .png (default NETWORK.svg)")
+    parser.add_argument("-o", "--out", type=Path, help="file to write: .svg, .pdf, .png or .tex (default NETWORK.svg)")
     parser.add_argument("--inputs", type=int, default=1, help="number of inputs (default 1)")
     parser.add_argument("--backprop", action="store_true", help="draw the backward pass too")
     parser.add_argument("--sgd", type=int, metavar="STEPS", help="draw a training run of so many steps instead")

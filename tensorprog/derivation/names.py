@@ -65,7 +65,7 @@ class NetworkNames:
 
     def places(self, a: Var, b: Var) -> tuple[Place, Place] | None:
         """Where two vectors, or what they are gradients of, stand; in the order of the inputs."""
-        found = [self._place(v) for v in (a, b)]
+        found = [self.place(v) for v in (a, b)]
         if found[0] is None or found[1] is None:
             return None
         p, q = sorted((p for p in found if p), key=lambda p: self._labels.index(p.owner))
@@ -127,7 +127,7 @@ class NetworkNames:
         uses[key] = uses.get(key, 1) + 1
         return uses[key]
 
-    def _place(self, var: Var) -> Place | None:
+    def place(self, var: Var) -> Place | None:
         """Where a vector stands, or what it is the gradient of; a bias is shared, its gradients are not."""
         primal = self.primal.get(var, var)
         owner = self._owner.get(primal, self._owner.get(var))

@@ -1,73 +1,23 @@
 """The signs of the graphical notation (TP2b Fig. 1, 4–7): one for each instruction, with its extents.
 
 Empty circle: G-var; filled circle: X-var; square: scalar; dashed line labelled by a matrix: MatMul; gate: Nonlin;
-gate with a bar: Moment.  Initial scalars stand as small squares at every gate that reads them.
+gate with a bar: Moment, or the mean √n times which is an output.  Initial scalars stand as small squares at every
+gate that reads them.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import sympy as sp
-
-from tensorprog.functions import Fn, text_name
-from tensorprog.ir.graph import ProgramGraph
-from tensorprog.ir.instructions import Difference, InitScalar, MatMul, Moment, Nonlin, Var, slots_of
-from tensorprog.printing import NameSymbol, text
+from tensorprog.ir.instructions import Difference, InitScalar, MatMul, Moment, Nonlin, Var
+from tensorprog.report.formulas import Functions
 from tensorprog.report.layout import Node
 from tensorprog.report.scene import ASCENT, DESCENT, Circle, Path, Shape, Style, Text, rectangle, text_width
+from tensorprog.report.subject import Head
 
 R, LABEL, SMALL = 5.5, 11.0, 9.5
-_SUBSCRIPT = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
-
-
-def shown(name: str) -> str:
-    """A variable's name as it is drawn: running numbers become indices, and the step θ of training loses its own.
-
-    >>> shown("W(x)_12"), shown("t_33"), shown("W2(x)"), shown("θ21")
-    ('W(x)₁₂', 't₃₃', 'W2(x)', 'θ')
-    """
-    name = re.sub(r"^θ\d+$", "θ", name)
-    return re.sub(r"_(\d+)(?=$|@)", lambda m: m[1].translate(_SUBSCRIPT), name)
-
-
-def matrix_name(op: MatMul) -> str:
-    """W or Wᵀ."""
-    return shown(op.matrix.name) + ("ᵀ" if op.transpose else "")
-
-
-def function_name(op: Nonlin | Moment | Difference) -> str:
-    """What stands in a gate: φ for φ(x + y + ..), + for a sum, × for a product, id; ψ for anything else."""
-    body, slots = op.body, {*slots_of(op)}
-
-    def sum_of_slots(e: sp.Expr) -> bool:
-        return e.is_Add and set(e.args) <= slots
-
-    if isinstance(body, Fn) and (body.args[0] in slots or sum_of_slots(body.args[0])):
-        name = text_name(type(body))
-    elif body in slots:
-        name = "id"
-    elif sum_of_slots(body):
-        name = "+"
-    elif body.is_Mul and set(body.args) <= slots:
-        name = "×"
-    else:
-        name = "ψ"
-    return f"Δ{name}" if isinstance(op, Difference) else name
-
-
-def formula(var: Var, op: Nonlin | Moment | Difference, alias: Mapping[Var, Var]) -> str:
-    """An instruction as a line of text, its operands by name; copies by the name of what they are copies of."""
-    names = {s: NameSymbol(shown(alias.get(v, v).name)) for s, v in slots_of(op).items()}
-    body = text(op.body.xreplace(names))
-    if isinstance(op, Difference):
-        changed = {s: names[s] + NameSymbol(shown(op.theta.name)) * NameSymbol(shown(d.name))
-                   for s, d in op.changes.items()}  # fmt: skip
-        return f"{shown(var.name)} = [{text(op.body.xreplace({**names, **changed}))} − {body}]/{shown(op.theta.name)}"
-    return f"{shown(var.name)} = " + (f"mean of {body}" if isinstance(op, Moment) and op.args else body)
 
 
 @dataclass
@@ -77,8 +27,10 @@ class Glyph:
     var: Var
     op: Any
     node: Node
+    name: str = ""
+    label: str = ""  # of the gate or the dashed line
     inputs: tuple[Var, ...] = ()
-    scalars: tuple[Var, ...] = ()
+    scalars: dict[Var, str] = field(default_factory=dict)
     gate: tuple[float, float] = (0.0, 0.0)
     stub: float = 0.0
     colour: str = "ink"
@@ -116,7 +68,7 @@ class Glyph:
         yield self._body(style)
         n, grey = self.node, self.colour == "ink" and isinstance(self.op, Nonlin | Difference)
         colour = "faint" if grey else self.colour
-        yield Text(n.x, n.y + R + 2 + ASCENT * SMALL, shown(self.var.name), SMALL, colour=colour)
+        yield Text(n.x, n.y + R + 2 + ASCENT * SMALL, self.name, SMALL, colour=colour)
 
     def _body(self, style: Style) -> Shape:
         n = self.node
@@ -133,7 +85,7 @@ class Glyph:
             Style("faint", None, 1.0, dash=True) if self.colour == "ink" else Style(self.colour, None, 2.4, dash=True)
         )
         yield Path((("M", (start, n.y)), ("L", (end, n.y))), line)
-        yield Text((start + end) / 2, n.y - 5, matrix_name(self.op), LABEL, colour=self.colour)
+        yield Text((start + end) / 2, n.y - 5, self.label, LABEL, colour=self.colour)
 
     def _gate(self, style: Style) -> Iterator[Shape]:
         n, (width, height) = self.node, self.gate
@@ -149,56 +101,50 @@ class Glyph:
             Style(style.stroke, "paper", style.width),
         )  # fmt: skip
         inside = flat
-        if isinstance(self.op, Moment):
+        if isinstance(self.op, Moment | Head):
             inside = flat + d * 4
             yield Path((("M", (inside, top)), ("L", (inside, bottom))), style)
         middle = (inside + tip) / 2 - d
-        yield Text(
-            middle, n.y + (ASCENT - DESCENT) / 2 * LABEL - 0.5, function_name(self.op), LABEL, colour=self.colour
-        )
+        yield Text(middle, n.y + (ASCENT - DESCENT) / 2 * LABEL - 0.5, self.label, LABEL, colour=self.colour)
         yield from self._attached((flat + tip) / 2, top, style)
 
     def _attached(self, middle: float, top: float, style: Style) -> Iterator[Shape]:
-        x = middle - sum(map(_cell, self.scalars)) / 2
-        for v in self.scalars:
-            centre = x + _cell(v) / 2
+        x = middle - sum(map(_cell, self.scalars.values())) / 2
+        for name in self.scalars.values():
+            centre = x + _cell(name) / 2
             yield Path((("M", (centre, top - 7)), ("L", (centre, top))), style)
             yield rectangle(centre - 3.5, top - 14, 7, 7, Style(style.stroke, "paper", style.width))
-            yield Text(centre, top - 16 - DESCENT * SMALL, shown(v.name), SMALL, colour=self.colour)
-            x += _cell(v)
+            yield Text(centre, top - 16 - DESCENT * SMALL, name, SMALL, colour=self.colour)
+            x += _cell(name)
 
 
-def _cell(v: Var) -> float:
-    return max(text_width(shown(v.name), SMALL), 8.0) + 5
+def _cell(name: str) -> float:
+    return max(text_width(name, SMALL), 8.0) + 5
 
 
-def glyph(var: Var, program: ProgramGraph, band: int, inputs: tuple[Var, ...]) -> Glyph:
-    """The sign of a variable, with room for its labels.
-
-    Args:
-        var: the variable.
-        program: where it is defined.
-        band: where it is drawn.
-        inputs: the variables that edges come from.
-    """
-    op = program.op(var)
-    half = max(text_width(shown(var.name), SMALL) / 2, R)
+def glyph(var: Var, functions: Functions) -> Glyph:
+    """The sign of a drawn variable, with room for its labels."""
+    s = functions.s
+    op, name = s.op(var), s.name(var)
+    half = max(text_width(name, SMALL) / 2, R)
     low = R + 2 + (ASCENT + DESCENT) * SMALL
-    node = Node(var, band, half, half, R + 1, low, R, R, anchored=bool(op.operands))
-    g = Glyph(var, op, node, inputs)
+    node = Node(var, s.band.get(var, 0), half, half, R + 1, low, R, R, anchored=bool(op.operands))
+    g = Glyph(var, op, node, name, inputs=s.inputs(var))
     if isinstance(op, MatMul):
-        node.inlet = R + max(28.0, text_width(matrix_name(op), LABEL) + 14)
+        g.label = s.matrix(op)
+        node.inlet = R + max(28.0, text_width(g.label, LABEL) + 14)
         node.before, node.up = max(half, node.inlet), 6 + ASCENT * LABEL
-    elif isinstance(op, Nonlin | Moment | Difference):
-        _size_gate(g, program, half)
+    elif var in functions.gates:
+        g.label = functions.gates[var]
+        g.scalars = {v: s.name(v) for v in op.operands if v not in s.heads and isinstance(s.op(v), InitScalar)}
+        _size_gate(g, half)
     return g
 
 
-def _size_gate(g: Glyph, program: ProgramGraph, half: float) -> None:
-    g.scalars = tuple(dict.fromkeys(v for v in g.op.operands if isinstance(program.op(v), InitScalar)))
-    width = max(22.0, text_width(function_name(g.op), LABEL) + 14, sum(map(_cell, g.scalars)))
+def _size_gate(g: Glyph, half: float) -> None:
+    width = max(22.0, text_width(g.label, LABEL) + 14, sum(map(_cell, g.scalars.values())))
     height = max(22.0, 9.0 * (len(g.inputs) - 1) + 14)
-    g.gate, g.stub = (width + 4 * isinstance(g.op, Moment), height), max(8.0, half - R + 4)
+    g.gate, g.stub = (width + 4 * isinstance(g.op, Moment | Head), height), max(8.0, half - R + 4)
     g.node.inlet = R + g.stub + g.gate[0]
     g.node.before = max(half, g.node.inlet)
     g.node.up = height / 2 + (18 + (ASCENT + DESCENT) * SMALL if g.scalars else 1)

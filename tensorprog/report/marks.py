@@ -12,7 +12,6 @@ from tensorprog.derivation.paths import PathSum, paths
 from tensorprog.errors import ProgramError, nearest
 from tensorprog.ir.instructions import MatMul, Nonlin, Var
 from tensorprog.limit.master import Limit
-from tensorprog.report.glyphs import matrix_name, shown
 from tensorprog.report.subject import Subject
 
 MOST = 2000
@@ -23,12 +22,16 @@ class ProgramPath:
     """A path to the output: X-var → G-var → X-var → ..; ``links[k]`` says how vector k + 1 comes from vector k.
 
     Links are the matrices of MatMuls, "" for gates, and "Ż" where the tangent runs along a correction Ż.
-    ``parameter`` is what the path starts with.
+    ``parameter`` is what the path starts with; ``start``, ``names`` and ``labels`` are how the picture calls it, the
+    vectors and the links.
     """
 
     parameter: str
     vectors: tuple[Var, ...]
     links: tuple[str, ...]
+    start: str
+    names: tuple[str, ...]
+    labels: tuple[str, ...]
 
     @property
     def matrices(self) -> tuple[str, ...]:
@@ -43,9 +46,9 @@ class ProgramPath:
         return len(self.vectors)
 
     def __str__(self) -> str:
-        steps = (f" —{link}→ {shown(v.name)}" if link else f" → {shown(v.name)}"
-                 for link, v in zip(self.links, self.vectors[1:], strict=True))  # fmt: skip
-        return shown(self.vectors[0].name) + "".join(steps)
+        steps = (f" —{link}→ {name}" if link else f" → {name}"
+                 for link, name in zip(self.labels, self.names[1:], strict=True))  # fmt: skip
+        return self.names[0] + "".join(steps)
 
 
 def choose(s: Subject, path: Any) -> list[ProgramPath]:
@@ -121,10 +124,13 @@ def _path(s: Subject, parameter: str, gvars: list[Var], end: Var) -> ProgramPath
     for g in gvars:
         op = s.program.op(g)
         if isinstance(op, MatMul):
-            _extend(s, vectors, op.x)
-        vectors.append(g)
-    _extend(s, vectors, end)
-    return ProgramPath(parameter, tuple(vectors), tuple(_links(s, vectors)))
+            _extend(s, vectors, s.alias.get(op.x, op.x))
+        if vectors[-1:] != [g]:
+            vectors.append(g)
+    _extend(s, vectors, s.alias.get(end, end))
+    links, labels = zip(*_links(s, vectors), strict=True) if len(vectors) > 1 else ((), ())
+    start = s.labels.parameter(parameter) if s.labels else parameter
+    return ProgramPath(parameter, tuple(vectors), links, start, tuple(map(s.name, vectors)), labels)
 
 
 def _extend(s: Subject, vectors: list[Var], x: Var) -> None:
@@ -149,7 +155,11 @@ def _chain(s: Subject, g: Var, x: Var) -> list[Var]:
     return [x]
 
 
-def _links(s: Subject, vectors: list[Var]) -> Iterator[str]:
+def _links(s: Subject, vectors: list[Var]) -> Iterator[tuple[str, str]]:
+    """What leads from each vector to the next: in the names of the program and in those of the picture."""
     for a, b in pairwise(vectors):
         op = s.program.op(b)
-        yield matrix_name(op) if isinstance(op, MatMul) else "" if a in s.inputs(b) else "Ż"
+        if isinstance(op, MatMul):
+            yield op.matrix.name + ("ᵀ" if op.transpose else ""), s.matrix(op)
+        else:
+            yield ("", "") if a in s.inputs(b) else ("Ż", "Ż")

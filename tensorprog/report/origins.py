@@ -15,7 +15,7 @@ from tensorprog.ir.instructions import InitVector, MatMul, Var
 from tensorprog.limit.master import Limit
 from tensorprog.passes.backprop import backprop
 from tensorprog.printing import latex
-from tensorprog.report.glyphs import formula, matrix_name, shown
+from tensorprog.report.formulas import formula
 from tensorprog.report.subject import Subject, subject
 
 

@@ -1,4 +1,4 @@
-"""A picture as a list of shapes, with two renderings: SVG text, and pixels by matplotlib.
+"""A picture as a list of shapes, with two renderings: SVG text, and pixels or PDF by matplotlib.
 
 matplotlib is imported where something is measured or painted: not every use of the package draws.
 """
@@ -99,6 +99,14 @@ def rectangle(x: float, y: float, width: float, height: float, style: Style) -> 
     return Path((("M", corners[0]), *(("L", c) for c in corners[1:]), ("Z",)), style)
 
 
+def move(shape: Shape, dx: float, dy: float) -> Shape:
+    """A shape somewhere else."""
+    if isinstance(shape, Path):
+        moves = tuple((m[0], *((x + dx, y + dy) for x, y in m[1:])) for m in shape.moves)
+        return Path(moves, shape.style)
+    return type(shape)(shape.x + dx, shape.y + dy, *list(vars(shape).values())[2:])
+
+
 @dataclass
 class Scene:
     """Shapes in a frame ``width`` × ``height``, drawn in order."""
@@ -129,18 +137,26 @@ class Scene:
 
     def png(self, scale: float = 2) -> bytes:
         """The scene as a PNG of ``scale`` pixels per unit."""
+        return self._painted("png", dpi=72 * scale)
+
+    def pdf(self) -> bytes:
+        """The scene as a PDF of one page, 1/72 inch per unit, with text that can be selected."""
+        return self._painted("pdf", metadata={"CreationDate": None, "Title": self.title})
+
+    def _painted(self, kind: str, **options: Any) -> bytes:
+        from matplotlib import rc_context
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(self.width / 72, self.height / 72), dpi=72 * scale)
+        figure = Figure(figsize=(self.width / 72, self.height / 72))
         axes: Any = figure.add_axes((0, 0, 1, 1))
         axes.set(xlim=(0, self.width), ylim=(self.height, 0))
         axes.set_axis_off()
         for shape in self.shapes:
             _paint(axes, shape)
         buffer = io.BytesIO()
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), rc_context({"pdf.fonttype": 42}):
             warnings.simplefilter("ignore")
-            figure.savefig(buffer, format="png", facecolor=COLOURS["paper"])
+            figure.savefig(buffer, format=kind, facecolor=COLOURS["paper"], **options)
         return buffer.getvalue()
 
 

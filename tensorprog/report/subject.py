@@ -8,17 +8,31 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import networkx as nx
+import sympy as sp
 
 from tensorprog.dsl.network import Network
-from tensorprog.dsl.trace import Trace
+from tensorprog.dsl.trace import Output, Trace
 from tensorprog.errors import ProgramError
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import InitMatrix, InitScalar, InitVector, MatMul, Nonlin, Var
 from tensorprog.passes.backprop import backprop as with_backprop
 from tensorprog.passes.canonicalize import canonicalize
+from tensorprog.report.labels import Labels, shown, subscript
 from tensorprog.sgd.training import Training
 
 LARGEST = 300
+
+
+@dataclass(frozen=True)
+class Head:
+    """A drawn output f = Σ std·v·x/√n + Σ std·c: no instruction, since f has no deterministic limit."""
+
+    terms: tuple[tuple[sp.Expr, Var, Var], ...]
+    biases: tuple[tuple[str, sp.Expr], ...] = ()
+
+    @property
+    def operands(self) -> tuple[Var, ...]:
+        return tuple(dict.fromkeys(u for _, v, x in self.terms for u in (v, x)))
 
 
 @dataclass
@@ -33,7 +47,10 @@ class Subject:
         captions: of the bands.
         kept: the drawn variable of each variable of the program that it was made from.
         trace: of a network.
-        alias: what identities between G-vars and gates are copies of.
+        alias: of the identities of a network, which are not drawn, what they are copies of.
+        heads: the outputs of a network, which are drawn but are no instructions.
+        names: how the drawn variables are called in the picture.
+        labels: of a network, the names of all its variables.
     """
 
     title: str
@@ -44,11 +61,26 @@ class Subject:
     kept: dict[Var, Var] = field(default_factory=dict)
     trace: Trace | None = None
     alias: dict[Var, Var] = field(default_factory=dict)
+    heads: dict[Var, Head] = field(default_factory=dict)
+    names: dict[Var, str] = field(default_factory=dict)
+    labels: Labels | None = None
+
+    def op(self, var: Var) -> Any:
+        """The instruction of a variable, or the head of an output."""
+        return self.heads[var] if var in self.heads else self.program.op(var)
+
+    def name(self, var: Var) -> str:
+        """How a variable is called in the picture; copies as what they are copies of."""
+        var = self.alias.get(var, var)
+        return self.names.get(var) or shown(var.name)
+
+    def matrix(self, op: MatMul) -> str:
+        """W², Wᵀ."""
+        return self.labels.matrix(op) if self.labels else shown(op.matrix.name) + ("ᵀ" if op.transpose else "")
 
     def inputs(self, var: Var) -> tuple[Var, ...]:
         """The drawn variables that edges to ``var`` come from, each once."""
-        op = self.program.op(var)
-        read = [op.x] if isinstance(op, MatMul) else [self.alias.get(v, v) for v in op.operands]
+        read = [self.alias.get(v, v) for v in self.op(var).operands]
         return tuple(dict.fromkeys(v for v in read if not isinstance(self.program.op(v), InitMatrix | InitScalar)))
 
 
@@ -102,13 +134,28 @@ def _of_network(
         chosen = [None] * inputs
     trace = net.trace(chosen)
     program, gradients = with_backprop(trace) if backprop else (trace.program, [])
-    roots = [r.x for heads in trace.heads for f in heads for r in f.readouts]
     backward = [d for g in gradients for ds in g.of.values() for d in ds]
     s = _of_trace(f"{net!r}" + (", forward and backward" if backprop else ""), program, trace, reduced)
     _bands(s, [[s.kept[v] for v in backward]] if backprop else [], {})
     if backprop:
         s.captions = {0: "forward", 1: "backward"}
-    return _finish(s, [s.kept[v] for v in roots + backward])
+    s.labels = Labels(trace, gradients)
+    roots = [s.kept[v] for v in backward]
+    for data, heads in zip(trace.inputs, trace.heads, strict=True):
+        roots += [_head(s, f, data[0].label, () if len(heads) == 1 else (k,)) for k, f in enumerate(heads, 1)]
+    return _finish(s, roots)
+
+
+def _head(s: Subject, f: Output, label: str, number: tuple[int, ...]) -> Var:
+    """Add an output to what is drawn."""
+    name = f"f{subscript(number)}({shown(label)})"
+    while name in s.program:
+        name += "'"
+    var = Var(name, "scalar")
+    terms = ((r.std, s.kept[r.v], s.kept[r.x]) for r in f.readouts)
+    s.heads[var] = Head(tuple((std, s.alias.get(v, v), s.alias.get(x, x)) for std, v, x in terms), f.biases)
+    s.band[var] = 0
+    return var
 
 
 def _of_training(run: Training, reduced: bool | None) -> Subject:
@@ -121,6 +168,12 @@ def _of_training(run: Training, reduced: bool | None) -> Subject:
     _bands(s, backward, {s.kept[v]: 2 * t for t, v in moved if v not in u.trace.program})
     s.captions = {2 * t: f"forward, t = {t}" for t in range(steps + 1)}
     s.captions |= {2 * t + 1: f"backward, t = {t}" for t in range(steps)}
+    s.labels = Labels(u.trace)
+    for (t, *_), g in u.gradients.items():
+        s.labels.gradient(g, (t,))
+    s.labels.moved(u.delta, "δ")
+    s.labels.moved(u.state, "")
+    s.labels.outputs({v: (t, s.trace.inputs[i][0].label) for (t, i, _), v in u.f.items()})
     return _finish(s, [s.kept[v] for v in u.f.values() if not isinstance(u.program.op(v), InitScalar)])
 
 
@@ -131,7 +184,7 @@ def _of_trace(title: str, program: ProgramGraph, trace: Trace, reduced: bool | N
     s = Subject(title, chosen, kept=kept, trace=trace)
     for var, op in chosen:
         if isinstance(op, Nonlin) and len(op.args) == 1 and op.body.is_Symbol and not op.params:
-            s.alias[var] = s.alias.get(op.args[0], op.args[0])  # gates that read an identity read what it reads
+            s.alias[var] = s.alias.get(op.args[0], op.args[0])  # what reads an identity reads what it copies
     return s
 
 
@@ -180,15 +233,15 @@ def _finish(s: Subject, roots: Iterable[Var]) -> Subject:
             needed.add(var)
             todo.extend(s.inputs(var))
     readers: dict[Var, list[int]] = {}
-    read = {v for u in needed for v in s.program.op(u).operands}
-    for var, op in s.program:
+    read = {v for u in needed for v in s.op(u).operands}
+    for var, op in [*s.program, *s.heads.items()]:
         hidden = isinstance(op, InitMatrix) or (isinstance(op, InitScalar) and var in read)
         if var in needed and not hidden:
             s.drawn.append(var)
             for v in s.inputs(var):
                 readers.setdefault(v, []).append(s.band.get(var, 0))
     for var in s.drawn:
-        if isinstance(s.program.op(var), InitVector):
+        if isinstance(s.op(var), InitVector):
             s.band[var] = min(readers.get(var, [0]))
     if len(s.drawn) > LARGEST:
         raise ProgramError(
@@ -197,4 +250,16 @@ def _finish(s: Subject, roots: Iterable[Var]) -> Subject:
         )
     if not s.drawn:
         raise ProgramError(f"{s.title} has no vectors or scalars to draw")
+    _name(s)
     return s
+
+
+def _name(s: Subject) -> None:
+    """The names in the picture: those of papers for a network, their own for a program."""
+    if s.labels is None:
+        s.names = {v: shown(v.name) for v in s.drawn}
+        return
+    original: dict[Var, Var] = {}
+    for var, kept in s.kept.items():
+        original.setdefault(kept, var)
+    s.names = s.labels.drawn(s.drawn, {v: s.op(v) for v in s.drawn}, original)

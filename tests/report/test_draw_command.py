@@ -27,7 +27,7 @@ def test_png_and_options(cli, tmp_path):
         "rnn", "--lengths", "3,2", "--path", "W", "--backprop", "-o", "a.png", "--highlight", "U(x1)"
     )
     assert (status, err) == (0, "")
-    assert out.splitlines() == ["p: x8 —W→ W(x)₁₁ → x13", "q: x17 —W→ W(x') → x22", "wrote a.png"]
+    assert out.splitlines() == ["p: x²(x) —W→ Wx²(x) → x³(x)", "q: x¹(x') —W→ Wx¹(x') → x²(x')", "wrote a.png"]
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -38,7 +38,7 @@ def test_number_of_a_path(cli):
 
 def test_two_paths(cli):
     out = cli("mlp", "--path", "W2", "--path", "W3:0")[1]
-    assert [line[:5] for line in out.splitlines()[:2]] == ["p: x2", "q: x6"]
+    assert [line[:6] for line in out.splitlines()[:2]] == ["p: x¹ ", "q: x² "]
 
 
 def test_a_training_run(cli, tmp_path):
@@ -47,7 +47,7 @@ def test_a_training_run(cli, tmp_path):
 
 
 @pytest.mark.parametrize("words, message", [
-    (("mlp", "-o", "a.gif"), ".svg or .png"),
+    (("mlp", "-o", "a.gif"), ".svg, .pdf, .png or .tex"),
     (("mlp", "-o", "no/folder/a.svg"), "existing folder"),
     (("mlp", "--path", "Q"), "no paths start at 'Q'"),
     (("mlp", "--path", "W2:x"), "the number of a path"),

@@ -1,0 +1,228 @@
+"""Names of drawn vectors as papers write them: h² before φ and x² = φ(h²) in layer 2, W²x¹, dh², δx²₁, f(x)."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import sympy as sp
+
+from tensorprog.derivation.names import NetworkNames
+from tensorprog.dsl.trace import Trace
+from tensorprog.ir.instructions import MatMul, Nonlin, Slot, Var
+from tensorprog.passes.backprop import Gradients
+
+_SUPER = str.maketrans("0123456789,", "⁰¹²³⁴⁵⁶⁷⁸⁹ʼ")
+_SUB = str.maketrans("0123456789,", "₀₁₂₃₄₅₆₇₈₉‚")
+PRE, POST, PRODUCT, OTHER = range(4)  # roles; of several vectors with one gradient the first names it
+
+
+def superscript(indices: Iterable[int]) -> str:
+    """Indices above, as in h^{2,3}.
+
+    >>> superscript([2, 13])
+    '²ʼ¹³'
+    """
+    return ",".join(map(str, indices)).translate(_SUPER)
+
+
+def subscript(indices: Iterable[int]) -> str:
+    """Indices below.
+
+    >>> subscript([12])
+    '₁₂'
+    """
+    return ",".join(map(str, indices)).translate(_SUB)
+
+
+def shown(name: str) -> str:
+    """A variable's name where it has no other: running numbers become indices, θ of training loses its own.
+
+    >>> shown("W(x)_12"), shown("t_33"), shown("W2(x)"), shown("θ21"), shown("ξ0"), shown("U(x12)")
+    ('W(x)₁₂', 't₃₃', 'W2(x)', 'θ', 'ξ₀', 'U(x₁₂)')
+    """
+    name = re.sub(r"^θ\d+$", "θ", name)
+    name = re.sub(r"(?<![^\W\d_])([ξχ]|f̂|(?<=\()[xξ]'*)(\d+)(?!\w)", lambda m: m[1] + m[2].translate(_SUB), name)
+    return re.sub(r"_(\d+)(?=$|@)", lambda m: m[1].translate(_SUB), name)
+
+
+def indexed(line: str) -> str:
+    """Inner products of data with indices below.
+
+    >>> indexed("2·⟨x1,x'12⟩")
+    "2·⟨x₁,x'₁₂⟩"
+    """
+    return re.sub(r"⟨[^⟩]*⟩", lambda m: re.sub(r"\d+", lambda d: d[0].translate(_SUB), m[0]), line)
+
+
+@dataclass(frozen=True)
+class Label:
+    """A name in parts: prefix, stem, indices above and below, and the input it belongs to."""
+
+    stem: str
+    upper: tuple[int, ...] = ()
+    lower: tuple[int, ...] = ()
+    owner: str = ""
+    prefix: str = ""
+    role: int = OTHER
+
+    def __str__(self) -> str:
+        stem = f"({self.stem})" if self.prefix and self.role == PRODUCT else self.stem
+        return f"{self.prefix}{stem}{superscript(self.upper)}{subscript(self.lower)}{self.owner}"
+
+
+class Labels:
+    """The labels of the variables of a network, of its gradients and of its training.
+
+    Args:
+        trace: the network.
+        gradients: those of its outputs that are drawn.
+    """
+
+    def __init__(self, trace: Trace, gradients: Sequence[Gradients] = ()) -> None:
+        self.trace = trace
+        self.of: dict[Var, Label] = {}
+        self._names = NetworkNames(trace, list(gradients))
+        self._single = len(trace.inputs) == 1
+        self._parameter = {
+            p.var: Label(self.parameter(name)) for name, p in trace.parameters.items() if p.var is not None
+        }
+        self._copied: dict[Var, Var] = {}
+        self._read()
+        for var, op in trace.program:
+            self.of[var] = self._forward(var, op)
+        for g in gradients:
+            self.gradient(g)
+
+    # ---- forward -----------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        """What a φ reads alone, and what is read by sums or together with others."""
+        self._pre: set[Var] = set()
+        self._parts: set[Var] = set()
+        for var, op in self.trace.program:
+            if not isinstance(op, Nonlin):
+                continue
+            read = {self._copied.get(v, v) for v in op.args}
+            if isinstance(op.body, Slot) and not op.params:
+                self._copied[var] = next(iter(read))
+            elif len(read) == 1 and not _linear(op.body):
+                self._pre |= read
+            else:
+                self._parts |= read
+
+    def _forward(self, var: Var, op: object) -> Label:
+        if var in self._copied:
+            return self.of[self._copied[var]]
+        if var in self._parameter:
+            return self._parameter[var]
+        if var in self.trace.states:
+            return self._placed("x", var, POST, start=True)
+        if var in self.trace.embeddings or isinstance(op, MatMul):
+            if var in self._pre or var not in self._parts:
+                return self._placed("h", var, PRE)
+            return self.product(op) if isinstance(op, MatMul) else self.embedded(var)
+        if isinstance(op, Nonlin):
+            before = var in self._pre and _linear(op.body)
+            return self._placed("h" if before else "x", var, PRE if before else POST)
+        return Label("1" if var.name == "ones" else shown(var.name))
+
+    def _placed(self, stem: str, var: Var, role: int, start: bool = False) -> Label:
+        place = self._names.place(var)
+        if place is None:
+            return Label(stem, role=role)
+        indices = (place.layer, 0 if start else place.time)
+        return Label(stem, tuple(i for i in indices if i is not None), (), self.owner(place.owner), role=role)
+
+    def owner(self, label: str) -> str:
+        """(x') behind what belongs to one of several inputs."""
+        return "" if self._single else f"({shown(label)})"
+
+    def embedded(self, var: Var) -> Label:
+        """U(x), U(x₃)."""
+        name, datum = self.trace.embeddings[var]
+        time = "" if datum.time is None else subscript([datum.time])
+        return Label(f"{self.parameter(name)}({shown(datum.label)}{time})", role=PRODUCT)
+
+    def parameter(self, name: str) -> str:
+        """W² for the parameter ("W", 2)."""
+        key = self.trace.parameters[name].key
+        return key if isinstance(key, str) else key[0] + superscript(key[1:])
+
+    def matrix(self, op: MatMul) -> str:
+        """W², W²ᵀ."""
+        return str(self._parameter.get(op.matrix, shown(op.matrix.name))) + ("ᵀ" if op.transpose else "")
+
+    def product(self, op: MatMul) -> Label:
+        """W²x¹; W²(..) where it is a product again."""
+        x = self.of.get(op.x, Label(shown(op.x.name)))
+        return Label(f"{self.matrix(op)}{'(..)' if x.role == PRODUCT and not x.prefix else x}", role=PRODUCT)
+
+    @property
+    def indices(self) -> tuple[str, ...] | None:
+        """Which of layer l and time t stand above the names of vectors; None where no φ makes any."""
+        if not any(v.role == POST for v in self.of.values()):
+            return None
+        count = max((len(v.upper) for v in self.of.values() if v.role in (PRE, POST)), default=0)
+        timed = any(d.time is not None for data in self.trace.inputs for d in data)
+        return ((), ("t",) if timed else ("l",), ("l", "t"))[count]
+
+    # ---- backward and in time ------------------------------------------------------------------------
+
+    def gradient(self, g: Gradients, time: tuple[int, ...] = ()) -> None:
+        """Name the gradients of one output dh², dx²: a vector with one of its own names it."""
+        best: dict[Var, Label] = {}
+        for v, ds in g.of.items():
+            for d in ds:
+                if d not in self.of and (d not in best or self.of[v].role < best[d].role):
+                    best[d] = self.of[v]
+        self.of |= {d: replace(label, prefix="d", lower=(*label.lower, *time)) for d, label in best.items()}
+
+    def moved(self, changes: Mapping[tuple[int, Var], Var | None], prefix: str) -> None:
+        """Name changes δx²₁, or values x²₁, of variables at a step of training."""
+        for (t, var), value in changes.items():
+            if value is not None and value not in self.of:
+                self.of[value] = replace(self.of[var], prefix=prefix, lower=(t,))
+
+    def outputs(self, known: Mapping[Var, tuple[int, str]]) -> None:
+        """Name outputs f₁(x) at a step of training."""
+        self.of |= {v: Label("f", (), (t,), f"({shown(label)})") for v, (t, label) in known.items()}
+
+    # ---- all that is drawn ---------------------------------------------------------------------------
+
+    def drawn(
+        self, variables: Sequence[Var], op_of: Mapping[Var, object], original: Mapping[Var, Var]
+    ) -> dict[Var, str]:
+        """A name for each variable, no two the same: equal ones are numbered below."""
+        found: dict[Var, Label] = {}
+        for var in variables:
+            old, op = original.get(var, var), op_of[var]
+            label = self.of.get(old)
+            if label is None and isinstance(op, MatMul):
+                label = self.product(op)
+            found[var] = self.of[var] = label or Label(shown(var.name))
+        counts = Counter(map(str, found.values()))
+        seen: Counter[str] = Counter()
+        for var, label in found.items():
+            if counts[str(label)] > 1:
+                seen[str(label)] += 1
+                found[var] = replace(label, lower=(seen[str(label)], *label.lower))
+        return {var: str(label) for var, label in found.items()}
+
+
+def _linear(e: sp.Expr) -> bool:
+    """Whether a body is linear in its vectors."""
+    if not _vectors(e):
+        return True
+    if e.is_Add:
+        return all(_linear(a) for a in e.args)
+    if e.is_Mul:
+        dependent = [a for a in e.args if _vectors(a)]
+        return len(dependent) == 1 and _linear(dependent[0])
+    return isinstance(e, Slot)
+
+
+def _vectors(e: sp.Expr) -> set[Slot]:
+    return {s for s in e.atoms(Slot) if s.name.startswith("x")}
