@@ -17,6 +17,12 @@ from sympy.printing.str import StrPrinter
 
 _SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 LINES, COLUMNS = 12, 150  # of a short text
+GREEK = {
+    "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "varepsilon", "ζ": "zeta", "η": "eta", "θ": "theta",
+    "ι": "iota", "κ": "kappa", "λ": "lambda", "μ": "mu", "ν": "nu", "ξ": "xi", "π": "pi", "ρ": "rho", "σ": "sigma",
+    "τ": "tau", "υ": "upsilon", "φ": "varphi", "χ": "chi", "ψ": "psi", "ω": "omega", "Γ": "Gamma", "Δ": "Delta",
+    "Θ": "Theta", "Λ": "Lambda", "Ξ": "Xi", "Π": "Pi", "Σ": "Sigma", "Φ": "Phi", "Ψ": "Psi", "Ω": "Omega",
+}  # fmt: skip
 _LONG = 1000  # rational numbers with a larger denominator print as decimals
 
 
@@ -27,7 +33,7 @@ class NameSymbol(sp.Symbol):  # type: ignore[misc]
 
     def __new__(cls, name: str, tex: str | None = None) -> NameSymbol:
         self = sp.Symbol.__xnew__(cls, name, real=True)
-        self._tex = tex if tex is not None else sp.latex(sp.Symbol(name))
+        self._tex = greek(tex if tex is not None else sp.latex(sp.Symbol(name)))
         return self  # type: ignore[no-any-return]
 
     def __getnewargs_ex__(self) -> tuple[Any, Any]:
@@ -41,6 +47,18 @@ class NameSymbol(sp.Symbol):  # type: ignore[misc]
 
     def _latex(self, printer: Any) -> str:
         return self._tex
+
+
+def greek(tex: str) -> str:
+    r"""LaTeX in which Greek letters are commands, and numbers behind them indices.
+
+    >>> greek("χ_{0} ξ1x")
+    '\\chi_{0} \\xi_{1}x'
+    """
+    tex = re.sub(r"([Α-ω])(\d+)", r"\1_{\2}", tex)
+    return re.sub(
+        "([Α-ω])(?=([A-Za-z])?)", lambda m: f"\\{GREEK[m[1]]}{' ' * bool(m[2])}" if m[1] in GREEK else m[1], tex
+    )
 
 
 def inner(a: str, b: str) -> NameSymbol:
@@ -94,7 +112,7 @@ def latex(expr: Any) -> str:
     >>> latex(inner("x1", "x'2"))
     "\\\\langle x_{1},x'_{2}\\\\rangle"
     """
-    return str(_Latex().doprint(expr))
+    return greek(str(_Latex().doprint(expr)))
 
 
 def counted(number: int, what: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import sympy as sp
@@ -55,6 +55,23 @@ class Line:
     left: str
     terms: list[Term]
     where: str = ""
+
+
+@dataclass
+class Said:
+    """What is said below a system of equations in LaTeX: sentences, meanings of signs, closed forms."""
+
+    notes: list[str] = field(default_factory=list)
+    meanings: list[str] = field(default_factory=list)
+    forms: list[Line] = field(default_factory=list)
+
+    def text(self) -> str:
+        """Notes and meanings as a paragraph."""
+        listed = (
+            "; ".join(self.meanings[:-1]) + ("; and " if len(self.meanings) > 1 else "") + "".join(self.meanings[-1:])
+        )
+        found = [*self.notes, *([f"Here {listed}."] if listed else []), *(["In closed form"] if self.forms else [])]
+        return " ".join(found)
 
 
 def terms(p: Poly, style: Style, show: Show) -> list[Term]:
@@ -136,11 +153,17 @@ def as_text(lines: list[Line], width: int = TEXT_WIDTH) -> str:
     return "\n".join(found)
 
 
-def as_latex(lines: list[Line], notes: Sequence[str] = (), width: int = TEX_WIDTH) -> str:
-    r"""Equations as ``align*``, broken before signs where too long; notes follow as rows of their own.
+def as_latex(lines: list[Line], said: Said | None = None, width: int = TEX_WIDTH) -> str:
+    r"""Equations as ``align*``, broken before signs where too long, and a paragraph about them.
 
     A long system may break over pages.
     """
+    said = said or Said()
+    parts = [_system(lines, width), said.text(), _system(said.forms, width) if said.forms else ""]
+    return "\n".join(part for part in parts if part)
+
+
+def _system(lines: list[Line], width: int) -> str:
     rows = []
     left = max((visible(line.left) for line in lines if line.terms), default=0)
     for line in lines:
@@ -155,7 +178,6 @@ def as_latex(lines: list[Line], notes: Sequence[str] = (), width: int = TEX_WIDT
             broken[-1] += where
         rows.append(f"{line.left} &= {broken[0]}")
         rows += [rf"&\qquad {row}" for row in broken[1:]]
-    rows += [f"&{note}" for note in notes]
     end = " \\displaybreak[0] \\\\\n" if len(rows) > PAGE else " \\\\\n"
     return "\\begin{align*}\n" + end.join(rows) + "\n\\end{align*}"
 

@@ -16,7 +16,8 @@ from tensorprog.derivation.exact import grams_of
 from tensorprog.derivation.kernel_account import KernelAccount, warn
 from tensorprog.errors import AssumptionError
 from tensorprog.expectations.atoms import Expect
-from tensorprog.formulas.legend import legend
+from tensorprog.formulas.arguments import once, short
+from tensorprog.formulas.legend import legend, said
 from tensorprog.formulas.typeset import (
     ATOM,
     GRAM,
@@ -26,6 +27,8 @@ from tensorprog.formulas.typeset import (
     TEX,
     TEXT,
     Line,
+    Said,
+    Show,
     Style,
     as_latex,
     as_text,
@@ -77,16 +80,28 @@ class Kernel(DerivedKernel):
         return "\n".join([*self._header(), "", as_text(self._lines(TEXT))])
 
     def latex(self, closed: bool = False) -> str:
-        r"""The equations as a LaTeX ``align*`` environment (amsmath).
+        r"""The equations as a LaTeX ``align*`` environment (amsmath), and a paragraph that says what is in them.
+
+        Equations for (x,x), (x,x') and (x',x') that differ in their arguments only are written once.
 
         Args:
             closed: add the closed form of every V and E that has one.
         """
-        return as_latex(self._lines(TEX), self._legend(TEX, closed))
+        return as_latex(*self.typeset(closed))
 
-    def _lines(self, style: Style) -> list[Line]:
+    def typeset(self, closed: bool = False) -> tuple[list[Line], Said]:
+        """What ``latex`` prints: equations, and what is said about them."""
         d = self.derive()
-        show = functools.partial(_show, grams=d.trace.grams, style=style)
+        show = functools.partial(_show_once, grams=d.trace.grams, timed=self.net.takes_sequences)
+        a, b = (data[0].label for data in d.trace.inputs)
+        lines, notes = once(self._lines(TEX, show), a, b)
+        atoms = [g for g in reachable([d.poly]) if isinstance(g, Expect)]
+        long = [g for g in atoms if short(g, self.net.takes_sequences) is None]
+        return lines, said(atoms, long, closed, bool(grams_of(d)), notes)
+
+    def _lines(self, style: Style, show: Show | None = None) -> list[Line]:
+        d = self.derive()
+        show = show or functools.partial(_show, grams=d.trace.grams, style=style)
         last = Line(style.expr(self.symbol), terms(d.poly, style, show))
         return [*(Line(style.expr(g.symbol), terms(p, style, show)) for g, p in self._named()), last]
 
@@ -94,9 +109,9 @@ class Kernel(DerivedKernel):
         """The quantities that the kernel needs, in dependency order, with their definitions."""
         return list(shortened((g, g.definition) for g in reachable([self.derive().poly]) if isinstance(g, Name)))
 
-    def _legend(self, style: Style, closed: bool = False) -> list[str]:
+    def _legend(self) -> list[str]:
         d = self.derive()
-        return legend([g for g in reachable([d.poly]) if isinstance(g, Expect)], style, closed, grams=bool(grams_of(d)))
+        return legend([g for g in reachable([d.poly]) if isinstance(g, Expect)], grams=bool(grams_of(d)))
 
     def recursion(self, form: str | None = None, over: str | Sequence[str] | None = None) -> Recursion:
         """The kernel for every depth and all lengths: its equations folded into indexed ones.
@@ -135,7 +150,7 @@ class Kernel(DerivedKernel):
         lengths = "" if self.lengths[0] is None else f", T = {self.lengths[0]}, T' = {self.lengths[1]}"
         lines = [
             f"{self.kind.upper()} of {self.net!r}{lengths}, by {self.method}{self._training}",
-            *self._legend(TEXT),
+            *self._legend(),
         ]
         if self.kind == "ntk":
             passes = self.passes_gia_check
@@ -214,6 +229,12 @@ class Kernel(DerivedKernel):
         return v7
         """
         return source(self, lengths, values)
+
+
+def _show_once(g: Gen, grams: Container[sp.Symbol], timed: bool) -> tuple[int, str]:
+    """In LaTeX, expectations by one entry of their covariance."""
+    written = short(g, timed) if isinstance(g, Expect) else None
+    return _show(g, grams, TEX) if written is None else (ATOM, written)
 
 
 def _show(g: Gen, grams: Container[sp.Symbol], style: Style) -> tuple[int, str]:

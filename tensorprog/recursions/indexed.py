@@ -11,7 +11,7 @@ import sympy as sp
 
 from tensorprog.algebra import Gen, Poly, Scalar, to_sympy
 from tensorprog.expectations.atoms import Expect, head_of
-from tensorprog.formulas.legend import legend
+from tensorprog.formulas.legend import legend, said
 from tensorprog.formulas.typeset import (
     ATOM,
     LINEAR,
@@ -166,12 +166,16 @@ class Printer:
     def text(self) -> str:
         """The recursion as text."""
         lines, notes = self._lines(TEXT)
-        return "\n".join([self._title(), *self._legend(TEXT), "", as_text(lines), *(["", *notes] if notes else [])])
+        atoms, grams = self._atoms()
+        head = [self._title(), *legend(atoms, short=True, grams=grams)]
+        return "\n".join([*head, "", as_text(lines), *(["", *notes] if notes else [])])
 
     def latex(self, closed: bool = False) -> str:
         """The recursion as LaTeX."""
         lines, notes = self._lines(TEX)
-        return as_latex(lines, [*notes, *self._legend(TEX, closed)])
+        atoms, grams = self._atoms()
+        long = [g for g in atoms if not self._short(g)]
+        return as_latex(lines, said(atoms, long, closed, grams, notes))
 
     def _title(self) -> str:
         net, depth = self.kernel.net, self.depth
@@ -180,10 +184,20 @@ class Printer:
         over = ", ".join(sizes[s] for s in self.parts[0][1].sizes if s in sizes)
         return f"{self.kernel.kind.upper()} of {net.name}({given}), {over}"
 
-    def _legend(self, style: Style, closed: bool = False) -> list[str]:
+    def _atoms(self) -> tuple[list[Expect], bool]:
+        """The expectations that occur, and whether inner products of data do."""
         gens = reachable([c.form for _, folded in self.parts for c in (*folded.cases, *folded.terms)])
         grams = any(isinstance(g, At) and g.family.head == GRAM[0] for g in gens)
-        return legend([g for g in gens if isinstance(g, Expect)], style, closed, short=True, grams=grams)
+        return [g for g in gens if isinstance(g, Expect)], grams
+
+    def _short(self, g: Expect) -> bool:
+        """Whether an expectation is written by one entry of its covariance, wherever it occurs."""
+        return all(
+            short_covariance(g, placed(case, folded).index) is not None
+            for _, folded in self.parts
+            for case in (*folded.cases, *folded.terms)
+            if g in reachable([case.form])
+        )
 
     def _lines(self, style: Style) -> tuple[list[Line], list[str]]:
         found: list[Line] = []
@@ -235,11 +249,11 @@ RELATED = {
     "≠": ("for T ≠ T':", r"\text{for } T \ne T'\colon"),
 }
 NOTES = {
-    "both": ("and the same for (x,x) and (x',x')", r"\text{and the same for } (x,x) \text{ and } (x',x')"),
-    "other": ("and for (x',x') as for (x,x)", r"\text{and for } (x',x') \text{ as for } (x,x)"),
+    "both": ("and the same for (x,x) and (x',x')", "The same equations hold for $(x,x)$ and $(x',x')$."),
+    "other": ("and for (x',x') as for (x,x)", "Those for $(x',x')$ are as for $(x,x)$."),
     "lengths": (
         "and for (x',x') as for (x,x), up to T'",
-        r"\text{and for } (x',x') \text{ as for } (x,x), \text{ up to } T'",
+        "Those for $(x',x')$ are as for $(x,x)$, up to $T'$.",
     ),
 }
 

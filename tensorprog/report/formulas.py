@@ -122,7 +122,9 @@ class Functions:
     def _inputs(self) -> Iterator[str]:
         """h¹ = U(x), and what the vector 1 is."""
         s = self.s
-        for var in s.drawn if s.labels is not None and s.trace is not None else ():
+        if s.labels is None or s.trace is None:
+            return
+        for var in s.drawn:
             label = s.labels.of[var]
             if var in s.trace.embeddings and label.role == PRE:
                 yield f"{s.name(var)} = {s.labels.embedded(var)}"

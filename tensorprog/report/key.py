@@ -45,9 +45,9 @@ def _relation(p: ProgramPath, q: ProgramPath) -> str:
 
 
 def _wrapped(line: str, width: float) -> Iterator[str]:
-    """A line in parts that are not wider than the picture, broken at spaces, or anywhere if it must be."""
+    """A line in parts that are not wider than the picture, broken outside brackets, or anywhere if it must be."""
     part = ""
-    for word in line.split(" "):
+    for word in _words(line):
         longer = f"{part} {word}" if part else word
         if part and text_width(longer, SMALL) > width - 18:
             yield part
@@ -58,6 +58,19 @@ def _wrapped(line: str, width: float) -> Iterator[str]:
             yield part[:cut]
             part = part[cut:]
     yield part
+
+
+def _words(line: str) -> Iterator[str]:
+    """The parts between spaces that stand in no brackets."""
+    word, depth = "", 0
+    for c in line:
+        depth += (c in "([") - (c in ")]")
+        if c == " " and depth <= 0:
+            yield word
+            word = ""
+        else:
+            word += c
+    yield word
 
 
 def _signs(ops: Sequence[Any], s: Subject, width: float) -> tuple[list[Shape], float]:

@@ -119,7 +119,7 @@ class Labels:
         if var in self._parameter:
             return self._parameter[var]
         if var in self.trace.states:
-            return self._placed("x", var, POST, start=True)
+            return self._state(var)
         if var in self.trace.embeddings or isinstance(op, MatMul):
             if var in self._pre or var not in self._parts:
                 return self._placed("h", var, PRE)
@@ -129,12 +129,19 @@ class Labels:
             return self._placed("h" if before else "x", var, PRE if before else POST)
         return Label("1" if var.name == "ones" else shown(var.name))
 
-    def _placed(self, stem: str, var: Var, role: int, start: bool = False) -> Label:
+    def _placed(self, stem: str, var: Var, role: int) -> Label:
         place = self._names.place(var)
         if place is None:
             return Label(stem, role=role)
-        indices = (place.layer, 0 if start else place.time)
-        return Label(stem, tuple(i for i in indices if i is not None), (), self.owner(place.owner), role=role)
+        indices = tuple(i for i in (place.layer, place.time) if i is not None)
+        return Label(stem, indices, (), self.owner(place.owner), role=role)
+
+    def _state(self, var: Var) -> Label:
+        """x^{l,0}: an initial state, in the layer of the first matrix that reads it."""
+        readers = (self._names.place(v) for v, op in self.trace.program if isinstance(op, MatMul) and op.x == var)
+        place = next((p for p in readers if p is not None), None)
+        layer = () if place is None or place.layer is None else (place.layer,)
+        return Label("x", (*layer, 0), (), "" if place is None else self.owner(place.owner), role=POST)
 
     def owner(self, label: str) -> str:
         """(x') behind what belongs to one of several inputs."""
@@ -192,13 +199,16 @@ class Labels:
 
     # ---- all that is drawn ---------------------------------------------------------------------------
 
-    def drawn(
-        self, variables: Sequence[Var], op_of: Mapping[Var, object], original: Mapping[Var, Var]
-    ) -> dict[Var, str]:
-        """A name for each variable, no two the same: equal ones are numbered below."""
+    def drawn(self, ops: Mapping[Var, object], original: Mapping[Var, Var]) -> dict[Var, str]:
+        """A name for each variable, no two the same: equal ones are numbered below.
+
+        Args:
+            ops: the drawn variables with their instructions, in order.
+            original: of those that a pass made from a variable of the network, that variable.
+        """
         found: dict[Var, Label] = {}
-        for var in variables:
-            old, op = original.get(var, var), op_of[var]
+        for var, op in ops.items():
+            old = original.get(var, var)
             label = self.of.get(old)
             if label is None and isinstance(op, MatMul):
                 label = self.product(op)

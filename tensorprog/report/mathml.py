@@ -38,6 +38,7 @@ _VARIANTS = {
 }  # fmt: skip
 _UPRIGHT = {"operatorname", "mathrm", "text", "mathbb", "mathsf", "mathcal", "mathit", "mathbf"}
 _IGNORED = {"&", r"\displaystyle", r"\limits", r"\nolimits"}
+_PMATRIX = "<mrow>" + "".join(f"<mi>{c}</mi>" for c in "pmatrix") + "</mrow>"
 _BIG = {"∑", "∏", "∫"}
 
 
@@ -187,6 +188,29 @@ class _Reader:
         name = _OPERATORS.get(token.removeprefix("\\"), token) if token[0] == "\\" else token
         return "" if name == "." else f"<mo>{escape(name)}</mo>"
 
+    def matrix(self) -> str:
+        """\\begin{pmatrix} a & b \\\\ c & d \\end{pmatrix}."""
+        if self.group() != _PMATRIX:
+            raise NoRuleError("of environments only pmatrix has MathML")
+        rows = [[""]]
+        while (token := self.peek()) != r"\end":
+            if token == "&":
+                rows[-1].append("")
+            elif token == r"\\":
+                rows.append([""])
+            elif token is None or token in ("}", r"\right"):
+                raise NoRuleError(f"unmatched {token or 'begin'} in a matrix")
+            else:
+                rows[-1][-1] += self.scripted()
+                continue
+            self.next()
+        self.next()
+        if self.group() != _PMATRIX:
+            raise NoRuleError("a matrix ends as something else")
+        cells = ("".join(f"<mtd>{_row(cell)}</mtd>" for cell in row) for row in rows)
+        body = "".join(f"<mtr>{row}</mtr>" for row in cells)
+        return f"<mrow><mo>(</mo><mtable>{body}</mtable><mo>)</mo></mrow>"
+
     def fraction(self) -> str:
         return f"<mfrac>{self.group()}{self.group()}</mfrac>"
 
@@ -202,6 +226,7 @@ _COMMANDS: dict[str, Callable[[_Reader], str]] = {
     "frac": _Reader.fraction,
     "sqrt": _Reader.root,
     "left": _Reader.fenced,
+    "begin": _Reader.matrix,
 }
 
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sympy as sp
 
-from tensorprog.algebra import to_sympy
+from tensorprog.algebra import Gaussian, Gen, Poly, to_sympy
 from tensorprog.derivation.names import NetworkNames
 from tensorprog.dsl.network import Network
 from tensorprog.ir.instructions import InitVector, MatMul, Var
 from tensorprog.limit.master import Limit
 from tensorprog.passes.backprop import backprop
-from tensorprog.printing import latex
+from tensorprog.printing import NameSymbol, latex
 from tensorprog.report.formulas import formula
 from tensorprog.report.subject import Subject, subject
+from tensorprog.report.tikz import math
 
 
 @dataclass(frozen=True)
@@ -48,79 +49,124 @@ def distributions(net: Network, lengths: Sequence[int] | None = None) -> Iterato
     assert s.trace is not None
     program, gradients = backprop(s.trace)
     limit = Limit(program, NetworkNames(s.trace, gradients))
+    names = _Names(s, limit)
     original: dict[Var, Var] = {}
     for var, kept in s.kept.items():
         original.setdefault(kept, var)
     for var in s.drawn:
-        old, op = original.get(var), s.program.op(var)
+        old, op = original.get(var), s.op(var)
         if isinstance(op, InitVector):
-            yield Row(shown(var.name), "initial vector", _law(op, var), tuple(_correlations(op, var, s.drawn)))
+            how = _initial(s, var)
+            yield Row(s.name(var), how, _law(op, var, names.z(var)), tuple(_correlations(op, var, s, names)))
         elif old is not None and var.kind == "vector":
-            lines = tuple(_origins(limit, old)) if old in limit.zdot_terms else ()
-            yield Row(shown(var.name), f"= {_how(s, var)}", rf"{_z(var)} = {latex(to_sympy(limit.z[old]))}", lines)
+            lines = tuple(_origins(names, old)) if old in limit.zdot_terms else ()
+            yield Row(s.name(var), f"= {_how(s, var)}", f"{names.z(old)} = {names.latex(limit.z[old])}", lines)
+
+
+class _Names:
+    """Variables and base Gaussians as the drawing calls them, in LaTeX."""
+
+    def __init__(self, s: Subject, limit: Limit) -> None:
+        self.s, self.limit = s, limit
+        self._products: dict[Any, Var] = {}
+        for var, op in limit.program:
+            if isinstance(op, MatMul):
+                self._products.setdefault((op.matrix, op.transpose, op.x), var)
+
+    def text(self, var: Var) -> str:
+        """The name of a variable of the program that the drawing was made from."""
+        kept = self.s.kept.get(var, var)
+        return self.s.name(kept)
+
+    def z(self, var: Var) -> str:
+        """Z^x."""
+        return f"Z^{{{math(self.text(var))}}}"
+
+    def zhat(self, matrix: Var, transpose: bool, x: Var) -> str:
+        """Ẑ of a product."""
+        return rf"\hat {self.z(self._products[matrix, transpose, x])}"
+
+    def latex(self, p: Poly) -> str:
+        """A Z, or a mean."""
+        return latex(to_sympy(p, self._renamed))
+
+    def _renamed(self, g: Gen) -> sp.Expr | None:
+        if not isinstance(g, Gaussian):
+            return None
+        product = self._products.get((*g.block, g.source)) if isinstance(g.block, tuple) else None
+        return NameSymbol(str(g.symbol), self.z(g.source) if product is None else rf"\hat {self.z(product)}")
+
+
+def _initial(s: Subject, var: Var) -> str:
+    """= U(x) where an embedding has another name."""
+    assert s.labels is not None and s.trace is not None
+    embedded = str(s.labels.embedded(var)) if var in s.trace.embeddings else s.name(var)
+    return "initial vector" if embedded == s.name(var) else f"= {embedded}, initial vector"
 
 
 def _how(s: Subject, var: Var) -> str:
-    op: Any = s.program.op(var)
-    if isinstance(op, MatMul):
-        return f"{matrix_name(op)} {shown(s.alias.get(op.x, op.x).name)}"
-    return formula(var, op, s.alias).partition(" = ")[2]
+    op: Any = s.op(var)
+    return f"{s.matrix(op)} {s.name(op.x)}" if isinstance(op, MatMul) else formula(s, var)
 
 
-def _z(var: Var) -> str:
-    return f"Z^{{{_tex(var)}}}"
-
-
-def _tex(var: Var) -> str:
-    return str(sp.latex(sp.Symbol(var.name)))
-
-
-def _law(op: InitVector, var: Var) -> str:
-    variance = dict(op.cov).get(var, sp.S.Zero)
+def _law(op: InitVector, var: Var, z: str) -> str:
+    variance = op.covariance(var)
     if variance == 0:
-        return rf"{_z(var)} = {latex(op.mean)}"
-    return rf"{_z(var)} \sim \mathcal{{N}}\left({latex(op.mean)}, {latex(variance)}\right)"
+        return f"{z} = {latex(op.mean)}"
+    return rf"{z} \sim \mathcal{{N}}\left({latex(op.mean)}, {latex(variance)}\right)"
 
 
-def _correlations(op: InitVector, var: Var, drawn: Container[Var]) -> Iterator[Line]:
-    for other, cov in op.cov:
-        if other != var and other in drawn:
-            yield Line(rf"\operatorname{{Cov}}({_z(var)}, {_z(other)}) = {latex(cov)}")
+def _correlations(op: InitVector, var: Var, s: Subject, names: _Names) -> Iterator[Line]:
+    """The covariance matrix of correlated initial vectors, at the last of them."""
+    related = [v for v, _ in op.cov if v in s.drawn and v != var]
+    later = (s.op(v) for v in s.drawn[s.drawn.index(var) + 1 :])
+    if not related or any(isinstance(o, InitVector) and o.covariance(var) != 0 for o in later):
+        return
+    vectors = [*related, var]
+    z = r" \\ ".join(map(names.z, vectors))
+    rows = r" \\ ".join(" & ".join(latex(_covariance(s, a, b)) for b in vectors) for a in vectors)
+    yield Line(rf"\operatorname{{Cov}}\begin{{pmatrix}} {z} \end{{pmatrix}} = \begin{{pmatrix}} {rows} \end{{pmatrix}}")
 
 
-def _origins(limit: Limit, var: Var) -> Iterator[Line]:
+def _covariance(s: Subject, a: Var, b: Var) -> sp.Expr:
+    """Of two initial vectors: the later one knows it."""
+    return s.op(b).covariance(a) or s.op(a).covariance(b)
+
+
+def _origins(names: _Names, var: Var) -> Iterator[Line]:
     """Ż^{Wx} = Σ a_i Z^{y_i}, with one y_i for each earlier product Wᵀy that Z^x depends on."""
+    limit, s = names.limit, names.s
     op = limit.program.op(var)
     assert isinstance(op, MatMul)
-    x, product, back = shown(op.x.name), matrix_name(op), matrix_name(MatMul(op.matrix, not op.transpose, op.x))
+    x, product = names.text(op.x), s.matrix(op)
+    back = s.matrix(MatMul(op.matrix, not op.transpose, op.x))
     terms = limit.zdot_terms[var]
-    names = ["a"] if len(terms) == 1 else [f"a_{{{k + 1}}}" for k in range(len(terms))]
+    factors = ["a"] if len(terms) == 1 else [f"a_{{{k + 1}}}" for k in range(len(terms))]
     if terms:
-        total = " + ".join(rf"{a} \, {_z(y)}" for a, (_, y) in zip(names, terms, strict=True))
-        yield Line(rf"\dot {_z(var)} = {total}")
-    for name, (a, y) in zip(names, terms, strict=True):
-        variance = latex(to_sympy(limit.variance[op.matrix]))
+        total = " + ".join(rf"{a} \, {names.z(y)}" for a, (_, y) in zip(factors, terms, strict=True))
+        yield Line(rf"\dot {names.z(var)} = {total}")
+    for name, (a, y) in zip(factors, terms, strict=True):
+        variance = names.latex(limit.variance[op.matrix])
         factor = "" if variance == "1" else rf"{variance} \cdot "
         yield Line(
-            rf"{name} = {factor}\mathbb{{E}}{_derivative(op, y)} = {latex(to_sympy(a))}",
-            f"{back} {shown(y.name)} was computed before, and {x} depends on it"
-            + (f"; the factor is the variance of {op.matrix}" if factor else ""),
+            rf"{name} = {factor}\mathbb{{E}}{_derivative(names, op, y)} = {names.latex(a)}",
+            f"{back} {names.text(y)} was computed before, and {x} depends on it"
+            + (f"; the factor is the variance of {product.removesuffix('ᵀ')}" if factor else ""),
         )
     if not terms:
         earlier = list(dict.fromkeys(_earlier(limit, var, op)))
         for y in earlier:
             yield Line(
-                rf"\mathbb{{E}}{_derivative(op, y)} = 0",
-                f"{back} {shown(y.name)} was computed before, but the mean derivative of {x} in it is 0: no Ż from it",
+                rf"\mathbb{{E}}{_derivative(names, op, y)} = 0",
+                f"{back} {names.text(y)} was computed before, but the mean derivative of {x} in it is 0: no Ż from it",
             )
         if not earlier:
-            yield Line(rf"\dot {_z(var)} = 0", f"{back} has not been used before {product} {x}")
+            yield Line(rf"\dot {names.z(var)} = 0", f"{back} has not been used before {product} {x}")
 
 
-def _derivative(op: MatMul, y: Var) -> str:
+def _derivative(names: _Names, op: MatMul, y: Var) -> str:
     """∂Z^x/∂Ẑ^{Wᵀy} for the product Wx."""
-    matrix = str(sp.latex(sp.Symbol(op.matrix.name))) + ("" if op.transpose else r"^\top")
-    return rf"\frac{{\partial {_z(op.x)}}}{{\partial \hat Z^{{{matrix}\,{_tex(y)}}}}}"
+    return rf"\frac{{\partial {names.z(op.x)}}}{{\partial {names.zhat(op.matrix, not op.transpose, y)}}}"
 
 
 def _earlier(limit: Limit, var: Var, op: MatMul) -> list[Var]:

@@ -173,7 +173,7 @@ def _of_training(run: Training, reduced: bool | None) -> Subject:
         s.labels.gradient(g, (t,))
     s.labels.moved(u.delta, "δ")
     s.labels.moved(u.state, "")
-    s.labels.outputs({v: (t, s.trace.inputs[i][0].label) for (t, i, _), v in u.f.items()})
+    s.labels.outputs({v: (t, u.trace.inputs[i][0].label) for (t, i, _), v in u.f.items()})
     return _finish(s, [s.kept[v] for v in u.f.values() if not isinstance(u.program.op(v), InitScalar)])
 
 
@@ -262,4 +262,4 @@ def _name(s: Subject) -> None:
     original: dict[Var, Var] = {}
     for var, kept in s.kept.items():
         original.setdefault(kept, var)
-    s.names = s.labels.drawn(s.drawn, {v: s.op(v) for v in s.drawn}, original)
+    s.names = s.labels.drawn({v: s.op(v) for v in s.drawn}, original)

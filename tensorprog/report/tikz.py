@@ -5,27 +5,25 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from tensorprog.printing import GREEK
 from tensorprog.report.scene import COLOURS, Circle, Path, Scene, Shape, Style, Text
 
 UNIT = 0.75  # pt per unit: labels of 11 units are set in 8pt
 SIZES = ((10.0, r"\scriptsize"), (100.0, r"\footnotesize"))  # up to which size in units
 _SUPER = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁻ˡᵗʼ", "0123456789-lt,", strict=True)) | {"ᵀ": r"\top "}
-_SUB = dict(zip("₀₁₂₃₄₅₆₇₈₉‚", "0123456789,", strict=True))
-_GREEK = dict(zip(
-    "αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨΩ",
-    ["alpha", "beta", "gamma", "delta", "varepsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi", "pi", "rho", "sigma", "tau", "upsilon", "varphi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Phi", "Psi", "Omega"], strict=True))  # fmt: skip
+_SUB = dict(zip("₀₁₂₃₄₅₆₇₈₉‚ₐₑᵢⱼₖₗₘₙₒₚᵣₛₜᵤᵥₓ", "0123456789,aeijklmnoprstuvx", strict=True))
 _SIGNS = {
     "·": r"\cdot ", "×": r"\times ", "−": "-", "√n": r"\sqrt{n}", "√": r"\surd ", "∞": r"\infty ", "≅": r"\cong ",
     "≇": r"\not\cong ", "→": r"\to ", "⟨": r"\langle ", "⟩": r"\rangle ", "…": r"\ldots ", "≤": r"\le ",
     "≥": r"\ge ", "*": r"\ast ", "Ż": r"\dot Z", "Ẑ": r"\hat Z", "½": r"\tfrac12 ",
 }  # fmt: skip
-_ESCAPED = {c: f"\\{c}" for c in "{}%$#&_"} | {"\\": r"\backslash ", "~": r"\sim ", "^": r"{\wedge}", ":": r"\colon "}
+_ESCAPED = {c: f"\\{c}" for c in "{}%$#&"} | {"\\": r"\backslash ", "~": r"\sim ", "^": r"{\wedge}", ":": r"\colon "}
 _ACCENTS = {"\u0302": "hat", "\u0307": "dot", "\u0303": "tilde", "\u0304": "bar"}
 _ARROW = re.compile(r"—(.*?)→")
 _TOKEN = re.compile(
     r"√n|—.*?→|[^\W\d_][\u0302-\u0304\u0307]"  # signs of several characters
     r"|(?:[A-Za-z-]{2,} )+[A-Za-z-]{2,}(?![A-Za-z(])|[A-Za-z]-[a-z]+"  # prose
-    r"|[A-Za-z]+|\d+(?:\.\d+)?| +|.",
+    r"|_[A-Za-z0-9]+|[A-Za-z]+|\d+(?:\.\d+)?| +|.",
     re.DOTALL,
 )
 _RELATIONS = "=+−-·×/,(≅≇→"
@@ -72,9 +70,8 @@ def _options(style: Style) -> str:
 
 def _tikz(shape: Shape) -> str:
     if isinstance(shape, Circle):
-        return (
-            rf"\path[{_options(shape.style)}] {_point((shape.x, shape.y))} circle[radius={_number(shape.r * UNIT)}pt];"
-        )
+        centre, radius = _point((shape.x, shape.y)), _number(shape.r * UNIT)
+        return rf"\path[{_options(shape.style)}] {centre} circle[radius={radius}pt];"
     if isinstance(shape, Path):
         return rf"\path[{_options(shape.style)}] {''.join(map(_move, shape.moves))};"
     anchor = {"start": "base west", "middle": "base", "end": "base east"}[shape.anchor]
@@ -105,17 +102,20 @@ def set_text(text: str) -> str:
 def math(text: str) -> str:
     """Text as it stands in math mode; every character outside ASCII goes through a table."""
     tokens = _TOKEN.findall(text)
-    found, script, last = "", "", ""
+    found, script, last, depth = "", "", "", 0
     for token, after in zip(tokens, [*tokens[1:], ""], strict=True):
         kind = "^" if token in _SUPER else "_" if token in _SUB else ""
         if script and kind != script:
             found += "}" + "{}" * (token == "'")
         if kind and kind != script:
             found += kind + "{"
-        script, last = kind, token if not token.isspace() else last
-        found += _SUPER.get(token) or _SUB.get(token) or (
-            _space(token, last, after) if token.isspace() else _plain(token)
-        )  # fmt: skip
+        script, depth = kind, depth + (token == "(") - (token == ")")
+        if token.isspace():
+            found += r"\ " if last == "," and depth <= 0 else _space(token, last, after)
+            continue
+        below = token[0] == "_" and len(token) > 1 and last not in _SUB and last[:1] != "_"
+        set_ = f"_{{{_plain(token[1:])}}}" if below else _SUPER.get(token) or _SUB.get(token) or _plain(token)
+        found, last = found + set_, token
     return found + "}" * bool(script)
 
 
@@ -132,14 +132,16 @@ def _plain(token: str) -> str:
         return rf"\stackrel{{{math(arrow[1])}}}{{\to }}"
     if len(token) == 2 and token[1] in _ACCENTS:
         return rf"\{_ACCENTS[token[1]]}{{{math(token[0])}}}"
-    if token in _GREEK:
-        return rf"\{_GREEK[token]} "
+    if token in GREEK:
+        return rf"\{GREEK[token]} "
+    if token[0] == "_":
+        return rf"\_{_plain(token[1:]) if token[1:] else ''}"
     if token in _SIGNS or token in _ESCAPED:
         return _SIGNS.get(token) or _ESCAPED[token]
     if " " in token or "-" in token[1:]:
         return rf"\mbox{{{token}}}"
     if token.isascii():
-        word = len(token) > 1 and token.isalpha() and not re.fullmatch("d[A-Za-z]", token)
+        word = len(token) > 1 and token.isalpha() and not re.fullmatch("[A-Z]?d?[A-Za-z]", token)
         return rf"\mathrm{{{token}}}" if word else token
     plain = unicodedata.normalize("NFKD", token).encode("ascii", "ignore").decode()
     return math(plain) if plain else rf"\mbox{{U+{ord(token):04X}}}"

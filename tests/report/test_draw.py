@@ -2,16 +2,29 @@
 
 import itertools
 import random
+import re
 import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
+import sympy as sp
 
 import tensorprog as tp
 from tensorprog.report.scene import Circle, Path, Scene, Text, move
 from tensorprog.report.subject import LARGEST, subject
 
 GALLERY = sorted(tp.programs.GALLERY)
+ENDINGS = [".svg", ".pdf", ".png", ".tex"]
+
+
+@tp.network
+def gated(net, x):
+    """Two outputs, a gate z ⊙ s and a function of many arguments."""
+    s = tp.tanh(net.embed("U", x[0]))
+    for t, x_t in enumerate(x, 1):
+        z = tp.sigmoid(net.dense("A", s) + net.embed("B", x_t))
+        s = tp.nonlin(lambda a, b, c, d: a * b + sp.tanh(c) * (1 - a) * d**2, z, s, net.dense(("W", t), s), z)
+    return net.readout("V", s, bias=1), net.average(s, scale=2)
 
 
 def jobs():
@@ -27,6 +40,8 @@ def jobs():
     biased = tp.programs.rnn(layers=2, sigma_b=1, sigma_h=1)
     yield "deep rnn with biases and a state", lambda: tp.draw(biased, backprop=True, path="W1", lengths=[3, 3])
     yield "mlp with biases", lambda: tp.draw(tp.programs.mlp(sigma_b=1), backprop=True)
+    yield "two outputs and gates", lambda: tp.draw(gated(), backprop=True, lengths=[2])
+    yield "linear", lambda: tp.draw(tp.programs.deep_linear(depth=5), backprop=True, inputs=3)
     yield "mse", lambda: tp.draw(tp.unroll(tp.programs.mlp(depth=2), steps=2, loss="mse"))
 
 
@@ -230,7 +245,110 @@ def test_other_endings_are_refused(tmp_path, name):
         tp.draw(tp.programs.mlp()).save(tmp_path / name)
 
 
-@pytest.mark.parametrize("name", ["no/such/folder/a.svg", "no/such/folder/a.png"])
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("name", GALLERY)
+def test_every_ending_has_its_format(tmp_path, name, ending):
+    picture = tp.draw(tp.programs.GALLERY[name](), backprop=True)
+    found = picture.save(tmp_path / f"a{ending}").read_bytes()
+    start = {".svg": b"<svg", ".pdf": b"%PDF-", ".png": b"\x89PNG", ".tex": b"\\definecolor"}[ending]
+    assert found.startswith(start)
+    assert found == picture.save(tmp_path / f"b{ending}").read_bytes()
+
+
+def test_a_pdf_has_the_size_of_the_picture_and_one_page(tmp_path):
+    picture = tp.draw(tp.programs.mlp())
+    pdf = picture.save(tmp_path / "a.pdf").read_bytes()
+    assert pdf.count(b"/Type /Page ") == 1
+    box = [float(x) for x in re.search(rb"/MediaBox \[(.*?)\]", pdf)[1].split()]
+    assert box == pytest.approx([0, 0, picture.scene.width, picture.scene.height], abs=0.01)
+
+
+# ---- names and functions ---------------------------------------------------------------------------------
+
+
+def lines(picture):
+    """The texts in the picture, long ones put together again."""
+    return [t.string for t in picture.scene.texts]
+
+
+def test_the_output_and_its_readout_are_drawn():
+    strings = lines(tp.draw(tp.programs.mlp()))
+    assert {"f(x)", "Σ/√n", "V", "h¹ = U(x), f(x) = V·x³/√n"} <= set(strings)
+    strings = lines(tp.draw(tp.programs.mean_readout()))
+    assert "h¹ = U(x), 1 = (1, …, 1), f(x) = 1·x²/√n" in strings
+    assert "f(x) = σᵥ·V·x³/√n" in " ".join(lines(tp.draw(tp.programs.mlp(sigma_v=sp.Symbol("sigma_v")))))
+
+
+def test_several_outputs_are_drawn():
+    picture = tp.draw(gated(), lengths=[1])
+    assert picture.names[-2:] == ["f₁(x)", "f₂(x)"]
+    (last,) = (s for s in lines(picture) if "/√n" in s and "=" in s)
+    assert last.endswith("f₁(x) = V·x¹/√n + V.bias, f₂(x) = 2·1·x¹/√n")
+
+
+def test_vectors_are_named_by_layer_as_in_papers():
+    assert tp.draw(tp.programs.mlp()).names == ["h¹", "x¹", "h²", "x²", "h³", "x³", "V", "f(x)"]
+    names = tp.draw(tp.programs.mlp(depth=2), backprop=True).names
+    assert set(names) == {"h¹", "x¹", "h²", "x²", "V", "dh²", "dx¹", "dh¹", "f(x)"}
+
+
+def test_what_a_sum_is_made_of_is_named_by_its_product():
+    assert tp.draw(tp.programs.mlp(depth=2, sigma_b=1)).names == [
+        "U(x)", "b¹", "x¹", "W²x¹", "b²", "x²", "V", "f(x)"]  # fmt: skip
+    assert tp.draw(tp.programs.residual_mlp()).names == [
+        "h¹", "x¹", "W²x¹", "h²", "x²", "W³x²", "h³", "x³", "V", "f(x)"]  # fmt: skip
+
+
+def test_vectors_of_a_recurrent_network_are_named_by_time():
+    assert tp.draw(tp.programs.rnn(), lengths=[3]).names == [
+        "h¹", "x¹", "U(x₂)", "Wx¹", "x²", "U(x₃)", "Wx²", "x³", "V", "f(x)"]  # fmt: skip
+    deep = tp.draw(tp.programs.rnn(layers=2, sigma_h=1), lengths=[1]).names
+    assert deep == ["x¹ʼ⁰", "x²ʼ⁰", "U¹(x₁)", "W¹x¹ʼ⁰", "x¹ʼ¹", "U²x¹ʼ¹", "W²x²ʼ⁰", "x²ʼ¹", "V", "f(x)"]
+
+
+def test_vectors_of_several_inputs_name_theirs():
+    names = tp.draw(tp.programs.mlp(depth=1), inputs=2, backprop=True).names
+    assert set(names) == {"h¹(x)", "x¹(x)", "h¹(x')", "x¹(x')", "V", "dh¹(x)", "dh¹(x')", "f(x)", "f(x')"}
+
+
+def test_vectors_of_a_training_run_name_their_step():
+    names = tp.draw(tp.unroll(tp.programs.mlp(depth=2), steps=2)).names
+    assert {"dh²₀(ξ₀)", "dx¹₀(ξ₀)", "δh²₁(x)", "δx²₂(x)", "dh²₁(ξ₁)", "f₁(x)", "f₂(x)"} <= set(names)
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_no_two_vectors_have_one_name(name):
+    picture = JOBS[name]()
+    assert len(set(picture.names)) == len(picture.names) == len(picture.variables)
+
+
+def test_functions_are_numbered_and_written_out_once():
+    strings = lines(tp.draw(tp.programs.mlp(), backprop=True))
+    assert "ψ₁(u, v) = v·step(u):  dh³ = ψ₁(h³, V), dh² = ψ₁(h², dx²), dh¹ = ψ₁(h¹, dx¹)" in strings
+    assert strings.count("ψ₁") == 3 and "ψ₂" not in " ".join(strings)
+
+
+def test_functions_that_differ_in_the_order_of_arguments_are_one():
+    strings = lines(tp.draw(tp.programs.residual_mlp(), backprop=True))
+    assert "ψ₂(u, v, w) = u + v·step(w):  dh² = ψ₂(dh³, dx², h²), dh¹ = ψ₂(dh², dx¹, h¹)" in strings
+
+
+def test_a_function_of_more_arguments_than_have_letters_numbers_them():
+    p = tp.Program()
+    a, b, c, d = (p.vector(name) for name in "abcd")
+    tp.nonlin(lambda a, b, c, d: a * sp.tanh(b) + c**2 * d, a, b, c, d)
+    assert "ψ₁(u₁, u₂, u₃, u₄) = u₁·tanh(u₂) + u₃²·u₄:  x4 = ψ₁(a, b, c, d)" in lines(tp.draw(p))
+
+
+def test_variables_are_highlighted_by_both_their_names():
+    for name in ("h²", "W2(x)"):
+        picture = tp.draw(tp.programs.mlp(), highlight=name)
+        (circle,) = (s for s in picture.scene.shapes if isinstance(s, Circle) and s.style.stroke == "p")
+        labels = [t.string for t in picture.scene.texts if t.colour == "p"]
+        assert labels == ["W²", "h²"] and circle.x == next(t.x for t in picture.scene.texts if t.string == "h²")
+
+
+@pytest.mark.parametrize("name", [f"no/such/folder/a{ending}" for ending in ENDINGS])
 def test_a_path_that_cannot_be_written_is_refused(tmp_path, name):
     with pytest.raises(tp.DataError, match="cannot write .*existing folder"):
         tp.draw(tp.programs.mlp()).save(tmp_path / name)
