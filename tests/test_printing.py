@@ -9,6 +9,8 @@ import sympy as sp
 from matplotlib.mathtext import MathTextParser
 
 import tensorprog as tp
+from tensorprog.formulas.typeset import Line
+from tensorprog.kernels.arguments import once
 from tensorprog.printing import NameSymbol, inner, latex, text
 
 GALLERY = tp.programs.GALLERY
@@ -209,16 +211,103 @@ def test_text_fits_a_terminal(build, kind):
 def test_latex_is_well_formed(build, kind, closed):
     kernel = kernel_of(build, kind)
     tex = kernel.latex(closed)
-    first, *rows, last = tex.splitlines()
-    assert (first, last) == (r"\begin{align*}", r"\end{align*}")
-    assert all(row.endswith(r" \\") for row in rows[:-1]) and not rows[-1].endswith(r"\\")
+    systems, prose = parts(tex)
+    assert len(systems) == 1 + (closed and "In closed form" in prose) and tex.startswith(r"\begin{align*}")
     assert tex.isascii() and tex.count("{") == tex.count("}") and tex.count(r"\left") == tex.count(r"\right")
-    lefts = [row.split(" &= ")[0] for row in rows if " &= " in row]
-    assert lefts == [latex(e.lhs) for e in kernel.equations]
-    assert all(row.startswith("&") for row in rows if " &= " not in row)
+    assert tex.count(r"\bigl") == tex.count(r"\bigr")
+    for system in systems:
+        *rows, last = re.split(r" (?:\\displaybreak\[0\] )?\\\\\n", system)
+        assert all(row.count("&") == 1 and "\\\\" not in row and "\n" not in row for row in (*rows, last))
+    assert "&" not in re.sub(r"\\begin\{smallmatrix\}.*?\\end\{smallmatrix\}", "", prose) and "$$" not in prose
+    assert prose.count("$") % 2 == 0 and not any("\n" in formula for formula in prose.split("$")[1::2])
     parser = MathTextParser("path")
-    for left in lefts:
-        parser.parse(f"${left}$")
+    for formula in prose.split("$")[1::2]:
+        matrix = r"\\bigl\(\\begin\{smallmatrix\} (.*?) & (.*?) \\\\ (.*?) & (.*?) \\end\{smallmatrix\}\\bigr\)"
+        known = re.sub(matrix, r"(\1,\2,\3,\4)", formula).replace(r"\bigl", "").replace(r"\bigr", "")
+        parser.parse(f"${known}$")
+    for row in systems[0].split("\n"):
+        if " &= " in row:
+            parser.parse(f"${row.split(' &= ')[0]}$")
+
+
+def parts(tex):
+    """The insides of the align* environments, and what stands outside them."""
+    pattern = r"\\begin\{align\*\}\n(.*?)\n\\end\{align\*\}"
+    prose = re.sub(pattern, "", tex, flags=re.DOTALL)
+    assert "align" not in prose and r"\text" not in prose and r"\quad" not in prose
+    return re.findall(pattern, tex, re.DOTALL), prose.strip()
+
+
+def lefts_of(kernel):
+    return [row.split(" &= ")[0] for row in parts(kernel.latex())[0][0].split("\n") if " &= " in row]
+
+
+@pytest.mark.parametrize(("build", "kind"), CASES)
+def test_latex_leaves_out_nothing_but_other_arguments(build, kind):
+    kernel = kernel_of(build, kind)
+    printed, expected = lefts_of(kernel), [latex(e.lhs) for e in kernel.equations]
+    assert printed == [left for left in expected if left in printed]
+    prose = parts(kernel.latex())[1]
+    both = "What is written for neither $(x,x)$ nor $(x',x')$ holds for them as for $(x,x')$." in prose
+    for left in set(expected) - set(printed):
+        stem, _, arguments = left.rpartition("(")
+        pairs = {p for p in ("x,x", "x,x'", "x',x'") if f"{stem}({p})" in printed}
+        assert arguments in ("x,x)", "x',x')")
+        assert (pairs == {"x,x'"} and both) or (arguments == "x',x')" and "x,x" in pairs and "holds for both" in prose)
+
+
+def test_equations_that_differ_in_their_arguments_are_written_once():
+    net = tp.programs.mlp(depth=2, phi=tp.abstract("phi"), sigma_w=1)
+    (system,), prose = parts(tp.nngp(net).latex())
+    assert system.split(" \\\\\n") == [
+        r"\Sigma^{(2)}(x,x') &= \mathsf{V}_{\phi}\left[\langle x,x'\rangle\right]",
+        r"K(x,x') &= \mathsf{V}_{\phi}\left[\Sigma^{(2)}(x,x')\right]",
+    ]
+    assert prose.split("\n") == [
+        "What is written for neither $(x,x)$ nor $(x',x')$ holds for them as for $(x,x')$.",
+        r"Here $\mathsf{V}_{\phi}\bigl[q, c, q'\bigr] = \mathsf{E}\,\phi(u)\phi(v)$ with "
+        r"$(u,v) \sim \mathcal{N}\bigl(0, \bigl(\begin{smallmatrix} q & c \\ c & q' \end{smallmatrix}\bigr)\bigr)$;",
+        r"$\mathsf{V}_{\phi}\bigl[C(x,x')\bigr] = \mathsf{V}_{\phi}\bigl[C(x,x), C(x,x'), C(x',x')\bigr]$ "
+        "for a covariance $C$;",
+        r"and $\langle x,x'\rangle = x \cdot x'/d$.",
+    ]
+
+
+def test_equations_that_differ_in_more_are_all_written():
+    kernel = tp.ntk(tp.programs.rnn(sigma_h=1))  # each input has its own initial state, which is the same for x and x
+    lefts = lefts_of(kernel)
+    assert r"\Sigma^{(1,1)}(x,x)" in lefts and r"\Sigma^{(2,2)}(x,x)" in lefts and r"\Sigma^{(2,2)}(x,x')" in lefts
+    assert r"\Sigma^{(2,2)}(x',x')" not in lefts and "holds for both" in kernel.latex()
+    whole = r"\left[\Sigma^{(1,1)}(x,x), \langle x_{1},x'_{1}\rangle, \Sigma^{(1,1)}(x',x')\right]"
+    assert whole in kernel.latex()  # no covariance at (x,x), (x,x') and (x',x')
+
+
+def line(left, *terms):
+    return Line(left, [("+", factors) for factors in terms])
+
+
+@pytest.mark.parametrize("own, kept", [
+    (line("S(x,x)", ("E(x)^{2}", "a")), False),
+    (line("S(x,x)", ("a", "E(x)", "E(x)")), False),
+    (line("S(x,x)", ("E(x)^{2}", "b")), True),
+    (line("S(x,x)", ("E(x)^{3}", "a")), True),
+    (line("S(x,x)", ("E(x)^{2}", "a"), ("1",)), True),
+    (line("S^{(2)}(x,x)", ("E(x)^{2}", "a")), True),
+])  # fmt: skip
+def test_a_line_is_left_out_only_when_another_says_it(own, kept):
+    cross = line("S(x,x')", ("E(x')", "E(x)", "a"))
+    lines, notes = once([own, cross], "x", "x'")
+    assert (own in lines) == kept and bool(notes) != kept and cross in lines
+
+
+def test_primes_of_functions_are_no_arguments():
+    own, cross = line("S(x,x)", ("max(x)",)), line("S(x,x')", ("max'(x)",))
+    assert once([own, cross], "x", "x'")[0] == [own, cross]
+
+
+def test_certificates_print_greek_letters_as_commands():
+    tex = tp.unroll(tp.programs.mlp(depth=1), steps=2).certify().latex()
+    assert tex.isascii() and r"K(x,\xi_{0}) \eta \chi_{0}" in tex and r"\langle x,\xi_{1}\rangle" in tex
 
 
 def test_notebooks_show_the_latex():
@@ -246,7 +335,6 @@ def test_the_header_says_what_was_assumed():
 def test_latex_of_an_equation_with_symbols():
     net = tp.programs.mlp(depth=1, phi=tp.abstract("phi"), sigma_w=sp.Symbol("sigma_w", positive=True))
     assert r"\Sigma^{(1)}(x,x') &= \sigma_{w}^{2} \, \langle x,x'\rangle" in tp.ntk(net).latex()
-    assert (
-        r"\mathsf{V}_{\phi'}\left[\Sigma^{(1)}(x,x), \Sigma^{(1)}(x,x'), \Sigma^{(1)}(x',x')\right]"
-        in tp.ntk(net).latex()
-    )
+    assert r"\mathsf{V}_{\phi'}\left[\Sigma^{(1)}(x,x')\right]" in tp.ntk(net).latex()
+    whole = r"\mathsf{V}_{\phi'}\left[\Sigma^{(1)}(x,x), \Sigma^{(1)}(x,x'), \Sigma^{(1)}(x',x')\right]"
+    assert whole in latex(tp.ntk(net).equations[-1].rhs)

@@ -67,11 +67,9 @@ class Said:
 
     def text(self) -> str:
         """Notes and meanings as a paragraph."""
-        listed = (
-            "; ".join(self.meanings[:-1]) + ("; and " if len(self.meanings) > 1 else "") + "".join(self.meanings[-1:])
-        )
+        listed = ";\nand ".join(part for part in (";\n".join(self.meanings[:-1]), *self.meanings[-1:]) if part)
         found = [*self.notes, *([f"Here {listed}."] if listed else []), *(["In closed form"] if self.forms else [])]
-        return " ".join(found)
+        return "\n".join(found)
 
 
 def terms(p: Poly, style: Style, show: Show) -> list[Term]:
