@@ -37,6 +37,7 @@ class DerivedKernel:
         how: whether numbers are sampled.
         trained: what is trained, and how fast; None for everything at rate 1.
         derive_by_paths: the derivation by path sums, whose equations run forward only.
+        derive_stepwise: the derivation with moments taken step by step, which running sums are folded from.
     """
 
     def __init__(
@@ -52,12 +53,14 @@ class DerivedKernel:
         how: How | None = None,
         trained: Trains | None = None,
         derive_by_paths: Derive | None = None,
+        derive_stepwise: Derive | None = None,
     ) -> None:
         self.net, self.kind, self.method, self.assume_gia = net, kind, method, assume_gia
         self.how, self.trained = how or How("exact"), trained
         self.chosen: dict[Any, bool] = {}
         self._derive, self._derive_under_gia = derive, derive_under_gia
         self.derive_straight = derive_straight or derive
+        self.derive_stepwise = derive_stepwise or self.derive_straight
         self._derive_by_paths = derive_by_paths
         self.lengths = self._lengths(lengths)
         self._derived: dict[Any, Derivation] = {}

@@ -147,7 +147,7 @@ def group(products: Iterable[tuple[Poly, Poly]], limit: Limit) -> Poly:
         if a and b:
             cofactors[a].append(b)
     sums = ((a, add_all(parts)) for a, parts in cofactors.items())
-    return add_all(a * (limit.system.lookup(total) or total) for a, total in sums)
+    return add_all(a * limit.known(total) for a, total in sums)
 
 
 def nngp(trace: Trace, limit: Limit, i: int, j: int) -> Poly:

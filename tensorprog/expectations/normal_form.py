@@ -148,7 +148,7 @@ class Expectation:
         for g, e in mono:
             if e == 1 and isinstance(g, Gaussian):
                 for f, _ in mono:
-                    if f is not g and (g in f.support or self._correlated([g], f.support)):
+                    if f is not g and (g in f.support or self.correlated([g], f.support)):
                         break
                 else:
                     return True
@@ -180,9 +180,10 @@ class Expectation:
         return [tuple(sorted(members, key=lambda f: f[0].index)) for _, members in groups]
 
     def _linked(self, a: Set[Gaussian], b: Set[Gaussian]) -> bool:
-        return not a.isdisjoint(b) or self._correlated(a, b)
+        return not a.isdisjoint(b) or self.correlated(a, b)
 
-    def _correlated(self, a: Collection[Gaussian], b: Collection[Gaussian]) -> bool:
+    def correlated(self, a: Collection[Gaussian], b: Collection[Gaussian]) -> bool:
+        """Whether some base Gaussian of the first is correlated with one of the second."""
         related = [(x, y) for x in a for y in b if x.block == y.block]
         if len(related) > 1:  # by age: what is derived first, and so the order of equations, must not depend on hashes
             related.sort(key=lambda pair: (pair[0].index, pair[1].index))

@@ -27,6 +27,7 @@ from tensorprog.passes.backprop import backprop
 from tensorprog.passes.decouple import decouple
 from tensorprog.passes.optimizer import among, learning_rates, trained_names
 from tensorprog.passes.parametrization import Parametrization, scaling
+from tensorprog.recursions.stepwise import StepNames, Stepwise
 from tensorprog.sgd.training import one_step_kernel
 from tensorprog.types import Number
 
@@ -69,13 +70,13 @@ ALL = Chosen()
 
 def _by_backprop(
     net: Network, lengths: Sequence[Length], chosen: Chosen = ALL, assume_gia: bool = False,
-    names: type[NetworkNames] = NetworkNames,
+    names: type[NetworkNames] = NetworkNames, limits: type[Limit] = Limit,
 ) -> Derivation:  # fmt: skip
     trace = net.trace(lengths)
     program, gradients = backprop(trace)
     if assume_gia:
         program = decouple(program, lambda var, op: var not in trace.program)
-    limit = Limit(program, names(trace, gradients))
+    limit = limits(program, names(trace, gradients))
     terms = ntk_terms(trace, gradients, 0, len(lengths) - 1, limit.correlated, chosen.of(trace))
     return Derivation(trace, limit, sum_terms(terms, limit))
 
@@ -97,9 +98,10 @@ def _by_sgd(net: Network, lengths: Sequence[Length], chosen: Chosen = ALL) -> De
     return Derivation(*one_step_kernel(net, lengths, None if found is None else tuple(found), rates=found))
 
 
-def _nngp(net: Network, lengths: Sequence[Length], names: type[NetworkNames] = NetworkNames) -> Derivation:
+def _nngp(net: Network, lengths: Sequence[Length], names: type[NetworkNames] = NetworkNames,
+          limits: type[Limit] = Limit) -> Derivation:  # fmt: skip
     trace = net.trace(lengths)
-    limit = Limit(trace.program, names(trace, []))
+    limit = limits(trace.program, names(trace, []))
     return Derivation(trace, limit, nngp_value(trace, limit, 0, len(lengths) - 1))
 
 
@@ -182,6 +184,7 @@ def ntk(net: Network, method: str = "auto", lengths: Sequence[int] | None = None
     net = one_output(net, which[0])
     under_gia = functools.partial(_by_backprop, chosen=chosen, assume_gia=True) if formulas == "backprop" else None
     straight = functools.partial(_by_backprop, chosen=chosen, names=EveryName)
+    stepwise = functools.partial(_by_backprop, chosen=chosen, names=StepNames, limits=Stepwise)
     derive = functools.partial(NTK_METHODS[formulas], chosen=chosen)
     return Kernel(
         net,
@@ -191,6 +194,7 @@ def ntk(net: Network, method: str = "auto", lengths: Sequence[int] | None = None
         lengths,
         under_gia,
         derive_straight=straight,
+        derive_stepwise=stepwise,
         how=how,
         trained=chosen if chosen != ALL else None,
         derive_by_paths=functools.partial(_by_paths, chosen=chosen),
@@ -228,4 +232,7 @@ def nngp(net: Network, lengths: Sequence[int] | None = None, method: str = "auto
         return OutputKernels(net, "nngp", formulas, lengths, which, one, _cross_nngp)
     net = one_output(net, which[0])
     straight = functools.partial(_nngp, names=EveryName)
-    return Kernel(net, "nngp", formulas, _nngp, lengths, derive_straight=straight, how=how)
+    stepwise = functools.partial(_nngp, names=StepNames, limits=Stepwise)
+    return Kernel(
+        net, "nngp", formulas, _nngp, lengths, derive_straight=straight, derive_stepwise=stepwise, how=how
+    )

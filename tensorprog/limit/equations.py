@@ -37,6 +37,10 @@ class Namer(Protocol):
 HEADS = {
     "cov": ("Σ", r"\Sigma"),
     "moment": ("E", r"\mathsf{E}"),
+    "sums": ("E", r"\mathsf{E}"),  # E z z' of sums
+    "cross": ("C", "C"),  # E z r' of a sum z and another vector
+    "stream": ("D", "D"),  # E dz dz' of gradients of sums
+    "mixed": ("B", "B"),  # E (Wᵀdh) dz'
     "theta": ("Θ", r"\Theta"),
     "value": ("m", "m"),
     "zdot": ("a", "a"),

@@ -189,6 +189,10 @@ class Limit(Shown):
         """E Z^x Z^y, named."""
         return self._moment(self._z(x), self._z(y), as_var(x), as_var(y))
 
+    def known(self, p: Poly) -> Poly:
+        """The name whose definition is p, or p."""
+        return self.system.lookup(p) or p
+
     def correlated(self, x: Var, y: Var) -> bool:
         """Whether E Z^x Z^y is not 0."""
         return bool(self._moment(self.z[x], self.z[y], x, y))

@@ -6,9 +6,8 @@ deriving there and comparing equation by equation.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -30,10 +29,10 @@ from tensorprog.recursions.fixed import fixed_point
 from tensorprog.recursions.folding import Folded, describe, describe_poly, fold, unroll
 from tensorprog.recursions.indexed import Printer
 from tensorprog.recursions.ranges import Sizes
-from tensorprog.recursions.rewrite import forward, tidy, transpose, without_aliases
 from tensorprog.recursions.sized import SizedKernel, append
 from tensorprog.recursions.sizes import ANY, SMALL, Over, form_of, over_of
 from tensorprog.recursions.straight import Store, Straight, read
+from tensorprog.recursions.writing import STEPWISE, WAYS, Way, straight
 from tensorprog.types import Data, HyperValues
 
 BLOCK_BYTES = 2**27
@@ -67,7 +66,7 @@ class FoldedKernel:
         self.over = over_of(self.net, over)
         refuse_expanding(*self._sized(self.over.larger(2)[0], 2), kernel.kind == "ntk")
         self.store = Store()
-        self._read: dict[tuple[Sizes, int], Straight] = {}
+        self._read: dict[tuple[Sizes, int, bool], Straight] = {}
         self.proved: list[Sizes] = []
         self.excluded: set[Sizes] = set()
         self.parts = self._fold(self.form, 2)
@@ -84,26 +83,29 @@ class FoldedKernel:
         return self.parts[0].folded
 
     def _fold(self, form: str | None, inputs: int) -> tuple[Part, ...]:
-        """One fold for all sizes, or one for equal and one for different lengths."""
+        """One fold for all sizes, or one for equal and one for different lengths, or of moments taken step by step."""
         try:
             return (self._part(self.over, form, inputs),)
-        except FoldError:
-            apart = self.over.parts(inputs)
-            if not apart:
+        except FoldError as error:
+            if apart := self.over.parts(inputs):
+                return tuple(self._part(over, form, inputs) for over in apart)
+            if not (deeper := self.over.stepwise()):
                 raise
-        return tuple(self._part(over, form, inputs) for over in apart)
+            try:
+                return (self._part(deeper, form, inputs, STEPWISE),)
+            except FoldError:
+                raise error from None
 
-    def _part(self, over: Over, form: str | None, inputs: int) -> Part:
+    def _part(self, over: Over, form: str | None, inputs: int, ways: Sequence[Way] = WAYS) -> Part:
         """The fold that holds down to the smallest sizes."""
         failure, best = None, None
-        # a short equation, such as Σ^(1), may stand in later ones or not, and be counted from where it stands
-        for anchored, least in product((False, True), (1, 2, 3)):
-            if anchored and best is not None:
+        for way in ways:
+            if way.anchored and best is not None:
                 break
             try:
-                systems = {s: self._straight(s, form, inputs, least) for s in over.examples(inputs)}
-                folded = fold(systems, self.store, anchored)
-                fails = self.prove(folded, form, inputs, least, over)
+                systems = {s: self._straight(s, form, inputs, way) for s in over.examples(inputs)}
+                folded = fold(systems, self.store, way.anchored, way.stepwise)
+                fails = self.prove(folded, form, inputs, way, over)
             except FoldError as error:
                 failure = failure or error
                 continue
@@ -118,7 +120,7 @@ class FoldedKernel:
         self.excluded |= excluded
         return Part(over, best[0], excluded)
 
-    def prove(self, folded: Folded, form: str | None = None, inputs: int = 2, least: int = 1,
+    def prove(self, folded: Folded, form: str | None = None, inputs: int = 2, way: Way = WAYS[0],
               over: Over | None = None) -> set[Sizes]:  # fmt: skip
         """Derive at larger sizes and compare every equation with the folded ones; the kernel at smaller sizes too.
 
@@ -131,7 +133,7 @@ class FoldedKernel:
         form, over = form or self.form, over or self.parts[0].over
         larger = over.larger(inputs)
         for s in larger:
-            _compare(self._straight(s, form, inputs, least), unroll(folded, dict(s), self.store), s)
+            _compare(self._straight(s, form, inputs, way), unroll(folded, dict(s), self.store), s)
         if not self._agrees(folded, larger[0], inputs):
             raise FoldError(f"the folded equations do not give the kernel at {_at(larger[0])}")
         agree = {s: self._agrees(folded, s, inputs) for s in over.smaller(inputs)}
@@ -146,14 +148,12 @@ class FoldedKernel:
             return False
         return same(self._value(sizes, inputs), mine)
 
-    def _straight(self, sizes: Sizes, form: str | None, inputs: int, least: int) -> Straight:
-        if (sizes, inputs) not in self._read:  # every form starts from it
-            self._read[sizes, inputs] = read(self.kernel.derive_straight(*self._sized(sizes, inputs)), self.store)
-        system = self._read[sizes, inputs]
-        if form is None:
-            return tidy(without_aliases(system, self.store), self.store, least)
-        system = forward(system, self.store, least)
-        return system if form == "forward" else tidy(transpose(system, self.store), self.store, least)
+    def _straight(self, sizes: Sizes, form: str | None, inputs: int, way: Way) -> Straight:
+        key = (sizes, inputs, way.stepwise)
+        if key not in self._read:  # every form starts from it
+            derive = self.kernel.derive_stepwise if way.stepwise else self.kernel.derive_straight
+            self._read[key] = read(derive(*self._sized(sizes, inputs)), self.store)
+        return straight(self._read[key], self.store, form, way)
 
     def _value(self, sizes: Sizes, inputs: int) -> Poly:
         """The kernel by its own method of derivation, untouched."""

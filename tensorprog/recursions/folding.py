@@ -16,7 +16,7 @@ from tensorprog.algebra import Gen, Poly, Scalar, add_all, to_sympy
 from tensorprog.errors import FoldError
 from tensorprog.expectations.atoms import Expect
 from tensorprog.printing import NameSymbol
-from tensorprog.recursions.ranges import Bound, Box, Point, Sizes, cover, shift_between
+from tensorprog.recursions.ranges import Bound, Box, Point, Sizes, cover, cover_sides, shift_between
 from tensorprog.recursions.rewrite import terms_of
 from tensorprog.recursions.straight import GRAM, Family, Index, Ref, Store, Straight, refs_of
 
@@ -182,18 +182,20 @@ def _only_ref(p: Poly) -> Ref | None:
 # ---- the fold --------------------------------------------------------------------------------------
 
 
-def fold(systems: Mapping[Sizes, Straight], store: Store, anchored: bool = False) -> Folded:
+def fold(systems: Mapping[Sizes, Straight], store: Store, anchored: bool = False, sided: bool = False) -> Folded:
     """One indexed system that gives all of these.
 
     Args:
         systems: straight-line systems in the same store, by size.
         anchored: whether far equations count what stands at the start from there; see ``View``.
+        sided: whether equations may differ on, above and below the diagonal of two layers.
 
     Raises:
         FoldError: equations do not repeat; names the first that differ.
     """
     result = Folded(tuple(k for k, _ in next(iter(systems))))
     found: dict[Family, Forms] = defaultdict(lambda: defaultdict(lambda: defaultdict(set)))
+    boxes_of = cover_sides if sided else cover
     for sizes, system in systems.items():
         for r, p in system.equations.items():
             found[r.family][template(p, View(r.family.pair, r.where, anchored), store)][sizes].add(r.where)
@@ -202,7 +204,7 @@ def fold(systems: Mapping[Sizes, Straight], store: Store, anchored: bool = False
         layout = result.layouts[family] = _layout(indices)
         for form, by_size in forms.items():
             points = {s: frozenset(tuple(i[k] or 0 for k in layout.free) for i in by_size.get(s, ())) for s in systems}
-            boxes = cover(points)
+            boxes = boxes_of(points)
             if boxes is None:
                 raise _unfolded(family, forms, form, systems, store)
             result.cases += [Case(family, box, form) for box in boxes]

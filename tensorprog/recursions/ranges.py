@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import sympy as sp
 
 Point = tuple[int, ...]
@@ -97,6 +98,21 @@ def cover(examples: Examples, depth: int = 2) -> list[Box] | None:
         if first is not None and second is not None:
             found.append([*first, *second])
     return min(found, key=len, default=None)
+
+
+def cover_sides(examples: Examples) -> list[Box] | None:
+    """``cover`` of what lies on, above and below the diagonal of the first two coordinates, apart where need be."""
+    whole = cover(examples)
+    if whole is not None or {len(p) for points in examples.values() for p in points} != {2}:
+        return whole
+    found: list[Box] = []
+    for side in (-1, 0, 1):
+        part = {s: frozenset(p for p in points if np.sign(p[1] - p[0]) == side) for s, points in examples.items()}
+        boxes = cover(part) if any(part.values()) else []
+        if boxes is None:
+            return None
+        found += boxes
+    return found
 
 
 def _box(examples: Examples) -> Box | None:

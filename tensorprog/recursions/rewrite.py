@@ -27,7 +27,7 @@ def forward(system: Straight, store: Store, least: int = 1) -> Straight:
 
 def tidy(system: Straight, store: Store, least: int = 1) -> Straight:
     """Shorten the equations, drop what nothing reads, and number copies of an index anew."""
-    return renumber(shorten(_needed(shorten(system, least)), least), store)
+    return renumber(shorten(needed(shorten(system, least)), least), store)
 
 
 def without_aliases(system: Straight, store: Store) -> Straight:
@@ -313,7 +313,7 @@ def inline(system: Straight, store: Store, removable: set[Ref]) -> Straight:
         else:
             result.equations[r] = p
     result.kernel = store.rebuild(system.kernel, leaf)
-    return _needed(result)
+    return needed(result)
 
 
 def _substituted(p: Poly, values: dict[Gen, Poly]) -> Poly:
@@ -329,7 +329,8 @@ def _product(c: Any, factors: Iterable[Poly]) -> Poly:
     return result
 
 
-def _needed(system: Straight) -> Straight:
+def needed(system: Straight) -> Straight:
+    """Without what nothing reads."""
     needed: set[Ref] = refs_of(system.kernel)
     for r in reversed(system.equations):
         if r in needed:

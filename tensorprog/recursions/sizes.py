@@ -29,11 +29,19 @@ class Over:
         depth: the hyperparameter's name.
         lengths: whether lengths are varied.
         related: ANY lengths of two inputs, or only EQUAL or UNEQUAL ones.
+        depths: the depths to fold at.
+        proofs: those to prove the fold at.
     """
 
     depth: str | None
     lengths: bool
     related: str = ANY
+    depths: tuple[int, ...] = (3, 4, 5)
+    proofs: tuple[int, ...] = (6, 9)
+
+    def stepwise(self) -> Over | None:
+        """Depths for equations of two layers each, which take more of them to tell apart; None with lengths."""
+        return None if self.lengths else replace(self, depths=(4, 5, 6, 7), proofs=(8, 10))
 
     def parts(self, inputs: int) -> list[Over]:
         """Equal and different lengths apart, where two lengths are varied."""
@@ -49,12 +57,12 @@ class Over:
         pairs = EXAMPLES
         if self.depth:
             pairs = {ANY: [(3, 3), (4, 2), (2, 4)], EQUAL: [(3, 3), (4, 4)], UNEQUAL: EXAMPLES[3:]}[self.related]
-        return self._sizes((2, 3, 4) if self.lengths else (3, 4, 5), pairs, inputs)
+        return self._sizes((2, 3, 4) if self.lengths else self.depths, pairs, inputs)
 
     def larger(self, inputs: int) -> list[Sizes]:
         """Sizes to prove the fold at."""
         pairs = [(5, 5), (6, 4), (4, 6)] if self.depth else LARGER
-        return self._sizes((5,) if self.lengths else (6, 9), pairs, inputs)
+        return self._sizes((5,) if self.lengths else self.proofs, pairs, inputs)
 
     def smaller(self, inputs: int) -> list[Sizes]:
         """Sizes below those folded at, in one direction or several, where the fold may still hold."""

@@ -22,7 +22,12 @@ from tensorprog.limit.equations import Name, children, reachable
 from tensorprog.printing import NameSymbol, inner
 
 Index = tuple[int | None, ...]
-LINEAR = {"Π": ("Θ", r"\Theta"), "Θ": ("Π", r"\Pi")}  # what kernels are linear in, with the letters of the transposed
+TRANSPOSED = [  # what kernels are linear in: gradient covariances and tangent kernels of layers, and of sums of some
+    (("Π", r"\Pi"), ("Θ", r"\Theta")),
+    (("D", "D"), ("Ψ", r"\Psi")),
+    (("B", "B"), ("Φ", r"\Phi")),
+]
+LINEAR = {a[0]: b for pair in TRANSPOSED for a, b in (pair, pair[::-1])}  # with the letters of the transposed
 
 
 @dataclass(frozen=True, order=True)
@@ -36,7 +41,7 @@ class Family:
 
     @property
     def linear(self) -> bool:
-        """Whether kernels are sums over these quantities: Π or Θ."""
+        """Whether kernels are sums over these quantities, such as Π or Θ."""
         return self.head in LINEAR
 
 

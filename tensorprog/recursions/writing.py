@@ -1,0 +1,52 @@
+"""Ways of writing the equations of one size, which are tried in turn until those of all sizes repeat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+from tensorprog.recursions.rewrite import forward, inline, needed, tidy, transpose, without_aliases
+from tensorprog.recursions.straight import Store, Straight
+
+
+@dataclass(frozen=True)
+class Way:
+    """How equations are written.
+
+    Attributes:
+        anchored: whether far equations count what stands at the start from there; see ``folding.View``.
+        least: terms that an equation has which stands in later ones: Σ^(1) may stand in those of all Σ^(l) or not.
+        stepwise: whether moments are taken step by step, so that running sums have equations; see ``stepwise``.
+    """
+
+    anchored: bool = False
+    least: int = 1
+    stepwise: bool = False
+
+
+WAYS = tuple(Way(anchored, least) for anchored, least in product((False, True), (1, 2, 3)))
+STEPWISE = (Way(stepwise=True), Way(anchored=True, stepwise=True))
+
+
+def straight(system: Straight, store: Store, form: str | None, way: Way) -> Straight:
+    """The equations of a kernel at one size, as they are folded.
+
+    Args:
+        system: as they were read.
+        store: shared by all sizes.
+        form: "sum" or "forward" of an NTK, None of an NNGP kernel.
+        way: how they are written.
+    """
+    if way.stepwise:
+        system = _without_single(system, store)
+        return needed(transpose(system, store)) if form == "forward" else system
+    if form is None:
+        return tidy(without_aliases(system, store), store, way.least)
+    system = forward(system, store, way.least)
+    return system if form == "forward" else tidy(transpose(system, store), store, way.least)
+
+
+def _without_single(system: Straight, store: Store) -> Straight:
+    """Without the sums E (Wᵀdh) dz' where all of them are one term, as with a matrix of its own in every layer."""
+    mixed = {r: p for r, p in system.equations.items() if r.family.head == "B"}
+    return inline(system, store, set(mixed)) if all(len(p.terms) == 1 for p in mixed.values()) else needed(system)
