@@ -9,7 +9,7 @@ PEERS ?= .venv-peers
 
 NOTEBOOKS := $(patsubst notebooks/%.py,docs/notebooks/%.ipynb,$(wildcard notebooks/*.py))
 
-.PHONY: demo test test-slow test-browser lint bench bench-peers notebooks docs clean
+.PHONY: demo test test-slow test-browser lint bench bench-peers notebooks docs readme clean
 
 demo: $(RUN)            ## derive and verify an MLP and an RNN; pictures in out/
 	$(BIN)/python -m tensorprog.demo
@@ -38,40 +38,61 @@ bench: $(STAMP)         ## cost of derivations, certificates and training runs
 	$(BIN)/python benchmarks/empirical.py
 	$(BIN)/python benchmarks/gram.py
 
+# An environment is this checkout's own where it lies in it or was made by it. The documentation installs nothing into
+# another one, and reads this checkout's package from links in build/site.
+HERE := $(realpath $(CURDIR))
+OWN := $(if $(wildcard $(BIN)/python),$(filter $(HERE)/%,$(realpath $(VENV)))$(filter $(HERE),$(shell cat $(STAMP))),new)
+DOCS_TOOLS := $(if $(OWN),$(VENV)/.docs,build/site)
+DOCS_PYTHON := $(if $(OWN),,PYTHONPATH=$(HERE)/build/site )$(BIN)/python
+SOURCES := $(shell find tensorprog programs -name '*.py')
+
 notebooks: $(NOTEBOOKS)  ## the notebooks, executed, as docs/notebooks/*.ipynb
 
-docs: $(NOTEBOOKS)       ## the documentation in out/docs/index.html; a warning is an error
-	$(BIN)/sphinx-build -q -W --keep-going -b html docs out/docs
+docs: $(NOTEBOOKS) docs/gallery/index.md  ## the documentation in out/docs/index.html; a warning is an error
+	$(DOCS_PYTHON) -m sphinx -q -W --keep-going -b html docs out/docs
+	$(DOCS_PYTHON) docs/_offline.py out/docs
 
-docs/notebooks/%.ipynb: notebooks/%.py $(shell find tensorprog programs -name '*.py') | $(VENV)/.docs
+docs/notebooks/%.ipynb: notebooks/%.py $(SOURCES) | $(DOCS_TOOLS)
 	@mkdir -p docs/notebooks
-	$(BIN)/jupytext --quiet --to ipynb --set-kernel python3 --execute $< --output $@
+	$(DOCS_PYTHON) -m jupytext --quiet --to ipynb --set-kernel python3 --execute $< --output $@
+
+docs/gallery/index.md: docs/_gallery.py $(SOURCES) | $(DOCS_TOOLS)
+	$(DOCS_PYTHON) docs/_gallery.py docs/gallery
+
+.PHONY: build/site
+build/site:
+	@rm -rf $@ && mkdir -p $@/tensorprog
+	@ln -s $(HERE)/tensorprog/* $@/tensorprog/ && ln -s $(HERE)/programs $@/tensorprog/programs
+
+readme: $(STAMP)         ## the table and the picture of README.md
+	$(BIN)/python -m tensorprog.cli gallery --write README.md
+	$(BIN)/python -m tensorprog.cli draw tied_autoencoder --backprop -o docs/static/tied_autoencoder.svg
 
 bench-peers: $(PEERS)/.installed  ## an environment of its own for neural-tangents, which make bench compares with
 
 $(PEERS)/.installed: benchmarks/peers.txt
 	$(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
 	touch $@
 
 $(VENV)/.browser: $(STAMP)
-	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[browser]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[browser]"
 	touch $@
 
 $(VENV)/.docs: $(STAMP)
-	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[docs]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
 	touch $@
 
 $(RUN): pyproject.toml setup.py
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
 	touch $@
 
 $(STAMP): $(RUN)
-	$(BIN)/pip install --quiet --disable-pip-version-check "torch==2.13.0"
-	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[test]"
-	touch $@
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "torch==2.13.0"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test]"
+	echo $(HERE) > $(STAMP)
 
 clean:
-	rm -rf $(VENV) $(PEERS) out build docs/notebooks docs/reference *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) out build docs/notebooks docs/reference docs/gallery *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,66 +1,119 @@
-"""Writes the reference pages from the public names, so that none can be forgotten."""
+"""Writes the reference pages from the public names, ordered by task, so that none can be forgotten."""
 
 import inspect
+import re
 from pathlib import Path
 
 import tensorprog
+from tensorprog.dsl.net import LAYERS, Net
 from tensorprog.dsl.nonlinearities import Nonlinearity
 
-PAGES = {
-    "dsl": ("language", "Writing programs and networks"),
-    "passes": ("language", ""),
-    "limit": ("limit", "The limit of a program"),
-    "kernels": ("kernels", "Kernels"),
-    "finite": ("finite", "Finite width"),
-    "train": ("training", "Training"),
-    "verify": ("verification", "Verification"),
-    "errors": ("errors", "Errors"),
-}
+TASKS = {  # file: (title, what stands before the names, the names in order)
+    "network": ("Write a network", "", ["network", "nonlin", "moment", "abstract", "declare"]),
+    "program": ("Write a program", "", ["Program", "nonlin", "moment", "canonicalize"]),
+    "limit": ("Take the limit of a program", "", ["limit", "Limit", "SampledLimit", "Estimate"]),
+    "kernel": ("Derive a kernel", "", ["ntk", "nngp", "Kernel", "Recursion"]),
+    "gram": ("Compute Gram matrices", "See also `Kernel.gram` and `Recursion.gram`.", ["gram"]),
+    "finite": ("Run finite networks", "", ["sample", "empirical_ntk"]),
+    "verify": ("Check against finite networks", "", ["verify", "Verification", "Claim"]),
+    "training": ("Train", "", ["unroll", "Training", "Certificate", "SGD", "train", "TrainingReport"]),
+    "features": ("Learn features", "", ["abc", "mup", "ntk_parametrization", "standard", "Parametrization",
+                 "Classification", "feature_limit", "FeatureLimit", "FeatureTraining", "FeatureReport",
+                 "coordinate_check", "CoordinateCheck"]),
+    "learn": ("Learn with a kernel", "Names of `tensorprog.learn`.", []),
+    "draw": ("Draw", "", ["draw", "Drawing"]),
+    "errors": ("Errors and warnings", "", ["TensorProgramError", "ProgramError", "DataError", "AssumptionError",
+               "NoRuleError", "FoldError", "AccuracyError", "ComputeError", "AccuracyWarning", "FrozenWarning"]),
+    "other": ("Other names", "", []),
+}  # fmt: skip
+
+
+def version(pyproject: Path) -> str:
+    """The version that this checkout has, whichever one is installed."""
+    found = re.search(r'^version = "(.*)"', pyproject.read_text(encoding="utf-8"), re.MULTILINE)
+    return getattr(tensorprog, "__version__", found[1] if found else "")
 
 
 def public() -> dict[str, object]:
     """The public names that are neither modules nor nonlinearities."""
+    names = {name: getattr(tensorprog, name) for name in dir(tensorprog) if not name.startswith("_")}
     hidden = (Nonlinearity, dict)
-    return {
-        name: value
-        for name in dir(tensorprog)
-        if not inspect.ismodule(value := getattr(tensorprog, name)) and not isinstance(value, hidden)
-    }
+    return {n: v for n, v in names.items() if not inspect.ismodule(v) and not isinstance(v, hidden)}
 
 
-def page_of(value: object) -> tuple[str, str]:
-    """(file name, title) of the page a public object belongs to: that of its room."""
-    room = value.__module__.split(".")[1]
-    return PAGES.get(room, (room, room.capitalize()))
+def unlisted() -> list[str]:
+    """Public names that no task lists: they stand on a page of their own."""
+    return sorted(public().keys() - {name for _, _, names in TASKS.values() for name in names})
 
 
 def nonlinearities() -> str:
     """A table of the nonlinearities with their definitions."""
-    rows = [
-        (name, inspect.getdoc(value).splitlines()[0])
-        for name in dir(tensorprog)
-        if isinstance(value := getattr(tensorprog, name), Nonlinearity)
-    ]
+    found = {name: getattr(tensorprog, name) for name in dir(tensorprog)}
+    rows = [(n, _first_line(v)) for n, v in sorted(found.items()) if isinstance(v, Nonlinearity)]
     lines = ["# Nonlinearities", "", "| name | definition |", "|---|---|"]
-    return "\n".join([*lines, *(f"| `tensorprog.{n}` | {d.replace('|', chr(92) + '|')} |" for n, d in rows), ""])
+    return "\n".join([*lines, *(f"| `tensorprog.{n}` | {_cell(d)} |" for n, d in rows), ""])
+
+
+def layers() -> str:
+    """A table of what ``net`` offers, each linked to its description."""
+    rows = [
+        f"| {{py:meth}}`net.{n}{_arguments(m)} <tensorprog.dsl.net.Net.{n}>` | {_cell(_first_line(m))} |"
+        for n, m in LAYERS.items()
+    ]
+    return "\n".join([
+        "`net`, the first argument of a network, hands out parameters by name: the same name is the same parameter.", "",
+        "| method | what it is |", "|---|---|", *rows, "",
+    ])  # fmt: skip
+
+
+def _arguments(method: object) -> str:
+    names = list(inspect.signature(method).parameters)[1:]  # type: ignore[arg-type]
+    return f"({', '.join(names)})"
+
+
+def _first_line(value: object) -> str:
+    return (inspect.getdoc(value) or "").partition("\n")[0]
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("``", "`")
+
+
+def _entry(name: str, value: object) -> str:
+    directive = "autoclass" if inspect.isclass(value) else "autofunction"
+    return f"```{{eval-rst}}\n.. {directive}:: {name}\n```"
+
+
+def pages() -> dict[str, str]:
+    """The pages by file name."""
+    known, shown = public(), set()
+    texts = {}
+    for file, (title, text, names) in TASKS.items():
+        listed = names if file != "other" else unlisted()
+        entries = [_entry(f"tensorprog.{n}", known[n]) for n in listed if n in known and n not in shown]
+        shown.update(listed)
+        if file == "network":
+            entries = [entries[0], "## What `net` offers", layers(), _entry("tensorprog.dsl.net.Net", Net),
+                       "## Functions of coordinates", *entries[1:]]  # fmt: skip
+        if file == "learn":
+            learn = tensorprog.learn
+            entries += [_entry(f"tensorprog.learn.{n}", getattr(learn, n)) for n in dir(learn) if n[0] != "_"]
+        if entries:
+            texts[file] = "\n\n".join([f"# {title}", *([text] if text else []), *entries]) + "\n"
+    order = [file for file in TASKS if file in texts]
+    order.insert(1, "nonlinearities")
+    texts["nonlinearities"] = nonlinearities()
+    texts["index"] = "# Reference\n\nOrdered by task.\n\n```{toctree}\n:maxdepth: 1\n\n" + "\n".join(order) + "\n```\n"
+    return texts
 
 
 def write(folder: Path) -> None:
-    """Write one page per topic, and their index."""
+    """Write the pages; those that are no longer made go."""
     folder.mkdir(exist_ok=True)
-    pages: dict[str, list[str]] = {}
-    for name, value in public().items():
-        file, title = page_of(value)
-        directive = "autoclass" if inspect.isclass(value) else "autofunction"
-        pages.setdefault(file, [f"# {title}"] if title else []).append(
-            f"```{{eval-rst}}\n.. {directive}:: tensorprog.{name}\n```"
-        )
-    pages["learning"] = ["# Learning"] + [
-        f"```{{eval-rst}}\n.. autoclass:: tensorprog.learn.{name}\n```" for name in dir(tensorprog.learn)
-    ]
-    texts = {file: "\n\n".join(parts) + "\n" for file, parts in pages.items()}
-    texts["nonlinearities"] = nonlinearities()
-    texts["index"] = "# Reference\n\n```{toctree}\n" + "\n".join(sorted(texts)) + "\n```\n"
+    texts = pages()
+    for path in folder.glob("*.md"):
+        if path.stem not in texts:
+            path.unlink()
     for file, text in texts.items():
         path = folder / f"{file}.md"
         if not path.exists() or path.read_text(encoding="utf-8") != text:

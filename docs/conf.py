@@ -1,7 +1,6 @@
 """Documentation: Sphinx over Markdown pages, executed notebooks and docstrings."""
 
 import sys
-from importlib.metadata import version as _version
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -13,11 +12,14 @@ _reference.write(HERE / "reference")
 
 project = "tensorprog"
 author = "the tensorprog developers"
-release = _version("tensorprog")
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
+release = _reference.version(HERE.parent / "pyproject.toml")
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "_mathml"]
 exclude_patterns = ["_build", "*.py"]
+html_math_renderer = "mathml"  # formulas are part of the pages: no script, no network
 html_theme = "furo"
 html_title = f"tensorprog {release}"
+html_static_path = ["static"]
+html_css_files = ["docs.css"]
 html_copy_source = False
 smartquotes = False  # x' is not a quotation
 

@@ -125,6 +125,15 @@ def _add_draw(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--highlight", metavar="NAME", action="append", default=[], help="highlight a variable")
 
 
+def _add_gallery(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("networks", nargs="*", metavar="network", help="names of the gallery; all when left out")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--markdown", action="store_true", help="print the table in Markdown")
+    form.add_argument("--html", action="store_true", help="print it in HTML")
+    form.add_argument("--write", type=Path, metavar="FILE.md",
+                      help="put it between <!-- gallery --> and <!-- end of gallery --> of a file")  # fmt: skip
+
+
 def _add_data(parser: argparse.ArgumentParser, seeds: int) -> None:
     parser.add_argument("--data", type=Path, help=".npy file of inputs; random ones when left out")
     parser.add_argument("--inputs", type=int, default=3, help="number of random inputs (default 3)")
@@ -140,6 +149,7 @@ _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "verify": ("check a network's kernels against finite-width runs", _add_verify),
     "train": ("train networks and compare with kernel gradient descent", _add_train),
     "draw": ("draw a network's program, its backward pass or its training", _add_draw),
+    "gallery": ("examine the gallery: a table of what holds for each architecture", _add_gallery),
     "list": ("list the gallery of architectures", lambda parser: None),
 }
 

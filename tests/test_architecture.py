@@ -14,10 +14,11 @@ from tensorprog.dsl.nonlinearities import Nonlinearity
 
 ROOT = Path(tensorprog.__file__).parent
 ROOMS = [
-    *("errors", "lazy", "types", "locks", "progress", "printing", "functions", "products", "algebra"),
+    *("errors", "lazy", "types", "locks", "progress", "printing", "at_numbers", "functions", "products", "algebra"),
     *("ir", "dsl", "nn", "expectations", "limit", "passes", "compile"),
     *("formulas", "derivation", "sgd", "recursions", "grams", "kernels"),
-    *("finite", "report", "coordinates", "verify", "train", "programs", "learn", "commands", "cli", "demo", "__main__"),
+    *("finite", "report", "coordinates", "verify", "train", "programs", "learn"),
+    *("gallery", "commands", "cli", "demo", "__main__"),
 ]
 INNER = {"expectations": ["quadrature", "closed", "series", "many", "angles"]}  # rooms within a room, lowest first
 FILES = sorted(p.relative_to(ROOT) for p in ROOT.rglob("*.py"))

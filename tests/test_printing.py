@@ -9,8 +9,8 @@ import sympy as sp
 from matplotlib.mathtext import MathTextParser
 
 import tensorprog as tp
+from tensorprog.formulas.arguments import once
 from tensorprog.formulas.typeset import Line
-from tensorprog.kernels.arguments import once
 from tensorprog.printing import NameSymbol, inner, latex, text
 
 GALLERY = tp.programs.GALLERY

@@ -16,7 +16,8 @@ from sympy.printing.pretty.pretty_symbology import greek_unicode
 from tensorprog.errors import NoRuleError
 from tensorprog.printing import latex
 
-_TOKEN = re.compile(r"\\[A-Za-z]+|\\.|\d+(?:\.\d+)?|\s+|.", re.DOTALL)
+_TOKEN = re.compile(r"\\text\{[^{}]*\}|\\[A-Za-z]+|\\.|\d+(?:\.\d+)?|\s+|.", re.DOTALL)
+_BREAK = re.compile(r"\\displaybreak\[\d\]")  # between pages of an article
 _SYMBOLS = {
     "top": "⊤", "infty": "∞", "pi": "π", "ell": "ℓ", "partial": "∂", "varsigma": "ς", "varphi": "φ", "dagger": "†",
     "varepsilon": "ε", "hbar": "ℏ", "prime": "′", **{k: v for k, v in greek_unicode.items() if k.isalpha()},
@@ -27,18 +28,20 @@ _OPERATORS = {
     "neq": "≠", "ne": "≠", "approx": "≈", "sim": "∼", "to": "→", "sum": "∑", "prod": "∏", "int": "∫", "ldots": "…",
     "dots": "…", "cdots": "⋯", "mid": "|", "vert": "|", "circ": "∘", "odot": "⊙", "in": "∈", "cong": "≅",
     "lbrace": "{", "rbrace": "}", "lfloor": "⌊", "rfloor": "⌋", "lceil": "⌈", "rceil": "⌉", "{": "{", "}": "}",
+    "|": "‖",
 }  # fmt: skip
 _FUNCTIONS = {"exp", "log", "ln", "sin", "cos", "tan", "tanh", "sinh", "cosh", "arcsin", "arccos", "arctan",
-              "operatorname", "min", "max", "asin", "acos", "atan", "det"}  # fmt: skip
+              "operatorname", "min", "max", "lim", "asin", "acos", "atan", "det"}  # fmt: skip
 _SPACES = {",": "0.17em", ":": "0.22em", ";": "0.28em", " ": "0.3em", "quad": "1em", "qquad": "2em", "!": "-0.17em"}
 _ACCENTS = {"hat": "^", "tilde": "~", "bar": "¯", "mathring": "˚", "widehat": "^", "overline": "¯"}
 _VARIANTS = {
     "mathbb": {"E": "𝔼", "R": "ℝ", "P": "ℙ", "N": "ℕ", "V": "𝕍"}, "mathcal": {"N": "𝒩", "L": "ℒ"},
     "mathsf": {"E": "𝖤", "V": "𝖵"},
 }  # fmt: skip
-_UPRIGHT = {"operatorname", "mathrm", "text", "mathbb", "mathsf", "mathcal", "mathit", "mathbf"}
-_IGNORED = {"&", r"\displaystyle", r"\limits", r"\nolimits"}
-_PMATRIX = "<mrow>" + "".join(f"<mi>{c}</mi>" for c in "pmatrix") + "</mrow>"
+_UPRIGHT = {"operatorname", "mathrm", "mathbb", "mathsf", "mathcal", "mathit", "mathbf"}
+_IGNORED = {"&", r"\displaystyle", r"\limits", r"\nolimits", r"\bigl", r"\bigr"}
+_FENCES = {"matrix": ("", ""), "pmatrix": ("(", ")"), "bmatrix": ("[", "]"), "cases": ("{", "")}  # of environments
+_LINES = {"align", "align*", "aligned", "gather*", "split"}
 _BIG = {"∑", "∏", "∫"}
 
 
@@ -68,7 +71,7 @@ def from_latex(tex: str) -> str:
     Raises:
         NoRuleError: a command or environment that it does not write, or braces that do not match.
     """
-    return _Reader(_TOKEN.findall(tex)).row(None)
+    return _Reader(_TOKEN.findall(_BREAK.sub("", tex))).row(None)
 
 
 class _Reader:
@@ -89,18 +92,23 @@ class _Reader:
 
     def row(self, end: str | None) -> str:
         """Everything up to a closing token, which is consumed."""
+        body = self.until((end,))
+        if end is not None:
+            self.next()
+        return body
+
+    def until(self, ends: tuple[str | None, ...]) -> str:
+        """Everything up to one of the closing tokens, which stays."""
         parts: list[str] = []
-        while (token := self.peek()) != end:
-            if token is None or token in ("}", r"\right"):
-                raise NoRuleError(f"unmatched {token or end} in a formula")
+        while (token := self.peek()) not in ends:
+            if token is None or token in ("}", r"\right", r"\end"):
+                raise NoRuleError(f"unmatched {token or ends[0]} in a formula")
             if token in _IGNORED:
                 self.next()
                 continue
             if token.removeprefix("\\") in _FUNCTIONS and token[0] == "\\" and parts and not _is_operator(parts[-1]):
                 parts.append('<mspace width="0.17em"/>')
             parts.append(self.scripted())
-        if end is not None:
-            self.next()
         return "".join(parts)
 
     def group(self) -> str:
@@ -131,6 +139,8 @@ class _Reader:
         token = self.next()
         if token == "{":
             return _row(self.row("}"))
+        if token.startswith(r"\text{"):
+            return f"<mtext>{escape(token[6:-1]).replace(' ', chr(160))}</mtext>"
         if token[0] == "\\" and len(token) > 1:
             return self.command(token[1:])
         if token[0].isdigit():
@@ -166,17 +176,43 @@ class _Reader:
 
     def upright(self, name: str) -> str:
         """The letters of \\operatorname{..}, \\mathsf{..}, .. as one upright identifier."""
-        if self.next() != "{":
-            raise NoRuleError(f"\\{name} needs braces")
-        letters = ""
-        while (token := self.next()) != "}":
-            letters += token.removeprefix("\\")
+        letters = self.name(name)
         known = _VARIANTS.get(name, {})
         if letters in known:
             return f"<mi>{known[letters]}</mi>"
         return (
             f'<mi mathvariant="normal">{escape(letters)}</mi>' if len(letters) == 1 else f"<mi>{escape(letters)}</mi>"
         )
+
+    def name(self, command: str) -> str:
+        """The letters between the braces that follow a command."""
+        if self.next() != "{":
+            raise NoRuleError(f"\\{command} needs braces")
+        letters = ""
+        while (token := self.next()) != "}":
+            letters += token.removeprefix("\\")
+        return letters
+
+    def environment(self) -> str:
+        """Rows and cells: lines aligned at their &, or a matrix in its fences."""
+        name = self.name("begin")
+        if name not in _FENCES and name not in _LINES:
+            raise NoRuleError(f"no MathML for the environment {name}")
+        rows: list[list[str]] = [[]]
+        while True:
+            rows[-1].append(self.until(("&", r"\\", r"\end")))
+            token = self.next()
+            if token == r"\\":
+                rows.append([])
+            elif token == r"\end":
+                break
+        if (end := self.name("end")) != name:
+            raise NoRuleError(f"{name} ends as {end}")
+        body = "".join("<mtr>" + "".join(f"<mtd>{cell}</mtd>" for cell in row) + "</mtr>" for row in rows)
+        if name in _LINES:
+            return f'<mtable class="lines" displaystyle="true">{body}</mtable>'
+        left, right = (f"<mo>{fence}</mo>" if fence else "" for fence in _FENCES[name])
+        return f"<mrow>{left}<mtable>{body}</mtable>{right}</mrow>"
 
     def fenced(self) -> str:
         left = self.fence()
@@ -187,29 +223,6 @@ class _Reader:
         token = self.next()
         name = _OPERATORS.get(token.removeprefix("\\"), token) if token[0] == "\\" else token
         return "" if name == "." else f"<mo>{escape(name)}</mo>"
-
-    def matrix(self) -> str:
-        """\\begin{pmatrix} a & b \\\\ c & d \\end{pmatrix}."""
-        if self.group() != _PMATRIX:
-            raise NoRuleError("of environments only pmatrix has MathML")
-        rows = [[""]]
-        while (token := self.peek()) != r"\end":
-            if token == "&":
-                rows[-1].append("")
-            elif token == r"\\":
-                rows.append([""])
-            elif token is None or token in ("}", r"\right"):
-                raise NoRuleError(f"unmatched {token or 'begin'} in a matrix")
-            else:
-                rows[-1][-1] += self.scripted()
-                continue
-            self.next()
-        self.next()
-        if self.group() != _PMATRIX:
-            raise NoRuleError("a matrix ends as something else")
-        cells = ("".join(f"<mtd>{_row(cell)}</mtd>" for cell in row) for row in rows)
-        body = "".join(f"<mtr>{row}</mtr>" for row in cells)
-        return f"<mrow><mo>(</mo><mtable>{body}</mtable><mo>)</mo></mrow>"
 
     def fraction(self) -> str:
         return f"<mfrac>{self.group()}{self.group()}</mfrac>"
@@ -226,7 +239,7 @@ _COMMANDS: dict[str, Callable[[_Reader], str]] = {
     "frac": _Reader.fraction,
     "sqrt": _Reader.root,
     "left": _Reader.fenced,
-    "begin": _Reader.matrix,
+    "begin": _Reader.environment,
 }
 
 

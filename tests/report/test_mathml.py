@@ -25,6 +25,13 @@ CASES = {
     r"x \operatorname{relu}": '<mi>x</mi><mspace width="0.17em"/><mi>relu</mi>',
     r"a < b": "<mi>a</mi><mo>&lt;</mo><mi>b</mi>",
     r"0.25": "<mn>0.25</mn>",
+    r"\text{for all } x": "<mtext>for\u00a0all\u00a0</mtext><mi>x</mi>",
+    r"\bigl[q\bigr]": '<mo stretchy="false">[</mo><mi>q</mi><mo stretchy="false">]</mo>',
+    r"\begin{pmatrix} q & c \\ c & p \end{pmatrix}": "<mrow><mo>(</mo><mtable><mtr><mtd><mi>q</mi></mtd>"
+    "<mtd><mi>c</mi></mtd></mtr><mtr><mtd><mi>c</mi></mtd><mtd><mi>p</mi></mtd></mtr></mtable><mo>)</mo></mrow>",
+    r"\begin{align*} a &= b \displaybreak[0] \\ &\quad c \end{align*}": '<mtable class="lines" displaystyle="true">'
+    "<mtr><mtd><mi>a</mi></mtd><mtd><mo>=</mo><mi>b</mi></mtd></mtr><mtr><mtd></mtd>"
+    '<mtd><mspace width="1em"/><mi>c</mi></mtd></mtr></mtable>',
 }
 
 
@@ -33,7 +40,18 @@ def test_latex_is_read_as(tex):
     assert from_latex(tex) == CASES[tex]
 
 
-BROKEN = [r"\frac{1}", r"{x", r"x}", r"\left(x", r"\begin{cases}", r"\unknown", r"x^2^3", r"\operatorname x"]
+BROKEN = [
+    r"\frac{1}",
+    r"{x",
+    r"x}",
+    r"\left(x",
+    r"\begin{cases}",
+    r"\begin{tikzcd}x\end{tikzcd}",
+    r"\begin{align}x\end{split}",
+    r"\unknown",
+    r"x^2^3",
+    r"\operatorname x",
+]
 
 
 @pytest.mark.parametrize("tex", BROKEN)
@@ -67,3 +85,4 @@ def test_every_formula_of_the_gallery_is_mathml(name):
     phi = {"phi": tp.abstract("phi")} if "phi" in net.hyperparameters else {}
     for kernel in (tp.ntk(net), tp.ntk(tp.programs.GALLERY[name](**phi))):
         assert all(formula(e.lhs, "=", e.rhs).startswith("<math") for e in kernel.equations)
+        assert formula(kernel.latex(closed=True)).startswith('<math display="block"><mtable class="lines"')
