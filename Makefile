@@ -64,9 +64,10 @@ build/site:
 	@rm -rf $@ && mkdir -p $@/tensorprog
 	@ln -s $(HERE)/tensorprog/* $@/tensorprog/ && ln -s $(HERE)/programs $@/tensorprog/programs
 
-readme: $(STAMP)         ## the table and the picture of README.md
+readme: $(STAMP)         ## the outputs, the table and the picture of README.md
+	$(BIN)/python docs/_outputs.py README.md
 	$(BIN)/python -m tensorprog.cli gallery --write README.md
-	$(BIN)/python -m tensorprog.cli draw tied_autoencoder --backprop -o docs/static/tied_autoencoder.svg
+	$(BIN)/python -m tensorprog.cli draw tied_autoencoder --backprop -o docs/static/tied_autoencoder.png
 
 bench-peers: $(PEERS)/.installed  ## an environment of its own for neural-tangents, which make bench compares with
 

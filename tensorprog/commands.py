@@ -21,7 +21,7 @@ from rich.table import Table
 from tensorprog.dsl.network import Network
 from tensorprog.dsl.nonlinearities import NONLINEARITIES, Nonlinearity, by_name
 from tensorprog.errors import ProgramError, TensorProgramError, nearest
-from tensorprog.gallery import gallery_command as gallery_command
+from tensorprog.gallery import gallery_command
 from tensorprog.kernels.kernel import Kernel
 from tensorprog.kernels.methods import nngp, ntk
 from tensorprog.passes.optimizer import SGD
@@ -263,4 +263,5 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "verify": verify_command,
     "train": train_command,
     "draw": draw_command,
+    "gallery": gallery_command,
 }

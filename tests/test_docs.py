@@ -1,5 +1,6 @@
-"""The code blocks of the documentation pages run in order."""
+"""The code blocks of the documentation pages run in order, and print what stands below them."""
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -7,15 +8,36 @@ import pytest
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = [p for p in sorted(DOCS.glob("*.md")) if "```python" in p.read_text(encoding="utf-8")]
+_spec = importlib.util.spec_from_file_location("_outputs", DOCS / "_outputs.py")
+outputs = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(outputs)
 
 
 def test_there_is_something_to_check():
-    assert {p.stem for p in PAGES} >= {"tutorial", "howto"}
+    assert {p.stem for p in PAGES} >= {"tutorial", "tour", "howto", "faq", "neural_tangents", "paper_to_code"}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
-def test_the_python_blocks_run_in_order(page, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    namespace = {"__name__": page.stem}
-    for k, code in enumerate(re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)):
-        exec(compile(code, f"{page.name}, python block {k + 1}", "exec"), namespace)
+def marked(page):
+    slow = [pytest.mark.slow] if "<!-- slow -->" in page.read_text(encoding="utf-8") else []
+    return pytest.param(page, id=page.stem, marks=slow)
+
+
+@pytest.mark.parametrize("page", [marked(p) for p in PAGES])
+def test_the_python_blocks_run_in_order_and_print_what_is_shown(page, tmp_path):
+    for printed, shown in outputs.run(page.read_text(encoding="utf-8"), page.name, tmp_path):
+        assert shown is None or outputs.same(printed, shown), f"python docs/_outputs.py docs/{page.name}\n{printed}"
+
+
+def test_a_page_that_shows_something_else_is_noticed(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("```python\nprint(2 + 2, 'apples')\n```\n\n```text\n5 apples\n```\n", encoding="utf-8")
+    ((printed, shown),) = outputs.run(page.read_text(encoding="utf-8"), "page.md", tmp_path)
+    assert not outputs.same(printed, shown)
+    outputs.rewrite(page)
+    assert page.read_text(encoding="utf-8") == "```python\nprint(2 + 2, 'apples')\n```\n\n```text\n4 apples\n```\n"
+
+
+def test_every_page_is_in_the_table_of_contents():
+    index = (DOCS / "index.md").read_text(encoding="utf-8")
+    listed = {line.strip() for block in re.findall(r"```\{toctree\}(.*?)```", index, re.S) for line in block.splitlines()}
+    assert {p.stem for p in DOCS.glob("*.md")} - {"index"} <= listed

@@ -1,33 +1,54 @@
-"""What README.md shows works as shown."""
+"""What README.md shows works as shown: code, what it prints, the formula, the commands."""
 
+import importlib.util
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 
+import tensorprog as tp
 from tensorprog.cli import _parser
 from tensorprog.commands import COMMANDS as RUN
 from tensorprog.commands import load_network
+from tensorprog.printing import latex
 from tensorprog.programs import GALLERY
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-PYTHON = [code for language, code in BLOCKS if language == "python"]
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+TOUR = (ROOT / "docs" / "tour.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README + TOUR, re.MULTILINE | re.DOTALL)
 COMMANDS = [re.split(r" {2,}", line)[0] for _, code in BLOCKS for line in code.splitlines()
             if line.startswith("tensorprog ")]  # fmt: skip
+_spec = importlib.util.spec_from_file_location("_outputs", ROOT / "docs" / "_outputs.py")
+outputs = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(outputs)
 
 
-def test_there_is_something_to_check():
-    assert len(PYTHON) >= 3 and len(COMMANDS) >= 4
+def test_the_first_screen_is_short():
+    assert len(README.splitlines()) <= 120
+    assert len(re.findall(r"\w[\w'’-]*", re.sub(r"```.*?```|\$\$.*?\$\$|^\|.*?$", "", README, flags=re.S | re.M))) <= 700
 
 
-def test_the_python_blocks_run_in_order(capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    namespace = {"__name__": "readme"}
-    for k, code in enumerate(PYTHON):
-        exec(compile(code, f"README.md, python block {k + 1}", "exec"), namespace)
-    assert "all claims hold" in capsys.readouterr().out
+def test_the_python_blocks_print_what_is_shown(tmp_path):
+    found = list(outputs.run(README, "README.md", tmp_path))
+    assert found and all(shown is not None for _, shown in found)
+    for printed, shown in found:
+        assert "all claims hold" in printed
+        assert outputs.same(printed, shown), f"make readme\n{printed}"
+
+
+def test_the_formula_is_one_of_the_equations():
+    namespace = {"tp": tp}
+    exec(outputs.BLOCK.search(README)[1].partition("\nX = ")[0], namespace)
+    equations = tp.ntk(namespace["autoencoder"](phi=tp.abstract("phi"))).equations
+    (formula,) = re.findall(r"\$\$\n(.*?)\n\$\$", README, re.DOTALL)
+    assert formula in {f"{latex(e.lhs)} = {latex(e.rhs)}" for e in equations}
+
+
+def test_what_it_links_to_exists():
+    links = re.findall(r"\]\(([^)#]+)\)", README)
+    assert len(links) > 5 and [path for path in links if not (ROOT / path).exists()] == []
 
 
 @pytest.mark.parametrize("line", COMMANDS)
