@@ -1,4 +1,4 @@
-"""Writes one page for each architecture of the gallery, and the page of what is covered, from what ``examine`` finds."""
+"""Writes a page for each architecture of the gallery, and the table of them, from what ``examine`` finds."""
 
 import inspect
 import re
@@ -136,8 +136,8 @@ def index(entries: list[Entry]) -> str:
     meaning = [f"| {column} | {text} |" for column, text in MEANING.items()]
     return "\n".join([
         "# Gallery", "",
-        "One file of `programs/` each, made to be copied. `tensorprog gallery` derives and checks every one of them and "
-        "prints this table; a new file has its row and its page at once.", "",
+        "One file of `programs/` each, made to be copied. `tensorprog gallery` derives and checks every one of them, "
+        "and prints this table; a new file has its row and its page at once.", "",
         markdown(entries, "[{name}]({name}.md)"), "",
         "| column | yes means |", "|---|---|", *meaning, "",
         "Where it says – a question does not apply:", "", *why, "",

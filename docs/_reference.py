@@ -61,7 +61,7 @@ def layers() -> str:
         for n, m in LAYERS.items()
     ]
     return "\n".join([
-        "`net`, the first argument of a network, hands out parameters by name: the same name is the same parameter.", "",
+        "`net`, the first argument of a network, hands out parameters: the same name is the same parameter.", "",
         "| method | what it is |", "|---|---|", *rows, "",
     ])  # fmt: skip
 

@@ -28,7 +28,10 @@ def tied_residual(net, x, *, depth=3, phi=tp.relu, sigma_w=1, alpha=1):
 
 net = tied_residual(depth=2, phi=tp.abstract("phi"), alpha=sp.Symbol("alpha", positive=True))
 K = tp.ntk(net)
-print(K.text())
+K
+
+# %%
+tp.draw(net)
 
 # %% [markdown]
 # Sharing matters: with one matrix for all layers, the pre-activations of different layers are correlated, which the
@@ -36,9 +39,11 @@ print(K.text())
 
 # %%
 X = np.random.default_rng(1).normal(size=(3, 5))
-print(np.round(tp.ntk(tied_residual(depth=2, phi=tp.erf, alpha=0.5))(X), 4))
+tp.ntk(tied_residual(depth=2, phi=tp.erf, alpha=0.5))(X).round(4)
+
+# %%
 verdict = tp.verify(tied_residual(depth=2, phi=tp.erf, alpha=0.5), X, widths=(32, 64, 128), seeds=20)
-print(verdict.text())
+verdict
 
 # %% [markdown]
 # ## Sequences
@@ -62,7 +67,7 @@ def skip_rnn(net, x, *, phi=tp.tanh, sigma_w=1):
 
 
 sequences = [np.random.default_rng(k).normal(size=(T, 2)) for k, T in enumerate((3, 4, 4))]
-print(np.round(tp.ntk(skip_rnn())(sequences), 4))
+tp.ntk(skip_rnn())(sequences).round(4)
 
 # %% [markdown]
 # ## Any nonlinearity
@@ -80,8 +85,10 @@ def rms_net(net, x):
     return net.readout("V", h)
 
 
-print(tp.ntk(rms_net()).text())
-print(np.round(tp.ntk(rms_net())(X), 4))
+tp.ntk(rms_net())
+
+# %%
+tp.ntk(rms_net())(X).round(4)
 
 # %% [markdown]
 # ## What goes wrong is said

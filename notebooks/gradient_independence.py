@@ -10,7 +10,6 @@ import numpy as np
 import sympy as sp
 
 import tensorprog as tp
-from tensorprog.printing import text
 
 # %% [markdown]
 # ## The smallest case
@@ -22,9 +21,19 @@ p = tp.Program()
 W, x = p.matrix("W"), p.vector("x")
 y = W.T @ tp.abstract("phi")(W @ x)
 lim = tp.limit(p)
-print("Z of y      =", text(lim.Z(y)))
-print("of it, ZDot =", text(lim.zdot(y)))
-print("E Z^x Z^y   =", text(lim.cov(x, y)))
+lim.Z(y)
+
+# %% [markdown]
+# of which $\dot Z$ is
+
+# %%
+lim.zdot(y)
+
+# %% [markdown]
+# and $E\,Z^x Z^y$
+
+# %%
+lim.cov(x, y)
 
 # %% [markdown]
 # $\dot Z$ is the part that remembers $W$: a multiple of $Z^x$ itself, with the coefficient $E\,\phi'$.
@@ -36,13 +45,13 @@ print("E Z^x Z^y   =", text(lim.cov(x, y)))
 # %%
 net = tp.programs.mean_readout(depth=2, phi=tp.abstract("phi"), sigma_w=sp.Symbol("sigma_w", positive=True))
 K = tp.ntk(net)
-print(K.text())
+K
 
 # %% [markdown]
 # The same kernel under the assumption lacks a term:
 
 # %%
-print(K.under_gia.text())
+K.under_gia
 
 # %% [markdown]
 # ## Which one do networks follow?
@@ -65,9 +74,14 @@ for width in (64, 256, 1024):
 
 # %%
 net = tp.programs.tied_autoencoder(phi=tp.erf)
-print(tp.ntk(net).text())
+tp.ntk(net)
+
+# %%
+tp.draw(net, backprop=True)
+
+# %%
 report = tp.verify(net, X, widths=(32, 64, 128), seeds=20)
-print(report.text())
+report
 
 # %% [markdown]
 # ## During training
@@ -77,5 +91,7 @@ print(report.text())
 
 # %%
 net = tp.programs.mlp(depth=2, phi=tp.abstract("phi"), sigma_w=1)
-print(tp.unroll(net, steps=1, trainable=["U"]).certify())
-print(tp.unroll(net, steps=1, trainable=["U"]).certify(gia=True))
+tp.unroll(net, steps=1, trainable=["U"]).certify()
+
+# %%
+tp.unroll(net, steps=1, trainable=["U"]).certify(gia=True)

@@ -53,7 +53,7 @@ show(**{"Z of δh": run.zdelta(1, "U(x)"), "f_1 − f_0": run.delta_f(0)})
 # with a kernel that was derived in another way (by path sums).
 
 # %%
-print(run.certify())
+run.certify()
 
 # %% [markdown]
 # ## Two hidden layers
@@ -104,7 +104,9 @@ print("at width 4000, (1/n) x·WWᵀx =", round(float(sample[x] @ sample[y]) / 4
 
 # %%
 show(**{"f_1 − f_0": run.delta_f(0)})
-print(run.certify(gia=True))
+
+# %%
+run.certify(gia=True)
 
 # %% [markdown]
 # ## Algorithm 1: the whole first step, training the middle layer only
@@ -114,6 +116,9 @@ run = tp.unroll(two_hidden_layers(), steps=1, trainable=["W"])
 print(run.program)
 show(**{"f_1 − f_0": run.delta_f(0)})
 
+# %%
+tp.draw(run)
+
 # %% [markdown]
 # ## All parameters, several steps, shared weights
 #
@@ -121,15 +126,17 @@ show(**{"f_1 − f_0": run.delta_f(0)})
 # and for a network with $W$ and $W^\top$ in its forward pass:
 
 # %%
-print(tp.unroll(tp.programs.rnn(phi=phi), steps=3, lengths=[3, 2, 4, 3]).certify())
-print(tp.unroll(tp.programs.tied_autoencoder(phi=phi), steps=3).certify())
+tp.unroll(tp.programs.rnn(phi=phi), steps=3, lengths=[3, 2, 4, 3]).certify()
+
+# %%
+tp.unroll(tp.programs.tied_autoencoder(phi=phi), steps=3).certify()
 
 # %% [markdown]
 # A kernel that is wrong is refused, with the terms that differ:
 
 # %%
 net = tp.programs.mlp(depth=2, phi=phi, sigma_w=1)
-print(tp.unroll(net, steps=1).certify(kernel=tp.programs.mlp(depth=1, phi=phi, sigma_w=1)))
+tp.unroll(net, steps=1).certify(kernel=tp.programs.mlp(depth=1, phi=phi, sigma_w=1))
 
 # %% [markdown]
 # Momentum follows the same kernel with other weights; with weight decay no fixed kernel exists, and the derived
@@ -137,9 +144,11 @@ print(tp.unroll(net, steps=1).certify(kernel=tp.programs.mlp(depth=1, phi=phi, s
 
 # %%
 mu, eta = sp.symbols("mu eta", positive=True)
-print(tp.unroll(net, steps=2, optimizer=tp.SGD(eta, momentum=mu)).certify())
+tp.unroll(net, steps=2, optimizer=tp.SGD(eta, momentum=mu)).certify()
+
+# %%
 wd = tp.SGD(eta, weight_decay=sp.Symbol("lambda", positive=True))
-print(tp.unroll(tp.programs.mlp(depth=1, phi=phi, sigma_w=1), steps=1, optimizer=wd).certify())
+tp.unroll(tp.programs.mlp(depth=1, phi=phi, sigma_w=1), steps=1, optimizer=wd).certify()
 
 # %% [markdown]
 # ## The same program at finite width is SGD

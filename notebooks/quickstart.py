@@ -16,20 +16,32 @@ import tensorprog as tp
 
 # %%
 net = tp.programs.mlp(depth=2, phi=tp.abstract("phi"), sigma_w=1, sigma_b=1)
-print(tp.nngp(net).text())
+tp.nngp(net)
 
 # %%
 theta = tp.ntk(net)
-print(theta.text())
+theta
 
 # %% [markdown]
-# `theta.latex()` is the same for a paper. With a concrete $\phi$ the kernel is a function of data:
+# `theta.text()` is the same for a terminal and `theta.latex()` for a paper. For every depth at once:
+
+# %%
+theta.recursion(form="forward")
+
+# %% [markdown]
+# The program behind it, forward and backward:
+
+# %%
+tp.draw(net, backprop=True)
+
+# %% [markdown]
+# With a concrete $\phi$ the kernel is a function of data:
 
 # %%
 relu_net = tp.programs.mlp(depth=3, phi=tp.relu, sigma_w=2**0.5, sigma_b=0.1)
 X = np.random.default_rng(0).normal(size=(4, 10))
 K = tp.ntk(relu_net)
-print(np.round(K(X), 4))
+K(X).round(4)
 
 # %% [markdown]
 # ## Is it right?
@@ -39,8 +51,8 @@ print(np.round(K(X), 4))
 
 # %%
 report = tp.verify(relu_net, X[:3], widths=(32, 64, 128), seeds=20)
-print(report.text())
 assert report.passed
+report
 
 # %% [markdown]
 # ## Below networks: programs
@@ -53,8 +65,16 @@ p = tp.Program()
 W, x = p.matrix("W"), p.vector("x")
 y = W.T @ tp.step(W @ x)
 lim = tp.limit(p)
-print("Z of y =", lim.Z(y))
-print("lim (1/n) x·y =", lim.evaluate(lim.cov(x, y)), "= 1/√(2π) =", 1 / np.sqrt(2 * np.pi))
+lim.Z(y)
+
+# %% [markdown]
+# The Dirac mass $\delta$ is the derivative of the step. In the limit $(1/n)\, x\cdot y$ is $1/\sqrt{2\pi}$:
+
+# %%
+lim.evaluate(lim.cov(x, y)), 1 / np.sqrt(2 * np.pi)
+
+# %%
+tp.draw(p)
 
 # %% [markdown]
 # The same object runs at any width, and a third interpretation samples the limit, with standard errors:

@@ -25,7 +25,14 @@ print(inspect.getsource(inspect.unwrap(tp.programs.rnn)))
 
 # %%
 K = tp.ntk(net, lengths=(3, 2))
-print(K.text())
+K
+
+# %% [markdown]
+# A path from a use of $W$ in the first sequence, and an isomorphic one in the other: their inner product is a
+# term of Θ.
+
+# %%
+tp.draw(net, path="W", lengths=[3, 2])
 
 # %% [markdown]
 # ## Any T and T'
@@ -35,7 +42,9 @@ print(K.text())
 
 # %%
 R = tp.ntk(net).recursion(over="lengths")
-print(R.text())
+R
+
+# %%
 print("checked at", "; ".join(", ".join(f"{k} = {v}" for k, v in size) for size in R.proved))
 
 # %% [markdown]
@@ -44,7 +53,7 @@ print("checked at", "; ".join(", ".join(f"{k} = {v}" for k, v in size) for size 
 # %%
 rng = np.random.default_rng(0)
 long = tp.ntk(tp.programs.rnn(phi=tp.relu, sigma_w=1.4, sigma_u=0.5)).recursion(over="lengths")
-print(long([rng.normal(size=(300, 2))], [rng.normal(size=(280, 2))]))
+long([rng.normal(size=(300, 2))], [rng.normal(size=(280, 2))])
 
 # %% [markdown]
 # ## Numbers
@@ -79,4 +88,4 @@ print("T = 4, T' = 3: ", tied([a], [c])[0, 0], untied([a], [c])[0, 0])
 # Several layers (Eq. 33 and 34 of the paper, with their boundary cases); the paper's misprints are in `docs/errata.md`:
 
 # %%
-print(tp.ntk(tp.programs.rnn(layers=2, phi=tp.abstract("phi"), **sigma)).recursion().text())
+tp.ntk(tp.programs.rnn(layers=2, phi=tp.abstract("phi"), **sigma)).recursion()

@@ -40,8 +40,8 @@ def test_a_page_that_shows_something_else_is_noticed(tmp_path):
 
 def test_every_page_is_in_the_table_of_contents():
     index = (DOCS / "index.md").read_text(encoding="utf-8")
-    listed = {line.strip() for block in re.findall(r"```\{toctree\}(.*?)```", index, re.S) for line in block.splitlines()}
-    assert {p.stem for p in DOCS.glob("*.md")} - {"index"} <= listed
+    listed = " ".join(re.findall(r"```\{toctree\}(.*?)```", index, re.S)).split()
+    assert {p.stem for p in DOCS.glob("*.md")} - {"index"} <= set(listed)
 
 
 def cells(page, column):
