@@ -10,6 +10,7 @@ from tensorprog.dsl.nonlinearities import Nonlinearity
 
 TASKS = {  # file: (title, what stands before the names, the names in order)
     "network": ("Write a network", "", ["network", "nonlin", "moment", "abstract", "declare"]),
+    "nonlinearities": ("Nonlinearities", "", ["leaky_relu", "monomial", "polynomial", "hermite"]),
     "program": ("Write a program", "", ["Program", "nonlin", "moment", "canonicalize"]),
     "limit": ("Take the limit of a program", "", ["limit", "Limit", "SampledLimit", "Estimate"]),
     "kernel": ("Derive a kernel", "", ["ntk", "nngp", "Kernel", "Recursion"]),
@@ -47,11 +48,11 @@ def unlisted() -> list[str]:
 
 
 def nonlinearities() -> str:
-    """A table of the nonlinearities with their definitions."""
+    """A table of the nonlinearities without parameters, with their definitions."""
     found = {name: getattr(tensorprog, name) for name in dir(tensorprog)}
     rows = [(n, _first_line(v)) for n, v in sorted(found.items()) if isinstance(v, Nonlinearity)]
-    lines = ["# Nonlinearities", "", "| name | definition |", "|---|---|"]
-    return "\n".join([*lines, *(f"| `tensorprog.{n}` | {_cell(d)} |" for n, d in rows), ""])
+    lines = ["| name | definition |", "|---|---|"]
+    return "\n".join([*lines, *(f"| `tensorprog.{n}` | {_cell(d)} |" for n, d in rows)])
 
 
 def layers() -> str:
@@ -95,14 +96,14 @@ def pages() -> dict[str, str]:
         if file == "network":
             entries = [entries[0], "## What `net` offers", layers(), _entry("tensorprog.dsl.net.Net", Net),
                        "## Functions of coordinates", *entries[1:]]  # fmt: skip
+        if file == "nonlinearities":
+            entries = [nonlinearities(), *entries]
         if file == "learn":
             learn = tensorprog.learn
             entries += [_entry(f"tensorprog.learn.{n}", getattr(learn, n)) for n in dir(learn) if n[0] != "_"]
         if entries:
             texts[file] = "\n\n".join([f"# {title}", *([text] if text else []), *entries]) + "\n"
     order = [file for file in TASKS if file in texts]
-    order.insert(1, "nonlinearities")
-    texts["nonlinearities"] = nonlinearities()
     texts["index"] = "# Reference\n\nOrdered by task.\n\n```{toctree}\n:maxdepth: 1\n\n" + "\n".join(order) + "\n```\n"
     return texts
 

@@ -16,16 +16,8 @@ import sympy as sp
 import tensorprog as tp
 from tensorprog.derivation.data import read_inputs
 from tensorprog.finite.trajectories import FiniteTraining
-from tensorprog.printing import text
 
 phi = tp.abstract("phi")
-
-
-def show(**formulas):
-    """Print derived formulas by name."""
-    for name, formula in formulas.items():
-        print(f"{name} = {text(formula)}")
-
 
 # %% [markdown]
 # ## One hidden layer
@@ -43,10 +35,16 @@ run = tp.unroll(one_hidden_layer(), steps=1, trainable=["U"])
 print(run.program)
 
 # %% [markdown]
-# The scaled change of the pre-activation (Eq. 5), and the change of the output (Eq. 9 and 10):
+# The scaled change of the pre-activation, $Z^{\delta h}$ (Eq. 5):
 
 # %%
-show(**{"Z of δh": run.zdelta(1, "U(x)"), "f_1 − f_0": run.delta_f(0)})
+run.zdelta(1, "U(x)")
+
+# %% [markdown]
+# The change of the output, $f_1 - f_0$ (Eq. 9 and 10):
+
+# %%
+run.delta_f(0)
 
 # %% [markdown]
 # $-\eta\chi_0\langle x,\xi_0\rangle\,E\,\phi'(Z)\phi'(Z')$: the NTK of this network, as the certificate confirms
@@ -74,11 +72,19 @@ delta_h = run.unrolled.delta[1, run.trace.program.named("W(x)")]
 delta_z = run.unrolled.delta[1, run.trace.program.op(run.trace.program.named("W(x)")).x]
 
 # %% [markdown]
-# Eq. 18: $Z^{\delta z}$, a function of $Z^{W^\top dh}$; Eq. 17: $Z^{W\delta z}$ is a Gaussian plus a multiple of
-# $Z^{dh}$, with the coefficient of Eq. 19.
+# Eq. 18: $Z^{\delta z}$, a function of $Z^{W^\top dh}$:
 
 # %%
-show(**{"Z of δz": lim.Z(delta_z), "Ẑ of Wδz": lim.zhat(delta_h), "Ż of Wδz": lim.zdot(delta_h)})
+lim.Z(delta_z)
+
+# %% [markdown]
+# Eq. 17: $Z^{W\delta z}$ is a Gaussian, $\hat Z$, plus a multiple of $Z^{dh}$ with the coefficient of Eq. 19, $\dot Z$:
+
+# %%
+lim.zhat(delta_h)
+
+# %%
+lim.zdot(delta_h)
 
 # %% [markdown]
 # The coefficient in Ż is the expected derivative $E\,\partial Z^{\delta z}/\partial Ẑ^{W^\top dh}$. Here it is, opened:
@@ -86,7 +92,7 @@ show(**{"Z of δz": lim.Z(delta_z), "Ẑ of Wδz": lim.zhat(delta_h), "Ż of Wδ
 # %%
 names = {e.lhs: e.rhs for e in lim.equations}
 (coefficient,) = [s for s in lim.zdot(delta_h).free_symbols if str(s).startswith("a(")]
-show(**{str(coefficient): names[coefficient]})
+names[coefficient]
 
 # %% [markdown]
 # Intuition for Claim 3.2, Eq. 20 and 21: $W W^\top x$ is a Gaussian plus $x$ itself.
@@ -95,7 +101,9 @@ show(**{str(coefficient): names[coefficient]})
 p = tp.Program()
 W, x = p.matrix("W"), p.vector("x")
 y = W @ (W.T @ x)
-show(**{"Z of W Wᵀ x": tp.limit(p).Z(y)})
+tp.limit(p).Z(y)
+
+# %%
 sample = tp.sample(p, width=4000, seed=0)
 print("at width 4000, (1/n) x·WWᵀx =", round(float(sample[x] @ sample[y]) / 4000, 3), "and not 0")
 
@@ -103,7 +111,7 @@ print("at width 4000, (1/n) x·WWᵀx =", round(float(sample[x] @ sample[y]) / 4
 # The change of $f$, and what independence of $W^\top$ would have given: $f$ would not move.
 
 # %%
-show(**{"f_1 − f_0": run.delta_f(0)})
+run.delta_f(0)
 
 # %%
 run.certify(gia=True)
@@ -114,7 +122,9 @@ run.certify(gia=True)
 # %%
 run = tp.unroll(two_hidden_layers(), steps=1, trainable=["W"])
 print(run.program)
-show(**{"f_1 − f_0": run.delta_f(0)})
+
+# %%
+run.delta_f(0)
 
 # %%
 tp.draw(run)
