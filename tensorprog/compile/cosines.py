@@ -16,6 +16,9 @@ from collections.abc import Container
 
 from tensorprog.compile.tape import Tape
 
+MANY = 64  # sums in a variance from which its parts are looked for at its surface first
+OPENED = 6  # layers of operations of that
+
 
 def gap(t: Tape, q1: int, q2: int, c: int) -> int:
     """1 − c/√(q1 q2) of a covariance per pair: from its parts where they are known, else from c itself."""
@@ -33,6 +36,8 @@ def gap(t: Tape, q1: int, q2: int, c: int) -> int:
 
 def _rest(t: Tape, q: int, parts: list[tuple[float, int]]) -> int | None:
     """The part of a variance that the other input has no share in; None where the parts are not parts of it."""
+    if (few := _opened(t, q, parts)) is not None:
+        return few
     for whole in ({p for _, p in parts}, set[int]()):  # the variances of parts as they stand, or taken apart too
         terms = _terms(t, q, whole)
         for a, p in parts:
@@ -43,6 +48,47 @@ def _rest(t: Tape, q: int, parts: list[tuple[float, int]]) -> int | None:
         if all(a > 0 for a in terms.values()):
             return t.sum([(a, [i]) for i, a in terms.items()])
     return None
+
+
+def _opened(t: Tape, q: int, parts: list[tuple[float, int]]) -> int | None:
+    """The same of a variance of very many terms, of which the first few operations show the parts, as in .8 E + ⟨x,x⟩."""
+    if _count(t, q, MANY) < MANY:
+        return None
+    terms = {q: 1.0}
+    for _ in range(OPENED):
+        left = dict(terms)
+        for a, p in parts:
+            left[p] = left.get(p, 0.0) - a
+        if all(a >= 0 for a in left.values()):
+            return t.sum([(a, [i]) for i, a in left.items() if a])
+        opened: dict[int, float] = {}
+        for i, a in terms.items():
+            for j, b in _operands(t, i) or [(i, 1.0)]:
+                opened[j] = opened.get(j, 0.0) + a * b
+        terms = opened
+    return None
+
+
+def _operands(t: Tape, i: int) -> list[tuple[int, float]] | None:
+    """A sum with a number as a coefficient, as Σ b · operation; None for any other operation."""
+    kind, args, _ = t.ops[i]
+    if i in t.variances or t.value(i) is not None:
+        return None
+    if kind == "lin" and (b := t.value(args[0])) is not None:
+        return [(args[1], b), (args[2], 1.0)]
+    if kind == "axpy" and (b := t.value(args[1])) is not None:
+        return [(args[0], 1.0), (args[2], b)]
+    return None
+
+
+def _count(t: Tape, q: int, most: int) -> int:
+    """How many sums a variance is made of, up to ``most``."""
+    todo, count = [q], 0
+    while todo and count < most:
+        found = _operands(t, todo.pop()) or []
+        count += bool(found)
+        todo += [j for j, _ in found]
+    return count
 
 
 def _terms(t: Tape, q: int, whole: Container[int]) -> dict[int, float]:

@@ -167,7 +167,7 @@ class Printer:
         """The recursion as text."""
         lines, notes = self._lines(TEXT)
         atoms, grams = self._atoms()
-        head = [self._title(), *legend(atoms, short=True, grams=grams)]
+        head = [self._title(), *legend(atoms, short=True, grams=grams), *self._steps(TEXT)]
         return "\n".join([*head, "", as_text(lines), *(["", *notes] if notes else [])])
 
     def latex(self, closed: bool = False) -> str:
@@ -175,7 +175,7 @@ class Printer:
         lines, notes = self._lines(TEX)
         atoms, grams = self._atoms()
         long = [g for g in atoms if not self._short(g)]
-        return as_latex(lines, said(atoms, long, closed, grams, notes))
+        return as_latex(lines, said(atoms, long, closed, grams, [*self._steps(TEX), *notes]))
 
     def _title(self) -> str:
         net, depth = self.kernel.net, self.depth
@@ -189,6 +189,11 @@ class Printer:
         gens = reachable([c.form for _, folded in self.parts for c in (*folded.cases, *folded.terms)])
         grams = any(isinstance(g, At) and g.family.head == GRAM[0] for g in gens)
         return [g for g in gens if isinstance(g, Expect)], grams
+
+    def _steps(self, style: Style) -> list[str]:
+        """What the letters of moments taken step by step mean."""
+        letters = {c.family.head for _, folded in self.parts for c in folded.cases}
+        return [words[style.tex] for letter, words in STEPS.items() if letter in letters]
 
     def _short(self, g: Expect) -> bool:
         """Whether an expectation is written by one entry of its covariance, wherever it occurs."""
@@ -248,6 +253,16 @@ RELATED = {
     "=": ("for T = T':", r"\text{for } T = T'\colon"),
     "≠": ("for T ≠ T':", r"\text{for } T \ne T'\colon"),
 }
+STEPS = {  # the letters of equations that take moments step by step
+    "C": ("z^(l) = z^(l-1) + r^(l): E = E z z', C = E z r' with z at the smaller index",
+          r"Of $z^{(l)} = z^{(l-1)} + r^{(l)}$, $\mathsf{E} = \mathsf{E}\, z z'$ and $C = \mathsf{E}\, z r'$ "
+          "with $z$ at the smaller index."),
+    "D": ("D = E dz dz', of gradients", r"$D = \mathsf{E}\, dz\, dz'$, of gradients."),
+    "B": ("B = E (Wᵀ dh) dz', of gradients", r"$B = \mathsf{E}\, (W^\top dh)\, dz'$, of gradients."),
+    "Ψ": ("Ψ is the coefficient of E dz dz' in the kernel",
+          r"$\Psi$ is the coefficient of $\mathsf{E}\, dz\, dz'$ in the kernel."),
+    "Φ": ("Φ is that of E (Wᵀ dh) dz'", r"$\Phi$ is that of $\mathsf{E}\, (W^\top dh)\, dz'$."),
+}  # fmt: skip
 NOTES = {
     "both": ("and the same for (x,x) and (x',x')", "The same equations hold for $(x,x)$ and $(x',x')$."),
     "other": ("and for (x',x') as for (x,x)", "Those for $(x',x')$ are as for $(x,x)$."),
