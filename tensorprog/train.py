@@ -402,14 +402,14 @@ def _drift_claim(report: TrainingReport, t: int, drifts: list[np.ndarray], limit
     if limit:
         report.errors[f"|kernel drift − {limit:.4g}|", t] = fit
         name = f"kernel drift − {limit:.4g} at most ~ n^({bound:g}) at t = {t}"
-        detail = f"{limit:.4g} by weight decay, {drifts[-1].mean():.4g} at width {report.widths[-1]}; "
+        more = f"{limit:.4g} by weight decay, {drifts[-1].mean():.4g} at width {report.widths[-1]}"
     else:
         report.errors["kernel drift", t] = fit
         name = f"kernel drift at most ~ n^({bound:g}) at t = {t}"
-        detail = f"{asymptotic:g} as n grows; "
+        more = f"{asymptotic:g} as n grows"
     below = f"fitted exponent {fit.slope:+.3f} < {bound:g} (95 % interval [{fit.low:+.3f}, {fit.high:+.3f}])"
-    detail += below if fit.slope < bound else fit.words(bound, SLACK)
-    report.claims.append(Claim(name, fit.slope < bound or fit.verdict(bound, SLACK), detail))
+    words = below if fit.slope < bound else fit.words(bound, SLACK)
+    report.claims.append(Claim(name, fit.slope < bound or fit.verdict(bound, SLACK), f"{words}; {more}"))
 
 
 def _rounding(gaps: list[np.ndarray], scale: float, of: str) -> str:

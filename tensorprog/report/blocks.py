@@ -35,9 +35,7 @@ def markup(text: Any) -> str:
 
 def box(title: Any, *parts: str, verdict: str = "") -> str:
     """A result: its title, a verdict perhaps, and what belongs to it."""
-    return (
-        f'<div class="tensorprog"><style>{SHOWN}</style><header>{markup(title)}{verdict}</header>{"".join(parts)}</div>'
-    )
+    return f'<div class="tensorprog tp"><style>{SHOWN}</style><header>{markup(title)}{verdict}</header>{"".join(parts)}</div>'
 
 
 def badge(passed: bool | None, words: dict[bool | None, str] | None = None) -> str:

@@ -63,30 +63,32 @@ summary { cursor: pointer; margin: 1rem 0 .4rem; }
   .claims li { flex-direction: column; gap: .3rem; } .badge { flex: none; padding: .12rem .6rem; } }
 """
 
-# A result in a notebook: one box that takes its colours from the page around it.
+# A result in a notebook: one box that takes its colours from the page around it; two classes outweigh the
+# notebook's own rules for tables and lists.
 SHOWN = """
-.tensorprog { font: 14px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; max-width: 64rem;
-  --line: rgba(127, 127, 127, .35); }
-.tensorprog > header { font-weight: 600; overflow-wrap: anywhere; margin: .2rem 0 .4rem; }
-.tensorprog p { margin: .3rem 0; }
-.tensorprog .soft, .tensorprog li span { opacity: .75; font-size: .93em; }
-.tensorprog .scroll { overflow-x: auto; margin: .4rem 0; }
-.tensorprog table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 0; }
-.tensorprog th, .tensorprog td { padding: .2rem 1.1rem .2rem 0; text-align: left; border-bottom: 1px solid var(--line);
-  vertical-align: baseline; background: none; }
-.tensorprog thead th { font-weight: 600; opacity: .75; }
-.tensorprog tbody th { font-weight: 500; white-space: nowrap; }
-.tensorprog ul { list-style: none; margin: .4rem 0; padding: 0; }
-.tensorprog li { display: flex; gap: .7rem; align-items: baseline; padding: .15rem 0; margin: 0; }
-.tensorprog li b { flex: 0 0 4.2rem; text-align: center; font-size: .82em; border-radius: .3rem; }
-.tensorprog .ok b, .tensorprog b.ok { color: #1a7f37; background: #dafbe1; }
-.tensorprog .failed b, .tensorprog b.failed { color: #b42318; background: #ffebe9; }
-.tensorprog .na b, .tensorprog b.na { color: #7d5b00; background: #fff8c5; }
-.tensorprog header b { font-size: .9em; padding: .1rem .5rem; border-radius: .3rem; margin-left: .4rem; }
-.tensorprog figure { margin: .5rem 0; }
-.tensorprog .row { display: flex; flex-wrap: wrap; gap: 0 1rem; }
-.tensorprog svg { max-width: 100%; height: auto; background: #fff; }
-.tensorprog math[display=block] { display: block math; width: max-content; margin: 0; text-align: left; }
-.tensorprog summary { cursor: pointer; opacity: .75; }
-.tensorprog code, .tensorprog pre { font: .93em ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
+div.tensorprog.tp { font: 14px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif;
+  max-width: 64rem; --line: rgba(127, 127, 127, .35); }
+div.tensorprog.tp > header { font-weight: 600; overflow-wrap: anywhere; margin: .2rem 0 .4rem; }
+div.tensorprog.tp p { margin: .3rem 0; }
+div.tensorprog.tp .soft, div.tensorprog.tp li span { opacity: .75; font-size: .93em; }
+div.tensorprog.tp .scroll { overflow-x: auto; margin: .4rem 0; }
+div.tensorprog.tp table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 0; }
+div.tensorprog.tp th, div.tensorprog.tp td { padding: .2rem 1.1rem .2rem 0; text-align: left;
+  border-bottom: 1px solid var(--line); vertical-align: baseline; background: none; }
+div.tensorprog.tp tbody tr { background: none; }
+div.tensorprog.tp thead th { font-weight: 600; opacity: .75; }
+div.tensorprog.tp tbody th { font-weight: 500; white-space: nowrap; }
+div.tensorprog.tp ul { list-style: none; margin: .4rem 0; padding: 0; }
+div.tensorprog.tp li { display: flex; gap: .7rem; align-items: baseline; padding: .15rem 0; margin: 0; }
+div.tensorprog.tp li b { flex: 0 0 4.2rem; text-align: center; font-size: .82em; border-radius: .3rem; }
+div.tensorprog.tp .ok b, div.tensorprog.tp b.ok { color: #1a7f37; background: #dafbe1; }
+div.tensorprog.tp .failed b, div.tensorprog.tp b.failed { color: #b42318; background: #ffebe9; }
+div.tensorprog.tp .na b, div.tensorprog.tp b.na { color: #7d5b00; background: #fff8c5; }
+div.tensorprog.tp header b { font-size: .9em; padding: .1rem .5rem; border-radius: .3rem; margin-left: .4rem; }
+div.tensorprog.tp figure { margin: .5rem 0; }
+div.tensorprog.tp .row { display: flex; flex-wrap: wrap; gap: 0 1rem; }
+div.tensorprog.tp svg { max-width: 100%; height: auto; background: #fff; }
+div.tensorprog.tp math[display=block] { display: block math; width: max-content; margin: 0; }
+div.tensorprog.tp summary { cursor: pointer; opacity: .75; }
+div.tensorprog.tp code, div.tensorprog.tp pre { font: .93em ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
 """
