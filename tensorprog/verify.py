@@ -106,7 +106,7 @@ class Verification(Shown):
 
     def text(self) -> str:
         """A table of claims and verdicts."""
-        width = max(len(c.name) for c in self.claims)
+        width = max((len(c.name) for c in self.claims), default=0)
         rows = [f"  {c.verdict:<6} {c.name:<{width}}  {c.detail}" for c in self.claims]
         verdict = "all claims hold" if self.passed else "SOME CLAIM FAILED"
         return "\n".join([f"{self.title}: {verdict} ({self.runs})", *rows])

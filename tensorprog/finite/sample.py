@@ -52,7 +52,7 @@ class Run(Shown):
         """The width, and how many seeds."""
         vectors = [v for k, v in self._values.items() if k.kind == "vector"]
         width = f" at width {vectors[0].shape[-1]}" if vectors else ""
-        seeds = "" if self._single else f", {counted(len(next(iter(self._values.values()))), 'seed')}"
+        seeds = "" if self._single else f", {counted(len(next(iter(self._values.values()), ())), 'seed')}"
         return f"run of a program{width}{seeds}"
 
     def rows(self) -> Iterator[tuple[str, str]]:

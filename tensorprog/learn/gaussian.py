@@ -77,11 +77,11 @@ class GaussianProcess(Shown):
 
     def text(self) -> str:
         """How well the targets fit."""
-        error = float(np.sqrt(np.mean((self.y - self.leave_one_out) ** 2)))
+        left = self.alpha * float(np.sqrt(np.mean(self.weights**2)))  # y − K (K + α)⁻¹ y = α (K + α)⁻¹ y
         outputs = "" if self.y.ndim == 1 else f" and {counted(self.y.shape[1], 'output')}"
         rows = [f"Gaussian process of {counted(len(self.y), 'input')}{outputs}, noise variance {self.alpha:.6g}",
                 f"  log marginal likelihood: {self.log_marginal_likelihood:.6g}",
-                f"  leave-one-out error (root mean square): {error:.6g}"]  # fmt: skip
+                f"  root mean square of y − mean at the inputs: {left:.6g}"]  # fmt: skip
         return "\n".join(rows)
 
     def _eigen(self) -> Eigen:

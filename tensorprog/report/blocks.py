@@ -35,7 +35,8 @@ def markup(text: Any) -> str:
 
 def box(title: Any, *parts: str, verdict: str = "") -> str:
     """A result: its title, a verdict perhaps, and what belongs to it."""
-    return f'<div class="tensorprog tp"><style>{SHOWN}</style><header>{markup(title)}{verdict}</header>{"".join(parts)}</div>'
+    head = f"<style>{SHOWN}</style><header>{markup(title)}{verdict}</header>"
+    return f'<div class="tensorprog tp">{head}{"".join(parts)}</div>'
 
 
 def badge(passed: bool | None, words: dict[bool | None, str] | None = None) -> str:

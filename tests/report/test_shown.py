@@ -205,6 +205,27 @@ def test_the_verdict_of_every_claim_is_in_both(name):
     assert verdicts.get(name, "") in words
 
 
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: tp.Verification("by hand"),
+        lambda: tp.TrainingReport("by hand", [2, 4], 1, 1),
+        lambda: tp.CoordinateCheck("by hand", [2, 4], 1),
+        tp.Program,
+        lambda: tp.limit(tp.Program()),
+        lambda: tp.sample(tp.Program(), 4),
+        lambda: tp.sample(tp.Program(), 4, seeds=2),
+    ],
+)
+def test_what_holds_nothing_is_shown_too(made):
+    assert repr(made()) and words_of(to_html(made()))
+
+
+def test_the_fit_of_a_gaussian_process_is_that_of_its_mean():
+    gp = learn.GaussianProcess([[2.0]], [3.0], alpha=1.0)  # mean K y/(K + α) = 2, so that y − mean = 1
+    assert "root mean square of y − mean at the inputs: 1" in repr(gp)
+
+
 def test_what_users_name_is_escaped():
     p = tp.Program()
     x = p.vector("<script>alert(1)</script>")
