@@ -157,7 +157,7 @@ def fingerprint(polys: Iterable[Poly], seed: int = 0) -> list[Any]:
             half = g.body == Step(*g.variables[:1]) and not any(g.mean) and value(g.cov[0])
             return mpmath.mpf(0.5) if half else draw(_canonical_atom(g, value))
         assert isinstance(g, Apply)
-        return draw(str(g.fn), [_digits(value(a)) for a in g.args])
+        return draw(str(g.fn(*(sp.Symbol(_digits(value(a))) for a in g.args))))  # in whatever order it names them
 
     with mpmath.workdps(60):
         return evaluate_all(polys, leaf, _mp)

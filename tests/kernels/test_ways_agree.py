@@ -275,3 +275,18 @@ def test_the_last_equation_is_the_kernel_and_every_name_is_defined_before_its_us
         assert e.rhs.atoms(sp.Symbol) & defined <= seen
         seen.add(e.lhs)
     assert str(equations[-1].lhs) == "Θ(x,x')" and len(defined) == len(equations)
+
+
+@tp.network
+def layer_norm(net, x, *, phi=tp.relu):
+    """The mean and the second moment of a layer, in a function that names them in another order."""
+    h = net.embed("U", x)
+    scalars = [tp.moment(lambda a: a, h), tp.moment(lambda a: a**2, h)]
+    z = tp.nonlin(lambda a, m, v: (a - m) / sp.sqrt(v - m**2), h, params=scalars)
+    return net.readout("V", phi(net.dense("W", z)))
+
+
+def test_a_function_of_scalars_is_the_same_whatever_the_order_of_its_arguments():
+    backprop, paths, sgd = (tp.ntk(layer_norm(), method=m).derive() for m in ("backprop", "paths", "sgd"))
+    assert same(backprop.poly, paths.poly) and same(backprop.poly, sgd.poly)
+    assert not same(backprop.poly, tp.nngp(layer_norm()).derive().poly)
