@@ -106,13 +106,13 @@ def text(expr: Any) -> str:
     return str(_Text().doprint(expr))
 
 
-def latex(expr: Any) -> str:
-    """An expression as LaTeX.
+def latex(expr: Any, dots: bool = False) -> str:
+    r"""An expression as LaTeX; with ``dots`` between the factors of products.
 
-    >>> latex(inner("x1", "x'2"))
-    "\\\\langle x_{1},x'_{2}\\\\rangle"
+    >>> print(latex(inner("x1", "x'2")), latex(2 * inner("x", "x"), dots=True))
+    \langle x_{1},x'_{2}\rangle 2 \cdot \langle x,x\rangle
     """
-    return greek(str(_Latex().doprint(expr)))
+    return greek(str(_Latex({"mul_symbol": "dot"} if dots else {}).doprint(expr)))
 
 
 def counted(number: int, what: str) -> str:

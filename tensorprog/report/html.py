@@ -23,11 +23,12 @@ from tensorprog.kernels.kernel import Kernel
 from tensorprog.kernels.methods import nngp
 from tensorprog.report.chart import convergence_chart, error_chart
 from tensorprog.report.draw import draw
-from tensorprog.report.mathml import formula
+from tensorprog.report.mathml import equation, formula, prose
 from tensorprog.report.origins import Row, distributions
+from tensorprog.report.snippet import snippet
 from tensorprog.report.style import STYLE
 
-MOST_PAIRS, MOST_EQUATIONS, MOST_NUMBERS, LONGEST = 28, 150, 600, 4
+MOST_PAIRS, MOST_EQUATIONS, LONGEST = 28, 150, 4
 WAYS = {"backprop": "backpropagation", "paths": "path sums", "sgd": "one SGD step"}
 PACKAGES = ("tensorprog", "numpy", "scipy", "sympy", "mpmath", "networkx", "matplotlib")
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -159,7 +160,8 @@ def _architecture(v: Any) -> str:
     e = v.evidence
     rows = [[k, str(value)] for k, value in e.net.hyperparameters.items()]
     rows += [[str(k), str(value)] for k, value in (e.values or {}).items()]
-    source = f'<pre tabindex="0"><code>{escape(_source(e.net.fn))}</code></pre>'
+    fn = getattr(e.net, "whole", e.net).fn
+    source = f'<pre tabindex="0"><code>{escape(_source(fn))}</code></pre>'
     table = _table(["hyperparameter", "value"], rows) if rows else "<p>It has no hyperparameters.</p>"
     return source + table + "<h3>Its program, forward and backward</h3>" + _picture(e)
 
@@ -190,7 +192,7 @@ def _formulas(v: Any) -> str:
     e = v.evidence
     K = e.kernels["backprop"]
     at = f" for sequences of T = {K.lengths[0]} and T′ = {K.lengths[1]}" if e.net.takes_sequences else ""
-    parts = [_legend(), f"<h3>Neural tangent kernel{at}</h3>", _equations(K)]
+    parts = [f"<h3>Neural tangent kernel{at}</h3>", _equations(K)]
     if K.passes_gia_check:
         parts += [f"<h3>Covariance of the outputs{at}</h3>", _equations(nngp(e.net))]
     else:
@@ -198,24 +200,21 @@ def _formulas(v: Any) -> str:
     return "".join(parts)
 
 
-def _legend() -> str:
-    covariance = r"(u,u') \sim \mathcal{N}\left(0, [[q,c],[c,q']]\right)"
-    meanings = [
-        formula(r"\mathsf{V}_{\phi}\left[q,c,q'\right] = \mathbb{E}\,\phi(u)\,\phi(u'),\quad " + covariance),
-        formula(r"\mathsf{V}_{\phi}\left[q\right] = \mathbb{E}\,\phi(u)^2,\quad \mathsf{E}_{\phi}\left[q\right] = "
-                r"\mathbb{E}\,\phi(u),\quad u \sim \mathcal{N}(0,q)"),
-        formula(r"\langle x,x'\rangle = x\cdot x'/d"),
-    ]  # fmt: skip
-    return '<div class="legend">' + "".join(f'<div class="eq">{m}</div>' for m in meanings) + "</div>"
-
-
 def _equations(K: Kernel) -> str:
-    equations = K.equations
-    shown = [*equations[: MOST_EQUATIONS - 1], equations[-1]] if len(equations) > MOST_EQUATIONS else equations
-    lines = "".join(f'<div class="eq">{formula(q.lhs, "=", q.rhs)}</div>' for q in shown)
-    if len(shown) < len(equations):
-        lines += f'<p class="note">{len(equations) - len(shown)} equations before the last are left out.</p>'
-    return f'<div class="equations">{lines}</div>'
+    """The equations as LaTeX has them, and what is said about them."""
+    lines, said = K.typeset()
+    shown = [*lines[: MOST_EQUATIONS - 1], lines[-1]] if len(lines) > MOST_EQUATIONS else lines
+    body = "".join(_eq(equation(line)) for line in shown)
+    if len(shown) < len(lines):
+        body += f'<p class="note">{len(lines) - len(shown)} equations before the last are left out.</p>'
+    meanings = "".join(f"<li>{prose(m)}</li>" for m in said.meanings)
+    notes = "".join(f"<p>{prose(note)}</p>" for note in said.notes)
+    return f'<div class="equations">{body}</div><div class="legend">{notes}<ul>{meanings}</ul></div>'
+
+
+def _eq(tex: str) -> str:
+    """A formula that wraps between its terms and scrolls where one is too wide."""
+    return f'<div class="eq" tabindex="0">{formula(tex, wraps=True)}</div>'
 
 
 def _distributions(v: Any) -> str:
@@ -232,13 +231,10 @@ def _distributions(v: Any) -> str:
 
 
 def _z_row(r: Row) -> str:
-    lines = "".join(
-        f'<div class="origin"><div class="eq">{formula(line.tex)}</div><p>{escape(line.reason)}</p></div>'
-        for line in r.lines
-    )
+    lines = "".join(f'<div class="origin">{_eq(line.tex)}<p>{escape(line.reason)}</p></div>' for line in r.lines)
     return (
         f'<div class="z"><div class="head"><strong>{escape(r.name)}</strong><span>{escape(r.how)}</span></div>'
-        f'<div class="eq">{formula(r.z)}</div>{lines}</div>'
+        f"{_eq(r.z)}{lines}</div>"
     )
 
 
@@ -258,8 +254,8 @@ def _again(v: Any) -> str:
     versions += [[name, _version(name)] for name in PACKAGES]
     command = (
         f"<p>The command:</p><pre tabindex=\"0\"><code>{escape(e.command)}</code></pre>" if e.command else ""
-    ) + f'<p>In Python:</p><pre tabindex="0"><code>{escape(_snippet(v))}</code></pre>'  # fmt: skip
-    return command + _table(["setting", "value"], settings) + _table(["package", "version"], versions) + _data_text(e)
+    ) + f'<p>In Python:</p><pre tabindex="0" class="python"><code>{escape(snippet(v))}</code></pre>'  # fmt: skip
+    return command + _table(["setting", "value"], settings) + _table(["package", "version"], versions)
 
 
 def _version(name: str) -> str:
@@ -276,33 +272,8 @@ def _shape(e: Any) -> str:
     return f"{len(e.data)} sequences of lengths {lengths} and dimension {e.data.dimension}"
 
 
-def _snippet(v: Any) -> str:
-    e = v.evidence
-    values = f", values={e.values!r}" if e.values else ""
-    return (
-        "import tensorprog as tp\n"
-        f"# net is {e.net!r}, X the inputs below\n"
-        f"tp.verify(net, X, widths={list(v.widths)}, seeds={v.seeds}{values}).save('report.html')"
-    )
-
-
 def _rows(e: Any) -> Iterator[bytes]:
     return (np.ascontiguousarray(e.data[i]).tobytes() for i in range(len(e.data)))
-
-
-def _data_text(e: Any) -> str:
-    """The inputs with every digit; of large data only the first ones."""
-    items = [e.data[i] if e.net.takes_sequences else e.data[i][0] for i in range(len(e.data))]
-    shown: list[str] = []
-    count = 0
-    for item in items:
-        count += item.size
-        if count > MOST_NUMBERS and shown:
-            break
-        shown.append(f"  {item.tolist() if item.size <= MOST_NUMBERS else '.. a large array ..'},")
-    rest = f"\n  # and {len(items) - len(shown)} more" if len(shown) < len(items) else ""
-    text = "X = [\n" + "\n".join(shown) + rest + "\n]"
-    return f'<details><summary>The inputs</summary><pre tabindex="0"><code>{escape(text)}</code></pre></details>'
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from html import escape
+from itertools import pairwise
 from typing import Any
 
 from sympy.printing.pretty.pretty_symbology import greek_unicode
 
 from tensorprog.errors import NoRuleError
+from tensorprog.formulas.typeset import Line
 from tensorprog.printing import latex
 
 _TOKEN = re.compile(r"\\text\{[^{}]*\}|\\[A-Za-z]+|\\.|\d+(?:\.\d+)?|\s+|.", re.DOTALL)
@@ -39,18 +41,22 @@ _VARIANTS = {
     "mathsf": {"E": "𝖤", "V": "𝖵"},
 }  # fmt: skip
 _UPRIGHT = {"operatorname", "mathrm", "mathbb", "mathsf", "mathcal", "mathit", "mathbf"}
-_IGNORED = {"&", r"\displaystyle", r"\limits", r"\nolimits", r"\bigl", r"\bigr"}
-_FENCES = {"matrix": ("", ""), "pmatrix": ("(", ")"), "bmatrix": ("[", "]"), "cases": ("{", "")}  # of environments
+_FENCES = {"matrix": ("", ""), "smallmatrix": ("", ""), "pmatrix": ("(", ")"), "bmatrix": ("[", "]"), "cases": ("{", "")}  # of environments
 _LINES = {"align", "align*", "aligned", "gather*", "split"}
+_OPENING = {"{", "(", "[", r"\left", r"\langle", r"\bigl", r"\begin"}
+_CLOSING = {"}", ")", "]", r"\right", r"\rangle", r"\bigr", r"\end"}
+_BREAKS = {"=", "+", "-", r"\cdot", r"\sim"}
+_IGNORED = {"&", r"\displaystyle", r"\limits", r"\nolimits"}
 _BIG = {"∑", "∏", "∫"}
 
 
-def formula(*parts: Any, display: bool = True) -> str:
+def formula(*parts: Any, display: bool = True, wraps: bool = False) -> str:
     """A formula of expressions and LaTeX strings, as a ``math`` element; as LaTeX text where it cannot be read.
 
     Args:
         parts: sympy expressions, and strings of LaTeX, put side by side.
         display: set as a line of its own.
+        wraps: as several elements, between which a line may break: before relations, signs and dots.
 
     >>> import sympy as sp
     >>> formula("a =", sp.Symbol("sigma_w") ** 2, display=False)
@@ -58,11 +64,47 @@ def formula(*parts: Any, display: bool = True) -> str:
     """
     tex = " ".join(part if isinstance(part, str) else latex(part) for part in parts)
     try:
+        if wraps:
+            bodies = [from_latex(piece) for piece in pieces(tex)]
+            bodies[1:] = [re.sub("^<mo", '<mo form="infix"', body) for body in bodies[1:]]
+            return " ".join(f'<math displaystyle="true">{body}</math>' for body in bodies)
         body = from_latex(tex)
     except NoRuleError:
         return f'<code class="tex">{escape(tex)}</code>'
     opening = '<math display="block">' if display else "<math>"
     return f"{opening}{body}</math>"
+
+
+def pieces(tex: str) -> list[str]:
+    r"""A formula cut before its outermost relations, signs and dots.
+
+    >>> pieces(r"a = b + \left[c + d\right] \cdot e - f")
+    ['a', '= b', '+ \\left[c + d\\right]', '\\cdot e', '- f']
+    """
+    found, depth = [""], 0
+    for token in _TOKEN.findall(tex):
+        depth += (token in _OPENING) - (token in _CLOSING)
+        if depth == 0 and token in _BREAKS and found[-1].strip() not in ("", *_BREAKS):
+            found.append("")
+        found[-1] += token
+    return [piece.strip() for piece in found]
+
+
+def equation(line: Line) -> str:
+    """One LaTeX string of an equation; a dot stands between factors unless the first is a number or a letter."""
+    found = line.left
+    for n, (sign, factors) in enumerate(line.terms):
+        found += (" = " if n == 0 else "") + (f" {sign} " if n or sign == "-" else "")
+        for before, factor in pairwise(("", *factors)):
+            dot = any(bracket in before for bracket in ("[", "(", r"\langle"))
+            found += (r" \cdot " if dot else r" \, " if before else "") + factor
+    return found + (rf",\quad {line.where}" if line.where else "")
+
+
+def prose(text: str) -> str:
+    """A sentence with formulas between dollars, as HTML."""
+    parts = text.split("$")
+    return "".join(formula(part, display=False) if k % 2 else escape(part) for k, part in enumerate(parts))
 
 
 def from_latex(tex: str) -> str:
@@ -212,7 +254,7 @@ class _Reader:
         if name in _LINES:
             return f'<mtable class="lines" displaystyle="true">{body}</mtable>'
         left, right = (f"<mo>{fence}</mo>" if fence else "" for fence in _FENCES[name])
-        return f"<mrow>{left}<mtable>{body}</mtable>{right}</mrow>"
+        return f"<mrow>{left}<mtable>{body}</mtable>{right}</mrow>" if left or right else f"<mtable>{body}</mtable>"
 
     def fenced(self) -> str:
         left = self.fence()
@@ -240,6 +282,8 @@ _COMMANDS: dict[str, Callable[[_Reader], str]] = {
     "sqrt": _Reader.root,
     "left": _Reader.fenced,
     "begin": _Reader.environment,
+    "bigl": _Reader.fence,
+    "bigr": _Reader.fence,
 }
 
 

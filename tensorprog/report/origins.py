@@ -88,7 +88,7 @@ class _Names:
 
     def latex(self, p: Poly) -> str:
         """A Z, or a mean."""
-        return latex(to_sympy(p, self._renamed))
+        return latex(to_sympy(p, self._renamed), dots=True)
 
     def _renamed(self, g: Gen) -> sp.Expr | None:
         if not isinstance(g, Gaussian):

@@ -47,11 +47,12 @@ svg [fill="#ffffff"] { fill: var(--bg); }
 .charts svg { max-width: 100%; }
 .charts { display: flex; flex-wrap: wrap; gap: .5rem 1.5rem; }
 .charts figure { margin: .4rem 0; max-width: 100%; }
-.eq { padding: .28rem 0; }
-math { font-size: 1.06em; }
-math[display=block] { display: block math; width: max-content; margin: 0; text-align: left; }
+.eq { padding: .28rem 0 .28rem 2.4em; text-indent: -2.4em; line-height: 2; }
+math { font-size: 1.06em; text-indent: 0; font-family: "STIX Two Math", "Cambria Math", "Latin Modern Math", math; }
 .equations { border-left: 3px solid var(--line); padding-left: .9rem; }
-.legend { background: var(--box); border-radius: .5rem; padding: .5rem .9rem; font-size: .93rem; }
+.legend { background: var(--box); border-radius: .5rem; padding: .5rem .9rem; font-size: .93rem; margin: .8rem 0; }
+.legend ul { margin: .3rem 0; padding-left: 1.2rem; }
+.legend li { overflow-x: auto; overflow-y: hidden; padding: .12rem 0; }
 .z { border-top: 1px solid var(--line); padding: .55rem 0; }
 .z .head { display: flex; flex-wrap: wrap; gap: .1rem .9rem; align-items: baseline; }
 .z .head span { color: var(--soft); font-size: .9rem; overflow-wrap: anywhere; }

@@ -91,9 +91,9 @@ def set_text(text: str) -> str:
     r"""A text of a picture in LaTeX: prose as it is, everything else in math mode.
 
     >>> set_text("matrix product"), set_text("ψ₁(u, v) = u·step(v)")
-    ('matrix product', '$\\psi_{1}(u, v) = u\\cdot \\mathrm{step}(v)$')
+    ('matrix product', '$\\psi_{1}(u, v) = u\\cdot\\mathrm{step}(v)$')
     >>> set_text("x'² —W²ᵀ→ f̂₀(ξ₀)")
-    "$x'^{2}\\ \\stackrel{W^{2\\top }}{\\to }\\ \\hat{f}_{0}(\\xi _{0})$"
+    "$x'^{2}\\ \\stackrel{W^{2\\top}}{\\to} \\hat{f}_{0}(\\xi_{0})$"
     """
     prose = re.fullmatch(r"[A-Za-z]-[a-z]+|(?:[A-Za-z-]{2,} )*[A-Za-z-]{2,}", text)
     return text if prose and " " in text + " " * ("-" in text) else f"${math(text)}$"
@@ -116,7 +116,7 @@ def math(text: str) -> str:
         below = token[0] == "_" and len(token) > 1 and last not in _SUB and last[:1] != "_"
         set_ = f"_{{{_plain(token[1:])}}}" if below else _SUPER.get(token) or _SUB.get(token) or _plain(token)
         found, last = found + set_, token
-    return found + "}" * bool(script)
+    return re.sub(r"(\\[A-Za-z]+) (?![A-Za-z])", r"\1", found + "}" * bool(script))
 
 
 def _space(token: str, before: str, after: str) -> str:

@@ -1,7 +1,10 @@
 """The report page: what it says, that it is self-contained and escapes what users give, and its refusals."""
 
+import html
 import html.parser
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,6 +14,8 @@ import tensorprog as tp
 from tensorprog.cli import main
 from tensorprog.report.html import page
 from tensorprog.report.origins import distributions
+from tensorprog.report.snippet import code
+from tensorprog.report.tikz import math
 
 GALLERY = sorted(tp.programs.GALLERY)
 VOID = {"meta", "br", "hr", "img", "link", "input"}
@@ -184,27 +189,164 @@ def test_a_network_too_large_to_draw_still_has_a_report(monkeypatch, made):
 
 def test_the_origin_of_every_zdot_term_is_given():
     rows = {r.name: r for r in distributions(tp.programs.tied_autoencoder(phi=tp.abstract("phi")))}
-    (total, term) = rows["g4"].lines
-    assert total.tex == r"\dot Z^{g_{4}} = a \, Z^{U(x)}"
-    assert term.tex.endswith(r"= \mathsf{E}_{\phi'}\left[\langle x,x\rangle\right]") and "W U(x)" in term.reason
-    (none,) = rows["g2"].lines
+    (total, term) = rows["h³"].lines
+    assert total.tex == r"\dot Z^{h^{3}} = a \, Z^{h^{1}}"
+    assert term.tex.endswith(r"= \mathsf{E}_{\phi'}\left[\langle x,x\rangle\right]") and "W h¹" in term.reason
+    (none,) = rows["h²"].lines
     assert none.tex.endswith("= 0") and "has not been used before" in none.reason
-    (zero,) = rows["dx₈"].lines  # W dg4: Wᵀx3 came before, but dg4 is odd in the readout
-    assert zero.tex.startswith(r"\mathbb{E}\frac{\partial Z^{dg_{4}}}") and zero.tex.endswith("= 0")
+    (zero,) = rows["dx²"].lines  # W dh³: Wᵀx² came before, but dh³ is odd in the readout
+    assert zero.tex.startswith(r"\mathbb{E}\frac{\partial Z^{dh^{3}}}") and zero.tex.endswith("= 0")
+
+
+@pytest.mark.parametrize("name", GALLERY)
+def test_vectors_are_named_as_in_the_drawing(name):
+    net = tp.programs.GALLERY[name]()
+    lengths = [3] if net.takes_sequences else None
+    rows = list(distributions(net, lengths))
+    assert [r.name for r in rows] == [n for n in tp.draw(net, backprop=True, lengths=lengths).names if n[0] != "f"]
+    for row in rows:
+        assert row.z.startswith(f"Z^{{{math(row.name)}}} ") and not re.search(r"Z\^\{d?[gx]_", row.z)
 
 
 def test_operands_are_named_as_in_the_drawing():
     rows = {r.name: r for r in distributions(tp.programs.residual_mlp())}
-    assert rows["x5"].how == "= U(x) + W2(x)"  # x4 is a copy of W2(x), which the drawing leaves out
-    assert rows["x10"].how == "= W3(x) + x5"
+    assert rows["h²"].how == "= W²x¹ + h¹" and rows["h³"].how == "= W³x² + h²"
+    assert rows["W²x¹"].how == "= W² x¹" and rows["h¹"].how == "= U(x), initial vector"
+    assert rows["h³"].z == r"Z^{h^{3}} = Z^{h^{1}} + \hat Z^{W^{2}x^{1}} + \hat Z^{W^{3}x^{2}}"
 
 
-def test_initial_vectors_come_with_their_law():
-    rows = {r.name: r for r in distributions(tp.programs.rnn(), [2])}
-    assert rows["U(x1)"].z == r"Z^{U(x1)} \sim \mathcal{N}\left(0, \langle x_{1},x_{1}\rangle\right)"
-    assert [line.tex for line in rows["U(x2)"].lines] == [
-        r"\operatorname{Cov}(Z^{U(x2)}, Z^{U(x1)}) = \langle x_{1},x_{2}\rangle"
-    ]
+def test_initial_vectors_come_with_their_law_and_one_covariance_matrix():
+    rows = {r.name: r for r in distributions(tp.programs.rnn(), [3])}
+    assert rows["h¹"].z == r"Z^{h^{1}} \sim \mathcal{N}\left(0, \langle x_{1},x_{1}\rangle\right)"
+    assert not rows["h¹"].lines and not rows["U(x₂)"].lines
+    (line,) = rows["U(x₃)"].lines
+    vector, matrix = re.findall(r"\\begin\{pmatrix\} (.*?) \\end\{pmatrix\}", line.tex)
+    assert vector.split(r" \\ ") == ["Z^{h^{1}}", "Z^{U(x_{2})}", "Z^{U(x_{3})}"]
+    entries = [row.split(" & ") for row in matrix.split(r" \\ ")]
+    assert entries == [[rf"\langle x_{{{min(s, t)}}},x_{{{max(s, t)}}}\rangle" for t in (1, 2, 3)] for s in (1, 2, 3)]
+
+
+# ---- formulas --------------------------------------------------------------------------------------------
+
+
+def equations(text):
+    """The formulas of the page, each as the texts of its parts."""
+    rows = re.findall(r'<div class="eq" tabindex="0">(.*?)</div>', text)
+    return [["".join(read(part).texts) for part in re.findall(r"<math.*?</math>", row)] for row in rows]
+
+
+@pytest.mark.parametrize("name", GALLERY)
+def test_every_formula_scrolls_or_wraps(made, name):
+    text = page(made(name))
+    style = re.search(r"<style>(.*?)</style>", text, re.DOTALL)[1]
+    assert re.search(r"pre, \.scroll, \.eq \{ overflow-x: auto", style)
+    assert re.search(r"\.legend li \{ overflow-x: auto", style)
+    outside = re.sub(r'<div class="eq" tabindex="0">.*?</div>|<div class="legend">.*?</div>', "", text, flags=re.DOTALL)
+    assert "<math" not in outside
+    assert all(len(row) > 2 for row in equations(text) if len("".join(row)) > 60 and not row[0].startswith("Cov"))
+
+
+def test_lines_break_before_signs_and_dots(made):
+    rows = equations(page(made("mlp")))
+    theta = next(row for row in rows if row[0] == "Θ(x,x′)")
+    assert theta[1][0] == "=" and {part[0] for part in theta[2:]} == {"+", "⋅"}
+    assert "".join(theta).replace(" ", "") == (
+        "Θ(x,x′)=Π(1)(x,x′)⋅Σ(1)(x,x′)+Π(2)(x,x′)⋅Σ(2)(x,x′)+𝖵relu[Σ(3)(x,x′)]+𝖵step[Σ(3)(x,x′)]⋅Σ(3)(x,x′)"
+    )
+    assert '<mo form="infix">+</mo>' in page(made("mlp"))
+
+
+def test_covariances_are_matrices(made):
+    for name in ("mlp", "rnn"):
+        text = page(made(name))
+        assert "[[" not in "".join(read(re.sub(r"<pre.*?</pre>", "", text, flags=re.DOTALL)).texts)
+        q, c, p = "<mi>q</mi>", "<mi>c</mi>", "<mrow><msup><mi>q</mi><mo>′</mo></msup></mrow>"
+        cells = "".join(f"<mtr><mtd>{a}</mtd><mtd>{b}</mtd></mtr>" for a, b in ((q, c), (c, p)))
+        assert f"<mtable>{cells}</mtable>" in text
+
+
+# ---- to do it again in Python ------------------------------------------------------------------------------
+
+
+def block(text):
+    return html.unescape(re.search(r'<pre tabindex="0" class="python"><code>(.*?)</code></pre>', text, re.DOTALL)[1])
+
+
+def run_as_pasted(text, folder):
+    """What a fresh interpreter makes of the block."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-"], input=block(text), cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", ["rnn", "mlp"])
+def test_the_block_in_python_runs_as_pasted(made, name, tmp_path):
+    v = made(name)
+    assert run_as_pasted(page(v), tmp_path).strip() == v.text().strip()
+    again = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert v.evidence.fingerprint in again
+
+
+SCALE = sp.sqrt(2)
+
+
+def doubled(h):
+    """What a network may call."""
+    return SCALE * h
+
+
+@tp.network
+def own(net, x, *, phi=tp.tanh, widen=True, sigma=(1, 0.5)):
+    h = doubled(net.embed("U", np.asarray and x, std=sigma[0]))
+    return net.readout("V", phi(h), std=sigma[1]), net.average(phi(h) if widen else h)
+
+
+def test_the_block_holds_a_network_of_ones_own_and_all_it_needs(tmp_path):
+    softer = tp.declare("softer_for_blocks", lambda x: sp.tanh(x) / 2, parity=-1)
+    values = {"s": 0.75}
+    net = own(phi=softer, sigma=[sp.Symbol("s", positive=True), 1])
+    v = tp.verify(net, np.linspace(-1, 1, 6).reshape(2, 3), widths=(8, 16), seeds=4, values=values, outputs=0)
+    text = block(page(v))
+    for line in ("SCALE = sp.sqrt(2)", "def doubled(h):", "    return SCALE * h", "@tp.network", "import numpy as np",
+                 "values={'s': 0.75}, outputs=0"):  # fmt: skip
+        assert line in text
+    assert run_as_pasted(page(v), tmp_path).strip() == v.text().strip()
+
+
+def test_many_inputs_are_packed_to_the_last_digit():
+    X = np.random.default_rng(0).standard_normal((40, 20))
+    v = tp.verify(tp.programs.deep_linear(depth=1), X, widths=(4, 8), seeds=2)
+    found = {}
+    exec(block(page(v)).partition("v = tp")[0], found)
+    assert np.array_equal(np.array(found["X"]), X) and "np.frombuffer" in block(page(v))
+
+
+def test_what_cannot_be_written_is_named_in_the_block():
+    local = object()
+
+    @tp.network
+    def odd(net, x):
+        return net.readout("V", net.embed("U", x), std=1 if local else 2)
+
+    v = tp.verify(odd(), [[1.0, 2.0]], widths=(4, 8), seeds=2)
+    assert "# define local here: <object object" in block(page(v))
+    assert code([1, local]) is None and code({1: local}) is None
+
+
+VALUES = [
+    3, -0.5, True, None, "a'b", [1, (2,)], {"a": 1}, sp.Rational(1, 3), sp.sqrt(3), sp.pi / 2, sp.Symbol("s"),
+    sp.Symbol("t", positive=True) ** 2 + 1, np.float64(0.1), tp.relu, tp.leaky_relu(0.3), tp.polynomial(1, 2),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", VALUES, ids=str)
+def test_values_are_written_as_what_they_are(value):
+    found = {"np": np, "sp": sp, "tp": tp}
+    exec(f"again = {code(value)}", found)
+    assert found["again"] == value or repr(found["again"]) == repr(value)
+    assert type(found["again"]) is type(value) or isinstance(value, np.generic | sp.Integer)
 
 
 def test_a_report_is_saved(made, tmp_path):

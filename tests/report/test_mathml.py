@@ -26,12 +26,16 @@ CASES = {
     r"a < b": "<mi>a</mi><mo>&lt;</mo><mi>b</mi>",
     r"0.25": "<mn>0.25</mn>",
     r"\text{for all } x": "<mtext>for\u00a0all\u00a0</mtext><mi>x</mi>",
-    r"\bigl[q\bigr]": '<mo stretchy="false">[</mo><mi>q</mi><mo stretchy="false">]</mo>',
     r"\begin{pmatrix} q & c \\ c & p \end{pmatrix}": "<mrow><mo>(</mo><mtable><mtr><mtd><mi>q</mi></mtd>"
     "<mtd><mi>c</mi></mtd></mtr><mtr><mtd><mi>c</mi></mtd><mtd><mi>p</mi></mtd></mtr></mtable><mo>)</mo></mrow>",
     r"\begin{align*} a &= b \displaybreak[0] \\ &\quad c \end{align*}": '<mtable class="lines" displaystyle="true">'
     "<mtr><mtd><mi>a</mi></mtd><mtd><mo>=</mo><mi>b</mi></mtd></mtr><mtr><mtd></mtd>"
     '<mtd><mspace width="1em"/><mi>c</mi></mtd></mtr></mtable>',
+    r"\begin{smallmatrix} a & b \\ c & 2 \end{smallmatrix}": "<mtable><mtr><mtd><mi>a</mi></mtd><mtd><mi>b</mi></mtd>"
+    "</mtr><mtr><mtd><mi>c</mi></mtd><mtd><mn>2</mn></mtd></mtr></mtable>",
+    r"\begin{pmatrix} x \end{pmatrix}": "<mrow><mo>(</mo><mtable><mtr><mtd><mi>x</mi></mtd></mtr></mtable><mo>)</mo>"
+    "</mrow>",
+    r"\bigl[x\bigr]": "<mo>[</mo><mi>x</mi><mo>]</mo>",
 }
 
 
@@ -51,6 +55,9 @@ BROKEN = [
     r"\unknown",
     r"x^2^3",
     r"\operatorname x",
+    r"\begin{pmatrix} a",
+    r"\begin{pmatrix} a \end{smallmatrix}",
+    r"\begin{pmatrix} a } \end{pmatrix}",
 ]
 
 
