@@ -11,7 +11,7 @@ import sympy as sp
 from tensorprog.functions import Fn, text_name
 from tensorprog.ir.instructions import Difference, Moment, Nonlin, Var, scalar_slot, slots_of, vector_slot
 from tensorprog.printing import NameSymbol, text
-from tensorprog.report.labels import PRE, indexed, subscript
+from tensorprog.report.labels import PRE, indexed, multiple, subscript
 from tensorprog.report.subject import Head, Subject
 
 MOST_PERMUTED = 4  # arguments of functions that are compared in every order
@@ -19,7 +19,7 @@ LETTERS = ("u", "v", "w")
 
 
 def function_name(op: Nonlin | Moment | Difference) -> str:
-    """φ for φ(x + y + ..), + for a sum, × for a product, id; ψ for anything else."""
+    """φ for φ(x + y + ..), + for a sum, × for a product, ×c for a multiple, id; ψ for anything else."""
     body, slots = op.body, {*slots_of(op)}
 
     def sum_of_slots(e: sp.Expr) -> bool:
@@ -33,6 +33,8 @@ def function_name(op: Nonlin | Moment | Difference) -> str:
         name = "+"
     elif body.is_Mul and set(body.args) <= slots:
         name = "×"
+    elif (factor := multiple(op)) is not None:
+        name = f"×{text(factor)}"
     else:
         name = "ψ"
     return f"Δ{name}" if isinstance(op, Difference) else name

@@ -61,11 +61,11 @@ def _wrapped(line: str, width: float) -> Iterator[str]:
 
 
 def _words(line: str) -> Iterator[str]:
-    """The parts between spaces that stand in no brackets."""
+    """The parts between spaces that stand in no brackets and not beside =."""
     word, depth = "", 0
-    for c in line:
+    for c, after in zip(line, [*line[1:], ""], strict=True):
         depth += (c in "([") - (c in ")]")
-        if c == " " and depth <= 0:
+        if c == " " and depth <= 0 and word[-1:] != "=" and after != "=":
             yield word
             word = ""
         else:

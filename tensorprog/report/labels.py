@@ -11,8 +11,9 @@ import sympy as sp
 
 from tensorprog.derivation.names import NetworkNames
 from tensorprog.dsl.trace import Trace
-from tensorprog.ir.instructions import MatMul, Nonlin, Slot, Var
+from tensorprog.ir.instructions import Difference, MatMul, Moment, Nonlin, Slot, Var
 from tensorprog.passes.backprop import Gradients
+from tensorprog.printing import text
 
 _SUPER = str.maketrans("0123456789,", "⁰¹²³⁴⁵⁶⁷⁸⁹ʼ")
 _SUB = str.maketrans("0123456789,", "₀₁₂₃₄₅₆₇₈₉‚")
@@ -125,6 +126,9 @@ class Labels:
                 return self._placed("h", var, PRE)
             return self.product(op) if isinstance(op, MatMul) else self.embedded(var)
         if isinstance(op, Nonlin):
+            factor = multiple(op)
+            if factor is not None and var not in self._pre:
+                return Label(f"{_bracketed(text(factor))}·{self.of[op.args[0]]}", role=PRODUCT)
             before = var in self._pre and _linear(op.body)
             return self._placed("h" if before else "x", var, PRE if before else POST)
         return Label("1" if var.name == "ones" else shown(var.name))
@@ -220,6 +224,19 @@ class Labels:
                 seen[str(label)] += 1
                 found[var] = replace(label, lower=(seen[str(label)], *label.lower))
         return {var: str(label) for var, label in found.items()}
+
+
+def multiple(op: Nonlin | Moment | Difference) -> sp.Expr | None:
+    """c where an instruction is c·x for a vector x and a c that reads none."""
+    factors = sp.Mul.make_args(op.body)
+    fixed = [f for f in factors if not f.atoms(Slot)]
+    return (
+        sp.Mul(*fixed) if len(op.args) == 1 and len(fixed) == len(factors) - 1 and fixed and _linear(op.body) else None
+    )
+
+
+def _bracketed(factor: str) -> str:
+    return factor if re.fullmatch(r"\w+", factor) else f"({factor})"
 
 
 def _linear(e: sp.Expr) -> bool:

@@ -37,6 +37,10 @@ def jobs():
         yield f"{name}, one step", lambda net=net: tp.draw(tp.unroll(net, steps=1))
         yield f"{name}, as written", lambda net=net: tp.draw(net, backprop=True, reduced=False)
         yield f"{name}, reduced", lambda net=net: tp.draw(net, backprop=True, reduced=True)
+    yield (
+        "scaled branches",
+        lambda: tp.draw(tp.programs.residual_mlp(alpha=sp.Symbol("alpha")), backprop=True, inputs=2),
+    )
     biased = tp.programs.rnn(layers=2, sigma_b=1, sigma_h=1)
     yield "deep rnn with biases and a state", lambda: tp.draw(biased, backprop=True, path="W1", lengths=[3, 3])
     yield "mlp with biases", lambda: tp.draw(tp.programs.mlp(sigma_b=1), backprop=True)
@@ -297,6 +301,14 @@ def test_what_a_sum_is_made_of_is_named_by_its_product():
         "U(x)", "b¹", "x¹", "W²x¹", "b²", "x²", "V", "f(x)"]  # fmt: skip
     assert tp.draw(tp.programs.residual_mlp()).names == [
         "h¹", "x¹", "W²x¹", "h²", "x²", "W³x²", "h³", "x³", "V", "f(x)"]  # fmt: skip
+
+
+def test_multiples_are_named_by_their_factor():
+    alpha = sp.Symbol("alpha")
+    for factor, name, gate in [(alpha, "α·W²x¹", "×α"), (0.5, "(1/2)·W²x¹", "×1/2")]:
+        picture = tp.draw(tp.programs.residual_mlp(depth=2, alpha=factor), reduced=False)
+        assert picture.names == ["h¹", "x¹", "W²x¹", name, "h²", "x²", "V", "f(x)"]
+        assert lines(picture).count(gate) == 1 and not any("ψ" in line for line in lines(picture))
 
 
 def test_vectors_of_a_recurrent_network_are_named_by_time():
