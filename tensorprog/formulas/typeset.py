@@ -181,8 +181,12 @@ def _system(lines: list[Line], width: int) -> str:
 
 
 def for_notebooks(tex: str) -> str:
-    """LaTeX without what MathJax does not know."""
-    return tex.replace(r" \displaybreak[0]", "")
+    r"""LaTeX without what MathJax does not know, its formulas in the brackets \( \) that it looks for everywhere.
+
+    >>> print(for_notebooks(r"x \displaybreak[0] \\ Here $x = 1$."))
+    x \\ Here \(x = 1\).
+    """
+    return re.sub(r"\$([^$]*)\$", r"\\(\1\\)", tex.replace(r" \displaybreak[0]", ""))
 
 
 def _filled(line: Line, style: Style, width: int, length: Callable[[str], int]) -> list[str]:

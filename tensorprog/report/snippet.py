@@ -78,10 +78,14 @@ def _packed(item: np.ndarray) -> str:
 def network(net: Network) -> list[str]:
     """Lines that end with ``net = ..``."""
     module, name = net.fn.__module__, net.fn.__name__
-    given = ", ".join(f"{k}={code(value)}" for k, value in net.hyperparameters.items())
+    written = {k: code(value) for k, value in net.hyperparameters.items()}
+    defaults = {k: p.default for k, p in inspect.signature(net.fn).parameters.items()}
+    unknown = [k for k, value in net.hyperparameters.items() if written[k] is None and value is not defaults.get(k)]
+    given = ", ".join(f"{k}={x or '...'}" for k, x in written.items() if x is not None or k in unknown)
+    notes = [f"# put for {k}: {net.hyperparameters[k]!r}" for k in unknown]
     if f"{module}.".startswith(f"{GALLERY}.") and hasattr(sys.modules.get(GALLERY), name):
-        return [f"net = tp.programs.{name}({given})"]
-    return [*_Definitions(net.fn).lines, f"net = {name}({given})"]
+        return [*notes, f"net = tp.programs.{name}({given})"]
+    return [*_Definitions(net.fn).lines, *notes, f"net = {name}({given})"]
 
 
 class _Definitions:
@@ -161,6 +165,11 @@ def _(value: Any) -> str | None:
 @code.register(np.generic)
 def _(value: np.generic) -> str | None:
     return repr(value.item())
+
+
+@code.register(np.ndarray)
+def _(value: np.ndarray) -> str | None:
+    return f"np.array({value.tolist()})"
 
 
 @code.register(list)

@@ -15,7 +15,7 @@ _SUB = dict(zip("₀₁₂₃₄₅₆₇₈₉‚ₐₑᵢⱼₖₗₘₙₒₚ
 _SIGNS = {
     "·": r"\cdot ", "×": r"\times ", "−": "-", "√n": r"\sqrt{n}", "√": r"\surd ", "∞": r"\infty ", "≅": r"\cong ",
     "≇": r"\not\cong ", "→": r"\to ", "⟨": r"\langle ", "⟩": r"\rangle ", "…": r"\ldots ", "≤": r"\le ",
-    "≥": r"\ge ", "*": r"\ast ", "Ż": r"\dot Z", "Ẑ": r"\hat Z", "½": r"\tfrac12 ",
+    "≥": r"\ge ", "*": r"\ast ", "Ż": r"\dot Z", "Ẑ": r"\hat Z", "½": r"\frac{1}{2}",
 }  # fmt: skip
 _ESCAPED = {c: f"\\{c}" for c in "{}%$#&"} | {"\\": r"\backslash ", "~": r"\sim ", "^": r"{\wedge}", ":": r"\colon "}
 _ACCENTS = {"\u0302": "hat", "\u0307": "dot", "\u0303": "tilde", "\u0304": "bar"}

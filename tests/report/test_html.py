@@ -335,6 +335,17 @@ def test_what_cannot_be_written_is_named_in_the_block():
     assert code([1, local]) is None and code({1: local}) is None
 
 
+@tp.network
+def with_functions(net, x, *, phi=np.sin, psi=None):
+    return net.readout("V", (psi or tp.tanh)(net.embed("U", x)))
+
+
+def test_functions_that_have_no_code_are_left_to_defaults_or_named():
+    v = tp.verify(with_functions(psi=lambda h: tp.tanh(h)), [[1.0, 2.0]], widths=(4, 8), seeds=2)
+    text = block(page(v))
+    assert "net = with_functions(psi=...)" in text and "# put for psi: <function" in text
+
+
 VALUES = [
     3, -0.5, True, None, "a'b", [1, (2,)], {"a": 1}, sp.Rational(1, 3), sp.sqrt(3), sp.pi / 2, sp.Symbol("s"),
     sp.Symbol("t", positive=True) ** 2 + 1, np.float64(0.1), tp.relu, tp.leaky_relu(0.3), tp.polynomial(1, 2),
