@@ -256,6 +256,23 @@ def test_latex_leaves_out_nothing_but_other_arguments(build, kind):
         assert (pairs == {"x,x'"} and both) or (arguments == "x',x')" and "x,x" in pairs and "holds for both" in prose)
 
 
+@pytest.mark.parametrize("name", sorted(GALLERY))
+def test_what_is_left_out_has_the_value_of_what_stands_for_it(name):
+    kernel = tp.ntk(GALLERY[name]())
+    derived = kernel.derive()
+    times = {s: sorted((a.time or 0, b.time or 0)) for s, (a, b) in derived.trace.grams.items()}
+    same = {s: 1 + 0.1 * t if t == u else 0.3 + 0.01 * t + 0.02 * u for s, (t, u) in times.items()}  # x' = x
+    named = {latex(e.lhs): e.lhs for e in kernel.equations}
+    printed = lefts_of(kernel)
+    left_out = named.keys() - set(printed)
+    assert left_out or name == "deep_linear"
+    for left in left_out:
+        stem = left.rpartition("(")[0]
+        other = next(f"{stem}({pair})" for pair in ("x,x'", "x,x") if f"{stem}({pair})" in printed)
+        own, standing = (derived.limit.evaluate(named[key], same) for key in (left, other))
+        assert own == pytest.approx(standing, rel=1e-9)
+
+
 def test_equations_that_differ_in_their_arguments_are_written_once():
     net = tp.programs.mlp(depth=2, phi=tp.abstract("phi"), sigma_w=1)
     (system,), prose = parts(tp.nngp(net).latex())
@@ -298,6 +315,11 @@ def test_a_line_is_left_out_only_when_another_says_it(own, kept):
     cross = line("S(x,x')", ("E(x')", "E(x)", "a"))
     lines, notes = once([own, cross], "x", "x'")
     assert (own in lines) == kept and bool(notes) != kept and cross in lines
+
+
+def test_letters_in_braces_are_letters():
+    own, cross = line(r"\mathsf{E}^{(2)}(x,x)", ("a",)), line(r"\mathsf{E}^{(2)}(x,x')", ("a",))
+    assert once([own, cross], "x", "x'")[0] == [cross]
 
 
 def test_primes_of_functions_are_no_arguments():

@@ -14,7 +14,7 @@ from tensorprog.expectations.atoms import Expect, head_of
 from tensorprog.formulas.typeset import Line
 from tensorprog.printing import NameSymbol
 
-_QUANTITY = re.compile(r"(\\?[A-Za-z]+)(?:\^\{\(([^()]*)\)\})?\(([^,()]+),([^,()]+)\)")
+_QUANTITY = re.compile(r"(\\?[A-Za-z]+(?:\{[A-Za-z]+\})?)(?:\^\{\(([^()]*)\)\})?\(([^,()]+),([^,()]+)\)")
 _INNER = re.compile(r"\\langle ([^,]+),([^,]+)\\rangle")
 _POWER = re.compile(r"(.+)\^\{(\d+)\}")
 Place = tuple[str, tuple[str, ...], str, str]  # letter, indices, and the two arguments

@@ -12,6 +12,7 @@ import sympy as sp
 import tensorprog as tp
 from tensorprog.report.scene import Circle, Path, Scene, Text, move
 from tensorprog.report.subject import LARGEST, subject
+from tests.random_cases.generate import network
 
 GALLERY = sorted(tp.programs.GALLERY)
 ENDINGS = [".svg", ".pdf", ".png", ".tex"]
@@ -127,6 +128,14 @@ def random_program(seed):
 @pytest.mark.parametrize("seed", range(20))
 def test_pictures_of_random_programs_are_legible_too(seed):
     assert list(collisions(tp.draw(random_program(seed)).scene)) == []
+
+
+@pytest.mark.filterwarnings("ignore::tensorprog.FrozenWarning")
+@pytest.mark.parametrize("seed", range(12))
+def test_pictures_of_random_networks_are_legible_too(seed):
+    picture = tp.draw(network(seed).network(), backprop=True, reduced=seed % 2 == 0)
+    assert list(collisions(picture.scene)) == []
+    assert len(set(picture.names)) == len(picture.names) and picture.tikz().isascii()
 
 
 def test_the_check_on_pictures_can_fail():
