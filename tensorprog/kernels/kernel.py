@@ -226,7 +226,7 @@ class Kernel(DerivedKernel):
 
         >>> import tensorprog as tp
         >>> print(tp.nngp(tp.programs.deep_linear(depth=1)).source().splitlines()[-1])
-        return v7
+        return v6
         """
         return source(self, lengths, values)
 
