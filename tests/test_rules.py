@@ -4,9 +4,10 @@ import typing
 
 import pytest
 
+from tensorprog.derivation import paths
 from tensorprog.finite import execute
 from tensorprog.ir import instructions, serial, spec
-from tensorprog.ir.instructions import Difference, InitVector, MatMul
+from tensorprog.ir.instructions import Difference, InitMatrix, InitScalar, InitVector, MatMul, Moment
 from tensorprog.limit import master, sampling
 from tensorprog.passes import backprop, canonicalize, feature, unroll
 
@@ -20,6 +21,7 @@ TABLES = {
     canonicalize.rewrite: (),
     master.interpret: (),
     sampling.draw: (InitVector,),  # jointly, by ``Replicate``
+    paths.derivatives: (InitMatrix, InitScalar, Moment, Difference),  # of vectors in a forward pass only
     execute.run: (MatMul,),  # many at a time, by ``execute``
 }
 

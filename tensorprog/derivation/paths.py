@@ -11,14 +11,16 @@ backpropagation formula contains them.)
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
+from functools import singledispatch
+from typing import Any
 
 import sympy as sp
 
 from tensorprog.algebra import ONE, ZERO, Poly, add_all
 from tensorprog.derivation.ntk import group, rate
 from tensorprog.dsl.trace import Output, Readout, Trace
-from tensorprog.errors import AssumptionError
-from tensorprog.ir.instructions import Instruction, MatMul, Nonlin, Var, slots_of
+from tensorprog.errors import AssumptionError, NoRuleError
+from tensorprog.ir.instructions import InitVector, MatMul, Nonlin, Var, slots_of
 from tensorprog.limit.deep import Nested
 from tensorprog.limit.master import Limit
 
@@ -130,26 +132,37 @@ class PathSum:
 
     def _find_partials(self, x: Var) -> list[tuple[Var, Poly]]:
         total: dict[Var, list[Poly]] = {}
-        op = self.program.op(x)
-        if not isinstance(op, Nonlin):
+        through = derivatives(self.program.op(x), self)
+        if through is None:
             total[x] = [ONE]
-        for outer, v in self._local(x, op):
+        for outer, v in [*self.limit.zdot_terms.get(x, ()), *(through or ())]:
             for g, inner in self.partials(v):
                 total.setdefault(g, []).append(outer * inner)
         return [(g, add_all(parts)) for g, parts in total.items()]
 
-    def _local(self, x: Var, op: Instruction) -> Iterator[tuple[Poly, Var]]:
-        yield from self.limit.zdot_terms.get(x, ())
-        if isinstance(op, Nonlin):
-            env = {s: self.limit.z[v] for s, v in slots_of(op).items()}
-            for slot, v in slots_of(op).items():
-                partial = sp.diff(op.body, slot)
-                if v.kind == "vector" and partial != 0:  # under GIA scalars pass on no gradient (TP2b D.4.5)
-                    yield self.limit.algebra.from_sympy(partial, env), v
-
     def scalar(self, expr: sp.Expr) -> Poly:
         """A hyperparameter expression as a polynomial."""
         return self.limit.algebra.from_sympy(sp.sympify(expr), {})
+
+
+@singledispatch
+def derivatives(op: Any, s: PathSum) -> list[tuple[Poly, Var]] | None:
+    """The derivatives of an instruction's result by its vectors; None for a G-var.  Register a rule for a new one."""
+    raise NoRuleError(f"no path rule for {type(op).__name__}: register one with tensorprog.derivation.paths.derivatives")
+
+
+@derivatives.register(InitVector)
+@derivatives.register(MatMul)
+def _(op: Any, s: PathSum) -> None:
+    return None
+
+
+@derivatives.register(Nonlin)
+def _(op: Nonlin, s: PathSum) -> list[tuple[Poly, Var]]:
+    env = {slot: s.limit.z[v] for slot, v in slots_of(op).items()}
+    vectors = ((v, sp.diff(op.body, slot)) for slot, v in slots_of(op).items() if v.kind == "vector")
+    # under GIA scalars pass on no gradient (TP2b D.4.5)
+    return [(s.limit.algebra.from_sympy(partial, env), v) for v, partial in vectors if partial != 0]
 
 
 Path = tuple[tuple[Var, Poly], ...]
