@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from numbers import Integral
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 
@@ -58,6 +61,49 @@ def writing(path: Any) -> Iterator[None]:
         raise DataError(
             f"cannot write {path}: {reason}; give a path in an existing folder that you may write"
         ) from error
+
+
+def a(word: str) -> str:
+    """The word with its article.
+
+    >>> a("matrix"), a("embedding")
+    ('a matrix', 'an embedding')
+    """
+    return f"{'an' if word[:1] in 'aeiou' else 'a'} {word}"
+
+
+def integer(value: Any, what: str, least: int, most: int) -> int:
+    """An integer of an interval.
+
+    Raises:
+        ProgramError: anything else, True and False among it.
+    """
+    number = int(value) if isinstance(value, Integral) and not isinstance(value, bool) else None
+    if number is None or not least <= number <= most:
+        raise ProgramError(f"{what} must be an integer from {least} to {most}, got {value!r}")
+    return number
+
+
+def listed(value: Any, what: str, of: str) -> list[Any]:
+    """The members of a list, tuple or other iterable that is no text.
+
+    Raises:
+        ProgramError: saying what was given.
+    """
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ProgramError(f"{what} must be a list of {of}, got the {type(value).__name__} {value!r}")
+    return list(value)
+
+
+def folder(out: Any) -> Path:
+    """The folder that ``out`` names.
+
+    Raises:
+        DataError: no path.
+    """
+    if not isinstance(out, (str, PathLike)):
+        raise DataError(f"out must be the path of a folder, got the {type(out).__name__} {out!r}")
+    return Path(out)
 
 
 def unknown_keywords(call: str, unknown: Iterable[str], known: Iterable[str]) -> ProgramError:

@@ -12,7 +12,7 @@ import numpy as np
 
 from tensorprog.derivation.data import Inputs, read_inputs
 from tensorprog.dsl.network import Network, check_network
-from tensorprog.errors import DataError, writing
+from tensorprog.errors import DataError, folder, listed, writing
 from tensorprog.finite.empirical import concatenate
 from tensorprog.finite.estimate import ROUNDING, Exponent, exponent, measured, vanish
 from tensorprog.finite.runs import stream
@@ -208,9 +208,10 @@ def train(
     if parametrization is not None:
         check_parametrization(parametrization)
     inputs = _read(net, X, y, X_test)
-    chosen = sorted(set(times if times is not None else (t for t in (1, 3, 10) if t <= steps)))
-    if any(not 1 <= t <= steps for t in chosen):
-        raise DataError(f"times must lie between 1 and {steps}, got {list(chosen)}")
+    asked = [t for t in (1, 3, 10) if t <= steps] if times is None else listed(times, "times", "steps")
+    if not all(isinstance(t, (int, np.integer)) and 1 <= t <= steps for t in asked):
+        raise DataError(f"times must lie between 1 and {steps}, got {asked}")
+    chosen = sorted({int(t) for t in asked})
     if len(set(widths)) < 2 or seeds < 2:
         raise DataError(f"training is compared over two or more widths and seeds, got {list(widths)} and {seeds}")
     probes = () if parametrization is not None and parametrization.keeps_changes else (0, *chosen)
@@ -221,7 +222,7 @@ def train(
     scheme = f", {parametrization!r}" if parametrization is not None else ""
     title = f"{net!r}, {run.plan.optimizer!r}{scheme}"
     header = {"network": repr(net), "run": _fingerprint(run, parametrization)}
-    path = Path(out) / "training.jsonl" if out is not None else None
+    path = folder(out) / "training.jsonl" if out is not None else None
     chosen_widths = sorted(set(widths))
     with telling(progress) as tell:
         limit = run.limit(method, samples) if run.plan.scaling.keeps_changes else None

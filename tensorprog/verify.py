@@ -18,8 +18,8 @@ from tensorprog.derivation.kernel_account import KernelAccount
 from tensorprog.derivation.names import NetworkNames
 from tensorprog.derivation.ntk import ntk_terms, readout_terms, sum_terms
 from tensorprog.derivation.route import SAMPLED, TRIED, gates_are_sampled, shortened
-from tensorprog.dsl.network import Network
-from tensorprog.errors import AccuracyError, DataError, NoRuleError, writing
+from tensorprog.dsl.network import Network, check_network
+from tensorprog.errors import AccuracyError, DataError, NoRuleError, folder, writing
 from tensorprog.finite.empirical import FiniteNetwork, empirical_ntk
 from tensorprog.finite.estimate import STILL, Exponent, Extrapolation, exponent, extrapolate
 from tensorprog.finite.runs import ALL_PAIRS, Record, collect
@@ -189,6 +189,7 @@ def verify(
     >>> v.passed
     True
     """
+    check_network(net)
     widths = check_widths(widths, least=2)
     seeds = _positive(seeds, "seeds", 2)
     if len(set(widths)) < 2 or len(set(widths)) != len(widths):
@@ -207,7 +208,7 @@ def verify(
         result.claims += [check.ways_agree(), check.kernel_on_data()]
         result.evidence = Evidence(net, data, values, check.kernels, check.fingerprint())
         header = {"network": repr(net), "program": check.fingerprint(), "gvars": [v.name for v in check.gvars]}
-        path = Path(out) / "runs.jsonl" if out is not None else None
+        path = folder(out) / "runs.jsonl" if out is not None else None
         records = collect(check.finite, check.gvars, result.widths, seeds, header, path, tell)
         check.statistics(result, [[records[w, s] for s in range(seeds)] for w in result.widths])
     return result
@@ -218,8 +219,8 @@ def _every_output(net: Network, inputs: Data, which: list[int], widths: list[int
     """The claims about every output, and the NTK between different ones."""
     result = Verification(repr(net), widths=sorted(widths), seeds=seeds)
     for k in which:
-        folder = Path(out) / f"output{k}" if out is not None else None
-        one = verify(net, inputs, widths, seeds, values=values, outputs=k, out=folder, progress=progress)
+        place = folder(out) / f"output{k}" if out is not None else None
+        one = verify(net, inputs, widths, seeds, values=values, outputs=k, out=place, progress=progress)
         result.claims += [replace(c, name=f"output {k}: {c.name}") for c in one.claims]
         result.errors |= {f"{name} of output {k}": fit for name, fit in one.errors.items()}
     length = next(iter(read_inputs(inputs, "inputs", net.takes_sequences).groups))

@@ -9,7 +9,7 @@ import sympy as sp
 from tensorprog.dsl.parameters import Parameter, start_of
 from tensorprog.dsl.program import exact
 from tensorprog.dsl.trace import Trace
-from tensorprog.errors import ProgramError
+from tensorprog.errors import ProgramError, a
 
 
 class Builder:
@@ -22,7 +22,7 @@ class Builder:
         name, start = name_of(key), start_of(key, kind, initial)
         known = self._trace.parameters.setdefault(name, Parameter(key, kind, std, start=start))
         if known.kind != kind:
-            raise ProgramError(f"parameter {name!r} is a {known.kind} and cannot be used as a {kind}")
+            raise ProgramError(f"parameter {name!r} is {a(known.kind)} and cannot be used as {a(kind)}")
         for what, first, now in (("std", known.std, std), ("initial", known.start, start)):
             if first != now:
                 raise ProgramError(f"parameter {name!r} is shared, but its {what} is {first} here and {now} there")

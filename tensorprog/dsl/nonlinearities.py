@@ -11,7 +11,7 @@ import sympy as sp
 
 from tensorprog import functions
 from tensorprog.dsl.program import Scal, Vec, exact, moment, nonlin
-from tensorprog.errors import ProgramError, nearest
+from tensorprog.errors import ProgramError, listed, nearest
 from tensorprog.functions import Fn
 from tensorprog.types import Number
 
@@ -193,13 +193,14 @@ def declare(
     """
     if not isinstance(name, str) or not name.isidentifier() or name in BUILT_IN:
         raise ProgramError(f"declare({name!r}): the name must be an identifier that is not taken")
+    pieces, ends = listed(pieces, "pieces", "functions"), listed(ends, "ends", "functions")
     if not all(callable(f) for f in (*pieces, *ends, *(() if formula is None else (formula,)))):
         raise ProgramError(f"declare({name!r}): formula, pieces and ends are functions of x, such as lambda x: x**2")
     x = functions.X
-    wholly = tuple(exact(f(x), f"a piece of {name}") for f in pieces)
-    lines = tuple(exact(f(x), f"an end of {name}") for f in ends)
-    corners = tuple(exact(k, f"a kink of {name}") for k in kinks)
-    smooth = None if formula is None else exact(formula(x), f"the formula of {name}")
+    wholly = tuple(_at_x(f, f"a piece of {name}") for f in pieces)
+    lines = tuple(_at_x(f, f"an end of {name}") for f in ends)
+    corners = tuple(exact(k, f"a kink of {name}") for k in listed(kinks, "kinks", "numbers"))
+    smooth = None if formula is None else _at_x(formula, f"the formula of {name}")
     if (smooth is None) != bool(pieces) or (pieces and len(wholly) != len(corners) + 1) or len(lines) not in (0, 2):
         raise ProgramError(f"declare({name!r}): give a formula, or one piece more than kinks; and no or two ends")
     if list(corners) != sorted(corners) or any(e.free_symbols - {x} for e in (*wholly, *lines, smooth or x)):
@@ -207,6 +208,14 @@ def declare(
     made = name, smooth, corners, parity, wholly, lines
     _check_parity(_family(*made))
     return _declared(*made)
+
+
+def _at_x(f: Callable[[sp.Symbol], Number], what: str) -> sp.Expr:
+    """A function of x as an expression."""
+    try:
+        return exact(f(functions.X), what)
+    except TypeError as error:
+        raise ProgramError(f"{what} must be a function of x, such as lambda x: x**2: {error}") from error
 
 
 def _family(name: str, smooth: Any, kinks: Any, parity: int, pieces: Any, ends: Any) -> functions.Family:

@@ -95,7 +95,7 @@ class ProgramGraph(Shown):
 
     def named(self, name: str) -> Var:
         """The variable called ``name``."""
-        if name not in self._names:
+        if not isinstance(name, str) or name not in self._names:
             raise ProgramError(f"this program defines no {name!r}; it has {', '.join(self._names) or 'nothing'}")
         return self._names[name]
 

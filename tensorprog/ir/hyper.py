@@ -49,6 +49,16 @@ def symbol_values(
     return result
 
 
+def check_values(values: Any) -> None:
+    """Refuse what is no mapping of hyperparameters to numbers.
+
+    Raises:
+        DataError: saying what was given.
+    """
+    if values is not None and not isinstance(values, Mapping):
+        raise DataError(f"values must map hyperparameters to numbers, such as {{sigma: 1.5}}, got {values!r}")
+
+
 def by_symbol(
     values: Mapping[Any, Any] | None, known: Known = lambda: None, more: bool = False
 ) -> dict[sp.Symbol, Any]:
@@ -58,8 +68,7 @@ def by_symbol(
     >>> by_symbol({"sigma": [1.0, 2.0]}, lambda: [sigma])
     {sigma: [1.0, 2.0]}
     """
-    if values is not None and not isinstance(values, Mapping):
-        raise DataError(f"values must map hyperparameters to numbers, such as {{sigma: 1.5}}, got {values!r}")
+    check_values(values)
     result: dict[sp.Symbol, Any] = {}
     symbols = known() if values else None
     for given, value in (values or {}).items():

@@ -19,7 +19,7 @@ from tensorprog.derivation.route import ROUTES, How
 from tensorprog.derivation.sampled.randomised import Sampling
 from tensorprog.dsl.network import Network, check_network
 from tensorprog.dsl.trace import Trace
-from tensorprog.errors import AssumptionError, ProgramError, nearest
+from tensorprog.errors import AssumptionError, ProgramError, listed, nearest
 from tensorprog.kernels.kernel import Kernel
 from tensorprog.kernels.outputs import OutputKernels, chosen_outputs, one_output, printed_lengths
 from tensorprog.limit.master import Limit
@@ -167,7 +167,7 @@ def ntk(net: Network, method: str = "auto", lengths: Sequence[int] | None = None
     sampling = Sampling(samples, rtol, seed)
     how, formulas = _how(method, NTK_METHODS, "backprop", "the NTK", sampling)
     chosen, which = (
-        Chosen(None if trainable is None else tuple(trainable), rates, parametrization),
+        Chosen(None if trainable is None else tuple(listed(trainable, "trainable", "names")), rates, parametrization),
         chosen_outputs(net, outputs, printed_lengths(net, lengths)),
     )
     if chosen != ALL:

@@ -18,7 +18,7 @@ from tensorprog.dsl.network import Network, check_network
 from tensorprog.dsl.trace import Trace
 from tensorprog.errors import DataError, ProgramError, nearest
 from tensorprog.grams.compute import gram
-from tensorprog.ir.hyper import symbol_values
+from tensorprog.ir.hyper import check_values, symbol_values
 from tensorprog.ir.instructions import Moment, Nonlin, Slot
 from tensorprog.kernels.kernel import Kernel
 from tensorprog.kernels.methods import nngp, ntk
@@ -94,6 +94,7 @@ def values_by_symbol(kernel: Kernel, values: Mapping[Any, Any] | None,
     """
     symbols = {s.name: s for s in symbols_of(kernel, length)}
     result: dict[sp.Symbol, Any] = {}
+    check_values(values)
     for key, value in (values or {}).items():
         name = key.name if isinstance(key, sp.Symbol) else key
         if name not in symbols:

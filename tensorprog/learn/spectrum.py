@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,8 @@ class Spectrum(Shown):
         >>> Spectrum.of([[2.0, 1.0], [1.0, 2.0]]).describe()
         'numerical rank 2 of 2, condition number 3'
         """
+        if eps is not None and (not isinstance(eps, Real) or not eps >= 0):
+            raise DataError(f"eps must be a number of at least 0, got {eps!r}")
         matrix = symmetric_matrix(K, name)
         eps = rounding_of(K) if eps is None else eps
         values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)

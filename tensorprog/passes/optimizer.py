@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -10,7 +10,7 @@ import sympy as sp
 
 from tensorprog.dsl.program import exact
 from tensorprog.dsl.trace import Trace
-from tensorprog.errors import ProgramError, nearest
+from tensorprog.errors import ProgramError, listed, nearest
 from tensorprog.functions import Softplus, evaluate, from_sympy, no_numbers, without_rule
 from tensorprog.passes.parametrization import Parametrization
 from tensorprog.types import Number, Rate
@@ -190,11 +190,9 @@ def trained_names(trace: Trace, trainable: Sequence[str] | None, what: str = "tr
     kinds = trace.trainable
     if trainable is None:
         return frozenset(kinds)
-    if isinstance(trainable, str) or not isinstance(trainable, Iterable):
-        raise ProgramError(f"{what} must be a list of names, got the {type(trainable).__name__} {trainable!r}")
     known = {*kinds, *kinds.values()}
-    for name in trainable:
-        if name not in known:
+    for name in listed(trainable, what, "names"):
+        if not isinstance(name, str) or name not in known:
             raise ProgramError(f"{what} names the unknown parameter {name!r}; {nearest(str(name), known)}")
     return frozenset(among(trace, tuple(trainable)) or ())
 

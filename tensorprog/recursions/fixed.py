@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 
@@ -40,6 +41,8 @@ def fixed_point(kernel_at: Callable[[int], np.ndarray], rtol: float) -> KernelAc
         AssumptionError: the increments do not contract, so that there is no fixed point.
         AccuracyError: they contract too slowly for the tolerance.
     """
+    if not isinstance(rtol, Real) or not 0 < rtol < 1:
+        raise DataError(f"rtol must be a number between 0 and 1, got {rtol!r}")
     before, rate = None, 0.0
     for depth in DEPTHS:
         now = _step(kernel_at, depth)

@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any
 
 from tensorprog.dsl.network import Network
-from tensorprog.errors import FoldError, ProgramError, nearest
+from tensorprog.errors import FoldError, ProgramError, listed, nearest
 from tensorprog.recursions.ranges import Sizes
 
 DEPTHS = ("depth", "layers", "n_layers", "num_layers")
@@ -96,7 +96,7 @@ def over_of(net: Network, over: Any) -> Over:
             f"{net!r} has no size to fold over: a recursion needs an integer hyperparameter {', '.join(DEPTHS)}, "
             "or inputs that are sequences of any length"
         )
-    chosen = known if over is None else [over] if isinstance(over, str) else list(over)
+    chosen = known if over is None else [over] if isinstance(over, str) else listed(over, "over", "sizes")
     for key in chosen:
         if key not in known:
             raise ProgramError(f"{net.name} has no size {key!r} to fold over; {nearest(str(key), known)}")

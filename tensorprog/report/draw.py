@@ -8,7 +8,7 @@ from pathlib import Path as FilePath
 from typing import TypeAlias
 
 from tensorprog.dsl.network import Network
-from tensorprog.errors import DataError, ProgramError, nearest, writing
+from tensorprog.errors import DataError, ProgramError, listed, nearest, writing
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import Var
 from tensorprog.report.formulas import Functions
@@ -135,8 +135,8 @@ def _named(s: Subject, names: str | Iterable[str]) -> list[Var]:
     found = []
     known = {s.name(v): v for v in s.drawn} | {v.name: v for v in s.drawn}
     known |= {v.name: w for v, w in s.kept.items() if w in s.drawn}
-    for name in [names] if isinstance(names, str) else names:
-        if name not in known:
+    for name in [names] if isinstance(names, str) else listed(names, "highlight", "names"):
+        if not isinstance(name, str) or name not in known:
             raise ProgramError(f"the drawing has no variable {name!r} to highlight; {nearest(str(name), known)}")
         found.append(known[name])
     return found

@@ -20,7 +20,7 @@ from tensorprog.derivation.heads import KernelOfHeads, PathKernels, kernels_of
 from tensorprog.derivation.names import NetworkNames
 from tensorprog.dsl.network import Network, check_network
 from tensorprog.dsl.trace import Trace
-from tensorprog.errors import AssumptionError, DataError, ProgramError
+from tensorprog.errors import AssumptionError, DataError, ProgramError, integer
 from tensorprog.ir.graph import ProgramGraph, Variable, as_var
 from tensorprog.ir.instructions import Var
 from tensorprog.limit.equations import unfold
@@ -89,7 +89,7 @@ class Training(Shown):
 
     def zdelta(self, t: int, vector: Variable | str) -> sp.Expr:
         """Z of the scaled change δx_t = √n (x_t − x_0) of a vector; 0 where it does not move."""
-        var = self._var(vector)
+        t, var = integer(t, "t", 0, self.plan.steps), self._var(vector)
         if (t, var) not in self.unrolled.delta:
             self.at(t, vector)
         delta = self.unrolled.delta.get((t, var))
@@ -119,11 +119,12 @@ class Training(Shown):
         return self._value(self.limit, self._output(t, test, head))
 
     def _output(self, t: int, test: int, head: int) -> Var:
-        if not 0 <= t <= self.plan.steps:
-            raise ProgramError(f"t must be between 0 and {self.plan.steps}, got {t}")
-        return self.unrolled.f[t, self.plan.tests[test], head]
+        t = integer(t, "t", 0, self.plan.steps)
+        test = self.plan.tests[integer(test, "test", 0, len(self.plan.tests) - 1)]
+        return self.unrolled.f[t, test, integer(head, "head", 0, len(self.trace.heads[test]) - 1)]
 
     def _change(self, limit: Limit, t: int, test: int, head: int) -> Poly:
+        t = integer(t, "t", 0, self.plan.steps - 1)
         before, after = (self._value(limit, self._output(s, test, head)) for s in (t, t + 1))
         return after + before.scale(-1)
 
