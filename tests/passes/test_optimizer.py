@@ -243,7 +243,7 @@ def test_empty_sequences_are_refused():
 
 @pytest.mark.parametrize("t", [-1, 3])
 def test_outputs_are_known_at_the_times_of_the_run_only(t):
-    with pytest.raises(tp.ProgramError, match=f"t must be between 0 and 2, got {t}"):
+    with pytest.raises(tp.ProgramError, match=f"t must be an integer from 0 to 2, got {t}"):
         tp.unroll(NET, steps=2).f(t)
 
 
