@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from functools import singledispatch
 from html import escape
 from itertools import islice
+from textwrap import wrap
 from typing import Any
 
 import sympy as sp
@@ -16,7 +17,7 @@ from sympy.printing.pretty.pretty_symbology import pretty_symbol
 from sympy.printing.str import StrPrinter
 
 _SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
-LINES, COLUMNS = 12, 150  # of a short text
+LINES, COLUMNS, TITLE = 12, 150, 3  # lines of a short text, their length, and those of its title
 GREEK = {
     "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "varepsilon", "ζ": "zeta", "η": "eta", "θ": "theta",
     "ι": "iota", "κ": "kappa", "λ": "lambda", "μ": "mu", "ν": "nu", "ξ": "xi", "π": "pi", "ρ": "rho", "σ": "sigma",
@@ -128,12 +129,13 @@ def counted(number: int, what: str) -> str:
 
 
 def shortened(lines: Iterable[str]) -> str:
-    """A text that fits on a screen: its first lines, long ones cut.
+    """A text that fits on a screen: its first lines, long ones cut but for the first, the title, which is broken.
 
     >>> print(shortened(f"line {i}" for i in range(1000)).splitlines()[-1])
     .. .text() gives the rest
     """
-    first = list(islice(lines, LINES + 1))
+    title, *rest = list(islice(lines, LINES + 1)) or [""]
+    first = wrap(title, COLUMNS, subsequent_indent="    ", max_lines=TITLE, placeholder=" ..") + rest
     if len(first) > LINES:
         first[LINES - 1 :] = [".. .text() gives the rest"]
     return "\n".join(line if len(line) <= COLUMNS else line[: COLUMNS - 3] + " .." for line in first)

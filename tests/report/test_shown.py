@@ -217,6 +217,11 @@ def test_the_verdict_of_every_claim_is_in_both(name):
         lambda: tp.sample(tp.Program(), 4, seeds=2),
     ],
 )
+def test_a_long_title_hides_no_verdict():
+    report = tp.Verification("net(" + ", ".join(f"sigma_{i}=1" for i in range(30)) + ")", widths=[2, 4], seeds=3)
+    assert "all claims hold (widths 2, 4, 3 seeds each)" in " ".join(repr(report).split())
+
+
 def test_what_holds_nothing_is_shown_too(made):
     assert repr(made()) and words_of(to_html(made()))
 
