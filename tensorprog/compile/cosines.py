@@ -51,7 +51,7 @@ def _rest(t: Tape, q: int, parts: list[tuple[float, int]]) -> int | None:
 
 
 def _opened(t: Tape, q: int, parts: list[tuple[float, int]]) -> int | None:
-    """The same of a variance of very many terms, of which the first few operations show the parts, as in .8 E + ⟨x,x⟩."""
+    """The same of a variance of very many terms, of which the first operations show the parts, as in .8 E + ⟨x,x⟩."""
     if _count(t, q, MANY) < MANY:
         return None
     terms = {q: 1.0}

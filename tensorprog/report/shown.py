@@ -25,7 +25,7 @@ from tensorprog.limit.accounts import measured as known
 from tensorprog.limit.master import Limit
 from tensorprog.passes.parametrization import Classification, Parametrization
 from tensorprog.printing import counted, latex, to_html
-from tensorprog.report.blocks import (
+from tensorprog.report.markup import (
     MOST,
     Markup,
     badge,
