@@ -17,6 +17,7 @@ from collections.abc import Container
 from tensorprog.compile.tape import Tape
 
 MANY = 64  # sums in a variance from which its parts are looked for at its surface first
+FEW = 8  # in a part that is looked into as a whole
 OPENED = 6  # layers of operations of that
 
 
@@ -51,21 +52,24 @@ def _rest(t: Tape, q: int, parts: list[tuple[float, int]]) -> int | None:
 
 
 def _opened(t: Tape, q: int, parts: list[tuple[float, int]]) -> int | None:
-    """The same of a variance of very many terms, of which the first operations show the parts, as in .8 E + ⟨x,x⟩."""
+    """The same of a variance of very many terms, whose first few operations show the parts, as in .8 E + ⟨x,x⟩."""
     if _count(t, q, MANY) < MANY:
         return None
     terms = {q: 1.0}
     for _ in range(OPENED):
         left = dict(terms)
         for a, p in parts:
-            left[p] = left.get(p, 0.0) - a
+            for i, b in ({p: 1.0} if p in terms or _count(t, p, FEW) == FEW else _terms(t, p, ())).items():
+                left[i] = left.get(i, 0.0) - a * b
+                if abs(left[i]) <= 1e-14 * abs(a * b):
+                    del left[i]
         if all(a >= 0 for a in left.values()):
             return t.sum([(a, [i]) for i, a in left.items() if a])
         opened: dict[int, float] = {}
         for i, a in terms.items():
             for j, b in _operands(t, i) or [(i, 1.0)]:
                 opened[j] = opened.get(j, 0.0) + a * b
-        terms = opened
+        terms = {i: a for i, a in opened.items() if t.value(i) != 0.0}
     return None
 
 

@@ -147,8 +147,10 @@ class PathSum:
 
 @singledispatch
 def derivatives(op: Any, s: PathSum) -> list[tuple[Poly, Var]] | None:
-    """The derivatives of an instruction's result by its vectors; None for a G-var.  Register a rule for a new one."""
-    raise NoRuleError(f"no path rule for {type(op).__name__}: register one with tensorprog.derivation.paths.derivatives")
+    """Derivatives of an instruction's result by its vectors; None for a G-var. Register a rule for a new one."""
+    raise NoRuleError(
+        f"no path rule for {type(op).__name__}: register one with tensorprog.derivation.paths.derivatives"
+    )
 
 
 @derivatives.register(InitVector)

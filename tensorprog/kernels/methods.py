@@ -233,6 +233,4 @@ def nngp(net: Network, lengths: Sequence[int] | None = None, method: str = "auto
     net = one_output(net, which[0])
     straight = functools.partial(_nngp, names=EveryName)
     stepwise = functools.partial(_nngp, names=StepNames, limits=Stepwise)
-    return Kernel(
-        net, "nngp", formulas, _nngp, lengths, derive_straight=straight, derive_stepwise=stepwise, how=how
-    )
+    return Kernel(net, "nngp", formulas, _nngp, lengths, derive_straight=straight, derive_stepwise=stepwise, how=how)

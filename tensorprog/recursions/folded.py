@@ -225,7 +225,8 @@ class FoldedKernel:
         second, hyper = first if other is None else other, symbol_values(values, lambda: self.net.symbols)
 
         def block(t1: int | None, t2: int | None) -> np.ndarray:
-            return self._block(first.data[t1], second.data[t2], {**layers, **_lengths(t1, t2)}, hyper)
+            mirrored = other is None and t1 == t2
+            return self._block(first.data[t1], second.data[t2], {**layers, **_lengths(t1, t2)}, hyper, mirrored)
 
         K = by_lengths(first, other, block)
         if other is None:
@@ -295,9 +296,14 @@ class FoldedKernel:
             raise ProgramError(f"{name} must be a positive integer, got {layers!r}")
         return {"L": int(layers)}
 
-    def _block(self, x: np.ndarray, y: np.ndarray, sizes: dict[str, int], hyper: Any) -> np.ndarray:
-        """All pairs by the compiled equations, and by the kernel derived at this size where they lose an angle."""
-        program, (i, j) = self._program(sizes, 2, hyper), np.indices((len(x), len(y))).reshape(2, -1)
+    def _block(self, x: np.ndarray, y: np.ndarray, sizes: dict[str, int], hyper: Any, mirrored: bool) -> np.ndarray:
+        """All pairs, or those below the diagonal, by the compiled equations, and by the kernel derived at this size
+        where they lose an angle."""
+        K = np.zeros((len(x), len(y)))
+        i, j = np.tril_indices(len(x), -1) if mirrored else np.indices(K.shape).reshape(2, -1)
+        if not len(i):
+            return K
+        program = self._program(sizes, 2, hyper)
         size = max(1, BLOCK_BYTES // (8 * len(program.order)))
         parts = [program.on_list(x[i[k : k + size]], y[j[k : k + size]])[0] for k in range(0, len(i), size)]
         value = np.concatenate(parts)
@@ -305,7 +311,8 @@ class FoldedKernel:
         if rest.any():
             kernel = self.at(**{k: v for k, v in sizes.items() if k == "L"})
             value[rest] = kernel.on_pairs(x[i[rest]], y[j[rest]], (sizes.get("T"), sizes.get("T'")), hyper)
-        return value.reshape(len(x), len(y))
+        K[i, j] = value
+        return K
 
     def _program(self, sizes: dict[str, int], inputs: int, hyper: Any) -> Program:
         """The equations at sizes as a program; the last one for each number of inputs is kept."""

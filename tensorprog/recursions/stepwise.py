@@ -15,7 +15,7 @@ from tensorprog.algebra import Poly, add_all
 from tensorprog.derivation.names import EveryName
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import InitVector, MatMul, Nonlin, Var, slots_of
-from tensorprog.limit.equations import HEADS, Name
+from tensorprog.limit.equations import HEADS
 from tensorprog.limit.master import Limit
 
 
@@ -36,11 +36,10 @@ class Stepwise(Limit):
     Args:
         program: a network's program, with its backward pass or without.
         namer: names by place, which tell apart moments of equal definition.
-        merge: whether a moment that equals one other is that one.
     """
 
-    def __init__(self, program: ProgramGraph, namer: EveryName, merge: bool = False) -> None:
-        self.names, self._merge = namer, merge
+    def __init__(self, program: ProgramGraph, namer: EveryName) -> None:
+        self.names = namer
         self._far: dict[Var, int] = {}
         self._sums: dict[Var, Sum] = {}
         self._steps: dict[tuple[Part, Part], Poly] = {}
@@ -93,17 +92,18 @@ class Stepwise(Limit):
         return terms[0][1] if len(terms) == 1 and terms[0][0] == 1 and terms[0][1].factor is not None else part
 
     def _is_source(self, var: Var) -> bool:
-        """Whether a vector is the gradient of what enters at any number of layers: an initial vector or a sum of some."""
+        """Whether a vector is the gradient of what may enter every layer: an initial vector or a sum of some."""
         primal = self.names.primal.get(var)
         if primal is None:
             return False
         op = self.program.op(primal)
         terms = self.sum_of(primal)
-        return isinstance(op, InitVector) or (bool(terms) and all(
-            isinstance(self.program.op(p.vector), InitVector) for _, p in terms
-        ))
+        return isinstance(op, InitVector) or (
+            bool(terms) and all(isinstance(self.program.op(p.vector), InitVector) for _, p in terms)
+        )
 
     def known(self, p: Poly) -> Poly:
+        """p itself: which covariance equals it depends on the size."""
         return p
 
     # ---- moments -------------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ class Stepwise(Limit):
 
     def _step(self, a: Part, b: Part) -> Poly:
         x, y = a.vector, b.vector
-        if isinstance(self.program.op(x), MatMul) and isinstance(self.program.op(y), MatMul) and not (a.factor or b.factor):
+        if all(p.factor is None and isinstance(self.program.op(p.vector), MatMul) for p in (a, b)):
             return self.expect.product(self.z[x], self.z[y])
         split = self._split(a, b, self._whole(a), self._whole(b))
         if split is not None:
@@ -143,7 +143,8 @@ class Stepwise(Limit):
         inner = v.factor.support | w.factor.support
         if not outer.isdisjoint(inner) or self.expect.correlated(outer, inner):
             return None
-        return self._named(self._of_parts(Part(v.vector), Part(w.vector)) * self.expect.product(v.factor, w.factor), a, b)
+        gradients = self._of_parts(Part(v.vector), Part(w.vector))
+        return self._named(gradients * self.expect.product(v.factor, w.factor), a, b)
 
     def _plain(self, a: Part, b: Part) -> Poly:
         zs = [self.z[p.vector] if p.factor is None else self.z[p.vector] * p.factor for p in (a, b)]
@@ -151,7 +152,7 @@ class Stepwise(Limit):
 
     def _named(self, value: Poly, a: Part, b: Part) -> Poly:
         """A name for a moment."""
-        if not value or (self._merge and _is_name(value)):
+        if not value:
             return value
         x, y = (self._into.get(p.vector, p.vector) for p in (a, b))
         return self.system.define(value, self._kind(a, b), x, y)
@@ -162,10 +163,6 @@ class Stepwise(Limit):
         if {a.vector, b.vector} & self._into.keys():
             return "mixed"
         return "moment" if self._whole(a).factor is not None or self._whole(b).factor is not None else "stream"
-
-
-def _is_name(p: Poly) -> bool:
-    return list(p.terms.values()) == [1] and all(len(m) == 1 and isinstance(m[0][0], Name) for m in p.terms)
 
 
 STEPS = ("sums", "cross", "stream", "mixed")

@@ -41,7 +41,13 @@ _VARIANTS = {
     "mathsf": {"E": "𝖤", "V": "𝖵"},
 }  # fmt: skip
 _UPRIGHT = {"operatorname", "mathrm", "mathbb", "mathsf", "mathcal", "mathit", "mathbf"}
-_FENCES = {"matrix": ("", ""), "smallmatrix": ("", ""), "pmatrix": ("(", ")"), "bmatrix": ("[", "]"), "cases": ("{", "")}  # of environments
+_FENCES = {
+    "matrix": ("", ""),
+    "smallmatrix": ("", ""),
+    "pmatrix": ("(", ")"),
+    "bmatrix": ("[", "]"),
+    "cases": ("{", ""),
+}  # of environments
 _LINES = {"align", "align*", "aligned", "gather*", "split"}
 _OPENING = {"{", "(", "[", r"\left", r"\langle", r"\bigl", r"\begin"}
 _CLOSING = {"}", ")", "]", r"\right", r"\rangle", r"\bigr", r"\end"}

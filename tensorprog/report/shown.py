@@ -25,6 +25,7 @@ from tensorprog.limit.accounts import measured as known
 from tensorprog.limit.master import Limit
 from tensorprog.passes.parametrization import Classification, Parametrization
 from tensorprog.printing import counted, latex, to_html
+from tensorprog.report.draw import Drawing
 from tensorprog.report.markup import (
     MOST,
     Markup,
@@ -39,7 +40,6 @@ from tensorprog.report.markup import (
     table,
     verdicts,
 )
-from tensorprog.report.draw import Drawing
 from tensorprog.sgd.certificate import Certificate, differing_terms
 from tensorprog.sgd.feature_limit import FeatureLimit
 from tensorprog.sgd.hypotheses import Hypothesis

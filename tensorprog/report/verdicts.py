@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tensorprog.report.markup import MOST, badge, box, chart, note, pictures, table, verdicts
 from tensorprog.report.chart import convergence_chart, error_chart
+from tensorprog.report.markup import MOST, badge, box, chart, note, pictures, table, verdicts
 
 HOLDS = {True: "all claims hold", False: "SOME CLAIM FAILED", None: "nothing was compared"}
 
