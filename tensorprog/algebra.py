@@ -24,12 +24,23 @@ _counter = itertools.count()
 class Gen:
     """A generator; ``support`` is the set of base Gaussians it depends on (empty for a scalar)."""
 
-    __slots__ = ("index", "support", "symbol")
+    __slots__ = ("_symbol", "index", "support")
 
     def __init__(self, symbol: sp.Expr | None, support: frozenset[Gaussian] | None = None) -> None:
         self.index = next(_counter)
-        self.symbol = symbol
+        self._symbol = symbol
         self.support = frozenset() if support is None else support
+
+    @property
+    def symbol(self) -> Any:
+        """What it prints as: given, or made when it is first asked for, since most expectations are never printed."""
+        if self._symbol is None:
+            self._symbol = self.printed()
+        return self._symbol
+
+    def printed(self) -> sp.Expr | None:
+        """The symbol of a generator that is given none."""
+        return None
 
     def __repr__(self) -> str:
         return str(self.symbol)
@@ -73,12 +84,13 @@ class Apply(Gen):
 class Poly:
     """An immutable polynomial {monomial: coefficient}; a monomial is a sorted tuple of (Gen, exponent)."""
 
-    __slots__ = ("_hash", "_support", "terms")
+    __slots__ = ("_hash", "_linear", "_support", "terms")
 
     def __init__(self, terms: dict[Any, Coefficient]) -> None:
         self.terms = terms
         self._hash: int | None = None
         self._support: frozenset[Gaussian] | None = None
+        self._linear: tuple[Poly, dict[Gaussian, Poly]] | None = None
 
     @property
     def support(self) -> frozenset[Gaussian]:
@@ -108,6 +120,10 @@ class Poly:
         return Poly(terms)
 
     def __mul__(self, other: Poly) -> Poly:
+        if other is ONE or not self.terms:
+            return self
+        if self is ONE or not other.terms:
+            return other
         terms: dict[Any, Coefficient] = {}
         for m1, c1 in self.terms.items():
             for m2, c2 in other.terms.items():
@@ -132,6 +148,8 @@ ZERO, ONE = Poly({}), Poly({(): 1})
 
 def times(a: Coefficient, b: Coefficient) -> Coefficient:
     """Product of two coefficients, rational whenever it can be."""
+    if a == 1 or b == 1:
+        return b if a == 1 else a
     return a * b if isinstance(a, (int, Fraction)) and isinstance(b, (int, Fraction)) else coefficient(a * b)
 
 
@@ -229,7 +247,13 @@ def affine(p: Poly) -> bool:
 
 
 def linear_parts(p: Poly) -> tuple[Poly, dict[Gaussian, Poly]]:
-    """Constant term and coefficients of an affine polynomial."""
+    """Constant term and coefficients of an affine polynomial, kept with it: one is asked for with every other."""
+    if p._linear is None:
+        p._linear = _linear_parts(p)
+    return p._linear
+
+
+def _linear_parts(p: Poly) -> tuple[Poly, dict[Gaussian, Poly]]:
     mean: dict[Any, Coefficient] = {}
     parts: dict[Gaussian, dict[Any, Coefficient]] = {}
     for mono, c in p.terms.items():
@@ -329,6 +353,8 @@ class Algebra:
         """A sympy expression with polynomials for its symbols; what is no polynomial becomes an Apply."""
         if expr in env:
             return env[expr]
+        if expr.is_Symbol:
+            return self.scalar(expr)
         if expr.is_number and not isinstance(expr, Fn) and not expr.has(Fn):
             return constant(expr)
         if isinstance(expr, sp.Add):

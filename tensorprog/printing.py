@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from functools import singledispatch
+from functools import cache, singledispatch
 from html import escape
 from itertools import islice
 from textwrap import wrap
@@ -67,6 +67,7 @@ def inner(a: str, b: str) -> NameSymbol:
     return NameSymbol(f"⟨{a},{b}⟩", rf"\langle {_indexed(a)},{_indexed(b)}\rangle")
 
 
+@cache
 def _indexed(label: str) -> str:
     match = re.fullmatch(r"(.*?)(\d+)", label)
     return rf"{match[1]}_{{{match[2]}}}" if match else label

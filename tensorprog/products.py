@@ -42,6 +42,7 @@ def _shape(formula: sp.Expr, cls: type[Fn] | None, kinks: tuple[sp.Expr, ...]) -
     return [sp.expand(p) for p in pieces], evaluate(formula, {X: np.array(kinks, float)})
 
 
+@cache
 def absorbs(f: Any, g: Any) -> bool:
     """Whether f g = f, as relu step = relu.
 

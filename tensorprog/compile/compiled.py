@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from tensorprog.compile.arrays import NEAR, run
 from tensorprog.compile.schedule import Code, runs_in_rows, schedule
 from tensorprog.compile.tape import CONST, LEFT, RIGHT, Tape
-from tensorprog.compile.vectors import Vectors, cosine_of, exact_gap
+from tensorprog.compile.vectors import Vectors, cosine_of, directions, gap_of_directions
 
 Array = Any
 
@@ -37,7 +37,8 @@ class Program:
     @cached_property
     def code(self) -> Code | None:
         """Instructions for the numba machine; None where an operation per pair is unknown to it."""
-        return schedule(self.tape, self.roots) if runs_in_rows(self.tape, self.roots) else None
+        known = runs_in_rows(self.tape, self.roots)
+        return schedule(self.tape, self.roots, order=self.order) if known else None
 
     @property
     def closed(self) -> bool:
@@ -98,9 +99,10 @@ class Program:
             return self.exact.on_list(a, b)
         known: dict[int, np.ndarray] = {}
         a, b = a.astype(np.float64, copy=False), b.astype(np.float64, copy=False)
+        first, second = (cache(lambda t, x=x: directions(x[:, t])) for x in (a, b))
         for i in self.units:
             s, t = self.times(i)
-            gap = exact_gap(a[:, s], b[:, t])
+            gap = gap_of_directions(first(s), second(t))
             known[i] = cosine_of(gap)
             apart = self.tape.find("apart", (i,))
             if apart is not None:

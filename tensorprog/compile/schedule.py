@@ -54,14 +54,16 @@ def runs_in_rows(tape: Tape, roots: Sequence[int]) -> bool:
     return all(tape.sides[i] != PAIR or tape.ops[i].kind in known for i in tape.needed(roots))
 
 
-def schedule(tape: Tape, roots: Sequence[int], read: Sequence[object] = (), signed: bool = False) -> Code:
+def schedule(tape: Tape, roots: Sequence[int], read: Sequence[object] = (), signed: bool = False,
+             order: Sequence[int] | None = None) -> Code:  # fmt: skip
     """Instructions for the operations per pair that the roots need.
 
     Args:
+        order: the operations in the order of ``Tape.ordered``, where it is known.
         read: values per pair that are read, in their order, before others.
         signed: read signed gaps of data instead of their cosines.
     """
-    return _Scheduler(tape, roots, read, signed).code()
+    return _Scheduler(tape, roots, read, signed).code(tape.ordered(roots) if order is None else order)
 
 
 @dataclass
@@ -81,8 +83,8 @@ class _Scheduler:
         self.grams: dict[object, int] = {data: k for k, data in enumerate(self.read)}
         self.series: dict[tuple[Any, Any, int, int], int] = {}
 
-    def code(self) -> Code:
-        for i in self.tape.ordered(self.roots):
+    def code(self, order: Sequence[int]) -> Code:
+        for i in order:
             if self.tape.sides[i] == PAIR and i not in self.at:
                 self._emit(i)
         results = [self._row(i) for i in self.roots]

@@ -39,6 +39,7 @@ class Tape:
         self._known: dict[Op, int] = {}
         self._scaled: dict[int, tuple[float, int]] = {}
         self._multiple: dict[int, int] = {}
+        self._sums: dict[tuple[tuple[float, tuple[int, ...]], ...], int] = {}
 
     def add(self, kind: str, *args: int, data: Any = None, side: int = CONST) -> int:
         """The number of an operation, a new one only where there is no equal one."""
@@ -106,15 +107,20 @@ class Tape:
         return self.sum([(scale, list(factors))])
 
     def sum(self, terms: Iterable[Term]) -> int:
-        """Σ c Π factors as a chain of multiply-adds.
+        """Σ c Π factors as a chain of multiply-adds; most are asked for again and again.
 
         Per pair, what depends on the first input alone is gathered in the scale of each term: a machine that
         works row by row holds it as one number.
         """
-        terms = list(terms)
-        if len(terms) == 1 and terms[0][0] == 1.0 and len(terms[0][1]) == 1:
-            return terms[0][1][0]
-        whole = [self._gathered(c, factors) for c, factors in terms]
+        key = tuple((c, tuple(factors)) for c, factors in terms)
+        if len(key) == 1 and key[0][0] == 1.0 and len(key[0][1]) == 1:
+            return key[0][1][0]
+        found = self._sums.get(key)
+        if found is None:
+            found = self._sums[key] = self._sum([self._gathered(c, factors) for c, factors in key])
+        return found
+
+    def _sum(self, whole: list[Term]) -> int:
         sides = {self.sides[f] for _, factors in whole for f in factors} - {CONST}
         pair = PAIR in sides or len(sides) > 1
         split = [self._split(c, factors) if pair else (self.const(c), factors) for c, factors in whole]
@@ -122,10 +128,10 @@ class Tape:
         split = sorted(((a, rows) for a, rows in split if rows), key=lambda term: len(term[1]) != 1)
         return self._chain(split, bias)
 
-    def _gathered(self, c: float, factors: list[int]) -> Term:
+    def _gathered(self, c: float, factors: Sequence[int]) -> Term:
         """The term with its numbers multiplied into the coefficient."""
         numbers = [v for f in factors if (v := self.value(f)) is not None]
-        return (c * prod(numbers), [f for f in factors if self.value(f) is None]) if numbers else (c, factors)
+        return (c * prod(numbers), [f for f in factors if self.value(f) is None]) if numbers else (c, list(factors))
 
     def _split(self, c: float, factors: list[int]) -> tuple[int, list[int]]:
         """The scale, a number or an operation that does not vary along a row, and the factors that do."""

@@ -11,6 +11,7 @@ import sympy as sp
 
 from tensorprog.compile.lower import lower
 from tensorprog.compile.tape import Tape
+from tensorprog.derivation.compiling import COMPILING
 from tensorprog.derivation.data import Inputs
 from tensorprog.derivation.derivation import Derivation, Derive, Length, Trains
 from tensorprog.derivation.exact import at, exact_account, values
@@ -109,7 +110,8 @@ class DerivedKernel:
         lengths = lengths or self.lengths
         key = (lengths, same)
         if key not in self._derived:
-            self._derived[key] = self._derive(self.net, lengths[:1] if same else lengths)
+            with COMPILING:
+                self._derived[key] = self._derive(self.net, lengths[:1] if same else lengths)
         return self._derived[key]
 
     @property

@@ -109,6 +109,7 @@ class Trace(Shown):
     grams: dict[sp.Symbol, tuple[Datum, Datum]] = field(default_factory=dict)
     states: dict[Var, str] = field(default_factory=dict)
     ends: list[int] = field(default_factory=list)
+    _symbols: dict[tuple[Datum, Datum], sp.Symbol] = field(default_factory=dict, repr=False, compare=False)
 
     def text(self) -> str:
         """What was traced, its parameters, and the program."""
@@ -121,14 +122,16 @@ class Trace(Shown):
         """The symbol of a·b/d."""
         if (a.owner, a.time or 0) > (b.owner, b.time or 0):
             a, b = b, a
-        symbol = inner(str(a), str(b))
-        self.grams[symbol] = (a, b)
-        return symbol
+        if (a, b) not in self._symbols:
+            symbol = self._symbols[a, b] = inner(str(a), str(b))
+            self.grams[symbol] = (a, b)
+        return self._symbols[a, b]
 
     def covariance(self, a: Var, b: Var) -> sp.Expr:
         """σ_u² ⟨ξ,ξ'⟩ of two data embedded by one matrix."""
         (name, x), (_, y) = self.embeddings[a], self.embeddings[b]
-        return self.parameters[name].std ** 2 * self.gram(x, y)
+        std = self.parameters[name].std
+        return self.gram(x, y) if std == 1 else std**2 * self.gram(x, y)
 
     @property
     def symbols(self) -> set[sp.Symbol]:

@@ -34,9 +34,12 @@ class Expect(Gen):
         super().__init__(None)
         self.body, self.cov, self.mean, self.scalars, self.forms = body, cov, mean, scalars, forms
         self.variables = variables(len(mean))
-        shown = [to_sympy(c) for c in (*cov, *(mean if any(mean) else ()))]
-        head, tex = _head(body, self.variables, False), _head(body, self.variables, True)
-        self.symbol = NameSymbol(
+
+    def printed(self) -> NameSymbol:
+        """The expectation with its functions and covariances."""
+        shown = [to_sympy(c) for c in (*self.cov, *(self.mean if any(self.mean) else ()))]
+        head, tex = _head(self.body, self.variables, False), _head(self.body, self.variables, True)
+        return NameSymbol(
             f"{head}({', '.join(map(text, shown))})", rf"{tex}\left[{', '.join(map(latex, shown))}\right]"
         )
 
@@ -186,6 +189,9 @@ def _leaves(p: Poly) -> Iterator[Poly]:
 
 def body_of(factors: list[tuple[Gen, int]], forms: list[Poly], scalars: dict[sp.Expr, Gen]) -> sp.Expr:
     """The product of the factors as a sympy expression in u1..uk; collects the scalars it reads."""
+    places = {form: i for i, form in enumerate(forms)}
+    if all(isinstance(f, Apply) and all(a in places for a in f.args) for f, _ in factors):
+        return _body(tuple((f.fn, tuple(places[a] for a in f.args), e) for f, e in factors))  # type: ignore[attr-defined]
     us = dict(zip(forms, variables(len(forms)), strict=True))
 
     def poly(p: Poly) -> sp.Expr:
@@ -204,3 +210,10 @@ def body_of(factors: list[tuple[Gen, int]], forms: list[Poly], scalars: dict[sp.
         return expr
 
     return sp.Mul(*(generator(f) ** e for f, e in factors))
+
+
+@functools.lru_cache(maxsize=4096)
+def _body(factors: tuple[tuple[Any, tuple[int, ...], int], ...]) -> sp.Expr:
+    """The product of functions of variables, as (function, places of its variables, power): the same for many atoms."""
+    us = variables(1 + max(i for _, places, _ in factors for i in places))
+    return sp.Mul(*(fn(*(us[i] for i in places)) ** e for fn, places, e in factors))

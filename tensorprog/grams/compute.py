@@ -16,6 +16,7 @@ import sympy as sp
 
 from tensorprog.compile import text
 from tensorprog.compile.schedule import TILE
+from tensorprog.derivation.compiling import COMPILING
 from tensorprog.derivation.data import Inputs, check_memory, read_pair
 from tensorprog.derivation.derivation import Length
 from tensorprog.errors import DataError, NoRuleError
@@ -35,7 +36,7 @@ from tensorprog.grams.blocks import (
 )
 from tensorprog.grams.cluster import pack, results
 from tensorprog.grams.devices import gram_on_device, namespace
-from tensorprog.grams.evaluator import COMPILING, HEIGHT, AnyKernel, Evaluator
+from tensorprog.grams.evaluator import HEIGHT, AnyKernel, Evaluator
 from tensorprog.grams.sequences import PANEL, SHORT, SequenceEvaluator
 from tensorprog.grams.whole import any_sampled, wholes
 from tensorprog.ir.hyper import symbol_values

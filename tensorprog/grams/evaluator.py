@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +13,7 @@ from tensorprog.compile.compiled import Program
 from tensorprog.compile.horner import factored
 from tensorprog.compile.tape import LEFT, Tape
 from tensorprog.compile.vectors import Vectors
+from tensorprog.derivation.compiling import COMPILING
 from tensorprog.derivation.derivation import Length
 from tensorprog.derivation.derived import DerivedKernel
 from tensorprog.errors import DataError
@@ -23,33 +22,6 @@ from tensorprog.recursions.sized import SizedKernel
 HEIGHT, WIDTH = 4096, 8192  # of the panels after which progress is told
 PAIRS, NUMBERS = 2**15, 2**19  # mended at once, and how many numbers of data they have
 AnyKernel = DerivedKernel | SizedKernel
-
-
-class _Compiling:
-    """One thread derives and compiles at a time: a derivation reads and grows tables of the whole process.
-
-    What it makes stays, and has no cycles: the collector, which would look through all of it again and again as it
-    grows, waits meanwhile.
-    """
-
-    def __init__(self) -> None:
-        self._lock, self._depth, self._collects = threading.RLock(), 0, False
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-        if not self._depth:
-            self._collects = gc.isenabled()
-            gc.disable()
-        self._depth += 1
-
-    def __exit__(self, *_: object) -> None:
-        self._depth -= 1
-        if not self._depth and self._collects:
-            gc.enable()
-        self._lock.release()
-
-
-COMPILING = _Compiling()
 
 
 class Evaluator:

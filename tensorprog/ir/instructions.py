@@ -19,6 +19,9 @@ class Var:
     name: str
     kind: Kind
 
+    def __hash__(self) -> int:
+        return hash(self.name)  # asked for hundreds of times for every variable
+
     def __repr__(self) -> str:
         return self.name
 

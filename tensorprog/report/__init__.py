@@ -1,3 +1,3 @@
 """What people look at: text, pictures."""
 
-from tensorprog.report import shown  # registers how results look in a notebook
+from tensorprog.report import shown as shown

@@ -7,7 +7,8 @@ import pytest
 
 import tensorprog as tp
 from tensorprog.compile.tape import PAIR, Tape
-from tensorprog.grams.evaluator import COMPILING, lowered
+from tensorprog.derivation.compiling import COMPILING
+from tensorprog.grams.evaluator import lowered
 
 
 def pooled(length):
@@ -104,3 +105,13 @@ def test_garbage_is_collected_again_after_compiling():
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+def test_a_sum_that_is_asked_for_again_is_the_same_operation():
+    tape = Tape()
+    a, b = (tape.gram((0, t), (1, t)) for t in range(2))
+    terms = [(2.0, [a, b]), (0.5, [a]), (1.0, [])]
+    first = tape.sum(terms)
+    count = len(tape.ops)
+    assert tape.sum(iter(terms)) == first and len(tape.ops) == count
+    assert tape.sum([(2.0, [a, b]), (0.5, [b]), (1.0, [])]) != first
