@@ -346,6 +346,19 @@ def _left_out(problem: Problem, cov: Mapping[tuple[int, int], Array], result: Re
 
 
 def _integrate(problem: Problem, rtol: float, atol: float) -> tuple[Result, str]:
+    """Quadrature of each entry over as many dimensions as it has, which may be fewer than others have."""
+    own = np.maximum(1, (problem.factor.any(axis=1) * np.arange(1, problem.factor.shape[2] + 1)).max(axis=1))
+    result, methods = Result(*np.zeros((3, len(own)))), dict[str, None]()
+    for rank in np.unique(own):
+        rows = np.flatnonzero(own == rank)
+        part = problem.take(rows)
+        found, method = _integrated(replace(part, factor=part.factor[:, :, :rank]), rtol, atol)
+        result.value[rows], result.error[rows], result.scale[rows] = found.value, found.error, found.scale
+        methods[method] = None
+    return result, " + ".join(methods)
+
+
+def _integrated(problem: Problem, rtol: float, atol: float) -> tuple[Result, str]:
     rank, kinked = problem.factor.shape[2], bool(kinks(problem.body, problem.variables))
     if rank > (2 if kinked else 4):
         raise NoRuleError(

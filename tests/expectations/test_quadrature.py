@@ -352,3 +352,16 @@ def test_ten_thousand_tanh_pairs_take_seconds():
     got = expectation(Tanh(U) * Tanh(V), (U, V), _cov(q1, q2, rng.uniform(-1, 1, 10**4)))
     assert time.perf_counter() - start < 20  # about 1.2 s on one core
     assert got.error.max() < 1e-11
+
+
+def test_proportional_variables_among_others_are_integrated_over_one_dimension():
+    """E (h² - u²)₊² = 2φ(0) (8/15) h⁵ (1 - h²/14 + ..), however narrow the kinks are."""
+    h = 1e-4
+    edge = sp.Rational(1, 10**8)
+    c = np.array([1.0, 0.0, -1.0, 0.5])
+    got = expectation(Relu(edge - U**2) * Relu(edge - V**2), (U, V), [[1.0, c], [None, 1.0]])
+    want = 16 / 15 * h**5 * (1 - h**2 / 14) / np.sqrt(2 * np.pi)
+    assert got.value[[0, 2]] == pytest.approx(want, rel=1e-13, abs=0)
+    assert np.all(got.error[[0, 2]] <= 1e-12 * want)
+    density = np.array([1.0, np.sqrt(4 / 3)]) / (2 * np.pi)  # of both at 0, where they are independent or c = 1/2
+    assert got.value[[1, 3]] == pytest.approx((4 / 3 * h**3) ** 2 * density, rel=1e-7, abs=0)
