@@ -66,10 +66,11 @@ class Expectation:
 
     def __call__(self, p: Poly) -> Poly:
         """E p."""
-        return add_all(
-            Poly({tuple(f for f in mono if not f[0].support): c}) * self._moment(tuple(f for f in mono if f[0].support))
-            for mono, c in p.terms.items()
-        )
+        parts = []
+        for mono, c in p.terms.items():  # as in ``_correlated``
+            moment = self._moment(tuple([f for f in mono if f[0].support]))
+            parts.append(Poly({tuple([f for f in mono if not f[0].support]): c}) * moment)
+        return add_all(parts)
 
     def product(self, p: Poly, q: Poly) -> Poly:
         """E p q; what vanishes is dropped at once and not kept: in an RNN's NTK almost all T² products do."""
@@ -104,9 +105,12 @@ class Expectation:
         key = (u, v)
         if key not in self._form_cov:
             left, right = linear_parts(u)[1], linear_parts(v)[1]
-            value = add_all(
-                x * y * self.cov(a, b) for a, x in left.items() for b, y in right.items() if a.block == b.block
-            )
+            parts = []
+            for a, x in left.items():
+                for b, y in right.items():
+                    if a.block == b.block:
+                        parts.append(x * y * self.cov(a, b))
+            value = add_all(parts)
             self._form_cov[key] = self._form_cov[v, u] = self._name(u, v, value)
         return self._form_cov[key]
 
@@ -187,7 +191,10 @@ class Expectation:
         related = [(x, y) for x in a for y in b if x.block == y.block]
         if len(related) > 1:  # by age: what is derived first, and so the order of equations, must not depend on hashes
             related.sort(key=lambda pair: (pair[0].index, pair[1].index))
-        return any(self._base_cov(x, y) for x, y in related)
+        for x, y in related:  # noqa: SIM110 - a generator is one more frame on the stack of every layer
+            if self._base_cov(x, y):
+                return True
+        return False
 
     def _block(self, mono: Mono) -> Poly:
         bare = [g for g, _ in mono if isinstance(g, Gaussian)]
@@ -219,7 +226,11 @@ class Expectation:
         forms = sorted(random_arguments([f for f, _ in mono]), key=_age)
         scalars: dict[Any, Any] = {}
         body = body_of(list(mono), forms, scalars)
-        cov = tuple(self.covariance(u, v) for i, u in enumerate(forms) for v in forms[i:])
+        entries = []
+        for i, u in enumerate(forms):
+            for v in forms[i:]:
+                entries.append(self.covariance(u, v))
+        cov = tuple(entries)
         mean = tuple(linear_parts(u)[0] for u in forms)
         key = (body, cov, mean)
         if key not in self._atoms:
