@@ -6,4 +6,4 @@
 from tensorprog.lazy import front
 
 __version__ = "0.1.0"
-__all__ = front(__name__, __file__)
+__all__ = front(__name__, __file__, shown_by="tensorprog.report")

@@ -36,12 +36,16 @@ class Front(ModuleType):
         return sorted(self.names)
 
 
-def front(package: str, file: str) -> list[str]:
+_SHOWN_BY: list[str] = []
+
+
+def front(package: str, file: str, shown_by: str | None = None) -> list[str]:
     """Make a package a ``Front`` for what its stub imports.
 
     Args:
         package: its ``__name__``.
         file: its ``__file__``; ``__init__.pyi`` beside it holds lines ``from module import name as public``.
+        shown_by: the module that registers how results look in notebooks, imported when the first is shown.
 
     Returns:
         What ``import *`` brings: all public names but those of builtins.
@@ -52,7 +56,14 @@ def front(package: str, file: str) -> list[str]:
     names = {a.asname or a.name: (node.module or "", a.name) for node in lines for a in node.names}
     module.__dict__["names"] = names
     module.__class__ = Front
+    _SHOWN_BY.extend([shown_by] if shown_by else [])
     return sorted(n for n in names if not hasattr(builtins, n))
+
+
+def import_forms() -> None:
+    """Import what registers how results look in notebooks."""
+    for module in _SHOWN_BY:
+        importlib.import_module(module)
 
 
 def _imported(module: str, name: str) -> Any:

@@ -16,6 +16,8 @@ from sympy.printing.precedence import PRECEDENCE
 from sympy.printing.pretty.pretty_symbology import pretty_symbol
 from sympy.printing.str import StrPrinter
 
+from tensorprog.lazy import import_forms
+
 _SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 LINES, COLUMNS, TITLE = 12, 150, 3  # lines of a short text, their length, and those of its title
 GREEK = {
@@ -155,7 +157,13 @@ class Shown:
         return shortened(self.text().splitlines())
 
     def _repr_html_(self) -> str:
-        return to_html(self)
+        return in_notebook(self)
+
+
+def in_notebook(result: Any) -> str:
+    """``to_html`` of a result, once all classes have registered their forms."""
+    import_forms()
+    return to_html(result)
 
 
 @singledispatch

@@ -31,7 +31,7 @@ from tensorprog.ir.instructions import (
     vector_slot,
 )
 from tensorprog.ir.spec import covariance_violations
-from tensorprog.printing import to_html
+from tensorprog.printing import in_notebook
 from tensorprog.types import Number
 
 Covariance: TypeAlias = "Sequence[Sequence[Number]] | np.ndarray | sp.MatrixBase"
@@ -173,7 +173,7 @@ class Handle(NotAnArray):
     """A variable together with its program."""
 
     def _repr_html_(self) -> str:
-        return to_html(self)
+        return in_notebook(self)
 
     def __init__(self, program: Program, var: Var) -> None:
         self.program, self.var = program, var

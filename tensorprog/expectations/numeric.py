@@ -14,6 +14,7 @@ from tensorprog.expectations.bodies import kinks, parity
 from tensorprog.expectations.closed.pairs import CANCELLING, DEGREES, MEANS, find_pair
 from tensorprog.expectations.closed.pieces import piecewise
 from tensorprog.expectations.closed.soft import SOFT, soft_pair
+from tensorprog.expectations.closed.tilted import tilted
 from tensorprog.expectations.deltas import in_pieces, number, without_delta
 from tensorprog.expectations.determinants import extreme, pair_factor, pivoted_factor
 from tensorprog.expectations.law import SLACK, Law, Value, most, plus, times
@@ -23,7 +24,6 @@ from tensorprog.expectations.quadrature.panels import panels
 from tensorprog.expectations.quadrature.trapezoid import Problem, Result, late, trapezoid
 from tensorprog.expectations.rounding import rounding
 from tensorprog.expectations.smooth import smooth_pair
-from tensorprog.expectations.tilted import tilted
 from tensorprog.functions import (
     Fn,
     Step,

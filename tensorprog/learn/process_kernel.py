@@ -17,7 +17,7 @@ from tensorprog.errors import DataError, TensorProgramError
 from tensorprog.kernels.kernel import Kernel
 from tensorprog.learn.derivatives import diagonal, gram_with_gradient
 from tensorprog.learn.networks import kernel_of, symbols_of, values_by_symbol
-from tensorprog.printing import to_html
+from tensorprog.printing import in_notebook
 from tensorprog.types import Data, HyperValues
 
 
@@ -117,7 +117,7 @@ class NetworkKernel(GenericKernelMixin, ProcessKernel):  # type: ignore[misc]
         return False
 
     def _repr_html_(self) -> str:
-        return to_html(self)
+        return in_notebook(self)
 
     def __repr__(self) -> str:
         try:

@@ -11,9 +11,9 @@ import tensorprog as tp
 from tensorprog.errors import DataError
 from tensorprog.expectations import numeric
 from tensorprog.expectations.closed.pieces import terms
+from tensorprog.expectations.closed.tilted import Tilted, tilted
 from tensorprog.expectations.law import Law
 from tensorprog.expectations.numeric import expectation
-from tensorprog.expectations.tilted import Tilted, tilted
 from tensorprog.functions import Cos, Exp, Gauss, Sin, Tanh
 
 U = sp.symbols("u1:6", real=True)
