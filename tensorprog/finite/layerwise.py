@@ -235,6 +235,9 @@ class Layerwise:
 
         A mapping of ``trained`` gives factors; ``heads`` are the outputs of the rows and of the columns.
         """
+        if not parameters:  # a function of initial states alone
+            drawn = next(iter(states.values()))
+            return np.zeros((len(drawn), len(self.first), len(self.second or self.first)), drawn.dtype)
         w = next(iter(parameters.values()))
         row = max(len(p.program) for p in self.programs.values()) * len(w) * w.shape[1] * w.itemsize
         size = max(1, int(memory // (4 * row)))

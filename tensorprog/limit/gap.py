@@ -192,7 +192,7 @@ def _function_of(z: Poly) -> Function | None:
 def _shifted(centred: tuple[Array, Array, Relation], m1: Array, m2: Array) -> Relation:
     """The relation of z1 + m1 and z2 + m2, whose "covariance" is E of their product, from that of centred z1, z2."""
     q1, q2, r = centred
-    a, b, c = (np.broadcast_to(x, np.shape(q1)) for x in (m1 * m1, m2 * m2, m1 * m2))
+    a, b, c = m1 * m1, m2 * m2, m1 * m2
     return sum_relation([q1, a], [q2, b], [r, relation(np.zeros_like(c), c, stretch(a, b))])
 
 
@@ -250,9 +250,10 @@ class Gaps:
             t, e = (np.broadcast_to(x, shape)[rows] for x in known)
             return relation(t, c, e)
         if part.forms and (law := self._law(*part.forms, value)) is not None:
-            m1, m2 = (linear_parts(f)[0] for f in part.forms)
-            centred = law.at(shape, rows)
-            return _shifted(centred, value(m1), value(m2)) if m1 or m2 else centred[2]
+            centred, shifts = law.at(shape, rows), [linear_parts(f)[0] for f in part.forms]
+            if not any(shifts):
+                return centred[2]
+            return _shifted(centred, *(np.broadcast_to(value(m), shape)[rows] for m in shifts))
         if part.functions and (r := self._function(*part.functions, shape, rows, value)) is not None:
             f, g = part.functions
             return r if f.scale == g.scale else r._replace(stretch=stretch(a, b))

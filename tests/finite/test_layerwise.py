@@ -149,3 +149,12 @@ def test_products_that_cancel_are_0_at_every_width():
     with pytest.warns(tp.AccuracyWarning):
         sampled = tp.nngp(cancels(), method="sampling", samples=2**14)(X)
     assert np.allclose(sampled, tp.nngp(plain())(X), rtol=0.02)
+
+
+def test_without_parameters_nothing_trains():
+    @tp.network
+    def constant(net, x):
+        return net.average(net.state("n") + 1)
+
+    assert not tp.empirical_ntk(constant(), [[1.0], [2.0]], [[0.0]], width=8, seed=0).any()
+    assert tp.empirical_ntk(constant(), [[1.0], [2.0]], [[0.0]], width=8, seed=0).shape == (2, 1)

@@ -162,3 +162,21 @@ def test_initial_vectors_with_a_mean(mean):
     assert abs(lim.evaluate(lim.cov(z, x)) - 0.5) < 1e-14  # Ż = E step · (Z^x + 1)
     assert abs(lim.evaluate(lim.mean(z)) - (mean + 1) / 2) < 1e-14
     assert abs(lim.evaluate(lim.cov(z, z)) - (q / 2 + 0.25)) < 1e-14
+
+
+def test_a_shift_by_a_moment_differs_from_input_to_input():
+    """h = E relu(u) − u has E h h' = ⟨x,x'⟩ + √(⟨x,x⟩⟨x',x'⟩)/2π, and E |g||g'| of it is that of an angle."""
+
+    @tp.network
+    def below_its_mean(net, x):
+        u = net.embed("U", x)
+        return net.readout("V", tp.abs(net.dense("W", tp.moment(tp.relu, u) - u)))
+
+    X = np.array([[1.0, 0.0], [0.0, 2.0], [1.0, 1e-9], [1.0, 0.0]])
+    norms = np.linalg.norm(X, axis=1)
+    q = (X @ X.T + np.outer(norms, norms) / (2 * np.pi)) / 2
+    size = np.sqrt(np.outer(np.diag(q), np.diag(q)))
+    theta = np.arccos(np.clip(q / size, -1, 1))
+    want = 2 / np.pi * size * (np.sin(theta) + (np.pi / 2 - theta) * np.cos(theta))
+    K = tp.nngp(below_its_mean())
+    assert np.allclose(K(X), want, rtol=1e-13) and np.allclose(K.gram(X), want, rtol=1e-13)
