@@ -260,7 +260,7 @@ def test_covariances_are_matrices(made):
     for name in ("mlp", "rnn"):
         text = page(made(name))
         assert "[[" not in "".join(read(re.sub(r"<pre.*?</pre>", "", text, flags=re.DOTALL)).texts)
-        q, c, p = "<mi>q</mi>", "<mi>c</mi>", "<mrow><msup><mi>q</mi><mo>′</mo></msup></mrow>"
+        q, c, p = "<mi>q</mi>", "<mi>c</mi>", "<msup><mi>q</mi><mo>′</mo></msup>"
         cells = "".join(f"<mtr><mtd>{a}</mtd><mtd>{b}</mtd></mtr>" for a, b in ((q, c), (c, p)))
         assert f"<mtable>{cells}</mtable>" in text
 
