@@ -35,6 +35,7 @@ bench: $(STAMP)         ## cost of derivations, certificates and training runs
 	$(BIN)/python benchmarks/derivation.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/expectations.py
+	$(BIN)/python benchmarks/sampled.py
 	$(BIN)/python benchmarks/empirical.py
 	$(BIN)/python benchmarks/gram.py
 
