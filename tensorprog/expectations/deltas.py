@@ -45,6 +45,9 @@ def without_delta(body: sp.Expr, law: Law, expect: Rule) -> Value | None:
     law, factors = law.restrict(law.read(body)), sp.Mul.make_args(body)
     deltas = [f for f in factors if is_delta(type(f))]
     if not deltas:
+        met = [f for f in body.atoms(Fn) if is_delta(type(f)) and _constant(f.args[0], law)]
+        if met:
+            raise DataError(f"E {body}: {met[0].args[0]} has variance 0, so its density at 0 is infinite: {CONSTANT}")
         raise NoRuleError(f"in {body} a Dirac delta must be a factor of its own, to the first power; {MEET}")
     delta = min(deltas, key=lambda f: (f.order, not _constant(f.args[0], law), sp.default_sort_key(f)))
     rest = sp.Mul(*(f for f in factors if f != delta))
