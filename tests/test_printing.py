@@ -281,12 +281,14 @@ def test_equations_that_differ_in_their_arguments_are_written_once():
         r"K(x,x') &= \mathsf{V}_{\phi}\left[\Sigma^{(2)}(x,x')\right]",
     ]
     assert prose.split("\n") == [
+        r"{\raggedright\noindent",
         "What is written for neither $(x,x)$ nor $(x',x')$ holds for them as for $(x,x')$.",
         r"Here $\mathsf{V}_{\phi}\bigl[q, c, q'\bigr] = \mathsf{E}\,\phi(u)\phi(v)$ with "
         r"$(u,v) \sim \mathcal{N}\bigl(0, \bigl(\begin{smallmatrix} q & c \\ c & q' \end{smallmatrix}\bigr)\bigr)$;",
         r"$\mathsf{V}_{\phi}\bigl[C(x,x')\bigr] = \mathsf{V}_{\phi}\bigl[C(x,x), C(x,x'), C(x',x')\bigr]$ "
         "for a covariance $C$;",
         r"and $\langle x,x'\rangle = x \cdot x'/d$.",
+        r"\par}",
     ]
 
 
@@ -335,7 +337,8 @@ def test_certificates_print_greek_letters_as_commands():
 def test_notebooks_show_the_latex():
     kernel = tp.ntk(tp.programs.mlp(depth=1))
     shown = kernel._repr_latex_()
-    assert re.sub(r"\\[()]", "$", shown) == kernel.latex() and "$" not in shown and r"\(\langle x,x'\rangle" in shown
+    bare = kernel.latex().replace("{\\raggedright\\noindent\n", "").replace("\n\\par}", "")
+    assert re.sub(r"\\[()]", "$", shown) == bare and "$" not in shown and r"\(\langle x,x'\rangle" in shown
     deep = tp.ntk(tp.programs.mlp(depth=8))
     assert r"\displaybreak" in deep.latex() and r"\displaybreak" not in deep._repr_latex_()
     assert r"\Theta(x,x') &= \mathsf{V}_{\operatorname{relu}}\left[" in kernel.latex()

@@ -57,6 +57,9 @@ class Line:
     where: str = ""
 
 
+RAGGED, PAR = r"{\raggedright\noindent", r"\par}"  # around prose, whose formulas break at relations only
+
+
 @dataclass
 class Said:
     """What is said below a system of equations in LaTeX: sentences, meanings of signs, closed forms."""
@@ -157,7 +160,9 @@ def as_latex(lines: list[Line], said: Said | None = None, width: int = TEX_WIDTH
     A long system may break over pages.
     """
     said = said or Said()
-    parts = [_system(lines, width), said.text(), _system(said.forms, width) if said.forms else ""]
+    about = said.text()
+    paragraph = f"{RAGGED}\n{about}\n{PAR}" if about else ""
+    parts = [_system(lines, width), paragraph, _system(said.forms, width) if said.forms else ""]
     return "\n".join(part for part in parts if part)
 
 
@@ -186,7 +191,9 @@ def for_notebooks(tex: str) -> str:
     >>> print(for_notebooks(r"x \displaybreak[0] \\ Here $x = 1$."))
     x \\ Here \(x = 1\).
     """
-    return re.sub(r"\$([^$]*)\$", r"\\(\1\\)", tex.replace(r" \displaybreak[0]", ""))
+    for unknown in (r" \displaybreak[0]", RAGGED + "\n", "\n" + PAR):
+        tex = tex.replace(unknown, "")
+    return re.sub(r"\$([^$]*)\$", r"\\(\1\\)", tex)
 
 
 def _filled(line: Line, style: Style, width: int, length: Callable[[str], int]) -> list[str]:

@@ -143,7 +143,8 @@ def test_latex_is_an_align_environment(closed):
     assert tex.startswith("\\begin{align*}\n") and tex.isascii()
     assert tex.count(r"\begin{align*}") == tex.count(r"\end{align*}") == 1 + closed
     system, _, said = tex.partition("\\end{align*}\n")
-    assert said.startswith("The same equations hold for $(x,x)$ and $(x',x')$.\nHere $") and r"\text" not in system
+    start = "{\\raggedright\\noindent\nThe same equations hold for $(x,x)$ and $(x',x')$.\nHere $"
+    assert said.startswith(start) and r"\text" not in system
     assert r"\Pi^{(l)}(x,x') &= 2 \, \mathsf{V}_{\operatorname{step}}\bigl[\Sigma^{(l)}(x,x')\bigr]" in tex
     assert (r"\arccos" in tex) == closed
     assert tex.count("{") == tex.count("}")
