@@ -9,10 +9,12 @@ from sphinx.application import Sphinx
 from sphinx.util.logging import getLogger
 
 from tensorprog.errors import NoRuleError
-from tensorprog.report.mathml import from_latex
+from tensorprog.formulas.typeset import for_notebooks
+from tensorprog.report.mathml import from_latex, prose
 
 LOG = getLogger(__name__)
 _LINES = re.compile(r"\\begin\{(?:align|gather)|\\\\")
+_SYSTEM = re.compile(r"(\\begin\{align\*\}.*?\\end\{align\*\})", re.DOTALL)
 
 
 def mathml(tex: str, display: bool) -> str:
@@ -27,15 +29,31 @@ def mathml(tex: str, display: bool) -> str:
     return f"{opening}{from_latex(tex)}</math>"
 
 
+def displayed(tex: str) -> str:
+    """What ``latex()`` gives, as HTML: systems of equations, and the prose between and below them."""
+    parts = [part.strip() for part in _SYSTEM.split(for_notebooks(tex)) if part.strip()]
+    if not any(_SYSTEM.match(part) for part in parts):
+        return _formula(mathml(tex, True))
+    return "".join(_formula(mathml(p, True)) if _SYSTEM.match(p) else f"<p>{_prose(p)}</p>" for p in parts)
+
+
+def _formula(found: str) -> str:
+    return f'<div class="formula" tabindex="0">{found}</div>'
+
+
+def _prose(text: str) -> str:
+    return prose(re.sub(r"\\[()]", "$", text))
+
+
 def _visit(display: bool) -> Any:
     def visit(self: Any, node: nodes.Element) -> None:
         tex = node.astext()
         try:
-            found = mathml(tex, display)
+            found = displayed(tex) if display else mathml(tex, False)
         except NoRuleError as error:
             LOG.warning("formula %s: %s", tex, error, location=node)
             found = f"<code>{escape(tex)}</code>"
-        self.body.append(f'<div class="formula" tabindex="0">{found}</div>' if display else found)
+        self.body.append(found)
         raise nodes.SkipNode
 
     return visit
