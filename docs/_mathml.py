@@ -9,12 +9,10 @@ from sphinx.application import Sphinx
 from sphinx.util.logging import getLogger
 
 from tensorprog.errors import NoRuleError
-from tensorprog.formulas.typeset import for_notebooks
-from tensorprog.report.mathml import from_latex, prose
+from tensorprog.report.mathml import from_latex, systems_and_prose
 
 LOG = getLogger(__name__)
 _LINES = re.compile(r"\\begin\{(?:align|gather)|\\\\")
-_SYSTEM = re.compile(r"(\\begin\{align\*\}.*?\\end\{align\*\})", re.DOTALL)
 
 
 def mathml(tex: str, display: bool) -> str:
@@ -30,19 +28,9 @@ def mathml(tex: str, display: bool) -> str:
 
 
 def displayed(tex: str) -> str:
-    """What ``latex()`` gives, as HTML: systems of equations, and the prose between and below them."""
-    parts = [part.strip() for part in _SYSTEM.split(for_notebooks(tex)) if part.strip()]
-    if not any(_SYSTEM.match(part) for part in parts):
-        return _formula(mathml(tex, True))
-    return "".join(_formula(mathml(p, True)) if _SYSTEM.match(p) else f"<p>{_prose(p)}</p>" for p in parts)
-
-
-def _formula(found: str) -> str:
-    return f'<div class="formula" tabindex="0">{found}</div>'
-
-
-def _prose(text: str) -> str:
-    return prose(re.sub(r"\\[()]", "$", text))
+    """A formula of its own, or what ``latex()`` gives: systems of equations, and the prose below them."""
+    found = systems_and_prose(tex) if r"\begin{align*}" in tex else [mathml(tex, True)]
+    return "".join(f'<div class="formula" tabindex="0">{x}</div>' if x.startswith("<math") else x for x in found)
 
 
 def _visit(display: bool) -> Any:

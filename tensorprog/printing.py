@@ -83,6 +83,12 @@ class _Text(StrPrinter):  # type: ignore[misc]
         pretty = str(pretty_symbol(name))
         return name if " " in pretty else pretty
 
+    def _print_Function(self, expr: sp.Function) -> str:
+        if not hasattr(type(expr), "family"):
+            return str(super()._print_Function(expr))
+        stem, prime, order = type(expr).__name__.partition("'")
+        return f"{pretty_symbol(stem)}{prime}{order}({', '.join(map(self._print, expr.args))})"
+
     def _print_Pow(self, expr: sp.Pow, rational: bool = False) -> str:
         if expr.exp.is_Integer and expr.exp > 1:
             base = self.parenthesize(expr.base, PRECEDENCE["Pow"], strict=False)

@@ -15,10 +15,11 @@ from typing import Any
 from sympy.printing.pretty.pretty_symbology import greek_unicode
 
 from tensorprog.errors import NoRuleError
-from tensorprog.formulas.typeset import Line
+from tensorprog.formulas.typeset import Line, for_notebooks
 from tensorprog.printing import latex
 
 _TOKEN = re.compile(r"\\text\{[^{}]*\}|\\[A-Za-z]+|\\.|\d+(?:\.\d+)?|\s+|.", re.DOTALL)
+_SYSTEM = re.compile(r"(\\begin\{align\*\}.*?\\end\{align\*\})", re.DOTALL)
 _BREAK = re.compile(r"\\displaybreak\[\d\]")  # between pages of an article
 _SYMBOLS = {
     "top": "⊤", "infty": "∞", "pi": "π", "ell": "ℓ", "partial": "∂", "varsigma": "ς", "varphi": "φ", "dagger": "†",
@@ -111,6 +112,25 @@ def prose(text: str) -> str:
     """A sentence with formulas between dollars, as HTML."""
     parts = text.split("$")
     return "".join(formula(part, display=False) if k % 2 else escape(part) for k, part in enumerate(parts))
+
+
+def systems_and_prose(tex: str) -> list[str]:
+    r"""What ``latex()`` of a kernel gives, as HTML: a ``math`` element for each system, a ``p`` for what is said below.
+
+    Raises:
+        NoRuleError: as ``from_latex``.
+
+    >>> [found[:18] for found in systems_and_prose("\\begin{align*} q &= c \\end{align*} Here $q = 1$.")]
+    ['<math display="blo', '<p>Here <math><mi>']
+    """
+    found = []
+    for part in map(str.strip, _SYSTEM.split(for_notebooks(tex))):
+        if _SYSTEM.fullmatch(part):
+            found.append(f'<math display="block">{from_latex(part)}</math>')
+        elif part:
+            dollars = re.sub(r"\\[()]", "$", part)
+            found.append(f"<p>{prose(dollars)}</p>")
+    return found
 
 
 def from_latex(tex: str) -> str:

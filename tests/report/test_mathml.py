@@ -8,7 +8,7 @@ import sympy as sp
 import tensorprog as tp
 from tensorprog.errors import NoRuleError
 from tensorprog.printing import inner
-from tensorprog.report.mathml import formula, from_latex
+from tensorprog.report.mathml import formula, from_latex, systems_and_prose
 
 CASES = {
     r"\frac{1}{2}": "<mfrac><mn>1</mn><mn>2</mn></mfrac>",
@@ -92,4 +92,6 @@ def test_every_formula_of_the_gallery_is_mathml(name):
     phi = {"phi": tp.abstract("phi")} if "phi" in net.hyperparameters else {}
     for kernel in (tp.ntk(net), tp.ntk(tp.programs.GALLERY[name](**phi))):
         assert all(formula(e.lhs, "=", e.rhs).startswith("<math") for e in kernel.equations)
-        assert formula(kernel.latex(closed=True)).startswith('<math display="block"><mtable class="lines"')
+        system, *rest = systems_and_prose(kernel.latex(closed=True))
+        assert system.startswith('<math display="block"><mtable class="lines"')
+        assert rest[0].startswith("<p>") and "$" not in rest[0] and "<code" not in "".join(rest)
