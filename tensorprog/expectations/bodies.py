@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 import sympy as sp
 
-from tensorprog.functions import Fn, from_sympy, is_delta
+from tensorprog.functions import Fn, evaluate, from_sympy, has_deltas, is_delta
 
 
 def parity(expr: sp.Expr, variables: tuple[sp.Symbol, ...]) -> int:
@@ -70,3 +70,14 @@ def affine(expr: sp.Expr, variables: tuple[sp.Symbol, ...]) -> tuple[tuple[sp.Ex
     if any(g.free_symbols & set(variables) or g.has(sp.Derivative) for g in gradient):
         return (), sp.S.Zero
     return gradient, expr.subs(dict.fromkeys(variables, 0))
+
+
+def settled(expr: sp.Expr) -> sp.Expr:
+    """The expression with functions of numbers that are 0 written as 0: relu(0) X has no slope.
+
+    >>> from tensorprog.functions import Erf, Relu, X
+    >>> settled(Erf(Relu(sp.S(0)) * X + Relu(sp.S(2))))
+    erf(relu(2))
+    """
+    zeros = {f for f in expr.atoms(Fn) if f.is_number and not has_deltas(type(f)) and evaluate(f, {}) == 0}
+    return expr.xreplace(dict.fromkeys(zeros, sp.S.Zero)) if zeros else expr

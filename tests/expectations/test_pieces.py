@@ -149,3 +149,11 @@ def test_declarations_that_are_refused(arguments, match):
     with pytest.raises(ProgramError, match=match):
         tp.declare(**arguments)
     assert "f" not in FAMILIES
+
+
+def test_a_slope_that_is_a_function_of_a_number_may_be_0():
+    u, zero = sp.Symbol("u", real=True), Relu(sp.Integer(-1))
+    body = Erf(zero * u + 2 * zero) + Erf(Relu(sp.Integer(2)) * u) ** 2
+    found, known = (expectation(b, [u], [[0.7]]) for b in (body, Erf(Relu(sp.Integer(2)) * u) ** 2))
+    assert float(found.value) == pytest.approx(float(known.value), rel=1e-14) and float(found.value) > 0.1
+    assert terms(Erf(zero * X + 2 * zero) * X, X) == ()

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
+from tensorprog.expectations.bodies import settled
 from tensorprog.expectations.closed.plane import Plane
 from tensorprog.expectations.closed.softened import softened
 from tensorprog.expectations.closed.truncated import Cut, truncated
@@ -70,7 +71,7 @@ def terms(factor: sp.Expr, u: sp.Symbol) -> tuple[Term, ...] | None:
     >>> terms(Tanh(X), X) is None
     True
     """
-    found = _pieces(factor.subs(u, X))
+    found = _pieces(settled(factor.subs(u, X)))
     if found is None:
         return None
     breaks, split = found[0], [parts for parts in map(_by_rate, found[1]) if parts is not None]
