@@ -11,6 +11,8 @@ import sympy as sp
 from tensorprog.errors import DataError
 from tensorprog.ir.instructions import InitVector, Var
 
+TOLERANCE = 1e-12  # of correlations
+
 
 def cholesky(vectors: list[tuple[Var, InitVector]], number: Callable[[sp.Expr], Any]) -> np.ndarray:
     """A lower-triangular root of the covariance of initial vectors: no vector depends on later ones.
@@ -32,16 +34,18 @@ def cholesky(vectors: list[tuple[Var, InitVector]], number: Callable[[sp.Expr], 
             cov[i, j] = cov[j, i] = number(c)
     if not np.isfinite(cov).all():
         raise DataError("a covariance of the initial vectors is not finite")
+    size = np.sqrt(np.abs(np.diag(cov)))  # small vectors stand beside large ones: correlations are compared
+    size[size == 0.0] = 1.0
     root = np.zeros_like(cov)
-    tolerance = 1e-12 * np.diag(cov).max(initial=0.0)
     for j in range(len(cov)):
-        column = cov[j:, j] - root[j:, :j] @ root[j, :j]
-        if column[0] > tolerance:
+        column = cov[j:, j] / (size[j:] * size[j]) - root[j:, :j] @ root[j, :j]
+        if column[0] > TOLERANCE:
             root[j:, j] = column / np.sqrt(column[0])
-        elif column[0] < -tolerance or np.abs(column).max() > 1e6 * tolerance:
+        elif column[0] < -TOLERANCE or np.abs(column).max() > 1e6 * TOLERANCE:
+            column *= size[j:] * size[j]
             raise DataError(
                 f"the covariance of {', '.join(str(v) for v, _ in vectors)} is not positive semidefinite: "
                 f"{vectors[j][0]} is left with variance {column[0]:.3g} and covariance {np.abs(column).max():.3g} "
                 "given the vectors before it"
             )
-    return root
+    return size[:, None] * root

@@ -18,6 +18,7 @@ from tensorprog.compile.compiled import Program
 from tensorprog.compile.tape import LEFT, Tape
 from tensorprog.compile.vectors import Vectors
 from tensorprog.derivation.data import Inputs, by_lengths, read_pair
+from tensorprog.derivation.derivation import Derivation
 from tensorprog.derivation.kernel_account import KernelAccount
 from tensorprog.derivation.route import refuse_expanding
 from tensorprog.dsl.network import Network
@@ -30,8 +31,8 @@ from tensorprog.recursions.folding import Folded, describe, describe_poly, fold,
 from tensorprog.recursions.indexed import Printer
 from tensorprog.recursions.ranges import Sizes
 from tensorprog.recursions.sized import SizedKernel, append
-from tensorprog.recursions.sizes import ANY, SMALL, Over, form_of, over_of
-from tensorprog.recursions.straight import Store, Straight, read
+from tensorprog.recursions.sizes import ANY, SMALL, Growing, Over, form_of, over_of, refuse_growing
+from tensorprog.recursions.straight import Store, Straight, read, variables_of
 from tensorprog.recursions.writing import STEPWISE, WAYS, Way, straight
 from tensorprog.types import Data, HyperValues
 
@@ -67,6 +68,8 @@ class FoldedKernel:
         refuse_expanding(*self._sized(self.over.larger(2)[0], 2), kernel.kind == "ntk")
         self.store = Store()
         self._read: dict[tuple[Sizes, int, bool], Straight] = {}
+        self._derived: dict[tuple[Sizes, int, bool], Derivation] = {}
+        self._most: dict[bool, dict[Sizes, int]] = {False: {}, True: {}}
         self.proved: list[Sizes] = []
         self.excluded: set[Sizes] = set()
         self.parts = self._fold(self.form, 2)
@@ -86,6 +89,8 @@ class FoldedKernel:
         """One fold for all sizes, or one for equal and one for different lengths, or of moments taken step by step."""
         try:
             return (self._part(self.over, form, inputs),)
+        except Growing:
+            raise
         except FoldError as error:
             if apart := self.over.parts(inputs):
                 return tuple(self._part(over, form, inputs) for over in apart)
@@ -99,6 +104,9 @@ class FoldedKernel:
     def _part(self, over: Over, form: str | None, inputs: int, ways: Sequence[Way] = WAYS) -> Part:
         """The fold that holds down to the smallest sizes."""
         failure, best = None, None
+        for s in over.examples(inputs):  # before any is read, which takes longer
+            if (s, inputs, ways[0].stepwise) not in self._read:
+                self._derive(s, inputs, ways[0].stepwise)
         for way in ways:
             if way.anchored and best is not None:
                 break
@@ -151,9 +159,19 @@ class FoldedKernel:
     def _straight(self, sizes: Sizes, form: str | None, inputs: int, way: Way) -> Straight:
         key = (sizes, inputs, way.stepwise)
         if key not in self._read:  # every form starts from it
-            derive = self.kernel.derive_stepwise if way.stepwise else self.kernel.derive_straight
-            self._read[key] = read(derive(*self._sized(sizes, inputs)), self.store)
+            self._read[key] = read(self._derive(*key), self.store)
+            del self._derived[key]
         return straight(self._read[key], self.store, form, way)
+
+    def _derive(self, sizes: Sizes, inputs: int, stepwise: bool) -> Derivation:
+        """The derivation at one size, which waits until it is read."""
+        key = (sizes, inputs, stepwise)
+        if key not in self._derived:
+            derive = self.kernel.derive_stepwise if stepwise else self.kernel.derive_straight
+            self._derived[key] = derive(*self._sized(sizes, inputs))
+            self._most[stepwise][sizes] = variables_of(self._derived[key])
+            refuse_growing(self.net.name, self._most[stepwise])
+        return self._derived[key]
 
     def _value(self, sizes: Sizes, inputs: int) -> Poly:
         """The kernel by its own method of derivation, untouched."""

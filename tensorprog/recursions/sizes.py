@@ -14,6 +14,7 @@ from tensorprog.recursions.ranges import Sizes
 DEPTHS = ("depth", "layers", "n_layers", "num_layers")
 FORMS = ("sum", "forward")
 FOLDED = (3, 4)  # lengths that a fold over lengths needs at least
+PLAIN = 3  # variables of an expectation that may be reached by growing
 SMALL = 2  # the largest size below those folded at
 ANY, EQUAL, UNEQUAL = "", "=", "≠"  # how T and T' are related
 EXAMPLES = [(3, 3), (4, 4), (4, 3), (3, 4), (4, 2), (2, 4)]
@@ -106,3 +107,31 @@ def over_of(net: Network, over: Any) -> Over:
 def _of_one_length(net: Network) -> bool:
     """Whether a network of sequences cannot be built with the lengths that a fold is found at."""
     return any(net.fitting_length(t) != t for t in FOLDED)
+
+
+class Growing(FoldError):
+    """Equations that grow with depth, however they are written."""
+
+
+def refuse_growing(name: str, variables: Mapping[Sizes, int]) -> None:
+    """Refuse equations whose expectations have more variables at every next depth: they have no constant length.
+
+    Args:
+        name: of the network.
+        variables: of each size that was derived, the most Gaussian variables of one expectation.
+
+    Raises:
+        Growing: they did at three depths in a row, to more than ``PLAIN``.
+    """
+    by_depth: dict[int, int] = {}
+    for sizes, count in variables.items():
+        depth = dict(sizes).get("L", 0)
+        by_depth[depth] = max(count, by_depth.get(depth, 0))
+    depths = sorted(by_depth)[-3:]
+    counts = [by_depth[depth] for depth in depths]
+    if len(depths) == 3 and counts[0] < counts[1] < counts[2] > PLAIN:
+        grown = ", ".join(f"{count} at L = {depth}" for depth, count in zip(depths, counts, strict=True))
+        raise Growing(
+            f"{name} does not fold: its expectations have more and more variables, {grown}, since what one matrix "
+            "makes of one layer stands inside the functions of all later ones; numbers, K(X), are computed at any depth"
+        )

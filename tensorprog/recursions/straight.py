@@ -15,6 +15,7 @@ from typing import Any
 import sympy as sp
 
 from tensorprog.algebra import ONE, Apply, Gen, Poly, Scalar, add_all, monomial, to_sympy
+from tensorprog.derivation.derivation import Derivation
 from tensorprog.derivation.names import NetworkNames, Place
 from tensorprog.errors import FoldError
 from tensorprog.expectations.atoms import Expect, variables
@@ -118,6 +119,11 @@ def _single(p: Poly) -> Gen:
 
 def _expect(body: sp.Expr, cov: tuple[Poly, ...], mean: tuple[Poly, ...], scalars: tuple[Gen, ...]) -> Expect:
     return Expect(body, cov, mean, {g.symbol: g for g in scalars})
+
+
+def variables_of(derived: Derivation) -> int:
+    """The most Gaussian variables of one expectation of a derivation."""
+    return max((len(g.mean) for g in reachable([derived.poly]) if isinstance(g, Expect)), default=0)
 
 
 def _orders(k: int) -> list[tuple[int, ...]]:

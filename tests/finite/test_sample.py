@@ -385,3 +385,13 @@ def test_many_seeds_share_a_given_matrix_or_have_one_each():
 def test_given_arrays_without_a_place_are_refused_in_words(initial, words):
     with pytest.raises(tp.DataError, match=words):
         tp.sample(given_program()[0], 8, initial=initial)
+
+
+@pytest.mark.parametrize("small", [1e-8, 1e-150])
+def test_small_vectors_beside_large_ones_keep_their_size(small):
+    p = tp.Program()
+    p.vector("large")
+    a, b = p.gaussian("a b", cov=[[small**2, small**2 / 2], [small**2 / 2, small**2]])
+    run = tp.sample(p, width=4096, seed=0)
+    assert np.mean(run[a] ** 2) == pytest.approx(small**2, rel=0.1)
+    assert np.mean(run[a] * run[b]) == pytest.approx(small**2 / 2, rel=0.1)

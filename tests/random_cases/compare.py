@@ -103,6 +103,9 @@ class Effort:
         return (what, name) == self.only if self.only else self.every or turn
 
 
+RARE = 1e-5  # of the size: what events that no sample has seen may bring, as u > 5 in max(u, 5)
+
+
 class Comparison:
     """One case: a reference and everything that is held against it."""
 
@@ -184,7 +187,8 @@ class Comparison:
         reference = self.reference
         if not np.isfinite(reference.value).all() or not np.isfinite(found.value).all():
             return False
-        small = 1e-9 * np.maximum(self.scale(reference.value), np.abs(reference.value))
+        size = np.maximum(self.scale(reference.value), np.abs(reference.value))
+        small = np.where(found.error <= 1e-9 * size, RARE, 1e-9) * size  # equal samples have seen no rare event
         allowed, distance = Z * found.error + small, np.abs(found.value - reference.value)
         return bool((distance <= allowed).all() or (distance <= allowed + reference.error).all())
 

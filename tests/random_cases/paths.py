@@ -194,7 +194,8 @@ def sampling_kernel(case: Case, kind: str, seed: int, samples: int) -> Any:
 
 def kernel_ways(case: Case, kind: str) -> dict[str, Callable[[], Any]]:
     """The ways that need the network only, and promise all digits."""
-    net, X, values = case.network(), case.X, case.symbols
+    net, X = case.network(), case.X
+    values = {s: v for s, v in case.symbols.items() if s in (net.symbols or ())}  # others cancel where ops are fused
     K = tp.nngp(net) if kind == "nngp" else tp.ntk(net)
     n = len(X)
     order = np.arange(n)[::-1]

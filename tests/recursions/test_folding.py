@@ -1,6 +1,7 @@
 """What folds and what does not: ranges, rewriting, the proof at larger sizes, and clear errors."""
 
 import functools
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -276,3 +277,20 @@ def test_shifts_between_coordinates():
     assert shift_between(times) == Bound("tau", 0)
     assert shift_between({(("L", 3),): {(2, 3)}, (("L", 4),): {(2, 3), (3, 4)}}) == Bound("", 1)
     assert shift_between({(("L", 3),): {(1, 1), (1, 2)}}) is None
+
+
+def test_equations_that_grow_with_depth_are_refused_at_once():
+    """zᵏ = Wᵀφ(W zᵏ⁻¹ + b): by Ż every layer stands inside the functions of all later ones."""
+
+    @tp.network
+    def again(net, x, *, depth=2, phi=tp.relu):
+        W, z = net.weight("W"), net.embed("U", x)
+        for _ in range(depth):
+            z = W.T @ phi(W @ z + net.bias("b"))
+        return net.readout("V", phi(z))
+
+    for kernel in (tp.nngp(again(phi=tp.abstract("phi"))), tp.ntk(again())):
+        start = time.process_time()
+        with pytest.raises(tp.FoldError, match=r"more and more variables, \d+ at L = 3, \d+ at L = 4, \d+ at L = 5"):
+            kernel.recursion()
+        assert time.process_time() - start < 20
