@@ -20,7 +20,8 @@ from rich.table import Table
 
 from tensorprog.dsl.network import Network
 from tensorprog.dsl.nonlinearities import NONLINEARITIES, Nonlinearity, by_name
-from tensorprog.errors import ProgramError, TensorProgramError, nearest
+from tensorprog.errors import DataError, ProgramError, TensorProgramError, nearest
+from tensorprog.files import read_npy
 from tensorprog.gallery import gallery_command
 from tensorprog.kernels.kernel import Kernel
 from tensorprog.kernels.methods import nngp, ntk
@@ -239,9 +240,8 @@ def _inputs(net: Network, a: argparse.Namespace) -> Any:
 
 def _load(path: Path, option: str) -> Any:
     try:
-        with path.open("rb") as file:
-            return np.lib.format.read_array(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        return read_npy(path)
+    except DataError as error:
         raise ProgramError(f"cannot read {option} {path}: {error}") from error
 
 

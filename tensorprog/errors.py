@@ -56,8 +56,10 @@ def writing(path: Any) -> Iterator[None]:
     """Name the file or folder where writing fails, and what to do."""
     try:
         yield
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
+    except (OSError, ValueError) as error:
+        if not isinstance(error, OSError) and "embedded null" not in str(error):
+            raise
+        reason = (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
         raise DataError(
             f"cannot write {path}: {reason}; give a path in an existing folder that you may write"
         ) from error

@@ -14,7 +14,8 @@ from tensorprog.dsl.nonlinearities import Nonlinearity
 
 ROOT = Path(tensorprog.__file__).parent
 ROOMS = [
-    *("errors", "lazy", "types", "locks", "progress", "printing", "at_numbers", "functions", "products", "algebra"),
+    *("errors", "lazy", "types", "files", "locks", "progress", "printing", "at_numbers", "functions"),
+    *("products", "algebra"),
     *("ir", "dsl", "nn", "expectations", "limit", "passes", "compile"),
     *("formulas", "derivation", "sgd", "recursions", "grams", "kernels"),
     *("finite", "report", "coordinates", "verify", "train", "programs", "learn"),

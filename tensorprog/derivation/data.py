@@ -274,9 +274,3 @@ def _scaled(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _dot(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.einsum("...d,...d->...", x, y)[..., None]  # type: ignore[no-any-return]
-
-
-def check_memory(memory: Any) -> None:
-    """Refuse what is no number of bytes."""
-    if isinstance(memory, bool) or not isinstance(memory, (int, float, np.number)) or not memory > 0:
-        raise DataError(f"memory must be a positive number of bytes, got {memory!r}")

@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
 import numpy as np
 
 from tensorprog.errors import DataError, writing
+from tensorprog.files import plain_file, read_json
 from tensorprog.finite.empirical import FiniteNetwork
 from tensorprog.finite.sample import batches
 from tensorprog.ir.graph import ProgramGraph
@@ -38,6 +39,7 @@ class Record:
 
 Records = dict[tuple[int, int], Record]
 R = TypeVar("R")
+Shapes = Mapping[str, tuple[int, ...]]
 
 
 def collect(
@@ -63,15 +65,19 @@ def collect(
         DataError: the file holds other settings or is damaged before its last line.
         ComputeError: another process is writing the file.
     """
+    inputs, k = len(finite.inputs), len(gvars)
+    second = (k, k) if k <= ALL_PAIRS else (k,)
+    shapes: Shapes = {"ntk": (inputs, inputs), "outputs": (inputs,), "first": (k,), "second": second}
     return stream(
-        lambda width, batch: _run(finite, gvars, width, batch), Record, finite.program, widths, seeds, header, path,
-        progress,
+        lambda width, batch: _run(finite, gvars, width, batch), Record, shapes, finite.program, widths, seeds, header,
+        path, progress,
     )  # fmt: skip
 
 
 def stream(
     run: Callable[[int, list[int]], list[R]],
     kind: type[R],
+    shapes: Shapes,
     program: ProgramGraph,
     widths: list[int],
     seeds: int,
@@ -84,11 +90,12 @@ def stream(
     Args:
         run: gives one record of class ``kind``, a dataclass of arrays, for each seed.
         kind: that class.
+        shapes: of its arrays, by name.
         program: what is run, for the memory bound.
         widths, seeds, header, path, progress: as in ``collect``.
     """
     total = len(widths) * seeds
-    with _series(path, header, kind) as (file, records):
+    with _series(path, header, kind, shapes) as (file, records):
         for width in widths:
             todo = [s for s in range(seeds) if (width, s) not in records]
             for batch in _consecutive(program, width, todo):
@@ -121,7 +128,7 @@ def _run(finite: FiniteNetwork, gvars: list[Var], width: int, seeds: list[int]) 
 
 @contextlib.contextmanager
 def _series(path: Path | None, header: dict[str, Any],
-            kind: type[R]) -> Iterator[tuple[TextIO | None, dict[tuple[int, int], R]]]:  # fmt: skip
+            kind: type[R], shapes: Shapes) -> Iterator[tuple[TextIO | None, dict[tuple[int, int], R]]]:  # fmt: skip
     """The file, open for appending and this process's alone, and the records in it; None and none without a path."""
     if path is None:
         yield None, {}
@@ -129,8 +136,8 @@ def _series(path: Path | None, header: dict[str, Any],
     with contextlib.ExitStack() as held:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            held.enter_context(alone(path))
-        records = _read(path, header, kind)
+            held.enter_context(alone(plain_file(path)))
+        records = _read(path, header, kind, shapes)
         with writing(path):
             file = held.enter_context(path.open("a"))
         if file.tell() == 0:
@@ -142,17 +149,38 @@ def _line(row: dict[str, Any]) -> str:
     return json.dumps(row) + "\n"
 
 
-def _read(path: Path, header: dict[str, Any], kind: type[R]) -> dict[tuple[int, int], R]:
+def _record(row: Any, kind: type[R], shapes: Shapes) -> tuple[tuple[int, int], R]:
+    """One run from its line.
+
+    Raises:
+        ValueError: it lacks a field, or one is no array of real numbers of its shape.
+    """
+    lacking = sorted({"width", "seed", *shapes} - row.keys()) if isinstance(row, dict) else ["width"]
+    if lacking:
+        raise ValueError(f"a line has no {lacking[0]!r}")
+    place = row["width"], row["seed"]
+    if not all(type(k) is int and k >= 0 for k in place):
+        raise ValueError(f"a width and a seed are {place!r:.60}")
+    arrays = {}
+    for name, shape in shapes.items():
+        array = np.array(row[name])
+        empty = 0 in shape and array.size == 0  # lists have lost where the other axes were
+        if not empty and (array.dtype.kind not in "fi" or array.shape != shape):
+            raise ValueError(f"{name!r} of width {place[0]}, seed {place[1]} are not real numbers of shape {shape}")
+        arrays[name] = array.astype(float).reshape(shape)
+    return place, kind(**arrays)
+
+
+def _read(path: Path, header: dict[str, Any], kind: type[R], shapes: Shapes) -> dict[tuple[int, int], R]:
     """The records on disk; a last line that an interruption cut short is cut off the file, the rest is not touched."""
     raw = path.read_bytes()
     complete = raw[: raw.rfind(b"\n") + 1]
     try:
-        found, *rows = [json.loads(line) for line in complete.decode(errors="replace").splitlines()] or [header]
+        found, *rows = [read_json(line) for line in complete.decode(errors="replace").splitlines()] or [header]
         other = found != header or not (complete or _line(header).encode().startswith(raw))
-        names = [f.name for f in fields(kind)]  # type: ignore[arg-type]
         rows = [] if other else rows
-        records = {(r["width"], r["seed"]): kind(**{k: np.array(r[k], float) for k in names}) for r in rows}
-    except (ValueError, KeyError, TypeError) as error:
+        records = dict(_record(row, kind, shapes) for row in rows)
+    except ValueError as error:
         raise DataError(f"{path} is damaged ({error}); move it away to start again") from error
     if other:
         network = found.get("network") if isinstance(found, dict) and complete else repr(raw[:SHOWN])

@@ -12,6 +12,7 @@ import sympy as sp
 from tensorprog.dsl.parameters import Parameter
 from tensorprog.dsl.program import Mat, Vec
 from tensorprog.errors import DataError, ProgramError, nearest
+from tensorprog.files import read_memory
 from tensorprog.finite.execute import Values, execute
 from tensorprog.functions import evaluate
 from tensorprog.ir.dependent import dependent_products
@@ -86,7 +87,7 @@ def sample(
     values: HyperValues | None = None,
     dtype: npt.DTypeLike = np.float64,
     seeds: int | None = None,
-    memory: int = MEMORY,
+    memory: float | str = MEMORY,
     initial: Mapping[str, Data] | Mapping[Vec, Data] | Mapping[Mat, Data] | None = None,
 ) -> Run:
     """Run a program at width n with freshly drawn initial matrices and vectors, or with given ones.
@@ -98,7 +99,7 @@ def sample(
         values: numbers for hyperparameter symbols, by symbol or by name.
         dtype: ``float64`` or ``float32``.
         seeds: None for one run; a number S for S runs (seeds seed, .., seed+S−1) at once.
-        memory: bound in bytes on the matrices held at a time.
+        memory: bound in bytes on the matrices held at a time, as a number or such as "4GB".
         initial: arrays by name or handle, for a matrix (n, n) as it multiplies, for a vector (n,): orthogonal or
             uniform matrices, say; with ``seeds``, also one for each seed, (S, n, n) or (S, n). The others are drawn
             as if all were, so that a given vector is not correlated with them.
@@ -122,8 +123,7 @@ def sample(
     """
     check_program(program, "tp.sample")
     check_settings(width, seed, seeds, dtype)
-    if isinstance(memory, bool) or not isinstance(memory, (int, float, np.number)):
-        raise DataError(f"memory must be a number of bytes, got {memory!r}")
+    memory = read_memory(memory)
     hyper = symbol_values(values, lambda: program_symbols(program))
     given = _given(program, initial, width, seeds, dtype)
     parts, run = [], dependent_products(program)

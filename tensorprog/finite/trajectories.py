@@ -126,6 +126,15 @@ class FiniteTraining:
                           RuntimeWarning, stacklevel=2)  # fmt: skip
         return [Trajectory(f[s], chi[s], theta[s], start[s]) for s in range(len(seeds))]
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the arrays of a ``Trajectory``."""
+        n, probes = len(self.inputs), len(self.plan.probes)
+        f = (self.steps + 1, n, self.heads)
+        start = f if self.plan.optimizer.decays else (0,)
+        ntk = (probes, n, n) if probes else (0, 0, 0)
+        return {"f": f, "chi": (self.steps, self.batch, self.heads), "ntk": ntk, "start": start}
+
     def execute(self, parameters: Mapping[str, np.ndarray], overwrite: bool = False) -> Values:
         """All variables of the unrolled program at these initial parameters; see ``FiniteNetwork.initial``."""
         program, hyper = self.u.program, self.finite.hyper

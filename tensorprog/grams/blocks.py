@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from tensorprog.errors import ComputeError, DataError
+from tensorprog.files import read_json
 
 Block = tuple[int, int, int, int]  # rows i0..i1, columns j0..j1
 ENDINGS = (".npy", ".zarr")
@@ -66,9 +67,10 @@ class NpyStore:
         """Shape, order and dtype, None where they cannot be read; and how long the header is."""
         with on_disk(self.path), open(self.path, "rb") as file:
             try:
-                np.lib.format.read_magic(file)
+                if np.lib.format.read_magic(file) != (1, 0):  # that of ``_create``
+                    return None, 0
                 return np.lib.format.read_array_header_1_0(file), file.tell()
-            except ValueError:
+            except (ValueError, TypeError, OverflowError, RecursionError, MemoryError):
                 return None, 0
 
     def _create(self) -> None:
@@ -195,14 +197,14 @@ class Journal:
         """Read finished blocks; a last line cut short by a crash is dropped."""
         try:
             whole, end, _ = self.path.read_text(encoding="utf-8").rpartition("\n")
-            header, *rows = [json.loads(line) for line in whole.splitlines()] or [identity]
-            blocks = [(int(a), int(b), int(c), int(d)) for a, b, c, d in rows]
-        except (ValueError, TypeError) as error:
+            header, *rows = [read_json(line) for line in whole.splitlines()] or [identity]
+            blocks = [_block(row, header) for row in rows] if _same(header, identity) else []
+        except ValueError as error:
             raise DataError(
                 f"{self.path} is damaged ({error}); delete it or pass resume=False to start again"
             ) from error
-        different = sorted(k for k in identity if not isinstance(header, dict) or header.get(k) != identity[k])
-        if different:
+        if not _same(header, identity):
+            different = sorted(k for k in identity if not isinstance(header, dict) or header.get(k) != identity[k])
             raise DataError(
                 f"{self.path} belongs to another computation: {', '.join(different)} differ; choose another path, or "
                 "pass resume=False to overwrite it"
@@ -225,6 +227,24 @@ class Journal:
         file.write(json.dumps(row) + "\n")
         file.flush()
         os.fsync(file.fileno())
+
+
+def _same(header: Any, identity: dict[str, Any]) -> bool:
+    return isinstance(header, dict) and all(header.get(k) == v for k, v in identity.items())
+
+
+def _block(row: Any, header: dict[str, Any]) -> Block:
+    """A line of a journal as one of the blocks that ``cut`` makes.
+
+    Raises:
+        ValueError: it is none.
+    """
+    whole = isinstance(row, list) and len(row) == 4 and all(type(i) is int and i >= 0 for i in row)
+    size, ends = header["block"], header["shape"]
+    pairs = zip(row[::2], row[1::2], ends, strict=True) if whole else ()
+    if not whole or not all(i % size == 0 and i < n and k == min(i + size, n) for i, k, n in pairs):
+        raise ValueError(f"it names {row!r:.60}, which is no block of {size} of a {ends[0]}×{ends[1]} matrix")
+    return row[0], row[1], row[2], row[3]
 
 
 def fingerprint(*parts: Any) -> str:

@@ -17,12 +17,12 @@ import sympy as sp
 from tensorprog.compile import text
 from tensorprog.compile.schedule import TILE
 from tensorprog.derivation.compiling import COMPILING
-from tensorprog.derivation.data import Inputs, check_memory, read_pair
+from tensorprog.derivation.data import Inputs, read_pair
 from tensorprog.derivation.derivation import Length
 from tensorprog.errors import DataError, NoRuleError
+from tensorprog.files import read_memory
 from tensorprog.functions import FAMILIES
 from tensorprog.grams.blocks import (
-    ENDINGS,
     ArrayStore,
     Block,
     Journal,
@@ -37,6 +37,7 @@ from tensorprog.grams.blocks import (
 from tensorprog.grams.cluster import pack, results
 from tensorprog.grams.devices import gram_on_device, namespace
 from tensorprog.grams.evaluator import HEIGHT, AnyKernel, Evaluator
+from tensorprog.grams.places import arrays_for, check_room, journal_of, outputs, paths_of
 from tensorprog.grams.sequences import PANEL, SHORT, SequenceEvaluator
 from tensorprog.grams.whole import any_sampled, wholes
 from tensorprog.ir.hyper import symbol_values
@@ -138,7 +139,7 @@ class Job:
 
     def arrays(self) -> list[np.ndarray]:
         """All pairs, in new arrays."""
-        out = [np.empty(self.shape, self.dtype) for _ in self.kernels]
+        out = arrays_for(self.shape, self.dtype, len(self.kernels))
         self.fill(out)
         return out
 
@@ -173,8 +174,8 @@ def functions_in(formulas: str) -> str:
 
 def gram(kernels: AnyKernel | Sequence[AnyKernel], X1: Data, X2: Data | None = None, *, out: Any = None,
          values: HyperValues | None = None, dtype: np.typing.DTypeLike = np.float64, backend: str | None = None,
-         block: int | None = None, memory: int = MEMORY, progress: Progress = None, path: str | Path | None = None,
-         resume: bool = True, client: Any = None) -> Any:  # fmt: skip
+         block: int | None = None, memory: float | str = MEMORY, progress: Progress = None,
+         path: str | Path | None = None, resume: bool = True, client: Any = None) -> Any:  # fmt: skip
     """Gram matrices K(X1[i], X2[j]) by compiled kernels; several kernels, such as NNGP and NTK, share one pass.
 
     Args:
@@ -189,8 +190,8 @@ def gram(kernels: AnyKernel | Sequence[AnyKernel], X1: Data, X2: Data | None = N
         out: arrays (N1, N2) to write to, one for each kernel, which share no memory with each other or the inputs.
         backend: ``"numba"``, ``"numpy"``, or None for the fastest there is.
         block: compute in blocks of this size; chosen from ``memory`` when None.
-        memory: bytes that a block and its temporaries may take, beside inputs and results in memory; on a cluster,
-            in each thread of a worker.
+        memory: bytes that a block and its temporaries may take, as a number or such as "4GB", beside inputs and
+            results in memory; on a cluster, in each thread of a worker.
         progress: True for a bar, False for none; None for one where the work is long and somebody looks on.
         path: a .npy or .zarr file to write to instead of memory, one for each kernel.  What is finished is noted in
             a journal beside each, so that the same call goes on after a crash; one process at a time writes a file.
@@ -213,8 +214,7 @@ def gram(kernels: AnyKernel | Sequence[AnyKernel], X1: Data, X2: Data | None = N
     array([[1.5  , 0.772],
            [0.772, 1.5  ]])
     """
-    check_memory(memory)
-    several, xp = isinstance(kernels, Sequence), namespace(X1)
+    memory, several, xp = read_memory(memory), isinstance(kernels, Sequence), namespace(X1)
     chosen = _kernels(kernels if isinstance(kernels, Sequence) else [kernels])
     if xp is not None:
         if any(given is not None for given in (path, client, out, block)) or backend not in (None, "numpy"):
@@ -228,7 +228,7 @@ def gram(kernels: AnyKernel | Sequence[AnyKernel], X1: Data, X2: Data | None = N
         with telling(progress):
             job.known, client = wholes(job), None
     if path is None and client is None and block is None:
-        found = _outputs(out, job, several)
+        found = outputs(out, job.shape, job.dtype, len(job.kernels), several, job.data)
         with counting(progress, job.told, BAR) as advance:
             job.fill(found, advance)
     else:
@@ -329,23 +329,6 @@ def _dtype(dtype: Any) -> Any:
     return found
 
 
-def _outputs(out: Any, job: Job, several: bool) -> list[np.ndarray]:
-    if out is None:
-        return [np.empty(job.shape, job.dtype) for _ in job.kernels]
-    arrays = list(out) if several else [out]
-    if len(arrays) != len(job.kernels):
-        raise DataError(f"out must hold one array for each of the {len(job.kernels)} kernels, got {len(arrays)}")
-    for a in arrays:
-        fits = isinstance(a, np.ndarray) and a.shape == job.shape and a.dtype == job.dtype
-        if not fits or not a.flags.c_contiguous or not a.flags.writeable:
-            have = f"{a.dtype} {a.shape}" if isinstance(a, np.ndarray) else type(a).__name__
-            raise DataError(f"out must be a writeable C-contiguous {job.dtype} array {job.shape}, got {have}")
-    for a, others in ((a, [*job.data, *arrays[:k]]) for k, a in enumerate(arrays)):
-        if any(np.may_share_memory(a, other) for other in others):
-            raise DataError("out must be arrays of their own: one shares its memory with inputs or with another")
-    return arrays
-
-
 def _block_size(job: Job, block: int | None, memory: int) -> int:
     """A multiple of the tile, where it is larger: what a block reads and writes fits into memory.
 
@@ -369,12 +352,14 @@ def _block_size(job: Job, block: int | None, memory: int) -> int:
 def _stores(job: Job, size: int, out: Any, path: Any, resume: bool, several: bool,
             held: contextlib.ExitStack) -> tuple[list[Store], list[Journal]]:  # fmt: skip
     if path is None:
-        return [ArrayStore(a) for a in _outputs(out, job, several)], []
+        return [ArrayStore(a) for a in outputs(out, job.shape, job.dtype, len(job.kernels), several, job.data)], []
     if out is not None:
         raise DataError("give out or path, not both")
-    paths, identity = _paths(path, job, several), job.identity(size)
+    paths = paths_of(path, len(job.kernels), several, job.data)
+    check_room(paths, job.shape, job.dtype)
+    identity = job.identity(size)
     which = [{**identity, "kernel": fingerprint(identity["kernel"], str(k))} for k in range(len(paths))]
-    places = [p.with_name(p.name + ".journal") for p in paths]
+    places = [journal_of(p) for p in paths]
     for place in sorted(places, key=lambda p: str(p.resolve())):  # in one order: of two calls one holds all
         with on_disk(place):
             held.enter_context(alone(place))
@@ -385,32 +370,6 @@ def _stores(job: Job, size: int, out: Any, path: Any, resume: bool, several: boo
         done = mirrored(journal.done) if job.second is None else journal.done
         stores.append(store_at(p, job.shape, job.dtype, done, size))
     return stores, journals
-
-
-def _paths(path: Any, job: Job, several: bool) -> list[Path]:
-    named = path if several and isinstance(path, Sequence) and not isinstance(path, str) else [path]
-    if not all(isinstance(p, str | Path) for p in named):
-        raise DataError(f"path must be a file name, got {path!r}")
-    paths = [Path(p) for p in named]
-    if len(paths) != len(job.kernels):
-        raise DataError(f"path must hold one path for each of the {len(job.kernels)} kernels, got {len(paths)}")
-    for p in paths:
-        if p.suffix not in ENDINGS:
-            raise DataError(f"path must end in .npy (memory-mapped) or .zarr, got {p}")
-    places = [p.resolve() for p in paths]
-    if len({*places}) < len(places):
-        raise DataError(f"every kernel needs a file of its own, got the paths {', '.join(map(str, paths))}")
-    for file in filter(None, map(_mapped, job.data)):
-        if file.resolve() in places:
-            raise DataError(f"path must be another file than that of the inputs, got {file}")
-    return paths
-
-
-def _mapped(x: Any) -> Path | None:
-    """The file that an array maps."""
-    while x is not None and not isinstance(x, np.memmap):
-        x = getattr(x, "base", None)
-    return None if x is None or x.filename is None else Path(x.filename)
 
 
 def _write(job: Job, stores: Sequence[Store], block: Block, arrays: Sequence[np.ndarray]) -> None:

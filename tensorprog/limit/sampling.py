@@ -22,6 +22,7 @@ from scipy import special
 from tensorprog.dsl.program import trace
 from tensorprog.errors import AssumptionError, DataError, NoRuleError, ProgramError
 from tensorprog.expectations.many.points import sobol_points
+from tensorprog.files import read_memory
 from tensorprog.functions import evaluate
 from tensorprog.ir.dependent import dependent_products
 from tensorprog.ir.graph import ProgramGraph, Variable, as_var
@@ -220,7 +221,8 @@ class SampledLimit(Shown):
         samples: how many in all, rounded up to ``REPLICATES`` powers of two.
         seed: of the randomisations.
         values: numbers for hyperparameter symbols, by symbol or by name.
-        memory: bound in bytes on the samples that are held; beyond it they are drawn again for each question.
+        memory: bound in bytes, or such as "4GB", on the samples that are held; beyond it they are drawn again for
+            each question.
     """
 
     def __init__(
@@ -229,11 +231,12 @@ class SampledLimit(Shown):
         samples: int = 2**18,
         seed: int = 0,
         values: HyperValues | None = None,
-        memory: int = MEMORY,
+        memory: float | str = MEMORY,
     ) -> None:
         for what, value, least in (("samples", samples, 1), ("seed", seed, 0)):
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
                 raise DataError(f"{what} must be an integer of at least {least}, got {value!r}")
+        memory = read_memory(memory)
         self.program, self.seed, self._drawn = program, seed, dependent_products(program)
         self.hyper = symbol_values(values, lambda: program_symbols(program), more=True)
         vectors = sum(v.kind == "vector" for v, _ in program)
