@@ -219,6 +219,14 @@ def gauss_prime(t: Tape, q1: int, q2: int, c: int) -> int:
     return t.product([t.product([c, root]), t.product([root, root])])
 
 
+def _gelu_prime_square(t: Tape, q: int) -> int:
+    """E gelu'(u)² = [π/2 + asin(q/(1 + q)) + q (5 q + 3)/((1 + q) (1 + 2 q)^{3/2})]/2π."""
+    p, r = _power(t, q, 1, 1, "recip"), _power(t, q, 2, 1, "rsqrt")
+    ratio = t.sum([(5, [t.product([q, r]), r]), (3, [r, r])])
+    angle = t.add("erf square", t.product([q], 0.5))
+    return t.sum([(0.25, []), (0.25, [angle]), (1 / (2 * pi), [t.product([q, p]), ratio, r])])
+
+
 SQUARES: dict[tuple[type[Fn], type[Fn]], Callable[[Tape, int], int]] = {
     (Relu, Relu): relu_square,
     (Step, Step): lambda t, q: t.product([_positive(t, q)], 0.5),
@@ -226,5 +234,6 @@ SQUARES: dict[tuple[type[Fn], type[Fn]], Callable[[Tape, int], int]] = {
     (Sign, Sign): _positive,
     (Erf, Erf): lambda t, q: t.add("erf square", q),
     (ErfPrime, ErfPrime): lambda t, q: t.product([_power(t, q, 4, 1, "rsqrt")], 4 / pi),
+    (GeluPrime, GeluPrime): _gelu_prime_square,
     (Exp, Exp): lambda t, q: t.add("exp", q, q),
 }

@@ -11,6 +11,7 @@ import sympy as sp
 
 from tensorprog.errors import AccuracyError, DataError, NoRuleError
 from tensorprog.expectations.bodies import kinks, parity
+from tensorprog.expectations.closed.large import large_pair
 from tensorprog.expectations.closed.pairs import CANCELLING, DEGREES, MEANS, find_pair
 from tensorprog.expectations.closed.pieces import piecewise
 from tensorprog.expectations.closed.soft import SOFT, soft_pair
@@ -21,7 +22,7 @@ from tensorprog.expectations.law import SLACK, Law, Value, most, plus, times
 from tensorprog.expectations.many.residual import left_out
 from tensorprog.expectations.many.structured import structured
 from tensorprog.expectations.quadrature.panels import panels
-from tensorprog.expectations.quadrature.trapezoid import Problem, Result, late, trapezoid
+from tensorprog.expectations.quadrature.trapezoid import Problem, Result, late, one_feature, stretched, trapezoid
 from tensorprog.expectations.rounding import rounding
 from tensorprog.expectations.smooth import smooth_pair
 from tensorprog.functions import (
@@ -223,6 +224,8 @@ def _tabled(body: sp.Expr, law: Law) -> Value | None:
     (first, i), (second, j) = classes
     if {first, second} <= DEGREES.keys() and np.any(extreme(law.get(i, i), law.get(j, j))):
         return _homogeneous(body, law, [(i, DEGREES[first]), (j, DEGREES[second])])
+    if (large := large_pair(first, second, law, i, j)) is not None:
+        return large
     pair, arguments = find_pair(first, second), (law.get(i, i), law.get(j, j), law.get(i, j), law.det(i, j))
     if pair is not None:
         found = _closed(pair, arguments)
@@ -370,12 +373,13 @@ def _integrated(problem: Problem, rtol: float, atol: float) -> tuple[Result, str
     result = trapezoid(problem, rtol, atol)
     if rank > 2:
         return result, "trapezoid tensor"
-    rows = late(result, SLACK / 10, atol)
-    if len(rows):
-        again = panels(problem.take(rows), rtol, atol)
-        better = again.error < result.error[rows]
-        result.value[rows[better]], result.error[rows[better]] = again.value[better], again.error[better]
-        result.scale[rows[better]] = again.scale[better]
+    for rule in [stretched, panels] if one_feature(problem) else [panels]:
+        rows = late(result, SLACK / 10 if rule is panels else rtol, atol)
+        if len(rows):
+            again = rule(problem.take(rows), rtol, atol)
+            better = again.error < result.error[rows]
+            result.value[rows[better]], result.error[rows[better]] = again.value[better], again.error[better]
+            result.scale[rows[better]] = again.scale[better]
     return result, "trapezoid"
 
 

@@ -39,6 +39,7 @@ Form = dict[Gaussian, Poly]
 Valued = Callable[[Poly], Array]
 Data = Callable[[sp.Symbol, sp.Symbol, sp.Symbol], tuple[Array, Array] | None]
 U = variables(1)[0]
+STEEP = 1e4  # variances from which on a smooth function's own width is a small part of a standard deviation
 
 
 @dataclass(frozen=True)
@@ -210,11 +211,19 @@ class Gaps:
         self._value: Valued = lambda p: 0.0
 
     def __call__(self, g: Expect, value: Valued) -> Array | None:
-        """1 - |ρ| of the two variables of an atom whose body has kinks; None for any other."""
-        if len(g.forms) != 2 or not kinks(g.body, g.variables):
+        """1 - |ρ| of the two variables of an atom whose body has kinks, or is steep at their size; None for any other."""
+        if len(g.forms) != 2 or not (kinks(g.body, g.variables) or self._steep(g, value)):
             return None
         law = self._law(*g.forms, value)
         return None if law is None else law.gap
+
+    @staticmethod
+    def _steep(g: Expect, value: Valued) -> bool:
+        """Whether a variance is so large that a smooth body is as good as kinked: c has lost digits of E φ'φ'."""
+        try:
+            return any(np.any(value(g.entry(i, i)) > STEEP) for i in range(2))
+        except KeyError:
+            return False
 
     def _law(self, u: Poly, v: Poly, value: Valued) -> Law | None:
         self._value = value

@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from tensorprog.expectations.determinants import balanced, determinant, magnitude, supplement
+from tensorprog.expectations.closed.soft import soft_slopes
+from tensorprog.expectations.determinants import determinant, magnitude, supplement
 from tensorprog.functions import (
     Abs,
     Cos,
@@ -141,13 +142,7 @@ def _erf_det(q1: Array, q2: Array, det: Array) -> Array:
 @pair(Erf, Erf, WILLIAMS)
 def erf_erf(q1: Array, q2: Array, c: Array, det: Array) -> Array:
     """(2/π) asin(2c / √((1 + 2 q1)(1 + 2 q2)))."""
-    whole = _erf_det(q1, q2, det)
-    if np.all(np.isfinite(whole)):
-        return 2 * np.arctan2(2 * c, np.sqrt(whole)) / pi
-    a, b, d, e1, e2 = balanced(q1, q2, c)  # beyond the floating point numbers: all over 2^(e1 + e2)
-    rest = np.ldexp(1 + 2 * q1, -2 * (e1 + e2)) + np.ldexp(2 * q2, -2 * (e1 + e2))
-    large = np.arctan2(2 * d, np.sqrt(4 * determinant(a, b, d) + rest))
-    return 2 * np.where(np.isfinite(whole), np.arctan2(2 * c, np.sqrt(whole)), large) / pi
+    return 2 * np.arctan2(2 * c, np.sqrt(_erf_det(q1, q2, det))) / pi
 
 
 @pair(ErfPrime, ErfPrime, WILLIAMS + "; " + PRICE)
@@ -192,7 +187,7 @@ def _gauss_det(q1: Array, q2: Array, det: Array) -> Array:
 
 
 def _gelu_numerator(q1: Array, q2: Array, c: Array, det: Array) -> Array:
-    return det + c * c * (1 / (1 + q1) + 1 / (1 + q2))
+    return det + c * (c / (1 + q1) + c / (1 + q2))
 
 
 @pair(Gelu, Gelu, TSUCHIDA)
@@ -205,9 +200,7 @@ def gelu_gelu(q1: Array, q2: Array, c: Array, det: Array) -> Array:
 @pair(GeluPrime, GeluPrime, TSUCHIDA + "; " + PRICE)
 def gelu_prime(q1: Array, q2: Array, c: Array, det: Array) -> Array:
     """The derivative of the gelu form in c."""
-    square = _gauss_det(q1, q2, det)
-    slope = 2 * (1 / (1 + q1) + 1 / (1 + q2)) - 1 + _gelu_numerator(q1, q2, c, det) / square
-    return (np.arctan2(np.sqrt(square), -c) + c * slope / np.sqrt(square)) / (2 * pi)
+    return soft_slopes(1.0, 1.0, q1, q2, c, det)
 
 
 def _constant(value: float) -> Callable[[Array], Array]:

@@ -26,7 +26,7 @@ class Soft:
     b: float = 0.0
     g: float = 0.0
     d: float = 0.0
-    t: float = 0.0
+    t: Array = 0.0
 
     def __call__(self, x: Array) -> Array:
         """The values at t > 0."""
@@ -87,5 +87,26 @@ def soft_pair(first: Soft, second: Soft, q1: Array, q2: Array, c: Array, det: Ar
     return value + (first.g * second.b * c + first.d * second.a * q1) * slopes[0]
 
 
-def _part(t: float, q: Array) -> Array:
-    return t / (t + q) if t else np.zeros(())
+def _part(t: Array, q: Array) -> Array:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(np.asarray(t) > 0, t / (t + q), 0.0)
+
+
+def soft_bumps(t1: Array, t2: Array, q1: Array, q2: Array, c: Array, det: Array) -> Array:
+    """E S'(u) S'(v) for zero-mean (u, v): 2/(π√D), D as in ``soft_pair``."""
+    return 2 / np.pi / np.sqrt(det + t1 * q2 + t2 * q1 + t1 * t2)
+
+
+def soft_slopes(t1: Array, t2: Array, q1: Array, q2: Array, c: Array, det: Array) -> Array:
+    """E f'(u) f'(v) of f(x) = x (1 + S_t(x))/2 for zero-mean (u, v), in which nothing cancels at large variances.
+
+    [acos(-c/√(c² + D)) + c (2 s - (t1 t2 + t1 s1 q2 + t2 s2 q1 + s det)/D)/√D]/2π, s_i = t_i/(t_i + q_i), s = s1 + s2.
+
+    Reference: the derivative of E f f in c (R. Price, 1958).
+
+    >>> float(soft_slopes(1.0, 1.0, 0.0, 0.0, 0.0, 0.0))
+    0.25
+    """
+    square, s1, s2 = det + t1 * q2 + t2 * q1 + t1 * t2, _part(t1, q1), _part(t2, q2)
+    slope = 2 * (s1 + s2) - (t1 * t2 + t1 * s1 * q2 + t2 * s2 * q1 + (s1 + s2) * det) / square
+    return (np.arctan2(np.sqrt(square), -c) + c * slope / np.sqrt(square)) / (2 * np.pi)

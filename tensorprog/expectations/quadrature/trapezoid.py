@@ -15,6 +15,7 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.expectations.bodies import affine
+from tensorprog.expectations.quadrature.graded import waves
 from tensorprog.functions import Fn, evaluate
 
 Array = Any
@@ -22,6 +23,8 @@ BLOCK = 1 << 18  # nodes evaluated together: 2 MB per temporary array
 RADII = (9.0, 12.0, 17.0, 24.0, 34.0)
 STEPS = tuple(0.5 * 2 ** (-k / 2) for k in range(28))
 NODE_LIMIT = {1: 1 << 17, 2: 1 << 20, 3: 1 << 24, 4: 1 << 26}
+STRETCHED = tuple(0.25 * 2 ** (-k / 2) for k in range(9))
+CENTRED = 8.0  # means, in units of the variables, beyond which nodes that are dense at 0 are not dense at a feature
 SPACING = 1.5  # widest gap between nodes, in units of a function's argument, that cannot skip a feature
 EPS = float(np.finfo(float).eps)
 BEYOND = 4.0  # of the largest |body| exp(-R²/2) at a rim, in one and two dimensions at least the integral beyond it
@@ -245,6 +248,37 @@ def _trapezoid(problem: Problem, level: tuple[float, float]) -> tuple[Array, Arr
             value[rows] += sums[0]
             scale[rows] += sums[1]
     return value, scale, np.zeros(len(value))
+
+
+def stretched(problem: Problem, rtol: float, atol: float) -> Result:
+    """The trapezoid rule in s for z = sinh(s)/L, in one dimension: bodies with a feature at 0 that is 1/L ≪ 1 wide.
+
+    L is the steepness: ∫ f(z) φ(z) dz for f of width 1/L, and for straight ends beside it, takes some log L nodes.
+
+    >>> u = sp.Symbol("u")
+    >>> p = Problem(1 / sp.cosh(u) ** 2, (u,), np.zeros((1, 1)), np.full((1, 1, 1), 1e50), {})
+    >>> round(float(stretched(p, 1e-12, 0.0).value[0] * np.sqrt(2 * np.pi) * 1e50), 12)
+    2.0
+    """
+    steep = np.maximum(steepness(problem), 1.0)
+
+    def rule(part: Problem, level: tuple[float, Array]) -> tuple[Array, Array, Array]:
+        scale = np.maximum(steepness(part), 1.0)[:, None]
+        s = level[0] * np.arange(-(count := int(np.ceil(level[1] / level[0]))), count + 1)
+        z = np.sinh(s) / scale
+        weight = np.exp(-(z**2) / 2) * (level[0] * np.cosh(s) / scale / np.sqrt(2 * np.pi))
+        terms = np.where(weight > 0, part.values(z) * weight, 0.0)
+        return terms.sum(axis=1), np.abs(terms).sum(axis=1), np.zeros(len(scale))
+
+    reach = float(np.arcsinh(RADII[-1] * steep.max()))
+    return refine(problem, rule, [(h, reach) for h in STRETCHED], lambda level: 0.0, rtol, atol)
+
+
+def one_feature(problem: Problem) -> bool:
+    """Whether a body of one dimension has its features within a few of its widths of 0, and does not oscillate."""
+    if problem.factor.shape[2] > 1 or waves(problem.body):
+        return False
+    return not np.any(np.abs(problem.mean) > CENTRED)
 
 
 def _along(x: Array, axis: int, rank: int) -> Array:
