@@ -235,11 +235,15 @@ def _moment(m: Machine, op: Op, q: Array) -> Array:
     return _there(m, value.reshape(np.shape(host(q))), (q,))
 
 
-def _smooth(m: Machine, op: Op, c: Array, r1: Array, r2: Array, q1: Array, q2: Array) -> Array:
-    (u, v), (q1, q2, c_) = variables(2), map(host, (q1, q2, c))
+def _smooth(m: Machine, op: Op, c: Array, r1: Array, r2: Array, q1: Array, q2: Array, *near: Array) -> Array:
+    """E φ(u)ψ(v); given 1 − |ρ| too, to its digits where variances are large and ρ is near ±1."""
+    (u, v), entries = variables(2), list(map(host, (q1, c, q2, *near)))
     body = op.data[0].subs(X, u) * op.data[1].subs(X, v)
-    value = _where_known(lambda a: expectation(body, (u, v), [[a[0], a[1]], [a[1], a[2]]]).value, [q1, c_, q2])
-    return _there(m, value, (c, q1, q2))
+
+    def value(a: list[np.ndarray]) -> np.ndarray:
+        return expectation(body, (u, v), [[a[0], a[1]], [a[1], a[2]]], gap=a[3] if near else None).value
+
+    return _there(m, _where_known(value, entries), (c, q1, q2))
 
 
 def _formula(m: Machine, op: Op, *args: Array) -> Array:
@@ -283,5 +287,6 @@ RULES: dict[str, Callable[..., Array]] = {
     "expect": _expect,
     "moment": _moment,
     "smooth": _smooth,
+    "near smooth": _smooth,
     "formula": _formula,
 }

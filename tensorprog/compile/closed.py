@@ -58,7 +58,7 @@ def _angle(t: Tape, q1: int, q2: int, c: int, shift: float = 0.0) -> tuple[int, 
     return c, t.product([r1], scale), r2
 
 
-def _acute(t: Tape, q1: int, q2: int, c: int) -> int | None:
+def acute(t: Tape, q1: int, q2: int, c: int) -> int | None:
     """1 − |c|/√(q1 q2) as it is carried, None where c alone is known."""
     found = gap(t, q1, q2, c)
     return None if t.ops[found].kind == "gap" else t.add("acute", found)
@@ -66,12 +66,18 @@ def _acute(t: Tape, q1: int, q2: int, c: int) -> int | None:
 
 def _square(t: Tape, q1: int, q2: int, c: int, shift: float) -> int | None:
     """1 − x² of x = c/√((q1 + s)(q2 + s)), s the shift, whose numerator is s (s + q1 + q2) + q1 q2 g (2 − g)."""
-    acute = _acute(t, q1, q2, c)
-    if acute is None:
+    near = acute(t, q1, q2, c)
+    if near is None:
         return None
     p1, p2 = _power(t, q1, 1, shift, "recip"), _power(t, q2, 1, shift, "recip")
     rest = [(shift * shift, [p1, p2]), (shift, [q1, p1, p2]), (shift, [p1, q2, p2])] if shift else []
-    return t.sum([*rest, (1.0, [q1, p1, q2, p2, acute, t.sum([(-1.0, [acute]), (2.0, [])])])])
+    return t.sum([*rest, (1.0, [q1, p1, q2, p2, near, t.sum([(-1.0, [near]), (2.0, [])])])])
+
+
+def _det(t: Tape, q1: int, q2: int, c: int) -> int | None:
+    """q1 q2 − c² by the angle, None where c alone is known."""
+    near = acute(t, q1, q2, c)
+    return None if near is None else t.product([q1, q2, near, t.sum([(-1.0, [near]), (2.0, [])])])
 
 
 def _asin(t: Tape, q1: int, q2: int, c: int, shift: float, steep: bool = True) -> int:
@@ -99,10 +105,10 @@ def _over_root(t: Tape, q1: int, q2: int, c: int, shift: float, scale: float = 1
 
 def _hyperbolic(t: Tape, kind: str, q1: int, q2: int, c: int) -> int:
     """exp(−(q1 + q2)/2) sinh c or cosh c."""
-    value, acute = t.add(kind, c, t.sum([(0.5, [q1]), (0.5, [q2])])), _acute(t, q1, q2, c)
-    if acute is not None:
+    value, near = t.add(kind, c, t.sum([(0.5, [q1]), (0.5, [q2])])), acute(t, q1, q2, c)
+    if near is not None:
         s1, s2 = t.add("sqrt", q1), t.add("sqrt", q2)
-        far = t.add("spread", t.sum([(1.0, [s1, s2, acute])]), s1, s2)
+        far = t.add("spread", t.sum([(1.0, [s1, s2, near])]), s1, s2)
         t.exact[value] = t.add(f"far {kind}", c, far)
     return value
 
@@ -198,6 +204,8 @@ def gelu_gelu(t: Tape, q1: int, q2: int, c: int) -> int:
     root = _over_root(t, q1, q2, c, 1.0, 1 / (2 * pi), steep=False)
     square, inner = _gelu_inner(t, q1, q2, c)
     numerator = t.sum([(1, [inner]), (1, [q1, q2]), (-1, [square])])
+    if (det := _det(t, q1, q2, c)) is not None:
+        t.exact[numerator] = t.sum([(1, [inner]), (1, [det])])
     return t.sum([(0.25, [c]), (1 / (2 * pi), [c, _asin(t, q1, q2, c, 1.0, steep=False)]), (1, [numerator, root])])
 
 
@@ -207,6 +215,8 @@ def gelu_prime(t: Tape, q1: int, q2: int, c: int) -> int:
     root = _over_root(t, q1, q2, c, 1.0, steep=False)
     p1, p2 = _power(t, q1, 1, 1, "recip"), _power(t, q2, 1, 1, "recip")
     rest = t.sum([(1, [_gelu_inner(t, q1, q2, c)[1]]), (-1, [q1]), (-1, [q2]), (-1, [])])
+    if (det := _det(t, q1, q2, c)) is not None:
+        t.exact[rest] = t.sum([(-1, []), (-1, [p1, q2]), (-1, [q1, p2]), (-1, [p1, det]), (-1, [p2, det])])
     slope = t.sum([(2, [p1]), (2, [p2]), (1, [t.product([rest, root]), root])])
     angle, scale = _asin(t, q1, q2, c, 1.0, steep=False), 1 / (2 * pi)
     return t.sum([(0.25, []), (scale, [angle]), (scale, [t.product([c, root]), slope])])

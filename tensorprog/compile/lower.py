@@ -11,7 +11,7 @@ import sympy as sp
 
 from tensorprog.algebra import Gen, Poly, Scalar
 from tensorprog.compile.arrays import run
-from tensorprog.compile.closed import INLINE, SQUARES
+from tensorprog.compile.closed import INLINE, SQUARES, acute
 from tensorprog.compile.tape import CONST, LEFT, PAIR, RIGHT, Tape
 from tensorprog.expectations.atoms import Expect, variables
 from tensorprog.expectations.closed.pairs import MEANS, find_pair
@@ -139,6 +139,7 @@ class Lowering:
         i, j = g.variables.index(parts.u), g.variables.index(parts.v)
         q1, q2, c = (self.poly(g.entry(a, b)) for a, b in ((i, i), (j, j), (i, j)))
         first, second = parts.first.subs(parts.u, X), parts.second.subs(parts.v, X)
+        near = acute(self.tape, q1, q2, c)
         sides = [self.tape.sides[q] for q in (q1, q2, c)]
         if sides[0] in (CONST, RIGHT) and sides[1] in (CONST, LEFT):
             q1, q2, first, second = q2, q1, second, first
@@ -146,8 +147,11 @@ class Lowering:
             return None
         if sides[2] != PAIR:
             return None
-        return self.tape.add("smooth", c, self.tape.add("rsqrt", q1), self.tape.add("rsqrt", q2), q1, q2,
-                             data=(first, second))  # fmt: skip
+        roots, data = (self.tape.add("rsqrt", q1), self.tape.add("rsqrt", q2)), (first, second)
+        value = self.tape.add("smooth", c, *roots, q1, q2, data=data)
+        if near is not None:
+            self.tape.exact[value] = self.tape.add("near smooth", c, *roots, q1, q2, near, data=data)
+        return value
 
 
 @functools.lru_cache(1024)  # every layer asks the same

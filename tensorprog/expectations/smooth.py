@@ -15,6 +15,7 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.errors import AccuracyError
+from tensorprog.expectations.determinants import RANGE
 from tensorprog.expectations.law import Law, Value
 from tensorprog.expectations.series.chebyshev import chebyshev
 from tensorprog.expectations.series.localised import local_pair
@@ -40,6 +41,11 @@ def smooth_pair(body: sp.Expr, law: Law, fallback: Fallback) -> Value | None:
         return None
     i, j = law.read(body)
     q1, q2, c = law.get(i, i), law.get(j, j), np.broadcast_to(law.get(i, j), shape)
+    if (most := float(np.max(np.maximum(q1, q2), initial=0.0))) > RANGE:
+        raise AccuracyError(
+            f"E {body} at variances up to {most:.3g}: products of those above {RANGE:g} leave the range of float64; "
+            "scale the inputs down, or the weights of the layers before this function"
+        )
     wide = np.broadcast_to(np.maximum(q1, q2) > WIDE, shape)
     if np.prod(shape) <= FEW and not wide.any():
         return None

@@ -211,7 +211,7 @@ class Gaps:
         self._value: Valued = lambda p: 0.0
 
     def __call__(self, g: Expect, value: Valued) -> Array | None:
-        """1 - |ρ| of the two variables of an atom whose body has kinks, or is steep at their size; None for any other."""
+        """1 - |ρ| of the two variables of an atom whose body has kinks or is steep at their size, else None."""
         if len(g.forms) != 2 or not (kinks(g.body, g.variables) or self._steep(g, value)):
             return None
         law = self._law(*g.forms, value)

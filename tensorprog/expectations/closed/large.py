@@ -38,7 +38,7 @@ def large_pair(first: type[Fn], second: type[Fn], law: Law, i: int, j: int) -> V
     arguments = part.get(k, k), part.get(l, l), part.get(k, l), part.det(k, l)
     if {first, second} <= SOFT.keys():
         softs = [replace(SOFT[f], t=np.ldexp(SOFT[f].t, -2 * e)) for f, e in zip((first, second), units, strict=True)]
-        value = soft_pair(*softs, *arguments)
+        value = soft_pair(softs[0], softs[1], *arguments)
         power = sum(e for s, e in zip(softs, units, strict=True) if s.d)
     elif first == second and first in DERIVATIVES:
         t, degree, formula = DERIVATIVES[first]

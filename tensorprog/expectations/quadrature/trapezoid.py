@@ -24,7 +24,7 @@ RADII = (9.0, 12.0, 17.0, 24.0, 34.0)
 STEPS = tuple(0.5 * 2 ** (-k / 2) for k in range(28))
 NODE_LIMIT = {1: 1 << 17, 2: 1 << 20, 3: 1 << 24, 4: 1 << 26}
 STRETCHED = tuple(0.25 * 2 ** (-k / 2) for k in range(9))
-CENTRED = 8.0  # means, in units of the variables, beyond which nodes that are dense at 0 are not dense at a feature
+CENTRED = 8.0  # arguments of functions at the mean, beyond which nodes that are dense at 0 are not dense at a feature
 SPACING = 1.5  # widest gap between nodes, in units of a function's argument, that cannot skip a feature
 EPS = float(np.finfo(float).eps)
 BEYOND = 4.0  # of the largest |body| exp(-R²/2) at a rim, in one and two dimensions at least the integral beyond it
@@ -278,7 +278,10 @@ def one_feature(problem: Problem) -> bool:
     """Whether a body of one dimension has its features within a few of its widths of 0, and does not oscillate."""
     if problem.factor.shape[2] > 1 or waves(problem.body):
         return False
-    return not np.any(np.abs(problem.mean) > CENTRED)
+    atoms = [f.args[0] for f in problem.body.atoms(sp.Function)]
+    atoms += [p.base for p in problem.body.atoms(sp.Pow) if not (p.exp.is_Integer and p.exp > 0)]
+    at_mean = dict(zip(problem.variables, problem.mean.T, strict=True)) | dict(problem.scalars)
+    return not any(np.any(np.abs(evaluate(a, at_mean)) > CENTRED) for a in atoms if a.free_symbols <= at_mean.keys())
 
 
 def _along(x: Array, axis: int, rank: int) -> Array:
