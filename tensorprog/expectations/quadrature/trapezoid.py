@@ -279,7 +279,8 @@ def one_feature(problem: Problem) -> bool:
     if problem.factor.shape[2] > 1 or waves(problem.body):
         return False
     atoms = [f.args[0] for f in problem.body.atoms(sp.Function)]
-    atoms += [p.base for p in problem.body.atoms(sp.Pow) if not (p.exp.is_Integer and p.exp > 0)]
+    powers = [p.base for p in problem.body.atoms(sp.Pow) if not (p.exp.is_Integer and p.exp > 0)]
+    atoms += [base for base in powers if not base.has(sp.Function)]
     at_mean = dict(zip(problem.variables, problem.mean.T, strict=True)) | dict(problem.scalars)
     return not any(np.any(np.abs(evaluate(a, at_mean)) > CENTRED) for a in atoms if a.free_symbols <= at_mean.keys())
 
