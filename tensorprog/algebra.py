@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from fractions import Fraction
-from typing import Any
+from typing import Any, Self
 
 import sympy as sp
 
@@ -45,6 +45,17 @@ class Gen:
     def __repr__(self) -> str:
         return str(self.symbol)
 
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self  # nothing in it changes, and it is known by its identity
+
+    def __reduce__(self) -> Any:
+        """Made again, younger than everything that is: arguments are made before what depends on them."""
+        return type(self), self.made_of()
+
+    def made_of(self) -> tuple[Any, ...]:
+        """The arguments that it was made with."""
+        return (self._symbol, self.support)
+
 
 class Scalar(Gen):
     """A deterministic quantity: a hyperparameter, or a sympy expression of some."""
@@ -65,6 +76,9 @@ class Gaussian(Gen):
         self.support = frozenset([self])
         self.block, self.source = block, source
 
+    def made_of(self) -> tuple[Any, ...]:
+        return self._symbol, self.block, self.source
+
 
 class Apply(Gen):
     """A function of random variables: a table member of one argument, or an opaque formula of several."""
@@ -76,6 +90,9 @@ class Apply(Gen):
         self.fn, self.args = fn, args
         self.powers = POWERS.get(fn)
         self.kinked = isinstance(fn, type) and issubclass(fn, Fn) and bool(fn.family.kinks)
+
+    def made_of(self) -> tuple[Any, ...]:
+        return self.fn, self.args
 
     def __repr__(self) -> str:
         return f"{self.fn}{self.args}"
@@ -141,6 +158,17 @@ class Poly:
 
     def __repr__(self) -> str:
         return f"Poly({to_sympy(self)})"
+
+    def __deepcopy__(self, memo: Any) -> Poly:
+        return self
+
+    def __reduce__(self) -> Any:
+        return _of_terms, tuple(self.terms.items())
+
+
+def _of_terms(*terms: tuple[Any, Coefficient]) -> Poly:
+    """A polynomial of generators that may have another order of age than they had where it was written."""
+    return Poly({tuple(sorted(mono, key=_index)): c for mono, c in terms})
 
 
 ZERO, ONE = Poly({}), Poly({(): 1})

@@ -35,6 +35,10 @@ class Front(ModuleType):
     def __dir__(self) -> list[str]:
         return sorted(self.names)
 
+    def __reduce__(self) -> Any:
+        """By name: cloudpickle writes the globals of a function, ``tp`` among them."""
+        return importlib.import_module, (self.__name__,)
+
 
 _SHOWN_BY: list[str] = []
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import sympy as sp
 
@@ -19,11 +20,24 @@ Length = int | None
 
 @dataclass(frozen=True, repr=False)
 class Derivation(Shown):
-    """A kernel between inputs of given lengths: the value ``poly`` in the equations of ``limit``."""
+    """A kernel between inputs of given lengths: the value ``poly`` in the equations of ``limit``.
+
+    One made by ``derived`` travels to another process as the question, and is derived there again: its polynomial
+    and its limit speak of the same generators.
+    """
 
     trace: Trace
     limit: Limit
     poly: Poly
+    question: tuple[Derive, Network, tuple[Length, ...]] | None = field(default=None, compare=False)
+
+    def __deepcopy__(self, memo: Any) -> Derivation:
+        return self  # it answers the same questions in the same way for ever
+
+    def __reduce__(self) -> Any:
+        if self.question is None:
+            raise pickle.PicklingError("this derivation cannot be pickled: pickle the kernel that derived it")
+        return derived, self.question
 
     def text(self) -> str:
         """The kernel's value, in named quantities."""
@@ -31,6 +45,11 @@ class Derivation(Shown):
 
 
 Derive = Callable[[Network, Sequence[Length]], Derivation]
+
+
+def derived(derive: Derive, net: Network, lengths: Sequence[Length]) -> Derivation:
+    """A derivation that can be pickled, where ``derive`` and the network can."""
+    return replace(derive(net, lengths), question=(derive, net, tuple(lengths)))
 
 
 class Trains(Protocol):

@@ -13,7 +13,7 @@ from tensorprog.compile.lower import lower
 from tensorprog.compile.tape import Tape
 from tensorprog.derivation.compiling import COMPILING
 from tensorprog.derivation.data import Inputs
-from tensorprog.derivation.derivation import Derivation, Derive, Length, Trains
+from tensorprog.derivation.derivation import Derivation, Derive, Length, Trains, derived
 from tensorprog.derivation.exact import at, exact_account, values
 from tensorprog.derivation.kernel_account import SAMPLING, KernelAccount
 from tensorprog.derivation.route import How, is_sampled
@@ -103,7 +103,7 @@ class DerivedKernel:
 
     def derive_at(self, net: Network, lengths: Sequence[Length]) -> Derivation:
         """The same derivation for another network, such as this one with more layers."""
-        return self._derive(net, lengths)
+        return derived(self._derive, net, lengths)
 
     def derive(self, lengths: tuple[Length, Length] | None = None, same: bool = False) -> Derivation:
         """The derivation for two inputs of these lengths; for one input with itself when ``same``."""
@@ -111,7 +111,7 @@ class DerivedKernel:
         key = (lengths, same)
         if key not in self._derived:
             with COMPILING:
-                self._derived[key] = self._derive(self.net, lengths[:1] if same else lengths)
+                self._derived[key] = derived(self._derive, self.net, lengths[:1] if same else lengths)
         return self._derived[key]
 
     @property

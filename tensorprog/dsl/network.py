@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-import pickle
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -46,12 +45,11 @@ class Network(Shown):
         return self  # nothing in it changes, and what was derived from it is found by its identity
 
     def __reduce__(self) -> Any:
+        """By name where a module has it; else with its function, which cloudpickle can write and pickle cannot."""
         owner: Any = getattr(sys.modules.get(self.fn.__module__), self.fn.__qualname__, None)
-        if getattr(owner, "network", None) is not self.fn:
-            raise pickle.PicklingError(
-                f"{self.name} cannot be pickled: define it with @tp.network at the top level of a module"
-            )
-        return functools.partial(owner, **self.hyperparameters), ()
+        if getattr(owner, "network", None) is self.fn:
+            return functools.partial(owner, **self.hyperparameters), ()
+        return Network, (self.fn, self.hyperparameters, self.name)
 
     @functools.cached_property
     def takes_sequences(self) -> bool:

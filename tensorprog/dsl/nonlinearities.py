@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Sequence
 from typing import Any, overload
 
@@ -56,7 +55,7 @@ class Nonlinearity:
         if self._made is not None:
             return self._made[0], self._made[1:]
         if NONLINEARITIES.get(self.name) is not self:
-            raise pickle.PicklingError(f"{self.name} cannot be pickled: make it by tp.declare")
+            return Nonlinearity, (self.name, self.formula, self.__doc__)
         return _named, (self.name,)
 
 

@@ -35,6 +35,9 @@ class Expect(Gen):
         self.body, self.cov, self.mean, self.scalars, self.forms = body, cov, mean, scalars, forms
         self.variables = variables(len(mean))
 
+    def made_of(self) -> tuple[Any, ...]:
+        return self.body, self.cov, self.mean, self.scalars, self.forms
+
     def printed(self) -> NameSymbol:
         """The expectation with its functions and covariances."""
         shown = [to_sympy(c) for c in (*self.cov, *(self.mean if any(self.mean) else ()))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -47,7 +48,14 @@ class Account(Shown):
 
     value: Array
     atoms: tuple[AtomValue, ...]
-    _changed: Callable[[int], Array] = field(repr=False)
+    _changed: Callable[[int], Array] | None = field(repr=False)
+
+    def __deepcopy__(self, memo: Any) -> Account:
+        return replace(self, value=deepcopy(self.value, memo), atoms=deepcopy(self.atoms, memo))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickling: the error is computed, since what it is computed with stays here."""
+        return {**vars(self), "error": self.error, "_changed": None}
 
     def text(self) -> str:
         """The number, its error where few expectations have one or it is known already, and the expectations."""
@@ -67,6 +75,7 @@ class Account(Shown):
         Expectations of expectations are computed again, so that errors are carried through covariances; infinite
         where a covariance that is off by the error is none.
         """
+        assert self._changed is not None, "an account that was pickled has its error"
         return sum((np.abs(self._changed(i) - self.value) for i in range(len(self.atoms))), np.zeros(()))
 
 

@@ -27,6 +27,9 @@ class Name(Gen):
         super().__init__(symbol)
         self.definition, self.kind, self.about = definition, kind, about
 
+    def made_of(self) -> tuple[Any, ...]:
+        return self._symbol, self.definition, self.kind, self.about
+
 
 class Namer(Protocol):
     """Chooses printed names; returns (text, latex), or None for a numbered one."""

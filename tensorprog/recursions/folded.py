@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import sympy as sp
@@ -77,6 +77,14 @@ class FoldedKernel:
         self._programs: dict[int, Any] = {}
         self._at: dict[Any, SizedKernel] = {}
         self.printer = Printer([(p.over.related, p.folded) for p in self.parts], kernel, self.over.depth)
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self  # it answers the same questions in the same way for ever
+
+    def __reduce__(self) -> Any:
+        """For pickling: the kernel, to be folded again."""
+        over = [k for k in (self.over.depth, "lengths" if self.over.lengths else None) if k]
+        return type(self), (self.kernel, self.form, over)
 
     # ---- finding -----------------------------------------------------------------------------------
 

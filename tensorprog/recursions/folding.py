@@ -36,6 +36,9 @@ class At(Scalar):
         super().__init__(NameSymbol(f"{family.head}{family.pair}{family.copy}{[_code(s) for s in shift]}"))
         self.family, self.shift = family, shift
 
+    def made_of(self) -> tuple[Any, ...]:
+        return self.family, self.shift
+
     def locate(self, own: Index, sizes: Mapping[str, int]) -> Index:
         """The absolute index."""
         return tuple(None if b is None else b(sizes, own) for b in self.shift)  # type: ignore[arg-type]

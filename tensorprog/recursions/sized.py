@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -50,10 +50,8 @@ class SizedKernel(Shown):
         self.compiled: dict[Any, Any] = {}
 
     def __reduce__(self) -> Any:
-        """For pickling: the kernel, to be folded again."""
-        r = self.recursion
-        over = [k for k in (r.over.depth, "lengths" if r.over.lengths else None) if k]
-        return _again, (type(r), r.kernel, r.form, over, self.layers)
+        """For pickling: what was compiled is left behind."""
+        return SizedKernel, (self.recursion, self.layers)
 
     def __repr__(self) -> str:
         depth = "".join(f" at {k} = {v}" for k, v in self.layers.items())
@@ -83,12 +81,6 @@ class SizedKernel(Shown):
     def on_pairs(self, a: np.ndarray, b: np.ndarray, lengths: tuple[Length, Length], hyper: Any) -> np.ndarray:
         """K(a[p], b[p]) of pairs whose angle the compiled equations have lost: by the kernel derived at this size."""
         return self.derived.on_pairs(a, b, lengths, hyper)  # type: ignore[no-any-return]
-
-
-def _again(
-    fold: Callable[..., Any], kernel: Any, form: str | None, over: list[str], layers: dict[str, int]
-) -> SizedKernel:
-    return SizedKernel(fold(kernel, form, over), layers)
 
 
 def append(tape: Tape, folded: Folded, sizes: Mapping[str, int], hyper: Mapping[sp.Symbol, float]) -> int:

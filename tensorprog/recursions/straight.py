@@ -59,6 +59,9 @@ class Ref(Scalar):
         super().__init__(self.label)
         self.family, self.where = family, where
 
+    def made_of(self) -> tuple[Any, ...]:
+        return self.family, self.where
+
 
 class Store:
     """Interns references, scalars and atoms, so that equal formulas are equal polynomials."""

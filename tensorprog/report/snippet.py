@@ -7,7 +7,6 @@ import base64
 import builtins
 import functools
 import inspect
-import pickle
 import re
 import sys
 import textwrap
@@ -208,10 +207,7 @@ def _(value: Nonlinearity) -> str | None:
     name = next((k for k, known in NONLINEARITIES.items() if known is value), None)
     if name is not None:
         return f"tp.{name}" if getattr(public, name, None) is value else f"tp.NONLINEARITIES[{name!r}]"
-    try:
-        maker, arguments = value.__reduce__()
-    except pickle.PicklingError:
-        return None
+    maker, arguments = value.__reduce__()
     if maker is _declared:
         return _declaration(*arguments)
     given = [code(x) for x in arguments]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import mpmath
 import sympy as sp
 
 from tensorprog.algebra import Poly, to_sympy
-from tensorprog.limit.equations import HEADS, as_equations, unfold
+from tensorprog.limit.equations import HEADS, as_equations, reachable, unfold
 from tensorprog.limit.evaluate import DIGITS, fingerprint
 from tensorprog.printing import NameSymbol, Shown, latex, text
 from tensorprog.sgd.hypotheses import Hypothesis
@@ -48,6 +49,14 @@ class Certificate(Shown):
     ) -> None:
         self.title, self.rows, self.kernels, self.statement = title, rows, kernels, statement
         self.hypotheses = list(hypotheses)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickling: generators before what depends on them, so that no depth of equations is a depth of calls."""
+        polys = [p for r in self.rows for p in (r.change, r.prediction) if p is not None]
+        return {"_generators": reachable([*self.kernels.values(), *polys]), **self.__dict__}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update({k: v for k, v in state.items() if k != "_generators"})
 
     @property
     def passed(self) -> bool | None:

@@ -3,6 +3,7 @@
 import logging
 import os
 import pickle
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -114,9 +115,28 @@ def test_a_block_that_fails_is_computed_once(client, monkeypatch):
     assert len(seen) == 2
 
 
+def test_networks_defined_in_functions_are_sent_with_their_code(client):
+    @tp.network
+    def inside(net, x):
+        return net.readout("V", Nonlinearity("mine", lambda u: u**3)(net.embed("U", x)))
+
+    K = tp.ntk(inside())
+    assert np.array_equal(K.gram(X, client=client, block=80), K.gram(X, block=80))
+
+
+class Held:
+    """A cube that holds what belongs to this process."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+
+    def __call__(self, u):
+        return u**3
+
+
 def test_functions_of_this_process_cannot_be_sent(client):
-    kernel = tp.nngp(programs.mlp(phi=Nonlinearity("mine", lambda x: x**3), depth=1))
-    with pytest.raises(tp.ComputeError, match="cannot be sent to a cluster: mine cannot be pickled"):
+    kernel = tp.nngp(programs.mlp(phi=Nonlinearity("mine", Held()), depth=1))
+    with pytest.raises(tp.ComputeError, match="cannot be sent to a cluster: cannot pickle '_thread.lock' object"):
         kernel.gram(X, client=client, block=16)
 
 

@@ -182,14 +182,6 @@ def test_estimators_and_networks_can_be_pickled():
     assert np.array_equal(again.predict(other), model.predict(other))
     assert np.allclose(again.predict(X), model.predict(X), rtol=1e-13, atol=1e-13)  # BLAS has a routine for X Xᵀ
 
-    @tp.network
-    def local(net, x):
-        return net.readout("V", net.embed("U", x))
-
-    for bad in (local(), tp.dsl.nonlinearities.Nonlinearity("mine", lambda x: x)):
-        with pytest.raises(pickle.PicklingError):
-            pickle.dumps(bad)
-
 
 def test_clones_share_what_was_derived():
     model = NTKRegressor(tp.programs.mlp(depth=1))
