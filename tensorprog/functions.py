@@ -7,7 +7,6 @@ step' = delta, |x|' = sign, sin' = cos.  Everything else in the package reads th
 
 from __future__ import annotations
 
-import copyreg
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -117,18 +116,8 @@ def _primes(order: int, many: str) -> str:
 def member(family: Family, order: int) -> type[Fn]:
     """The sympy class of the ``order``-th derivative of ``family``."""
     name = family.name + "'" * order
-    return type(name, (Fn,), {"family": family, "order": order, "nargs": 1})
-
-
-def _by_name(name: str, order: int) -> type[Fn]:
-    return member(FAMILIES.get(name) or _abstract_family(name), order)
-
-
-def _pickled(cls: type[Fn]) -> str | tuple[Any, tuple[str, int]]:
-    return cls.__qualname__ if cls is Fn else (_by_name, (cls.family.name, cls.order))
-
-
-copyreg.pickle(_Class, _pickled)  # type: ignore[arg-type]
+    fields = {"family": family, "order": order, "nargs": 1, "__module__": "tensorprog.members"}
+    return type(name, (Fn,), fields)
 
 
 def is_delta(cls: Any) -> bool:

@@ -12,6 +12,7 @@ from tensorprog import functions
 from tensorprog.dsl.program import Scal, Vec, exact, moment, nonlin
 from tensorprog.errors import ProgramError, listed, nearest
 from tensorprog.functions import Fn
+from tensorprog.members import BUILT_IN, declared_family, family_of
 from tensorprog.types import Number
 
 
@@ -98,7 +99,6 @@ def leaky_relu(slope: Number = 0.01) -> Nonlinearity:
     return Nonlinearity(f"leaky_relu({a})", lambda x: a * x + (1 - a) * functions.Relu(x), made=(leaky_relu, a))
 
 
-BUILT_IN = frozenset(functions.FAMILIES)
 HIGHEST = 250  # degree of monomials and Hermite polynomials
 
 
@@ -205,7 +205,7 @@ def declare(
     if list(corners) != sorted(corners) or any(e.free_symbols - {x} for e in (*wholly, *lines, smooth or x)):
         raise ProgramError(f"declare({name!r}): kinks must ascend, and x must be the only symbol")
     made = name, smooth, corners, parity, wholly, lines
-    _check_parity(_family(*made))
+    _check_parity(family_of(*made))
     return _declared(*made)
 
 
@@ -217,22 +217,12 @@ def _at_x(f: Callable[[sp.Symbol], Number], what: str) -> sp.Expr:
         raise ProgramError(f"{what} must be a function of x, such as lambda x: x**2: {error}") from error
 
 
-def _family(name: str, smooth: Any, kinks: Any, parity: int, pieces: Any, ends: Any) -> functions.Family:
-    tex = rf"\operatorname{{{name}}}".replace("_", "")
-    return functions.Family(name, tex, smooth, kinks=kinks, parity=parity, pieces=pieces, ends=ends)
-
-
 def _declared(*made: Any) -> Nonlinearity:
     """What was declared, here or in another process."""
-    name = made[0]
-    known = functions.FAMILIES.setdefault(name, _family(*made))
-    if (name, known.definition, known.kinks, known.parity, known.pieces, known.ends) != made:
-        raise ProgramError(
-            f"another nonlinearity was declared as {name} in this process: choose another name, or start anew (on a "
-            "cluster the workers too)"
-        )
-    doc = f"The declared nonlinearity {name}."
-    return Nonlinearity(name, functions.member(known, 0), doc, (_declared, *made))
+    known = declared_family(*made)
+    return Nonlinearity(
+        known.name, functions.member(known, 0), f"The declared nonlinearity {known.name}.", (_declared, *made)
+    )
 
 
 def _check_parity(family: functions.Family) -> None:

@@ -5,11 +5,13 @@ import pickle
 import subprocess
 import sys
 
+import cloudpickle
 import pytest
 import sympy as sp
 
 import tensorprog as tp
 from tensorprog.errors import DataError
+from tensorprog.functions import FAMILIES
 from tensorprog.ir.instructions import scalar_slot, vector_slot
 
 COPIES = {"deepcopy": copy.deepcopy, "pickle": lambda x: pickle.loads(pickle.dumps(x)), "copy": copy.copy}
@@ -89,3 +91,38 @@ print(limit.evaluate(limit.E(lambda a: a**2, y)), phi.diff(sp.Symbol("u")))
 """
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "limit.pkl"], capture_output=True, text=True)
     assert done.stdout.split() == ["0.5", "phi'(u)"], done.stderr
+
+
+SECOND = """
+import pickle, sys
+limit = pickle.load(sys.stdin.buffer)
+y = list(limit.program)[-1][0]
+print(float(limit.evaluate(limit.E(lambda a: a**2, y))).hex())
+"""
+
+
+@pytest.mark.parametrize("by", [pickle, cloudpickle], ids=["pickle", "cloudpickle"])
+@pytest.mark.parametrize("phi", ["derivative", "formula", "pieces"])
+def test_functions_of_a_program_are_the_same_in_another_process(phi, by, no_trace):
+    """Members of the table keep their numbers to the last bit, and what was declared here is declared there."""
+    declared = {
+        "derivative": lambda: tp.tanh,
+        "formula": lambda: tp.declare("bump", lambda x: x * sp.exp(-(x**2)), parity=-1),
+        "pieces": lambda: tp.declare("bend", kinks=(-1, 2), pieces=(lambda x: -1, lambda x: x, lambda x: 2)),
+    }
+    f, p = declared[phi](), tp.Program()
+    W, x = p.matrix("W"), p.vector("x")
+    y = tp.nonlin(lambda a: f(a) + a, W.T @ f(W @ x))
+    limit = tp.limit(p)
+    ours = float(limit.evaluate(limit.E(lambda a: a**2, y))).hex()
+    done = subprocess.run([sys.executable, "-c", SECOND], input=by.dumps(limit), capture_output=True)
+    assert done.stdout.decode().strip() == ours, done.stderr.decode()
+
+
+@pytest.fixture
+def no_trace():
+    """What a test declares is forgotten."""
+    known = set(FAMILIES)
+    yield
+    for name in set(FAMILIES) - known:
+        del FAMILIES[name]

@@ -215,6 +215,7 @@ def _smooth(body: sp.Expr, u: sp.Symbol, q1: Array, q2: Array, r: Relation) -> R
     if not len(todo):
         return found
     q, index = np.unique(np.stack([q1[todo], q2[todo]]), return_inverse=True)
+    index = index.reshape(2, -1)  # flat before NumPy 2
     tables = _tables(body, u, sign, q)
     if tables is None:
         return None
