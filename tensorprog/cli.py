@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments.command = shlex.join(["tensorprog", *(sys.argv[1:] if argv is None else argv)])
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_: print(f"tensorprog: warning: {message}", file=sys.stderr)
+            _show_warnings()
             return _run(arguments)
     except TensorProgramError as error:
         print(f"tensorprog: {error}", file=sys.stderr)
@@ -36,6 +36,14 @@ def main(argv: list[str] | None = None) -> int:
         kept = "; finished runs are kept, the same command resumes" if getattr(arguments, "out", None) else ""
         print(f"tensorprog: interrupted{kept}", file=sys.stderr)
         return 130
+
+
+def _show_warnings() -> None:
+    """A line for each warning, whatever -W says: none ends a command; those for authors of packages are left out."""
+    warnings.simplefilter("default")
+    for aside in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning, SyntaxWarning):
+        warnings.simplefilter("ignore", aside)
+    warnings.showwarning = lambda message, *_: print(f"tensorprog: warning: {message}", file=sys.stderr)
 
 
 def _run(arguments: argparse.Namespace) -> int:

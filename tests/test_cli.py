@@ -518,3 +518,16 @@ def test_nothing_else_is_read_and_nothing_is_evaluated(text, monkeypatch):
 def test_the_module_runs_as_a_program(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["tensorprog", "derive", "mpl"])
     assert main() == 2
+
+
+def test_warnings_of_other_packages_end_no_command(tmp_path):
+    """Not even under -W error; those for authors of packages are not shown."""
+    (tmp_path / "mine.py").write_text(
+        "import warnings\nimport tensorprog as tp\n"
+        "warnings.warn('call it by its new name', DeprecationWarning)\nwarnings.warn('mind the step')\n"
+        "@tp.network\ndef mine(net, x):\n    return net.readout('V', tp.relu(net.embed('U', x)))\n"
+    )
+    command = [sys.executable, "-W", "error", "-m", "tensorprog", "derive", str(tmp_path / "mine.py")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout, done.stderr
+    assert done.stderr == "tensorprog: warning: mind the step\n"
