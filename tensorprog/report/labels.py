@@ -204,7 +204,7 @@ class Labels:
     # ---- all that is drawn ---------------------------------------------------------------------------
 
     def drawn(self, ops: Mapping[Var, object], original: Mapping[Var, Var]) -> dict[Var, str]:
-        """A name for each variable, no two the same: equal ones are numbered below.
+        """A name for each variable, no two the same: equal ones are numbered below, gradients as their vectors.
 
         Args:
             ops: the drawn variables with their instructions, in order.
@@ -220,9 +220,11 @@ class Labels:
         counts = Counter(map(str, found.values()))
         seen: Counter[str] = Counter()
         for var, label in found.items():
-            if counts[str(label)] > 1:
-                seen[str(label)] += 1
-                found[var] = replace(label, lower=(seen[str(label)], *label.lower))
+            if counts[name := str(label)] > 1:
+                seen[name] += 1
+                backwards = name.startswith("d") and counts[name[1:]] == counts[name]  # gradients come last first
+                number = counts[name] + 1 - seen[name] if backwards else seen[name]
+                found[var] = replace(label, lower=(number, *label.lower))
         return {var: str(label) for var, label in found.items()}
 
 

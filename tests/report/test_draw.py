@@ -419,3 +419,17 @@ def test_paths_are_refused_where_gradient_independence_fails():
 def test_texts_are_text_in_svg():
     texts = tp.draw(tp.programs.mlp()).scene.texts
     assert all(isinstance(t, Text) for t in texts) and len(texts) > 10
+
+
+def test_gradients_are_numbered_like_their_vectors():
+    @tp.network
+    def two_matrices_a_block(net, x):
+        h = net.embed("U", x)
+        for l in (1, 2):
+            h = h + net.dense(("B", l), tp.relu(net.dense(("A", l), tp.relu(h))))
+        return net.readout("V", tp.relu(h))
+
+    names = tp.draw(two_matrices_a_block(), backprop=True).names
+    forward = [n for n in names if n.startswith("h")]
+    assert forward == ["h¹₁", "h¹₂", "h¹₃", "h²₁", "h²₂"]
+    assert [n[1:] for n in names if n.startswith("dh")] == forward[::-1]
