@@ -89,7 +89,7 @@ def page(e: Entry) -> str:
     derive, gram = e.cells()[-1].split("; ")
     return PAGE.format(
         name=e.name,
-        summary=_plain((s.module.__doc__ or "").strip()),
+        summary=_plain((s.file["__doc__"] or "").strip()),
         source=inspect.getsource(inspect.unwrap(s.build)).strip(),
         setting=_setting(s.formulas, phi),
         formula=s.formulas.latex(),

@@ -36,6 +36,14 @@ def check_tied(tied: Any) -> None:
         raise ProgramError(f"tied must be True or False, got {tied!r}")
 
 
+def __getattr__(name: str) -> Any:
+    from tensorprog.lazy import closest
+
+    close = closest(name, GALLERY)
+    hint = f"did you mean {close!r}? " if close else ""
+    raise AttributeError(f"the gallery has no network {name!r}; {hint}known: {', '.join(sorted(GALLERY))}")
+
+
 GALLERY: dict[str, Callable[..., Any]] = {}
 for _module in pkgutil.iter_modules(__path__):
     _found = getattr(importlib.import_module(f"{__name__}.{_module.name}"), _module.name)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +18,14 @@ from rich.table import Table
 
 from tensorprog.dsl.network import Network
 from tensorprog.dsl.nonlinearities import NONLINEARITIES, Nonlinearity, by_name
-from tensorprog.errors import DataError, ProgramError, TensorProgramError, nearest
+from tensorprog.errors import DataError, ProgramError, nearest
 from tensorprog.files import read_npy
 from tensorprog.gallery import gallery_command
 from tensorprog.kernels.kernel import Kernel
 from tensorprog.kernels.methods import nngp, ntk
+from tensorprog.lookup import blaming, builder
 from tensorprog.passes.optimizer import SGD
 from tensorprog.passes.parametrization import NAMED, Parametrization, abc, rational, standard
-from tensorprog.programs import GALLERY
 from tensorprog.report.draw import draw
 from tensorprog.sgd.training import unroll
 from tensorprog.train import train
@@ -40,7 +38,7 @@ def load_network(spec: str, parameters: list[str]) -> Network:
     Raises:
         ProgramError: no such network, file or hyperparameter (the nearest name is suggested).
     """
-    build = _builder(spec)
+    build = builder(spec)
     defaults = {k: p.default for k, p in inspect.signature(build).parameters.items()}
     hyper = {}
     for item in parameters:
@@ -53,43 +51,9 @@ def load_network(spec: str, parameters: list[str]) -> Network:
         )
         hyper[name] = by_name(text) if function else parse_value(text)
     network: Network = build(**hyper)
-    with _blaming(f"{network!r} cannot be traced"):
+    with blaming(f"{network!r} cannot be traced"):
         network.takes_sequences  # noqa: B018
     return network
-
-
-@contextmanager
-def _blaming(what: str) -> Iterator[None]:
-    """Whatever a user's code raises, as a ProgramError."""
-    try:
-        yield
-    except TensorProgramError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise ProgramError(f"{what}: {type(error).__name__}: {error}") from error
-
-
-def _builder(spec: str) -> Callable[..., Any]:
-    path, _, name = spec.rpartition(":") if ".py:" in spec else (spec, "", "")
-    if not path.endswith(".py"):
-        if spec not in GALLERY:
-            raise ProgramError(f"no network {spec!r} in the gallery; {nearest(spec, GALLERY)}; or give path.py:network")
-        return GALLERY[spec]
-    if not Path(path).is_file():
-        raise ProgramError(f"there is no file {path}")
-    module_spec = importlib.util.spec_from_file_location(Path(path).stem, path)
-    assert module_spec is not None and module_spec.loader is not None
-    module = importlib.util.module_from_spec(module_spec)
-    with _blaming(f"{path} cannot be run"):
-        module_spec.loader.exec_module(module)
-    found = {k: v for k, v in vars(module).items() if inspect.isfunction(v) and hasattr(v, "network")}
-    if not found:
-        raise ProgramError(f"{path} defines no network; decorate a function with @tp.network")
-    if name and name not in found:
-        raise ProgramError(f"{path} defines no network {name!r}; {nearest(name, found)}")
-    if not name and len(found) != 1:
-        raise ProgramError(f"{path} defines {len(found)} networks ({', '.join(found)}); choose one with {path}:NAME")
-    return found[name] if name else next(iter(found.values()))  # type: ignore[no-any-return]
 
 
 _UNSIGNED = r"(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?"

@@ -97,15 +97,21 @@ def listed(value: Any, what: str, of: str) -> list[Any]:
     return list(value)
 
 
+OF_FILES = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".html", ".txt", ".tex")  # endings that no folder has
+
+
 def folder(out: Any) -> Path:
     """The folder that ``out`` names.
 
     Raises:
-        DataError: no path.
+        DataError: no path, or one that ends as files do.
     """
     if not isinstance(out, (str, PathLike)):
         raise DataError(f"out must be the path of a folder, got the {type(out).__name__} {out!r}")
-    return Path(out)
+    path = Path(out)
+    if path.suffix.lower() in OF_FILES and not path.is_dir():
+        raise DataError(f"{path} is the name of a file; give the name of a folder, in which several files are written")
+    return path
 
 
 def unknown_keywords(call: str, unknown: Iterable[str], known: Iterable[str]) -> ProgramError:

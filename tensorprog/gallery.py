@@ -10,7 +10,6 @@ import argparse
 import html as escaping
 import inspect
 import math
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -27,10 +26,11 @@ from sympy.printing.pretty.pretty_symbology import greek_unicode
 from tensorprog.derivation.kernel_account import KernelAccount, scale_of
 from tensorprog.dsl.network import Network
 from tensorprog.dsl.nonlinearities import Nonlinearity, abstract
-from tensorprog.errors import AccuracyWarning, DataError, ProgramError, TensorProgramError, nearest, writing
+from tensorprog.errors import AccuracyWarning, DataError, TensorProgramError, writing
 from tensorprog.kernels.kernel import Kernel
 from tensorprog.kernels.methods import nngp, ntk
 from tensorprog.kernels.recursion import Recursion
+from tensorprog.lookup import blaming, builder
 from tensorprog.programs import GALLERY
 from tensorprog.sgd.training import unroll
 from tensorprog.train import train
@@ -46,18 +46,20 @@ class Subject:
     """An architecture under examination; what several questions need is computed once."""
 
     def __init__(self, name: str) -> None:
-        if name not in GALLERY:
-            raise ProgramError(f"no network {name!r} in the gallery; {nearest(name, GALLERY)}")
-        self.name, self.build = name, GALLERY[name]
-        self.module = sys.modules[self.build.__module__]
+        self.build = builder(name)
+        self.name = self.build.__name__
+        self.file: dict[str, Any] = self.build.network.__globals__  # type: ignore[attr-defined]
         self.net: Network = self.build()
+        with blaming(f"{self.net!r} cannot be traced"):
+            self.net.takes_sequences  # noqa: B018
 
     def inputs(self, count: int, seed: int = 0) -> Any:
         """Random inputs: those of ``inputs(rng, count)`` of the architecture's file; else vectors, or sequences."""
         rng = np.random.default_rng(seed)
-        own = getattr(self.module, "inputs", None)
-        if own is not None:
-            return own(rng, count)
+        own = self.file.get("inputs")
+        if callable(own):
+            with blaming(f"inputs(rng, {count}) beside {self.name}"):
+                return own(rng, count)
         if not self.net.takes_sequences:
             return rng.standard_normal((count, 3))
         longest = self.net.fitting_length(3)
@@ -214,10 +216,10 @@ class Entry:
 
 
 def examine(name: str) -> Entry:
-    """Ask everything about one architecture of the gallery.
+    """Ask everything about one architecture: of the gallery, or of a file, named ``path.py:network``.
 
     Raises:
-        ProgramError: no such architecture (the nearest name is suggested).
+        ProgramError: no such architecture (the nearest name is suggested), or one that cannot be built.
 
     >>> found = examine("deep_linear")
     >>> found.passed, found.claims["recursion"].name, found.method
@@ -230,8 +232,8 @@ def examine(name: str) -> Entry:
         claims = {k: _ask(question, k, s) for k, question in QUESTIONS.items()}
         account = _account(s)
         many = _seconds_of_many(s) if account is not None and not account.samples else math.nan
-    summary = (s.module.__doc__ or "").strip().splitlines()[0]
-    return Entry(name, summary, claims, account, (derive, many), s)
+    summary = next(iter((s.file["__doc__"] or "").strip().splitlines()), "")
+    return Entry(s.name, summary, claims, account, (derive, many), s)
 
 
 def examine_all(names: Iterable[str] = ()) -> list[Entry]:

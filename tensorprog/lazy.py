@@ -7,11 +7,33 @@ import builtins
 import difflib
 import importlib
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+OTHER_NAMES = {
+    "swish": "silu", "logistic": "sigmoid", "expit": "sigmoid", "heaviside": "step", "linear": "dense", "fc": "dense",
+    "matrix": "weight", "input": "embed", "output": "readout", "resnet": "residual_mlp",
+}  # fmt: skip
 EXTRAS = {"sklearn": ("scikit-learn", "learn")}  # a package that may be missing: what it is called, the extra with it
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that was meant: the same but for case and underscores, another name of the same, or a similar one.
+
+    >>> [closest(name, ["elu", "relu", "leaky_relu", "silu"]) for name in ("Relu", "LeakyReLU", "swish", "rellu", "fft")]
+    ['relu', 'leaky_relu', 'silu', 'relu', None]
+    """
+    names = sorted(known)
+    same = [k for k in names if _bare(k) == _bare(name)]
+    other = OTHER_NAMES.get(_bare(name))
+    close = same or [k for k in names if k == other] or difflib.get_close_matches(name, names, n=1)
+    return close[0] if close else None
+
+
+def _bare(name: str) -> str:
+    return name.lower().replace("_", "")
 
 
 class Front(ModuleType):
@@ -21,8 +43,8 @@ class Front(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         if name not in self.names:
-            close = difflib.get_close_matches(name, self.names, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"dir({self.__name__}) lists what it has"
+            close = closest(name, self.names)
+            hint = f"did you mean {close!r}?" if close else f"dir({self.__name__}) lists what it has"
             raise AttributeError(f"{self.__name__} has no {name!r}; {hint}")
         value = self.__dict__[name] = _imported(*self.names[name])
         return value

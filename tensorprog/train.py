@@ -12,7 +12,8 @@ import numpy as np
 
 from tensorprog.derivation.data import Inputs, read_inputs
 from tensorprog.dsl.network import Network, check_network
-from tensorprog.errors import DataError, folder, listed, writing
+from tensorprog.errors import DataError, listed, writing
+from tensorprog.errors import folder as folder_of
 from tensorprog.finite.empirical import concatenate
 from tensorprog.finite.estimate import ROUNDING, Exponent, exponent, measured, vanish
 from tensorprog.finite.runs import stream
@@ -87,11 +88,11 @@ class TrainingReport(Shown):
         """Write ``trajectories.png``, ``errors.png`` and ``verdict.txt`` into a folder.
 
         Raises:
-            DataError: the folder cannot be made or written.
+            DataError: the folder cannot be made or written, or its name ends as a file's does.
         """
         from tensorprog.report.plots import plot_exponents, plot_trajectories
 
-        folder = Path(folder)
+        folder = folder_of(folder)
         paths = [folder / name for name in ("trajectories.png", "errors.png", "verdict.txt")]
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -222,7 +223,7 @@ def train(
     scheme = f", {parametrization!r}" if parametrization is not None else ""
     title = f"{net!r}, {run.plan.optimizer!r}{scheme}"
     header = {"network": repr(net), "run": _fingerprint(run, parametrization)}
-    path = folder(out) / "training.jsonl" if out is not None else None
+    path = folder_of(out) / "training.jsonl" if out is not None else None
     chosen_widths = sorted(set(widths))
     with telling(progress) as tell:
         limit = run.limit(method, samples) if run.plan.scaling.keeps_changes else None

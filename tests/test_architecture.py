@@ -19,7 +19,7 @@ ROOMS = [
     *("ir", "dsl", "nn", "expectations", "limit", "passes", "compile"),
     *("formulas", "derivation", "sgd", "recursions", "grams", "kernels"),
     *("finite", "report", "coordinates", "verify", "train", "programs", "learn"),
-    *("gallery", "commands", "cli", "demo", "__main__"),
+    *("lookup", "gallery", "commands", "cli", "demo", "__main__"),
 ]
 INNER = {"expectations": ["quadrature", "closed", "series", "many", "angles"]}  # rooms within a room, lowest first
 FILES = sorted(p.relative_to(ROOT) for p in ROOT.rglob("*.py"))

@@ -193,11 +193,25 @@ def _array(X: Any, name: str, copy: bool, dtype: Any) -> np.ndarray:
     except (TypeError, ValueError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{name} is not an array of numbers: {error}") from error
+        raise DataError(_uneven(X, name) or f"{name} is not an array of numbers: {error}") from error
     if not np.isfinite(x).all():
         where = tuple(int(k) for k in np.argwhere(~np.isfinite(x))[0])
         raise DataError(f"{name} has the value {x[where]} at index {where}; clean the data first")
     return x
+
+
+def _uneven(X: Any, name: str) -> str | None:
+    """Which member of nested lists has another length than the first."""
+    if not isinstance(X, (list, tuple)):
+        return None
+    within = next(filter(None, (_uneven(x, f"{name}[{i}]") for i, x in enumerate(X))), None)
+    if within is not None:
+        return within
+    shapes = [np.shape(x) for x in X]
+    i = next((i for i, shape in enumerate(shapes) if shape != shapes[0]), None)
+    if i is None:
+        return None
+    return f"{name}[{i}] has shape {shapes[i]} and {name}[0] has {shapes[0]}: the rows of an array have one length"
 
 
 def _nonempty(x: np.ndarray, name: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -126,6 +127,11 @@ class Network(Shown):
     def _build(self, net: Net, x: Datum | tuple[Datum, ...]) -> Any:
         try:
             return self.fn(net, x, **self.hyperparameters)
+        except TypeError as error:
+            words = no_integers(self, error)
+            if words is None:
+                raise
+            raise ProgramError(words) from error
         except (ValueError, IndexError) as error:
             if isinstance(x, Datum) or isinstance(error, TensorProgramError):
                 raise
@@ -141,6 +147,36 @@ class Network(Shown):
             warnings.warn(f"{self.name}: {words}", FrozenWarning, stacklevel=3)
 
 
+def no_integers(net: Network, error: TypeError) -> str | None:
+    """What to say where Python wants an integer and a hyperparameter is none; None where something else is wrong."""
+    found = re.fullmatch(r"'([\w.]+)' object cannot be interpreted as an integer", str(error))
+    if found is None:
+        return None
+    kind, given = found[1].rpartition(".")[2], net.hyperparameters.items()
+    symbolic = {k: v for k, v in given if isinstance(v, sp.Expr) and v.free_symbols}
+    symbolic = symbolic if hasattr(sp, kind) else {}  # of depth + 1 the kind is that of a sum
+    wrong = {k: v for k, v in given if type(v).__name__ == kind} | symbolic
+    if not wrong:
+        return None
+    shown = " and ".join(f"{k} = {v!r}" for k, v in wrong.items())
+    name = next(iter(wrong))
+    what = "is no integer" if len(wrong) == 1 else "are no integers"
+    words = f"{net.name} counts with an integer, as range does, and {shown} {what}"
+    if not symbolic:
+        return f"{words}; write it as an integer, such as {net.name}({name}=2)"
+    return f"{words}; for a recursion in {name}, derive with an integer: tp.ntk({net.name}({name}=2)).recursion()"
+
+
+def check_called(net: Any) -> None:
+    """Refuse what makes networks where a network is wanted.
+
+    Raises:
+        ProgramError: a function decorated with ``@tp.network``.
+    """
+    if callable(net) and hasattr(net, "network"):
+        raise ProgramError(f"{net.__name__} makes networks from hyperparameters: call it, {net.__name__}()")
+
+
 def check_network(net: Any) -> None:
     """Refuse what is no network.
 
@@ -149,9 +185,30 @@ def check_network(net: Any) -> None:
     """
     if isinstance(net, Network):
         return
-    if callable(net) and hasattr(net, "network"):
-        raise ProgramError(f"{net.__name__} makes networks from hyperparameters: call it, {net.__name__}()")
+    check_called(net)
     raise ProgramError(f"expected a network such as tp.programs.mlp(depth=2), got {type(net).__name__} {net!r}")
+
+
+def _check_arguments(fn: Callable[..., Any], signature: inspect.Signature) -> None:
+    try:
+        signature.bind_partial(None, None)
+        fits = list(signature.parameters)[1:2] != ["net"]
+    except TypeError:
+        fits = False
+    if not fits:
+        first = ", ".join(list(signature.parameters)[:2])
+        words = "the arguments of a network are (net, x), in this order, and then its hyperparameters"
+        raise ProgramError(f"{fn.__name__}({first}, ..): {words}")
+
+
+def _by_name(name: str, names: Sequence[str], defaults: dict[str, Any]) -> str:
+    """What to say where a network is called with positional arguments."""
+    numbers = [k for k in names if isinstance(defaults.get(k), (int, float, sp.Expr))]
+    first = next(iter([*numbers, *names]), None)
+    how = "it has no hyperparameters"
+    if first is not None:
+        how = f"hyperparameters are given by name, such as {name}({first}={defaults.get(first, '..')})"
+    return f"{name}: {how}; data go to a kernel: tp.ntk({name}())(X)"
 
 
 def network(fn: Callable[Concatenate[Net, X, P], Output | tuple[Output, ...]]) -> Callable[P, Network]:
@@ -177,11 +234,14 @@ def network(fn: Callable[Concatenate[Net, X, P], Output | tuple[Output, ...]]) -
     if not callable(fn):
         raise ProgramError(f"tp.network takes a function (net, x, *, hyperparameters), got {type(fn).__name__} {fn!r}")
     signature = inspect.signature(fn)
+    _check_arguments(fn, signature)
     names = list(signature.parameters)[2:]
     defaults = {k: p.default for k, p in signature.parameters.items() if p.default is not p.empty}
 
     @functools.wraps(fn)
-    def build(**hyperparameters: Any) -> Network:
+    def build(*positional: Any, **hyperparameters: Any) -> Network:
+        if positional:
+            raise ProgramError(_by_name(fn.__name__, names, defaults))
         for key in hyperparameters:
             if key not in names:
                 raise ProgramError(f"{fn.__name__} has no hyperparameter {key!r}; {nearest(key, names)}")

@@ -188,7 +188,13 @@ class Mat(Handle):
     WHAT = "a matrix of a program"
 
     def _instead(self, name: str) -> str:
+        if name == "transpose":
+            return f"{self}.T"
         return f"{self} @ x or {self}.T @ x with a vector x; its scale is its std= or variance="
+
+    def __call__(self, *vectors: Any) -> NoReturn:
+        given = ", ".join(map(str, vectors))
+        raise ProgramError(f"{self}({given}): {self} is {self.WHAT}, not a function; write {self} @ {given or 'x'}")
 
     def _no_operator(self, *other: Any) -> NoReturn:
         raise ProgramError(f"{self} is {self.WHAT} and can only multiply a vector: write {self._instead('')}")
@@ -198,22 +204,25 @@ class Mat(Handle):
 
     def __init__(self, program: Program, var: Var, transpose: bool = False, identity: Number = 0) -> None:
         super().__init__(program, var)
-        self.transpose, self.identity = transpose, identity
+        self.transposed, self.identity = transpose, identity
 
     @property
     def T(self) -> Mat:
         """The transpose."""
-        return Mat(self.program, self.var, not self.transpose, self.identity)
+        return Mat(self.program, self.var, not self.transposed, self.identity)
 
     def __matmul__(self, x: Vec) -> Vec:
         return self.apply(x)
 
     def apply(self, x: Vec, name: str | None = None) -> Vec:
         """``self @ x`` with a name."""
+        if isinstance(x, Mat):
+            first, second = (f"{m}.T" if m.transposed else f"{m}" for m in (self, x))
+            raise ProgramError(f"{first} @ {second}: a matrix multiplies a vector; write {first} @ ({second} @ h)")
         if not isinstance(x, Vec):
             raise ProgramError(f"a matrix multiplies a vector of a program, got {type(x).__name__} {x!r}")
         same_program(self, x)
-        product = Vec(self.program, self.program.append(name, MatMul(self.var, self.transpose, x.var), "g"))
+        product = Vec(self.program, self.program.append(name, MatMul(self.var, self.transposed, x.var), "g"))
         return product if self.identity == 0 else product + self.identity * x  # type: ignore[no-any-return]
 
 
@@ -247,6 +256,9 @@ class _Operator:
 
 class _Arithmetic(Handle):
     """+ - * / ** and unary minus."""
+
+    def _function_instead(self) -> str:
+        return f"tp.tanh({self}) for tanh, so for every function that tp has, and {self._instead('')}"
 
     __add__, __radd__ = _Operator(lambda a, b: a + b), _Operator(lambda a, b: b + a)
     __sub__, __rsub__ = _Operator(lambda a, b: a - b), _Operator(lambda a, b: b - a)
@@ -289,6 +301,8 @@ def _combine(fn: Callable[[Any, Any], Any], a: Handle, other: Any) -> Any:
     vectors = [h for h in operands if isinstance(h, Vec)]
     if any(isinstance(h, Mat) for h in operands):
         raise ProgramError(f"a matrix can only multiply a vector, with @; got {operands}")
+    if isinstance(other, NotAnArray) and not isinstance(other, Handle):
+        raise ProgramError(f"{a} is {a.WHAT} and {other} is {other.WHAT}: write {other._instead('')}")
     if not isinstance(other, Handle):
         other = exact(other, "an operand")
     scalars = [h for h in operands if isinstance(h, Scal)]
@@ -391,7 +405,7 @@ CASES = (
 
 
 def _check_arity(fn: Any, count: int) -> None:
-    if not callable(fn):
+    if not callable(fn) or isinstance(fn, Handle):
         raise ProgramError(f"expected a function, got {fn!r}")
     try:
         inspect.signature(fn).bind(*range(count))

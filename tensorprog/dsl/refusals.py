@@ -34,6 +34,7 @@ REDUCTIONS = {
     "min": NO_LIMIT, "amin": NO_LIMIT,
     "prod": NO_LIMIT,
     "clip": "tp.nonlin(lambda a: sp.Min(sp.Max(a, low), high), {0})",
+    "transpose": INNER, "T": INNER,
     "comparison": "tp.step(x - y), which is 1 where x > y",
     "where": "tp.step(h) * a + (1 - tp.step(h)) * b for a where h > 0 and b elsewhere",
 }  # fmt: skip
@@ -73,8 +74,12 @@ class NotAnArray:
         """What to write instead of a function, "" for something else than a function."""
         return instead(name).format(self)
 
-    def _refuse(self, call: str, name: str = "") -> NoReturn:
-        raise ProgramError(f"{call}: {self} is {self.WHAT}, not numbers; write {self._instead(name)}")
+    def _function_instead(self) -> str:
+        """What to write instead of a function whose name Python does not tell, such as math.tanh."""
+        return self._instead("")
+
+    def _refuse(self, call: str, name: str = "", instead: str = "") -> NoReturn:
+        raise ProgramError(f"{call}: {self} is {self.WHAT}, not numbers; write {instead or self._instead(name)}")
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         name = ufunc.__name__
@@ -91,14 +96,15 @@ class NotAnArray:
 
     def __getattr__(self, name: str) -> NoReturn:
         if name in REDUCTIONS:
-            raise NoAttribute(f"{self}.{name}(): {self} is {self.WHAT}; write {self._instead(name)}")
+            call = "" if name == "T" else "()"
+            raise NoAttribute(f"{self}.{name}{call}: {self} is {self.WHAT}; write {self._instead(name)}")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def _sympy_(self) -> NoReturn:
-        raise NoExpression(f"{self} is {self.WHAT}, not an expression of sympy; write {self._instead('')}")
+        raise NoExpression(f"{self} is {self.WHAT}, not an expression of sympy; write {self._function_instead()}")
 
     def __float__(self) -> NoReturn:
-        self._refuse(f"float({self})")
+        self._refuse(f"float({self})", instead=self._function_instead())
 
     def __int__(self) -> NoReturn:
         self._refuse(f"int({self})")

@@ -67,9 +67,11 @@ class Readout:
     trained: bool = True
 
 
-@dataclass(frozen=True)
-class Output:
+@dataclass(frozen=True, repr=False)
+class Output(NotAnArray):
     """The scalar output f(ξ): a sum of readouts and of trained output biases."""
+
+    WHAT = "an output of the network"
 
     readouts: tuple[Readout, ...] = ()
     biases: tuple[tuple[str, sp.Expr], ...] = ()
@@ -82,6 +84,19 @@ class Output:
         return Output(self.readouts + other.readouts, self.biases + other.biases)
 
     __radd__ = __add__
+
+    def __repr__(self) -> str:
+        terms = [f"{r.name}·{r.x.name}/√n" for r in self.readouts] + [name for name, _ in self.biases]
+        return " + ".join(terms) or "0"
+
+    def _instead(self, name: str) -> str:
+        return 'net.readout("V", h) last; outputs are returned, or added to other outputs, and scale by std='
+
+    def _no_operator(self, *other: Any) -> NoReturn:
+        self._refuse(f"arithmetic with {self}")
+
+    __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _no_operator
+    __pow__ = __rpow__ = __neg__ = __pos__ = __abs__ = __matmul__ = __rmatmul__ = _no_operator
 
 
 @dataclass(repr=False)

@@ -10,7 +10,7 @@ from typing import Any
 import networkx as nx
 import sympy as sp
 
-from tensorprog.dsl.network import Network
+from tensorprog.dsl.network import Network, check_called
 from tensorprog.dsl.trace import Output, Trace
 from tensorprog.errors import ProgramError
 from tensorprog.ir.graph import ProgramGraph
@@ -104,6 +104,7 @@ def subject(
     Raises:
         ProgramError: something else, or options that do not apply to it.
     """
+    check_called(what)
     if isinstance(what, Network):
         return _of_network(what, backprop, lengths, inputs, reduced)
     if backprop or lengths is not None or inputs != 1:
