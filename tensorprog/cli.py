@@ -134,12 +134,8 @@ def _add_draw(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_gallery(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "networks",
-        nargs="*",
-        metavar="network",
-        help="gallery names, or path.py[:network]; the whole gallery when left out",
-    )
+    parser.add_argument("networks", nargs="*", metavar="network",
+                        help="gallery names, or path.py[:network]; all of the gallery when left out")  # fmt: skip
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="print the table in Markdown")
     form.add_argument("--html", action="store_true", help="print it in HTML")

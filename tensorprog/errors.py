@@ -32,7 +32,7 @@ class AssumptionError(TensorProgramError, ValueError):
 
 
 class FoldError(TensorProgramError, ValueError):
-    """The equations of a derivation do not repeat with its size; the message shows the first that differ."""
+    """A derivation has no recursion over its size; the message says why, such as the first equations that differ."""
 
 
 class AccuracyError(TensorProgramError, ArithmeticError):

@@ -22,7 +22,7 @@ EXTRAS = {"sklearn": ("scikit-learn", "learn")}  # a package that may be missing
 def closest(name: str, known: Iterable[str]) -> str | None:
     """The known name that was meant: the same but for case and underscores, another name of the same, or a similar one.
 
-    >>> [closest(name, ["elu", "relu", "leaky_relu", "silu"]) for name in ("Relu", "LeakyReLU", "swish", "rellu", "fft")]
+    >>> [closest(name, ["elu", "relu", "leaky_relu", "silu"]) for name in ("Relu", "LeakyReLU", "swish", "rellu", "f")]
     ['relu', 'leaky_relu', 'silu', 'relu', None]
     """
     names = sorted(known)

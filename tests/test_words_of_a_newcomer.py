@@ -44,9 +44,7 @@ def test_a_name_that_is_not_there_is_answered_with_the_one_that_was_meant(name, 
 
 
 def test_the_gallery_lists_its_networks():
-    with pytest.raises(
-        AttributeError, match="no network 'resnet'; did you mean 'residual_mlp'.* known: deep_linear, mean"
-    ):
+    with pytest.raises(AttributeError, match="no network 'resnet'; did you mean 'residual_mlp'.* known: deep_linear"):
         tp.programs.resnet  # noqa: B018
     with pytest.raises(AttributeError, match="no network 'gan'; known: deep_linear"):
         tp.programs.gan  # noqa: B018
@@ -91,7 +89,7 @@ def test_what_is_written_elsewhere_is_answered_with_what_to_write_here(call, wor
         (lambda: of_matrix(lambda W, h: h.T @ h), "h.T: h is a vector of a program; write tp.moment"),
         (
             lambda: traced(lambda net, x, h: net.linear("W", h)),
-            "no layer 'linear'; did you mean 'dense'.* known: average",
+            "no layer 'linear'; did you mean 'dense'.* known: a",
         ),
         (lambda: traced(lambda net, x, h: net.Dense("W", h)), "no layer 'Dense'; did you mean 'dense'"),
     ],
@@ -117,7 +115,7 @@ def test_hasattr_asks_which_layers_there_are():
         (Fraction(2), "is no integer"),
         (
             sp.Symbol("d"),
-            r"depth = d is no integer; for a recursion in depth, .* tp.ntk\(mynet\(depth=2\)\).recursion\(\)",
+            r"depth = d is no integer; for a recursion in depth, .*mynet\(depth=2\)\).recursion\(\)",
         ),
         (sp.Symbol("d") + 1, r"depth = d \+ 1 is no integer"),
     ],

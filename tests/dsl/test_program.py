@@ -104,7 +104,7 @@ WRONG = {
     "vector as scalar": (lambda W, x, y, s: tp.moment(lambda a, b: a, x, params=[y]), "expected a Scal.*got Vec y"),
     "matrix as vector": (lambda W, x, y, s: tp.nonlin(lambda a: a, W), "expected a Vec.*got Mat W"),
     "number as vector": (lambda W, x, y, s: tp.nonlin(lambda a: a, 3), "expected a Vec.*got int 3"),
-    "matrix times matrix": (lambda W, x, y, s: W @ W, "multiplies a vector.*got Mat W"),
+    "matrix times matrix": (lambda W, x, y, s: W @ W, "multiplies a vector; write W @ .W @ h"),
     "matrix times scalar": (lambda W, x, y, s: W @ s, "multiplies a vector.*got Scal s"),
     "matrix times number": (lambda W, x, y, s: W @ 2, "multiplies a vector.*got int 2"),
     "matrix times array": (lambda W, x, y, s: W @ np.ones(3), "multiplies a vector.*got ndarray"),
