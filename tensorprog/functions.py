@@ -117,6 +117,7 @@ def member(family: Family, order: int) -> type[Fn]:
     """The sympy class of the ``order``-th derivative of ``family``."""
     name = family.name + "'" * order
     fields = {"family": family, "order": order, "nargs": 1, "__module__": "tensorprog.members"}
+    fields["__qualname__"] = f"member:{name}"
     return type(name, (Fn,), fields)
 
 

@@ -60,8 +60,9 @@ copyreg.pickle(type(Fn), _pickled)  # type: ignore[arg-type]
 
 
 def __getattr__(name: str) -> type[Fn]:
-    """The member tanh'' by its name: cloudpickle copies classes that it does not find where they say they are."""
-    family, order = name.rstrip("'"), len(name) - len(name.rstrip("'"))
-    if family.startswith("_") or not family.isidentifier():
+    """The member "member:tanh''": cloudpickle copies classes that it does not find where they say they are."""
+    marked, _, member_name = name.partition("member:")
+    family = member_name.rstrip("'")
+    if marked or not family.isidentifier():
         raise AttributeError(f"{__name__} has no {name!r}")
-    return _named(family, order)
+    return _named(family, len(member_name) - len(family))

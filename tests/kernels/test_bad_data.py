@@ -63,7 +63,7 @@ BAD_VECTORS = {
     "symbols": ([[S, 1]], "X1 must hold real numbers"),
     "complex": (np.ones((2, 3)) * 1j, "X1 must hold real numbers, got dtype complex128"),
     "dates": (np.array([["2020-01-01"]], dtype="datetime64[D]"), "X1 must hold real numbers"),
-    "ragged": ([[1.0, 2.0], [3.0]], "X1 is not an array of numbers"),
+    "ragged": ([[1.0, 2.0], [3.0]], "the rows of an array have one length"),
 }  # fmt: skip
 BAD_SEQUENCES = {
     "NaN": (bad(GOOD_SEQUENCES, (1, 2, 0), np.nan), r"X1 has the value nan at index \(1, 2, 0\)"),
@@ -83,7 +83,7 @@ BAD_SEQUENCES = {
     "a masked sequence": ([GOOD, np.ma.array(GOOD, mask=GOOD * [0, 1, 0])], r"X1\[1\] is a masked array .* \(0, 1\)"),
     "a list of text": (["data"], r"X1\[0\] must hold real numbers"),
     "objects": ([np.array([[None]], dtype=object)], r"X1\[0\] must hold real numbers"),
-    "ragged inside": ([[[1.0, 2.0], [3.0]]], r"X1\[0\] is not an array of numbers"),
+    "ragged inside": ([[[1.0, 2.0], [3.0]]], "the rows of an array have one length"),
 }  # fmt: skip
 
 
