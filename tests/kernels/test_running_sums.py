@@ -51,7 +51,11 @@ def test_the_values_are_those_of_the_covariance_of_all_layers_at_once(form):
 
 @pytest.mark.parametrize(
     ("fresh", "bias", "phi", "form"),
-    [(False, False, tp.relu, "sum"), (False, True, tp.erf, "forward"), (True, True, tp.erf, "sum")],
+    [
+        pytest.param(False, False, tp.relu, "sum", marks=pytest.mark.slow),
+        (False, True, tp.erf, "forward"),
+        pytest.param(True, True, tp.erf, "sum", marks=pytest.mark.slow),
+    ],
 )
 def test_depths_never_folded_at_have_the_values_of_the_kernel_derived_there(fresh, bias, phi, form):
     for kernel, own in ((tp.ntk, form), (tp.nngp, None)):
