@@ -103,7 +103,8 @@ class Effort:
         return (what, name) == self.only if self.only else self.every or turn
 
 
-RARE = 1e-5  # of the size: what events that no sample has seen may bring, as u > 5 in max(u, 5)
+SMALL = 1e-9  # of the size, beside standard errors
+RARE = 1e-5  # of the size: below it a difference from samples without spread is no verdict, as of max(u, 5)
 
 
 class Comparison:
@@ -168,6 +169,9 @@ class Comparison:
             if self._within(found):
                 self.report.compared[f"{self.what} {name}"] += 1
                 return
+        if self._within(found, np.where(found.error <= SMALL * self._size, RARE, SMALL)):
+            self.report.skipped[f"{self.what} {name}: equal samples have seen no rare event"] += 1
+            return
         self.report.compared[f"{self.what} {name}"] += 1
         self.fault(name, found)
 
@@ -183,13 +187,15 @@ class Comparison:
             if found.refusal is None and np.isfinite(found.value).all():
                 self.fault(name, found)
 
-    def _within(self, found: Outcome) -> bool:
+    @property
+    def _size(self) -> Any:
+        return np.maximum(self.scale(self.reference.value), np.abs(self.reference.value))
+
+    def _within(self, found: Outcome, small: Any = SMALL) -> bool:
         reference = self.reference
         if not np.isfinite(reference.value).all() or not np.isfinite(found.value).all():
             return False
-        size = np.maximum(self.scale(reference.value), np.abs(reference.value))
-        small = np.where(found.error <= 1e-9 * size, RARE, 1e-9) * size  # equal samples have seen no rare event
-        allowed, distance = Z * found.error + small, np.abs(found.value - reference.value)
+        allowed, distance = Z * found.error + small * self._size, np.abs(found.value - reference.value)
         return bool((distance <= allowed).all() or (distance <= allowed + reference.error).all())
 
 
