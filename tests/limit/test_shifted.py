@@ -180,3 +180,22 @@ def test_a_shift_by_a_moment_differs_from_input_to_input():
     want = 2 / np.pi * size * (np.sin(theta) + (np.pi / 2 - theta) * np.cos(theta))
     K = tp.nngp(below_its_mean())
     assert np.allclose(K(X), want, rtol=1e-13) and np.allclose(K.gram(X), want, rtol=1e-13)
+
+
+def test_a_shift_that_differs_by_input_narrows_the_angle():
+    """E sign(g) sign(g') = 1 − 2θ/π, θ the angle with the shift: at ε = 1e-8 it is lost in the covariance."""
+
+    @tp.network
+    def signs(net, x):
+        u = net.embed("U", x)
+        return net.readout("V", tp.sign(net.dense("W", tp.moment(tp.relu, u) - u)))
+
+    with mp.workdps(50):
+        e = mp.mpf(1e-8)
+        q = [[(a + b) / 2 for a, b in zip(r, s, strict=True)]
+             for r, s in zip([[1, 1], [1, 1 + e**2]],
+                             [[mp.sqrt(a * b) / (2 * mp.pi) for b in (1, 1 + e**2)] for a in (1, 1 + e**2)],
+                             strict=True)]  # fmt: skip
+        theta = mp.asin(mp.sqrt((q[0][0] * q[1][1] - q[0][1] ** 2) / (q[0][0] * q[1][1])))
+    found = tp.nngp(signs())([[1.0, 0.0], [1.0, 1e-8]])[0, 1]
+    assert 1 - found == pytest.approx(float(2 * theta / mp.pi), rel=1e-6, abs=0)
