@@ -53,3 +53,16 @@ def twice(net, x):
 def test_kinds_have_the_right_article():
     with pytest.raises(tp.ProgramError, match="'U' is an embedding and cannot be used as a readout"):
         tp.ntk(twice())
+
+
+def test_arrays_and_lists_where_names_belong_are_refused_in_words(tmp_path):
+    net, X, wrong = tp.programs.mlp(depth=1), [[1.0, 0.5]], np.ones(2)
+    K = tp.ntk(net)
+    for call, words in (
+        (lambda: K.gram(X, backend=["numba"]), "backend is a name"),
+        (lambda: K.gram(X, path=tmp_path / "k.npy", resume=wrong), "resume is True or False"),
+        (lambda: tp.ntk(net, rates=wrong), "rates must be a mapping"),
+        (lambda: tp.ntk(net, parametrization=wrong), "parametrization must be"),
+    ):
+        with pytest.raises(tp.TensorProgramError, match=words):
+            call()

@@ -214,6 +214,10 @@ def gram(kernels: AnyKernel | Sequence[AnyKernel], X1: Data, X2: Data | None = N
     array([[1.5  , 0.772],
            [0.772, 1.5  ]])
     """
+    if backend is not None and not isinstance(backend, str):
+        raise NoRuleError(f"backend is a name such as 'numba', got {backend!r}")
+    if not isinstance(resume, bool):
+        raise DataError(f"resume is True or False, got {resume!r}")
     memory, several, xp = read_memory(memory), isinstance(kernels, Sequence), namespace(X1)
     chosen = _kernels(kernels if isinstance(kernels, Sequence) else [kernels])
     if xp is not None:

@@ -25,8 +25,8 @@ from tensorprog.kernels.outputs import OutputKernels, chosen_outputs, one_output
 from tensorprog.limit.master import Limit
 from tensorprog.passes.backprop import backprop
 from tensorprog.passes.decouple import decouple
-from tensorprog.passes.optimizer import among, learning_rates, trained_names
-from tensorprog.passes.parametrization import Parametrization, scaling
+from tensorprog.passes.optimizer import among, check_rates, learning_rates, trained_names
+from tensorprog.passes.parametrization import Parametrization, check_parametrization, scaling
 from tensorprog.recursions.stepwise import StepNames, Stepwise
 from tensorprog.sgd.training import one_step_kernel
 from tensorprog.types import Number
@@ -39,6 +39,11 @@ class Chosen:
     trainable: Any = None
     rates: Any = None
     parametrization: Parametrization | None = None
+
+    def __post_init__(self) -> None:
+        check_rates(self.rates)
+        if self.parametrization is not None:
+            check_parametrization(self.parametrization)
 
     def of(self, trace: Trace) -> dict[str, sp.Expr] | None:
         """The factors of the parameters of a trace; None where every one has the factor 1.

@@ -204,6 +204,16 @@ def among(trace: Trace, trainable: Collection[str] | None) -> frozenset[str] | N
     return frozenset(n for n, kind in trace.trainable.items() if n in trainable or kind in trainable)
 
 
+def check_rates(rates: Any) -> None:
+    """Refuse what is no mapping of parameters to factors.
+
+    Raises:
+        ProgramError: saying what was given.
+    """
+    if rates is not None and not isinstance(rates, Mapping):
+        raise ProgramError(f"rates must be a mapping such as {{'V': 2}}, got {rates!r}")
+
+
 def learning_rates(
     trace: Trace,
     rates: Mapping[str, Number] | None,
@@ -222,8 +232,7 @@ def learning_rates(
         ProgramError: an unknown parameter, or a factor that is no number or symbol, or negative.
     """
     found = dict.fromkeys(trace.trainable, sp.S.One)
-    if rates is not None and not isinstance(rates, Mapping):
-        raise ProgramError(f"rates must be a mapping such as {{'V': 2}}, got {rates!r}")
+    check_rates(rates)
     for key, value in sorted((rates or {}).items(), key=lambda item: item[0] in trace.trainable):
         factor = exact(value, f"the rate of {key!r}")
         if factor.is_negative or factor.is_real is False:
