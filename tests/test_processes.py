@@ -71,6 +71,7 @@ def of_process(_=None):
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:os.fork.. was called:RuntimeWarning")  # JAX, where other tests imported it
 @pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_processes_answer_as_their_parent_does(method):
     """The parent has compiled and run threads before it forks."""
