@@ -80,6 +80,19 @@ class Gaussian(Gen):
         return self._symbol, self.block, self.source
 
 
+class Blend(Gen):
+    """A weighted sum over positions of a vector that is not Gaussian: what its second moments say is all that is known."""
+
+    __slots__ = ("source",)
+
+    def __init__(self, symbol: sp.Symbol, support: frozenset[Gaussian], source: Any) -> None:
+        super().__init__(symbol, support)
+        self.source = source
+
+    def made_of(self) -> tuple[Any, ...]:
+        return self._symbol, self.support, self.source
+
+
 class Apply(Gen):
     """A function of random variables: a table member of one argument, or an opaque formula of several."""
 

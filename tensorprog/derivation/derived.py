@@ -106,8 +106,11 @@ class DerivedKernel:
         return derived(self._derive, net, lengths)
 
     def derive(self, lengths: tuple[Length, Length] | None = None, same: bool = False) -> Derivation:
-        """The derivation for two inputs of these lengths; for one input with itself when ``same``."""
-        lengths = lengths or self.lengths
+        """The derivation for two inputs of these lengths; for one input with itself when ``same``.
+
+        Inputs with positions are always two: one with itself has pairs of positions as any other.
+        """
+        lengths, same = lengths or self.lengths, same and not self.net.takes_axes
         key = (lengths, same)
         if key not in self._derived:
             with COMPILING:

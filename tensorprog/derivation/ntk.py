@@ -17,6 +17,7 @@ from tensorprog.algebra import ONE, ZERO, Poly, add_all
 from tensorprog.dsl.parameters import Parameter
 from tensorprog.dsl.trace import Output, Trace
 from tensorprog.errors import AssumptionError
+from tensorprog.ir.axes import TOTAL, Axes, Reading
 from tensorprog.ir.instructions import MatMul, Var
 from tensorprog.limit.master import Limit
 from tensorprog.passes.backprop import Gradients
@@ -26,11 +27,15 @@ Counts = Callable[[Var, Var], bool]
 
 @dataclass(frozen=True)
 class Term:
-    """factor · Moment(gradient pair) · Moment(activation pair); a missing pair counts 1."""
+    """factor · Moment(gradient pair) · Moment(activation pair); a missing pair counts 1.
+
+    Over positions, the sum of all pairs of them, with the map ``by`` applied to the activations as Σ_k x[m_k] x'[m_k].
+    """
 
     factor: sp.Expr
     gradient: tuple[Var, Var] | None = None
     activation: tuple[Var, Var] | None = None
+    by: Reading | None = None
 
 
 def every(d: Var, d2: Var) -> bool:
@@ -74,20 +79,22 @@ def _matrix_terms(
     for p in chosen.values():
         if p.kind != "matrix":
             continue
-        for dg, h, transpose in left.get(p.var, ()):
-            for dg2, h2, transpose2 in right.get(p.var, ()):
+        for dg, h, transpose, by in left.get(p.var, ()):
+            for dg2, h2, transpose2, by2 in right.get(p.var, ()):
+                if (by and by.map) != (by2 and by2.map) or (by and transpose != transpose2):
+                    raise AssumptionError(f"the convolution by {p.var} is used in two ways, whose NTK is not derived")
                 # the gradient of W is dg hᵀ for g = Wh and h dgᵀ for g = Wᵀh
                 pairs = ((dg, dg2), (h, h2)) if transpose == transpose2 else ((dg, h2), (h, dg2))
                 if counts(*pairs[0]):
-                    yield Term(p.std**2, *pairs)
+                    yield Term(p.std**2, *pairs, by=by)
 
 
-def _uses(trace: Trace, g: Gradients) -> dict[Var | None, list[tuple[Var, Var, bool]]]:
-    """Of each matrix, the gradients where it is used, what it multiplies there, and whether it is transposed."""
-    found: dict[Var | None, list[tuple[Var, Var, bool]]] = defaultdict(list)
+def _uses(trace: Trace, g: Gradients) -> dict[Var | None, list[tuple[Var, Var, bool, Reading | None]]]:
+    """Of each matrix, the gradients where it is used, what it multiplies there, whether transposed, and by which map."""
+    found: dict[Var | None, list[tuple[Var, Var, bool, Reading | None]]] = defaultdict(list)
     for var, op in trace.program:
         if isinstance(op, MatMul):
-            found[op.matrix] += [(d, op.x, op.transpose) for d in g.of.get(var, ())]
+            found[op.matrix] += [(d, op.x, op.transpose, op.by) for d in g.of.get(var, ())]
     return found
 
 
@@ -123,7 +130,7 @@ def output_terms(f: Output, f2: Output, trained: Container[str] | None = None) -
     for r in f.readouts:
         for r2 in f2.readouts:
             if r.trained and r2.trained and r.v == r2.v and (factor := rate(r.name, trained)):
-                yield Term(r.std * r2.std * factor, activation=(r.x, r2.x))
+                yield Term(r.std * r2.std * factor, activation=(r.x, r2.x), by=r.by)
     for name, std in f.biases:
         for name2, std2 in f2.biases:
             if name == name2 and (factor := rate(name, trained)):
@@ -132,12 +139,22 @@ def output_terms(f: Output, f2: Output, trained: Container[str] | None = None) -
 
 def sum_terms(terms: Iterator[Term], limit: Limit) -> Poly:
     """The limit of a sum of terms, as Σ Π·(...) with a named cofactor wherever one is known."""
-    products = []
+    products: dict[Axes | None, list[tuple[Poly, Poly]]] = defaultdict(list)
     for t in terms:
         gradient = limit.moment(*t.gradient) if t.gradient else ONE
         activation = limit.moment(*t.activation) if gradient and t.activation else ONE
-        products.append((gradient, limit.algebra.from_sympy(t.factor, {}) * activation))
-    return group(products, limit)
+        if t.by is not None and limit.spatial:
+            activation = limit.spatial.along(t.by, "shared", False, activation, None)
+        axes = limit.program.axes(t.gradient[0]) if t.gradient else None
+        products[axes].append((gradient, limit.algebra.from_sympy(t.factor, {}) * activation))
+    return add_all(_total(axes, group(of, limit), limit) for axes, of in products.items())
+
+
+def _total(axes: Axes | None, p: Poly, limit: Limit) -> Poly:
+    """The sum over all pairs of positions of what has axes."""
+    if axes is None or limit.spatial is None or not p:
+        return p
+    return limit.spatial.along(Reading(TOTAL, axes), "both", False, p, None)
 
 
 def group(products: Iterable[tuple[Poly, Poly]], limit: Limit) -> Poly:

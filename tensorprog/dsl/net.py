@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tensorprog.dsl.builder import Builder
-from tensorprog.dsl.layers import constants, linear, readouts
+from tensorprog.dsl.layers import constants, linear, readouts, spatial
 from tensorprog.dsl.refusals import NoAttribute
 from tensorprog.errors import ProgramError
 from tensorprog.lazy import closest
@@ -24,6 +24,11 @@ class Net(Builder):
     state = constants.state
     readout = readouts.readout
     average = readouts.average
+    flatten = readouts.flatten
+    conv = spatial.conv
+    local = spatial.local
+    avg_pool = spatial.avg_pool
+    global_pool = spatial.global_pool
 
     if not TYPE_CHECKING:  # for type checkers there are the layers above and no others
 

@@ -15,8 +15,9 @@ import sympy as sp
 
 from tensorprog.dsl.net import Net
 from tensorprog.dsl.parameters import frozen_words
-from tensorprog.dsl.trace import Datum, NeedsSequence, Output, SequenceLengthError, Trace
+from tensorprog.dsl.trace import Datum, NeedsAxes, NeedsSequence, Output, SequenceLengthError, Trace
 from tensorprog.errors import FrozenWarning, ProgramError, TensorProgramError, nearest
+from tensorprog.ir.axes import Axes
 from tensorprog.printing import Shown
 
 P = ParamSpec("P")  # the hyperparameters of an architecture
@@ -59,6 +60,17 @@ class Network(Shown):
             self.trace([None])
         except NeedsSequence:
             return True
+        return False
+
+    @functools.cached_property
+    def takes_axes(self) -> bool:
+        """Whether inputs have positions (images, signals, graphs), found by tracing."""
+        try:
+            self._traced([None], ["x"], axes=False)
+        except NeedsAxes:
+            return True
+        except NeedsSequence:
+            return False
         return False
 
     @functools.cached_property
@@ -105,12 +117,15 @@ class Network(Shown):
             ProgramError: what the architecture does cannot be expressed, with its own words.
         """
         labels = labels or ["x" + "'" * i if i < 3 else f"x[{i}]" for i in range(len(lengths))]
+        return self._traced(lengths, labels, self.takes_axes)
+
+    def _traced(self, lengths: Sequence[int | None], labels: Sequence[str], axes: bool) -> Trace:
         t = Trace()
         for i, (length, label) in enumerate(zip(lengths, labels, strict=True)):
             if length is not None and length < 1:
                 raise ProgramError(f"input {label} is an empty sequence; its length must be at least 1")
             single = length is None
-            data = (Datum(i, label),) if single else tuple(Datum(i, label, s + 1) for s in range(length or 0))
+            data = (Datum(i, label, axes=Axes(label) if axes else None),) if single else tuple(Datum(i, label, s + 1) for s in range(length or 0))
             t.inputs.append(data)
             returned = self._build(Net(t, label), data[0] if single else data)
             heads = returned if isinstance(returned, tuple) else (returned,)

@@ -12,12 +12,17 @@ from tensorprog.dsl.parameters import Parameter
 from tensorprog.dsl.program import Program
 from tensorprog.dsl.refusals import NotAnArray
 from tensorprog.errors import ProgramError
+from tensorprog.ir.axes import Axes, Reading
 from tensorprog.ir.instructions import Var
 from tensorprog.printing import Shown, counted, inner
 
 
 class NeedsSequence(ProgramError):
     """The network iterates over its input, so its inputs are sequences."""
+
+
+class NeedsAxes(ProgramError):
+    """The network reads positions of its input, so its inputs are images, signals or graphs."""
 
 
 class SequenceLengthError(ProgramError):
@@ -33,8 +38,13 @@ class Datum(NotAnArray):
     owner: int
     label: str
     time: int | None = None
+    axes: Axes | None = None
+    by: Reading | None = None  # what a position of this view reads: patches of the input, together or averaged
+    stacked: bool = True
 
     def __str__(self) -> str:
+        if self.by is not None:
+            return f"{self.label}·{self.by.map}"
         return self.label if self.time is None else f"{self.label}{self.time}"
 
     def _instead(self, name: str) -> str:
@@ -65,6 +75,7 @@ class Readout:
     x: Var
     std: sp.Expr
     trained: bool = True
+    by: Reading | None = None  # over positions, (1/√|w|) Σ_k v_k·x[m_k]/√n
 
 
 @dataclass(frozen=True, repr=False)

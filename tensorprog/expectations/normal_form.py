@@ -19,6 +19,7 @@ from tensorprog.algebra import (
     ZERO,
     Algebra,
     Apply,
+    Blend,
     Gaussian,
     Gen,
     Poly,
@@ -49,6 +50,8 @@ class Expectation:
         cov: covariance of two base Gaussians of the same block.
         name: gives a covariance of two affine forms a name, or returns it as it is when it is simple.
         positive: whether a polynomial in scalars is positive for all their values.
+        related: whether two base Gaussians may be correlated.
+        blended: the expectation of a monomial that holds a ``Blend``.
     """
 
     def __init__(
@@ -57,7 +60,10 @@ class Expectation:
         cov: Callable[[Gaussian, Gaussian], Poly],
         name: Callable[[Poly, Poly, Poly], Poly],
         positive: Callable[[Poly], bool] = lambda p: False,
+        related: Callable[[Gaussian, Gaussian], bool] = lambda a, b: bool(a.block == b.block),
+        blended: Callable[[Mono], Poly] | None = None,
     ) -> None:
+        self._related, self._blended = related, blended
         self.algebra, self._base_cov, self._name, self._positive = algebra, cov, name, positive
         self._nonzero: dict[Gen, Poly] = {}
         self._moments: dict[Mono, Poly] = {}
@@ -98,7 +104,7 @@ class Expectation:
 
     def cov(self, a: Gaussian, b: Gaussian) -> Poly:
         """Covariance of two base Gaussians."""
-        return self._base_cov(a, b) if a.block == b.block else ZERO
+        return self._base_cov(a, b) if self._related(a, b) else ZERO
 
     def covariance(self, u: Poly, v: Poly) -> Poly:
         """Cov(u, v) of two affine forms, named."""
@@ -108,7 +114,7 @@ class Expectation:
             parts = []
             for a, x in left.items():
                 for b, y in right.items():
-                    if a.block == b.block:
+                    if self._related(a, b):
                         parts.append(x * y * self.cov(a, b))
             value = add_all(parts)
             self._form_cov[key] = self._form_cov[v, u] = self._name(u, v, value)
@@ -188,7 +194,7 @@ class Expectation:
 
     def correlated(self, a: Collection[Gaussian], b: Collection[Gaussian]) -> bool:
         """Whether some base Gaussian of the first is correlated with one of the second."""
-        related = [(x, y) for x in a for y in b if x.block == y.block]
+        related = [(x, y) for x in a for y in b if self._related(x, y)]
         if len(related) > 1:  # by age: what is derived first, and so the order of equations, must not depend on hashes
             related.sort(key=lambda pair: (pair[0].index, pair[1].index))
         for x, y in related:  # noqa: SIM110 - a generator is one more frame on the stack of every layer
@@ -197,6 +203,8 @@ class Expectation:
         return False
 
     def _block(self, mono: Mono) -> Poly:
+        if self._blended is not None and any(isinstance(g, Blend) for g, _ in mono):
+            return self._blended(mono)
         bare = [g for g, _ in mono if isinstance(g, Gaussian)]
         if bare and all(stein_ends(f) for f, _ in mono if isinstance(f, Apply)) and not _collides(mono):
             return self._stein(bare[-1], drop(mono, bare[-1]))

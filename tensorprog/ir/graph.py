@@ -9,9 +9,10 @@ import networkx as nx
 import sympy as sp
 
 from tensorprog.errors import ProgramError
+from tensorprog.ir.axes import Axes
 from tensorprog.ir.instructions import RESULT_KIND, Instruction, Var, symbols_of
 from tensorprog.ir.listing import definition
-from tensorprog.ir.spec import violations
+from tensorprog.ir.spec import axes_of, violations
 from tensorprog.printing import Shown, counted, shortened
 
 
@@ -53,6 +54,7 @@ class ProgramGraph(Shown):
     def __init__(self) -> None:
         self.graph = nx.MultiDiGraph()
         self._names: dict[str, Var] = {}
+        self._axes: dict[Var, Axes] = {}
 
     def append(self, name: str | None, op: Instruction, prefix: str = "x") -> Var:
         """Add an instruction and return the variable it defines.
@@ -75,6 +77,8 @@ class ProgramGraph(Shown):
             raise ProgramError(f"{problem}\n{self._listing(name, op)}")
         var = Var(name, RESULT_KIND[type(op)])
         self.graph.add_node(var, op=op)
+        if (axes := axes_of(op, self)) is not None:
+            self._axes[var] = axes
         self.graph.add_edges_from((v, var, i) for i, v in enumerate(op.operands))
         self._names[name] = var
         return var
@@ -92,6 +96,15 @@ class ProgramGraph(Shown):
             return self.graph.nodes[var]["op"]  # type: ignore[no-any-return]
         except KeyError:
             raise ProgramError(f"{var!r} is not a variable of this program") from None
+
+    def axes(self, var: Var) -> Axes | None:
+        """The axes of a family of vectors; None for a single one."""
+        return self._axes.get(var)
+
+    @property
+    def has_axes(self) -> bool:
+        """Whether some vectors are families."""
+        return bool(self._axes)
 
     def named(self, name: str) -> Var:
         """The variable called ``name``."""
@@ -118,7 +131,7 @@ class ProgramGraph(Shown):
         """A copy that can be extended without touching this program."""
         other = type(self)()
         other.graph = self.graph.copy()
-        other._names = dict(self._names)
+        other._names, other._axes = dict(self._names), dict(self._axes)
         return other
 
     def part(self, variables: Iterable[Var]) -> Self:

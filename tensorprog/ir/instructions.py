@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import sympy as sp
 
+from tensorprog.ir.axes import Axes, Reading
+
 Kind = Literal["matrix", "vector", "scalar"]
 
 
@@ -100,6 +102,7 @@ class InitVector:
 
     mean: sp.Expr
     cov: tuple[tuple[Var, sp.Expr], ...] | Covariances
+    axes: Axes | None = None
 
     @property
     def operands(self) -> tuple[Var, ...]:
@@ -125,15 +128,47 @@ class InitScalar:
 
 @dataclass(frozen=True, slots=True)
 class MatMul:
-    """``matrix @ x``, or ``matrix.T @ x`` when ``transpose``."""
+    """``matrix @ x``, or ``matrix.T @ x`` when ``transpose``.
+
+    With a map, a family of matrices shared by positions: h[p] = (1/√|w|) Σ_k W_k x[m_k(p)], whose transpose is
+    x[q] = (1/√|w|) Σ_k Σ_{p: m_k(p) = q} W_kᵀ h[p].
+    """
 
     matrix: Var
+    transpose: bool
+    x: Var
+    by: Reading | None = None
+
+    @property
+    def operands(self) -> tuple[Var, ...]:
+        return (self.matrix, self.x)
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """Weighted sums over positions: y[p] = (1/|w|) Σ_k x[m_k(p)], or the transpose of that map."""
+
+    by: Reading
     transpose: bool
     x: Var
 
     @property
     def operands(self) -> tuple[Var, ...]:
-        return (self.matrix, self.x)
+        return (self.x,)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An initial vector drawn anew for each offset k of a map: y[p] = (1/√|w|) Σ_k v_k over the m_k(p) that are
+    present; the transpose is y[q] = (1/√|w|) Σ_k Σ_{p: m_k(p) = q} v_k."""
+
+    by: Reading
+    transpose: bool
+    x: Var
+
+    @property
+    def operands(self) -> tuple[Var, ...]:
+        return (self.x,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,10 +224,10 @@ class Difference:
         return {s: d for s, d in zip(slots, deltas, strict=True) if d is not None}
 
 
-Instruction = InitMatrix | InitVector | InitScalar | MatMul | Nonlin | Moment | Difference
+Instruction = InitMatrix | InitVector | InitScalar | MatMul | Mix | Place | Nonlin | Moment | Difference
 RESULT_KIND: dict[type, Kind] = {
     InitMatrix: "matrix", InitVector: "vector", InitScalar: "scalar",
-    MatMul: "vector", Nonlin: "vector", Moment: "scalar", Difference: "vector",
+    MatMul: "vector", Mix: "vector", Place: "vector", Nonlin: "vector", Moment: "scalar", Difference: "vector",
 }  # fmt: skip
 
 

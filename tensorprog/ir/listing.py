@@ -5,7 +5,18 @@ from __future__ import annotations
 from functools import singledispatch
 from typing import Any
 
-from tensorprog.ir.instructions import Difference, InitMatrix, InitScalar, InitVector, MatMul, Moment, Nonlin, slots_of
+from tensorprog.ir.instructions import (
+    Difference,
+    InitMatrix,
+    InitScalar,
+    InitVector,
+    MatMul,
+    Mix,
+    Moment,
+    Nonlin,
+    Place,
+    slots_of,
+)
 from tensorprog.printing import NameSymbol, text
 
 FEW = 4  # correlated vectors that are named
@@ -42,7 +53,18 @@ def _(op: InitVector) -> str:
 
 @definition.register
 def _(op: MatMul) -> str:
-    return f"{op.matrix}{'ᵀ' if op.transpose else ''} {op.x}"
+    along = "" if op.by is None else f" along {op.by.map}{'ᵀ' if op.transpose else ''}"
+    return f"{op.matrix}{'ᵀ' if op.transpose else ''} {op.x}{along}"
+
+
+@definition.register
+def _(op: Mix) -> str:
+    return f"{op.by.map}{'ᵀ' if op.transpose else ''} {op.x}"
+
+
+@definition.register
+def _(op: Place) -> str:
+    return f"{op.x} at each position of {op.by.map}{'ᵀ' if op.transpose else ''}"
 
 
 @definition.register

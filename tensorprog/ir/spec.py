@@ -10,6 +10,7 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.errors import NoRuleError
+from tensorprog.ir.axes import Axes
 from tensorprog.ir.instructions import (
     Covariances,
     Difference,
@@ -17,8 +18,10 @@ from tensorprog.ir.instructions import (
     InitScalar,
     InitVector,
     MatMul,
+    Mix,
     Moment,
     Nonlin,
+    Place,
     Slot,
     Var,
     slots_of,
@@ -33,6 +36,8 @@ class Earlier(Protocol):
     def __iter__(self) -> Iterator[tuple[Var, Any]]: ...
 
     def op(self, var: Var) -> Any: ...
+
+    def axes(self, var: Var) -> Axes | None: ...
 
 
 @singledispatch
@@ -87,6 +92,31 @@ def _scalar(op: InitScalar, name: str, program: Earlier) -> Iterator[str]:
 def _matmul(op: MatMul, name: str, program: Earlier) -> Iterator[str]:
     yield from _reads(name, (op.matrix,), "matrix", program)
     yield from _reads(name, (op.x,), "vector", program)
+    if op.by is not None:
+        yield from _along(op, name, program)
+
+
+def _mix(op: Mix, name: str, program: Earlier) -> Iterator[str]:
+    yield from _reads(name, (op.x,), "vector", program)
+    yield from _along(op, name, program)
+
+
+def _place(op: Place, name: str, program: Earlier) -> Iterator[str]:
+    yield from _reads(name, (op.x,), "vector", program)
+    if op.x in program and not isinstance(program.op(op.x), InitVector):
+        yield f"`{name}` places `{op.x}`, which is not an initial vector"
+
+
+def _along(op: Any, name: str, program: Earlier) -> Iterator[str]:
+    if op.x not in program:
+        return
+    wanted, given = op.by.result(not op.transpose), program.axes(op.x)
+    if given != wanted:
+        yield f"`{name}` reads {_axes(wanted)} by {op.by.map}, and `{op.x}` has {_axes(given)}"
+
+
+def _axes(axes: Axes | None) -> str:
+    return "a vector without axes" if axes is None else f"the axes of {axes.source} after {[*axes.maps] or 'nothing'}"
 
 
 def _function(op: Nonlin | Moment, name: str, program: Earlier) -> Iterator[str]:
@@ -97,6 +127,12 @@ def _function(op: Nonlin | Moment, name: str, program: Earlier) -> Iterator[str]
         return
     if op.body.has(sp.nan, sp.zoo, sp.oo):
         yield f"the body of `{name}` is {op.body}; it must be finite"
+    found = {a for v in op.args if v in program and (a := program.axes(v)) is not None}
+    if len(found) > 1:
+        said = ", ".join(f"`{v}` has {_axes(program.axes(v))}" for v in op.args)
+        yield f"`{name}` reads vectors over different axes: {said}"
+    if found and isinstance(op, Moment):
+        yield f"`{name}` is the mean over coordinates of vectors with positions; pool them first"
     known = slots_of(op)
     for s in sorted(op.body.atoms(Slot), key=str):
         if s not in known:
@@ -119,8 +155,17 @@ def _difference(op: Difference, name: str, program: Earlier) -> Iterator[str]:
 
 
 for _type, _rule in {InitMatrix: _matrix, InitVector: _vector, InitScalar: _scalar, MatMul: _matmul,
-                     Nonlin: _function, Moment: _function, Difference: _difference}.items():  # fmt: skip
+                     Mix: _mix, Place: _place, Nonlin: _function, Moment: _function, Difference: _difference}.items():  # fmt: skip
     violations.register(_type)(_rule)  # type: ignore[arg-type]
+
+
+def axes_of(op: Any, program: Earlier) -> Axes | None:
+    """The axes of what an instruction defines."""
+    if isinstance(op, InitVector):
+        return op.axes
+    if isinstance(op, (Mix, Place)) or (isinstance(op, MatMul) and op.by is not None):
+        return op.by.result(op.transpose)  # type: ignore[union-attr]
+    return next((a for v in op.operands if (a := program.axes(v)) is not None), None)
 
 
 def canonical_violations(program: Earlier) -> Iterator[str]:

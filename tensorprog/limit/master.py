@@ -21,8 +21,10 @@ from tensorprog.ir.instructions import (
     InitScalar,
     InitVector,
     MatMul,
+    Mix,
     Moment,
     Nonlin,
+    Place,
     Var,
     slots_of,
     vector_slot,
@@ -33,6 +35,7 @@ from tensorprog.limit.equations import Equations, Namer, as_equations, plain_nam
 from tensorprog.limit.evaluate import numbers
 from tensorprog.limit.fields import Field
 from tensorprog.limit.gap import Gaps, Structure
+from tensorprog.limit.spatial import Spatial
 from tensorprog.limit.zdot import zdot_terms
 from tensorprog.printing import NameSymbol, Shown, counted, shortened, text
 from tensorprog.types import Number
@@ -53,7 +56,11 @@ class Limit(Shown):
         self.algebra = Algebra()
         self.system = Equations(namer)
         known: dict[Gen, int | None] = {}
-        self.expect = Expectation(self.algebra, self._base_cov, self._name_covariance, lambda p: positive(p, known))
+        self.spatial = Spatial(self) if program.has_axes else None
+        over = (self.spatial.related, self.spatial.blended) if self.spatial else ()
+        self.expect = Expectation(
+            self.algebra, self._base_cov, self._name_covariance, lambda p: positive(p, known), *over
+        )
         self.z: dict[Var, Poly] = {}
         self.zhats: dict[Var, Poly] = {}
         self.zdots: dict[Var, Poly] = {}
@@ -68,6 +75,8 @@ class Limit(Shown):
         self._multiples: dict[Var, tuple[Poly, Var]] = {}
         self.structure = Structure(self.fields, self.expect.cov)
         for var, op in program:
+            if self.spatial:
+                self.spatial.twins.add(var, op)
             interpret(op, var, self)
             if var.kind == "vector":
                 self._form_var.setdefault(self.z[var], var)
@@ -213,7 +222,8 @@ class Limit(Shown):
         key = (zx, zy)
         value = self._moments.get(key)
         if value is None:
-            value = self.system.define(self.expect.product(zx, zy), "moment", x, y)
+            over = self.spatial.moment(x, y) if self.spatial else None
+            value = self.system.define(self.expect.product(zx, zy) if over is None else over, "moment", x, y)
             self._moments[key] = self._moments[zy, zx] = value
         return value
 
@@ -227,6 +237,8 @@ class Limit(Shown):
         return self._cov(a, b) if a.index <= b.index else self._cov(b, a)
 
     def _find_cov(self, a: Gaussian, b: Gaussian) -> Poly:
+        if self.spatial and (over := self.spatial.covariance(a, b)) is not None:
+            return over
         if a.block == INITIAL:
             return self._initial_cov(a, b)
         field = self.fields[a.block]
@@ -292,6 +304,8 @@ def _(op: InitVector, var: Var, limit: Limit) -> None:
     if op.covariance(var) != 0:
         g = Gaussian(NameSymbol(f"Z({var})", rf"Z^{{{sp.latex(sp.Symbol(var.name))}}}"), INITIAL, var)
         z = z + monomial(g)
+        if limit.spatial:
+            limit.spatial.made_by[g] = var
     limit.z[var] = z
 
 
@@ -303,6 +317,9 @@ def _(op: InitScalar, var: Var, limit: Limit) -> None:
 @interpret.register(MatMul)
 def _(op: MatMul, var: Var, limit: Limit) -> None:
     zx, variance = limit.z[op.x], limit.variance[op.matrix]
+    if limit.spatial and (op.by is not None or limit.program.axes(op.x) is not None):
+        _over_positions(op, var, limit)
+        return
     block, opposite = (op.matrix, op.transpose), (op.matrix, not op.transpose)
     field = limit.fields.setdefault(block, Field(block, variance))
     zhat = field.gaussian(zx, op.x, f"{op.matrix}{'ᵀ' if op.transpose else ''} {op.x}") if variance else ZERO
@@ -310,6 +327,28 @@ def _(op: MatMul, var: Var, limit: Limit) -> None:
     limit.zdot_terms[var] = terms
     limit.zhats[var], limit.zdots[var] = zhat, add_all(c * limit.z[y] for c, y in terms)
     limit.z[var] = zhat + limit.zdots[var]
+
+
+def _over_positions(op: MatMul, var: Var, limit: Limit) -> None:
+    """A product shared by positions has no Ż, or is refused."""
+    assert limit.spatial is not None
+    map_ = None if op.by is None else op.by.map
+    limit.spatial.check_zdot(limit.z[op.x], op.x, ("shared", op.matrix, not op.transpose, map_))
+    name = f"{op.matrix}{'ᵀ' if op.transpose else ''} {op.x}"
+    limit.zdot_terms[var], limit.zdots[var] = [], ZERO
+    limit.zhats[var] = limit.z[var] = limit.spatial.product(op, var, limit.variance[op.matrix], name)
+
+
+@interpret.register(Mix)
+def _(op: Mix, var: Var, limit: Limit) -> None:
+    assert limit.spatial is not None
+    limit.z[var] = limit.spatial.mix(op, var)
+
+
+@interpret.register(Place)
+def _(op: Place, var: Var, limit: Limit) -> None:
+    assert limit.spatial is not None
+    limit.z[var] = limit.spatial.place(op, var)
 
 
 @interpret.register(Nonlin)

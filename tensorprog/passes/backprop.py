@@ -14,16 +14,19 @@ from typing import Any
 
 import sympy as sp
 
-from tensorprog.dsl.trace import Output, Trace
+from tensorprog.dsl.trace import Output, Readout, Trace
 from tensorprog.errors import NoRuleError
+from tensorprog.ir.axes import TOTAL, Reading
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import (
     InitMatrix,
     InitScalar,
     InitVector,
     MatMul,
+    Mix,
     Moment,
     Nonlin,
+    Place,
     Slot,
     Var,
     slots_of,
@@ -36,10 +39,11 @@ class Gradients:
     """The gradient of one output: ``of[x]`` are vectors whose sum is dx.
 
     The terms are kept apart for initial vectors that enter several sums, one per use of the parameter; a single
-    one otherwise.
+    one otherwise.  ``places`` has, for an initial vector drawn for every offset, where it is used and the gradients there.
     """
 
     of: dict[Var, tuple[Var, ...]] = field(default_factory=dict)
+    places: dict[Var, tuple[tuple[Place, Var], ...]] = field(default_factory=dict)
 
 
 class Tape(Emitter):
@@ -52,14 +56,20 @@ class Tape(Emitter):
     def __init__(self, program: ProgramGraph, prefix: str) -> None:
         super().__init__(program, prefix)
         self.terms: dict[Var, list[sp.Expr]] = defaultdict(list)
+        self.places: dict[Var, list[tuple[Place, Var]]] = defaultdict(list)
 
     def now(self, var: Var) -> Var:
         """The value of a forward variable."""
         return var
 
-    def matmul(self, matrix: Var, transpose: bool, x: Var) -> Var:
+    def matmul(self, matrix: Var, transpose: bool, x: Var, by: Reading | None = None) -> Var:
         """The product of a vector with a matrix."""
-        return self.product(matrix, transpose, x)
+        return self.product(matrix, transpose, x, by)
+
+    def readout(self, r: Readout) -> Var:
+        """The vector of a readout, at every position that it reads."""
+        v = self.now(r.v)
+        return v if r.by is None else self._append(None, Place(r.by, True, v))
 
     def operands(self, op: Any) -> dict[sp.Symbol, Slot]:
         """References to the operands of a Nonlin or Moment, by placeholder."""
@@ -69,7 +79,7 @@ class Tape(Emitter):
         """The gradient of one output with respect to everything it depends on."""
         gradients = Gradients()
         for r in output.readouts:
-            self.terms[r.x].append(r.std * self.ref(self.now(r.v)))
+            self.terms[r.x].append(r.std * self.ref(self.readout(r)))
         for var, op in reversed(list(forward)):
             terms = self.terms.pop(var, [])
             if not terms or var.kind == "matrix":
@@ -82,6 +92,8 @@ class Tape(Emitter):
                 gradient = self.emit(Nonlin, sp.Add(*terms), f"d{var}{suffix}")
                 gradients.of[var] = (gradient,)
                 pull(op, self.ref(gradient), self)
+        gradients.places = {v: tuple(uses) for v, uses in self.places.items()}
+        self.places.clear()
         return gradients
 
     def _is_stream(self, terms: list[sp.Expr], gradients: Gradients) -> bool:
@@ -128,15 +140,32 @@ def _(op: Any, d: sp.Expr, tape: Tape) -> None:
 
 @pull.register(MatMul)
 def _(op: MatMul, d: sp.Expr, tape: Tape) -> None:
-    tape.terms[op.x].append(tape.ref(tape.matmul(op.matrix, not op.transpose, tape.emit(Nonlin, d))))
+    tape.terms[op.x].append(tape.ref(tape.matmul(op.matrix, not op.transpose, tape.emit(Nonlin, d), op.by)))
+
+
+@pull.register(Mix)
+def _(op: Mix, d: sp.Expr, tape: Tape) -> None:
+    mixed = Mix(op.by, not op.transpose, tape.emit(Nonlin, d))
+    tape.terms[op.x].append(tape.ref(tape._append(None, mixed)))
+
+
+@pull.register(Place)
+def _(op: Place, d: sp.Expr, tape: Tape) -> None:
+    tape.places[op.x].append((op, tape.emit(Nonlin, d)))
 
 
 @pull.register(Nonlin)
 def _(op: Nonlin, d: sp.Expr, tape: Tape) -> None:
     refs = tape.operands(op)
+    axes = next((a for v in op.args if (a := tape.program.axes(v)) is not None), None)
     for slot, var in slots_of(op).items():
         partial = sp.diff(op.body, slot).xreplace(refs)
-        if partial != 0:
+        if partial == 0:
+            continue
+        if axes is not None and tape.program.axes(var) is None:  # one vector is read at all positions
+            total = Mix(Reading(TOTAL, axes), False, tape.emit(Nonlin, d * partial))
+            tape.terms[var].append(tape.ref(tape._append(None, total)))
+        else:
             tape.terms[var].append(d * partial if var.kind == "vector" else tape.mean(d * partial))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import sympy as sp
 
+from tensorprog.ir.axes import Reading
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import MatMul, Moment, Nonlin, Slot, Var, scalar_slot, vector_slot
 
@@ -42,9 +43,9 @@ class Emitter:
             return self.ref(self.emit(Moment, expr))
         return expr
 
-    def product(self, matrix: Var, transpose: bool, x: Var) -> Var:
+    def product(self, matrix: Var, transpose: bool, x: Var, by: Reading | None = None) -> Var:
         """Append the MatMul of x."""
-        return self._append(None, MatMul(matrix, transpose, x))
+        return self._append(None, MatMul(matrix, transpose, x, by))
 
     def _append(self, name: str | None, op: Any) -> Var:
         name = name if name and name not in self.program else None

@@ -29,7 +29,8 @@ def embed(net: Builder, key: Key, x: Datum, std: Number = 1, initial: Number | N
         partners = (
             [] if t.parameters[name].variance == 0 else [*(v for v, (n, _) in t.embeddings.items() if n == name), var]
         )
-        t.program.append(var.name, InitVector(sp.S.Zero, Covariances(partners, partial(t.covariance, var))))
+        axes = x.axes if x.by is None else x.by.result(False)
+        t.program.append(var.name, InitVector(sp.S.Zero, Covariances(partners, partial(t.covariance, var)), axes))
         t.embeddings[var] = (name, x)
     return Vec(t.program, var)
 

@@ -11,6 +11,7 @@ from tensorprog.dsl.builder import Builder, std_of
 from tensorprog.dsl.program import Vec, exact
 from tensorprog.dsl.trace import Output, Readout
 from tensorprog.errors import ProgramError
+from tensorprog.ir.axes import Everywhere, Reading
 from tensorprog.ir.instructions import InitVector
 from tensorprog.types import Key, Number
 
@@ -22,13 +23,33 @@ def readout(net: Builder, key: Key, x: Vec, std: Number = 1, bias: Number = 0,
     With ``initial=0``, v starts at 0.
     """
     check_vector(key, x)
+    if net._trace.program.axes(x.var) is not None:
+        raise ProgramError(
+            f"the readout {key!r} takes one vector, and {x} has one at every position: net.global_pool({x}) averages "
+            f"them, net.flatten({key!r}, {x}) reads each with weights of its own"
+        )
+    return _read(net, key, x, std, bias, initial, None)
+
+
+def flatten(net: Builder, key: Key, x: Vec, std: Number = 1, bias: Number = 0,
+            initial: Number | None = None) -> Output:  # fmt: skip
+    """The output std · Σ_p v_p·x_p/√(nP) with a vector v_p of its own for each of the P positions; see ``readout``."""
+    check_vector(key, x)
+    axes = net._trace.program.axes(x.var)
+    if axes is None:
+        raise ProgramError(f"flatten({key!r}, {x}) takes vectors with positions, and {x} has none: use net.readout")
+    return _read(net, key, x, std, bias, initial, Reading(Everywhere(), axes))
+
+
+def _read(net: Builder, key: Key, x: Vec, std: Number, bias: Number, initial: Number | None,
+          by: Reading | None) -> Output:  # fmt: skip
     t, std, bias = net._trace, std_of(key, std), exact(bias, f"bias of {key!r}")
     name = net._declare(key, "readout", std, initial)
     p = t.parameters[name]
     if p.var is None:
         t.parameters[name] = replace(p, var=t.program.vector(name, 1 if p.start is None else 0).var)
     biases = ((f"{name}.bias", bias),) if bias != 0 else ()
-    return Output((Readout(name, t.program.named(name), x.var, std),), biases)
+    return Output((Readout(name, t.program.named(name), x.var, std, by=by),), biases)
 
 
 def average(net: Builder, x: Vec, scale: Number = 1) -> Output:

@@ -1,0 +1,96 @@
+"""Numbers of a kernel of inputs with positions: arrays over pairs of positions of blocks of pairs of inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import sympy as sp
+
+from tensorprog.algebra import Poly
+from tensorprog.derivation.derivation import Derivation
+from tensorprog.dsl.trace import Datum
+from tensorprog.ir.axes import Sizes
+from tensorprog.limit.equations import reachable
+from tensorprog.limit.evaluate import Atom, numbers
+from tensorprog.limit.gap import Gaps
+from tensorprog.limit.mixing import applied, linear, shared
+from tensorprog.limit.positions import Along, At
+
+Array = Any
+
+
+class Pair:
+    """Two batches of inputs whose pairs are taken, as the arrays that a limit reads.
+
+    Args:
+        d: the kernel.
+        a, b: (B, P, C) and (B, Q, C); the pairs are a[i], b[i].
+        sizes: of the positions of both.
+    """
+
+    def __init__(self, d: Derivation, a: np.ndarray, b: np.ndarray, sizes: tuple[Sizes, Sizes]) -> None:
+        self.d, self.sides, self.sizes = d, (a, b), sizes
+
+    def grams(self) -> dict[sp.Symbol, np.ndarray]:
+        """The inner products of what is embedded, (B, P, Q), (B, P, 1) or (B, 1, Q)."""
+        symbols = {s for s in self.d.trace.grams}
+        return {s: self._gram(*self.d.trace.grams[s]) for s in symbols}
+
+    def _gram(self, p: Datum, q: Datum) -> np.ndarray:
+        one = p.owner == q.owner
+        x, y = self.sides[p.owner], self.sides[q.owner]
+        if one:
+            c = np.einsum("bpc,bpc->bp", x, y) / x.shape[-1]
+            c = c[:, :, None] if p.owner == 0 else c[:, None, :]
+        else:
+            c = np.einsum("bpc,bqc->bpq", x, y) / x.shape[-1]
+        if p.by is None:
+            return c
+        read = tuple(p.by.axes.at(n) for n in self.sizes)
+        if p.stacked:
+            return linear(p.by.map, False, c, p.owner, read[p.owner]) if one else shared(p.by.map, False, c, read)
+        raise NotImplementedError
+
+    def with_itself(self, point: int) -> Pair:
+        """Each input of one side with itself."""
+        return Pair(self.d, self.sides[point], self.sides[point], (self.sizes[point],) * 2)
+
+    def values(self, polys: list[Poly], hyper: Mapping[sp.Symbol, float], gaps: Gaps | None, atom: Atom | None,
+               at: Callable[[At, Callable[[Poly], Any]], Array]) -> list[Array]:  # fmt: skip
+        """The values of polynomials."""
+
+        def positions(g: Along | At, value: Callable[[Poly], Any]) -> Array:
+            return at(g, value) if isinstance(g, At) else applied(g, value(g.inner), self.sizes)
+
+        return numbers(polys, {**hyper, **self.grams()}, gaps, atom, positions)
+
+
+def over_positions(d: Derivation, a: np.ndarray, b: np.ndarray, sizes: tuple[Sizes, Sizes],
+                   hyper: Mapping[sp.Symbol, float], atom: Atom | None = None) -> np.ndarray:  # fmt: skip
+    """The kernel of pairs of inputs (B, P, C) and (B, Q, C) with these sizes."""
+    pair = Pair(d, a, b, sizes)
+    found = sorted((g for g in reachable([d.poly]) if isinstance(g, At)), key=lambda g: g.index)
+    known: dict[At, Array] = {}
+    for point in {g.point for g in found}:
+        of = [g for g in found if g.point == point]
+        arrays = pair.with_itself(point).values([g.inner for g in of], hyper, None, atom, _diagonal)
+        known.update((g, _taken(c, point)) for g, c in zip(of, arrays, strict=True))
+    value = pair.values([d.poly], hyper, None, atom, lambda g, value: known[g])[0]
+    return np.broadcast_to(value, (len(a), 1, 1))[:, 0, 0]
+
+
+def _diagonal(g: At, value: Callable[[Poly], Any]) -> Array:
+    return _taken(value(g.inner), g.point)
+
+
+def _taken(c: Array, point: int) -> Array:
+    """p = q of an array of an input with itself."""
+    c = np.asarray(c, float)
+    if c.ndim < 2:
+        return c
+    size = max(c.shape[-2:])
+    c = np.broadcast_to(c, (*c.shape[:-2], size, size))
+    found = np.einsum("...pp->...p", c)
+    return found[..., :, None] if point == 0 else found[..., None, :]

@@ -1,0 +1,284 @@
+"""The limit of families of vectors: one point p of the input x, one point q of the input x', both generic.
+
+A vector at a point has a Z as any other; what mixes positions is read off the program.  With h = conv(W, x),
+Cov(h[p], h'[q]) = σ² (1/|w|) Σ_k E x[m_k(p)] x'[m_k(q)]; with y = A z, E y[p] v'[q] = Σ_r A[p,r] E z[r] v'[q].
+Within one input, two positions are those of two inputs, taken for x' = x.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import fields
+from typing import Any
+
+import sympy as sp
+
+from tensorprog.algebra import ONE, ZERO, Blend, Gaussian, Gen, Poly, add_all, affine, linear_parts, monomial
+from tensorprog.errors import AssumptionError
+from tensorprog.ir.axes import Reading
+from tensorprog.ir.graph import ProgramGraph
+from tensorprog.ir.instructions import InitVector, MatMul, Mix, Nonlin, Place, Var, slots_of
+from tensorprog.limit.positions import Along, At, How
+from tensorprog.printing import NameSymbol
+
+
+class Twins:
+    """Which input a vector belongs to, and the same vector of the other input."""
+
+    def __init__(self, program: ProgramGraph) -> None:
+        self.program = program
+        self.input: dict[Var, int | None] = {}
+        self._sources: list[str] = []
+        self._shape: dict[Var, int] = {}  # number of what a vector is, whatever its input
+        self._shapes: dict[Any, int] = {}
+        self._known: dict[tuple[int, int], Var] = {}
+        self._embedded: dict[int, int] = {}
+
+    def add(self, var: Var, op: Any) -> None:
+        """Read one instruction."""
+        axes = op.axes if isinstance(op, InitVector) else None
+        if axes is not None:
+            if axes.source not in self._sources:
+                self._sources.append(axes.source)
+            point = self.input[var] = self._sources.index(axes.source)
+            count = self._embedded[point] = self._embedded.get(point, 0) + 1
+            key: Any = ("data", count, axes.maps)
+        else:
+            inputs = [self.input[v] for v in op.operands if self.input.get(v) is not None]
+            point = self.input[var] = inputs[0] if inputs else None
+            key = var if point is None else (type(op), *map(self._blank, (getattr(op, f.name) for f in fields(op))))
+        shape = self._shape[var] = self._shapes.setdefault(key, len(self._shapes))
+        if point is not None:
+            self._known.setdefault((shape, point), var)
+
+    def _blank(self, field: Any) -> Any:
+        if isinstance(field, Var):
+            return self._shape[field]
+        if isinstance(field, tuple):
+            return tuple(map(self._blank, field))
+        return field.map if isinstance(field, Reading) else field
+
+    def of(self, var: Var, point: int) -> Var:
+        """The vector of input number ``point`` that is what ``var`` is of its own."""
+        if self.input[var] in (None, point):
+            return var
+        found = self._known.get((self._shape[var], point))
+        if found is None:
+            raise AssumptionError(f"`{var}` has no counterpart for the other input; sums over positions need one")
+        return found
+
+
+class Spatial:
+    """What the limit asks about positions.
+
+    Args:
+        limit: whose Z, moments and names are used.
+    """
+
+    def __init__(self, limit: Any) -> None:
+        self.limit = limit
+        self.twins = Twins(limit.program)
+        self.made_by: dict[Gaussian, Var] = {}
+        self.covers: dict[Gen, frozenset[Any]] = {}  # blocks that a mixed vector depends on at any position
+        self._gens: dict[Any, Poly] = {}
+        self._linear: dict[Var, bool] = {}
+
+    # ---- instructions ----------------------------------------------------------------------------------
+
+    def product(self, op: MatMul, var: Var, variance: Poly, name: str) -> Poly:
+        """Ẑ of a product shared by positions."""
+        if not variance or not self.limit.z[op.x]:
+            return ZERO
+        return self._fresh(var, ("shared", op.matrix, op.transpose, op.by and op.by.map), f"Ẑ({name})")
+
+    def place(self, op: Place, var: Var) -> Poly:
+        """Z of an initial vector drawn anew for every offset.
+
+        Raises:
+            AssumptionError: its mean is not 0.
+        """
+        z = self.limit.z[op.x]
+        if z and linear_parts(z)[0]:
+            raise AssumptionError(f"`{op.x}` has a mean, and is placed at every position")
+        return self._fresh(var, ("place", op.x, op.transpose, op.by.map), f"Z({var})") if z else ZERO
+
+    def mix(self, op: Mix, var: Var) -> Poly:
+        """Z of a weighted sum over positions: Gaussian where what it sums is, else known by its second moments."""
+        z = self.limit.z[op.x]
+        if not z.support:
+            return self.along(op.by, "left", op.transpose, z, None) if z else ZERO
+        if affine(z):
+            mean = linear_parts(z)[0]
+            centred = self._fresh(var, ("mixed", var), f"Z({var})")
+            (g,) = centred.support
+            self.covers[g] = self._covered(z.support)
+            return centred + (self.along(op.by, "left", op.transpose, mean, self.twins.input[op.x]) if mean else ZERO)
+        blend = Blend(NameSymbol(f"Z({var})"), z.support, var)
+        self.covers[blend] = self._covered(z.support)
+        return monomial(blend)
+
+    def _fresh(self, var: Var, block: Any, name: str) -> Poly:
+        g = Gaussian(NameSymbol(name, _latex(name)), block, var)
+        self.made_by[g] = var
+        return monomial(g)
+
+    def _covered(self, support: Iterable[Gaussian]) -> frozenset[Any]:
+        return frozenset().union(*(self.covers.get(g, frozenset([g.block])) for g in support))
+
+    def check_zdot(self, zx: Poly, x: Var, opposite: Any) -> None:
+        """Refuse a Ż that runs over positions; where gradients are independent there is none.
+
+        Raises:
+            AssumptionError: names the product.
+        """
+        limit, derivative = self.limit, self.limit.algebra.derivative
+        for g in sorted(zx.support, key=lambda g: g.index):
+            if opposite in self.covers.get(g, (g.block,)) and limit.expect(derivative(zx, g)):
+                raise AssumptionError(f"the product with `{x}` has a correction Ż over positions, which is not derived")
+        blends = {g for mono in zx.terms for g, _ in mono if isinstance(g, Blend)}
+        for blend in sorted(blends, key=lambda g: g.index):
+            if opposite in self.covers[blend]:
+                source = limit.program.op(blend.source).x
+                self.check_zdot(limit.z[source], source, opposite)
+
+    # ---- covariances -----------------------------------------------------------------------------------
+
+    def related(self, a: Gaussian, b: Gaussian) -> bool:
+        """Whether two base Gaussians may be correlated."""
+        if a.block == b.block:
+            return True
+        left, right = self.covers.get(a), self.covers.get(b)
+        if left is None and right is None:
+            return False
+        return not (left or frozenset([a.block])).isdisjoint(right or frozenset([b.block]))
+
+    def covariance(self, a: Gaussian, b: Gaussian) -> Poly | None:
+        """Cov of two base Gaussians; None where it has nothing to do with positions."""
+        if a in self.covers or b in self.covers:
+            return self._mixed_covariance(a, b)
+        if a.block[0] not in ("shared", "place") or len(a.block) != 4:
+            return None
+        x, y = self.made_by[a], self.made_by[b]
+        op, op2 = self.limit.program.op(x), self.limit.program.op(y)
+        point = self._point(x, y)
+        if isinstance(op, Place):
+            variance = self.limit.expect.cov(*(next(iter(self.limit.z[o.x].support)) for o in (op, op2)))
+            return self.along(op.by, "shared", op.transpose, variance, point)
+        value = self.limit.moment(op.x, op2.x)
+        if not value:
+            return ZERO
+        over = value if op.by is None else self.along(op.by, "shared", op.transpose, value, point)
+        return self.limit.variance[op.matrix] * over  # type: ignore[no-any-return]
+
+    def _point(self, x: Var, y: Var) -> int | None:
+        """The input of both, None where they differ."""
+        a, b = self.twins.input[x], self.twins.input[y]
+        return a if a == b else None
+
+    def _mixed_covariance(self, a: Gaussian, b: Gaussian) -> Poly:
+        x, y = self.made_by.get(a), self.made_by.get(b)
+        if x is None or y is None:
+            raise AssumptionError(f"the covariance of {a} and {b}, a sum over positions, is not derived")
+        point = self._point(x, y)
+        if point is not None:
+            left, right = (self.limit.z[self.twins.of(v, k)] for v, k in ((x, 0), (y, 1)))
+            g, h = (max(z.support, key=lambda g: g.index) for z in (left, right))
+            return self.at(self._mixed_covariance(g, h), point)
+        first = self.limit.program.op(x) if a in self.covers else None
+        second = self.limit.program.op(y) if b in self.covers else None
+        u = linear_parts(self.limit.z[first.x])[1] if first else {a: ONE}
+        v = linear_parts(self.limit.z[second.x])[1] if second else {b: ONE}
+        inner = add_all(c * d * self.limit.expect.cov(g, h) for g, c in u.items() for h, d in v.items())
+        return self._applied(first, second, inner)
+
+    def _applied(self, first: Mix | None, second: Mix | None, inner: Poly) -> Poly:
+        if not inner:
+            return ZERO
+        if first and second and (first.by.map, first.transpose) == (second.by.map, second.transpose):
+            return self.along(first.by, "both", first.transpose, inner, None)
+        if first:
+            inner = self.along(first.by, "left", first.transpose, inner, None)
+        return self.along(second.by, "right", second.transpose, inner, None) if second else inner
+
+    # ---- moments ---------------------------------------------------------------------------------------
+
+    def moment(self, x: Var, y: Var) -> Poly | None:
+        """E Z^x Z^y where one of them is a sum over positions, or a linear combination of such; else None."""
+        if not (self._is_linear(x) or self._is_linear(y)):
+            return None
+        point = self._point(x, y)
+        if point is not None:
+            return self.at(self.limit.moment(self.twins.of(x, 0), self.twins.of(y, 1)), point)
+        parts = []
+        for c, u in self._split(x):
+            for d, v in self._split(y):
+                first, second = (op if isinstance(op := self.limit.program.op(w), Mix) else None for w in (u, v))
+                inner = self.limit.moment(first.x if first else u, second.x if second else v)
+                parts.append(c * d * self._applied(first, second, inner))
+        return add_all(parts)
+
+    def _is_linear(self, x: Var) -> bool:
+        """Whether a vector is a linear combination in which sums over positions occur."""
+        if x not in self._linear:
+            op = self.limit.program.op(x)
+            mixed = isinstance(op, Nonlin) and any(map(self._is_linear, op.args))
+            self._linear[x] = isinstance(op, Mix) or bool(mixed and self._coefficients(op) is not None)
+        return self._linear[x]
+
+    def _coefficients(self, op: Nonlin) -> list[tuple[Poly, Var]] | None:
+        slots = {s: v for s, v in slots_of(op).items() if v.kind == "vector"}
+        found = {s: op.body.diff(s) for s in slots}
+        constant = op.body.xreplace(dict.fromkeys(slots, sp.S.Zero))
+        if constant != 0 or any(c.free_symbols & slots.keys() for c in found.values()):
+            return None
+        env = {s: self.limit.z[v] for s, v in slots_of(op).items() if v.kind == "scalar"}
+        return [(self.limit.algebra.from_sympy(c, env), slots[s]) for s, c in found.items()]
+
+    def _split(self, x: Var) -> list[tuple[Poly, Var]]:
+        op = self.limit.program.op(x)
+        if not self._is_linear(x) or isinstance(op, Mix):
+            return [(ONE, x)]
+        found = self._coefficients(op)
+        assert found is not None
+        return [(c * d, v) for c, u in found for d, v in self._split(u)]
+
+    def blended(self, mono: Any) -> Poly:
+        """E of a product of sums over positions.
+
+        Raises:
+            AssumptionError: they stand beside something else, so that three positions would be needed.
+        """
+        found = [g for g, e in mono for _ in range(e)]
+        if not all(isinstance(g, Blend) for g in found) or len(found) > 2:
+            names = " · ".join(map(str, found))
+            raise AssumptionError(
+                f"E {names}: a weighted sum over positions of what is not Gaussian stands inside a nonlinearity or a "
+                "product, where its second moments are not enough; put a dense layer or a convolution in between"
+            )
+        if len(found) == 2:
+            return self.limit.moment(found[0].source, found[1].source)  # type: ignore[no-any-return]
+        op = self.limit.program.op(found[0].source)
+        return self.along(op.by, "left", op.transpose, self.limit.expect(self.limit.z[op.x]), self.twins.input[op.x])
+
+    # ---- arrays ----------------------------------------------------------------------------------------
+
+    def along(self, by: Reading, how: How, transpose: bool, inner: Poly, point: int | None) -> Poly:
+        """A map applied to an array."""
+        key = (by, how, transpose, inner, point)
+        if key not in self._gens:
+            symbol = NameSymbol(f"[{by.map}{'ᵀ' if transpose else ''} {how} {len(self._gens)}]")
+            self._gens[key] = monomial(Along(by, how, transpose, inner, point, symbol))
+        return self._gens[key]
+
+    def at(self, inner: Poly, point: int) -> Poly:
+        """An array of pairs at x' = x and q = p."""
+        if not any(isinstance(g, Gen) for mono in inner.terms for g, _ in mono):
+            return inner
+        key = (inner, point)
+        if key not in self._gens:
+            self._gens[key] = monomial(At(inner, point, NameSymbol(f"[at {point}: {len(self._gens)}]")))
+        return self._gens[key]
+
+
+def _latex(name: str) -> str:
+    return sp.latex(sp.Symbol(name))
