@@ -106,7 +106,7 @@ def jacobians(kernel: Layerwise, parameters: dict[str, np.ndarray]) -> Callable[
 def compare(width: int, dtype: Any, python: str | None) -> None:
     """One row of the table, after checking that both sides agree."""
     X = np.random.default_rng(1).normal(size=(INPUTS, DIMENSION))
-    kernel = Layerwise(tp.programs.mlp(depth=DEPTH), read_inputs(X, "X", False), None, {})
+    kernel = Layerwise(tp.programs.mlp(depth=DEPTH), read_inputs(X, "X", "vectors"), None, {})
     parameters = kernel.draw(width, [0], dtype)
     own, theirs = kernel(parameters, {})[0], jacobians(kernel, parameters)
     if np.abs(own - theirs()).max() > (1e-10 if dtype == np.float64 else 1e-4) * np.abs(own).max():

@@ -48,7 +48,7 @@ def finite_run(width: int = 4096, steps: int = 20) -> None:
     """A finite-width SGD run beside its matrix products alone, on the same matrices, interleaved."""
     rng = np.random.default_rng(0)
     net = tp.programs.mlp(depth=3, phi=tp.relu, sigma_b=0.5)
-    inputs = read_inputs(rng.normal(size=(4, 8)), "X", False)
+    inputs = read_inputs(rng.normal(size=(4, 8)), "X", "vectors")
     run = FiniteTraining(net, inputs, rng.normal(size=4), steps, tp.SGD(0.1))
     groups = [g for g in schedule(run.u.program, ()) if isinstance(g[0][1], MatMul)]
     whole, products = [], []

@@ -148,7 +148,7 @@ def coordinate_check(
         raise ProgramError(f"parametrizations must be a list such as [tp.mup()], got {parametrizations!r}")
     for chosen in parametrizations:
         check_parametrization(chosen)
-    inputs = read_inputs(X, "X", net.takes_sequences)
+    inputs = read_inputs(X, "X", net.form)
     labels: Any = y
     if np.ndim(labels) and len(labels) != len(inputs):
         raise DataError(f"X has {len(inputs)} inputs and y {len(labels)} labels; they must agree")

@@ -293,11 +293,11 @@ def feature_limit(
 
 def _read(net: Network, X: Data, y: Any, X_test: Data | None) -> Inputs:
     check_network(net)
-    inputs = read_inputs(X, "X", net.takes_sequences)
+    inputs = read_inputs(X, "X", net.form)
     if np.ndim(y) and len(y) != len(inputs):
         raise DataError(f"X has {len(inputs)} inputs and y {len(y)} labels; they must agree")
     if X_test is not None:
-        inputs = concatenate(inputs, read_inputs(X_test, "X_test", net.takes_sequences), net.takes_sequences)
+        inputs = concatenate(inputs, read_inputs(X_test, "X_test", net.form), net.form)
     return inputs
 
 

@@ -194,7 +194,7 @@ def verify(
     seeds = _positive(seeds, "seeds", 2)
     if len(set(widths)) < 2 or len(set(widths)) != len(widths):
         raise DataError(f"verify needs two or more different widths, got {widths}")
-    data = read_inputs(inputs, "inputs", net.takes_sequences)
+    data = read_inputs(inputs, "inputs", net.form)
     which = chosen_outputs(net, outputs, data.groups)
     if len(which) > 1:
         return _every_output(net, inputs, which, widths, seeds, values=values, out=out, progress=progress)
@@ -223,7 +223,7 @@ def _every_output(net: Network, inputs: Data, which: list[int], widths: list[int
         one = verify(net, inputs, widths, seeds, values=values, outputs=k, out=place, progress=progress)
         result.claims += [replace(c, name=f"output {k}: {c.name}") for c in one.claims]
         result.errors |= {f"{name} of output {k}": fit for name, fit in one.errors.items()}
-    length = next(iter(read_inputs(inputs, "inputs", net.takes_sequences).groups))
+    length = next(iter(read_inputs(inputs, "inputs", net.form).groups))
     K = ntk(net, outputs=which, lengths=length and (length, length))(inputs, values=values, progress=progress)
     runs = [
         empirical_ntk(net, inputs, width=n, seeds=seeds, values=values, outputs=which, progress=progress)

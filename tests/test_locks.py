@@ -46,7 +46,7 @@ K.gram(X, block=16, path=path, backend="numpy")
 PLACES = ["blocks.Journal.begin", "compute.store_at", "blocks.Journal.add"]
 RUNS = """
 from pathlib import Path
-net = runs.FiniteNetwork.of(programs.mlp(depth=2), read_inputs([[1.0, 0.5]], "X", False))
+net = runs.FiniteNetwork.of(programs.mlp(depth=2), read_inputs([[1.0, 0.5]], "X", "vectors"))
 gvars = [v for v, op in net.program if isinstance(op, MatMul)]
 original = runs._run
 def slow(*args):
@@ -98,7 +98,7 @@ def test_a_process_that_finishes_leaves_the_file_to_the_next(tmp_path):
 
 def test_runs_that_another_process_writes_are_refused_until_that_dies(tmp_path):
     path = tmp_path / "runs.jsonl"
-    net = FiniteNetwork.of(programs.mlp(depth=2), read_inputs([[1.0, 0.5]], "X", False))
+    net = FiniteNetwork.of(programs.mlp(depth=2), read_inputs([[1.0, 0.5]], "X", "vectors"))
     gvars = [v for v, op in net.program if isinstance(op, MatMul)]
     other = started(RUNS, path)
     call = lambda: collect(net, gvars, [8, 16], 4, {"network": "mlp"}, path)  # noqa: E731

@@ -138,7 +138,7 @@ DECAY = tp.SGD(0.5, weight_decay=0.12)
 def test_with_weight_decay_the_drift_of_a_relu_layer_is_one_minus_the_square_of_the_decay():
     """Θ(a w_0) = a² Θ(w_0) for one layer of ReLUs: the drift tends to 1 − a^(2t), a = 1 − ηλ = 0.94."""
     net = tp.programs.mlp(depth=1, phi=tp.relu, sigma_b=0)
-    run = FiniteTraining(net, read_inputs(X[:2], "X", False), [1.0, -1.0], 3, DECAY, 2)
+    run = FiniteTraining(net, read_inputs(X[:2], "X", "vectors"), [1.0, -1.0], 3, DECAY, 2)
     assert [run.drift(t) for t in (0, 1, 3)] == pytest.approx([0, 1 - 0.94**2, 1 - 0.94**6], abs=1e-9)
     report = train(net, X[:2], [1.0, -1.0], steps=3, batch=2, optimizer=DECAY, widths=(128, 512, 2048), seeds=12)
     assert report.passed and [c.verdict for c in report.claims] == ["ok"] * 4, report.text()
@@ -148,7 +148,7 @@ def test_with_weight_decay_the_drift_of_a_relu_layer_is_one_minus_the_square_of_
 def test_with_weight_decay_f_of_a_relu_layer_is_its_decayed_start_minus_decayed_steps():
     """f_t = a^(2t) f_0 − Σ_s c a^(t+s) Θ χ_s/B, c_{t,s} = η a^(t−s−1)."""
     net, a, eta = tp.programs.mlp(depth=1, phi=tp.relu, sigma_b=0), 0.94, 0.5
-    run = FiniteTraining(net, read_inputs(X[:2], "X", False), [1.0, -1.0], 3, DECAY, 2)
+    run = FiniteTraining(net, read_inputs(X[:2], "X", "vectors"), [1.0, -1.0], 3, DECAY, 2)
     f0, chi = np.array([[[0.3], [-0.2]]]), RNG.standard_normal((1, 3, 2, 1))
     start = np.stack([a ** (2 * t) * f0 for t in range(4)], axis=1)
     theta = tp.ntk(net)(X[:2])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,30 +13,34 @@ from tensorprog.expectations.angles.gaps import gap, near, stretch
 from tensorprog.expectations.determinants import two_product
 from tensorprog.printing import Shown, counted
 
+Form = Literal["vectors", "sequences", "positions"]
 SHARE = 1e-4  # of the largest float that inner products of inputs may be
 CHUNK = 2**15  # entries of input vectors compared together, which stay in cache
 
 
 @dataclass(frozen=True, repr=False)
 class Inputs(Shown):
-    """Inputs grouped by length: ``data[T]`` is (N_T, T, d), ``groups[T]`` their positions; T is None for vectors."""
+    """Inputs grouped by length: ``data[T]`` is (N_T, T, d), ``groups[T]`` which they are; T is None for vectors.
 
-    data: dict[int | None, np.ndarray]
-    groups: dict[int | None, np.ndarray]
+    Of inputs with positions the key is their sizes, such as (H, W), and the positions are flat: (N, H W, C).
+    """
+
+    data: dict[Any, np.ndarray]
+    groups: dict[Any, np.ndarray]
     dimension: int
 
     def text(self) -> str:
         """How many inputs there are, of which lengths and dimension."""
-        lengths = ", ".join(f"{len(rows)} of length {t}" for t, rows in self.groups.items() if t is not None)
+        lengths = ", ".join(f"{len(rows)} of {_size(t)}" for t, rows in self.groups.items() if t is not None)
         return f"{counted(len(self), 'input')} of dimension {self.dimension}" + (f": {lengths}" if lengths else "")
 
     def __len__(self) -> int:
         return sum(map(len, self.groups.values()))
 
     @property
-    def lengths(self) -> list[int | None]:
-        """The length of each input, in order."""
-        result: list[int | None] = [None] * len(self)
+    def lengths(self) -> list[Any]:
+        """The length of each input, or its sizes, in order."""
+        result: list[Any] = [None] * len(self)
         for t, rows in self.groups.items():
             for r in rows:
                 result[r] = t
@@ -57,13 +61,18 @@ class Inputs(Shown):
         raise IndexError(i)
 
 
-def read_inputs(X: Any, name: str, sequences: bool, dtype: Any = np.float64, copy: bool = True) -> Inputs:
+def _size(t: Any) -> str:
+    return "sizes " + "×".join(map(str, t)) if isinstance(t, tuple) else f"length {t}"
+
+
+def read_inputs(X: Any, name: str, form: Form, dtype: Any = np.float64, copy: bool = True) -> Inputs:
     """Check data and group it by length.
 
     Args:
-        X: (N, d) when not ``sequences``; (N, T, d) or a list of (T_i, d) otherwise.
+        X: (N, d) for vectors; (N, T, d) or a list of (T_i, d) for sequences; (N, L, C), (N, H, W, C), (N, D, H, W, C) or
+            a list of such without the N for inputs with positions.
         name: how errors call it.
-        sequences: whether the network takes sequences.
+        form: what the network takes.
         dtype: of inner products; data of it stay in it, others become double.
         copy: False where the data are not kept.
 
@@ -71,16 +80,19 @@ def read_inputs(X: Any, name: str, sequences: bool, dtype: Any = np.float64, cop
         DataError: wrong number of axes, no inputs, empty sequences, NaN, infinite or masked entries, not numbers,
             entries whose squares overflow.
     """
-    inputs = _grouped(X, name, sequences, copy, np.dtype(dtype))
+    inputs = _grouped(X, name, form, copy, np.dtype(dtype))
     check_scale(inputs, name, dtype)
     return inputs
 
 
-def _grouped(X: Any, name: str, sequences: bool, copy: bool, dtype: Any) -> Inputs:
-    if sequences and isinstance(X, (list, tuple)):
-        return _ragged([_array(x, f"{name}[{i}]", copy, dtype) for i, x in enumerate(X)], name)
+def _grouped(X: Any, name: str, form: Form, copy: bool, dtype: Any) -> Inputs:
+    if form != "vectors" and isinstance(X, (list, tuple)):
+        items = [_array(x, f"{name}[{i}]", copy, dtype) for i, x in enumerate(X)]
+        return _ragged(items, name) if form == "sequences" else _of_sizes(items, name)
     x = _array(X, name, copy, dtype)
-    if not sequences:
+    if form == "positions":
+        return _of_sizes(x, name)
+    if form == "vectors":
         if x.ndim != 2:
             raise DataError(f"{name} must have shape (N, d), got {x.shape}; this network takes single vectors")
         _nonempty(x, name)
@@ -94,15 +106,33 @@ def _grouped(X: Any, name: str, sequences: bool, copy: bool, dtype: Any) -> Inpu
     return Inputs({x.shape[1]: x}, {x.shape[1]: np.arange(len(x))}, x.shape[2])
 
 
-def read_pair(X1: Any, X2: Any, sequences: bool, dtype: Any = np.float64,
+def _of_sizes(items: Any, name: str) -> Inputs:
+    """Inputs with positions, grouped by their sizes."""
+    if len(items) == 0:
+        raise DataError(f"{name} holds no inputs")
+    for i, x in enumerate(items):
+        if not 2 <= x.ndim <= 4 or 0 in x.shape:
+            raise DataError(
+                f"{name}[{i}] has shape {x.shape}; this network reads positions and takes signals (L, C), images (H, W, C) "
+                f"or volumes (D, H, W, C): {name} is an array (N, H, W, C), or a list"
+            )
+        if x.shape[-1] != items[0].shape[-1] or x.ndim != items[0].ndim:
+            raise DataError(f"{name}[{i}] has shape {x.shape} and {name}[0] {items[0].shape}: channels and axes must agree")
+    keys = [x.shape[:-1] for x in items]
+    groups = {k: np.array([i for i, other in enumerate(keys) if other == k]) for k in sorted(set(keys))}
+    data = {k: np.stack([items[i].reshape(-1, items[i].shape[-1]) for i in rows]) for k, rows in groups.items()}
+    return Inputs(data, groups, items[0].shape[-1])
+
+
+def read_pair(X1: Any, X2: Any, form: Form, dtype: Any = np.float64,
               copy: bool = True) -> tuple[Inputs, Inputs | None]:  # fmt: skip
     """Both sets of inputs, None for an X2 that is None; arguments as for ``read_inputs``.
 
     Raises:
         DataError: as for ``read_inputs``, or different feature dimensions.
     """
-    first = read_inputs(X1, "X1", sequences, dtype, copy)
-    second = None if X2 is None else read_inputs(X2, "X2", sequences, dtype, copy)
+    first = read_inputs(X1, "X1", form, dtype, copy)
+    second = None if X2 is None else read_inputs(X2, "X2", form, dtype, copy)
     if second is not None and first.dimension != second.dimension:
         raise DataError(f"X1 has feature dimension {first.dimension} and X2 {second.dimension}; they must agree")
     return first, second

@@ -14,6 +14,7 @@ from tensorprog.algebra import Scalar
 from tensorprog.derivation.data import Inputs, by_lengths, gram, input_relation
 from tensorprog.derivation.derivation import Derivation
 from tensorprog.derivation.kernel_account import KernelAccount, Recorder, spread
+from tensorprog.derivation.over_positions import over_positions
 from tensorprog.dsl.trace import Datum
 from tensorprog.expectations.many.sobol import ERRORS
 from tensorprog.limit.equations import reachable
@@ -39,6 +40,10 @@ class _Notes:
         def evaluate(atom: Atom) -> Array:
             return numbers([d.poly], {**hyper, **grams}, Gaps(d.limit.structure, data), atom)[0]
 
+        return self.accounts(evaluate, shape)
+
+    def accounts(self, evaluate: Callable[[Atom], Array], shape: tuple[int, ...]) -> np.ndarray:
+        """A value, given how expectations are found, and its errors."""
         recorder = Recorder()
         total = evaluate(recorder.atom)
         self.methods.update(recorder.methods)
@@ -61,6 +66,10 @@ def exact_account(derive: Callable[..., Derivation], first: Inputs, other: Input
     blocks: dict[Any, np.ndarray] = {}
 
     def block(t1: Any, t2: Any) -> np.ndarray:
+        if isinstance(t1, tuple):
+            d, a, b = derive((None, None)), first.data[t1], second.data[t2]
+            blocks[t1, t2] = _over_positions(notes, d, a, b, (t1, t2), hyper)
+            return blocks[t1, t2][0]
         d, a, b = derive((t1, t2)), first.data[t1], second.data[t2]
         width = max(1, int(BLOCK_BYTES / (8 * len(b) * (1 + len(reachable([d.poly]))))))
         parts = (a[start : start + width, None] for start in range(0, len(a), width))
@@ -73,11 +82,25 @@ def exact_account(derive: Callable[..., Derivation], first: Inputs, other: Input
         for matrix in (K, error):
             matrix[:] = np.tril(matrix) + np.tril(matrix, -1).T
         for t, rows in first.groups.items():
+            if isinstance(t, tuple):
+                continue
             K[rows, rows], error[rows, rows] = notes.values(
                 derive((t, t), same=True), (first.data[t],), hyper, (len(rows),)
             )
     error = error / ERRORS if notes.statistical else error
     return KernelAccount(K, error, notes.statistical, tuple(m for m, _ in notes.methods.most_common()))
+
+
+def _over_positions(notes: _Notes, d: Derivation, a: np.ndarray, b: np.ndarray, sizes: Any, hyper: Any) -> np.ndarray:
+    """The kernel of all pairs of inputs with positions, and its errors."""
+    i, j = (k.ravel() for k in np.indices((len(a), len(b))))
+    width = max(1, int(BLOCK_BYTES / (8 * a.shape[1] * b.shape[1] * (1 + len(reachable([d.poly]))))))
+    found = [
+        notes.accounts(lambda atom, of=slice(s, s + width): over_positions(d, a[i[of]], b[j[of]], sizes, hyper, atom),
+                       (len(i[s : s + width]),))
+        for s in range(0, len(i), width)
+    ]  # fmt: skip
+    return np.concatenate(found, axis=1).reshape(2, len(a), len(b))
 
 
 def values(d: Derivation, sides: Sequence[np.ndarray], hyper: Any, atom: Atom | None = None) -> Array:

@@ -21,7 +21,7 @@ from tensorprog.derivation.kernel_account import is_statistical
 from tensorprog.derivation.sampled.randomised import Sampling
 from tensorprog.derivation.sampled.rows import DRAWN
 from tensorprog.dsl.network import Network
-from tensorprog.errors import AccuracyError, FoldError, NoRuleError, TensorProgramError
+from tensorprog.errors import AccuracyError, FoldError, NoRuleError, ProgramError, TensorProgramError
 from tensorprog.expectations.atoms import Expect
 from tensorprog.ir.instructions import Nonlin, Slot, Var, slots_of
 from tensorprog.limit.equations import reachable
@@ -52,6 +52,10 @@ class _Statistical(Exception):
 
 def is_sampled(kernel: Any, first: Inputs, second: Inputs | None, hyper: Mapping[sp.Symbol, float]) -> bool:
     """Whether the numbers of a kernel on inputs are to be sampled."""
+    if kernel.net.takes_axes:
+        if kernel.how.route == "sampling":
+            raise ProgramError("kernels of networks over positions are not sampled; leave method= at 'auto'")
+        return False
     if kernel.how.route != "auto":
         return bool(kernel.how.route == "sampling")
     longest = (max(t or 0 for t in x.groups) for x in (first, second or first))

@@ -9,7 +9,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 import sympy as sp
 
@@ -72,6 +72,11 @@ class Network(Shown):
         except NeedsSequence:
             return False
         return False
+
+    @functools.cached_property
+    def form(self) -> Literal["vectors", "sequences", "positions"]:
+        """What an input is: a vector, a sequence of vectors, or a vector at every position."""
+        return "positions" if self.takes_axes else "sequences" if self.takes_sequences else "vectors"
 
     @functools.cached_property
     def symbols(self) -> set[sp.Symbol] | None:

@@ -198,7 +198,7 @@ def empirical_ntk(
     """
     check_network(net)
     check_settings(width, seed, seeds, dtype)
-    first, second = read_pair(X1, X2, net.takes_sequences, dtype)
+    first, second = read_pair(X1, X2, net.form, dtype)
     chosen = [seed + s for s in range(seeds or 1)]
     lengths = [*first.groups, *(second.groups if second else ())]
     which = chosen_outputs(net, outputs, lengths)
@@ -237,7 +237,7 @@ def _between_outputs(run: Callable[[int, int], np.ndarray], which: list[int], sy
     return np.stack([np.stack([blocks[k, l] for l in which], axis=-1) for k in which], axis=-2)
 
 
-def concatenate(a: Inputs, b: Inputs, sequences: bool) -> Inputs:
+def concatenate(a: Inputs, b: Inputs) -> Inputs:
     """The inputs of a followed by those of b.
 
     Raises:
@@ -245,5 +245,9 @@ def concatenate(a: Inputs, b: Inputs, sequences: bool) -> Inputs:
     """
     if a.dimension != b.dimension:
         raise DataError(f"X has feature dimension {a.dimension} and X_test {b.dimension}; they must agree")
-    items = [x[i] for x in (a, b) for i in range(len(x))]
-    return read_inputs(items if sequences else np.concatenate(items), "X", sequences)
+    groups: dict[Any, np.ndarray] = {}
+    data: dict[Any, np.ndarray] = {}
+    for t in sorted({*a.groups, *b.groups}, key=lambda t: (t is not None, t)):
+        parts = [(x.data[t], x.groups[t] + start) for x, start in ((a, 0), (b, len(a))) if t in x.groups]
+        data[t], groups[t] = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Inputs(data, groups, a.dimension)

@@ -309,7 +309,7 @@ def _kernels(kernels: Any) -> tuple[AnyKernel, ...]:
 
 def _job(kernels: tuple[AnyKernel, ...], X1: Data, X2: Any, values: Any, dtype: Any, backend: str | None) -> Job:
     dtype = _dtype(dtype)
-    first, second = read_pair(X1, X2, kernels[0].net.takes_sequences, dtype, copy=False)
+    first, second = read_pair(X1, X2, kernels[0].net.form, dtype, copy=False)
     return Job(kernels, first, second, _hyper(values, kernels), dtype, backend)
 
 

@@ -52,7 +52,7 @@ def gram_on_device(make: Callable[..., Evaluator], kernels: Sequence[AnyKernel],
         raise DataError(f"X1 is on {a.device} and X2 on {b.device}; both must be on one device")
     if a.shape[1] != b.shape[1]:
         raise DataError(f"X1 has feature dimension {a.shape[1]} and X2 {b.shape[1]}; they must agree")
-    ends = read_pair(host(a[:1, :]), host(b[-1:, :]), False)
+    ends = read_pair(host(a[:1, :]), host(b[-1:, :]), "vectors")
     drawn = {k for k in kernels if isinstance(k, DerivedKernel) and is_sampled(k, *ends, hyper)}
     others = tuple(k for k in kernels if k not in drawn)
     compiled = make(others, (None, None), hyper, "numpy") if others else None
@@ -62,7 +62,7 @@ def gram_on_device(make: Callable[..., Evaluator], kernels: Sequence[AnyKernel],
 
 def _drawn(kernel: DerivedKernel, hyper: dict[Any, float], xp: Any, a: Any, b: Any, dtype: Any) -> Any:
     """A sampled kernel, on the host, with its warning."""
-    account = kernel.found(*read_pair(host(a), None if b is None else host(b), False), hyper)
+    account = kernel.found(*read_pair(host(a), None if b is None else host(b), "vectors"), hyper)
     warn(account, repr(kernel), kernel.advice(account))
     return xp.asarray(account.value.astype(dtype), device=a.device)
 

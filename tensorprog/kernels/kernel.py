@@ -187,7 +187,7 @@ class Kernel(DerivedKernel):
             AccuracyWarning: the relative error of an entry is above 1e-9.
         """
         with telling(progress):
-            found = self.found(*read_pair(X1, X2, self.net.takes_sequences), self._hyper(values))
+            found = self.found(*read_pair(X1, X2, self.net.form), self._hyper(values))
         warn(found, repr(self), self.advice(found))
         return found.value
 
@@ -202,7 +202,7 @@ class Kernel(DerivedKernel):
         (True, True)
         """
         with telling(progress):
-            return self.found(*read_pair(X1, X2, self.net.takes_sequences), self._hyper(values), accounted=True)
+            return self.found(*read_pair(X1, X2, self.net.form), self._hyper(values), accounted=True)
 
     def _hyper(self, values: HyperValues | None) -> dict[sp.Symbol, float]:
         return symbol_values(values, self._symbols)

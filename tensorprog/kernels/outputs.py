@@ -146,7 +146,7 @@ class OutputKernels(Kernel):
     def __call__(self, X1: Data, X2: Data | None = None, values: HyperValues | None = None, *,
                  progress: Progress = None) -> np.ndarray:  # fmt: skip
         """K(X1[i], X2[j]) of outputs k and l, (N1, N2, outputs, outputs)."""
-        first, other = read_pair(X1, X2, self.net.takes_sequences)
+        first, other = read_pair(X1, X2, self.net.form)
         hyper = self._hyper(values)
         self._check_count([*first.groups, *(other.groups if other else ())])
         result = np.zeros((len(first), len(other or first), len(self.which), len(self.which)))

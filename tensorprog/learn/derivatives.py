@@ -235,7 +235,7 @@ def gram_with_gradient(
     >>> value, slope  # s²/2 and s
     (array([[4.5]]), array([[[3.]]]))
     """
-    inputs = read_inputs(X, "X", kernel.net.takes_sequences)
+    inputs = read_inputs(X, "X", kernel.net.form)
     hyper = symbol_values(values, lambda: kernel.net.symbols)
     if is_sampled(kernel, inputs, None, hyper):
         return _sampled(kernel, inputs, by, hyper)
@@ -265,7 +265,7 @@ def _sampled(kernel: Kernel, inputs: Inputs, by: Sequence[sp.Symbol], hyper: Any
 
 def diagonal(kernel: Kernel, X: Any, values: Mapping[Any, Any]) -> np.ndarray:
     """K(x, x) of every input, (N,)."""
-    inputs = read_inputs(X, "X", kernel.net.takes_sequences)
+    inputs = read_inputs(X, "X", kernel.net.form)
     hyper = symbol_values(values, lambda: kernel.net.symbols)
     if is_sampled(kernel, inputs, None, hyper):
         return kernel.found(inputs, None, hyper).value.diagonal()

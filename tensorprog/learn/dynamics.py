@@ -117,11 +117,11 @@ class Dynamics(Shown):
         if kind not in ("ntk", "nngp"):
             raise ProgramError(f"kind must be 'ntk' (all parameters are trained) or 'nngp' (the readout), got {kind!r}")
         X, X_test, y = on_host(X), on_host(X_test), on_host(y)
-        kernel, sequences = kernel_of(net, kind), net.takes_sequences
-        first = read_inputs(X, "X", sequences)
+        kernel, form = kernel_of(net, kind), net.form
+        first = read_inputs(X, "X", form)
         length = next(iter(first.groups))
         targets(y, len(first))
-        if X_test is not None and (other := read_inputs(X_test, "X_test", sequences).dimension) != first.dimension:
+        if X_test is not None and (other := read_inputs(X_test, "X_test", form).dimension) != first.dimension:
             raise DataError(f"X has feature dimension {first.dimension} and X_test {other}; they must agree")
         given = values_by_symbol(kernel, values, length)
         kernels = [kernel, kernel_of(net, "nngp")] if ensemble else [kernel]

@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from tensorprog.derivation.data import read_inputs, refuse_masked
+from tensorprog.derivation.data import Form, read_inputs, refuse_masked
 from tensorprog.dsl.network import Network
 from tensorprog.errors import DataError, ProgramError
 from tensorprog.kernels.kernel import Kernel
@@ -35,8 +35,8 @@ class _KernelEstimator(BaseEstimator):  # type: ignore[misc]
         return kernel_of(self.network, self.kind)
 
     @property
-    def _takes_sequences(self) -> bool:
-        return self.network is not None and self.kernel.net.takes_sequences
+    def _form(self) -> Form:
+        return "vectors" if self.network is None else self.kernel.net.form
 
     def _gram(self, X: Data) -> np.ndarray:
         """K(X, X)."""
@@ -59,28 +59,28 @@ class _KernelEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _matched(self, K: np.ndarray, X: Data, Y: Any, own: np.ndarray) -> np.ndarray:
         """K with ``own``, K(y, y), for every pair of equal inputs."""
-        i, j = equal_inputs(X, Y, self._takes_sequences)
+        i, j = equal_inputs(X, Y, self._form)
         K[i, j] = own[j]
         return K
 
     def _numbers(self, X: Any) -> dict[sp.Symbol, Any]:
-        return values_by_symbol(self.kernel, self.values, len(X[0]) if self._takes_sequences else None)
+        return values_by_symbol(self.kernel, self.values, len(X[0]) if self._form == "sequences" else None)
 
     def _read(self, X: Data) -> Any:
         """Inputs at prediction time."""
         check_is_fitted(self)
         refuse_masked(X, "X")
-        if not self._takes_sequences:
+        if self._form == "vectors":
             return validate_data(self, X, reset=False, dtype=np.float64)
-        read_inputs(X, "X", True)
+        read_inputs(X, "X", self._form)
         return X
 
     def _read_training(self, X: Data, y: Data, **options: Any) -> tuple[Any, np.ndarray]:
         refuse_masked(X, "X")
         refuse_masked(y, "y")
-        if not self._takes_sequences:
+        if self._form == "vectors":
             return validate_data(self, X, y, dtype=np.float64, **options)  # type: ignore[no-any-return]
-        data = read_inputs(X, "X", True)
+        data = read_inputs(X, "X", self._form)
         self.n_features_in_ = data.dimension
         target = np.asarray(y)
         if y is None or target.ndim == 0:
@@ -98,7 +98,7 @@ class _KernelEstimator(BaseEstimator):  # type: ignore[misc]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.three_d_array = self._takes_sequences
+        tags.input_tags.three_d_array = self._form != "vectors"
         return tags
 
 

@@ -11,7 +11,7 @@ import sympy as sp
 
 from tensorprog import programs
 from tensorprog.compile.arrays import host
-from tensorprog.derivation.data import read_inputs, read_pair
+from tensorprog.derivation.data import Form, read_inputs, read_pair
 from tensorprog.derivation.kernel_account import KernelAccount, warn
 from tensorprog.derivation.route import is_sampled
 from tensorprog.dsl.network import Network, check_network
@@ -104,13 +104,13 @@ def values_by_symbol(kernel: Kernel, values: Mapping[Any, Any] | None,
     return result
 
 
-def equal_inputs(X: Any, Y: Any, sequences: bool) -> tuple[np.ndarray, np.ndarray]:
+def equal_inputs(X: Any, Y: Any, form: Form) -> tuple[np.ndarray, np.ndarray]:
     """The pairs (i, j) with X[i] = Y[j], number by number, as two arrays.
 
-    >>> equal_inputs([[0.0], [1.0], [-0.0]], [[0.0], [2.0]], False)
+    >>> equal_inputs([[0.0], [1.0], [-0.0]], [[0.0], [2.0]], "vectors")
     (array([0, 2]), array([0, 0]))
     """
-    first, second = read_inputs(X, "X", sequences), read_inputs(Y, "X", sequences)
+    first, second = read_inputs(X, "X", form), read_inputs(Y, "X", form)
     places: dict[bytes, list[int]] = {}
     for j in range(len(second)):
         places.setdefault(_numbers_of(second[j]), []).append(j)
@@ -138,12 +138,12 @@ def sampled_together(kernel: Kernel, X: Any, Y: Any, values: Mapping[sp.Symbol, 
 
     Parts that are sampled apart differ by their errors, which (K(Y, Y) + α)⁻¹ would magnify.
     """
-    sequences, hyper = kernel.net.takes_sequences, symbol_values(values, lambda: kernel.net.symbols)
+    form, hyper = kernel.net.form, symbol_values(values, lambda: kernel.net.symbols)
     X, Y = on_host(X), on_host(Y)
-    if not is_sampled(kernel, *read_pair(X, Y, sequences), hyper):
+    if not is_sampled(kernel, *read_pair(X, Y, form), hyper):
         return None
-    both = [*X, *Y] if sequences else np.concatenate([X, Y])
-    return kernel.found(read_inputs(both, "X", sequences), None, hyper)
+    both = np.concatenate([X, Y]) if form == "vectors" else [*X, *Y]
+    return kernel.found(read_inputs(both, "X", form), None, hyper)
 
 
 def parts(kernel: Kernel, X: Any, Y: Any, values: Mapping[sp.Symbol, Any]) -> tuple[np.ndarray, ...]:
@@ -152,5 +152,5 @@ def parts(kernel: Kernel, X: Any, Y: Any, values: Mapping[sp.Symbol, Any]) -> tu
     if found is None:
         return tuple(matrices([kernel], a, b, values)[0] for a, b in ((Y, None), (X, Y), (X, None)))
     warn(found, repr(kernel), kernel.advice(found))
-    m = len(read_inputs(on_host(X), "X", kernel.net.takes_sequences))
+    m = len(read_inputs(on_host(X), "X", kernel.net.form))
     return found.value[m:, m:], found.value[:m, m:], found.value[:m, :m]

@@ -247,7 +247,7 @@ class FoldedKernel:
             ProgramError: an unknown or impossible size.
         """
         layers = self._depth(depth)
-        first, other = read_pair(X1, X2, self.net.takes_sequences)
+        first, other = read_pair(X1, X2, self.net.form)
         second, hyper = first if other is None else other, symbol_values(values, lambda: self.net.symbols)
 
         def block(t1: int | None, t2: int | None) -> np.ndarray:

@@ -17,7 +17,7 @@ RAGGED = (3, 1, 4, 3, 1, 2)
 def inputs(net, count=len(RAGGED), seed=1):
     rng = np.random.default_rng(seed)
     X = [rng.normal(size=(t, 2)) for t in RAGGED[:count]] if net.takes_sequences else rng.normal(size=(count, 2))
-    return read_inputs(X, "X", net.takes_sequences)
+    return read_inputs(X, "X", net.form)
 
 
 @tp.network
@@ -74,7 +74,7 @@ def test_float32_is_single_precision_of_the_same_draws(net):
 
 
 def test_no_jacobian_is_held():
-    data = read_inputs(np.random.default_rng(0).normal(size=(64, 4)), "X", False)
+    data = read_inputs(np.random.default_rng(0).normal(size=(64, 4)), "X", "vectors")
     kernel = Layerwise(GALLERY["mlp"](depth=3), data, None, {})
     parameters = kernel.draw(256, [0])
     tracemalloc.start()
@@ -140,7 +140,7 @@ def test_products_that_cancel_are_0_at_every_width():
         return net.readout("V", tp.relu(net.embed("U", x)))
 
     X = [[1.0, 0.5], [0.3, -1.0]]
-    runs = [FiniteNetwork.of(net(), read_inputs(X, "X", False)) for net in (cancels, plain)]
+    runs = [FiniteNetwork.of(net(), read_inputs(X, "X", "vectors")) for net in (cancels, plain)]
     f = []
     for finite in runs:
         parameters = finite.draw(16, [0, 1])

@@ -125,7 +125,7 @@ def run_torch(name, phi, parametrization, parameters, k, *, lr, batch, momentum=
 def compare(name, phi, parametrization, *, lr=0.2, batch=1, momentum=0, weight_decay=0, loss="mse"):
     net = NETS[name](phi=tp.NONLINEARITIES[phi])
     labels = np.tile(Y, len(net.trace([None]).heads[0]))
-    run = FiniteTraining(net, read_inputs(X, "X", False), labels, STEPS, tp.SGD(lr, momentum, weight_decay), batch,
+    run = FiniteTraining(net, read_inputs(X, "X", "vectors"), labels, STEPS, tp.SGD(lr, momentum, weight_decay), batch,
                          loss, parametrization=parametrization)  # fmt: skip
     parameters = run.finite.draw(WIDTH, SEEDS)
     f = run.outputs(run.execute(parameters))

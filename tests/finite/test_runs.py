@@ -20,7 +20,7 @@ HEADER = {"network": "mlp", "program": "0123"}
 @pytest.fixture(scope="module")
 def network():
     net = tp.programs.mlp(depth=2, phi=tp.erf, sigma_b=0.5)
-    finite = FiniteNetwork.of(net, read_inputs([[1.0, 0.5], [0.0, -2.0]], "inputs", False))
+    finite = FiniteNetwork.of(net, read_inputs([[1.0, 0.5], [0.0, -2.0]], "inputs", "vectors"))
     return finite, [v for v, op in finite.program if isinstance(op, MatMul)]
 
 

@@ -31,7 +31,7 @@ def by_hand(run, seed, trained):
 def test_training_w_or_its_multiple_is_gradient_descent_on_it(trained):
     net = tp.programs.mlp(depth=1, phi=tp.tanh, sigma_w=SIGMA_W, sigma_b=0, sigma_v=SIGMA_V)
     scheme = tp.standard(1, trained)
-    run = FiniteTraining(net, read_inputs(X, "X", False), Y, STEPS, tp.SGD(ETA), 3, parametrization=scheme,
+    run = FiniteTraining(net, read_inputs(X, "X", "vectors"), Y, STEPS, tp.SGD(ETA), 3, parametrization=scheme,
                          probes=(0, 2))  # fmt: skip
     expected = np.stack([by_hand(run, seed, trained) for seed in (0, 1)])
     moved = run.run(WIDTH, [0, 1])

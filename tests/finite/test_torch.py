@@ -147,7 +147,7 @@ class Both:
 
     def __init__(self, net, fn, width=64, dtype=np.float64):
         self.net, self.X = net, data(net)
-        self.finite = FiniteNetwork.of(net, read_inputs(self.X, "X", net.takes_sequences))
+        self.finite = FiniteNetwork.of(net, read_inputs(self.X, "X", net.form))
         self.parameters = self.finite.draw(width, SEEDS, dtype)
         self.values = self.finite.run(self.parameters)
         self.outputs = self.finite.outputs(self.values, self.parameters)

@@ -262,7 +262,7 @@ class Both:
         self.options = [{"lr": rates(t), "momentum": momentum, "weight_decay": weight_decay, "nesterov": nesterov}
                         for t in range(STEPS)]  # fmt: skip
         self.run = FiniteTraining(
-            self.net, read_inputs(self.X, "X", self.net.takes_sequences), self.y, STEPS,
+            self.net, read_inputs(self.X, "X", self.net.form), self.y, STEPS,
             tp.SGD(lr, momentum, weight_decay, nesterov), batch, self.loss, trainable, probes,
         )  # fmt: skip
         self.parameters = self.run.finite.draw(width, seeds)
@@ -477,7 +477,7 @@ def test_single_precision_agrees_to_single_precision():
 
 def test_symbols_take_the_given_values():
     eta, s = sp.symbols("eta sigma", positive=True)
-    X = read_inputs(np.eye(2), "X", False)
+    X = read_inputs(np.eye(2), "X", "vectors")
     symbolic = FiniteTraining(tp.programs.mlp(depth=2, phi=tp.tanh, sigma_w=s), X, [1, -1], 3, tp.SGD(eta),
                               values={eta: 0.25, s: 1.5})  # fmt: skip
     numeric = FiniteTraining(tp.programs.mlp(depth=2, phi=tp.tanh, sigma_w=1.5), X, [1, -1], 3, tp.SGD(0.25))

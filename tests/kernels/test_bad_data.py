@@ -130,7 +130,7 @@ def test_whole_numbers_flags_and_nested_lists_are_numbers(x):
 
 def test_inputs_keep_their_order_when_grouped_by_length():
     x = [np.full((t, 2), i, float) for i, t in enumerate([3, 1, 3, 2])]
-    inputs = read_inputs(x, "X", True)
+    inputs = read_inputs(x, "X", "sequences")
     assert inputs.lengths == [3, 1, 3, 2] and len(inputs) == 4
     assert all(np.array_equal(inputs[i], x[i]) for i in range(4))
     with pytest.raises(IndexError):

@@ -138,7 +138,7 @@ def test_the_empirical_ntk_tends_to_the_kernel(make):
 
 @pytest.mark.parametrize("make", NETWORKS, ids=ids)
 def test_the_unrolled_program_trains_like_the_weights_themselves(make):
-    inputs, y = read_inputs(X, "X", False), [1.0, -1.0, 0.5]
+    inputs, y = read_inputs(X, "X", "vectors"), [1.0, -1.0, 0.5]
     direct = DirectTraining(make(), inputs, y, tp.ntk_parametrization(), tp.SGD(0.5), batch=2)
     unrolled = FiniteTraining(make(), inputs, y, 3, tp.SGD(0.5), batch=2)
     expected = np.stack([f for _, f in direct.run(12, [0, 1], 3)], axis=1)

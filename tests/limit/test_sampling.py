@@ -28,7 +28,7 @@ def network_program(name, **hyper):
     net = tp.programs.GALLERY[name](**hyper)
     rng = np.random.default_rng(0)
     data = [rng.normal(size=(3, 4)), rng.normal(size=(2, 4))] if net.takes_sequences else rng.normal(size=(2, 4))
-    return FiniteNetwork.of(net, read_inputs(data, "X", net.takes_sequences))
+    return FiniteNetwork.of(net, read_inputs(data, "X", net.form))
 
 
 @pytest.mark.parametrize("name", sorted(tp.programs.GALLERY))

@@ -249,7 +249,7 @@ def test_outputs_are_known_at_the_times_of_the_run_only(t):
 
 # ---- bad data ------------------------------------------------------------------------------------
 
-X = read_inputs(np.eye(3), "X", False)
+X = read_inputs(np.eye(3), "X", "vectors")
 BAD_DATA = [
     ([1, 2, 3, 4], {}, r"one row for each of the samples, got \(4,\) for 3 inputs"),
     ([], {}, r"one row for each of the samples, got \(0,\) for 3 inputs"),

@@ -149,7 +149,7 @@ def sampled(case: Case, kind: str, seed: int, samples: int = 2**15) -> Any:
     A delta has no samples, so programs with one are refused by ``NoRuleError``.
     """
     net, X = case.network(), case.X
-    inputs = read_inputs(X, "X", net.takes_sequences)
+    inputs = read_inputs(X, "X", net.form)
     trace = net.trace(inputs.lengths)
     program, gradients = backprop(trace) if kind == "ntk" else (trace.program, [])
     if kind == "nngp" and not trace.passes_gia_check:
@@ -255,7 +255,7 @@ WIDTH = 12
 
 def _finite_network(case: Case) -> tuple[FiniteNetwork, dict[str, Array]]:
     net = case.network()
-    finite = FiniteNetwork.of(net, read_inputs(case.X, "X", net.takes_sequences), case.symbols)
+    finite = FiniteNetwork.of(net, read_inputs(case.X, "X", net.form), case.symbols)
     return finite, finite.draw(WIDTH, [case.seed])
 
 

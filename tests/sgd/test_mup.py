@@ -16,7 +16,7 @@ BOUND = stats.t.ppf(1 - 1e-5, 15)
 
 
 def bind(net, steps, *, x=X, y=Y, lr=0.3, batch=1, parametrization=None, **options):
-    return FiniteTraining(net, read_inputs(x, "X", net.takes_sequences), y, steps, tp.SGD(lr, **options), batch,
+    return FiniteTraining(net, read_inputs(x, "X", net.form), y, steps, tp.SGD(lr, **options), batch,
                           parametrization=parametrization or tp.mup())  # fmt: skip
 
 
@@ -180,7 +180,7 @@ def test_the_unrolled_program_answers_symbolically():
     with pytest.raises(tp.AssumptionError, match="no fixed kernel"):
         bind(tp.programs.mlp(depth=1), 1).kernel()
     with pytest.raises(tp.ProgramError, match="probes"):
-        FiniteTraining(tp.programs.mlp(depth=1), read_inputs(X, "X", False), Y, 1, tp.SGD(0.1), probes=(0,),
+        FiniteTraining(tp.programs.mlp(depth=1), read_inputs(X, "X", "vectors"), Y, 1, tp.SGD(0.1), probes=(0,),
                        parametrization=tp.mup())  # fmt: skip
     kernel = tp.unroll(tp.programs.mlp(depth=2, phi=tp.abstract("phi")), steps=2, parametrization=tp.standard(c=1))
     assert kernel.certify().passed and not kernel.certify(kernel=tp.programs.mlp(depth=3)).passed

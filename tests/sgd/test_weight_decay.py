@@ -57,7 +57,7 @@ def test_finite_networks_with_weight_decay_approach_the_limit(phi, power, moment
     that were active, so their contributions do not cancel.
     """
     rng = np.random.default_rng(3)
-    X = read_inputs(rng.standard_normal((3, 2)), "X", False)
+    X = read_inputs(rng.standard_normal((3, 2)), "X", "vectors")
     net = PROGRAMS.mlp(depth=1, phi=phi, sigma_w=1.2)
     run = FiniteTraining(net, X, [1.0, -1.0], 2, tp.SGD(0.4, momentum, weight_decay=0.5))
     widths, seeds = (64, 128, 256, 512), 4000
