@@ -15,7 +15,7 @@ import sympy as sp
 
 from tensorprog.errors import DataError
 from tensorprog.functions import POWERS, Fn, Sign, Step
-from tensorprog.products import absorbs
+from tensorprog.products import absorbs, has_kinks
 
 Coefficient = Any  # int, Fraction, or an irrational sympy number
 _counter = itertools.count()
@@ -81,7 +81,7 @@ class Gaussian(Gen):
 
 
 class Blend(Gen):
-    """A weighted sum over positions of a vector that is not Gaussian: what its second moments say is all that is known."""
+    """A weighted sum over positions of a vector that is not Gaussian: only its second moments are known."""
 
     __slots__ = ("source",)
 
@@ -289,19 +289,16 @@ def affine(p: Poly) -> bool:
 
 def linear_parts(p: Poly) -> tuple[Poly, dict[Gaussian, Poly]]:
     """Constant term and coefficients of an affine polynomial, kept with it: one is asked for with every other."""
-    if p._linear is None:
-        p._linear = _linear_parts(p)
-    return p._linear
-
-
-def _linear_parts(p: Poly) -> tuple[Poly, dict[Gaussian, Poly]]:
+    if p._linear is not None:
+        return p._linear
     mean: dict[Any, Coefficient] = {}
     parts: dict[Gaussian, dict[Any, Coefficient]] = {}
     for mono, c in p.terms.items():
         random = [g for g, _ in mono if g.support]
         target = parts.setdefault(random[0], {}) if random else mean  # type: ignore[arg-type]
         target[drop(mono, random[0]) if random else mono] = c
-    return Poly(mean), {g: Poly(t) for g, t in parts.items()}
+    p._linear = Poly(mean), {g: Poly(t) for g, t in parts.items()}
+    return p._linear
 
 
 def nonzero(factor: tuple[Gen, int]) -> bool:
@@ -316,15 +313,7 @@ def nonzero(factor: tuple[Gen, int]) -> bool:
 def _sticks(p: Poly) -> bool:
     """Whether p holds a function with kinks, so that it may be 0 with a probability that is neither 0 nor 1."""
     applied = [g for m in p.terms for g, _ in m if isinstance(g, Apply) and g.support]
-    return any(_kinked(g.fn) or any(map(_sticks, g.args)) for g in applied)
-
-
-def _kinked(fn: Any) -> bool:
-    if isinstance(fn, sp.Lambda):
-        return any(map(_kinked, (type(f) for f in fn.expr.atoms(Fn)))) or any(
-            not e.exp.is_Integer for e in fn.expr.atoms(sp.Pow)
-        )
-    return bool(fn.family.kinks)
+    return any(has_kinks(g.fn) or any(map(_sticks, g.args)) for g in applied)
 
 
 class Algebra:

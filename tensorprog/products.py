@@ -52,3 +52,12 @@ def absorbs(f: Any, g: Any) -> bool:
     """
     kinked = all(isinstance(h, type) and issubclass(h, Fn) and h.family.pieces for h in (f, g))
     return kinked and f is not g and product(f, g) == f(X)
+
+
+def has_kinks(fn: Any) -> bool:
+    """Whether a member of the table, or a formula, has kinks."""
+    if isinstance(fn, sp.Lambda):
+        return any(map(has_kinks, (type(f) for f in fn.expr.atoms(Fn)))) or any(
+            not e.exp.is_Integer for e in fn.expr.atoms(sp.Pow)
+        )
+    return bool(fn.family.kinks)

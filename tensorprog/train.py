@@ -297,7 +297,7 @@ def _read(net: Network, X: Data, y: Any, X_test: Data | None) -> Inputs:
     if np.ndim(y) and len(y) != len(inputs):
         raise DataError(f"X has {len(inputs)} inputs and y {len(y)} labels; they must agree")
     if X_test is not None:
-        inputs = concatenate(inputs, read_inputs(X_test, "X_test", net.form), net.form)
+        inputs = concatenate(inputs, read_inputs(X_test, "X_test", net.form))
     return inputs
 
 

@@ -69,8 +69,8 @@ def read_inputs(X: Any, name: str, form: Form, dtype: Any = np.float64, copy: bo
     """Check data and group it by length.
 
     Args:
-        X: (N, d) for vectors; (N, T, d) or a list of (T_i, d) for sequences; (N, L, C), (N, H, W, C), (N, D, H, W, C) or
-            a list of such without the N for inputs with positions.
+        X: (N, d) for vectors; (N, T, d) or a list of (T_i, d) for sequences; (N, L, C), (N, H, W, C), (N, D, H, W, C)
+            or a list of such without the N for inputs with positions.
         name: how errors call it.
         form: what the network takes.
         dtype: of inner products; data of it stay in it, others become double.
@@ -113,11 +113,13 @@ def _of_sizes(items: Any, name: str) -> Inputs:
     for i, x in enumerate(items):
         if not 2 <= x.ndim <= 4 or 0 in x.shape:
             raise DataError(
-                f"{name}[{i}] has shape {x.shape}; this network reads positions and takes signals (L, C), images (H, W, C) "
-                f"or volumes (D, H, W, C): {name} is an array (N, H, W, C), or a list"
+                f"{name}[{i}] has shape {x.shape}; this network reads positions and takes signals (L, C), images "
+                f"(H, W, C) or volumes (D, H, W, C): {name} is an array (N, H, W, C), or a list"
             )
         if x.shape[-1] != items[0].shape[-1] or x.ndim != items[0].ndim:
-            raise DataError(f"{name}[{i}] has shape {x.shape} and {name}[0] {items[0].shape}: channels and axes must agree")
+            raise DataError(
+                f"{name}[{i}] has shape {x.shape} and {name}[0] {items[0].shape}: channels and axes must agree"
+            )
     keys = [x.shape[:-1] for x in items]
     groups = {k: np.array([i for i, other in enumerate(keys) if other == k]) for k in sorted(set(keys))}
     data = {k: np.stack([items[i].reshape(-1, items[i].shape[-1]) for i in rows]) for k, rows in groups.items()}

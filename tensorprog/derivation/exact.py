@@ -95,11 +95,11 @@ def _over_positions(notes: _Notes, d: Derivation, a: np.ndarray, b: np.ndarray, 
     """The kernel of all pairs of inputs with positions, and its errors."""
     i, j = (k.ravel() for k in np.indices((len(a), len(b))))
     width = max(1, int(BLOCK_BYTES / (8 * a.shape[1] * b.shape[1] * (1 + len(reachable([d.poly]))))))
-    found = [
-        notes.accounts(lambda atom, of=slice(s, s + width): over_positions(d, a[i[of]], b[j[of]], sizes, hyper, atom),
-                       (len(i[s : s + width]),))
-        for s in range(0, len(i), width)
-    ]  # fmt: skip
+
+    def block(of: slice) -> np.ndarray:
+        return notes.accounts(lambda atom: over_positions(d, a[i[of]], b[j[of]], sizes, hyper, atom), i[of].shape)
+
+    found = [block(slice(s, s + width)) for s in range(0, len(i), width)]
     return np.concatenate(found, axis=1).reshape(2, len(a), len(b))
 
 

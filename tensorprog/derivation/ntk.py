@@ -90,7 +90,7 @@ def _matrix_terms(
 
 
 def _uses(trace: Trace, g: Gradients) -> dict[Var | None, list[tuple[Var, Var, bool, Reading | None]]]:
-    """Of each matrix, the gradients where it is used, what it multiplies there, whether transposed, and by which map."""
+    """Of each matrix, the gradients where it is used, what it multiplies there, whether transposed, and its map."""
     found: dict[Var | None, list[tuple[Var, Var, bool, Reading | None]]] = defaultdict(list)
     for var, op in trace.program:
         if isinstance(op, MatMul):

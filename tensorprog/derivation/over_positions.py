@@ -11,7 +11,7 @@ import sympy as sp
 from tensorprog.algebra import Poly
 from tensorprog.derivation.derivation import Derivation
 from tensorprog.dsl.trace import Datum
-from tensorprog.ir.axes import Sizes
+from tensorprog.ir.axes import Axes, Sizes
 from tensorprog.limit.equations import reachable
 from tensorprog.limit.evaluate import Atom, numbers
 from tensorprog.limit.gap import Gaps
@@ -35,8 +35,7 @@ class Pair:
 
     def grams(self) -> dict[sp.Symbol, np.ndarray]:
         """The inner products of what is embedded, (B, P, Q), (B, P, 1) or (B, 1, Q)."""
-        symbols = {s for s in self.d.trace.grams}
-        return {s: self._gram(*self.d.trace.grams[s]) for s in symbols}
+        return {s: self._gram(*pair) for s, pair in self.d.trace.grams.items()}
 
     def _gram(self, p: Datum, q: Datum) -> np.ndarray:
         one = p.owner == q.owner
@@ -48,7 +47,8 @@ class Pair:
             c = np.einsum("bpc,bqc->bpq", x, y) / x.shape[-1]
         if p.by is None:
             return c
-        read = tuple(p.by.axes.at(n) for n in self.sizes)
+        axes = p.by.axes or Axes("")
+        read = (axes.at(self.sizes[0]), axes.at(self.sizes[1]))
         if p.stacked:
             return linear(p.by.map, False, c, p.owner, read[p.owner]) if one else shared(p.by.map, False, c, read)
         raise NotImplementedError

@@ -122,7 +122,7 @@ class Network(Shown):
             ProgramError: what the architecture does cannot be expressed, with its own words.
         """
         labels = labels or ["x" + "'" * i if i < 3 else f"x[{i}]" for i in range(len(lengths))]
-        return self._traced(lengths, labels, self.takes_axes)
+        return self._traced(lengths, labels, all(t is None for t in lengths) and self.takes_axes)
 
     def _traced(self, lengths: Sequence[int | None], labels: Sequence[str], axes: bool) -> Trace:
         t = Trace()
@@ -130,7 +130,11 @@ class Network(Shown):
             if length is not None and length < 1:
                 raise ProgramError(f"input {label} is an empty sequence; its length must be at least 1")
             single = length is None
-            data = (Datum(i, label, axes=Axes(label) if axes else None),) if single else tuple(Datum(i, label, s + 1) for s in range(length or 0))
+            data = (
+                (Datum(i, label, axes=Axes(label) if axes else None),)
+                if single
+                else tuple(Datum(i, label, s + 1) for s in range(length or 0))
+            )
             t.inputs.append(data)
             returned = self._build(Net(t, label), data[0] if single else data)
             heads = returned if isinstance(returned, tuple) else (returned,)

@@ -1,7 +1,8 @@
 """Families of vectors over positions, and the maps between them.
 
 A family x[p] has a vector at every position p of a grid (H, W), or of the nodes of a graph.  A map says what the
-positions of one family read of another: position p reads m_k(p) for the offsets k of a window.  It is used in two ways, by instructions that hold a ``Reading``:
+positions of one family read of another: position p reads m_k(p) for the offsets k of a window.  It is used in two
+ways, by instructions that hold a ``Reading``:
 
     shared  h[p] = (1/√|w|) Σ_k W_k x[m_k(p)]      a convolution (one W_k per offset: ``MatMul``)
     linear  y[p] = (1/|w|) Σ_k x[m_k(p)]           an average (``Mix``)
@@ -129,7 +130,9 @@ class Window(Map):
     def _axis(self, n: int, kernel: int, stride: int, dilation: int) -> np.ndarray:
         """Positions read along one axis, (kernel, size)."""
         start = 0 if self.padding == "valid" else -((kernel - 1) // 2) * dilation
-        read = start + dilation * np.arange(kernel)[:, None] + stride * np.arange(self._size(n, kernel, stride, dilation))
+        read = (
+            start + dilation * np.arange(kernel)[:, None] + stride * np.arange(self._size(n, kernel, stride, dilation))
+        )
         return read % n if self.padding == "circular" else np.where((read < 0) | (read >= n), -1, read)
 
 

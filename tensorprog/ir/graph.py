@@ -165,5 +165,6 @@ class ProgramGraph(Shown):
 
 
 def _line(name: str, op: Instruction) -> str:
-    fields = ", ".join(f"{k}={getattr(op, k)}" for k in op.__dataclass_fields__)
+    given = ((k, getattr(op, k)) for k in op.__dataclass_fields__)
+    fields = ", ".join(f"{k}={v}" for k, v in given if v is not None)
     return f"{name} := {type(op).__name__}({fields})"

@@ -155,7 +155,8 @@ def _difference(op: Difference, name: str, program: Earlier) -> Iterator[str]:
 
 
 for _type, _rule in {InitMatrix: _matrix, InitVector: _vector, InitScalar: _scalar, MatMul: _matmul,
-                     Mix: _mix, Place: _place, Nonlin: _function, Moment: _function, Difference: _difference}.items():  # fmt: skip
+                     Mix: _mix, Place: _place, Nonlin: _function, Moment: _function,
+                     Difference: _difference}.items():  # fmt: skip
     violations.register(_type)(_rule)  # type: ignore[arg-type]
 
 

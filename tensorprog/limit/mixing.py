@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tensorprog.errors import DataError
-from tensorprog.ir.axes import Map, Sizes, table
+from tensorprog.ir.axes import Axes, Map, Sizes, table
 from tensorprog.limit.positions import Along
 
 Array = Any
@@ -22,18 +22,19 @@ def applied(g: Along, c: Array, sizes: tuple[Sizes, Sizes]) -> Array:
         c: the array, or one that broadcasts to it.
         sizes: of the two inputs.
     """
-    read = tuple(() if g.by.axes is None else g.by.axes.at(n) for n in sizes)
-    given = tuple(g.by.map.sizes_of(n) for n in read) if g.transpose else read
+    axes, of = g.by.axes or Axes(""), g.by.map
+    read = (axes.at(sizes[0]), axes.at(sizes[1]))
+    given = (of.sizes_of(read[0]), of.sizes_of(read[1])) if g.transpose else read
     c = np.asarray(c, float)
     c = c.reshape(c.shape[:-2] + (1,) * max(0, 2 - c.ndim) + c.shape[-2:]) if c.ndim < 2 else c
     sides = {"left": (0,), "right": (1,), "both": (0, 1)}.get(g.how)
     if sides is not None:
         for axis in sides:
-            c = linear(g.by.map, g.transpose, _spread(c, axis, given[axis]), axis, read[axis])
+            c = linear(of, g.transpose, _spread(c, axis, given[axis]), axis, read[axis])
         return c
     if g.point is not None:
-        return one_point(g.by.map, g.transpose, _spread(c, g.point, given[g.point]), g.point, read[g.point])
-    return shared(g.by.map, g.transpose, _spread(_spread(c, 0, given[0]), 1, given[1]), read)
+        return one_point(of, g.transpose, _spread(c, g.point, given[g.point]), g.point, read[g.point])
+    return shared(of, g.transpose, _spread(_spread(c, 0, given[0]), 1, given[1]), read)
 
 
 def _spread(c: Array, axis: int, sizes: Sizes) -> Array:
@@ -77,7 +78,8 @@ def shared(of: Map, transpose: bool, c: Array, read: tuple[Sizes, Sizes]) -> Arr
     for a, b in zip(left, right, strict=True):
         if not of.is_tied:
             both = (a >= 0) & (b >= 0)
-            target, source = (a[both], b[both]), (np.flatnonzero(both),) * 2
+            target: Any = (a[both], b[both])
+            source: Any = (np.flatnonzero(both),) * 2
         else:
             target, source = np.ix_(a[a >= 0], b[b >= 0]), np.ix_(np.flatnonzero(a >= 0), np.flatnonzero(b >= 0))
         to, of_ = (target, source) if transpose else (source, target)

@@ -34,7 +34,9 @@ class Along(Gen):
 
     __slots__ = ("by", "how", "inner", "point", "transpose")
 
-    def __init__(self, by: Reading, how: How, transpose: bool, inner: Poly, point: int | None, symbol: NameSymbol) -> None:
+    def __init__(
+        self, by: Reading, how: How, transpose: bool, inner: Poly, point: int | None, symbol: NameSymbol
+    ) -> None:
         super().__init__(symbol)
         self.by, self.how, self.transpose, self.inner, self.point = by, how, transpose, inner, point
 

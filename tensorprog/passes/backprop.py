@@ -39,7 +39,8 @@ class Gradients:
     """The gradient of one output: ``of[x]`` are vectors whose sum is dx.
 
     The terms are kept apart for initial vectors that enter several sums, one per use of the parameter; a single
-    one otherwise.  ``places`` has, for an initial vector drawn for every offset, where it is used and the gradients there.
+    one otherwise.  ``places`` has the uses of an initial vector that is drawn for every offset, and the
+    gradients there.
     """
 
     of: dict[Var, tuple[Var, ...]] = field(default_factory=dict)
@@ -62,7 +63,7 @@ class Tape(Emitter):
         """The value of a forward variable."""
         return var
 
-    def matmul(self, matrix: Var, transpose: bool, x: Var, by: Reading | None = None) -> Var:
+    def matmul(self, matrix: Var, transpose: bool, x: Var, name: str | None = None, by: Reading | None = None) -> Var:
         """The product of a vector with a matrix."""
         return self.product(matrix, transpose, x, by)
 
@@ -140,7 +141,7 @@ def _(op: Any, d: sp.Expr, tape: Tape) -> None:
 
 @pull.register(MatMul)
 def _(op: MatMul, d: sp.Expr, tape: Tape) -> None:
-    tape.terms[op.x].append(tape.ref(tape.matmul(op.matrix, not op.transpose, tape.emit(Nonlin, d), op.by)))
+    tape.terms[op.x].append(tape.ref(tape.matmul(op.matrix, not op.transpose, tape.emit(Nonlin, d), by=op.by)))
 
 
 @pull.register(Mix)

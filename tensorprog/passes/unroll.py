@@ -24,6 +24,7 @@ import sympy as sp
 from tensorprog.dsl.parameters import Parameter
 from tensorprog.dsl.trace import Output, Trace
 from tensorprog.errors import NoRuleError
+from tensorprog.ir.axes import Reading
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import (
     Difference,
@@ -355,8 +356,10 @@ class TimeTape(Tape):
     def now(self, var: Var) -> Var:
         return self.unroller.now(self.t, var)
 
-    def matmul(self, matrix: Var, transpose: bool, x: Var, name: str | None = None) -> Var:
+    def matmul(self, matrix: Var, transpose: bool, x: Var, name: str | None = None, by: Reading | None = None) -> Var:
         """W_t x = a_t W_0 x − θ Σ_s c χ_s σ_W² Σ dg_s Moment(h_s x)."""
+        if by is not None:
+            raise NoRuleError(f"training inside a program is not derived for products over positions, as by {matrix}")
         run, e = self.unroller, self.unroller.emitter
         expr = run.u.decay(self.t, run.parameter[matrix][0]) * e.ref(self.product(matrix, transpose, x))
         update = run.update(self.t, matrix, transpose, x)

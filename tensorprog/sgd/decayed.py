@@ -81,7 +81,8 @@ class DecayedKernels:
         return Derivation(self.trace, self.limit, sum_terms(terms, self.limit))
 
     def _at_their_times(self, term: Term) -> Term:
-        return Term(term.factor, *(pair and self._pair(*pair) for pair in (term.gradient, term.activation)))
+        gradient, activation = (pair and self._pair(*pair) for pair in (term.gradient, term.activation))
+        return Term(term.factor, gradient, activation, term.by)
 
     def _pair(self, x: Var, y: Var) -> tuple[Var, Var]:
         return self._held(1, x), self._held(2, y)

@@ -36,7 +36,7 @@ def conv(net: Builder, key: Key, x: Vec | Datum, kernel: Extent = 3, std: Number
 
 def local(net: Builder, key: Key, x: Vec | Datum, kernel: Extent = 3, std: Number = 1, *, stride: Extent = 1,
           dilation: Extent = 1, padding: Padding = "same", initial: Number | None = None) -> Vec:  # fmt: skip
-    """A convolution whose positions have weights of their own, h[p] = std/√|w| Σ_k W_{p,k} x[s p + d k]; see ``conv``."""
+    """A ``conv`` whose positions have weights of their own: h[p] = std/√|w| Σ_k W_{p,k} x[s p + d k]."""
     return _windowed(net, key, x, Window(kernel, stride, dilation, padding, tied=False), std, initial)
 
 

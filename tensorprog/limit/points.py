@@ -32,7 +32,7 @@ class Twins:
         self._shape: dict[Var, int] = {}  # number of what a vector is, whatever its input
         self._shapes: dict[Any, int] = {}
         self._known: dict[tuple[int, int], Var] = {}
-        self._embedded: dict[int, int] = {}
+        self._embedded: dict[str, int] = {}
 
     def add(self, var: Var, op: Any) -> None:
         """Read one instruction."""
@@ -40,13 +40,14 @@ class Twins:
         if axes is not None:
             if axes.source not in self._sources:
                 self._sources.append(axes.source)
-            point = self.input[var] = self._sources.index(axes.source)
-            count = self._embedded[point] = self._embedded.get(point, 0) + 1
+            point: int | None = self._sources.index(axes.source)
+            count = self._embedded[axes.source] = self._embedded.get(axes.source, 0) + 1
             key: Any = ("data", count, axes.maps)
         else:
             inputs = [self.input[v] for v in op.operands if self.input.get(v) is not None]
-            point = self.input[var] = inputs[0] if inputs else None
+            point = inputs[0] if inputs else None
             key = var if point is None else (type(op), *map(self._blank, (getattr(op, f.name) for f in fields(op))))
+        self.input[var] = point
         shape = self._shape[var] = self._shapes.setdefault(key, len(self._shapes))
         if point is not None:
             self._known.setdefault((shape, point), var)
@@ -156,7 +157,7 @@ class Spatial:
         """Cov of two base Gaussians; None where it has nothing to do with positions."""
         if a in self.covers or b in self.covers:
             return self._mixed_covariance(a, b)
-        if a.block[0] not in ("shared", "place") or len(a.block) != 4:
+        if not isinstance(a.block, tuple) or a.block[0] not in ("shared", "place"):
             return None
         x, y = self.made_by[a], self.made_by[b]
         op, op2 = self.limit.program.op(x), self.limit.program.op(y)
