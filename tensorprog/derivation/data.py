@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from tensorprog.derivation.named import Layout, at_positions, check_names, vectors_in_a_row
+from tensorprog.derivation.tokens import encoded
+from tensorprog.dsl.network import Form
+from tensorprog.dsl.parts import Parts
 from tensorprog.errors import DataError
 from tensorprog.expectations.angles.gaps import gap, near, stretch
 from tensorprog.expectations.determinants import two_product
 from tensorprog.printing import Shown, counted
 
-Form = Literal["vectors", "sequences", "positions"]
 SHARE = 1e-4  # of the largest float that inner products of inputs may be
 CHUNK = 2**15  # entries of input vectors compared together, which stay in cache
 
@@ -22,12 +25,14 @@ CHUNK = 2**15  # entries of input vectors compared together, which stay in cache
 class Inputs(Shown):
     """Inputs grouped by length: ``data[T]`` is (N_T, T, d), ``groups[T]`` which they are; T is None for vectors.
 
-    Of inputs with positions the key is their sizes, such as (H, W), and the positions are flat: (N, H W, C).
+    Of inputs with positions the key is their sizes, such as (H, W), and the positions are flat: (N, H W, C).  Where they
+    have several named arrays, ``layout`` says which columns are whose.
     """
 
     data: dict[Any, np.ndarray]
     groups: dict[Any, np.ndarray]
     dimension: int
+    layout: Layout | None = None
 
     def text(self) -> str:
         """How many inputs there are, of which lengths and dimension."""
@@ -50,7 +55,7 @@ class Inputs(Shown):
         """Inputs start..stop, in order."""
         inside = {t: (rows >= start) & (rows < stop) for t, rows in self.groups.items()}
         groups = {t: rows[inside[t]] - start for t, rows in self.groups.items() if inside[t].any()}
-        return Inputs({t: self.data[t][inside[t]] for t in groups}, groups, self.dimension)
+        return replace(self, data={t: self.data[t][inside[t]] for t in groups}, groups=groups)
 
     def __getitem__(self, i: int) -> np.ndarray:
         """Input number i as (T, d)."""
@@ -69,8 +74,9 @@ def read_inputs(X: Any, name: str, form: Form, dtype: Any = np.float64, copy: bo
     """Check data and group it by length.
 
     Args:
-        X: (N, d) for vectors; (N, T, d) or a list of (T_i, d) for sequences; (N, L, C), (N, H, W, C), (N, D, H, W, C)
-            or a list of such without the N for inputs with positions.
+        X: (N, d) for vectors; (N, T, d) or a list of (T_i, d) for sequences; (N, L, C), (N, H, W, C), (N, D, H, W, C) or
+            a list of such without the N for inputs with positions; (N, T) integers, or a list, for tokens in either; a
+            dictionary for a network of named arrays.
         name: how errors call it.
         form: what the network takes.
         dtype: of inner products; data of it stay in it, others become double.
@@ -80,12 +86,32 @@ def read_inputs(X: Any, name: str, form: Form, dtype: Any = np.float64, copy: bo
         DataError: wrong number of axes, no inputs, empty sequences, NaN, infinite or masked entries, not numbers,
             entries whose squares overflow.
     """
+    (X,) = _encoded([X], [name], form)
+    return _read(X, name, form, dtype, copy)
+
+
+def _encoded(sets: list[Any], names: list[str], form: Form) -> list[Any]:
+    """Inputs whose tokens are vectors."""
+    if not isinstance(form, Parts):
+        return sets if form == "vectors" else encoded(sets, names)
+    for name, X in zip(names, sets, strict=True):
+        if form.over or isinstance(X, Mapping):
+            check_names(X, name, form)
+    if not form.over:
+        return sets
+    columns = {key: encoded([X[key] for X in sets], [f"{n}[{key!r}]" for n in names]) for key in form.over}
+    return [{**X, **{key: column[i] for key, column in columns.items()}} for i, X in enumerate(sets)]
+
+
+def _read(X: Any, name: str, form: Form, dtype: Any, copy: bool) -> Inputs:
     inputs = _grouped(X, name, form, copy, np.dtype(dtype))
     check_scale(inputs, name, dtype)
     return inputs
 
 
 def _grouped(X: Any, name: str, form: Form, copy: bool, dtype: Any) -> Inputs:
+    if isinstance(form, Parts):
+        return _named(X, name, form, lambda x, called: _array(x, called, copy, dtype))
     if form != "vectors" and isinstance(X, (list, tuple)):
         items = [_array(x, f"{name}[{i}]", copy, dtype) for i, x in enumerate(X)]
         return _ragged(items, name) if form == "sequences" else _of_sizes(items, name)
@@ -103,6 +129,16 @@ def _grouped(X: Any, name: str, form: Form, copy: bool, dtype: Any) -> Inputs:
             "this network takes sequences"
         )
     _nonempty(x, name)
+    return Inputs({x.shape[1]: x}, {x.shape[1]: np.arange(len(x))}, x.shape[2])
+
+
+def _named(X: Any, name: str, parts: Parts, read: Callable[[Any, str], np.ndarray]) -> Inputs:
+    if parts.over:
+        grouped, layout = at_positions(X, name, parts, read)
+        return Inputs(*grouped, layout)
+    x = vectors_in_a_row(X, name, parts, read) if isinstance(X, Mapping) else read(X, name)  # a row already
+    if x.ndim != 3 or x.shape[1] != len(parts.vectors):
+        check_names(X, name, parts)
     return Inputs({x.shape[1]: x}, {x.shape[1]: np.arange(len(x))}, x.shape[2])
 
 
@@ -133,9 +169,11 @@ def read_pair(X1: Any, X2: Any, form: Form, dtype: Any = np.float64,
     Raises:
         DataError: as for ``read_inputs``, or different feature dimensions.
     """
-    first = read_inputs(X1, "X1", form, dtype, copy)
-    second = None if X2 is None else read_inputs(X2, "X2", form, dtype, copy)
-    if second is not None and first.dimension != second.dimension:
+    if X2 is None:
+        return read_inputs(X1, "X1", form, dtype, copy), None
+    X1, X2 = _encoded([X1, X2], ["X1", "X2"], form)
+    first, second = _read(X1, "X1", form, dtype, copy), _read(X2, "X2", form, dtype, copy)
+    if first.dimension != second.dimension:
         raise DataError(f"X1 has feature dimension {first.dimension} and X2 {second.dimension}; they must agree")
     return first, second
 

@@ -13,6 +13,7 @@ import sympy as sp
 from tensorprog.algebra import Scalar
 from tensorprog.derivation.data import Inputs, by_lengths, gram, input_relation
 from tensorprog.derivation.derivation import Derivation
+from tensorprog.derivation.named import Layout
 from tensorprog.derivation.kernel_account import KernelAccount, Recorder, spread
 from tensorprog.derivation.over_positions import over_positions
 from tensorprog.dsl.trace import Datum
@@ -68,7 +69,7 @@ def exact_account(derive: Callable[..., Derivation], first: Inputs, other: Input
     def block(t1: Any, t2: Any) -> np.ndarray:
         if isinstance(t1, tuple):
             d, a, b = derive((None, None)), first.data[t1], second.data[t2]
-            blocks[t1, t2] = _over_positions(notes, d, a, b, (t1, t2), hyper)
+            blocks[t1, t2] = _over_positions(notes, d, a, b, (t1, t2), hyper, first.layout)
             return blocks[t1, t2][0]
         d, a, b = derive((t1, t2)), first.data[t1], second.data[t2]
         width = max(1, int(BLOCK_BYTES / (8 * len(b) * (1 + len(reachable([d.poly]))))))
@@ -91,15 +92,17 @@ def exact_account(derive: Callable[..., Derivation], first: Inputs, other: Input
     return KernelAccount(K, error, notes.statistical, tuple(m for m, _ in notes.methods.most_common()))
 
 
-def _over_positions(notes: _Notes, d: Derivation, a: np.ndarray, b: np.ndarray, sizes: Any, hyper: Any) -> np.ndarray:
+def _over_positions(notes: _Notes, d: Derivation, a: np.ndarray, b: np.ndarray, sizes: Any, hyper: Any,
+                    layout: Layout | None) -> np.ndarray:  # fmt: skip
     """The kernel of all pairs of inputs with positions, and its errors."""
     i, j = (k.ravel() for k in np.indices((len(a), len(b))))
     width = max(1, int(BLOCK_BYTES / (8 * a.shape[1] * b.shape[1] * (1 + len(reachable([d.poly]))))))
 
-    def block(of: slice) -> np.ndarray:
-        return notes.accounts(lambda atom: over_positions(d, a[i[of]], b[j[of]], sizes, hyper, atom), i[of].shape)
+    def part(of: slice) -> np.ndarray:
+        x, y = a[i[of]], b[j[of]]
+        return notes.accounts(lambda atom: over_positions(d, x, y, sizes, hyper, atom, layout), (len(x),))
 
-    found = [block(slice(s, s + width)) for s in range(0, len(i), width)]
+    found = [part(slice(s, s + width)) for s in range(0, len(i), width)]
     return np.concatenate(found, axis=1).reshape(2, len(a), len(b))
 
 

@@ -103,16 +103,19 @@ def _outside() -> int:
 
 @dataclass
 class Recorder:
-    """The expectations behind the numbers of one evaluation, and whether their errors matter."""
+    """The expectations behind the numbers of one evaluation, and whether their errors matter.
 
-    found: dict[Expect, Value] = field(default_factory=dict)
+    One that stands for several quantities, as over positions for two inputs and each with itself, is found once for each ``of``.
+    """
+
+    found: dict[tuple[Expect, int | None], Value] = field(default_factory=dict)
     methods: dict[str, int] = field(default_factory=dict)
     noticed: bool = False
     statistical: bool = False
 
-    def atom(self, g: Expect, value: Callable[[Poly], Any], gap: Array | None) -> Array:
+    def atom(self, g: Expect, value: Callable[[Poly], Any], gap: Array | None, of: int | None = None) -> Array:
         """The value of an atom, noted."""
-        v = self.found[g] = expected(g, value, gap)
+        v = self.found[g, of] = expected(g, value, gap)
         for method in filter(None, v.method.split(" + ")):
             self.methods[method] = self.methods.get(method, 0) + 1
         size = np.abs(v.value)
@@ -143,13 +146,14 @@ def spread(evaluate: Callable[[Atom], Array], total: Array, recorder: Recorder) 
     return np.sqrt(noticed or len(recorder.found)) * largest + ROUNDING * np.abs(total)
 
 
-def _change(evaluate: Callable[[Atom], Array], total: Array, found: Mapping[Expect, Value],
-            signs: Mapping[Expect, float]) -> Array:  # fmt: skip
+def _change(evaluate: Callable[[Atom], Array], total: Array, found: Mapping[tuple[Expect, int | None], Value],
+            signs: Mapping[tuple[Expect, int | None], float]) -> Array:  # fmt: skip
     for turn in (1.0, -1.0):
 
-        def atom(g: Expect, value: Callable[[Poly], Any], gap: Array | None, turn: float = turn) -> Array:
+        def atom(g: Expect, value: Callable[[Poly], Any], gap: Array | None, of: int | None = None,
+                 turn: float = turn) -> Array:  # fmt: skip
             moved = expected(g, value, gap)
-            return moved.value + turn * signs[g] * found[g].error
+            return moved.value + turn * signs[g, of] * found[g, of].error
 
         try:
             return np.abs(evaluate(atom) - total)

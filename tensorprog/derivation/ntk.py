@@ -29,13 +29,15 @@ Counts = Callable[[Var, Var], bool]
 class Term:
     """factor · Moment(gradient pair) · Moment(activation pair); a missing pair counts 1.
 
-    Over positions, the sum of all pairs of them, with the map ``by`` applied to the activations as Σ_k x[m_k] x'[m_k].
+    Over positions, the sum of all pairs of them, with the map ``by``, or its transpose, applied to the activations as
+    Σ_k x[m_k] x'[m_k].
     """
 
     factor: sp.Expr
     gradient: tuple[Var, Var] | None = None
     activation: tuple[Var, Var] | None = None
     by: Reading | None = None
+    transpose: bool = False
 
 
 def every(d: Var, d2: Var) -> bool:
@@ -103,6 +105,10 @@ def _initial_terms(
 ) -> Iterator[Term]:
     for p in chosen.values():
         if p.kind == "bias" and p.var is not None:
+            for place, d in a.places.get(p.var, ()):
+                for place2, d2 in b.places.get(p.var, ()):
+                    if counts(d, d2) and (place.by.map, place.transpose) == (place2.by.map, place2.transpose):
+                        yield Term(p.std**2, (d, d2), by=place.by, transpose=place.transpose)
             for d in a.of.get(p.var, ()):
                 for d2 in b.of.get(p.var, ()):
                     if counts(d, d2):
@@ -144,7 +150,7 @@ def sum_terms(terms: Iterator[Term], limit: Limit) -> Poly:
         gradient = limit.moment(*t.gradient) if t.gradient else ONE
         activation = limit.moment(*t.activation) if gradient and t.activation else ONE
         if t.by is not None and limit.spatial:
-            activation = limit.spatial.along(t.by, "shared", False, activation, None)
+            activation = limit.spatial.along(t.by, "shared", t.transpose, activation, None)
         axes = limit.program.axes(t.gradient[0]) if t.gradient else None
         products[axes].append((gradient, limit.algebra.from_sympy(t.factor, {}) * activation))
     return add_all(_total(axes, group(of, limit), limit) for axes, of in products.items())

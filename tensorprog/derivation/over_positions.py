@@ -10,8 +10,10 @@ import sympy as sp
 
 from tensorprog.algebra import Poly
 from tensorprog.derivation.derivation import Derivation
+from tensorprog.derivation.named import Layout
 from tensorprog.dsl.trace import Datum
 from tensorprog.ir.axes import Axes, Sizes
+from tensorprog.ir.maps import Given
 from tensorprog.limit.equations import reachable
 from tensorprog.limit.evaluate import Atom, numbers
 from tensorprog.limit.gap import Gaps
@@ -28,10 +30,13 @@ class Pair:
         d: the kernel.
         a, b: (B, P, C) and (B, Q, C); the pairs are a[i], b[i].
         sizes: of the positions of both.
+        layout: the columns of named arrays.
     """
 
-    def __init__(self, d: Derivation, a: np.ndarray, b: np.ndarray, sizes: tuple[Sizes, Sizes]) -> None:
-        self.d, self.sides, self.sizes = d, (a, b), sizes
+    def __init__(self, d: Derivation, a: np.ndarray, b: np.ndarray, sizes: tuple[Sizes, Sizes],
+                 layout: Layout | None = None) -> None:  # fmt: skip
+        self.d, self.sides, self.sizes, self.layout = d, (a, b), sizes, layout
+        self._matrices: dict[tuple[Given, int], np.ndarray] = {}
 
     def grams(self) -> dict[sp.Symbol, np.ndarray]:
         """The inner products of what is embedded, (B, P, Q), (B, P, 1) or (B, 1, Q)."""
@@ -39,7 +44,7 @@ class Pair:
 
     def _gram(self, p: Datum, q: Datum) -> np.ndarray:
         one = p.owner == q.owner
-        x, y = self.sides[p.owner], self.sides[q.owner]
+        x, y = self._vectors(p), self._vectors(q)
         if one:
             c = np.einsum("bpc,bpc->bp", x, y) / x.shape[-1]
             c = c[:, :, None] if p.owner == 0 else c[:, None, :]
@@ -49,36 +54,58 @@ class Pair:
             return c
         axes = p.by.axes or Axes("")
         read = (axes.at(self.sizes[0]), axes.at(self.sizes[1]))
-        if p.stacked:
-            return linear(p.by.map, False, c, p.owner, read[p.owner]) if one else shared(p.by.map, False, c, read)
-        raise NotImplementedError
+        return linear(p.by.map, False, c, p.owner, read[p.owner]) if one else shared(p.by.map, False, c, read)
+
+    def _vectors(self, p: Datum) -> np.ndarray:
+        """What is embedded, (B, P, C); (B, 1, C) of a vector for the whole input."""
+        x = self.sides[p.owner]
+        if self.layout is None:
+            return x
+        return self.layout.of(p.part, x) if p.axes is not None else self.layout.of(p.part, x)[:, :1]
+
+    def matrix(self, of: Given, side: int) -> np.ndarray:
+        """A matrix that is given with the inputs of one side, (B, R, P)."""
+        if (of, side) not in self._matrices:
+            assert self.layout is not None
+            given = self.layout.of(of.name, self.sides[side])
+            self._matrices[of, side] = of.matrix(given[..., 0] if of.pooled else given)
+        return self._matrices[of, side]
 
     def with_itself(self, point: int) -> Pair:
         """Each input of one side with itself."""
-        return Pair(self.d, self.sides[point], self.sides[point], (self.sizes[point],) * 2)
+        return Pair(self.d, self.sides[point], self.sides[point], (self.sizes[point],) * 2, self.layout)
 
     def values(self, polys: list[Poly], hyper: Mapping[sp.Symbol, float], gaps: Gaps | None, atom: Atom | None,
                at: Callable[[At, Callable[[Poly], Any]], Array]) -> list[Array]:  # fmt: skip
         """The values of polynomials."""
 
         def positions(g: Along | At, value: Callable[[Poly], Any]) -> Array:
-            return at(g, value) if isinstance(g, At) else applied(g, value(g.inner), self.sizes)
+            return at(g, value) if isinstance(g, At) else applied(g, value(g.inner), self.sizes, self.matrix)
 
         return numbers(polys, {**hyper, **self.grams()}, gaps, atom, positions)
 
 
 def over_positions(d: Derivation, a: np.ndarray, b: np.ndarray, sizes: tuple[Sizes, Sizes],
-                   hyper: Mapping[sp.Symbol, float], atom: Atom | None = None) -> np.ndarray:  # fmt: skip
-    """The kernel of pairs of inputs (B, P, C) and (B, Q, C) with these sizes."""
-    pair = Pair(d, a, b, sizes)
+                   hyper: Mapping[sp.Symbol, float], atom: Callable[..., Array] | None = None,
+                   layout: Layout | None = None) -> np.ndarray:  # fmt: skip
+    """The kernel of pairs of inputs (B, P, C) and (B, Q, C) with these sizes.
+
+    An expectation is one quantity of two inputs and another one of each with itself: ``atom`` is also told which, as its
+    last argument, the number of the input or None.
+    """
+    pair = Pair(d, a, b, sizes, layout)
     found = sorted((g for g in reachable([d.poly]) if isinstance(g, At)), key=lambda g: g.index)
     known: dict[At, Array] = {}
     for point in {g.point for g in found}:
         of = [g for g in found if g.point == point]
-        arrays = pair.with_itself(point).values([g.inner for g in of], hyper, None, atom, _diagonal)
+        arrays = pair.with_itself(point).values([g.inner for g in of], hyper, None, _told(atom, point), _diagonal)
         known.update((g, _taken(c, point)) for g, c in zip(of, arrays, strict=True))
-    value = pair.values([d.poly], hyper, None, atom, lambda g, value: known[g])[0]
+    value = pair.values([d.poly], hyper, None, _told(atom, None), lambda g, value: known[g])[0]
     return np.broadcast_to(value, (len(a), 1, 1))[:, 0, 0]
+
+
+def _told(atom: Callable[..., Array] | None, point: int | None) -> Atom | None:
+    return None if atom is None else lambda g, value, gap: atom(g, value, gap, point)
 
 
 def _diagonal(g: At, value: Callable[[Poly], Any]) -> Array:

@@ -10,6 +10,7 @@ from tensorprog.dsl.parameters import Parameter, start_of
 from tensorprog.dsl.program import exact
 from tensorprog.dsl.trace import Trace
 from tensorprog.errors import ProgramError, a
+from tensorprog.ir.axes import Map
 
 
 class Builder:
@@ -18,15 +19,21 @@ class Builder:
     def __init__(self, trace: Trace, label: str) -> None:
         self._trace, self._label = trace, label
 
-    def _declare(self, key: Any, kind: str, std: sp.Expr, initial: Any) -> str:
+    def _declare(self, key: Any, kind: str, std: sp.Expr, initial: Any, by: Map | None = None) -> str:
         name, start = name_of(key), start_of(key, kind, initial)
-        known = self._trace.parameters.setdefault(name, Parameter(key, kind, std, start=start))
+        known = self._trace.parameters.setdefault(name, Parameter(key, kind, std, start=start, by=by))
         if known.kind != kind:
             raise ProgramError(f"parameter {name!r} is {a(known.kind)} and cannot be used as {a(kind)}")
         for what, first, now in (("std", known.std, std), ("initial", known.start, start)):
             if first != now:
                 raise ProgramError(f"parameter {name!r} is shared, but its {what} is {first} here and {now} there")
+        if known.by != by:
+            raise ProgramError(f"parameter {name!r} is used in two ways: {_way(known.by)}, and {_way(by)}")
         return name
+
+
+def _way(by: Map | None) -> str:
+    return "once for all positions" if by is None else f"with weights for every offset of {by}"
 
 
 def std_of(key: Any, std: Any) -> sp.Expr:

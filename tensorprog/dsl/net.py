@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tensorprog.dsl.builder import Builder
-from tensorprog.dsl.layers import constants, linear, readouts, spatial
+from tensorprog.dsl.layers import constants, graphs, linear, readouts, resizing, spatial
 from tensorprog.dsl.refusals import NoAttribute
 from tensorprog.errors import ProgramError
 from tensorprog.lazy import closest
@@ -28,7 +28,13 @@ class Net(Builder):
     conv = spatial.conv
     local = spatial.local
     avg_pool = spatial.avg_pool
+    conv_transpose = spatial.conv_transpose
     global_pool = spatial.global_pool
+    crop = resizing.crop
+    pad = resizing.pad
+    beside = resizing.beside
+    aggregate = graphs.aggregate
+    weighted_pool = graphs.weighted_pool
 
     if not TYPE_CHECKING:  # for type checkers there are the layers above and no others
 

@@ -15,7 +15,8 @@ import sympy as sp
 
 from tensorprog.dsl.net import Net
 from tensorprog.dsl.parameters import frozen_words
-from tensorprog.dsl.trace import Datum, NeedsAxes, NeedsSequence, Output, SequenceLengthError, Trace
+from tensorprog.dsl.parts import Named, Parts
+from tensorprog.dsl.trace import Datum, NeedsAxes, NeedsNames, NeedsSequence, Output, SequenceLengthError, Trace
 from tensorprog.errors import FrozenWarning, ProgramError, TensorProgramError, nearest
 from tensorprog.ir.axes import Axes
 from tensorprog.printing import Shown
@@ -23,6 +24,7 @@ from tensorprog.printing import Shown
 P = ParamSpec("P")  # the hyperparameters of an architecture
 X = TypeVar("X")  # its input: a Datum, or a tuple of them
 
+Form = Literal["vectors", "sequences", "positions"] | Parts
 LONGEST = 16  # the longest sequence that is tried where no length is given
 
 
@@ -53,30 +55,43 @@ class Network(Shown):
             return functools.partial(owner, **self.hyperparameters), ()
         return Network, (self.fn, self.hyperparameters, self.name)
 
-    @functools.cached_property
+    @property
     def takes_sequences(self) -> bool:
-        """Whether inputs are sequences, found by tracing."""
-        try:
-            self.trace([None])
-        except NeedsSequence:
-            return True
-        return False
+        """Whether inputs are sequences; named vectors are read as one."""
+        return not self.form.over if isinstance(self.form, Parts) else self.form == "sequences"
 
-    @functools.cached_property
+    @property
     def takes_axes(self) -> bool:
-        """Whether inputs have positions (images, signals, graphs), found by tracing."""
-        try:
-            self._traced([None], ["x"], axes=False)
-        except NeedsAxes:
-            return True
-        except NeedsSequence:
-            return False
-        return False
+        """Whether inputs have positions (images, signals, graphs)."""
+        return bool(self.form.over) if isinstance(self.form, Parts) else self.form == "positions"
 
     @functools.cached_property
-    def form(self) -> Literal["vectors", "sequences", "positions"]:
-        """What an input is: a vector, a sequence of vectors, or a vector at every position."""
-        return "positions" if self.takes_axes else "sequences" if self.takes_sequences else "vectors"
+    def form(self) -> Form:
+        """What an input is, found by tracing: a vector, a sequence of vectors, a vector at every position, or a
+        dictionary of named arrays."""
+        try:
+            self._traced([None], ["x"], "vectors")
+        except NeedsAxes:
+            return "positions"
+        except NeedsSequence:
+            return "sequences"
+        except NeedsNames:
+            return self._parts(Parts())
+        return "vectors"
+
+    def _parts(self, known: Parts) -> Parts:
+        """The named arrays of an input, given some that have positions."""
+        found = Parts(known.over)
+        try:
+            self._traced([None], ["x"], found)
+        except NeedsAxes as error:
+            more = known.over | {name for name in error.parts if name is not None}
+            if more == known.over:
+                raise
+            return self._parts(Parts(more))
+        except NeedsSequence as error:
+            raise ProgramError(f"{self.name} reads sequences within dictionaries, which is not supported") from error
+        return found
 
     @functools.cached_property
     def symbols(self) -> set[sp.Symbol] | None:
@@ -122,21 +137,16 @@ class Network(Shown):
             ProgramError: what the architecture does cannot be expressed, with its own words.
         """
         labels = labels or ["x" + "'" * i if i < 3 else f"x[{i}]" for i in range(len(lengths))]
-        return self._traced(lengths, labels, all(t is None for t in lengths) and self.takes_axes)
+        return self._traced(lengths, labels, self.form)
 
-    def _traced(self, lengths: Sequence[int | None], labels: Sequence[str], axes: bool) -> Trace:
-        t = Trace()
+    def _traced(self, lengths: Sequence[int | None], labels: Sequence[str], form: Form) -> Trace:
+        t = Trace(parts=form if isinstance(form, Parts) else Parts())
         for i, (length, label) in enumerate(zip(lengths, labels, strict=True)):
             if length is not None and length < 1:
                 raise ProgramError(f"input {label} is an empty sequence; its length must be at least 1")
-            single = length is None
-            data = (
-                (Datum(i, label, axes=Axes(label) if axes else None),)
-                if single
-                else tuple(Datum(i, label, s + 1) for s in range(length or 0))
-            )
+            data, x = self._data(i, label, length, form)
             t.inputs.append(data)
-            returned = self._build(Net(t, label), data[0] if single else data)
+            returned = self._build(Net(t, label), x)
             heads = returned if isinstance(returned, tuple) else (returned,)
             if not heads or not all(isinstance(f, Output) and f.readouts for f in heads):
                 raise ProgramError(
@@ -148,7 +158,24 @@ class Network(Shown):
         self._notice_frozen(t)
         return t
 
-    def _build(self, net: Net, x: Datum | tuple[Datum, ...]) -> Any:
+    def _data(self, i: int, label: str, length: int | None, form: Form) -> tuple[tuple[Datum, ...], Any]:
+        """The vectors of an input, and what the architecture is given for them."""
+        if isinstance(form, Parts):
+            names = form.vectors if form.vectors and not form.over else []
+            if length is not None and length != len(names):
+                raise SequenceLengthError(f"{self.name} reads the arrays {', '.join(names)}, and {length} were given")
+            axes = Axes(label)
+            make = lambda name: Datum(  # noqa: E731
+                i, label, names.index(name) + 1 if name in names else None, axes if name in form.over else None, part=name
+            )
+            return tuple(make(name) for name in form.vectors) or (Datum(i, label),), Named(make, label)
+        if length is not None:
+            data = tuple(Datum(i, label, s + 1) for s in range(length))
+            return data, data
+        single = Datum(i, label, axes=Axes(label) if form == "positions" else None)
+        return (single,), single
+
+    def _build(self, net: Net, x: Any) -> Any:
         try:
             return self.fn(net, x, **self.hyperparameters)
         except TypeError as error:
@@ -157,7 +184,7 @@ class Network(Shown):
                 raise
             raise ProgramError(words) from error
         except (ValueError, IndexError) as error:
-            if isinstance(x, Datum) or isinstance(error, TensorProgramError):
+            if not isinstance(x, tuple) or isinstance(error, TensorProgramError):
                 raise
             raise SequenceLengthError(
                 f"{self.name} cannot be built with a sequence of length {len(x)}: {error}"

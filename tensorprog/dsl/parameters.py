@@ -10,6 +10,7 @@ import sympy as sp
 
 from tensorprog.dsl.program import exact
 from tensorprog.errors import ProgramError
+from tensorprog.ir.axes import Map
 from tensorprog.ir.instructions import Var
 
 LAYERS = {"matrix": "dense", "embedding": "embed", "readout": "readout"}
@@ -21,6 +22,7 @@ class Parameter:
 
     W = W_0 + std · w/√n with a trained w.  ``start`` is None when W_0 = 0 and w ~ N(0, 1) at first; otherwise
     w = 0 at first and W_0 is ``start``: a number, in all coordinates of a bias, times the identity for a matrix.
+    ``by`` is the map whose offsets have a w each: of a convolution, of a flattening, of biases at positions.
     """
 
     key: Any
@@ -28,6 +30,7 @@ class Parameter:
     std: sp.Expr
     var: Var | None = None
     start: sp.Expr | None = None
+    by: Map | None = None
 
     @property
     def indices(self) -> tuple[int, ...]:

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+import networkx as nx
 import sympy as sp
 
 from tensorprog.dsl.parameters import Parameter
+from tensorprog.dsl.parts import Parts
 from tensorprog.dsl.program import Program
 from tensorprog.dsl.refusals import NotAnArray
 from tensorprog.errors import ProgramError
@@ -22,7 +24,20 @@ class NeedsSequence(ProgramError):
 
 
 class NeedsAxes(ProgramError):
-    """The network reads positions of its input, so its inputs are images, signals or graphs."""
+    """The network reads positions of its input, so its inputs are images, signals or graphs.
+
+    Args:
+        words: what to say.
+        parts: the names of the arrays that have positions, where an input has several.
+    """
+
+    def __init__(self, words: str, parts: frozenset[str | None] = frozenset()) -> None:
+        super().__init__(words)
+        self.parts = parts
+
+
+class NeedsNames(ProgramError):
+    """The network reads its input by name, so its inputs are dictionaries of arrays."""
 
 
 class SequenceLengthError(ProgramError):
@@ -31,7 +46,11 @@ class SequenceLengthError(ProgramError):
 
 @dataclass(frozen=True)
 class Datum(NotAnArray):
-    """One input vector ξ ∈ R^d: the ``time``-th of input number ``owner`` (None when not a sequence)."""
+    """One input vector ξ ∈ R^d: the ``time``-th of input number ``owner`` (None when not a sequence).
+
+    ``axes`` are those of an input with positions; ``by`` is what a position of its patches reads, and ``mixes`` are sums
+    over positions that its embedding is taken through.  ``part`` is its name where an input has several arrays.
+    """
 
     WHAT = "an input of the network"
 
@@ -39,13 +58,15 @@ class Datum(NotAnArray):
     label: str
     time: int | None = None
     axes: Axes | None = None
-    by: Reading | None = None  # what a position of this view reads: patches of the input, together or averaged
-    stacked: bool = True
+    by: Reading | None = None
+    mixes: tuple[Reading, ...] = ()
+    part: str | None = None
 
     def __str__(self) -> str:
-        if self.by is not None:
-            return f"{self.label}·{self.by.map}"
-        return self.label if self.time is None else f"{self.label}{self.time}"
+        name = self.label if self.time is None else f"{self.label}{self.time}"
+        if self.part is not None:
+            name = self.part + self.label[1:] if self.label.startswith("x") else f"{self.part}_{self.label}"
+        return "·".join([name, *(str(r.map) for r in (self.by, *self.mixes) if r is not None)])
 
     def _instead(self, name: str) -> str:
         return 'net.embed("U", x) first; a sum of embeddings by one matrix embeds the sum'
@@ -63,6 +84,8 @@ class Datum(NotAnArray):
         return len(list(iter(self)))
 
     def __getitem__(self, index: Any) -> Datum:
+        if isinstance(index, str):
+            raise NeedsNames(f"the network reads {self}[{index!r}]: give dictionaries of named arrays")
         return list(iter(self))[index]  # type: ignore[no-any-return]
 
 
@@ -124,6 +147,8 @@ class Trace(Shown):
         grams: normalised inner products ⟨ξ,ξ'⟩ = ξ·ξ'/d by symbol, those that were asked for.
         states: untrained initial vectors.
         ends: of each input, the length of the program when its network had been traced.
+        parts: what inputs of named arrays consist of.
+        ones: the constant vector 1 over axes, where one was needed.
     """
 
     program: Program = field(default_factory=Program)
@@ -135,6 +160,8 @@ class Trace(Shown):
     grams: dict[sp.Symbol, tuple[Datum, Datum]] = field(default_factory=dict)
     states: dict[Var, str] = field(default_factory=dict)
     ends: list[int] = field(default_factory=list)
+    parts: Parts = field(default_factory=Parts)
+    ones: dict[Axes, Var] = field(default_factory=dict)
     _symbols: dict[tuple[Datum, Datum], sp.Symbol] = field(default_factory=dict, repr=False, compare=False)
 
     def text(self) -> str:
@@ -143,6 +170,11 @@ class Trace(Shown):
         rows = [f"  {name}: {kind}" for name, kind in self.trainable.items()]
         head = f"a network on {counted(len(self.inputs), 'input')}, {heads}, {counted(len(rows), 'parameter')}"
         return "\n".join([head, *rows, self.program.text()])
+
+    def parts_behind(self, var: Var) -> frozenset[str | None]:
+        """The names of the arrays that a vector depends on."""
+        behind = nx.ancestors(self.program.graph, var) | {var}
+        return frozenset(datum.part for v, (_, datum) in self.embeddings.items() if v in behind)
 
     def gram(self, a: Datum, b: Datum) -> sp.Symbol:
         """The symbol of a·b/d."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -250,4 +250,4 @@ def concatenate(a: Inputs, b: Inputs) -> Inputs:
     for t in sorted({*a.groups, *b.groups}, key=lambda t: (t is not None, t)):
         parts = [(x.data[t], x.groups[t] + start) for x, start in ((a, 0), (b, len(a))) if t in x.groups]
         data[t], groups[t] = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Inputs(data, groups, a.dimension)
+    return replace(a, data=data, groups=groups)

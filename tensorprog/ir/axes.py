@@ -45,6 +45,11 @@ class Map:
         """Whether all positions share their weights."""
         return True
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether one vector without axes reads all positions."""
+        return False
+
     def sizes_of(self, sizes: Sizes) -> Sizes:
         """The sizes of the family that reads, given those of the family that is read."""
         raise NotImplementedError
@@ -147,6 +152,10 @@ class Everywhere(Map):
     def is_mean(self) -> bool:
         return self.weighted
 
+    @property
+    def is_whole(self) -> bool:
+        return True
+
     def sizes_of(self, sizes: Sizes) -> Sizes:
         return ()
 
@@ -170,7 +179,7 @@ class Axes:
 
     def after(self, m: Map) -> Axes | None:
         """The axes of what reads a family with these by a map; None for a vector without axes."""
-        if isinstance(m, Everywhere):
+        if m.is_whole:
             return None
         found = Axes(self.source, (*self.maps, m))
         return self if found == self else found

@@ -3,38 +3,52 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from tensorprog.errors import DataError
-from tensorprog.ir.axes import Axes, Map, Sizes, table
+from tensorprog.errors import DataError, NoRuleError
+from tensorprog.ir.axes import Axes, Everywhere, Map, Sizes, table
+from tensorprog.ir.maps import Given
 from tensorprog.limit.positions import Along
 
 Array = Any
+SIDES = {"left": (0,), "right": (1,), "both": (0, 1)}
 
 
-def applied(g: Along, c: Array, sizes: tuple[Sizes, Sizes]) -> Array:
+def applied(g: Along, c: Array, sizes: tuple[Sizes, Sizes], matrix: Callable[[Given, int], Array] | None = None) -> Array:
     """The value of a map applied to an array.
 
     Args:
         g: what is applied.
         c: the array, or one that broadcasts to it.
         sizes: of the two inputs.
+        matrix: what a matrix given with the inputs is of the first (0) or second (1), (.., R, P).
     """
     axes, of = g.by.axes or Axes(""), g.by.map
     read = (axes.at(sizes[0]), axes.at(sizes[1]))
     given = (of.sizes_of(read[0]), of.sizes_of(read[1])) if g.transpose else read
     c = np.asarray(c, float)
     c = c.reshape(c.shape[:-2] + (1,) * max(0, 2 - c.ndim) + c.shape[-2:]) if c.ndim < 2 else c
-    sides = {"left": (0,), "right": (1,), "both": (0, 1)}.get(g.how)
+    sides = (g.point,) if g.point is not None else SIDES.get(g.how)
     if sides is not None:
         for axis in sides:
-            c = linear(of, g.transpose, _spread(c, axis, given[axis]), axis, read[axis])
+            c = _spread(c, axis, given[axis])
+            if isinstance(g.by.map, Given):
+                c = _multiplied(g, c, axis, matrix)
+            else:
+                c = linear(g.by.map, g.transpose, c, axis, read[axis])
         return c
-    if g.point is not None:
-        return one_point(of, g.transpose, _spread(c, g.point, given[g.point]), g.point, read[g.point])
-    return shared(of, g.transpose, _spread(_spread(c, 0, given[0]), 1, given[1]), read)
+    return shared(g.by.map, g.transpose, _spread(_spread(c, 0, given[0]), 1, given[1]), read)
+
+
+def _multiplied(g: Along, c: Array, axis: int, matrix: Callable[[Given, int], Array] | None) -> Array:
+    if matrix is None:
+        raise NoRuleError(f"{g.by.map} needs a matrix of the input, which is not known here")
+    a = matrix(g.by.map, axis)
+    a = np.swapaxes(a, -1, -2) if g.transpose else a
+    return a @ c if axis == 0 else c @ np.swapaxes(a, -1, -2)
 
 
 def _spread(c: Array, axis: int, sizes: Sizes) -> Array:
@@ -45,7 +59,7 @@ def _spread(c: Array, axis: int, sizes: Sizes) -> Array:
 
 
 def linear(of: Map, transpose: bool, c: Array, axis: int, read: Sizes) -> Array:
-    """A C or C Aᵀ, or with Aᵀ for A."""
+    """A C or C Aᵀ, or with Aᵀ for A; of one input (1/|w|) Σ_k c[m_k(p)], the diagonal of ``shared``."""
     rows = table(of, read)
     c = np.moveaxis(c, axis - 2, 0)
     if transpose:
@@ -59,9 +73,7 @@ def linear(of: Map, transpose: bool, c: Array, axis: int, read: Sizes) -> Array:
     return np.moveaxis(out, 0, axis - 2) * of.weight(read)
 
 
-def one_point(of: Map, transpose: bool, c: Array, axis: int, read: Sizes) -> Array:
-    """(1/|w|) Σ_k c[m_k(p)]: the diagonal of the same for pairs."""
-    return linear(of, transpose, c, axis, read)
+INSTEAD = "crop them, or use net.global_pool or net.conv, which take any"
 
 
 def shared(of: Map, transpose: bool, c: Array, read: tuple[Sizes, Sizes]) -> Array:
@@ -72,7 +84,8 @@ def shared(of: Map, transpose: bool, c: Array, read: tuple[Sizes, Sizes]) -> Arr
     """
     left, right = table(of, read[0]), table(of, read[1])
     if len(left) != len(right) or (not of.is_tied and left.shape != right.shape):
-        raise DataError(f"{of} has weights for every position, and its inputs have sizes {read[0]} and {read[1]}")
+        layer = "a layer with weights of its own for every position (flatten, local, biases at positions)"
+        raise DataError(f"{layer} takes inputs of equal sizes, and reads {read[0]} and {read[1]}; {INSTEAD}")
     shape = tuple(math.prod(n) for n in read) if transpose else (left.shape[1], right.shape[1])
     out = np.zeros(c.shape[:-2] + shape)
     for a, b in zip(left, right, strict=True):

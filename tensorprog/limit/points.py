@@ -107,7 +107,7 @@ class Spatial:
         """Z of a weighted sum over positions: Gaussian where what it sums is, else known by its second moments."""
         z = self.limit.z[op.x]
         if not z.support:
-            return self.along(op.by, "left", op.transpose, z, None) if z else ZERO
+            return self.along(op.by, "left", op.transpose, z, self.twins.input[op.x]) if z else ZERO
         if affine(z):
             mean = linear_parts(z)[0]
             centred = self._fresh(var, ("mixed", var), f"Z({var})")

@@ -8,24 +8,43 @@ import sympy as sp
 
 from tensorprog.dsl.builder import Builder, name_of, std_of
 from tensorprog.dsl.parameters import start_of
+from tensorprog.dsl.layers.spatial import axes_of
 from tensorprog.dsl.program import Vec
+from tensorprog.errors import ProgramError
+from tensorprog.ir.axes import TOTAL, Reading
+from tensorprog.ir.instructions import Place
 from tensorprog.types import Key, Number
 
 
-def bias(net: Builder, key: Key, std: Number = 1, initial: Number | None = None) -> Vec | sp.Expr:
+def bias(net: Builder, key: Key, std: Number = 1, initial: Number | None = None, *,
+         like: Vec | None = None) -> Vec | sp.Expr:  # fmt: skip
     """The bias vector std · b, b ~ N(0, 1), or a number ``initial`` in all coordinates at first, plus std · b.
 
-    It is the number 0, or ``initial``, when std is 0.
+    It is the number 0, or ``initial``, when std is 0.  One vector b is added at all positions; with ``like=h`` it is
+    std · b_p with a vector of its own for each position p of h.
+
+    >>> import tensorprog as tp
+    >>> @tp.network
+    ... def offsets(net, x, *, own=True):
+    ...     h = net.embed("U", x)
+    ...     return net.readout("V", net.global_pool(h + net.bias("b", like=h if own else None)))
+    >>> X = [[[0.0], [0.0]]]  # two positions: the mean of two vectors, or of one
+    >>> tp.nngp(offsets())(X).item(), tp.nngp(offsets(own=False))(X).item()
+    (0.5, 1.0)
     """
     t, std = net._trace, std_of(key, std)
     if std == 0:
         return start_of(key, "bias", initial) or sp.S.Zero
-    name = net._declare(key, "bias", std, initial)
+    axes = None if like is None else axes_of(net, like, f"bias({key!r}, like=..)")
+    name = net._declare(key, "bias", std, initial, None if axes is None else TOTAL)
+    if axes is not None and t.parameters[name].start:
+        raise ProgramError(f"initial of {key!r} must be None or 0 for a bias at positions; add the number to it")
     p = t.parameters[name]
     if p.var is None:
         vector = t.program.vector(name, p.variance, p.start or 0)
         t.parameters[name] = replace(p, var=vector.var)
-    return Vec(t.program, t.program.named(name))
+    var = t.program.named(name)
+    return Vec(t.program, var if axes is None else t.program.append(None, Place(Reading(TOTAL, axes), True, var)))
 
 
 def state(net: Builder, key: Key, std: Number = 1) -> Vec:

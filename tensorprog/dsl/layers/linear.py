@@ -4,26 +4,35 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import sympy as sp
 
 from tensorprog.dsl.builder import Builder, std_of
+from tensorprog.dsl.parts import Named
 from tensorprog.dsl.program import Mat, Vec
 from tensorprog.dsl.trace import Datum
 from tensorprog.errors import ProgramError
-from tensorprog.ir.instructions import Covariances, InitVector, Var
+from tensorprog.ir.axes import Map
+from tensorprog.ir.instructions import Covariances, InitVector, Mix, Var
 from tensorprog.types import Key, Number
 
 
 def embed(net: Builder, key: Key, x: Datum, std: Number = 1, initial: Number | None = None) -> Vec:
-    """The input layer U ξ = std · u ξ/√d, u ~ N(0, 1) of shape n×d; u starts at 0 with ``initial=0``."""
+    """The input layer U ξ = std · u ξ/√d, u ~ N(0, 1) of shape n×d; u starts at 0 with ``initial=0``.
+
+    Of an input with positions, the vector at every position is embedded; see ``conv`` for patches.
+    """
     if not isinstance(x, Datum):
+        if isinstance(x, Named):
+            raise ProgramError(f"embed({key!r}, ..) takes one of the arrays of {x}: {x}['u'] for that named u")
         if isinstance(x, tuple):
             raise ProgramError(f"embed({key!r}, ..) takes one vector of the sequence: write `for x_t in x`")
         raise ProgramError(f"embed({key!r}, ..) takes an input vector, got {type(x).__name__} {x!r}")
-    t, std = net._trace, std_of(key, std)
-    name = net._declare(key, "embedding", std, initial)
+    t, std, mixes, x = net._trace, std_of(key, std), x.mixes, replace(x, mixes=())
+    name = net._declare(key, "embedding", std, initial, x.by and x.by.map)
+    if x.part is not None:
+        t.parts.note_embedded(name, x.part)
     var = Var(f"{name}({x})", "vector")
     if t.embeddings.get(var) != (name, x):
         partners = (
@@ -32,6 +41,8 @@ def embed(net: Builder, key: Key, x: Datum, std: Number = 1, initial: Number | N
         axes = x.axes if x.by is None else x.by.result(False)
         t.program.append(var.name, InitVector(sp.S.Zero, Covariances(partners, partial(t.covariance, var)), axes))
         t.embeddings[var] = (name, x)
+    for reading in mixes:
+        var = t.program.append(None, Mix(reading, False, var))
     return Vec(t.program, var)
 
 
@@ -44,8 +55,13 @@ def weight(net: Builder, key: Key, std: Number = 1, initial: Number | Literal["i
         initial: None for W_0 = 0 and w ~ N(0, 1) at first; 0 or ``"identity"`` for W_0 = 0 or I and w = 0 at
             first.  w is what trains, and what decays under weight decay.
     """
+    return matrix_of(net, key, std, initial)
+
+
+def matrix_of(net: Builder, key: Key, std: Number, initial: Any, by: Map | None = None) -> Mat:
+    """The same, with one matrix for every offset of a map."""
     t, std = net._trace, std_of(key, std)
-    name = net._declare(key, "matrix", std, initial)
+    name = net._declare(key, "matrix", std, initial, by)
     p = t.parameters[name]
     if p.var is None:
         p = t.parameters[name] = replace(p, var=t.program.matrix(name, p.variance).var)
