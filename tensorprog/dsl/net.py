@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tensorprog.dsl.builder import Builder
-from tensorprog.dsl.layers import constants, graphs, linear, readouts, resizing, spatial
+from tensorprog.dsl.layers import constants, graphs, linear, norms, readouts, resizing, spatial
 from tensorprog.dsl.refusals import NoAttribute
 from tensorprog.errors import ProgramError
 from tensorprog.lazy import closest
@@ -25,6 +25,8 @@ class Net(Builder):
     readout = readouts.readout
     average = readouts.average
     flatten = readouts.flatten
+    layer_norm = norms.layer_norm
+    rms_norm = norms.rms_norm
     conv = spatial.conv
     local = spatial.local
     avg_pool = spatial.avg_pool

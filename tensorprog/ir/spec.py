@@ -127,12 +127,10 @@ def _function(op: Nonlin | Moment, name: str, program: Earlier) -> Iterator[str]
         return
     if op.body.has(sp.nan, sp.zoo, sp.oo):
         yield f"the body of `{name}` is {op.body}; it must be finite"
-    found = {a for v in op.args if v in program and (a := program.axes(v)) is not None}
+    found = {a for v in op.operands if v in program and (a := program.axes(v)) is not None}
     if len(found) > 1:
-        said = ", ".join(f"`{v}` has {_axes(program.axes(v))}" for v in op.args)
+        said = ", ".join(f"`{v}` has {_axes(program.axes(v))}" for v in op.operands)
         yield f"`{name}` reads vectors over different axes: {said}"
-    if found and isinstance(op, Moment):
-        yield f"`{name}` is the mean over coordinates of vectors with positions; pool them first"
     known = slots_of(op)
     for s in sorted(op.body.atoms(Slot), key=str):
         if s not in known:

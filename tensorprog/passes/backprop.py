@@ -158,14 +158,14 @@ def _(op: Place, d: sp.Expr, tape: Tape) -> None:
 @pull.register(Nonlin)
 def _(op: Nonlin, d: sp.Expr, tape: Tape) -> None:
     refs = tape.operands(op)
-    axes = next((a for v in op.args if (a := tape.program.axes(v)) is not None), None)
+    axes = next((a for v in op.operands if (a := tape.program.axes(v)) is not None), None)
     for slot, var in slots_of(op).items():
         partial = sp.diff(op.body, slot).xreplace(refs)
         if partial == 0:
             continue
         if axes is not None and tape.program.axes(var) is None:  # one vector is read at all positions
-            total = Mix(Reading(TOTAL, axes), False, tape.emit(Nonlin, d * partial))
-            tape.terms[var].append(tape.ref(tape._append(None, total)))
+            total = tape.ref(tape._append(None, Mix(Reading(TOTAL, axes), False, tape.emit(Nonlin, d * partial))))
+            tape.terms[var].append(total if var.kind == "vector" else tape.mean(total))
         else:
             tape.terms[var].append(d * partial if var.kind == "vector" else tape.mean(d * partial))
 
@@ -173,6 +173,9 @@ def _(op: Nonlin, d: sp.Expr, tape: Tape) -> None:
 @pull.register(Moment)
 def _(op: Moment, d: sp.Expr, tape: Tape) -> None:
     refs = tape.operands(op)
+    axes = {tape.program.axes(v) for v in op.operands}
+    if len(axes) > 1:
+        raise NoRuleError("the gradient of a mean over coordinates whose operands have positions and have none")
     for slot, var in slots_of(op).items():
         partial = sp.diff(op.body, slot).xreplace(refs)
         if partial != 0:

@@ -1,0 +1,43 @@
+"""Layers that normalise a vector by its own moments, at every position where it has some."""
+
+from __future__ import annotations
+
+import sympy as sp
+
+from tensorprog.dsl.builder import Builder
+from tensorprog.dsl.program import Vec, exact, moment, nonlin
+from tensorprog.errors import ProgramError
+from tensorprog.types import Number
+
+
+def layer_norm(net: Builder, h: Vec, eps: Number = 0) -> Vec:
+    """(h − m)/√(v + eps) with the mean m and the variance v of the coordinates of h (Ba et al. 2016), without weights.
+
+    >>> import tensorprog as tp
+    >>> @tp.network
+    ... def normed(net, x):
+    ...     return net.readout("V", tp.relu(net.layer_norm(net.embed("U", x))))
+    >>> tp.nngp(normed())([[3.0, 4.0], [0.3, 0.4]]).round(12)
+    array([[0.5, 0.5],
+           [0.5, 0.5]])
+    """
+    eps = _size(h, eps, "layer_norm")
+    m = moment(lambda a: a, h)
+    v = moment(lambda a, s: (a - s) ** 2, h, params=[m])
+    return nonlin(lambda a, s, t: (a - s) / sp.sqrt(t + eps), h, params=[m, v])
+
+
+def rms_norm(net: Builder, h: Vec, eps: Number = 0) -> Vec:
+    """h/√(q + eps) with the mean square q of the coordinates of h (Zhang and Sennrich 2019), without weights."""
+    eps = _size(h, eps, "rms_norm")
+    q = moment(lambda a: a**2, h)
+    return nonlin(lambda a, t: a / sp.sqrt(t + eps), h, params=[q])
+
+
+def _size(h: Vec, eps: Number, call: str) -> sp.Expr:
+    if not isinstance(h, Vec):
+        raise ProgramError(f"{call}(..) takes a vector of the network, got {type(h).__name__} {h!r}")
+    eps = exact(eps, f"eps of {call}")
+    if eps.is_negative:
+        raise ProgramError(f"eps of {call} is {eps}; it must not be negative")
+    return eps
