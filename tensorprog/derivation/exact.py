@@ -13,8 +13,8 @@ import sympy as sp
 from tensorprog.algebra import Scalar
 from tensorprog.derivation.data import Inputs, by_lengths, gram, input_relation
 from tensorprog.derivation.derivation import Derivation
-from tensorprog.derivation.named import Layout
 from tensorprog.derivation.kernel_account import KernelAccount, Recorder, spread
+from tensorprog.derivation.named import Layout
 from tensorprog.derivation.over_positions import over_positions
 from tensorprog.dsl.trace import Datum
 from tensorprog.expectations.many.sobol import ERRORS

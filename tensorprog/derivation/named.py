@@ -48,7 +48,9 @@ def check_names(X: Any, name: str, parts: Parts) -> None:
         raise DataError(f"{name} must be a dictionary of named arrays, {{{wanted}}}; got {type(X).__name__}")
     for key in X:
         if key not in parts.uses:
-            raise DataError(f"{name} has the array {key!r}, which the network does not read; {nearest(str(key), parts.uses)}")
+            raise DataError(
+                f"{name} has the array {key!r}, which the network does not read; {nearest(str(key), parts.uses)}"
+            )
     for key in parts.uses:
         if key not in X:
             raise DataError(f"{name} lacks the array {key!r}; this network takes {{{wanted}}}")
@@ -99,7 +101,9 @@ def at_positions(X: Mapping[str, Any], name: str, parts: Parts, read: Read) -> t
             _check_shape(x, f"{name}[{key!r}][{i}]", parts.uses[key], sizes[i], items[0])
     _check_shared({k: x for k, x in read_all.items() if k in parts.vectors}, name, parts)
     order = sorted(parts.uses, key=lambda key: ["positions", "vector", "weights", "matrix"].index(parts.uses[key]))
-    rows = [np.concatenate([_flat(read_all[k][i], parts.uses[k], n) for k in order], axis=1) for i, n in enumerate(sizes)]
+    rows = [
+        np.concatenate([_flat(read_all[k][i], parts.uses[k], n) for k in order], axis=1) for i, n in enumerate(sizes)
+    ]
     layout = Layout(tuple((k, _width(read_all[k][0], parts.uses[k])) for k in order))
     groups = {n: np.array([i for i, other in enumerate(sizes) if other == n]) for n in sorted(set(sizes))}
     dimension = sum(read_all[k][0].shape[-1] for k in order if parts.uses[k] in ("positions", "vector"))
@@ -120,7 +124,9 @@ def _check_shape(x: np.ndarray, name: str, use: str, sizes: tuple[int, ...], fir
         if not 2 <= x.ndim <= 4 or 0 in x.shape:
             raise DataError(f"{name} has shape {x.shape}; wanted are {SHAPES[use]}")
         if x.shape[:-1] != sizes or x.shape[-1] != first.shape[-1]:
-            raise DataError(f"{name} has shape {x.shape}, which does not go with sizes {sizes} and {first.shape[-1]} channels")
+            raise DataError(
+                f"{name} has shape {x.shape}, which does not go with sizes {sizes} and {first.shape[-1]} channels"
+            )
     elif use == "vector" and (x.ndim != 1 or x.shape != first.shape or not x.size):
         raise DataError(f"{name} has shape {x.shape}; wanted is one vector for every input, all of one dimension")
     elif use == "matrix" and (x.ndim != 2 or x.shape[0] != x.shape[1]):

@@ -17,8 +17,8 @@ from tensorprog.ir.maps import Given
 from tensorprog.limit.equations import reachable
 from tensorprog.limit.evaluate import Atom, numbers
 from tensorprog.limit.gap import Gaps
-from tensorprog.limit.mixing import applied, linear, shared
-from tensorprog.limit.positions import Along, At
+from tensorprog.limit.mixing import linear, shared, value_of
+from tensorprog.limit.positions import At, Positional, Whole
 
 Array = Any
 
@@ -79,8 +79,10 @@ class Pair:
                at: Callable[[At, Callable[[Poly], Any]], Array]) -> list[Array]:  # fmt: skip
         """The values of polynomials."""
 
-        def positions(g: Along | At, value: Callable[[Poly], Any]) -> Array:
-            return at(g, value) if isinstance(g, At) else applied(g, value(g.inner), self.sizes, self.matrix)
+        def positions(g: Positional, value: Callable[[Poly], Any]) -> Array:
+            return (
+                at(g, value) if isinstance(g, At) else value_of(g, [value(p) for p in g.reads], self.sizes, self.matrix)
+            )
 
         return numbers(polys, {**hyper, **self.grams()}, gaps, atom, positions)
 
@@ -99,7 +101,7 @@ def over_positions(d: Derivation, a: np.ndarray, b: np.ndarray, sizes: tuple[Siz
     for point in {g.point for g in found}:
         of = [g for g in found if g.point == point]
         arrays = pair.with_itself(point).values([g.inner for g in of], hyper, None, _told(atom, point), _diagonal)
-        known.update((g, _taken(c, point)) for g, c in zip(of, arrays, strict=True))
+        known.update((g, _taken(g, c)) for g, c in zip(of, arrays, strict=True))
     value = pair.values([d.poly], hyper, None, _told(atom, None), lambda g, value: known[g])[0]
     return np.broadcast_to(value, (len(a), 1, 1))[:, 0, 0]
 
@@ -109,15 +111,15 @@ def _told(atom: Callable[..., Array] | None, point: int | None) -> Atom | None:
 
 
 def _diagonal(g: At, value: Callable[[Poly], Any]) -> Array:
-    return _taken(value(g.inner), g.point)
+    return _taken(g, value(g.inner))
 
 
-def _taken(c: Array, point: int) -> Array:
-    """p = q of an array of an input with itself."""
+def _taken(g: At, c: Array) -> Array:
+    """What is asked of an array of an input with itself: all of it, or p = q."""
     c = np.asarray(c, float)
-    if c.ndim < 2:
+    if c.ndim < 2 or isinstance(g, Whole):
         return c
     size = max(c.shape[-2:])
     c = np.broadcast_to(c, (*c.shape[:-2], size, size))
     found = np.einsum("...pp->...p", c)
-    return found[..., :, None] if point == 0 else found[..., None, :]
+    return found[..., :, None] if g.point == 0 else found[..., None, :]

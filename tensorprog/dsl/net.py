@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tensorprog.dsl.builder import Builder
+from tensorprog.dsl.layers import attention as attending
 from tensorprog.dsl.layers import constants, graphs, linear, norms, readouts, resizing, spatial
 from tensorprog.dsl.refusals import NoAttribute
 from tensorprog.errors import ProgramError
@@ -25,6 +26,10 @@ class Net(Builder):
     readout = readouts.readout
     average = readouts.average
     flatten = readouts.flatten
+    attention = attending.attention
+    scores = attending.scores
+    softmax = attending.softmax
+    weighted = attending.weighted
     layer_norm = norms.layer_norm
     rms_norm = norms.rms_norm
     conv = spatial.conv

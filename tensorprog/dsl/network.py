@@ -166,7 +166,11 @@ class Network(Shown):
                 raise SequenceLengthError(f"{self.name} reads the arrays {', '.join(names)}, and {length} were given")
             axes = Axes(label)
             make = lambda name: Datum(  # noqa: E731
-                i, label, names.index(name) + 1 if name in names else None, axes if name in form.over else None, part=name
+                i,
+                label,
+                names.index(name) + 1 if name in names else None,
+                axes if name in form.over else None,
+                part=name,
             )
             return tuple(make(name) for name in form.vectors) or (Datum(i, label),), Named(make, label)
         if length is not None:

@@ -211,6 +211,19 @@ def _probe(axes: Axes, n: int) -> Sizes | None:
 
 
 @dataclass(frozen=True)
+class Pairs:
+    """The axes of scalars for every position p of one family and q of another, such as scores of attention."""
+
+    left: Axes
+    right: Axes
+
+    @property
+    def source(self) -> str:
+        """The input that both belong to."""
+        return self.left.source
+
+
+@dataclass(frozen=True)
 class Reading:
     """A map, and the axes of the family that it reads."""
 

@@ -9,7 +9,7 @@ import networkx as nx
 import sympy as sp
 
 from tensorprog.errors import ProgramError
-from tensorprog.ir.axes import Axes
+from tensorprog.ir.axes import Axes, Pairs
 from tensorprog.ir.instructions import RESULT_KIND, Instruction, Var, symbols_of
 from tensorprog.ir.listing import definition
 from tensorprog.ir.spec import axes_of, violations
@@ -54,7 +54,7 @@ class ProgramGraph(Shown):
     def __init__(self) -> None:
         self.graph = nx.MultiDiGraph()
         self._names: dict[str, Var] = {}
-        self._axes: dict[Var, Axes] = {}
+        self._axes: dict[Var, Axes | Pairs] = {}
 
     def append(self, name: str | None, op: Instruction, prefix: str = "x") -> Var:
         """Add an instruction and return the variable it defines.
@@ -97,8 +97,8 @@ class ProgramGraph(Shown):
         except KeyError:
             raise ProgramError(f"{var!r} is not a variable of this program") from None
 
-    def axes(self, var: Var) -> Axes | None:
-        """The axes of a family of vectors; None for a single one."""
+    def axes(self, var: Var) -> Any:
+        """The axes of a family, those of pairs of positions for scores; None for a single vector or scalar."""
         return self._axes.get(var)
 
     @property

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import sympy as sp
 
-from tensorprog.ir.axes import Axes, Reading
+from tensorprog.ir.axes import Axes, Pairs, Reading
 
 Kind = Literal["matrix", "vector", "scalar"]
 
@@ -172,6 +172,53 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class Outer:
+    """Scalars for all pairs of positions of an input: s[p,q] = (1/n) Σ_α x_α[p] y_α[q]."""
+
+    x: Var
+    y: Var
+
+    @property
+    def operands(self) -> tuple[Var, ...]:
+        return (self.x, self.y)
+
+
+@dataclass(frozen=True, slots=True)
+class RowSum:
+    """r[p,q] = Σ_q' s[p,q'] of scalars for pairs of positions: the same for all q."""
+
+    s: Var
+
+    @property
+    def operands(self) -> tuple[Var, ...]:
+        return (self.s,)
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """1 where position q of an input is not after p, in the order of its positions, and else 0."""
+
+    axes: Pairs
+
+    @property
+    def operands(self) -> tuple[Var, ...]:
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Weigh:
+    """Sums over positions weighted by scalars of the program: y[p] = Σ_q a[p,q] x[q], or with a[q,p]."""
+
+    weights: Var
+    transpose: bool
+    x: Var
+
+    @property
+    def operands(self) -> tuple[Var, ...]:
+        return (self.weights, self.x)
+
+
+@dataclass(frozen=True, slots=True)
 class Nonlin:
     """Coordinatewise ``body`` in ``vector_slot(i)`` for args and ``scalar_slot(j)`` for params."""
 
@@ -224,10 +271,14 @@ class Difference:
         return {s: d for s, d in zip(slots, deltas, strict=True) if d is not None}
 
 
-Instruction = InitMatrix | InitVector | InitScalar | MatMul | Mix | Place | Nonlin | Moment | Difference
+Instruction = (
+    InitMatrix | InitVector | InitScalar | MatMul | Mix | Place | Outer | RowSum | Mask | Weigh | Nonlin | Moment
+    | Difference
+)  # fmt: skip
 RESULT_KIND: dict[type, Kind] = {
     InitMatrix: "matrix", InitVector: "vector", InitScalar: "scalar",
-    MatMul: "vector", Mix: "vector", Place: "vector", Nonlin: "vector", Moment: "scalar", Difference: "vector",
+    MatMul: "vector", Mix: "vector", Place: "vector", Outer: "scalar", RowSum: "scalar", Mask: "scalar",
+    Weigh: "vector", Nonlin: "vector", Moment: "scalar", Difference: "vector",
 }  # fmt: skip
 
 

@@ -147,7 +147,9 @@ class Given(Map):
         if self.normalise == "mean":
             return a * _inverse(rows)
         if min(rows.min(), columns.min()) < 0:
-            raise DataError(f"{self.name!r} has rows or columns of negative sum: normalise='symmetric' takes their roots")
+            raise DataError(
+                f"{self.name!r} has rows or columns of negative sum: normalise='symmetric' takes their roots"
+            )
         return a * _inverse(np.sqrt(rows)) * _inverse(np.sqrt(columns))
 
 

@@ -10,20 +10,24 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.errors import NoRuleError
-from tensorprog.ir.axes import Axes
+from tensorprog.ir.axes import Axes, Pairs
 from tensorprog.ir.instructions import (
     Covariances,
     Difference,
     InitMatrix,
     InitScalar,
     InitVector,
+    Mask,
     MatMul,
     Mix,
     Moment,
     Nonlin,
+    Outer,
     Place,
+    RowSum,
     Slot,
     Var,
+    Weigh,
     slots_of,
 )
 
@@ -37,7 +41,7 @@ class Earlier(Protocol):
 
     def op(self, var: Var) -> Any: ...
 
-    def axes(self, var: Var) -> Axes | None: ...
+    def axes(self, var: Var) -> Any: ...
 
 
 @singledispatch
@@ -101,6 +105,31 @@ def _mix(op: Mix, name: str, program: Earlier) -> Iterator[str]:
     yield from _along(op, name, program)
 
 
+def _outer(op: Outer, name: str, program: Earlier) -> Iterator[str]:
+    yield from _reads(name, (op.x, op.y), "vector", program)
+    yield from (f"`{name}` reads pairs of positions, and `{v}` has none" for v in op.operands
+                if v in program and not isinstance(program.axes(v), Axes))  # fmt: skip
+
+
+def _row_sum(op: RowSum, name: str, program: Earlier) -> Iterator[str]:
+    yield from _reads(name, (op.s,), "scalar", program)
+    if op.s in program and not isinstance(program.axes(op.s), Pairs):
+        yield f"`{name}` sums over positions, and `{op.s}` is no scalar for pairs of them"
+
+
+def _mask(op: Mask, name: str, program: Earlier) -> Iterator[str]:
+    yield from ()
+
+
+def _weigh(op: Weigh, name: str, program: Earlier) -> Iterator[str]:
+    yield from _reads(name, (op.weights,), "scalar", program)
+    yield from _reads(name, (op.x,), "vector", program)
+    pairs = program.axes(op.weights) if op.weights in program else None
+    read = (pairs.left if op.transpose else pairs.right) if isinstance(pairs, Pairs) else None
+    if op.x in program and (read is None or program.axes(op.x) != read):
+        yield f"`{name}` weighs `{op.x}` by `{op.weights}`, which belongs to other positions"
+
+
 def _place(op: Place, name: str, program: Earlier) -> Iterator[str]:
     yield from _reads(name, (op.x,), "vector", program)
     if op.x in program and not isinstance(program.op(op.x), InitVector):
@@ -153,17 +182,25 @@ def _difference(op: Difference, name: str, program: Earlier) -> Iterator[str]:
 
 
 for _type, _rule in {InitMatrix: _matrix, InitVector: _vector, InitScalar: _scalar, MatMul: _matmul,
-                     Mix: _mix, Place: _place, Nonlin: _function, Moment: _function,
+                     Mix: _mix, Place: _place, Outer: _outer, RowSum: _row_sum, Mask: _mask, Weigh: _weigh,
+                     Nonlin: _function, Moment: _function,
                      Difference: _difference}.items():  # fmt: skip
     violations.register(_type)(_rule)  # type: ignore[arg-type]
 
 
-def axes_of(op: Any, program: Earlier) -> Axes | None:
+def axes_of(op: Any, program: Earlier) -> Axes | Pairs | None:
     """The axes of what an instruction defines."""
     if isinstance(op, InitVector):
         return op.axes
     if isinstance(op, (Mix, Place)) or (isinstance(op, MatMul) and op.by is not None):
         return op.by.result(op.transpose)  # type: ignore[union-attr]
+    if isinstance(op, Outer):
+        return Pairs(program.axes(op.x), program.axes(op.y))  # type: ignore[arg-type]
+    if isinstance(op, Mask):
+        return op.axes
+    if isinstance(op, Weigh):
+        pairs = program.axes(op.weights)
+        return pairs.right if op.transpose else pairs.left  # type: ignore[union-attr]
     return next((a for v in op.operands if (a := program.axes(v)) is not None), None)
 
 

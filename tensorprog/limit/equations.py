@@ -11,7 +11,7 @@ from tensorprog.algebra import Apply, Gen, Poly, Scalar, add_all, monomial, to_s
 from tensorprog.expectations.atoms import Expect
 from tensorprog.functions import Abs, Exp, Relu, Step
 from tensorprog.ir.instructions import Var
-from tensorprog.limit.positions import Along, At
+from tensorprog.limit.positions import Positional
 from tensorprog.printing import NameSymbol
 
 NOT_NEGATIVE = (Relu, Step, Abs, Exp)
@@ -186,8 +186,8 @@ def children(g: Gen) -> Iterable[Poly]:
     """The polynomials that a generator's value depends on."""
     if isinstance(g, Name):
         return (g.definition,)
-    if isinstance(g, (Along, At)):
-        return (g.inner,)
+    if isinstance(g, Positional):
+        return g.reads
     if isinstance(g, Expect):
         return (*g.cov, *g.mean, *(monomial(s) for s in g.scalars.values()))
     return g.args if isinstance(g, Apply) else ()

@@ -28,7 +28,7 @@ from tensorprog.functions import Step, no_value
 from tensorprog.functions import evaluate as evaluate_expr
 from tensorprog.limit.equations import Name, reachable
 from tensorprog.limit.gap import Gaps
-from tensorprog.limit.positions import Along, At
+from tensorprog.limit.positions import Positional
 
 Array = Any
 ESTIMATED = 0.02  # how far covariances made of estimates may be from positive semidefinite, relative to the variances
@@ -59,7 +59,7 @@ def numbers(
     values: Mapping[sp.Symbol, Array],
     gaps: Gaps | None = None,
     atom: Atom | None = None,
-    positions: Callable[[Along | At, Callable[[Poly], Any]], Array] | None = None,
+    positions: Callable[[Positional, Callable[[Poly], Any]], Array] | None = None,
 ) -> list[Array]:
     """Numeric values; those of the hyperparameters are given by symbol, as floats or arrays.
 
@@ -77,7 +77,7 @@ def numbers(
     def leaf(g: Gen, value: Callable[[Poly], Any]) -> Array:
         if isinstance(g, Scalar):
             return _scalar(g.symbol, values)
-        if isinstance(g, (Along, At)):
+        if isinstance(g, Positional):
             if positions is None:
                 raise NoRuleError(f"{g} runs over positions, whose sizes are not known here")
             return positions(g, value)
@@ -160,8 +160,8 @@ def fingerprint(polys: Iterable[Poly], seed: int = 0) -> list[Any]:
     def leaf(g: Gen, value: Callable[[Poly], Any]) -> Any:
         if isinstance(g, Scalar):
             return _mp_scalar(g.symbol, draw)
-        if isinstance(g, (Along, At)):
-            return draw(*(g.key if isinstance(g, Along) else ("at",)), _digits(value(g.inner)))
+        if isinstance(g, Positional):
+            return draw(g.key, *(_digits(value(p)) for p in g.reads))
         if isinstance(g, Expect):
             half = g.body == Step(*g.variables[:1]) and not any(g.mean) and value(g.cov[0])
             return mpmath.mpf(0.5) if half else draw(_canonical_atom(g, value))

@@ -20,12 +20,16 @@ from tensorprog.ir.instructions import (
     InitMatrix,
     InitScalar,
     InitVector,
+    Mask,
     MatMul,
     Mix,
     Moment,
     Nonlin,
+    Outer,
     Place,
+    RowSum,
     Var,
+    Weigh,
     slots_of,
     vector_slot,
 )
@@ -74,9 +78,7 @@ class Limit(Shown):
         self._moments: dict[tuple[Poly, Poly], Poly] = {}
         self._multiples: dict[Var, tuple[Poly, Var]] = {}
         self.structure = Structure(self.fields, self.expect.cov)
-        for var, op in program:
-            if self.spatial:
-                self.spatial.twins.add(var, op)
+        for var, op in self.spatial.twins.in_turn() if self.spatial else program:
             interpret(op, var, self)
             if var.kind == "vector":
                 self._form_var.setdefault(self.z[var], var)
@@ -340,7 +342,8 @@ def _over_positions(op: MatMul, var: Var, limit: Limit) -> None:
 
 
 @interpret.register(Mix)
-def _(op: Mix, var: Var, limit: Limit) -> None:
+@interpret.register(Weigh)
+def _(op: Mix | Weigh, var: Var, limit: Limit) -> None:
     assert limit.spatial is not None
     limit.z[var] = limit.spatial.mix(op, var)
 
@@ -349,6 +352,24 @@ def _(op: Mix, var: Var, limit: Limit) -> None:
 def _(op: Place, var: Var, limit: Limit) -> None:
     assert limit.spatial is not None
     limit.z[var] = limit.spatial.place(op, var)
+
+
+@interpret.register(Outer)
+def _(op: Outer, var: Var, limit: Limit) -> None:
+    assert limit.spatial is not None
+    limit.z[var] = limit.define(limit.spatial.outer(op, var), var)
+
+
+@interpret.register(RowSum)
+def _(op: RowSum, var: Var, limit: Limit) -> None:
+    assert limit.spatial is not None
+    limit.z[var] = limit.define(limit.spatial.row_sum(op, var), var)
+
+
+@interpret.register(Mask)
+def _(op: Mask, var: Var, limit: Limit) -> None:
+    assert limit.spatial is not None
+    limit.z[var] = limit.spatial.mask(op, var)
 
 
 @interpret.register(Nonlin)

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from tensorprog.errors import DataError, NoRuleError
-from tensorprog.ir.axes import Axes, Everywhere, Map, Sizes, table
+from tensorprog.ir.axes import Axes, Map, Sizes, table
 from tensorprog.ir.maps import Given
-from tensorprog.limit.positions import Along
+from tensorprog.limit.positions import Along, Causal, Positional, Rows, Weighed
 
 Array = Any
 SIDES = {"left": (0,), "right": (1,), "both": (0, 1)}
 
 
-def applied(g: Along, c: Array, sizes: tuple[Sizes, Sizes], matrix: Callable[[Given, int], Array] | None = None) -> Array:
+def applied(g: Along, c: Array, sizes: tuple[Sizes, Sizes],
+            matrix: Callable[[Given, int], Array] | None = None) -> Array:  # fmt: skip
     """The value of a map applied to an array.
 
     Args:
@@ -30,7 +31,6 @@ def applied(g: Along, c: Array, sizes: tuple[Sizes, Sizes], matrix: Callable[[Gi
     read = (axes.at(sizes[0]), axes.at(sizes[1]))
     given = (of.sizes_of(read[0]), of.sizes_of(read[1])) if g.transpose else read
     c = np.asarray(c, float)
-    c = c.reshape(c.shape[:-2] + (1,) * max(0, 2 - c.ndim) + c.shape[-2:]) if c.ndim < 2 else c
     sides = (g.point,) if g.point is not None else SIDES.get(g.how)
     if sides is not None:
         for axis in sides:
@@ -51,9 +51,33 @@ def _multiplied(g: Along, c: Array, axis: int, matrix: Callable[[Given, int], Ar
     return a @ c if axis == 0 else c @ np.swapaxes(a, -1, -2)
 
 
+def value_of(g: Positional, values: Sequence[Array], sizes: tuple[Sizes, Sizes],
+             matrix: Callable[[Given, int], Array] | None = None) -> Array:  # fmt: skip
+    """The value of what is found from whole arrays, given these; what is taken of one input with itself is not."""
+    if isinstance(g, Along):
+        return applied(g, values[0], sizes, matrix)
+    if isinstance(g, Rows):
+        n = sizes[g.point]
+        return _spread(_spread(np.asarray(values[0], float), 0, g.axes.left.at(n)), 1, g.axes.right.at(n)).sum(
+            axis=-1, keepdims=True
+        )
+    if isinstance(g, Causal):
+        rows, columns = (math.prod(a.at(sizes[g.point])) for a in (g.axes.left, g.axes.right))
+        return np.tri(rows, columns)
+    assert isinstance(g, Weighed)
+    side = 0 if g.how == "left" else 1
+    weights = np.asarray(values[0], float)
+    for axis, axes in enumerate((g.axes.left, g.axes.right)):
+        weights = _spread(weights, axis, axes.at(sizes[side]))
+    weights = np.swapaxes(weights, -1, -2) if g.transpose else weights
+    read = (g.axes.left if g.transpose else g.axes.right).at(sizes[side])
+    c = _spread(np.asarray(values[1], float), side, read)
+    return weights @ c if side == 0 else c @ np.swapaxes(weights, -1, -2)
+
+
 def _spread(c: Array, axis: int, sizes: Sizes) -> Array:
     """What does not depend on a position, at all of them."""
-    shape = list(c.shape)
+    shape = [1] * max(0, 2 - c.ndim) + list(c.shape)
     shape[axis - 2] = math.prod(sizes)
     return np.broadcast_to(c, shape)
 

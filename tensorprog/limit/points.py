@@ -7,7 +7,7 @@ Within one input, two positions are those of two inputs, taken for x' = x.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from typing import Any
 
@@ -15,11 +15,13 @@ import sympy as sp
 
 from tensorprog.algebra import ONE, ZERO, Blend, Gaussian, Gen, Poly, add_all, affine, linear_parts, monomial
 from tensorprog.errors import AssumptionError
-from tensorprog.ir.axes import Reading
+from tensorprog.ir.axes import Axes, Pairs, Reading
 from tensorprog.ir.graph import ProgramGraph
-from tensorprog.ir.instructions import InitVector, MatMul, Mix, Nonlin, Place, Var, slots_of
-from tensorprog.limit.positions import Along, At, How
+from tensorprog.ir.instructions import InitVector, Mask, MatMul, Mix, Nonlin, Outer, Place, RowSum, Var, Weigh, slots_of
+from tensorprog.limit.positions import Along, At, Causal, How, Rows, Weighed, Whole
 from tensorprog.printing import NameSymbol
+
+SIDES: tuple[How, How] = ("left", "right")  # of an array, the index of each input
 
 
 class Twins:
@@ -33,16 +35,37 @@ class Twins:
         self._shapes: dict[Any, int] = {}
         self._known: dict[tuple[int, int], Var] = {}
         self._embedded: dict[str, int] = {}
+        for var, op in program:
+            self._add(var, op)
 
-    def add(self, var: Var, op: Any) -> None:
+    def in_turn(self) -> Iterator[tuple[Var, Any]]:
+        """The program with both inputs side by side: a vector of the first is followed by the same of the second."""
+        order = {var: i for i, (var, _) in enumerate(self.program)}
+        second = iter([var for var in order if self.input[var] == 1])
+        done: dict[Var, Any] = {}
+
+        def until(var: Var) -> Iterator[tuple[Var, Any]]:
+            for v in (*self.program.op(var).operands, var):
+                if v not in done:
+                    done[v] = self.program.op(v)
+                    yield from until(v) if v is not var else ()
+                    yield v, done[v]
+
+        for var in order:
+            yield from until(var)
+            twin = self._known.get((self._shape[var], 1)) if self.input[var] == 0 else None
+            while twin is not None and twin not in done:
+                yield from until(next(second))
+
+    def _add(self, var: Var, op: Any) -> None:
         """Read one instruction."""
-        axes = op.axes if isinstance(op, InitVector) else None
+        axes = op.axes if isinstance(op, (InitVector, Mask)) else None
         if axes is not None:
             if axes.source not in self._sources:
                 self._sources.append(axes.source)
             point: int | None = self._sources.index(axes.source)
             count = self._embedded[axes.source] = self._embedded.get(axes.source, 0) + 1
-            key: Any = ("data", count, axes.maps)
+            key: Any = ("data", count, self._blank(axes))
         else:
             inputs = [self.input[v] for v in op.operands if self.input.get(v) is not None]
             point = inputs[0] if inputs else None
@@ -57,7 +80,9 @@ class Twins:
             return self._shape[field]
         if isinstance(field, tuple):
             return tuple(map(self._blank, field))
-        return field.map if isinstance(field, Reading) else field
+        if isinstance(field, Pairs):
+            return field.left.maps, field.right.maps
+        return field.map if isinstance(field, Reading) else field.maps if isinstance(field, Axes) else field
 
     def of(self, var: Var, point: int) -> Var:
         """The vector of input number ``point`` that is what ``var`` is of its own."""
@@ -103,17 +128,20 @@ class Spatial:
             raise AssumptionError(f"`{op.x}` has a mean, and is placed at every position")
         return self._fresh(var, ("place", op.x, op.transpose, op.by.map), f"Z({var})") if z else ZERO
 
-    def mix(self, op: Mix, var: Var) -> Poly:
+    def mix(self, op: Mix | Weigh, var: Var) -> Poly:
         """Z of a weighted sum over positions: Gaussian where what it sums is, else known by its second moments."""
         z = self.limit.z[op.x]
+        if isinstance(op, Weigh) and not self.limit.z[op.weights]:
+            return ZERO
         if not z.support:
-            return self.along(op.by, "left", op.transpose, z, self.twins.input[op.x]) if z else ZERO
+            return self.summed(op, SIDES[self.twins.input[op.x] or 0], z, self.twins.input[op.x]) if z else ZERO
+        point = self.twins.input[op.x]
         if affine(z):
             mean = linear_parts(z)[0]
             centred = self._fresh(var, ("mixed", var), f"Z({var})")
             (g,) = centred.support
             self.covers[g] = self._covered(z.support)
-            return centred + (self.along(op.by, "left", op.transpose, mean, self.twins.input[op.x]) if mean else ZERO)
+            return centred + (self.summed(op, SIDES[point or 0], mean, point) if mean else ZERO)
         blend = Blend(NameSymbol(f"Z({var})"), z.support, var)
         self.covers[blend] = self._covered(z.support)
         return monomial(blend)
@@ -192,14 +220,22 @@ class Spatial:
         inner = add_all(c * d * self.limit.expect.cov(g, h) for g, c in u.items() for h, d in v.items())
         return self._applied(first, second, inner)
 
-    def _applied(self, first: Mix | None, second: Mix | None, inner: Poly) -> Poly:
+    def _applied(self, first: Mix | Weigh | None, second: Mix | Weigh | None, inner: Poly) -> Poly:
         if not inner:
             return ZERO
-        if first and second and (first.by.map, first.transpose) == (second.by.map, second.transpose):
-            return self.along(first.by, "both", first.transpose, inner, None)
+        if isinstance(first, Mix) and isinstance(second, Mix):
+            if (first.by.map, first.transpose) == (second.by.map, second.transpose):
+                return self.along(first.by, "both", first.transpose, inner, None)
         if first:
-            inner = self.along(first.by, "left", first.transpose, inner, None)
-        return self.along(second.by, "right", second.transpose, inner, None) if second else inner
+            inner = self.summed(first, "left", inner, None)
+        return self.summed(second, "right", inner, None) if second else inner
+
+    def summed(self, op: Mix | Weigh, how: How, inner: Poly, point: int | None) -> Poly:
+        """The sum over positions of an instruction, applied to one side of an array."""
+        if isinstance(op, Mix):
+            return self.along(op.by, how, op.transpose, inner, point)
+        weights, axes = self.limit.z[op.weights], self.limit.program.axes(op.weights)
+        return self._gen(Weighed, weights, axes, how, op.transpose, inner) if weights else ZERO
 
     # ---- moments ---------------------------------------------------------------------------------------
 
@@ -213,7 +249,9 @@ class Spatial:
         parts = []
         for c, u in self._split(x):
             for d, v in self._split(y):
-                first, second = (op if isinstance(op := self.limit.program.op(w), Mix) else None for w in (u, v))
+                first, second = (
+                    op if isinstance(op := self.limit.program.op(w), (Mix, Weigh)) else None for w in (u, v)
+                )
                 inner = self.limit.moment(first.x if first else u, second.x if second else v)
                 parts.append(c * d * self._applied(first, second, inner))
         return add_all(parts)
@@ -223,7 +261,7 @@ class Spatial:
         if x not in self._linear:
             op = self.limit.program.op(x)
             mixed = isinstance(op, Nonlin) and any(map(self._is_linear, op.args))
-            self._linear[x] = isinstance(op, Mix) or bool(mixed and self._coefficients(op) is not None)
+            self._linear[x] = isinstance(op, (Mix, Weigh)) or bool(mixed and self._coefficients(op) is not None)
         return self._linear[x]
 
     def _coefficients(self, op: Nonlin) -> list[tuple[Poly, Var]] | None:
@@ -237,7 +275,7 @@ class Spatial:
 
     def _split(self, x: Var) -> list[tuple[Poly, Var]]:
         op = self.limit.program.op(x)
-        if not self._is_linear(x) or isinstance(op, Mix):
+        if not self._is_linear(x) or isinstance(op, (Mix, Weigh)):
             return [(ONE, x)]
         found = self._coefficients(op)
         assert found is not None
@@ -259,26 +297,58 @@ class Spatial:
         if len(found) == 2:
             return self.limit.moment(found[0].source, found[1].source)  # type: ignore[no-any-return]
         op = self.limit.program.op(found[0].source)
-        return self.along(op.by, "left", op.transpose, self.limit.expect(self.limit.z[op.x]), self.twins.input[op.x])
+        point = self.twins.input[op.x]
+        return self.summed(op, SIDES[point or 0], self.limit.expect(self.limit.z[op.x]), point)
 
     # ---- arrays ----------------------------------------------------------------------------------------
 
     def along(self, by: Reading, how: How, transpose: bool, inner: Poly, point: int | None) -> Poly:
         """A map applied to an array."""
-        key = (by, how, transpose, inner, point)
-        if key not in self._gens:
-            symbol = NameSymbol(f"[{by.map}{'ᵀ' if transpose else ''} {how} {len(self._gens)}]")
-            self._gens[key] = monomial(Along(by, how, transpose, inner, point, symbol))
-        return self._gens[key]
+        return self._gen(Along, by, how, transpose, inner, point)
 
     def at(self, inner: Poly, point: int) -> Poly:
         """An array of pairs at x' = x and q = p."""
         if not any(isinstance(g, Gen) for mono in inner.terms for g, _ in mono):
             return inner
-        key = (inner, point)
+        return self._gen(At, inner, point)
+
+    def _gen(self, cls: Any, *arguments: Any) -> Poly:
+        key = (cls, *arguments)
         if key not in self._gens:
-            self._gens[key] = monomial(At(inner, point, NameSymbol(f"[at {point}: {len(self._gens)}]")))
+            self._gens[key] = monomial(cls(*arguments, NameSymbol(f"[{cls.__name__} {len(self._gens)}]")))
         return self._gens[key]
+
+    # ---- scalars for pairs of positions ----------------------------------------------------------------
+
+    def outer(self, op: Outer, var: Var) -> Poly:
+        """The limit E Z^{x[p]} Z^{y[q]} of scores.
+
+        Raises:
+            AssumptionError: one that is not 0 is asked for between gradients.
+        """
+        point = self.twins.input[var]
+        if point is None:
+            raise AssumptionError(f"`{var}` belongs to no input")
+        for a, b in ((0, 1), (1, 0)):
+            try:
+                x, y = self.twins.of(op.x, a), self.twins.of(op.y, b)
+            except AssumptionError:
+                continue
+            value = self.limit.moment(x, y)
+            if not value:
+                return ZERO
+            if a == 0:
+                return self._gen(Whole, value, point)
+        raise AssumptionError(f"`{var}` is a product of gradients over positions, whose limit is not derived")
+
+    def row_sum(self, op: RowSum, var: Var) -> Poly:
+        """The limit of sums over q."""
+        z = self.limit.z[op.s]
+        return self._gen(Rows, z, self.limit.program.axes(op.s), self.twins.input[var]) if z else ZERO
+
+    def mask(self, op: Mask, var: Var) -> Poly:
+        """Which positions come before which."""
+        return self._gen(Causal, op.axes, self.twins.input[var])
 
 
 def _latex(name: str) -> str:

@@ -11,16 +11,40 @@ A quantity of a limit is a number for every pair of positions, Σ(x,x')[p,q], or
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from tensorprog.algebra import Gen, Poly
-from tensorprog.ir.axes import Reading
+from tensorprog.ir.axes import Pairs, Reading
 from tensorprog.printing import NameSymbol
 
 How = Literal["shared", "left", "right", "both"]
 
 
-class Along(Gen):
+class Positional(Gen):
+    """A generator whose value is found from whole arrays; ``FIELDS`` are its arguments, but for its symbol."""
+
+    __slots__ = ()
+    FIELDS: ClassVar[tuple[str, ...]] = ()
+
+    def made_of(self) -> tuple[Any, ...]:
+        return (*(getattr(self, name) for name in self.FIELDS), self._symbol)
+
+    @property
+    def reads(self) -> tuple[Poly, ...]:
+        """The arrays that it is found from."""
+        return tuple(v for name in self.FIELDS if isinstance(v := getattr(self, name), Poly))
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What is done to them, whichever of the inputs it is done to."""
+        fields = (getattr(self, name) for name in self.FIELDS if name != "point")
+        return (
+            type(self).__name__,
+            *(v.map if isinstance(v, Reading) else v for v in fields if not isinstance(v, Poly)),
+        )
+
+
+class Along(Positional):
     """A map applied to the array that a polynomial stands for.
 
     Args:
@@ -32,7 +56,7 @@ class Along(Gen):
         symbol: what it prints as.
     """
 
-    __slots__ = ("by", "how", "inner", "point", "transpose")
+    __slots__ = FIELDS = ("by", "how", "transpose", "inner", "point")  # type: ignore[misc]
 
     def __init__(
         self, by: Reading, how: How, transpose: bool, inner: Poly, point: int | None, symbol: NameSymbol
@@ -40,23 +64,48 @@ class Along(Gen):
         super().__init__(symbol)
         self.by, self.how, self.transpose, self.inner, self.point = by, how, transpose, inner, point
 
-    def made_of(self) -> tuple[Any, ...]:
-        return self.by, self.how, self.transpose, self.inner, self.point, self._symbol
 
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """What tells two apart, but for what they are applied to."""
-        return self.by.map, self.how, self.transpose, self.point is None
-
-
-class At(Gen):
+class At(Positional):
     """The array of two inputs, taken for one input with itself at p = q: number ``point`` of the inputs."""
 
-    __slots__ = ("inner", "point")
+    __slots__ = FIELDS = ("inner", "point")  # type: ignore[misc]
 
     def __init__(self, inner: Poly, point: int, symbol: NameSymbol) -> None:
         super().__init__(symbol)
         self.inner, self.point = inner, point
 
-    def made_of(self) -> tuple[Any, ...]:
-        return self.inner, self.point, self._symbol
+
+class Whole(At):
+    """The same at all p and q: scalars of one input for all pairs of positions."""
+
+    __slots__ = ()
+
+
+class Rows(Positional):
+    """Σ_q' s[p,q'] of scalars of one input for pairs of positions with these axes, the same at every q."""
+
+    __slots__ = FIELDS = ("inner", "axes", "point")  # type: ignore[misc]
+
+    def __init__(self, inner: Poly, axes: Pairs, point: int, symbol: NameSymbol) -> None:
+        super().__init__(symbol)
+        self.inner, self.axes, self.point = inner, axes, point
+
+
+class Causal(Positional):
+    """1 where position q of an input is not after p, else 0."""
+
+    __slots__ = FIELDS = ("axes", "point")  # type: ignore[misc]
+
+    def __init__(self, axes: Pairs, point: int, symbol: NameSymbol) -> None:
+        super().__init__(symbol)
+        self.axes, self.point = axes, point
+
+
+class Weighed(Positional):
+    """A C, or C Aᵀ where ``how`` is "right", with the scalars A of one input for pairs of positions, or Aᵀ for A."""
+
+    __slots__ = FIELDS = ("weights", "axes", "how", "transpose", "inner")  # type: ignore[misc]
+
+    def __init__(self, weights: Poly, axes: Pairs, how: How, transpose: bool, inner: Poly, symbol: NameSymbol) -> None:
+        super().__init__(symbol)
+        self.weights, self.axes, self.how, self.transpose, self.inner = weights, axes, how, transpose, inner

@@ -22,13 +22,17 @@ from tensorprog.ir.instructions import (
     InitMatrix,
     InitScalar,
     InitVector,
+    Mask,
     MatMul,
     Mix,
     Moment,
     Nonlin,
+    Outer,
     Place,
+    RowSum,
     Slot,
     Var,
+    Weigh,
     slots_of,
 )
 from tensorprog.passes.emit import Emitter
@@ -148,6 +152,31 @@ def _(op: MatMul, d: sp.Expr, tape: Tape) -> None:
 def _(op: Mix, d: sp.Expr, tape: Tape) -> None:
     mixed = Mix(op.by, not op.transpose, tape.emit(Nonlin, d))
     tape.terms[op.x].append(tape.ref(tape._append(None, mixed)))
+
+
+@pull.register(Weigh)
+def _(op: Weigh, d: sp.Expr, tape: Tape) -> None:
+    gradient, weights, x = tape.emit(Nonlin, d), tape.now(op.weights), tape.now(op.x)
+    tape.terms[op.x].append(tape.ref(tape._append(None, Weigh(weights, not op.transpose, gradient))))
+    left, right = (x, gradient) if op.transpose else (gradient, x)
+    tape.terms[op.weights].append(tape.ref(tape._append(None, Outer(left, right))))
+
+
+@pull.register(Outer)
+def _(op: Outer, d: sp.Expr, tape: Tape) -> None:
+    weights = tape.emit(Moment, d)
+    for var, other, transpose in ((op.x, op.y, False), (op.y, op.x, True)):
+        tape.terms[var].append(tape.ref(tape._append(None, Weigh(weights, transpose, tape.now(other)))))
+
+
+@pull.register(RowSum)
+def _(op: RowSum, d: sp.Expr, tape: Tape) -> None:
+    tape.terms[op.s].append(tape.ref(tape._append(None, RowSum(tape.emit(Moment, d)))))
+
+
+@pull.register(Mask)
+def _(op: Mask, d: sp.Expr, tape: Tape) -> None:
+    return
 
 
 @pull.register(Place)

@@ -7,8 +7,8 @@ from dataclasses import replace
 import sympy as sp
 
 from tensorprog.dsl.builder import Builder, name_of, std_of
-from tensorprog.dsl.parameters import start_of
 from tensorprog.dsl.layers.spatial import axes_of
+from tensorprog.dsl.parameters import start_of
 from tensorprog.dsl.program import Vec
 from tensorprog.errors import ProgramError
 from tensorprog.ir.axes import TOTAL, Reading

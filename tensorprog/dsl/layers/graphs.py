@@ -49,11 +49,15 @@ def weighted_pool(net: Builder, x: Vec | Datum, a: Datum, normalise: Normalisati
     """
     if normalise not in ("none", "mean"):
         raise ProgramError(f"normalise of weighted_pool(..) is 'none' or 'mean', got {normalise!r}")
-    return mixed(net, "weighted_pool(..)", x, Given(_given(net, "weighted_pool(..)", a, "weights"), normalise, pooled=True))
+    return mixed(
+        net, "weighted_pool(..)", x, Given(_given(net, "weighted_pool(..)", a, "weights"), normalise, pooled=True)
+    )
 
 
 def _given(net: Builder, call: str, A: Any, use: str) -> str:
     if not isinstance(A, Datum) or A.part is None:
-        raise ProgramError(f"{call} reads {use} that come with every input: x['A'] of inputs {{'A': .., ..}}, got {A!r}")
+        raise ProgramError(
+            f"{call} reads {use} that come with every input: x['A'] of inputs {{'A': .., ..}}, got {A!r}"
+        )
     net._trace.parts.note(A.part, use)
     return A.part

@@ -174,7 +174,9 @@ def _window(name: str, key: Any, kernel: Any, stride: Any, dilation: Any, paddin
              (("kernel", kernel), ("stride", stride), ("dilation", dilation))]  # fmt: skip
     lengths = {len(v) for v in found if isinstance(v, tuple)}
     if len(lengths) > 1:
-        raise ProgramError(f"kernel, stride and dilation of {call} have {sorted(lengths)} axes: one number, or one each")
+        raise ProgramError(
+            f"kernel, stride and dilation of {call} have {sorted(lengths)} axes: one number, or one each"
+        )
     return Window(*found, padding)
 
 
