@@ -13,13 +13,14 @@ from itertools import chain
 
 import sympy as sp
 
-from tensorprog.algebra import ONE, ZERO, Poly, add_all
+from tensorprog.algebra import ONE, ZERO, Poly, add_all, monomial
 from tensorprog.dsl.parameters import Parameter
 from tensorprog.dsl.trace import Output, Trace
 from tensorprog.errors import AssumptionError
 from tensorprog.ir.axes import TOTAL, Axes, Reading
 from tensorprog.ir.instructions import MatMul, Var
 from tensorprog.limit.master import Limit
+from tensorprog.limit.positions import Along
 from tensorprog.passes.backprop import Gradients
 
 Counts = Callable[[Var, Var], bool]
@@ -152,8 +153,21 @@ def sum_terms(terms: Iterator[Term], limit: Limit) -> Poly:
         if t.by is not None and limit.spatial:
             activation = limit.spatial.along(t.by, "shared", t.transpose, activation, None)
         axes = limit.program.axes(t.gradient[0]) if t.gradient else None
+        if axes is None and t.activation is None and (total := _summed(gradient)) is not None:
+            axes, gradient = total.by.axes, total.inner
         products[axes].append((gradient, limit.algebra.from_sympy(t.factor, {}) * activation))
     return add_all(_total(axes, group(of, limit), limit) for axes, of in products.items())
+
+
+def _summed(p: Poly) -> Along | None:
+    """The sum over all pairs of positions that p is: as the gradient of a bias, which all positions share."""
+    gens = [g for mono in p.terms for g, _ in mono]
+    total = gens[0] if len(gens) == 1 and p == monomial(gens[0]) else None
+    return (
+        total
+        if isinstance(total, Along) and (total.by.map, total.how, total.transpose) == (TOTAL, "both", False)
+        else None
+    )
 
 
 def _total(axes: Axes | None, p: Poly, limit: Limit) -> Poly:

@@ -14,7 +14,10 @@ from tensorprog.expectations.atoms import Expect, head_of
 from tensorprog.formulas.typeset import Line
 from tensorprog.printing import NameSymbol
 
-_QUANTITY = re.compile(r"(\\?[A-Za-z]+(?:\{[A-Za-z]+\})?)(?:\^\{\(([^()]*)\)\})?\(([^,()]+),([^,()]+)\)")
+_QUANTITY = re.compile(
+    r"(\\?[A-Za-z]+(?:\{[A-Za-z]+\})?)(?:\^\{\(([^()]*)\)\})?\(([^,()]+),([^,()]+)\)(?:\[[pq](?:,[pq])?\])?"
+)
+_POSITION = re.compile(r"\[[^\[\]]*\]")
 _INNER = re.compile(r"\\langle ([^,]+),([^,]+)\\rangle")
 _POWER = re.compile(r"(.+)\^\{(\d+)\}")
 Place = tuple[str, tuple[str, ...], str, str]  # letter, indices, and the two arguments
@@ -102,10 +105,11 @@ def _said(place: Place, written: dict[Place, tuple[str, ...]], a: str, b: str) -
 
 
 def _normal(line: Line, a: str, b: str) -> tuple[str, ...]:
-    """A line with both arguments a, its terms and factors in alphabetical order."""
+    """A line with both arguments a and both positions p, its terms and factors in alphabetical order."""
 
     def alike(tex: str) -> str:
-        return re.sub(rf"(?<![A-Za-z\\]){re.escape(b)}", a, tex)
+        tex = re.sub(rf"(?<![A-Za-z\\]){re.escape(b)}", a, tex)
+        return _POSITION.sub(lambda m: re.sub(r"(?<![A-Za-z\\])q", "p", m[0]), tex)
 
     terms = []
     for sign, factors in line.terms:

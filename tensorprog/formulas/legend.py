@@ -30,8 +30,9 @@ def legend(atoms: list[Expect], short: bool = False, grams: bool = False) -> lis
 
 
 def said(
-    atoms: list[Expect], long: list[Expect], closed: bool = False, grams: bool = False, notes: Iterable[str] = ()
-) -> Said:
+    atoms: list[Expect], long: list[Expect], closed: bool = False, grams: bool = False, notes: Iterable[str] = (),
+    about: Iterable[str] = (),
+) -> Said:  # fmt: skip
     """The same for LaTeX, as a paragraph.
 
     Args:
@@ -40,6 +41,7 @@ def said(
         closed: whether to add closed forms, of every function where there is one.
         grams: whether inner products of data occur.
         notes: sentences that come first.
+        about: what indices mean.
     """
     found = _by_head(atoms, TEX)
     meanings = []
@@ -52,7 +54,7 @@ def said(
         elif not kind[0] and any(map(_square, own)):
             meanings.append(f"${_bracketed(head, 'q')} = {_bracketed(head, 'q, q, q')}$")
     forms = [f for head, g in found.items() if closed and (f := _closed(head, g))]
-    return Said(list(notes), [*meanings, *([INNER[True]] if grams else [])], forms)
+    return Said(list(notes), [*meanings, *([INNER[True]] if grams else []), *about], forms)
 
 
 def _by_head(atoms: list[Expect], style: Style) -> dict[str, Expect]:

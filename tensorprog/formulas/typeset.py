@@ -2,7 +2,9 @@ r"""Setting equations as text for a terminal and as LaTeX for a paper: order of 
 
 from __future__ import annotations
 
+import math
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +13,7 @@ import sympy as sp
 
 from tensorprog.algebra import Apply, Gen, Poly, Scalar, to_sympy
 from tensorprog.expectations.atoms import Expect
-from tensorprog.printing import latex, text
+from tensorprog.printing import NameSymbol, latex, text
 
 TEX_WIDTH = 62  # characters that fit on a line of an article in 10pt
 TEXT_WIDTH = 100
@@ -57,6 +59,7 @@ class Line:
     where: str = ""
 
 
+SIGNS = ("Σ_", r"\sum")  # of sums, before which no sign of a product stands
 RAGGED, PAR = r"{\raggedright\noindent", r"\par}"  # around prose, whose formulas break at relations only
 
 
@@ -75,6 +78,30 @@ class Said:
         return "\n".join(found)
 
 
+class Quotient(str):
+    """A factor such as Σ_k C[p+k,q+k], with what stands below the line: |w|, and a number.
+
+    Attributes:
+        over: formulas to divide by.
+        number: what else to divide by.
+        ranks: of what is summed.
+    """
+
+    over: Sequence[str]
+    number: int
+    ranks: list[int]
+
+    def __new__(cls, shown: str, over: Sequence[str], number: int, ranks: list[int]) -> Quotient:
+        self = str.__new__(cls, shown)
+        self.over, self.number, self.ranks = over, number, ranks
+        return self
+
+    def symbol(self, tex: str) -> sp.Expr:
+        """Sum and what it is divided by, in sympy."""
+        shown = NameSymbol(str(self), tex) if self else sp.S.One
+        return sp.Mul(shown, sp.Rational(1, self.number), *(1 / NameSymbol(o, o) for o in self.over))
+
+
 def terms(p: Poly, style: Style, show: Show) -> list[Term]:
     """The terms of a polynomial: quantities, expectations, data, constants, what multiplies a tangent kernel."""
     if not p.terms:
@@ -82,13 +109,42 @@ def terms(p: Poly, style: Style, show: Show) -> list[Term]:
     found = []
     for mono, c in p.terms.items():
         shown = [(*_shown(g, style, show), g, e) for g, e in mono]
-        sign, number = _number(c, style)
-        factors = [number] if number else []
         ordered = sorted(shown, key=lambda f: (f[0], f[1]))
-        factors += [style.power(name, e, _compound(g, name, style)) for _, name, g, e in ordered]
-        found.append((_rank([r for r, *_ in shown]), (sign, tuple(factors or ["1"]))))
+        named = [(r, style.power(name, e, _compound(g, name, style))) for r, name, g, e in ordered]
+        below = [(name, e) for _, name, _, e in ordered if isinstance(name, Quotient)]
+        sign, factors = _divided(c, named, below, style) if below else _multiplied(c, named, style)
+        ranks = [k for r, name, *_ in shown for k in (name.ranks if isinstance(name, Quotient) else [r])]
+        found.append((_rank(ranks), (sign, tuple(factors or ["1"]))))
     found.sort(key=lambda t: (t[0], [_natural(f) for f in t[1][1]]))
     return [term for _, term in found]
+
+
+def _multiplied(c: Any, named: list[tuple[int, str]], style: Style) -> tuple[str, list[str]]:
+    sign, number = _number(c, style)
+    return sign, [*([number] if number else []), *(name for _, name in named)]
+
+
+def _divided(
+    c: Any, named: list[tuple[int, str]], below: list[tuple[Quotient, int]], style: Style
+) -> tuple[str, list[str]]:
+    """Numbers and hyperparameters over what sums are divided by, then the other factors, sums last."""
+    value = sp.sympify(c) / math.prod(q.number**e for q, e in below)
+    sign = "-" if value.could_extract_minus_sign() else "+"
+    above, under = (value * (-1 if sign == "-" else 1)).as_numer_denom()
+    top = [*([] if above == 1 else [style.expr(above)]), *(name for r, name in named if r == SCALAR)]
+    powers = Counter(o for q, e in below for o in [*q.over] * e)
+    bottom = [*([] if under == 1 else [style.expr(under)]), *(style.power(o, e, False) for o, e in powers.items())]
+    rest = [name for r, name in named if r != SCALAR and name]
+    sums = [str(name) for name in rest if any(sign in name for sign in SIGNS) and isinstance(name, Quotient)]
+    others = [name for name in rest if name not in sums]
+    sums[:-1] = [rf"\left({s}\right)" if style.tex else f"({s})" for s in sums[:-1]]
+    if not bottom:
+        return sign, [*top, *others, *sums]
+    up, down = style.times.join(top) or "1", style.times.join(bottom)
+    lead = rf"\frac{{{up}}}{{{down}}}" if style.tex else f"{up}/{down}" if len(bottom) == 1 else f"{up}/({down})"
+    if not others and len(sums) == 1 and sums[0].startswith(SIGNS):  # σ_w²/9 Σ_k ..
+        return sign, [f"{lead} {sums[0]}"]
+    return sign, [lead, *others, *sums]
 
 
 def _natural(name: str) -> list[Any]:
@@ -96,7 +152,7 @@ def _natural(name: str) -> list[Any]:
     return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in re.split(r"(\d+)", name)]
 
 
-SCALAR, ATOM, LINEAR, QUANTITY, GRAM = range(5)
+SCALAR, ATOM, LINEAR, QUANTITY, GRAM, SUM = range(6)
 
 
 def _rank(ranks: list[int]) -> int:
@@ -118,7 +174,11 @@ def _shown(g: Gen, style: Style, show: Show) -> tuple[int, str]:
 
 
 def _compound(g: Gen, name: str, style: Style) -> bool:
-    return isinstance(g, Apply) or (name == style.expr(g.symbol) and not isinstance(g.symbol, sp.Symbol))
+    return (
+        isinstance(g, Apply)
+        or isinstance(name, Quotient)
+        or (name == style.expr(g.symbol) and not isinstance(g.symbol, sp.Symbol))
+    )
 
 
 def _number(c: Any, style: Style) -> tuple[str, str]:

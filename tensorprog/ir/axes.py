@@ -90,6 +90,18 @@ class Window(Map):
     padding: Padding = "same"
     tied: bool = True
 
+    def __str__(self) -> str:
+        """How it is called in listings and messages.
+
+        >>> print(Window((3, 5), stride=2), Window(2, padding="valid"), sep="; ")
+        windows of 3×5, stride 2; windows of 2, valid
+        """
+        said = [f"windows of {_across(self.kernel)}"]
+        said += [f"{what} {_across(value)}" for what, value in (("stride", self.stride), ("dilation", self.dilation))
+                 if value != 1]  # fmt: skip
+        said += [self.padding] * (self.padding != "same") + ["untied"] * (not self.tied)
+        return ", ".join(said)
+
     @property
     def is_tied(self) -> bool:
         return self.tied
@@ -141,12 +153,20 @@ class Window(Map):
         return read % n if self.padding == "circular" else np.where((read < 0) | (read >= n), -1, read)
 
 
+def _across(extent: int | Sizes) -> str:
+    """3, or 3×5."""
+    return "×".join(map(str, extent)) if isinstance(extent, tuple) else str(extent)
+
+
 @dataclass(frozen=True)
 class Everywhere(Map):
     """One position, the only one of a vector without axes, reads all: shared it is a flattening, linear the mean, or
     the sum where it is not ``weighted``."""
 
     weighted: bool = True
+
+    def __str__(self) -> str:
+        return "all positions" if self.weighted else "the sum of all positions"
 
     @property
     def is_mean(self) -> bool:
@@ -184,30 +204,33 @@ class Axes:
         found = Axes(self.source, (*self.maps, m))
         return self if found == self else found
 
-    def _key(self) -> tuple[Sizes | None, ...]:
-        return tuple(_probe(self, n) for n in PROBES)
+    def _key(self, ndim: int) -> tuple[Sizes | None, ...]:
+        return tuple(_probe(self.maps, n, ndim) for n in PROBES)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Axes) or self.source != other.source:
             return False
-        return self.maps == other.maps or self._key() == other._key()
+        if self.maps == other.maps:
+            return True
+        known = ndims_of(self.maps) | ndims_of(other.maps)
+        return len(known) < 2 and all(self._key(n) == other._key(n) for n in known or {1})
 
     def __hash__(self) -> int:
-        return hash((self.source, self._key()))
+        return hash(self.source)
 
 
 @functools.lru_cache(maxsize=4096)
-def _probe_of(maps: tuple[Map, ...], n: int, ndim: int) -> Sizes | None:
+def _probe(maps: tuple[Map, ...], n: int, ndim: int) -> Sizes | None:
     try:
         return functools.reduce(lambda sizes, m: m.sizes_of(sizes), maps, (n,) * ndim)
     except DataError:
         return None
 
 
-def _probe(axes: Axes, n: int) -> Sizes | None:
-    ndims = {len(v) for m in axes.maps if isinstance(m, Window) for v in (m.kernel, m.stride, m.dilation)
-             if isinstance(v, tuple)}  # fmt: skip
-    return _probe_of(axes.maps, n, ndims.pop() if len(ndims) == 1 else 1)
+def ndims_of(maps: tuple[Map, ...]) -> set[int]:
+    """How many axes there are, as far as maps say so."""
+    return {len(v) for m in maps if isinstance(m, Window) for v in (m.kernel, m.stride, m.dilation)
+            if isinstance(v, tuple)}  # fmt: skip
 
 
 @dataclass(frozen=True)

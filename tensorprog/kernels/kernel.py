@@ -13,6 +13,7 @@ from tensorprog.algebra import Gen, Poly, Scalar, to_sympy
 from tensorprog.derivation.data import read_pair
 from tensorprog.derivation.derived import DerivedKernel
 from tensorprog.derivation.exact import grams_of
+from tensorprog.derivation.indices import Indices
 from tensorprog.derivation.kernel_account import KernelAccount, warn
 from tensorprog.errors import AssumptionError
 from tensorprog.expectations.atoms import Expect
@@ -72,11 +73,13 @@ class Kernel(DerivedKernel):
     @property
     def equations(self) -> list[sp.Eq]:
         """The named equations in dependency order; the last one is the kernel."""
-        found = [sp.Eq(g.symbol, to_sympy(p), evaluate=False) for g, p in self._named()]
-        return [*found, sp.Eq(self.symbol, to_sympy(self.derive().poly), evaluate=False)]
+        indices, other = self._indices(TEXT), self._indices(TEX)
+        if indices is not None and other is not None:
+            return [indices.equation(self.symbol if g is None else g.symbol, g, p, other) for g, p in self._all()]
+        return [sp.Eq(self.symbol if g is None else g.symbol, to_sympy(p), evaluate=False) for g, p in self._all()]
 
     def text(self) -> str:
-        """The equations as text, with the meaning of V, E and ⟨·,·⟩."""
+        """The equations as text, with the meaning of V, E, ⟨·,·⟩ and of positions."""
         return "\n".join([*self._header(), "", as_text(self._lines(TEXT))])
 
     def latex(self, closed: bool = False) -> str:
@@ -97,21 +100,40 @@ class Kernel(DerivedKernel):
         lines, notes = once(self._lines(TEX, show), a, b)
         atoms = [g for g in reachable([d.poly]) if isinstance(g, Expect)]
         long = [g for g in atoms if short(g, self.net.takes_sequences) is None]
-        return lines, said(atoms, long, closed, bool(grams_of(d)), notes)
+        indices = self._indices(TEX)
+        about = [] if indices is None else indices.said()
+        return lines, said(atoms, long, closed, bool(grams_of(d)), notes, about)
 
     def _lines(self, style: Style, show: Show | None = None) -> list[Line]:
-        d = self.derive()
-        show = show or functools.partial(_show, grams=d.trace.grams, style=style)
-        last = Line(style.expr(self.symbol), terms(d.poly, style, show))
-        return [*(Line(style.expr(g.symbol), terms(p, style, show)) for g, p in self._named()), last]
+        indices = self._indices(style)
+        show = show or functools.partial(_show, grams=self.derive().trace.grams, style=style)
+        lines = []
+        for g, p in self._all():
+            left = style.expr(self.symbol if g is None else g.symbol)
+            lines.append(Line(left, terms(p, style, show)) if indices is None else indices.line(left, g, p))
+        return lines
 
-    def _named(self) -> list[tuple[Gen, Poly]]:
+    def _indices(self, style: Style) -> Indices | None:
+        """How quantities with positions print; None where there are none."""
+        d = self.derive()
+        if d.limit.spatial is None:
+            return None
+        leaf = functools.partial(_show, grams=d.trace.grams, style=style)
+        return Indices(d, leaf, lambda g: None if short(g, False) is None else g.cov[len(g.cov) // 2], style)
+
+    def _all(self) -> list[tuple[Gen | None, Poly]]:
+        """All equations, the kernel's last."""
+        return [*self._named(), (None, self.derive().poly)]
+
+    def _named(self) -> list[tuple[Gen | None, Poly]]:
         """The quantities that the kernel needs, in dependency order, with their definitions."""
         return list(shortened((g, g.definition) for g in reachable([self.derive().poly]) if isinstance(g, Name)))
 
     def _legend(self) -> list[str]:
-        d = self.derive()
-        return legend([g for g in reachable([d.poly]) if isinstance(g, Expect)], grams=bool(grams_of(d)))
+        d, indices = self.derive(), self._indices(TEXT)
+        atoms = [g for g in reachable([d.poly]) if isinstance(g, Expect)]
+        compact = indices is not None and all(short(g, False) is not None for g in atoms)
+        return [*legend(atoms, compact, bool(grams_of(d))), *([] if indices is None else indices.said())]
 
     def recursion(self, form: str | None = None, over: str | Sequence[str] | None = None) -> Recursion:
         """The kernel for every depth and all lengths: its equations folded into indexed ones.

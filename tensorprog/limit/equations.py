@@ -111,7 +111,8 @@ class Equations:
 
 
 def simple(p: Poly, atoms: bool) -> bool:
-    """A number, one name, one symbol; for moments also one atom, or a product of hyperparameters."""
+    """A number, one name, one symbol; for moments also one atom, the sum of one of these over positions, or a product
+    of hyperparameters."""
     if len(p.terms) > 1:
         return False
     for mono, c in p.terms.items():
@@ -121,10 +122,16 @@ def simple(p: Poly, atoms: bool) -> bool:
             not mono
             or (single and isinstance(gens[0], (Name, Scalar)))
             or (atoms and single and isinstance(gens[0], Expect))
+            or (atoms and single and isinstance(gens[0], Along) and _plain(gens[0].inner))
             or (atoms and all(isinstance(g, Scalar) for g in gens))
         ):
             return False
     return True
+
+
+def _plain(p: Poly) -> bool:
+    """Whether what is summed over positions is simple, and no sum itself."""
+    return simple(p, atoms=True) and not any(isinstance(g, Along) for mono in p.terms for g, _ in mono)
 
 
 def _numbered(kind: str, k: int) -> tuple[str, str]:

@@ -315,7 +315,7 @@ class Spatial:
     def _gen(self, cls: Any, *arguments: Any) -> Poly:
         key = (cls, *arguments)
         if key not in self._gens:
-            self._gens[key] = monomial(cls(*arguments, NameSymbol(f"[{cls.__name__} {len(self._gens)}]")))
+            self._gens[key] = monomial(cls(*arguments))
         return self._gens[key]
 
     # ---- scalars for pairs of positions ----------------------------------------------------------------

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from tensorprog.algebra import Gen, Poly
+from tensorprog.algebra import Gen, Poly, to_sympy
 from tensorprog.ir.axes import Pairs, Reading
-from tensorprog.printing import NameSymbol
+from tensorprog.printing import NameSymbol, text
 
 How = Literal["shared", "left", "right", "both"]
 
@@ -25,6 +25,12 @@ class Positional(Gen):
 
     __slots__ = ()
     FIELDS: ClassVar[tuple[str, ...]] = ()
+
+    def printed(self) -> NameSymbol:
+        """Its kind, and what it is found from."""
+        said = ", ".join(str(v) for v in self.key[1:])
+        arrays = ", ".join(text(to_sympy(p)) for p in self.reads)
+        return NameSymbol(f"[{self.key[0]} {said} of {getattr(self, 'point', '')}]({arrays})")
 
     def made_of(self) -> tuple[Any, ...]:
         return (*(getattr(self, name) for name in self.FIELDS), self._symbol)
@@ -53,16 +59,22 @@ class Along(Positional):
         transpose: whether it is the transposed map.
         inner: the array.
         point: None for one indexed by two positions; of one indexed by a single position, the number of the input.
-        symbol: what it prints as.
+        symbol: what it prints as; made of the above where it is None.
     """
 
     __slots__ = FIELDS = ("by", "how", "transpose", "inner", "point")  # type: ignore[misc]
 
     def __init__(
-        self, by: Reading, how: How, transpose: bool, inner: Poly, point: int | None, symbol: NameSymbol
+        self, by: Reading, how: How, transpose: bool, inner: Poly, point: int | None, symbol: NameSymbol | None = None
     ) -> None:
         super().__init__(symbol)
         self.by, self.how, self.transpose, self.inner, self.point = by, how, transpose, inner, point
+
+    def printed(self) -> NameSymbol:
+        """[map how](array); ``formulas.summing`` writes it with indices."""
+        to = "" if self.point is None else f" of input {self.point}"
+        by = f"{self.by.map}{'ᵀ' if self.transpose else ''} {self.how}{to}"
+        return NameSymbol(f"[{by}]({text(to_sympy(self.inner))})")
 
 
 class At(Positional):
@@ -70,7 +82,7 @@ class At(Positional):
 
     __slots__ = FIELDS = ("inner", "point")  # type: ignore[misc]
 
-    def __init__(self, inner: Poly, point: int, symbol: NameSymbol) -> None:
+    def __init__(self, inner: Poly, point: int, symbol: NameSymbol | None = None) -> None:
         super().__init__(symbol)
         self.inner, self.point = inner, point
 
@@ -86,7 +98,7 @@ class Rows(Positional):
 
     __slots__ = FIELDS = ("inner", "axes", "point")  # type: ignore[misc]
 
-    def __init__(self, inner: Poly, axes: Pairs, point: int, symbol: NameSymbol) -> None:
+    def __init__(self, inner: Poly, axes: Pairs, point: int, symbol: NameSymbol | None = None) -> None:
         super().__init__(symbol)
         self.inner, self.axes, self.point = inner, axes, point
 
@@ -96,7 +108,7 @@ class Causal(Positional):
 
     __slots__ = FIELDS = ("axes", "point")  # type: ignore[misc]
 
-    def __init__(self, axes: Pairs, point: int, symbol: NameSymbol) -> None:
+    def __init__(self, axes: Pairs, point: int, symbol: NameSymbol | None = None) -> None:
         super().__init__(symbol)
         self.axes, self.point = axes, point
 
@@ -106,6 +118,8 @@ class Weighed(Positional):
 
     __slots__ = FIELDS = ("weights", "axes", "how", "transpose", "inner")  # type: ignore[misc]
 
-    def __init__(self, weights: Poly, axes: Pairs, how: How, transpose: bool, inner: Poly, symbol: NameSymbol) -> None:
+    def __init__(
+        self, weights: Poly, axes: Pairs, how: How, transpose: bool, inner: Poly, symbol: NameSymbol | None = None
+    ) -> None:
         super().__init__(symbol)
         self.weights, self.axes, self.how, self.transpose, self.inner = weights, axes, how, transpose, inner

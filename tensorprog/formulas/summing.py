@@ -1,0 +1,228 @@
+"""Formulas of quantities with positions: Σ^(2)(x,x')[p,q] = σ_w²/9 Σ_k V[relu](Σ^(1)(x,x')[p+k,q+k]) + σ_b².
+
+Every quantity is an array over positions p of x and q of x'.  An equation is written for generic p and q: a map
+between positions is a sum over the offsets k of its window, in which everything stands at p + k and q + k.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeGuard
+
+from tensorprog.algebra import ONE, Gen, Poly, add_all, monomial
+from tensorprog.dsl.trace import Datum
+from tensorprog.expectations.atoms import Expect, head_of
+from tensorprog.formulas.spelling import Windows, read_by, reads
+from tensorprog.formulas.typeset import ATOM, GRAM, SCALAR, SUM, Quotient, Show, Style, Term, terms
+from tensorprog.ir.axes import Everywhere, Map
+from tensorprog.limit.positions import Along, At, How
+
+Sides = tuple[int | None, int | None]  # of which input each index of a quantity is a position; None where it has none
+OFFSETS, PLACES, SIZES = "kjimn", ("pq", "rs", "tu"), ("P", "P'")
+FREE = ("p", "q")
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Where a formula is read: at a position of x and one of x'.
+
+    Attributes:
+        at: the positions, as formulas.
+        bound: how many letters for offsets, and pairs of letters for positions, are taken.
+        both: the input that both positions belong to, where an array of two inputs is taken for one.
+    """
+
+    at: tuple[str, str] = FREE
+    bound: tuple[int, int] = (0, 1)
+    both: int | None = None
+
+
+NOWHERE = Spot(bound=(0, 0))  # of a quantity without positions
+
+
+@dataclass(frozen=True)
+class Summing:
+    """How generators print at positions.
+
+    Args:
+        style: text or LaTeX.
+        leaf: rank and name of a quantity, of two inputs or of one with itself.
+        sides: what its indices are positions of.
+        data: the two data of an inner product.
+        short: the one entry by which the covariance of an expectation is written, where there is one.
+        windows: the labels of windows.
+        labels: of the inputs.
+    """
+
+    style: Style
+    leaf: Callable[[Gen, int | None], tuple[int, str]]
+    sides: Callable[[Gen], Sides]
+    data: Callable[[Gen], tuple[Datum, Datum] | None]
+    short: Callable[[Expect], Poly | None]
+    windows: Windows
+    labels: tuple[str, str]
+
+    def show(self, spot: Spot) -> Show:
+        """How generators print at a spot."""
+        return partial(self._show, spot=spot)
+
+    def terms(self, p: Poly, spot: Spot) -> list[Term]:
+        """The terms of a right side."""
+        return terms(spread(p), self.style, self.show(spot))
+
+    def index(self, sides: Sides, spot: Spot) -> str:
+        """[p,q]"""
+        found = [spot.at[side] for side in sides if side is not None]
+        return f"[{','.join(found)}]" if found else ""
+
+    def _show(self, g: Gen, spot: Spot) -> tuple[int, str]:
+        if isinstance(g, Along):
+            return SUM, self._along(g, spot)
+        if isinstance(g, At):
+            here = spot.at[g.point]
+            return self._factor(g.inner, replace(spot, at=(here, here), both=g.point))
+        if isinstance(g, Expect):
+            return ATOM, self._atom(g, spot)
+        if (pair := self.data(g)) is not None:
+            return self._inner(*pair, spot)
+        rank, name = self.leaf(g, spot.both)
+        return rank, name + self.index(self.sides(g), spot)
+
+    # ---- expectations and data ---------------------------------------------------------------------------
+
+    def _atom(self, g: Expect, spot: Spot) -> str:
+        short = self.short(g)
+        given = [short] if short is not None else [*g.cov, *(g.mean if any(g.mean) else ())]
+        inside = ", ".join(self._sum(p, spot) for p in given)
+        head = head_of(g, self.style.tex)
+        return rf"{head}\bigl[{inside}\bigr]" if self.style.tex else f"{head}({inside})"
+
+    def _inner(self, a: Datum, b: Datum, spot: Spot) -> tuple[int, str]:
+        """⟨x[p],x'[q]⟩, summed over the windows that an embedding of patches reads."""
+        sides = tuple(d.owner if spot.both is None else spot.both for d in (a, b))
+        labels = [self.labels[side] for side in sides]
+        if a.by is None:
+            at = spot.at if a.axes is not None else None
+            own = at and tuple(at[d.owner] for d in (a, b))
+            return GRAM, self._bracket(labels, own)
+        here = (spot.at[a.owner], spot.at[b.owner])
+        how: How = "shared" if a.stacked else "both"
+        return SUM, self._window(a.by.map, how, False, here, spot,
+                                 lambda there, _: ([GRAM], self._bracket(labels, there)))  # fmt: skip
+
+    def _bracket(self, labels: list[str], at: tuple[str, ...] | None) -> str:
+        shown = [f"{x}{'' if at is None else f'[{at[n]}]'}" for n, x in enumerate(labels)]
+        return rf"\langle {shown[0]},{shown[1]}\rangle" if self.style.tex else f"⟨{shown[0]},{shown[1]}⟩"
+
+    # ---- sums over positions -----------------------------------------------------------------------------
+
+    def _along(self, g: Along, spot: Spot) -> Quotient:
+        if isinstance(g.by.map, Everywhere):
+            return self._back(g, spot) if g.transpose else self._everywhere(g, spot)
+        return self._window(g.by.map, g.how, g.transpose, spot.at, spot,
+                            lambda there, bound: self._body(g.inner, replace(spot, at=there, bound=bound)),
+                            apart=g.point is None)  # fmt: skip
+
+    def _window(self, m: Map, how: How, transpose: bool, at: tuple[str, str], spot: Spot,
+                body: Callable[[tuple[str, str], tuple[int, int]], tuple[list[int], str]],
+                apart: bool = True) -> Quotient:  # fmt: skip
+        """Σ_k of what stands at the positions that are read, over |w|."""
+        letters = OFFSETS[spot.bound[0] :][: 2 if how == "both" else 1]
+        step = read_by if transpose else reads
+        k, j = letters[0], letters[-1]
+        there = (at[0] if how == "right" else step(m, at[0], k), at[1] if how == "left" else step(m, at[1], j))
+        ranks, shown = body(there, (spot.bound[0] + len(letters), spot.bound[1]))
+        sums = self._sign(self.windows.domain(",".join(letters), m, self.style))
+        number = self.windows.count(m) if m.is_mean else 1
+        over = [] if number is not None else [self.windows.size(m, self.style)] * len(letters)
+        untied = how == "shared" and not m.is_tied and apart and at[0] != at[1]
+        delta = f"{self._delta(at)}{self.style.times}" if untied else ""
+        return Quotient(f"{delta}{sums} {shown}", over, (number or 1) ** len(letters), ranks)
+
+    def _everywhere(self, g: Along, spot: Spot) -> Quotient:
+        """Σ_p C[p,p]/P, Σ_{p,q} C[p,q]/(P P'), and the same without weights."""
+        p, q = tuple(PLACES[spot.bound[1]])
+        at = {"shared": (p, p), "both": (p, q), "left": (p, spot.at[1]), "right": (spot.at[0], q)}[g.how]
+        letters = {"shared": p, "both": f"{p},{q}", "left": p, "right": q}[g.how]
+        ranks, shown = self._body(g.inner, Spot(at, (spot.bound[0], spot.bound[1] + 1), spot.both))
+        return Quotient(f"{self._sign(letters)} {shown}", self._sizes(g, spot), 1, ranks)
+
+    def _back(self, g: Along, spot: Spot) -> Quotient:
+        """The transposed map: what has no positions, at all of them."""
+        ranks, shown = self._body(g.inner, replace(NOWHERE, both=spot.both))
+        same = g.how == "shared" and g.point is None and spot.at[0] != spot.at[1]
+        factors = [*([self._delta(spot.at)] if same else []), *([] if shown == "1" else [shown])]
+        return Quotient(self.style.times.join(factors), self._sizes(g, spot), 1, ranks)
+
+    def _sizes(self, g: Along, spot: Spot) -> list[str]:
+        if not g.by.map.is_mean:
+            return []
+        sides = {"shared": [0 if g.point is None else g.point], "both": [0, 1], "left": [0], "right": [1]}[g.how]
+        return [SIZES[side if spot.both is None else spot.both] for side in sides]
+
+    def _delta(self, at: tuple[str, str]) -> str:
+        simple = all(len(p) == 1 for p in at)
+        between = "" if simple else ","
+        return rf"\delta_{{{at[0]}{between}{at[1]}}}" if self.style.tex else f"δ[{at[0]},{at[1]}]"
+
+    def _sign(self, letters: str) -> str:
+        if self.style.tex:
+            return rf"\sum_{{{letters}}}"
+        return f"Σ_{letters}" if len(letters) == 1 else f"Σ_({letters.replace(' ', '')})"
+
+    # ---- polynomials in one line -------------------------------------------------------------------------
+
+    def _body(self, p: Poly, spot: Spot) -> tuple[list[int], str]:
+        """The ranks of what is summed, and how it prints: in brackets where it is a sum."""
+        show = self.show(spot)
+        ranks = [rank for mono in p.terms for g, _ in mono for rank in _ranks(*show(g))]
+        found = self._sum(p, spot)
+        return ranks, f"({found})" if len(p.terms) > 1 or found.startswith("-") else found
+
+    def _factor(self, p: Poly, spot: Spot) -> tuple[int, str]:
+        """A polynomial as one factor."""
+        ((mono, c), *more) = p.terms.items()
+        if not more and c == 1 and len(mono) == 1 and mono[0][1] == 1:
+            return self._show(mono[0][0], spot)
+        ranks, shown = self._body(p, spot)
+        return max(ranks, default=SCALAR), shown if more else f"({shown})"
+
+    def _sum(self, p: Poly, spot: Spot) -> str:
+        found = ""
+        for n, (sign, factors) in enumerate(terms(p, self.style, self.show(spot))):
+            lead = ("-" if sign == "-" else "") if n == 0 else f" {sign} "
+            found += lead + self.style.times.join(factors)
+        return found
+
+
+def _ranks(rank: int, shown: str) -> list[int]:
+    return shown.ranks if isinstance(shown, Quotient) else [rank]
+
+
+def spread(p: Poly) -> Poly:
+    """A polynomial with sums over all positions taken term by term, and factors without positions outside of the
+    transposed maps that give them to all: lines that can be broken."""
+    if not any(_spreads(g) for mono in p.terms for g, _ in mono):
+        return p
+    return spread(add_all(_apart(mono, c) for mono, c in p.terms.items()))
+
+
+def _apart(mono: Any, c: Any) -> Poly:
+    whole = next((g for g, e in mono if e == 1 and _spreads(g)), None)
+    rest = Poly({tuple(f for f in mono if f[0] is not whole): c})
+    if whole is None:
+        return rest
+    if whole.transpose:
+        return rest * whole.inner * monomial(_of(whole, ONE))
+    return add_all(rest * monomial(_of(whole, Poly({m: k}))) for m, k in whole.inner.terms.items())
+
+
+def _spreads(g: Gen) -> TypeGuard[Along]:
+    everywhere = isinstance(g, Along) and isinstance(g.by.map, Everywhere)
+    return everywhere and (g.inner != ONE if g.transpose else len(g.inner.terms) > 1)  # type: ignore[attr-defined]
+
+
+def _of(g: Along, inner: Poly) -> Along:
+    return Along(g.by, g.how, g.transpose, inner, g.point)
