@@ -1,32 +1,23 @@
-"""How the equations of a derivation over positions print: what indices its quantities have, and what is said of them."""
+"""How the equations of a derivation over positions print: the indices of its quantities, and what they mean."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable
 
 import sympy as sp
 
-from tensorprog.algebra import Gen, Poly, Scalar, to_sympy
+from tensorprog.algebra import Gen, Poly, Scalar
 from tensorprog.derivation.derivation import Derivation
-from tensorprog.dsl.trace import Datum
 from tensorprog.expectations.atoms import Expect
 from tensorprog.formulas.spelling import Windows
-from tensorprog.formulas.summing import FREE, NOWHERE, SIZES, Sides, Spot, Summing, spread
-from tensorprog.formulas.typeset import TEX, Line, Quotient, Style
-from tensorprog.ir.axes import Everywhere, Map, Window
+from tensorprog.formulas.summing import Data, Sides, Spot, Summing, in_sympy, maps_of, said
+from tensorprog.formulas.typeset import TEX, Line, Style
+from tensorprog.ir.axes import Map
 from tensorprog.ir.instructions import Var
 from tensorprog.limit.equations import Name, children, reachable
-from tensorprog.limit.positions import Along, At
 from tensorprog.printing import NameSymbol
 
-DELTA = ("δ[p,q] = 1 where p = q, else 0", r"$\delta_{pq} = 1$ where $p = q$, else 0")
-WHOLE = "terms at positions that are no whole numbers are left out"
 Leaf = Callable[[Gen], tuple[int, str]]
-
-
-def maps_of(gens: Iterable[Gen]) -> list[Map]:
-    """The maps whose offsets are summed over."""
-    return [g.by.map for g in gens if isinstance(g, Along) and not isinstance(g.by.map, Everywhere)]
 
 
 def views_of(d: Derivation) -> list[Map]:
@@ -55,30 +46,19 @@ class Indices:
 
     def line(self, left: str, g: Gen | None, p: Poly) -> Line:
         """One equation; of the kernel itself, which has no positions, g is None."""
-        spot = self._spot(g)
-        return Line(left + self._index(g, spot), self.summing.terms(p, spot))
+        sides, spot = self._spot(g)
+        return Line(left + self.summing.index(sides, spot), self.summing.terms(p, spot))
 
     def equation(self, symbol: NameSymbol, g: Gen | None, p: Poly, tex: Indices) -> sp.Eq:
-        """One equation in sympy, whose quantities at positions are symbols."""
-        spot = self._spot(g)
-        left = NameSymbol(symbol.name + self._index(g, spot), TEX.expr(symbol) + tex._index(g, spot))
+        """One equation in sympy, whose quantities at positions are symbols; ``tex`` is the same in LaTeX."""
+        sides, spot = self._spot(g)
+        index = self.summing.index(sides, spot)
+        left = NameSymbol(symbol.name + index, TEX.expr(symbol) + index)
+        return sp.Eq(left, in_sympy(p, self.summing, tex.summing, spot), evaluate=False)
 
-        def rename(h: Gen) -> sp.Expr | None:
-            if type(h) is Scalar and self._data(h) is None:
-                return None
-            (_, name), (_, latex) = self.summing.show(spot)(h), tex.summing.show(spot)(h)
-            return NameSymbol(name, latex) if not isinstance(name, Quotient) else name.symbol(latex)
-
-        return sp.Eq(left, to_sympy(spread(p), rename), evaluate=False)
-
-    def _spot(self, g: Gen | None) -> Spot:
-        """p and q; of one input with itself both are p, or q."""
-        sides = (None, None) if g is None else self.sides(g)
-        one = {side for side in sides if side is not None}
-        return NOWHERE if not one else Spot((FREE[min(one)],) * 2) if sides[0] == sides[1] else Spot()
-
-    def _index(self, g: Gen | None, spot: Spot) -> str:
-        return "" if g is None else self.summing.index(self.sides(g), spot)
+    def _spot(self, g: Gen | None) -> tuple[Sides, Spot]:
+        sides: Sides = (None, None) if g is None else self.sides(g)
+        return sides, self.summing.spot(sides)
 
     def named(self, g: Gen, both: int | None) -> tuple[int, str]:
         """A quantity of two inputs, or of one with itself."""
@@ -102,8 +82,13 @@ class Indices:
     def _side(self, var: Var) -> int | None:
         return self.twins.input[var] if self.d.limit.program.axes(var) is not None else None
 
-    def _data(self, g: Gen) -> tuple[Datum, Datum] | None:
-        return self.d.trace.grams.get(g.symbol) if isinstance(g, Scalar) else None
+    def _data(self, g: Gen) -> Data | None:
+        found = self.d.trace.grams.get(g.symbol) if isinstance(g, Scalar) else None
+        if found is None:
+            return None
+        a, b = found
+        view = None if a.by is None else (a.by.map, a.stacked)
+        return Data((a.owner, b.owner), (a.axes is not None, b.axes is not None), view)
 
     def said(self) -> list[str]:
         """What the indices are, and what the sums run over."""
@@ -112,33 +97,3 @@ class Indices:
 
 def _pair(labels: tuple[str, str]) -> str:
     return f"({labels[0]},{labels[1]})"
-
-
-def said(summing: Summing, gens: Collection[Gen]) -> list[str]:
-    """What the indices of formulas over positions are, and what sums run over: sentences."""
-    along = [g for g in gens if isinstance(g, Along)]
-    p, q, P, Q, x, y = (_math(t, summing.style) for t in (*FREE, *SIZES, *summing.labels))
-    sizes = any(isinstance(g.by.map, Everywhere) and g.by.map.is_mean for g in along)
-    of = (f" {P}", f" {Q}") if sizes else ("", "")
-    layers = ", in every layer its own" if any(map(_resizes, summing.windows.maps)) else ""
-    found = [f"{p} is one of the{of[0]} positions of {x}, {q} one of the{of[1]} of {y}{layers}"]
-    found += [DELTA[summing.style.tex]] * any(map(_equal, along))
-    found += [f"at two positions of {x} quantities are those of {x} and {y} for {y} = {x}"] * any(
-        isinstance(g, At) for g in gens
-    )
-    found += summing.windows.said(summing.style)
-    found += [WHOLE] * any(g.transpose and getattr(g.by.map, "stride", 1) != 1 for g in along)
-    return found
-
-
-def _math(text: str, style: Style) -> str:
-    return f"${text}$" if style.tex else text
-
-
-def _resizes(m: Map) -> bool:
-    return not isinstance(m, Window) or m.stride != 1 or m.padding == "valid"
-
-
-def _equal(g: Along) -> bool:
-    """Whether p = q is asked for."""
-    return g.how == "shared" and (g.transpose if isinstance(g.by.map, Everywhere) else not g.by.map.is_tied)

@@ -10,7 +10,7 @@ from tensorprog.algebra import Poly
 from tensorprog.dsl.trace import Trace
 from tensorprog.expectations.atoms import Expect
 from tensorprog.ir.instructions import InitVector, MatMul, Mix, Nonlin, Var
-from tensorprog.limit.equations import HEADS, simple
+from tensorprog.limit.equations import HEADS, simple, summed
 from tensorprog.passes.backprop import Gradients
 
 
@@ -144,7 +144,8 @@ class EveryName(NetworkNames):
         identity = self.identity(kind, a, b)
         if kind not in ("cov", "moment") or identity is None or {a, b} <= self.trace.states.keys():
             return simple(p, atoms=kind != "cov")
-        atom = list(p.terms.values()) == [1] and all(isinstance(g, Expect) for m in p.terms for g, _ in m)
+        gens = [g for m in p.terms for g, _ in m]
+        atom = list(p.terms.values()) == [1] and (all(isinstance(g, Expect) for g in gens) or summed(p))
         return not p or (identity[0] == HEADS["moment"][0] and atom)
 
     def identity(self, kind: str, a: Var | None, b: Var | None) -> tuple[str, Place, Place] | None:

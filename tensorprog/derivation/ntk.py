@@ -19,6 +19,7 @@ from tensorprog.dsl.trace import Output, Trace
 from tensorprog.errors import AssumptionError
 from tensorprog.ir.axes import TOTAL, Axes, Reading
 from tensorprog.ir.instructions import MatMul, Var
+from tensorprog.limit.equations import Name
 from tensorprog.limit.master import Limit
 from tensorprog.limit.positions import Along
 from tensorprog.passes.backprop import Gradients
@@ -163,11 +164,11 @@ def _summed(p: Poly) -> Along | None:
     """The sum over all pairs of positions that p is: as the gradient of a bias, which all positions share."""
     gens = [g for mono in p.terms for g, _ in mono]
     total = gens[0] if len(gens) == 1 and p == monomial(gens[0]) else None
-    return (
-        total
-        if isinstance(total, Along) and (total.by.map, total.how, total.transpose) == (TOTAL, "both", False)
-        else None
-    )
+    if isinstance(total, Name):
+        return _summed(total.definition)
+    if isinstance(total, Along) and (total.by.map, total.how, total.transpose) == (TOTAL, "both", False):
+        return total
+    return None
 
 
 def _total(axes: Axes | None, p: Poly, limit: Limit) -> Poly:

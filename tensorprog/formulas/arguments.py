@@ -17,7 +17,7 @@ from tensorprog.printing import NameSymbol
 _QUANTITY = re.compile(
     r"(\\?[A-Za-z]+(?:\{[A-Za-z]+\})?)(?:\^\{\(([^()]*)\)\})?\(([^,()]+),([^,()]+)\)(?:\[[pq](?:,[pq])?\])?"
 )
-_POSITION = re.compile(r"\[[^\[\]]*\]")
+POSITION = re.compile(r"\[[^\[\]]*\]")
 _INNER = re.compile(r"\\langle ([^,]+),([^,]+)\\rangle")
 _POWER = re.compile(r"(.+)\^\{(\d+)\}")
 Place = tuple[str, tuple[str, ...], str, str]  # letter, indices, and the two arguments
@@ -109,7 +109,7 @@ def _normal(line: Line, a: str, b: str) -> tuple[str, ...]:
 
     def alike(tex: str) -> str:
         tex = re.sub(rf"(?<![A-Za-z\\]){re.escape(b)}", a, tex)
-        return _POSITION.sub(lambda m: re.sub(r"(?<![A-Za-z\\])q", "p", m[0]), tex)
+        return POSITION.sub(lambda m: re.sub(r"(?<![A-Za-z\\])q", "p", m[0]), tex)
 
     terms = []
     for sign, factors in line.terms:

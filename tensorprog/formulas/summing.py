@@ -6,22 +6,39 @@ between positions is a sum over the offsets k of its window, in which everything
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeGuard
 
-from tensorprog.algebra import ONE, Gen, Poly, add_all, monomial
-from tensorprog.dsl.trace import Datum
+import sympy as sp
+
+from tensorprog.algebra import ONE, Gen, Poly, Scalar, add_all, monomial, to_sympy
 from tensorprog.expectations.atoms import Expect, head_of
 from tensorprog.formulas.spelling import Windows, read_by, reads
 from tensorprog.formulas.typeset import ATOM, GRAM, SCALAR, SUM, Quotient, Show, Style, Term, terms
-from tensorprog.ir.axes import Everywhere, Map
+from tensorprog.ir.axes import Everywhere, Map, Window
 from tensorprog.limit.positions import Along, At, How
+from tensorprog.printing import NameSymbol
 
 Sides = tuple[int | None, int | None]  # of which input each index of a quantity is a position; None where it has none
 OFFSETS, PLACES, SIZES = "kjimn", ("pq", "rs", "tu"), ("P", "P'")
 FREE = ("p", "q")
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is said of the inner product ⟨ξ,ξ'⟩ of two data.
+
+    Attributes:
+        sides: the numbers of their inputs.
+        at: whether they have positions.
+        view: the map that reads them, and whether what it reads stands side by side; None where nothing does.
+    """
+
+    sides: tuple[int, int]
+    at: tuple[bool, bool]
+    view: tuple[Map, bool] | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +67,7 @@ class Summing:
         style: text or LaTeX.
         leaf: rank and name of a quantity, of two inputs or of one with itself.
         sides: what its indices are positions of.
-        data: the two data of an inner product.
+        data: what is said of an inner product.
         short: the one entry by which the covariance of an expectation is written, where there is one.
         windows: the labels of windows.
         labels: of the inputs.
@@ -59,7 +76,7 @@ class Summing:
     style: Style
     leaf: Callable[[Gen, int | None], tuple[int, str]]
     sides: Callable[[Gen], Sides]
-    data: Callable[[Gen], tuple[Datum, Datum] | None]
+    data: Callable[[Gen], Data | None]
     short: Callable[[Expect], Poly | None]
     windows: Windows
     labels: tuple[str, str]
@@ -67,6 +84,11 @@ class Summing:
     def show(self, spot: Spot) -> Show:
         """How generators print at a spot."""
         return partial(self._show, spot=spot)
+
+    def spot(self, sides: Sides) -> Spot:
+        """Where the equation of a quantity stands: p and q; of one input with itself both are p, or q."""
+        one = {side for side in sides if side is not None}
+        return NOWHERE if not one else Spot((FREE[min(one)],) * 2) if sides[0] == sides[1] else Spot()
 
     def terms(self, p: Poly, spot: Spot) -> list[Term]:
         """The terms of a right side."""
@@ -85,8 +107,8 @@ class Summing:
             return self._factor(g.inner, replace(spot, at=(here, here), both=g.point))
         if isinstance(g, Expect):
             return ATOM, self._atom(g, spot)
-        if (pair := self.data(g)) is not None:
-            return self._inner(*pair, spot)
+        if (data := self.data(g)) is not None:
+            return self._inner(data, spot)
         rank, name = self.leaf(g, spot.both)
         return rank, name + self.index(self.sides(g), spot)
 
@@ -99,21 +121,18 @@ class Summing:
         head = head_of(g, self.style.tex)
         return rf"{head}\bigl[{inside}\bigr]" if self.style.tex else f"{head}({inside})"
 
-    def _inner(self, a: Datum, b: Datum, spot: Spot) -> tuple[int, str]:
+    def _inner(self, data: Data, spot: Spot) -> tuple[int, str]:
         """⟨x[p],x'[q]⟩, summed over the windows that an embedding of patches reads."""
-        sides = tuple(d.owner if spot.both is None else spot.both for d in (a, b))
-        labels = [self.labels[side] for side in sides]
-        if a.by is None:
-            at = spot.at if a.axes is not None else None
-            own = at and tuple(at[d.owner] for d in (a, b))
-            return GRAM, self._bracket(labels, own)
-        here = (spot.at[a.owner], spot.at[b.owner])
-        how: How = "shared" if a.stacked else "both"
-        return SUM, self._window(a.by.map, how, False, here, spot,
+        labels = [self.labels[side if spot.both is None else spot.both] for side in data.sides]
+        here = (spot.at[data.sides[0]], spot.at[data.sides[1]])
+        if data.view is None:
+            return GRAM, self._bracket(labels, [p if at else None for p, at in zip(here, data.at, strict=True)])
+        m, stacked = data.view
+        return SUM, self._window(m, "shared" if stacked else "both", False, here, spot,
                                  lambda there, _: ([GRAM], self._bracket(labels, there)))  # fmt: skip
 
-    def _bracket(self, labels: list[str], at: tuple[str, ...] | None) -> str:
-        shown = [f"{x}{'' if at is None else f'[{at[n]}]'}" for n, x in enumerate(labels)]
+    def _bracket(self, labels: list[str], at: Sequence[str | None]) -> str:
+        shown = [x if p is None else f"{x}[{p}]" for x, p in zip(labels, at, strict=True)]
         return rf"\langle {shown[0]},{shown[1]}\rangle" if self.style.tex else f"⟨{shown[0]},{shown[1]}⟩"
 
     # ---- sums over positions -----------------------------------------------------------------------------
@@ -226,3 +245,57 @@ def _spreads(g: Gen) -> TypeGuard[Along]:
 
 def _of(g: Along, inner: Poly) -> Along:
     return Along(g.by, g.how, g.transpose, inner, g.point)
+
+
+# ---- in sympy, and in words ------------------------------------------------------------------------------
+
+
+def in_sympy(p: Poly, text: Summing, tex: Summing, spot: Spot) -> sp.Expr:
+    """A right side whose quantities at positions are symbols, with their texts and their LaTeX."""
+
+    def rename(g: Gen) -> sp.Expr | None:
+        if type(g) is Scalar and text.data(g) is None:
+            return None
+        (_, name), (_, latex) = text.show(spot)(g), tex.show(spot)(g)
+        return NameSymbol(name, latex) if not isinstance(name, Quotient) else name.symbol(latex)
+
+    return to_sympy(spread(p), rename)
+
+
+DELTA = ("δ[p,q] = 1 where p = q, else 0", r"$\delta_{pq} = 1$ where $p = q$, else 0")
+WHOLE = "terms at positions that are no whole numbers are left out"
+
+
+def said(summing: Summing, gens: Collection[Gen]) -> list[str]:
+    """What the indices of formulas over positions are, and what sums run over: sentences."""
+    along = [g for g in gens if isinstance(g, Along)]
+    p, q, P, Q, x, y = (_math(t, summing.style) for t in (*FREE, *SIZES, *summing.labels))
+    sizes = any(isinstance(g.by.map, Everywhere) and g.by.map.is_mean for g in along)
+    of = (f" {P}", f" {Q}") if sizes else ("", "")
+    layers = ", in every layer its own" if any(map(_resizes, summing.windows.maps)) else ""
+    found = [f"{p} is one of the{of[0]} positions of {x}, {q} one of the{of[1]} of {y}{layers}"]
+    found += [DELTA[summing.style.tex]] * any(map(_equal, along))
+    found += [f"at two positions of {x} quantities are those of {x} and {y} for {y} = {x}"] * any(
+        isinstance(g, At) for g in gens
+    )
+    found += summing.windows.said(summing.style)
+    found += [WHOLE] * any(g.transpose and getattr(g.by.map, "stride", 1) != 1 for g in along)
+    return found
+
+
+def maps_of(gens: Iterable[Gen]) -> list[Map]:
+    """The maps whose offsets are summed over."""
+    return [g.by.map for g in gens if isinstance(g, Along) and not isinstance(g.by.map, Everywhere)]
+
+
+def _math(text: str, style: Style) -> str:
+    return f"${text}$" if style.tex else text
+
+
+def _resizes(m: Map) -> bool:
+    return not isinstance(m, Window) or m.stride != 1 or m.padding == "valid"
+
+
+def _equal(g: Along) -> bool:
+    """Whether p = q is asked for."""
+    return g.how == "shared" and (g.transpose if isinstance(g.by.map, Everywhere) else not g.by.map.is_tied)

@@ -11,7 +11,7 @@ from tensorprog.algebra import Apply, Gen, Poly, Scalar, add_all, monomial, to_s
 from tensorprog.expectations.atoms import Expect
 from tensorprog.functions import Abs, Exp, Relu, Step
 from tensorprog.ir.instructions import Var
-from tensorprog.limit.positions import Positional
+from tensorprog.limit.positions import Along, Positional
 from tensorprog.printing import NameSymbol
 
 NOT_NEGATIVE = (Relu, Step, Abs, Exp)
@@ -122,16 +122,18 @@ def simple(p: Poly, atoms: bool) -> bool:
             not mono
             or (single and isinstance(gens[0], (Name, Scalar)))
             or (atoms and single and isinstance(gens[0], Expect))
-            or (atoms and single and isinstance(gens[0], Along) and _plain(gens[0].inner))
+            or (atoms and summed(p))
             or (atoms and all(isinstance(g, Scalar) for g in gens))
         ):
             return False
     return True
 
 
-def _plain(p: Poly) -> bool:
-    """Whether what is summed over positions is simple, and no sum itself."""
-    return simple(p, atoms=True) and not any(isinstance(g, Along) for mono in p.terms for g, _ in mono)
+def summed(p: Poly) -> bool:
+    """Whether p is the sum over positions of something simple that is no sum itself."""
+    gens = [g for mono in p.terms for g, _ in mono]
+    inner = gens[0].inner if len(gens) == 1 and isinstance(gens[0], Along) and p == monomial(gens[0]) else None
+    return inner is not None and simple(inner, atoms=True) and not summed(inner)
 
 
 def _numbered(kind: str, k: int) -> tuple[str, str]:

@@ -26,9 +26,10 @@ from tensorprog.expectations.law import Value
 from tensorprog.expectations.numeric import expectation
 from tensorprog.functions import Step, no_value
 from tensorprog.functions import evaluate as evaluate_expr
-from tensorprog.limit.equations import Name, reachable
+from tensorprog.limit.equations import Name, children, reachable
 from tensorprog.limit.gap import Gaps
-from tensorprog.limit.positions import Positional
+from tensorprog.limit.positions import Along, Positional
+from tensorprog.limit.random_maps import entrywise, mapped
 
 Array = Any
 ESTIMATED = 0.02  # how far covariances made of estimates may be from positive semidefinite, relative to the variances
@@ -145,13 +146,14 @@ def same(p: Poly, q: Poly, seed: int = 0) -> bool:
     """
     a, b = fingerprint([p, q], seed)
     with mpmath.workdps(60):
-        return bool(abs(a - b) <= mpmath.mpf(10) ** -SAME * (abs(a) + abs(b)))
+        return bool(np.all(abs(a - b) <= mpmath.mpf(10) ** -SAME * (abs(a) + abs(b))))
 
 
 def fingerprint(polys: Iterable[Poly], seed: int = 0) -> list[Any]:
     """The values of polynomials at one random point, equal exactly when the quantities are (see ``same``).
 
-    Expectations are random functions of their covariance, but for E step(u) = 1/2, where u is centred and not 0.
+    Expectations are random functions of their covariance, but for E step(u) = 1/2, where u is centred and not 0; maps
+    between positions are random matrices.
     """
 
     def draw(*key: Any) -> Any:
@@ -160,6 +162,11 @@ def fingerprint(polys: Iterable[Poly], seed: int = 0) -> list[Any]:
     def leaf(g: Gen, value: Callable[[Poly], Any]) -> Any:
         if isinstance(g, Scalar):
             return _mp_scalar(g.symbol, draw)
+        if isinstance(g, Along):
+            return mapped(g, value(g.inner), draw)
+        return entrywise(value, list(children(g)), lambda one: of_entries(g, one))
+
+    def of_entries(g: Gen, value: Callable[[Poly], Any]) -> Any:
         if isinstance(g, Positional):
             return draw(g.key, *(_digits(value(p)) for p in g.reads))
         if isinstance(g, Expect):

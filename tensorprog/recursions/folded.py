@@ -102,7 +102,7 @@ class FoldedKernel:
         except FoldError as error:
             if apart := self.over.parts(inputs):
                 return tuple(self._part(over, form, inputs) for over in apart)
-            if not (deeper := self.over.stepwise()):
+            if self.net.takes_axes or not (deeper := self.over.stepwise()):
                 raise
             try:
                 return (self._part(deeper, form, inputs, STEPWISE),)
@@ -247,6 +247,8 @@ class FoldedKernel:
             ProgramError: an unknown or impossible size.
         """
         layers = self._depth(depth)
+        if self.net.takes_axes:
+            return self.kernel_at(layers)(X1, X2, values)  # type: ignore[no-any-return]
         first, other = read_pair(X1, X2, self.net.form)
         second, hyper = first if other is None else other, symbol_values(values, lambda: self.net.symbols)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,10 @@ import sympy as sp
 
 from tensorprog.algebra import Gen, Poly, Scalar, to_sympy
 from tensorprog.expectations.atoms import Expect, head_of
+from tensorprog.formulas.arguments import POSITION
 from tensorprog.formulas.legend import legend, said
+from tensorprog.formulas.summing import Spot, Summing, in_sympy
+from tensorprog.formulas.summing import said as at_positions
 from tensorprog.formulas.typeset import (
     ATOM,
     LINEAR,
@@ -30,6 +34,7 @@ from tensorprog.formulas.typeset import GRAM as GRAM_RANK
 from tensorprog.limit.equations import reachable
 from tensorprog.printing import NameSymbol, latex, text
 from tensorprog.recursions.folding import At, Case, Folded
+from tensorprog.recursions.positioned import Positioned, forms_of, has_positions
 from tensorprog.recursions.ranges import T2, TAU, Bound, L, T
 from tensorprog.recursions.straight import GRAM, Family
 
@@ -146,6 +151,8 @@ class Printer:
 
     def __init__(self, parts: Sequence[tuple[str, Folded]], kernel: Any, depth: str | None = None) -> None:
         self.parts, self.kernel, self.depth = parts, kernel, depth
+        forms, labels = forms_of([folded for _, folded in parts]), labels_of(parts)
+        self.positions = Positioned(forms, labels) if has_positions(forms) else None
 
     def rules(self) -> Iterator[tuple[sp.Eq, tuple[Any, ...]]]:
         """Equations with the ranges (index, lowest, highest) where they hold; the kernel last, part by part."""
@@ -155,11 +162,12 @@ class Printer:
     def _rules(self, folded: Folded) -> Iterator[tuple[sp.Eq, tuple[Any, ...]]]:
         for case in folded.cases:
             p = placed(case, folded)
-            yield sp.Eq(quantity(case.family, p.index), _sympy(case.form, p.index), evaluate=False), p.ranges
+            right = self._sympy(case.form, p.index, case.family)
+            yield sp.Eq(self._left(case.family, p.index), right, evaluate=False), p.ranges
         total = []
         for case in folded.terms:
             p = placed(case, folded)
-            term = _sympy(case.form, p.index)
+            term = self._sympy(case.form, p.index, None)
             total.append(sp.Sum(term, *p.ranges) if p.ranges else term)
         yield sp.Eq(self.kernel.symbol, sp.Add(*total), evaluate=False), ()
 
@@ -167,7 +175,7 @@ class Printer:
         """The recursion as text."""
         lines, notes = self._lines(TEXT)
         atoms, grams = self._atoms()
-        head = [self._title(), *legend(atoms, short=True, grams=grams), *self._steps(TEXT)]
+        head = [self._title(), *legend(atoms, short=True, grams=grams), *self._said(TEXT), *self._steps(TEXT)]
         return "\n".join([*head, "", as_text(lines), *(["", *notes] if notes else [])])
 
     def latex(self, closed: bool = False) -> str:
@@ -175,7 +183,7 @@ class Printer:
         lines, notes = self._lines(TEX)
         atoms, grams = self._atoms()
         long = [g for g in atoms if not self._short(g)]
-        return as_latex(lines, said(atoms, long, closed, grams, [*self._steps(TEX), *notes]))
+        return as_latex(lines, said(atoms, long, closed, grams, [*self._steps(TEX), *notes], self._said(TEX)))
 
     def _title(self) -> str:
         net, depth = self.kernel.net, self.depth
@@ -208,7 +216,7 @@ class Printer:
         found: list[Line] = []
         notes: dict[str, None] = {}
         for related, folded in self.parts:
-            kept, said = _merged([(case.family, _line(case, folded, style)) for case in folded.cases], style)
+            kept, said = _merged([(case.family, self._line(case, folded, style)) for case in folded.cases], style)
             heading = [Line(RELATED[related][style.tex], [])] if related else []
             found += [*heading, *kept, self._kernel_line(folded, style)]
             notes |= dict.fromkeys(said)
@@ -218,7 +226,7 @@ class Printer:
         found: list[tuple[bool, list[Term]]] = []
         for case in folded.terms:
             p = placed(case, folded)
-            parts = terms(case.form, style, partial(_show, own=p.index, style=style))
+            parts = self._terms(case.form, p.index, None, style)
             if p.ranges:
                 sign, factors = parts[0]
                 parts = [(sign, (f"{_sum_sign(p, style)} {factors[0]}", *factors[1:]))]
@@ -226,11 +234,60 @@ class Printer:
         found.sort(key=lambda f: f[0])
         return Line(style.expr(self.kernel.symbol), [t for _, parts in found for t in parts] or [("+", ("0",))])
 
+    def _line(self, case: Case, folded: Folded, style: Style) -> Line:
+        p = placed(case, folded)
+        left = style.expr(self._left(case.family, p.index))
+        return Line(left, self._terms(case.form, p.index, case.family, style), _ranges(p, style))
 
-def _line(case: Case, folded: Folded, style: Style) -> Line:
-    p = placed(case, folded)
-    left = style.expr(quantity(case.family, p.index))
-    return Line(left, terms(case.form, style, partial(_show, own=p.index, style=style)), _ranges(p, style))
+    # ---- at positions --------------------------------------------------------------------------------
+
+    def _terms(self, form: Poly, own: Exprs, family: Family | None, style: Style) -> list[Term]:
+        """A right side, of a quantity of a family or of the kernel."""
+        if self.positions is None:
+            return terms(form, style, partial(_show, own=own, style=style))
+        summing, spot = self._at(own, family, style)
+        return summing.terms(form, spot)
+
+    def _sympy(self, form: Poly, own: Exprs, family: Family | None) -> sp.Expr:
+        if self.positions is None:
+            return _sympy(form, own)
+        (text_, spot), (tex, _) = (self._at(own, family, style) for style in (TEXT, TEX))
+        return in_sympy(form, text_, tex, spot)
+
+    def _left(self, family: Family, own: Exprs) -> sp.Expr:
+        left = quantity(family, own)
+        if self.positions is None or not any(family.at):
+            return left
+        summing, spot = self._at(own, family, TEXT)
+        index = summing.index(self.positions.sides(family), spot)
+        return NameSymbol(text(left) + index, latex(left) + index)
+
+    def _at(self, own: Exprs, family: Family | None, style: Style) -> tuple[Summing, Spot]:
+        """How the generators of an equation print, and where it stands."""
+        assert self.positions is not None
+
+        def named(g: At, pair: tuple[str, str]) -> tuple[int, str]:
+            rank = LINEAR if g.family.linear else QUANTITY
+            return rank, style.expr(quantity(replace(g.family, pair=pair), at_index(g, own)))
+
+        def short(g: Expect) -> Poly | None:
+            return None if short_covariance(g, own) is None else g.cov[len(g.cov) // 2]
+
+        summing = self.positions.summing(style, named, short)
+        return summing, summing.spot((None, None) if family is None else self.positions.sides(family))
+
+    def _said(self, style: Style) -> list[str]:
+        """What the indices of positions mean."""
+        if self.positions is None:
+            return []
+        summing, _ = self._at((), None, style)
+        return at_positions(summing, self.positions.gens)
+
+
+def labels_of(parts: Sequence[tuple[str, Folded]]) -> tuple[str, str]:
+    """The labels of the two inputs."""
+    pairs = [case.family.pair for _, folded in parts for case in folded.cases]
+    return next((pair for pair in pairs if pair[0] != pair[1]), ("x", "x'"))
 
 
 def _sum_sign(p: Placed, style: Style) -> str:
@@ -300,6 +357,7 @@ def _same(a: list[Line], b: list[Line]) -> bool:
 def _unprimed(line: Line) -> str:
     """A line with x' = x, so T' = T and τ = 0."""
     shown = " ".join([line.left, *(f for sign, factors in line.terms for f in (sign, *factors)), line.where])
+    shown = POSITION.sub(lambda m: re.sub(r"(?<![A-Za-z\\])q", "p", m[0]), shown)
     return shown.replace("'", "").replace("+τ", "").replace(r"+\tau", "")
 
 

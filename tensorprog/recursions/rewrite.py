@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any, TypeGuard
+from typing import Any
 
-from tensorprog.algebra import ONE, ZERO, Gen, Poly, Scalar, add_all, drop, merge, monomial
-from tensorprog.errors import FoldError
+from tensorprog.algebra import ONE, ZERO, Gen, Poly, Scalar, add_all, merge, monomial
 from tensorprog.expectations.atoms import Expect
+from tensorprog.limit.positions import Along
+from tensorprog.recursions.adjoint import adjoint, is_linear
 from tensorprog.recursions.straight import GRAM, LINEAR, Family, Index, Ref, Store, Straight, refs_of
 
 Mono = Any
@@ -42,46 +43,24 @@ def _alias(r: Ref, p: Poly) -> bool:
     return one and isinstance(gens[0], Ref) and gens[0].where == r.where and gens[0].family.head != GRAM[0]
 
 
-# ---- references ------------------------------------------------------------------------------------
-
-
-def split_linear(p: Poly) -> tuple[Poly, dict[Ref, Poly]]:
-    """Constant part and coefficients in the linear quantities.
-
-    Raises:
-        FoldError: p is not linear in them.
-    """
-    rest: list[tuple[Mono, Any]] = []
-    parts: dict[Ref, dict[Mono, Any]] = {}
-    for mono, c in p.terms.items():
-        linear = [g for g, _ in mono if _is_linear(g)]
-        if not linear:
-            rest.append((mono, c))
-            continue
-        cofactor = drop(mono, linear[0])
-        if any(r.family.linear for g, _ in cofactor for r in refs_of(monomial(g))):
-            raise FoldError("the kernel is not linear in the gradient covariances Π, so its sum has no transposed form")
-        parts.setdefault(linear[0], {})[cofactor] = c
-    if any(r.family.linear for r in refs_of(Poly(dict(rest)))):
-        raise FoldError("an expectation depends on a gradient covariance Π, so the kernel has no transposed form")
-    return Poly(dict(rest)), {r: Poly(t) for r, t in parts.items()}
+# ---- the linear part ---------------------------------------------------------------------------------
 
 
 def transpose(system: Straight, store: Store) -> Straight:
     """Reverse the linear part: Π_a = Σ_b A_ab Π_b + e_a, Θ = Σ_a Π_a c_a + K becomes
 
-    Θ_b = Σ_a A_ab Θ_a + c_b, Θ = Σ_a e_a Θ_a + K, and back.
+    Θ_b = Σ_a A_abᵀ Θ_a + c_b, Θ = Σ_a e_a Θ_a + K, and back; over positions A_ab are maps, and products sums.
     """
     linear = system.linear
-    constant, coefficients = split_linear(system.kernel)
     new = {r: store.ref(_transposed(r.family), r.where) for r in linear}
-    sums: dict[Ref, list[Poly]] = {r: [coefficients[r]] if r in coefficients else [] for r in linear}
-    total = [constant]
-    for r in linear:
-        start, row = split_linear(system.equations[r])
-        total.append(start * new[r])
-        for s, a in row.items():
-            sums[s].append(a * new[r])
+    sums: dict[Ref, list[Poly]] = {r: [] for r in linear}
+    total = []
+    for p, paired, spatial in [(system.kernel, ONE, False),
+                               *((system.equations[r], new[r], any(r.family.at)) for r in linear)]:  # fmt: skip
+        rest, parts = adjoint(p, paired, spatial, store)
+        total.append(rest)
+        for s, a in parts:
+            sums[s].append(a)
     result = Straight({r: p for r, p in system.equations.items() if not r.family.linear}, add_all(total))
     for r in reversed(linear):
         result.equations[_ref(new[r])] = add_all(sums[r])
@@ -139,7 +118,9 @@ def _merged(system: Straight) -> Straight:
 
 
 def _bracketed(p: Poly, store: Store, result: Straight, known: dict[Poly, Poly], kept: set[Ref]) -> Poly:
-    kept |= {g for m in p.terms if not any(isinstance(f, Expect) for f, _ in m) for g, _ in m if _is_linear(g)}
+    p = _substituted(p, {g: store.along(g, _bracketed(g.inner, store, result, known, kept))
+                         for m in p.terms for g, _ in m if isinstance(g, Along)})  # fmt: skip
+    kept |= {g for m in p.terms if not any(isinstance(f, Expect) for f, _ in m) for g, _ in m if is_linear(g)}
     for weight in _weights(p):
         inside = {rest: c for mono, c in p.terms.items() if (rest := _quotient(mono, weight)) is not None}
         total = Poly(inside)
@@ -157,7 +138,7 @@ def _named(primitive: Poly, weight: Mono, store: Store, result: Straight) -> Pol
     if len(primitive.terms) == 1:
         return primitive
     anchor = max(refs_of(Poly({weight: 1})), key=lambda r: (r.family.pair[0] != r.family.pair[1], r.where))
-    family, copy = Family("Θ", r"\Theta", anchor.family.pair), 1
+    family, copy = Family("Θ", r"\Theta", anchor.family.pair, at=anchor.family.at), 1
     while _ref(store.ref(replace(family, copy=copy), anchor.where)) in result.equations:
         copy += 1
     name = store.ref(replace(family, copy=copy), anchor.where)
@@ -169,7 +150,7 @@ def _weights(p: Poly) -> list[Mono]:
     """The atoms that multiply a linear quantity, once each."""
     found: dict[Mono, None] = {}
     for mono in p.terms:
-        if any(_is_linear(g) for g, _ in mono):
+        if any(is_linear(g) for g, _ in mono):
             weight = tuple((g, e) for g, e in mono if isinstance(g, Expect))
             if weight:
                 found[weight] = None
@@ -181,10 +162,6 @@ def _quotient(mono: Mono, weight: Mono) -> Mono | None:
     if tuple((g, e) for g, e in mono if isinstance(g, Expect)) != weight:
         return None
     return tuple((g, e) for g, e in mono if not isinstance(g, Expect))
-
-
-def _is_linear(g: Gen) -> TypeGuard[Ref]:
-    return isinstance(g, Ref) and g.family.linear
 
 
 def _is_hyper(g: Gen) -> bool:
@@ -254,7 +231,8 @@ def shortened(equations: Iterable[tuple[Gen, Poly]]) -> Iterator[tuple[Gen, Poly
 
 
 def _mentions(p: Poly, family: Family) -> bool:
-    return any(isinstance(g, Ref) and g.family == family for m in p.terms for g, _ in m)
+    return any(_mentions(g.inner, family) if isinstance(g, Along) else isinstance(g, Ref) and g.family == family
+               for m in p.terms for g, _ in m)  # fmt: skip
 
 
 def _unscaled(mono: Mono) -> Mono:
@@ -291,8 +269,11 @@ def _ratio(a: Mono, b: Mono) -> Mono | None:
 
 
 def _cost(p: Poly) -> float:
-    weights = {Expect: 3.0, Ref: 1.0}
-    return sum(2 + sum(weights.get(type(g), 0.25) * e for g, e in mono) for mono in p.terms)
+    return sum(2 + sum(_weight(g) * e for g, e in mono) for mono in p.terms)
+
+
+def _weight(g: Gen) -> float:
+    return 1 + _cost(g.inner) if isinstance(g, Along) else {Expect: 3.0, Ref: 1.0}.get(type(g), 0.25)
 
 
 # ---- inlining --------------------------------------------------------------------------------------

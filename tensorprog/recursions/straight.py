@@ -16,10 +16,12 @@ import sympy as sp
 
 from tensorprog.algebra import ONE, Apply, Gen, Poly, Scalar, add_all, monomial, to_sympy
 from tensorprog.derivation.derivation import Derivation
-from tensorprog.derivation.names import NetworkNames, Place
+from tensorprog.derivation.names import Place
 from tensorprog.errors import FoldError
 from tensorprog.expectations.atoms import Expect, variables
+from tensorprog.ir.axes import TOTAL, Everywhere, Map, Reading
 from tensorprog.limit.equations import Name, children, reachable
+from tensorprog.limit.positions import Along, At
 from tensorprog.printing import NameSymbol, inner
 
 Index = tuple[int | None, ...]
@@ -31,14 +33,19 @@ TRANSPOSED = [  # what kernels are linear in: gradient covariances and tangent k
 LINEAR = {a[0]: b for pair in TRANSPOSED for a, b in (pair, pair[::-1])}  # with the letters of the transposed
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Family:
-    """All quantities of one letter and pair of inputs; ``copy`` tells apart those with the same index."""
+    """All quantities of one letter and pair of inputs; ``copy`` tells apart those with the same index.
+
+    ``at`` says which of the two vectors has positions, ``view`` by what map data are read, and whether side by side.
+    """
 
     head: str
     tex: str
     pair: tuple[str, str]
     copy: int = 1
+    at: tuple[bool, bool] = (False, False)
+    view: tuple[Map, bool] | None = None
 
     @property
     def linear(self) -> bool:
@@ -104,7 +111,31 @@ class Store:
             return self.atom(g.body, cov, mean, scalars)
         if isinstance(g, Apply):
             return self.intern(Apply, g.fn, tuple(self.rebuild(a, leaf, seen) for a in g.args))
+        if isinstance(g, Along):
+            return self.along(g, self.rebuild(g.inner, leaf, seen))
+        if isinstance(g, At):
+            return self.intern(At, self.rebuild(g.inner, leaf, seen), g.point)
         return monomial(g) if isinstance(g, Ref) else self.intern(Scalar, g.symbol)
+
+    def along(self, like: Along, inner: Poly, turned: bool = False) -> Poly:
+        """The map of ``like``, or with ``turned`` its transposed one, applied to an array.
+
+        Sums over all positions are taken term by term, and constants stand outside.
+        """
+        transpose, m = like.transpose != turned, like.by.map
+        if m == TOTAL and transpose:
+            return inner
+        if len(inner.terms) > 1 and isinstance(m, Everywhere) and not transpose:
+            return add_all(self.along(like, Poly({mono: c}), turned) for mono, c in inner.terms.items())
+        if len(inner.terms) != 1:
+            return self._mapped(like, transpose, inner) if inner else inner
+        ((mono, c),) = inner.terms.items()
+        constant = tuple(f for f in mono if type(f[0]) is Scalar)
+        array = tuple(f for f in mono if type(f[0]) is not Scalar)
+        return Poly({constant: c}) * self._mapped(like, transpose, Poly({array: 1}))
+
+    def _mapped(self, like: Along, transpose: bool, inner: Poly) -> Poly:
+        return self.intern(Along, Reading(like.by.map, None), like.how, transpose, inner, like.point)
 
     def atom(self, body: sp.Expr, cov: Any, mean: Any, scalars: dict[sp.Expr, Poly]) -> Poly:
         """E body(u) with its variables in the order that all sizes share."""
@@ -210,7 +241,8 @@ def leaf_name(g: Gen, names: dict[Ref, Poly]) -> Poly | None:
 def gram_symbol(g: Ref) -> sp.Symbol:
     """⟨x_t,x'_t'⟩ as the trace of a network calls it."""
     (a, b), (_, t, _, t2) = g.family.pair, g.where
-    return inner(f"{a}{t or ''}", f"{b}{t2 or ''}")
+    by = "" if g.family.view is None else f"·{g.family.view[0]}"
+    return inner(f"{a}{by or t or ''}", f"{b}{by or t2 or ''}")
 
 
 def read(derivation: Any, store: Store) -> Straight:
@@ -233,7 +265,7 @@ def read(derivation: Any, store: Store) -> Straight:
     seen: dict[Gen, Poly] = {}
     for g in reachable([derivation.poly]):
         if isinstance(g, Name):
-            family, index = _located(g, derivation.limit.system.namer)
+            family, index = _located(g, derivation)
             p = store.rebuild(g.definition, leaf, seen)
             if refs_of(p) <= free:  # the same for all data, such as gradients of linear layers: about both inputs
                 family = replace(family, pair=(ends[0].label, ends[-1].label))
@@ -249,7 +281,9 @@ def read(derivation: Any, store: Store) -> Straight:
 
 
 def _gram(p: Any, q: Any) -> tuple[Family, Index]:
-    return Family(*GRAM, (p.label, q.label)), (None, p.time, None, q.time)
+    at = (p.axes is not None, q.axes is not None)
+    view = None if p.by is None else (p.by.map, p.stacked)
+    return Family(*GRAM, (p.label, q.label), at=at, view=view), (None, p.time, None, q.time)
 
 
 def _order(place: Place) -> tuple[bool, str, int, int]:
@@ -257,12 +291,15 @@ def _order(place: Place) -> tuple[bool, str, int, int]:
     return len(place.owner) > 1, place.owner, place.layer or 0, place.time or 0
 
 
-def _located(g: Name, namer: NetworkNames) -> tuple[Family, Index]:
+def _located(g: Name, derivation: Derivation) -> tuple[Family, Index]:
     a, b = g.about
+    namer: Any = derivation.limit.system.namer
     places: tuple[Place, Place] | None = namer.places(a, b) if a is not None and b is not None else None
     if places is None or a is None or b is None:
         raise FoldError(
             f"{g.symbol} = {to_sympy(g.definition)} has no place in the network: neither layer, time nor input is known"
         )
     p, q = places if g.kind == "zdot" else sorted(places, key=_order)
-    return Family(*namer.head(g.kind, a, b), (p.owner, q.owner)), (p.layer, p.time, q.layer, q.time)
+    axes = {namer.place(v).owner: derivation.limit.program.axes(v) is not None for v in (a, b)}
+    family = Family(*namer.head(g.kind, a, b), (p.owner, q.owner), at=(axes[p.owner], axes[q.owner]))
+    return family, (p.layer, p.time, q.layer, q.time)
