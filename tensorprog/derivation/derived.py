@@ -16,6 +16,7 @@ from tensorprog.derivation.data import Inputs
 from tensorprog.derivation.derivation import Derivation, Derive, Length, Trains, derived
 from tensorprog.derivation.exact import at, exact_account, values
 from tensorprog.derivation.kernel_account import SAMPLING, KernelAccount
+from tensorprog.derivation.over_positions import over_positions
 from tensorprog.derivation.route import How, is_sampled
 from tensorprog.derivation.sampled.randomised import sampled_gram
 from tensorprog.dsl.network import Network
@@ -110,7 +111,9 @@ class DerivedKernel:
 
         Inputs with positions are always two: one with itself has pairs of positions as any other.
         """
-        lengths, same = lengths or self.lengths, same and not self.net.takes_axes
+        if self.net.takes_axes:
+            lengths, same = (None, None), False
+        lengths = lengths or self.lengths
         key = (lengths, same)
         if key not in self._derived:
             with COMPILING:
@@ -170,4 +173,6 @@ class DerivedKernel:
             hyper: numbers for hyperparameters, by symbol.
             atom: see ``limit.evaluate.numbers``.
         """
+        if self.net.takes_axes:
+            return over_positions(self.derive(), a, b, lengths, hyper, atom)  # type: ignore[arg-type]
         return np.broadcast_to(values(self.derive(lengths), (a, b), hyper, atom), len(a))

@@ -38,6 +38,7 @@ from tensorprog.grams.cluster import pack, results
 from tensorprog.grams.devices import gram_on_device, namespace
 from tensorprog.grams.evaluator import HEIGHT, AnyKernel, Evaluator
 from tensorprog.grams.places import arrays_for, check_room, journal_of, outputs, paths_of
+from tensorprog.grams.positions import PositionsEvaluator
 from tensorprog.grams.sequences import PANEL, SHORT, SequenceEvaluator
 from tensorprog.grams.whole import any_sampled, wholes
 from tensorprog.ir.hyper import symbol_values
@@ -74,12 +75,14 @@ class Job:
         """The arrays of all inputs."""
         return [x for inputs in (self.first, self.second) if inputs is not None for x in inputs.data.values()]
 
-    def evaluator(self, lengths: tuple[Length, Length]) -> Evaluator:
+    def evaluator(self, lengths: tuple[Any, Any]) -> Evaluator | PositionsEvaluator:
         """The compiled kernels for a pair of lengths, kept with the first kernel."""
         return evaluator(self.kernels, lengths, self.hyper, self.backend)
 
     def loop(self) -> SequenceEvaluator | None:
         """The kernels as a loop over time, where some sequences are long; None where their equations have none."""
+        if self.kernels[0].net.takes_axes:
+            return None
         lengths = [t or 0 for x in (self.first, self.second or self.first) for t in x.groups]
         if max(lengths) <= SHORT:
             return None
@@ -257,10 +260,11 @@ def _in_blocks(job: Job, size: int, stores: list[Store], journals: list[Journal]
             advance(1)
 
 
-def evaluator(kernels: tuple[AnyKernel, ...], lengths: tuple[Length, Length], hyper: dict[Any, float],
-              backend: str | None) -> Evaluator:  # fmt: skip
-    """The compiled kernels for a pair of lengths."""
-    return _kept(kernels, lengths, hyper, backend, partial(Evaluator, kernels, lengths, hyper, backend))  # type: ignore[no-any-return]
+def evaluator(kernels: tuple[AnyKernel, ...], lengths: tuple[Any, Any], hyper: dict[Any, float],
+              backend: str | None) -> Any:  # fmt: skip
+    """The compiled kernels for a pair of lengths, or of sizes."""
+    kind = PositionsEvaluator if kernels[0].net.takes_axes else Evaluator
+    return _kept(kernels, lengths, hyper, backend, partial(kind, kernels, lengths, hyper, backend))
 
 
 def _kept(kernels: tuple[AnyKernel, ...], what: Any, hyper: dict[Any, float], backend: str | None,
@@ -341,7 +345,8 @@ def _block_size(job: Job, block: int | None, memory: int) -> int:
     inputs of both sides a copy and those of other precisions, 56 bytes for each of n d.
     """
     if block is None:
-        longest = max(t or 1 for inputs in (job.first, job.second or job.first) for t in inputs.groups)
+        over = [t for inputs in (job.first, job.second or job.first) for t in inputs.groups]
+        longest = max(1 if t is None or isinstance(t, tuple) else t for t in over)
         times = longest**2 if longest <= SHORT else 1
         numbers = 4 * len(job.kernels) * np.dtype(job.dtype).itemsize + 8 * times + 4 * (len(job.kernels) + 1)
         per_input = 56 * max(x[0].size for x in job.data)

@@ -1,0 +1,382 @@
+"""The numba machine over positions: one offset of pairs of positions at a time, LANES pairs of inputs beside each other.
+
+A register holds an array over the box of an offset: entry (t, b) is that of the t-th position of the first input and
+of the second input number b of a group.  Windows are sums of shifted boxes, axis by axis.
+"""
+
+# mypy: disable-error-code="no-untyped-def"
+from __future__ import annotations
+
+from pathlib import Path
+from zlib import crc32
+
+import numba
+import numpy as np
+from numba.core.dispatcher import Dispatcher
+
+from tensorprog.compile import machine, steps
+from tensorprog.compile.arrays import LEAST, NEAR
+from tensorprog.compile.machine import INLINE, STRICT, _wide, arc_row, asin_row
+from tensorprog.compile.offsets import NDIM
+from tensorprog.compile.steps import CONSTANT, DATA_PART, LANES, OPCODES, WINDOWED
+
+(LIN, MUL, FMA, AXPY, FILL, SAME, DATA, FIRST, SECOND, OUTER, WINDOW, NEAR_GAP, GAP, ARC, ASIN, SUM) = map(
+    OPCODES.get, steps.NAMES
+)
+CHUNK = 32
+FOLD = 8 * LANES
+TRUE = 1e-9  # how far the parts of a variance may be from its sum
+STAMP = crc32(b"".join(Path(str(module.__file__)).read_bytes() for module in (machine, steps))) ^ machine.STAMP
+
+
+@numba.njit(**INLINE)
+def _add_rows(source, s, target, t, count, first):
+    """target[t : t + count] += source[s : s + count], or = for the first."""
+    if first:
+        for j in range(count):
+            target[t + j] = source[s + j]
+    else:
+        for j in range(count):
+            target[t + j] += source[s + j]
+
+
+@numba.njit(**STRICT)
+def slide(source, target, outer, given, made, inner, start, gap, taps, wraps):
+    """target[o, i, :] = Σ_k source[o, i + start + gap k, :], rows of ``inner`` entries, absent ones 0."""
+    _wide()
+    for o in range(outer):
+        s, t = o * given * inner, o * made * inner
+        low, high = max(0, -start), min(made, given - start - gap * (taps - 1))  # where all are there
+        if taps == 3 and high > low:
+            a, b, count = s + (low + start) * inner, gap * inner, (high - low) * inner
+            for j in range(count):
+                target[t + low * inner + j] = source[a + j] + source[a + b + j] + source[a + 2 * b + j]
+        else:
+            low = high = 0
+        for i in range(made):
+            if low <= i < high:
+                continue
+            first = True
+            for k in range(taps):
+                y = i + start + gap * k
+                if wraps:
+                    y %= given
+                if 0 <= y < given:
+                    _add_rows(source, s + y * inner, target, t + i * inner, inner, first)
+                    first = False
+            if first:
+                for j in range(inner):
+                    target[t + i * inner + j] = 0.0
+
+
+@numba.njit(**STRICT)
+def jump(source, target, outer, given, made, inner, start, stride, gap, taps, transposed):
+    """The same with a stride: target[o, i, :] = Σ_k source[o, stride i + start + gap k, :], or transposed."""
+    for o in range(outer):
+        s, t = o * given * inner, o * made * inner
+        for j in range(made * inner):
+            target[t + j] = 0.0
+        for i in range(given if transposed else made):
+            for k in range(taps):
+                y = stride * i + start + gap * k
+                if transposed and 0 <= y < made:
+                    _add_rows(source, s + i * inner, target, t + y * inner, inner, False)
+                elif not transposed and 0 <= y < given:
+                    _add_rows(source, s + y * inner, target, t + i * inner, inner, False)
+
+
+@numba.njit(**STRICT)
+def window(reg, o, x, space, boxes, along, wraps):
+    """reg[o] = the sum over a window of reg[x], axis by axis."""
+    given, made, transposed = boxes[along[0]], boxes[along[1]], along[2] == 1
+    outer, source, k = 1, reg[x], 0
+    axes = 0
+    for axis in range(NDIM):
+        axes += along[3 + 4 * axis] * along[4 + 4 * axis] > 1 or given[NDIM + axis] != made[NDIM + axis]
+    if axes == 0:
+        for j in range(given[NDIM] * given[NDIM + 1] * given[NDIM + 2] * LANES):
+            reg[o, j] = source[j]
+    for axis in range(NDIM):
+        taps, stride, gap, begin = along[3 + 4 * axis], along[4 + 4 * axis], along[5 + 4 * axis], along[6 + 4 * axis]
+        n, m = given[NDIM + axis], made[NDIM + axis]
+        if taps * stride > 1 or n != m:
+            inner = LANES
+            for later in range(axis + 1, NDIM):
+                inner *= given[NDIM + later]
+            k += 1
+            target = reg[o] if k == axes else space[k]
+            if transposed:
+                start = stride * given[axis] + begin - made[axis]
+            else:
+                start = stride * made[axis] + begin - given[axis]
+            if stride == 1:
+                start = -start - gap * (taps - 1) if transposed else start
+                slide(source, target, outer, n, m, inner, start, gap, taps, wraps)
+            else:
+                jump(source, target, outer, n, m, inner, start, stride, gap, taps, transposed)
+            source = target
+        outer *= m
+
+
+@numba.njit(**INLINE)
+def _place(axis, i, box, sizes, wraps):
+    """The position of the second input that belongs to i of the first along an axis, −1 for an absent one."""
+    j = i + box[2 * NDIM + axis]
+    if wraps:
+        j %= sizes[axis]
+    return j if 0 <= j < sizes[axis] else -1
+
+
+@numba.njit(**STRICT)
+def apart(reg, t, lane, box, boxes, r1, r2, parts, scales, first, last, windows, shapes, L, R, bases, channels, wraps, at):
+    """1 − ρ and 1 + ρ of one entry of a covariance from its parts, in terms that are not negative; see ``cosines``.
+
+    Args:
+        t, lane, box: the entry.
+        r1, r2: one over the roots of its variances.
+        first, last: its parts.
+        at: integers to write over.
+    """
+    minus, plus, one, two = 0.0, 0.0, 0.0, 0.0
+    for axis in range(NDIM - 1, -1, -1):
+        at[axis] = box[axis] + t % box[NDIM + axis]
+        t //= box[NDIM + axis]
+    for n in range(first, last):
+        kind, row, k1, k2, which, level = (
+            parts[n, 0], parts[n, 1], parts[n, 2], parts[n, 3], parts[n, 4], parts[n, 5])  # fmt: skip
+        scale = np.sqrt(scales[n])
+        here, sizes = boxes[level], shapes[level]
+        along = windows[max(which, 0)]
+        n0 = along[3] if kind & WINDOWED else 1
+        n1 = along[7] if kind & WINDOWED else 1
+        n2 = along[11] if kind & WINDOWED else 1
+        for tap in range(n0 * n1 * n2):
+            k = tap
+            p = q = flat = 0
+            both_p = both_q = True
+            for axis in range(NDIM):
+                taps = (n0, n1, n2)[axis]
+                rest = n1 * n2 if axis == 0 else n2 if axis == 1 else 1
+                m, k = k // rest, k % rest
+                i, j = at[axis], _place(axis, at[axis], box, shapes[parts[n, 6], 1], wraps)
+                if kind & WINDOWED:
+                    stride, gap, begin = along[4 + 4 * axis], along[5 + 4 * axis], along[6 + 4 * axis]
+                    i, j = stride * i + begin + gap * m, stride * j + begin + gap * m
+                if wraps:
+                    i, j = i % sizes[0, axis], j % sizes[1, axis]
+                both_p &= 0 <= i < sizes[0, axis]
+                both_q &= 0 <= j < sizes[1, axis]
+                p, q = p * sizes[0, axis] + i, q * sizes[1, axis] + j
+                flat = flat * here[NDIM + axis] + i - here[axis]
+            if kind & CONSTANT:
+                u, v = scale * r1 if both_p else 0.0, scale * r2 if both_q else 0.0
+                minus, plus = minus + 0.5 * (u - v) ** 2, plus + 0.5 * (u + v) ** 2
+                one, two = one + u * u, two + v * v
+            elif kind & DATA_PART:
+                wide, high = sizes[0, 0] * sizes[0, 1] * sizes[0, 2], sizes[1, 0] * sizes[1, 1] * sizes[1, 2]
+                for c in range(channels):
+                    u = scale * r1 * L[bases[0, 0] + c * wide + p] if both_p else 0.0
+                    v = scale * r2 * R[bases[0, 1] + c * high + q, lane] if both_q else 0.0
+                    minus, plus = minus + 0.5 * (u - v) ** 2, plus + 0.5 * (u + v) ** 2
+                    one, two = one + u * u, two + v * v
+            else:
+                u = scale * r1 * L[bases[k1, 0] + p] if both_p else 0.0
+                v = scale * r2 * R[bases[k2, 1] + q, lane] if both_q else 0.0
+                g = 0.0
+                if both_p and both_q and u * v != 0.0 and row >= 0:
+                    g = reg[row, flat * LANES + lane]
+                far = 2.0 - g if g >= 0.0 else -g
+                g = g if g >= 0.0 else 2.0 + g
+                square = 0.5 * (u - v) ** 2
+                minus, plus = minus + square + u * v * g, plus + square + u * v * far
+                one, two = one + u * u, two + v * v
+    known = abs(one - 1.0) < TRUE and abs(two - 1.0) < TRUE
+    return minus if known else np.nan, plus if known else np.nan
+
+
+@numba.njit(**STRICT)
+def near_gaps(reg, o, x, y, count, box, boxes, k1, k2, parts, scales, first, last, windows, shapes, L, R, bases,
+              channels, wraps, lanes, at):  # fmt: skip
+    """reg[o] = 1 − ρ of ρ = reg[x] reg[y], signed, from the parts of the covariance where it is near ±1."""
+    _wide()
+    few = 0
+    for j in range((count * LANES + CHUNK - 1) & -CHUNK):
+        g = 1.0 - reg[x, j] * reg[y, j]
+        few += (g < NEAR) | (g > 2.0 - NEAR)
+        reg[o, j] = g
+    if few == 0:
+        return
+    sizes = shapes[parts[first, 6]]
+    for t in range(count):
+        for lane in range(lanes):
+            g = reg[o, t * LANES + lane]
+            if g < NEAR or g > 2.0 - NEAR:
+                p = q = 0
+                rest, span = t, count
+                for axis in range(NDIM):
+                    span //= box[NDIM + axis]
+                    i, rest = box[axis] + rest // span, rest % span
+                    p, q = p * sizes[0, axis] + i, q * sizes[1, axis] + _place(axis, i, box, sizes[1], wraps)
+                r1, r2 = L[bases[k1, 0] + p], R[bases[k2, 1] + q, lane]
+                minus, plus = apart(reg, t, lane, box, boxes, r1, r2, parts, scales, first, last, windows, shapes, L, R,
+                                    bases, channels, wraps, at)  # fmt: skip
+                found = max(minus, LEAST) if g < NEAR else -max(plus, LEAST)
+                reg[o, t * LANES + lane] = found
+
+
+@numba.njit(**INLINE)
+def _begin(box, sizes, side, row, wraps):
+    """The flat position where row number ``row`` of a box begins, of the first or the second input."""
+    y, z = row % box[NDIM + 1], row // box[NDIM + 1]
+    if side == 0:
+        return ((box[0] + z) * sizes[1] + box[1] + y) * sizes[2] + box[2]
+    z, y = box[0] + z + box[2 * NDIM], box[1] + y + box[2 * NDIM + 1]
+    if wraps:
+        z, y = z % sizes[0], y % sizes[1]
+    return (z * sizes[1] + y) * sizes[2] + box[2] + box[2 * NDIM + 2]
+
+
+@numba.njit(**INLINE)
+def _pieces(box, sizes, wraps):
+    """Where along the last axis the second position wraps round."""
+    return sizes[2] - box[2 * NDIM + 2] if wraps else box[NDIM + 2]
+
+
+@numba.njit(**STRICT)
+def spread(reg, o, box, shape, a, L, R, one, two, wraps, more):
+    """reg[o] = (or +=) a · L · R of what is known per first and per second input; −1 for what is not there."""
+    _wide()
+    width = box[NDIM + 2]
+    for row in range(box[NDIM] * box[NDIM + 1]):
+        t = row * width * LANES
+        p, q = _begin(box, shape[0], 0, row, wraps), _begin(box, shape[1], 1, row, wraps)
+        turn = min(width, _pieces(box, shape[1], wraps))
+        for i in range(width):
+            left = a * L[one + p + i] if one >= 0 else a
+            at = two + q + i - (shape[1, 2] if i >= turn else 0)
+            for b in range(LANES):
+                value = left * R[at, b] if two >= 0 else left
+                reg[o, t + i * LANES + b] = reg[o, t + i * LANES + b] + value if more else value
+
+
+@numba.njit(**STRICT)
+def total(reg, x, count, out, k, rest, part, a):
+    """out[k, b] += a Σ_t reg[x, (t, b)], with what rounding left of the sums before; ``part`` is written over."""
+    _wide()
+    for j in range(FOLD):
+        part[j] = 0.0
+    full = count * LANES // FOLD * FOLD
+    for j in range(0, full, FOLD):
+        for b in range(FOLD):
+            part[b] += reg[x, j + b]
+    for j in range(full, count * LANES):
+        part[j - full] += reg[x, j]
+    for j in range(LANES, FOLD):
+        part[j % LANES] += part[j]
+    for b in range(LANES):
+        new = a * part[b] + rest[k, b]
+        old = out[k, b]
+        out[k, b] = old + new
+        rest[k, b] = new - (out[k, b] - old)
+
+
+@numba.njit(**STRICT)
+def run_offset(code, numbers, parts, scales, windows, shapes, here, bases, channels, wraps, L, R, lanes, reg, space, at,
+               out, rest):  # fmt: skip
+    """Add the totals of one first input with a group of second inputs over one offset to ``out``, (roots, LANES).
+
+    Args:
+        code, numbers, parts, scales, windows: see ``steps.Code``.
+        shapes, here: of levels their sizes, and their boxes.
+        bases: where arrays of what is known per input begin.
+        channels: of the data.
+        wraps: whether borders are circular.
+        L, R: what is known per input, (·,) and (·, LANES), one array after the other.
+        lanes: how many inputs there are in the group.
+        reg, space, at, rest: see ``workspace``.
+    """
+    _wide()
+    for k in range(len(code)):
+        op, o, x, y, z, level, m = code[k, 0], code[k, 1], code[k, 4], code[k, 5], code[k, 6], code[k, 9], code[k, 10]
+        a, b = numbers[code[k, 7]], numbers[code[k, 8]]
+        box, shape = here[level], shapes[level]
+        count = box[NDIM] * box[NDIM + 1] * box[NDIM + 2]
+        full = (count * LANES + CHUNK - 1) & -CHUNK
+        if op == LIN:
+            for j in range(full):
+                reg[o, j] = a * reg[x, j] + b
+        elif op == MUL:
+            for j in range(full):
+                reg[o, j] = a * reg[x, j] * reg[y, j]
+        elif op == FMA:
+            for j in range(full):
+                reg[o, j] = reg[z, j] + a * reg[x, j] * reg[y, j]
+        elif op == AXPY:
+            for j in range(full):
+                reg[o, j] = reg[z, j] + a * reg[x, j]
+        elif op == FILL:
+            for j in range(full):
+                reg[o, j] = a
+        elif op == SAME:
+            c = 1.0 if box[2 * NDIM] == 0 and box[2 * NDIM + 1] == 0 and box[2 * NDIM + 2] == 0 else 0.0
+            for j in range(full):
+                reg[o, j] = c
+        elif op == DATA:
+            wide, high = shape[0, 0] * shape[0, 1] * shape[0, 2], shape[1, 0] * shape[1, 1] * shape[1, 2]
+            for c in range(channels):
+                spread(reg, o, box, shape, 1.0 / channels, L, R, bases[0, 0] + c * wide, bases[0, 1] + c * high, wraps,
+                       c > 0)  # fmt: skip
+        elif op == FIRST:
+            spread(reg, o, box, shape, 1.0, L, R, bases[m, 0], -1, wraps, False)
+        elif op == SECOND:
+            spread(reg, o, box, shape, 1.0, L, R, -1, bases[m, 1], wraps, False)
+        elif op == OUTER:
+            spread(reg, o, box, shape, a, L, R, bases[m, 0], bases[code[k, 11], 1], wraps, False)
+        elif op == WINDOW:
+            window(reg, o, x, space, here, windows[m], wraps)
+            for j in range(full):
+                reg[o, j] = a * reg[o, j] + b
+        elif op == NEAR_GAP:
+            near_gaps(reg, o, x, y, count, box, here, code[k, 2], code[k, 3], parts, scales, m, code[k, 11], windows,
+                      shapes, L, R, bases, channels, wraps, lanes, at)  # fmt: skip
+        elif op == GAP:
+            for j in range(full):
+                c = 1.0 - reg[x, j] * reg[y, j]
+                reg[o, j] = np.nan if c < NEAR or c > 2.0 - NEAR else c
+        elif op == ARC:
+            arc_row(reg, o, code[k, 2], code[k, 3], x, y, z, full, a, b)
+        elif op == ASIN:
+            asin_row(reg, o, code[k, 2], x, y, full, a, NEAR, b)
+        elif op == SUM:
+            total(reg, x, count, out, m, rest, space[0], a)
+
+
+@numba.njit(**STRICT)
+def run_rows(code, numbers, parts, scales, windows, shapes, boxes, offsets, bases, channels, wraps, L, R, lanes, start,
+             stop, reg, space, at, rest, out):  # fmt: skip
+    """The totals of first inputs start..stop with a group of second inputs over some offsets, (rows, roots, LANES)."""
+    for i in range(start, stop):
+        rest[:] = 0.0
+        out[i - start] = 0.0
+        for n in offsets:
+            run_offset(code, numbers, parts, scales, windows, shapes, boxes[n], bases, channels, wraps, L[i], R, lanes,
+                       reg, space, at, out[i - start], rest)  # fmt: skip
+
+
+def workspace(registers: int, positions: int, roots: int) -> tuple[np.ndarray, ...]:
+    """Arrays of one thread: registers of which the last is 1, sums along some axes, a position, what rounding left."""
+    size = (positions * LANES + CHUNK - 1 & -CHUNK) + CHUNK
+    reg = np.zeros((registers, max(size, FOLD)))
+    reg[-1] = 1.0
+    return reg, np.zeros((NDIM, max(size, FOLD))), np.zeros(NDIM, np.int64), np.zeros((roots, LANES))
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _stamp():
+    return STAMP
+
+
+if _stamp() != STAMP:
+    for compiled in [f for f in globals().values() if isinstance(f, Dispatcher) and f is not _stamp]:
+        compiled.recompile()
+    _stamp.recompile()

@@ -1,0 +1,264 @@
+"""Gram matrices of inputs with positions: offset by offset by the numba machine, or by the reference evaluator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import sympy as sp
+
+from tensorprog.compile.backends import UNKNOWN, choose_threads
+from tensorprog.compile.offsets import Layout
+from tensorprog.compile.placed import Pair, Placed, lower_placed, per_input
+from tensorprog.compile.steps import LANES, Code, Scheduler, level_shapes, sizes_of
+from tensorprog.compile.tape import LEFT, RIGHT, Tape
+from tensorprog.derivation.derived import DerivedKernel
+from tensorprog.errors import NoRuleError
+from tensorprog.grams.evaluator import HEIGHT, AnyKernel, by_reference, finite
+
+TABLE = 2**24  # numbers per input that are held at once for one side
+WORK = 2**23  # entries of registers that a call of the machine works on, about
+REFERENCE = 2**20  # pairs of positions that the reference takes at once
+Offsets = np.ndarray
+
+
+class PositionsEvaluator:
+    """Kernels of one network made ready for inputs of given sizes.
+
+    Args:
+        kernels: kernels of networks with the same inputs.
+        sizes: of the positions of first and second inputs.
+        hyper: numbers for hyperparameters that are symbols.
+        backend: see ``compile.backends.choose_threads``.
+
+    Raises:
+        NoRuleError: the backend cannot compute the kernels.
+    """
+
+    def __init__(self, kernels: Sequence[AnyKernel], sizes: Pair, hyper: Mapping[sp.Symbol, float],
+                 backend: str | None = None) -> None:  # fmt: skip
+        self.kernels, self.sizes, self.hyper, self.backend = tuple(kernels), sizes, dict(hyper), backend
+        self.program: Offset | None = None
+        if backend != "numpy":
+            try:
+                self.program = Offset(self.kernels, sizes, self.hyper)
+            except NoRuleError as error:
+                if backend is not None:
+                    raise NoRuleError(f"{UNKNOWN} ({error})") from error
+        self.threads = choose_threads(backend, self.program is not None)
+
+    @property
+    def text(self) -> str:
+        """What the numbers depend on."""
+        return repr([k.derive().text() for k in self.kernels] + [self.sizes, sorted(map(str, self.hyper.items()))])
+
+    def fill(self, a: np.ndarray, b: np.ndarray | None, out: Sequence[np.ndarray],
+             advance: Callable[[int], None] | None = None) -> None:  # fmt: skip
+        """Compute every kernel between a and b, or of a with itself when b is None: see ``Evaluator.fill``.
+
+        Raises:
+            DataError: a value is not finite.
+        """
+        own, second = b is None, a if b is None else b
+        a, second = (x.astype(np.float64, copy=False) for x in (a, second))
+        if self.threads and self.program is not None:
+            if not own and len(second) < LANES < len(a) and self.sizes[0] == self.sizes[1]:
+                self.fill(second, a, [result.T for result in out], advance)
+                return
+            self.program.fill(a, None if own else second, out, self.threads, _Told(advance, len(a), len(second), own))
+            left_open = ~np.all([np.isfinite(result) for result in out], axis=0)
+        else:
+            left_open = np.ones((len(a), len(second)), bool)
+        self._mend(a, second, own, left_open, out)
+        if self.program is None or not self.threads:
+            _Told(advance, len(a), len(second), own)(1.0)
+
+    def _mend(self, a: np.ndarray, b: np.ndarray, own: bool, left_open: np.ndarray, out: Sequence[np.ndarray]) -> None:
+        """Pairs that the machine left open, by the reference."""
+        rows, columns = np.nonzero(np.tril(left_open) if own else left_open)
+        width = max(1, REFERENCE // (a.shape[1] * b.shape[1]))
+        for start in range(0, len(rows), width):
+            i, j = rows[start : start + width], columns[start : start + width]
+            for kernel, result in zip(self.kernels, out, strict=True):
+                value = finite(kernel, by_reference(kernel, a[i], b[j], self.sizes, self.hyper), result.dtype)
+                result[i, j] = value
+                if own:
+                    result[j, i] = value
+
+
+@dataclass
+class _Told:
+    """Tells of work done in pairs, as ``Evaluator.fill`` counts them."""
+
+    advance: Callable[[int], None] | None
+    rows: int
+    columns: int
+    own: bool
+    done: float = 0.0
+    said: int = 0
+
+    def __call__(self, fraction: float) -> None:
+        """A fraction of all is done, beside what was before."""
+        self.done += fraction
+        ends = [(i, min(i + HEIGHT, self.rows)) for i in range(0, self.rows, HEIGHT)]
+        whole = sum((j - i) * j for i, j in ends) if self.own else self.rows * self.columns
+        now = min(whole, round(self.done * whole))
+        if self.advance is not None and now > self.said:
+            self.advance(now - self.said)
+        self.said = max(now, self.said)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A call of the machine: rows start..stop with a group of columns over some offsets."""
+
+    start: int
+    stop: int
+    group: int
+    which: str
+
+
+class Offset:
+    """Kernels as instructions that run through all layers for one offset at a time.
+
+    Raises:
+        NoRuleError: they are not of that kind.
+    """
+
+    def __init__(self, kernels: Sequence[AnyKernel], sizes: Pair, hyper: Mapping[sp.Symbol, float]) -> None:
+        self.tape, self.sizes = Tape(), sizes
+        self.kernels: list[Placed] = []
+        for k in kernels:
+            if not isinstance(k, DerivedKernel):
+                raise NoRuleError("a recursion over positions")
+            d = k.derive()
+            self.kernels.append(lower_placed(self.tape, d.poly, d.trace.grams, hyper, sizes))
+        self.layout = Layout(self.tape, self.kernels, sizes)
+        self.code: Code = Scheduler(self.layout, self.kernels).code()
+        half, own = self.layout.halves() if sizes[0] == sizes[1] else (np.empty(0, int),) * 2
+        self.offsets = {"all": np.arange(len(self.layout.offsets)), "half": half, "own": own}
+
+    @cached_property
+    def cost(self) -> dict[str, int]:
+        """How many entries all registers have over all offsets."""
+        pairs = self.layout.boxes[:, :, 3:6].prod(axis=2).max(axis=1)
+        return {k: 1 + int(pairs[of].sum()) * LANES * len(self.code.table) for k, of in self.offsets.items()}
+
+    def fill(self, a: np.ndarray, b: np.ndarray | None, out: Sequence[np.ndarray], threads: int, told: _Told) -> None:
+        """Compute every kernel between a and b, or of a with itself; what is not known well enough is not finite."""
+        channels = a.shape[2]
+        totals = [sum(sizes_of(self.tape, self.layout, known, channels, side))
+                  for known, side in ((self.code.left, LEFT), (self.code.right, RIGHT))]  # fmt: skip
+        height = max(1, TABLE // max(totals) // LANES) * LANES
+        second = a if b is None else b
+        for j in range(0, len(second), height):
+            columns = slice(j, min(j + height, len(second)))
+            right = self._right(second[columns])
+            for i in range(j if b is None else 0, len(a), height):
+                rows = slice(i, min(i + height, len(a)))
+                left = self._table(a[rows], LEFT)
+                self._panel(left, right, (rows, columns), b is None, channels, out, threads, told, len(a) * len(second))
+
+    def _table(self, x: np.ndarray, side: int) -> np.ndarray:
+        """What is known per input, (N, ·)."""
+        known = self.code.left if side == LEFT else self.code.right
+        values = per_input(self.tape, [i for i in self._order if self.tape.sides[i] != 3], side, x)
+        data = np.ascontiguousarray(x.swapaxes(1, 2)).reshape(len(x), -1)
+        counts = sizes_of(self.tape, self.layout, known, x.shape[2], side)[1:]
+        return np.concatenate(
+            [data, *(np.broadcast_to(values[i], (len(x), n)) for i, n in zip(known, counts, strict=True))], axis=1
+        )
+
+    @cached_property
+    def _order(self) -> list[int]:
+        return self.tape.needed([*self.code.left, *self.code.right])
+
+    def _right(self, x: np.ndarray) -> tuple[np.ndarray, int]:
+        """The same in groups of LANES, (groups, ·, LANES), and how many inputs there are."""
+        found = self._table(x, RIGHT)
+        groups = -(-len(x) // LANES)
+        found = found[np.minimum(np.arange(groups * LANES), len(x) - 1)]
+        return np.ascontiguousarray(found.reshape(groups, LANES, -1).swapaxes(1, 2)), len(x)
+
+    def _bases(self, channels: int) -> np.ndarray:
+        """Where each array of what is known begins, on both sides."""
+        counts = [sizes_of(self.tape, self.layout, known, channels, side)
+                  for known, side in ((self.code.left, LEFT), (self.code.right, RIGHT))]  # fmt: skip
+        begins = np.zeros((max(map(len, counts)), 2), np.int64)
+        for k, count in enumerate(counts):
+            begins[: len(count), k] = np.cumsum([0, *count[:-1]])
+        return begins
+
+    def _calls(self, rows: slice, columns: slice, own: bool) -> Iterator[_Call]:
+        """All calls for a panel, of which a symmetric one needs those below the diagonal."""
+        count = columns.stop - columns.start
+        step = max(1, WORK // self.cost["all"])
+        for g in range(-(-count // LANES)):
+            first = columns.start + g * LANES
+            begin = rows.start
+            if own and first >= rows.start:
+                begin = min(rows.stop, first + LANES)
+                if first < rows.stop:
+                    yield _Call(first - rows.start, begin - rows.start, g, "own")
+            for i in range(begin, rows.stop, step):
+                yield _Call(i - rows.start, min(i + step, rows.stop) - rows.start, g, "all")
+
+    def _panel(self, left: np.ndarray, right: tuple[np.ndarray, int], panel: tuple[slice, slice], own: bool,
+               channels: int, out: Sequence[np.ndarray], threads: int, told: _Told, pairs: int) -> None:  # fmt: skip
+        from tensorprog.compile.diagonals import workspace
+
+        (table, count), (rows, columns) = right, panel
+        fixed = (self.code.table, self.code.numbers, self.code.parts, self.code.scales, self.code.windows,
+                 level_shapes(self.layout), self.layout.boxes)  # fmt: skip
+        rest = self._bases(channels), channels, self.layout.wraps, left
+        todo = iter(list(self._calls(rows, columns, own)))
+
+        def work(_: int) -> None:
+            space = workspace(self.code.registers, self.layout.largest, len(self.kernels))
+            for call in todo:
+                lanes = min(LANES, count - call.group * LANES)
+                found = self._run(call, fixed, rest, table[call.group], lanes, space)
+                self._write(call, found, lanes, rows, columns, own, out)
+                told((2 if own and call.which == "all" else 1) * (call.stop - call.start) * lanes / pairs)
+
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(work, range(threads)))
+
+    def _run(self, call: _Call, fixed: Any, rest: Any, table: np.ndarray, lanes: int, space: Any) -> np.ndarray:
+        """The kernels of a call, (rows, kernels, LANES)."""
+        from tensorprog.compile.diagonals import run_rows
+
+        bases, channels, wraps, left = rest
+
+        def over(which: str) -> np.ndarray:
+            out = np.empty((call.stop - call.start, len(self.kernels), LANES))
+            run_rows(*fixed, self.offsets[which], bases, channels, wraps, left, table, lanes, call.start, call.stop, *space,
+                     out)  # fmt: skip
+            return out
+
+        if call.which == "all":
+            return over("all")
+        found, n = over("own"), call.stop - call.start
+        if len(self.offsets["half"]):
+            half = over("half")
+            found[:, :, :n] += half[:, :, :n] + half[:, :, :n].transpose(2, 1, 0)
+        return found
+
+    def _write(self, call: _Call, found: np.ndarray, lanes: int, rows: slice, columns: slice, own: bool,
+               out: Sequence[np.ndarray]) -> None:  # fmt: skip
+        i = slice(rows.start + call.start, rows.start + call.stop)
+        first = columns.start + call.group * LANES
+        j = slice(first, first + lanes)
+        for k, (kernel, result) in enumerate(zip(self.kernels, out, strict=True)):
+            value = kernel.number + found[:, k, :lanes]
+            if call.which == "own":
+                value = np.tril(value) + np.tril(value, -1).T
+            with np.errstate(over="ignore"):
+                result[i, j] = value
+            if own and call.which == "all":
+                result[j, i] = result[i, j].T
+
