@@ -87,7 +87,9 @@ class Indices:
         if found is None:
             return None
         a, b = found
-        view = None if a.by is None else (a.by.map, a.stacked)
+        if a.mixes:
+            return None
+        view = None if a.by is None else (a.by.map, True)
         return Data((a.owner, b.owner), (a.axes is not None, b.axes is not None), view)
 
     def said(self) -> list[str]:

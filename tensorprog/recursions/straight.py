@@ -282,7 +282,7 @@ def read(derivation: Any, store: Store) -> Straight:
 
 def _gram(p: Any, q: Any) -> tuple[Family, Index]:
     at = (p.axes is not None, q.axes is not None)
-    view = None if p.by is None else (p.by.map, p.stacked)
+    view = None if p.by is None else (p.by.map, True)
     return Family(*GRAM, (p.label, q.label), at=at, view=view), (None, p.time, None, q.time)
 
 
@@ -301,5 +301,6 @@ def _located(g: Name, derivation: Derivation) -> tuple[Family, Index]:
         )
     p, q = places if g.kind == "zdot" else sorted(places, key=_order)
     axes = {namer.place(v).owner: derivation.limit.program.axes(v) is not None for v in (a, b)}
-    family = Family(*namer.head(g.kind, a, b), (p.owner, q.owner), at=(axes[p.owner], axes[q.owner]))
+    head, tex = namer.head(g.kind, a, b)
+    family = Family(head, tex, (p.owner, q.owner), at=(axes[p.owner], axes[q.owner]))
     return family, (p.layer, p.time, q.layer, q.time)
