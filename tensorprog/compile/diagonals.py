@@ -128,7 +128,9 @@ def _place(axis, i, box, sizes, wraps):
 
 
 @numba.njit(**STRICT)
-def apart(reg, t, lane, box, boxes, r1, r2, parts, scales, first, last, windows, shapes, L, R, bases, channels, wraps, at):
+def apart(
+    reg, t, lane, box, boxes, r1, r2, parts, scales, first, last, windows, shapes, L, R, bases, channels, wraps, at
+):
     """1 − ρ and 1 + ρ of one entry of a covariance from its parts, in terms that are not negative; see ``cosines``.
 
     Args:

@@ -146,7 +146,9 @@ class Layout:
 
     def _offsets(self) -> np.ndarray:
         """The offsets of the totals."""
-        found = [(self.supports[t.array], self.levels[self.level[t.array]]) for t in self.totals if t.array in self.level]
+        found = [
+            (self.supports[t.array], self.levels[self.level[t.array]]) for t in self.totals if t.array in self.level
+        ]
         if len(found) < len(self.totals):
             raise NoRuleError("a sum over positions of numbers")
         spread = {s.steps for s, _ in found if s is not None and not s.same}
@@ -224,5 +226,3 @@ def axis_table(window: Window, ndim: int) -> list[int]:
 def flat(sizes: Sizes) -> list[int]:
     """NDIM sizes, of which the first may be 1."""
     return [1] * (NDIM - len(sizes)) + list(sizes)
-
-

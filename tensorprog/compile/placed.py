@@ -139,7 +139,9 @@ class _Placing(Lowering):
             [g] = total
             if isinstance(g, Name):
                 number += self._collect(g.definition, factor, weights)
-            elif isinstance(g, Along) and isinstance(g.by.map, Everywhere) and not g.transpose and g.by.axes is not None:
+            elif (
+                isinstance(g, Along) and isinstance(g.by.map, Everywhere) and not g.transpose and g.by.axes is not None
+            ):
                 if g.how not in ("both", "shared") or g.point is not None:
                     raise NoRuleError("the kernel sums over positions of one input")
                 weights[g] = weights.get(g, 0.0) + factor
@@ -172,7 +174,7 @@ class _Placing(Lowering):
             self.tape.variances.add(raw)
         if p.by is None:
             return raw
-        if not p.stacked or not isinstance(p.by.map, Window):
+        if p.mixes or not isinstance(p.by.map, Window):
             raise NoRuleError("a map of inputs that is not a window of patches")
         read = tuple(p.by.axes.at(n) for n in self.sizes)  # type: ignore[union-attr]
         return self._shifted(raw, Shift(p.by.map, False, read), side)  # type: ignore[arg-type]

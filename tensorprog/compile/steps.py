@@ -100,7 +100,9 @@ class Scheduler:
         for k, kernel in enumerate(self.kernels):
             for total in kernel.totals:
                 scale, i = self.tape.scaled(total.array)
-                self._write("sum", 0, [self._row(i, total.array)], a=scale, level=self.layout.level[total.array], more=(k, 0))
+                self._write(
+                    "sum", 0, [self._row(i, total.array)], a=scale, level=self.layout.level[total.array], more=(k, 0)
+                )
         return self._finished()
 
     def _is_late(self, i: int) -> bool:

@@ -261,4 +261,3 @@ class Offset:
                 result[i, j] = value
             if own and call.which == "all":
                 result[j, i] = result[i, j].T
-

@@ -30,7 +30,7 @@ def embed(net: Builder, key: Key, x: Datum, std: Number = 1, initial: Number | N
             raise ProgramError(f"embed({key!r}, ..) takes one vector of the sequence: write `for x_t in x`")
         raise ProgramError(f"embed({key!r}, ..) takes an input vector, got {type(x).__name__} {x!r}")
     t, std, mixes, x = net._trace, std_of(key, std), x.mixes, replace(x, mixes=())
-    name = net._declare(key, "embedding", std, initial, x.by and x.by.map)
+    name = net._declare(key, "embedding", std, initial, None if x.by is None else x.by.map)
     if x.part is not None:
         t.parts.note_embedded(name, x.part)
     var = Var(f"{name}({x})", "vector")

@@ -44,7 +44,7 @@ def flatten(net: Builder, key: Key, x: Vec, std: Number = 1, bias: Number = 0,
 def _read(net: Builder, key: Key, x: Vec, std: Number, bias: Number, initial: Number | None,
           by: Reading | None) -> Output:  # fmt: skip
     t, std, bias = net._trace, std_of(key, std), exact(bias, f"bias of {key!r}")
-    name = net._declare(key, "readout", std, initial, by and by.map)
+    name = net._declare(key, "readout", std, initial, None if by is None else by.map)
     p = t.parameters[name]
     if p.var is None:
         t.parameters[name] = replace(p, var=t.program.vector(name, 1 if p.start is None else 0).var)

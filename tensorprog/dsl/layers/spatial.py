@@ -177,7 +177,8 @@ def _window(name: str, key: Any, kernel: Any, stride: Any, dilation: Any, paddin
         raise ProgramError(
             f"kernel, stride and dilation of {call} have {sorted(lengths)} axes: one number, or one each"
         )
-    return Window(*found, padding)
+    sizes, strides, dilations = found
+    return Window(sizes, strides, dilations, padding)
 
 
 def extent(what: str, value: Any, accepts: Callable[[int], bool] = lambda n: n >= 1,
