@@ -193,7 +193,8 @@ def _sizes(direct: DirectTraining, width: int, seeds: list[int], steps: int) -> 
     start: dict[str, np.ndarray] = {}
     for values, f in direct.run(width, seeds, steps):
         now = {
-            f"x {layer}": np.concatenate([values[r[layer]] for r in reads if layer in r], axis=-1) for layer in reads[0]
+            f"x {layer}": np.concatenate([values[r[layer]].reshape(len(f), -1) for r in reads if layer in r], axis=-1)
+            for layer in reads[0]
         }
         now["f"] = f
         for quantity, value in now.items():

@@ -130,7 +130,8 @@ class Network(Shown):
         """The forward program on several inputs.
 
         Args:
-            lengths: for each input, the length of the sequence, or None for a single vector.
+            lengths: for each input, the length of the sequence, or None for a single vector; inputs with positions have
+                one program for all sizes, which are not looked at.
             labels: for each input, its printed name; x, x', x'', .. when None.
 
         Raises:
@@ -142,7 +143,7 @@ class Network(Shown):
     def _traced(self, lengths: Sequence[int | None], labels: Sequence[str], form: Form) -> Trace:
         t = Trace(parts=form if isinstance(form, Parts) else Parts())
         for i, (length, label) in enumerate(zip(lengths, labels, strict=True)):
-            if length is not None and length < 1:
+            if isinstance(length, int) and length < 1:
                 raise ProgramError(f"input {label} is an empty sequence; its length must be at least 1")
             data, x = self._data(i, label, length, form)
             t.inputs.append(data)

@@ -11,6 +11,7 @@ as torch.optim.SGD does.  It is the run that the unrolled program writes down, t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,7 +21,8 @@ import sympy as sp
 from tensorprog.derivation.data import Inputs
 from tensorprog.dsl.network import Network
 from tensorprog.finite.execute import Values
-from tensorprog.finite.layerwise import Layerwise, Pair, Piece, RowsProgram
+from tensorprog.finite.layerwise import Layerwise, Piece, RowsProgram, Use, size
+from tensorprog.finite.positions import Shared
 from tensorprog.finite.sample import normal
 from tensorprog.functions import evaluate
 from tensorprog.passes.parametrization import Parametrization, assign
@@ -78,11 +80,11 @@ class Descent:
 
         f̂, like f, are the outputs at the decayed initial weights a_t w_0; (S, 0), without any, if none decay.
         """
-        numbers = sum(len(p.program) for p in self.programs.values()) * len(self.inputs) * width
-        numbers += 3 * width**2 * max(1, sum(kind == "matrix" for kind in self.kinds.values()))
-        size = max(1, int(MEMORY // (numbers * np.dtype(dtype).itemsize)))
-        for start in range(0, len(seeds), size):
-            some = seeds[start : start + size]
+        numbers = sum(p.volume for p in self.programs.values()) * len(self.inputs) * width
+        numbers += 3 * max(width**2, sum(map(math.prod, self.kernel.shapes(width).values())))
+        step = max(1, int(MEMORY // (numbers * np.dtype(dtype).itemsize)))
+        for start in range(0, len(seeds), step):
+            some = seeds[start : start + step]
             with np.errstate(over="ignore", invalid="ignore"):
                 parameters, states = self.draw(width, some, dtype)
                 offset = self._evaluate(parameters, states, ())[0] if self.subtract_start else np.zeros(1)
@@ -154,8 +156,8 @@ class Descent:
                 for name, uses in self.programs[piece.length].pairs(piece, values, k).items():
                     if name in self.plan.trained:
                         found = sum((_weighted(use, weights) for use in uses[1:]), _weighted(uses[0], weights))
-                        size = self.std[name] * self.rates.get(name, 1.0) / np.sqrt(np.prod(found.shape[1:]))
-                        found *= np.asarray(size, found.dtype)
+                        factor = self.std[name] * self.rates.get(name, 1.0) / np.sqrt(size(uses[0]))
+                        found *= np.asarray(factor, found.dtype)
                         total[name] = total[name] + found if name in total else found
         return total
 
@@ -165,7 +167,7 @@ class Descent:
         for name in self.plan.trained & parameters.keys():
             w = parameters[name]
             move = gradient.get(name)
-            move = np.zeros_like(w) if move is None else move
+            move = np.zeros_like(w) if move is None else move.reshape(w.shape)
             if self.powers[name][1]:
                 move *= np.asarray(float(width) ** self.powers[name][1], w.dtype)
             if decay:
@@ -186,8 +188,10 @@ class Descent:
         return self.kernel(scaled, states, trained=self.plan.moving)
 
 
-def _weighted(use: Pair, weights: np.ndarray) -> np.ndarray:
+def _weighted(use: Use, weights: np.ndarray) -> np.ndarray:
     """Σ_b weight_b L_b ⊗ R_b, (S, n, n'), or Σ_b weight_b L_b, (S, n)."""
+    if isinstance(use, Shared):
+        return use.summed(weights)
     left, right = use
     left = left * weights
     return left.sum(axis=1) if right is None else np.swapaxes(left, 1, 2) @ right

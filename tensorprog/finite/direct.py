@@ -13,9 +13,11 @@ import numpy as np
 
 from tensorprog.derivation.data import Inputs
 from tensorprog.dsl.network import Network
+from tensorprog.dsl.trace import Readout
 from tensorprog.errors import DataError, ProgramError
 from tensorprog.finite.empirical import FiniteNetwork
 from tensorprog.finite.execute import Values
+from tensorprog.finite.positions import At, Shared, is_untied, side_by_side
 from tensorprog.finite.trajectories import read_labels
 from tensorprog.functions import evaluate
 from tensorprog.ir.instructions import MatMul, Var
@@ -95,7 +97,10 @@ class DirectTraining:
         hyper, output, of = self.finite.hyper, self.trace.outputs[j], self.finite.gradients[j].of
         names = {p.var: name for name, p in self.trace.parameters.items() if p.var is not None}
         for r in output.readouts:
-            yield r.name, float(evaluate(r.std, hyper)) * values[r.x]
+            x = values[r.x]
+            if self.finite.sizes:
+                x = self._at_positions(x, r)
+            yield r.name, float(evaluate(r.std, hyper)) * x
         for name, std in output.biases:
             yield name, np.full((len(values[output.readouts[0].x]), 1), float(evaluate(std, hyper)))
         for var, parts in of.items():
@@ -108,13 +113,28 @@ class DirectTraining:
         if isinstance(op, MatMul):
             left, right = (values[op.x], d) if op.transpose else (d, values[op.x])
             name = names[op.matrix]
-            yield name, self._std(name) * left[:, :, None] * right[:, None, :]
+            at = None if op.by is None else self.finite.at(op.by)
+            yield name, self._std(name) * self._outer(left, right, at, at is not None and not at.tied)
         elif var in self.trace.embeddings:
             name, datum = self.trace.embeddings[var]
-            xi = self.finite.inputs[datum.owner][(datum.time or 1) - 1]
-            yield name, self._std(name) / np.sqrt(xi.size) * d[:, :, None] * xi
+            xi = self.finite.read(datum)
+            yield name, self._std(name) / np.sqrt(xi.shape[-1]) * self._outer(d, xi[None], None, is_untied(datum))
         elif var in names and self.kinds[names[var]] == "bias":
-            yield names[var], self._std(names[var]) * d
+            yield names[var], self._std(names[var]) * (d[:, 0] if self.finite.sizes else d)
+
+    def _outer(self, left: np.ndarray, right: np.ndarray, at: At | None, own: bool) -> np.ndarray:
+        """L ⊗ R, added up over positions where there are such."""
+        if not self.finite.sizes:
+            return left[:, :, None] * right[:, None, :]  # type: ignore[no-any-return]
+        use = Shared(left[:, None], right[:, None], at, own)
+        return use.summed(np.ones((len(left), 1, 1), left.dtype))  # type: ignore[no-any-return]
+
+    def _at_positions(self, x: np.ndarray, r: Readout) -> np.ndarray:
+        """What a readout multiplies, at each position that it reads."""
+        if r.by is None:
+            return x[:, 0]
+        side = side_by_side(x, self.finite.at(r.by)).reshape(len(x), -1, x.shape[-1])
+        return side / np.sqrt(side.shape[1])  # type: ignore[no-any-return]
 
     def _std(self, name: str) -> float:
         return float(evaluate(self.trace.parameters[name].std, self.finite.hyper))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,17 +14,20 @@ import sympy as sp
 from tensorprog.derivation.data import Inputs, read_pair
 from tensorprog.derivation.ntk import Term, ntk_terms
 from tensorprog.dsl.network import Network, check_network
-from tensorprog.dsl.trace import Output, Trace
+from tensorprog.dsl.trace import Datum, Output, Trace
 from tensorprog.errors import DataError
 from tensorprog.finite.execute import Values, execute
 from tensorprog.finite.layerwise import layerwise_ntk
+from tensorprog.finite.positions import At, SizesOf, embedded, is_untied, read, shapes, side_by_side
 from tensorprog.finite.sample import check_settings, draw_parameter, normal
 from tensorprog.functions import evaluate
+from tensorprog.ir.axes import Reading, Sizes
 from tensorprog.ir.dependent import dependent_products
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.hyper import symbol_values
 from tensorprog.ir.instructions import Var
 from tensorprog.kernels.outputs import chosen_outputs, one_output
+from tensorprog.limit.mixing import shared
 from tensorprog.passes.backprop import Gradients, backprop
 from tensorprog.passes.optimizer import among, trained_names
 from tensorprog.progress import Progress, telling
@@ -39,7 +42,8 @@ class FiniteNetwork:
     """A network traced on given inputs, ready to run at any width.
 
     ``program`` includes the backward pass of every output; ``hyper`` holds the numbers of all symbols,
-    inner products of the data among them.
+    inner products of the data among them. Vectors are arrays (S, n). Where inputs have positions, ``sizes`` has
+    theirs by label, vectors are (S, P, n), P = 1 for one without positions, and inner products (P, Q), in ``grams``.
     """
 
     trace: Trace
@@ -47,20 +51,26 @@ class FiniteNetwork:
     gradients: list[Gradients]
     inputs: Inputs
     hyper: Hyper
+    sizes: SizesOf = field(default_factory=dict)
+    grams: dict[sp.Symbol, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def of(cls, net: Network, inputs: Inputs, values: HyperValues | None = None) -> FiniteNetwork:
         """Trace a network on data."""
         trace = net.trace(inputs.lengths, [f"x[{i}]" for i in range(len(inputs))])
         program, gradients = backprop(trace)
-        return cls(trace, program, gradients, inputs, hyper_values(trace, inputs, values))
+        labels = [data[0].label for data in trace.inputs]
+        sizes = dict(zip(labels, inputs.lengths, strict=True)) if net.takes_axes else {}
+        return cls(trace, program, gradients, inputs, hyper_values(trace, inputs, values), sizes)
 
     def draw(self, width: int, seeds: list[int], dtype: Any = np.float64) -> dict[str, np.ndarray]:
-        """Parameters and states at first: (S, n, n), embeddings (S, n, d), vectors (S, n), output biases (S, 1)."""
-        shapes: dict[str, tuple[int, ...]] = {"matrix": (width, width), "embedding": (width, self.inputs.dimension)}
+        """Parameters and states at first: (S, n, n), embeddings (S, n, d), vectors (S, n), output biases (S, 1).
+
+        Over positions they are families of such (``finite.positions``).
+        """
+        of = shapes(self.trace, width, self.inputs.dimension, self.sizes)
         drawn = {
-            n: draw_parameter(n, p, shapes.get(p.kind, (width,)), seeds, self.hyper, dtype)
-            for n, p in self.trace.parameters.items()
+            n: draw_parameter(n, p, of[n], seeds, self.hyper, dtype, width) for n, p in self.trace.parameters.items()
         }
         drawn |= {v.name: normal(seeds, v.name, (width,), dtype) for v in self.trace.states}
         biases = self.trace.trainable.keys() - self.trace.parameters.keys()
@@ -69,7 +79,7 @@ class FiniteNetwork:
 
     def run(self, parameters: Mapping[str, np.ndarray]) -> Values:
         """All variables of the program, forward and backward, at these parameters."""
-        return execute(self._run, self.initial(parameters), self.hyper)
+        return execute(self._run, self.initial(parameters), self.hyper, sizes=self.sizes)
 
     @functools.cached_property
     def _run(self) -> ProgramGraph:
@@ -85,20 +95,35 @@ class FiniteNetwork:
                 w = parameters[name]
                 std = 1.0 if p.kind == "readout" else float(evaluate(p.std, self.hyper))
                 scale = np.asarray(std / np.sqrt(w.shape[-1]) if p.kind == "matrix" else std, w.dtype)
-                values[p.var] = np.multiply(w, scale, out=w if overwrite and p.kind == "matrix" else None)
+                found = np.multiply(w, scale, out=w if overwrite and p.kind == "matrix" else None)
+                values[p.var] = self._spread(found) if p.kind != "matrix" else found
         for var, (name, datum) in self.trace.embeddings.items():
             u = parameters[name]
-            xi = self.inputs[datum.owner][(datum.time or 1) - 1].astype(u.dtype)
+            xi = self.read(datum).astype(u.dtype)
             std = float(evaluate(self.trace.parameters[name].std, self.hyper))
-            values[var] = u @ (xi * np.asarray(std / np.sqrt(xi.size), u.dtype))
+            xi *= np.asarray(std / np.sqrt(xi.shape[-1]), u.dtype)
+            values[var] = embedded(u, xi, datum) if self.sizes else u @ xi
         for var in self.trace.states:
             variance = self.program.op(var).covariance(var)  # type: ignore[union-attr]
             w = parameters[var.name]
-            values[var] = w * np.asarray(np.sqrt(evaluate(variance, self.hyper)), w.dtype)
+            values[var] = self._spread(w * np.asarray(np.sqrt(evaluate(variance, self.hyper)), w.dtype))
         width = next(v.shape[-1] for k, v in values.items() if k.kind == "vector")
         if "ones" in self.trace.program:
-            values[self.trace.program.named("ones")] = np.ones((count, width), first.dtype)
+            values[self.trace.program.named("ones")] = self._spread(np.ones((count, width), first.dtype))
         return values
+
+    def _spread(self, x: np.ndarray) -> np.ndarray:
+        """A vector (S, n), with an axis for positions where there are such."""
+        return x[:, None] if self.sizes and x.ndim == 2 else x
+
+    def read(self, datum: Datum) -> np.ndarray:
+        """What is embedded of an input, (d,), at every position (P, d), or of its patches (P, |w| d)."""
+        data = self.inputs[datum.owner]
+        return read(datum, data, self.sizes) if self.sizes else data[(datum.time or 1) - 1]
+
+    def at(self, by: Reading) -> At:
+        """A map, for these inputs."""
+        return At.of(by, self.sizes)
 
     def outputs(self, values: Values, parameters: Mapping[str, np.ndarray]) -> np.ndarray:
         """f(ξ_i) for every seed and input, (S, N): std · v·x/√n summed over readouts, plus biases."""
@@ -116,6 +141,8 @@ class FiniteNetwork:
         total: Any = 0.0
         for r in f.readouts:
             v, x = values[at(r.v)], values[at(r.x)]
+            if self.sizes:
+                v, x = v.reshape(len(v), -1), side_by_side(x, None if r.by is None else self.at(r.by))
             size = evaluate(r.std, self.hyper) * scale(r.name) / np.sqrt(x.shape[-1])
             total = total + size * np.sum(v * x, axis=-1)
         for name, std in f.biases:
@@ -135,6 +162,8 @@ class FiniteNetwork:
         return theta
 
     def _term(self, term: Term, values: Values, memo: dict[tuple[Var, Var], np.ndarray]) -> Any:
+        if self.sizes:
+            return self._sum_of_positions(term, values)
         result = evaluate(term.factor, self.hyper)
         for pair in (term.gradient, term.activation):
             if pair is not None:
@@ -143,10 +172,38 @@ class FiniteNetwork:
                 result = result * memo[pair]
         return result
 
+    def _sum_of_positions(self, term: Term, values: Values) -> np.ndarray:
+        """Σ_{p,q} of a term's products of inner products, of arrays (S, P, Q)."""
+        for symbol in term.factor.free_symbols & self.trace.grams.keys() - self.grams.keys():
+            self.grams[symbol] = self._gram(*self.trace.grams[symbol])
+        result = np.asarray(evaluate(term.factor, {**self.hyper, **self.grams}))
+        for pair, by in ((term.gradient, None), (term.activation, term.by)):
+            if pair is None:
+                continue
+            a, b = (values[v] for v in pair)
+            found = a @ np.swapaxes(b, 1, 2) / a.shape[-1]
+            if by is not None:
+                found = shared(by.map, False, found, (self._of(pair[0]), self._of(pair[1])))
+            result = result * found
+        return np.sum(result, axis=(-2, -1)) if result.ndim else result
+
+    def _of(self, var: Var) -> Sizes:
+        """The sizes of a vector."""
+        axes = self.program.axes(var)
+        return () if axes is None else axes.at(self.sizes[axes.source])
+
+    def _gram(self, a: Datum, b: Datum) -> np.ndarray:
+        """Inner products of what is embedded of two inputs, for all positions (P, Q)."""
+        xi, other = self.read(a), self.read(b)
+        found = xi @ other.T / xi.shape[-1]
+        return found * np.eye(len(xi)) if is_untied(a) else found
+
 
 def hyper_values(trace: Trace, inputs: Inputs, values: HyperValues | None, extra: Iterable[sp.Symbol] = ()) -> Hyper:
     """Numbers for all symbols of a trace: the given ones, and the inner products of the data."""
     hyper = symbol_values(values, lambda: trace.symbols.union(extra))
+    if any(datum.axes is not None for _, datum in trace.embeddings.values()):
+        return hyper
     data = [inputs[i] for i in range(len(inputs))]
     for name, datum in trace.embeddings.values():
         for other_name, other in trace.embeddings.values():
@@ -174,7 +231,8 @@ def empirical_ntk(
 
     Args:
         net: an architecture.
-        X1: inputs: (N, d), (N, T, d) or a list of (T_i, d).
+        X1: inputs: (N, d), (N, T, d) or a list of (T_i, d); (N, H, W, C) or a list of (H_i, W_i, C) where the network
+            reads positions.
         X2: like X1; None for X1 with itself.
         width: n.
         seed: of the parameters.

@@ -11,6 +11,7 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.errors import DataError, NoRuleError
+from tensorprog.finite.positions import At, SizesOf, mixed, placed, product
 from tensorprog.functions import evaluate
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import (
@@ -19,8 +20,10 @@ from tensorprog.ir.instructions import (
     InitScalar,
     InitVector,
     MatMul,
+    Mix,
     Moment,
     Nonlin,
+    Place,
     Var,
     slots_of,
 )
@@ -37,6 +40,7 @@ def execute(
     only: Collection[Var] | None = None,
     scales: Mapping[Var, float] | None = None,
     groups: Groups | None = None,
+    sizes: SizesOf | None = None,
 ) -> Values:
     """Values of all variables.
 
@@ -48,6 +52,8 @@ def execute(
         only: the variables to compute, with all that they depend on; all when None.
         scales: factors by which matrices are to be multiplied, which costs less on their products.
         groups: the ``schedule`` of these variables, for a program that runs often.
+        sizes: of inputs with positions, by label: all vectors have one axis more then, before the last, and scalars too
+            (``finite.positions``).
 
     Returns:
         The value of every variable, with the same leading axes.
@@ -56,10 +62,10 @@ def execute(
     dtype = np.result_type(*initial.values()) if initial else np.dtype(float)
     for group in schedule(program, values, only) if groups is None else groups:
         if isinstance(group[0][1], MatMul):
-            _matmuls(group, values, (scales or {}).get(group[0][1].matrix))
+            _matmuls(group, values, (scales or {}).get(group[0][1].matrix), sizes or {})
         else:
             for var, op in group:
-                values[var] = np.asarray(run(op, values, hyper), dtype)
+                values[var] = np.asarray(run(op, values, hyper, sizes or {}), dtype)
     return values
 
 
@@ -88,10 +94,22 @@ def schedule(program: ProgramGraph, known: Collection[Var], only: Collection[Var
     return [groups[key] for key in sorted(groups)]
 
 
-def _matmuls(group: list[tuple[Var, MatMul]], values: Values, scale: float | None) -> None:
+def _matmuls(group: list[tuple[Var, MatMul]], values: Values, scale: float | None, sizes: SizesOf) -> None:
     matrix, transpose = values[group[0][1].matrix], group[0][1].transpose
+    for var, op in group:
+        if op.by is not None:
+            values[var] = product(matrix, values[op.x], At.of(op.by, sizes), transpose)
+            if scale is not None:
+                values[var] *= np.asarray(scale, matrix.dtype)
+    group = [(var, op) for var, op in group if op.by is None]
+    if group:
+        _stacked(group, matrix, transpose, values, scale)
+
+
+def _stacked(group: list[tuple[Var, MatMul]], matrix: Array, transpose: bool, values: Values,
+             scale: float | None) -> None:  # fmt: skip
     operands = [values[op.x] for _, op in group]
-    rows = [x if x.ndim == 3 else x[:, None] for x in operands]
+    rows = [x.reshape(len(x), -1, x.shape[-1]) for x in operands]
     stacked = rows[0] if len(rows) == 1 else np.concatenate(rows, axis=1)
     # the matrix on the left: with it on the right BLAS can take up to three times as long for few rows
     columns = np.ascontiguousarray(np.swapaxes(stacked, 1, 2))
@@ -101,41 +119,52 @@ def _matmuls(group: list[tuple[Var, MatMul]], values: Values, scale: float | Non
     start = 0
     for (var, _), x, r in zip(group, operands, rows, strict=True):
         part = product[:, start : start + r.shape[1]]
-        values[var] = part if x.ndim == 3 else np.ascontiguousarray(part[:, 0])
+        values[var] = part if x.ndim == 3 else np.ascontiguousarray(part).reshape(len(part), *x.shape[1:])
         start += r.shape[1]
 
 
 @singledispatch
-def run(op: Any, values: Values, hyper: Mapping[sp.Symbol, float]) -> Array:
+def run(op: Any, values: Values, hyper: Mapping[sp.Symbol, float], sizes: SizesOf) -> Array:
     """The value of an instruction; register a rule for a new one."""
     raise NoRuleError(f"no rule to run {type(op).__name__}: register one with tensorprog.finite.execute.run")
 
 
 @run.register(InitMatrix)
 @run.register(InitVector)
-def _(op: Any, values: Values, hyper: Mapping[sp.Symbol, float]) -> Array:
+def _(op: Any, values: Values, hyper: Mapping[sp.Symbol, float], sizes: SizesOf) -> Array:
     raise DataError("an initial matrix or vector was given no value")
 
 
 @run.register(InitScalar)
-def _(op: InitScalar, values: Values, hyper: Mapping[sp.Symbol, float]) -> Array:
+def _(op: InitScalar, values: Values, hyper: Mapping[sp.Symbol, float], sizes: SizesOf) -> Array:
     return np.reshape(evaluate(op.value, hyper), (1, 1))
 
 
 @run.register(Nonlin)
-def _(op: Nonlin, values: Values, hyper: Mapping[sp.Symbol, float]) -> Array:
+def _(op: Nonlin, values: Values, hyper: Mapping[sp.Symbol, float], sizes: SizesOf) -> Array:
     slots = slots_of(op)
     if op.body in slots and slots[op.body].kind == "vector":
         return values[slots[op.body]]
     result = evaluate(op.body, {**hyper, **{s: values[v] for s, v in slots.items()}})
     like = values[op.args[0] if op.args else next(v for v in values if v.kind == "vector")]
-    if np.shape(result) == like.shape:
+    if np.shape(result) == like.shape and not sizes:
         return result
-    return np.broadcast_to(result, np.broadcast_shapes(np.shape(result), like.shape))
+    shapes = (values[v].shape for v in op.args) if sizes else (like.shape,)
+    return np.broadcast_to(result, np.broadcast_shapes(np.shape(result), *shapes))
+
+
+@run.register(Mix)
+def _(op: Mix, values: Values, hyper: Mapping[sp.Symbol, float], sizes: SizesOf) -> Array:
+    return mixed(values[op.x], At.of(op.by, sizes), op.transpose)
+
+
+@run.register(Place)
+def _(op: Place, values: Values, hyper: Mapping[sp.Symbol, float], sizes: SizesOf) -> Array:
+    return placed(values[op.x], At.of(op.by, sizes), op.transpose)
 
 
 @run.register(Difference)
-def _(op: Difference, values: Values, hyper: Mapping[sp.Symbol, float]) -> Array:
+def _(op: Difference, values: Values, hyper: Mapping[sp.Symbol, float], sizes: SizesOf) -> Array:
     theta = values[op.theta]
     before: dict[sp.Symbol, Array] = {s: values[v] for s, v in slots_of(op).items()}
     after = before | {s: before[s] + theta * values[d] for s, d in op.changes.items()}
@@ -143,7 +172,7 @@ def _(op: Difference, values: Values, hyper: Mapping[sp.Symbol, float]) -> Array
 
 
 @run.register(Moment)
-def _(op: Moment, values: Values, hyper: Mapping[sp.Symbol, float]) -> Array:
+def _(op: Moment, values: Values, hyper: Mapping[sp.Symbol, float], sizes: SizesOf) -> Array:
     result = evaluate(op.body, {**hyper, **{s: values[v] for s, v in slots_of(op).items()}})
     shape = np.broadcast_shapes((1, 1), *(values[v].shape for v in op.operands))
     return np.mean(np.broadcast_to(result, shape), axis=-1, keepdims=True)

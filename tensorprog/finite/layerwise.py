@@ -11,6 +11,7 @@ rows of one execution of the program of a single input.
 from __future__ import annotations
 
 import functools
+import math
 from collections import defaultdict
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,12 +22,26 @@ import sympy as sp
 
 from tensorprog.derivation.data import Inputs
 from tensorprog.derivation.ntk import rate
-from tensorprog.derivation.outer import Pair, gram
+from tensorprog.derivation.outer import Pair
 from tensorprog.dsl.network import Network
-from tensorprog.dsl.trace import Output, Trace
+from tensorprog.dsl.trace import Datum, Output, Trace
 from tensorprog.finite.execute import Groups, Values, execute, schedule
+from tensorprog.finite.positions import (
+    At,
+    Shared,
+    SizesOf,
+    embedded,
+    gram,
+    is_untied,
+    read,
+    shapes,
+    side_by_side,
+    unequal,
+    volume,
+)
 from tensorprog.finite.sample import MEMORY, draw_parameter, normal
 from tensorprog.functions import evaluate
+from tensorprog.ir.axes import Reading
 from tensorprog.ir.dependent import dependent_products
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import InitMatrix, InitVector, MatMul, Var
@@ -35,13 +50,14 @@ from tensorprog.progress import telling
 
 Array = Any
 Parameters = Mapping[str, np.ndarray]
+Use = Pair | Shared
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Inputs of one length: their positions among all inputs and their vectors (N, T, d)."""
+    """Inputs of one length, or of the same sizes: their places among all inputs and their vectors (N, T, d)."""
 
-    length: int | None
+    length: Any
     rows: np.ndarray
     data: np.ndarray
 
@@ -51,17 +67,18 @@ class RowsProgram:
 
     Args:
         net: an architecture.
-        length: of the inputs; None for vectors.
+        length: of the inputs, or the sizes of their positions; None for vectors.
         hyper: numbers for hyperparameter symbols.
         every_head: the gradients of all outputs, instead of those of the one that kernels are about.
         trained: the parameters whose gradients are wanted; all when None.
     """
 
     def __init__(
-        self, net: Network, length: int | None, hyper: Mapping[sp.Symbol, float], every_head: bool = False,
+        self, net: Network, length: Any, hyper: Mapping[sp.Symbol, float], every_head: bool = False,
         trained: Container[str] | None = None,
     ) -> None:  # fmt: skip
         self.trace, self.hyper, self.trained = net.trace([length]), hyper, trained
+        self.sizes: SizesOf = {self.trace.inputs[0][0].label: length} if net.takes_axes else {}
         self.heads = self.trace.heads[0] if every_head else (self.trace.outputs[0],)
         program, self.gradients = _backward(self.trace, self.heads)
         self.program = dependent_products(program)
@@ -70,6 +87,7 @@ class RowsProgram:
         self.groups = schedule(self.program, given, None if trained is None else list(self._wanted()))
         self.forward = schedule(self.program, given, [v for f in self.heads for r in f.readouts for v in (r.v, r.x)])
         self.std = {n: float(evaluate(p.std, hyper)) for n, p in self.trace.parameters.items()}
+        self.volume = volume(self.program, self.sizes)
         self.biases = [[(n, float(evaluate(std, hyper))) for n, std in f.biases] for f in self.heads]
         self.std |= {n: 1.0 for biases in self.biases for n, _ in biases}  # each use has its own
 
@@ -98,7 +116,8 @@ class RowsProgram:
         """All variables, or those of some groups of the schedule, at these parameters."""
         scales = {var: self.std[n] / np.sqrt(parameters[n].shape[-1]) for var, n in self.matrices.items()}
         initial = self._initial(piece, parameters, states)
-        return execute(self.program, initial, self.hyper, None, scales, self.groups if groups is None else groups)
+        groups = self.groups if groups is None else groups
+        return execute(self.program, initial, self.hyper, None, scales, groups, self.sizes)
 
     def outputs(self, piece: Piece, values: Values, parameters: Parameters) -> np.ndarray:
         """The outputs of the inputs, (S, N, heads)."""
@@ -107,19 +126,29 @@ class RowsProgram:
         for k, head in enumerate(self.heads):
             for r in head.readouts:
                 v, x = values[r.v], values[r.x]
+                if self.sizes:
+                    v, x = self._flat(v, None), self._flat(x, r.by)
                 scale = np.asarray(float(evaluate(r.std, self.hyper)) / np.sqrt(x.shape[-1]), x.dtype)
                 f[:, :, k] += scale * np.einsum("sbn,sbn->sb", *np.broadcast_arrays(v, x))
             for name, std in self.biases[k]:
                 f[:, :, k] += np.asarray(std, w.dtype) * parameters[name]
         return f
 
-    def pairs(self, piece: Piece, values: Values, head: int = 0) -> dict[str, list[Pair]]:
+    def _flat(self, x: Array, by: Reading | None) -> Array:
+        """What a readout reads, (S, N, |w| n)."""
+        return side_by_side(x, None if by is None else At.of(by, self.sizes))
+
+    def shapes(self, width: int, dimension: int) -> dict[str, tuple[int, ...]]:
+        """Of the parameters, but for the seeds."""
+        return shapes(self.trace, width, dimension, self.sizes)
+
+    def pairs(self, piece: Piece, values: Values, head: int = 0) -> dict[str, list[Use]]:
         """The gradients of every parameter as outer products of rows, in the order of its uses.
 
         Of a use with rows L and R, ∂f/∂w is std/√(size of w) times L ⊗ R, or L alone where R is None.
         """
         found, count = self._pairs(piece, values, head), len(piece.rows)
-        return {n: [(_rows(l, count), None if r is None else _rows(r, count)) for l, r in p] for n, p in found.items()}
+        return {n: [_of_inputs(use, count) for use in uses] for n, uses in found.items()}
 
     def _initial(self, piece: Piece, parameters: Parameters, states: Mapping[str, np.ndarray]) -> Values:
         values: Values = {}
@@ -128,39 +157,53 @@ class RowsProgram:
             if p.kind == "matrix" and p.var is not None:
                 values[p.var] = w
             elif p.var is not None:
-                values[p.var] = (w if p.kind == "readout" else w * np.asarray(self.std[name], w.dtype))[:, None]
+                vector = w if p.kind == "readout" else w * np.asarray(self.std[name], w.dtype)
+                values[p.var] = vector[:, None] if w.ndim > 2 or not self.sizes else vector[:, None, None]
         for var, (name, datum) in self.trace.embeddings.items():
             u = parameters[name]
-            xi = piece.data[:, (datum.time or 1) - 1].astype(u.dtype)
+            xi = self._read(datum, piece).astype(u.dtype)
             xi *= np.asarray(self.std[name] / np.sqrt(xi.shape[-1]), u.dtype)
-            values[var] = np.swapaxes(u @ xi.T, 1, 2)
+            values[var] = embedded(u, xi, datum) if self.sizes else np.swapaxes(u @ xi.T, 1, 2)
         for var, name in self.trace.states.items():
             variance = dict(self.program.op(var).cov).get(var, sp.S.Zero)  # type: ignore[union-attr]
             drawn = states[name][:, piece.rows]
+            drawn = drawn[:, :, None] if self.sizes else drawn
             values[var] = drawn * np.asarray(np.sqrt(float(evaluate(variance, self.hyper))), drawn.dtype)
         if "ones" in self.trace.program:
             like = next(v for k, v in values.items() if k.kind == "vector")
-            values[self.trace.program.named("ones")] = np.ones((len(like), 1, like.shape[-1]), like.dtype)
+            values[self.trace.program.named("ones")] = np.ones(
+                (len(like), *[1] * (like.ndim - 2), like.shape[-1]), like.dtype
+            )
         return values
 
-    def _pairs(self, piece: Piece, values: Values, head: int) -> dict[str, list[Pair]]:
-        result: dict[str, list[Pair]] = defaultdict(list)
+    def _read(self, datum: Datum, piece: Piece) -> np.ndarray:
+        """What is embedded of the inputs of a piece."""
+        return read(datum, piece.data, self.sizes) if self.sizes else piece.data[:, (datum.time or 1) - 1]
+
+    def _pairs(self, piece: Piece, values: Values, head: int) -> dict[str, list[Use]]:
+        result: dict[str, list[Use]] = defaultdict(list)
         of = self.gradients[head].of
         for var, op in self.trace.program:
             if isinstance(op, MatMul) and self._counts(self.matrices[op.matrix]):
                 for d in of.get(var, ()):
                     use = (values[d], values[op.x])
-                    result[self.matrices[op.matrix]].append(use[::-1] if op.transpose else use)
+                    use = use[::-1] if op.transpose else use
+                    at = None if op.by is None else At.of(op.by, self.sizes)
+                    shared = Shared(*use, at, at is not None and not at.tied)
+                    result[self.matrices[op.matrix]].append(shared if self.sizes else use)
         for var, (name, datum) in self.trace.embeddings.items():
             if var in of and self._counts(name):
                 d = _sum(values, of[var])
-                result[name].append((d, piece.data[None, :, (datum.time or 1) - 1].astype(d.dtype)))
+                xi = self._read(datum, piece)[None].astype(d.dtype)
+                result[name].append(Shared(d, xi, None, is_untied(datum)) if self.sizes else (d, xi))
         for name, p in self.trace.parameters.items():
             if p.kind == "bias" and p.var in of and self._counts(name):
-                result[name].append((_sum(values, of[p.var]), None))
+                d = _sum(values, of[p.var])
+                result[name].append((d[..., 0, :] if self.sizes else d, None))
         for r in self.heads[head].readouts:
             if r.trained and self._counts(r.name):
-                result[r.name].append((values[r.x], None))
+                x = values[r.x]
+                result[r.name].append((self._flat(x, r.by) if self.sizes else x, None))
         for name, std in self.biases[head]:
             if not self._counts(name):
                 continue
@@ -183,9 +226,17 @@ def _sum(values: Values, variables: tuple[Var, ...]) -> Array:
     return functools.reduce(np.add, (values[v] for v in variables))
 
 
-def _rows(x: Array, count: int) -> Array:
+def size(use: Use) -> int:
+    """How many numbers L ⊗ R has."""
+    return int(use[0].shape[-1] * (1 if use[1] is None else use[1].shape[-1]))
+
+
+def _of_inputs(use: Use, count: int) -> Use:
     """One row for each input, also of a vector that is the same for all of them."""
-    return x if x.shape[1] == count else np.repeat(x, count, axis=1)
+    if isinstance(use, Shared):
+        return use.rows(count)
+    left, right = (x if x is None or x.shape[1] == count else np.repeat(x, count, axis=1) for x in use)
+    return left, right
 
 
 class Layerwise:
@@ -208,15 +259,29 @@ class Layerwise:
         self.programs = {
             t: RowsProgram(net, t, hyper, every_head, trained) for t in sorted(lengths, key=lambda t: t or 0)
         }
+        self.volume = max(p.volume for p in self.programs.values())
 
     def draw(self, width: int, seeds: list[int], dtype: Any = np.float64) -> dict[str, np.ndarray]:
-        """Parameters as they start, ~ N(0, 1) mostly: (S, n, n), embeddings (S, n, d), biases and readouts (S, n)."""
-        shapes = {"matrix": (width, width), "embedding": (width, self.first.dimension)}
+        """Parameters as they start, ~ N(0, 1) mostly: (S, n, n), embeddings (S, n, d), biases and readouts (S, n).
+
+        Over positions they are families of such (``finite.positions``).
+        """
         parameters = {n: p for program in self.programs.values() for n, p in program.trace.parameters.items()}
-        return {
-            n: draw_parameter(n, p, shapes.get(p.kind, (width,)), seeds, self.hyper, dtype)
-            for n, p in parameters.items()
-        }
+        shapes = self.shapes(width)
+        return {n: draw_parameter(n, p, shapes[n], seeds, self.hyper, dtype, width) for n, p in parameters.items()}
+
+    def shapes(self, width: int) -> dict[str, tuple[int, ...]]:
+        """The shape of every parameter, but for the seeds.
+
+        Raises:
+            DataError: a parameter has weights for every position, and inputs of different sizes.
+        """
+        found: dict[str, tuple[int, ...]] = {}
+        for program in self.programs.values():
+            for name, shape in program.shapes(width, self.first.dimension).items():
+                if found.setdefault(name, shape) != shape:
+                    raise unequal(name, self.programs)
+        return found
 
     def states(self, width: int, seeds: list[int], dtype: Any = np.float64) -> dict[str, np.ndarray]:
         """Initial states ~ N(0, 1) of every input, (S, N, n)."""
@@ -239,19 +304,20 @@ class Layerwise:
             drawn = next(iter(states.values()))
             return np.zeros((len(drawn), len(self.first), len(self.second or self.first)), drawn.dtype)
         w = next(iter(parameters.values()))
-        row = max(len(p.program) for p in self.programs.values()) * len(w) * w.shape[1] * w.itemsize
-        size = max(1, int(memory // (4 * row)))
-        left = list(_pieces(self.first, 0, size))
-        right = left if self.second is None else list(_pieces(self.second, len(self.first), size))
-        fits, mirrored = self.inputs <= 2 * size, right is left and heads[0] == heads[1]
+        kinds = {n: p.kind for program in self.programs.values() for n, p in program.trace.parameters.items()}
+        width = max(v.shape[-2 if kinds.get(n) == "embedding" else -1] for n, v in parameters.items())
+        step = max(1, int(memory // (4 * self.volume * len(w) * width * w.itemsize)))
+        left = list(_pieces(self.first, 0, step))
+        right = left if self.second is None else list(_pieces(self.second, len(self.first), step))
+        fits, mirrored = self.inputs <= 2 * step, right is left and heads[0] == heads[1]
 
-        def pairs(piece: Piece, head: int) -> dict[str, list[Pair]]:
+        def pairs(piece: Piece, head: int) -> dict[str, list[Use]]:
             program = self.programs[piece.length]
             found = program.pairs(piece, program.run(piece, parameters, states), head)
             return {n: p for n, p in found.items() if trained is None or n in trained}
 
         @functools.lru_cache(maxsize=None if fits else 1)
-        def column(k: int) -> dict[str, list[Pair]]:
+        def column(k: int) -> dict[str, list[Use]]:
             return pairs(right[k], heads[1])
 
         theta = np.empty((len(w), len(self.first), len(self.second or self.first)))
@@ -268,14 +334,12 @@ class Layerwise:
                     theta[:, b.rows[:, None], a.rows] = np.swapaxes(block, 1, 2)
         return theta
 
-    def _block(self, a: Piece, b: Piece, left: dict[str, list[Pair]], right: dict[str, list[Pair]], same: bool,
+    def _block(self, a: Piece, b: Piece, left: dict[str, list[Use]], right: dict[str, list[Use]], same: bool,
                trained: Container[str] | None) -> Array:  # fmt: skip
         program, common = self.programs[a.length], [n for n in left if n in right]
         total: Array = 0.0 if common else np.zeros((1, len(a.rows), len(b.rows)))
         for name in common:
-            l, r = left[name][0]
-            size = l.shape[-1] * (1 if r is None else r.shape[-1])
-            factor = program.std[name] ** 2 * float(evaluate(rate(name, trained), program.hyper)) / size
+            factor = program.std[name] ** 2 * float(evaluate(rate(name, trained), program.hyper)) / size(left[name][0])
             total = total + factor * gram(left[name], right[name], same)
         return (total + np.swapaxes(total, 1, 2)) / 2 if same else total
 
@@ -295,13 +359,14 @@ def layerwise_ntk(
     """The empirical NTK (S, N1, N2) of freshly drawn networks, some seeds at a time; between two outputs if given."""
     kernel = Layerwise(net, first, second, hyper, heads is not None, trained)
     matrices = max(len(p.matrices) for p in kernel.programs.values())
-    vectors = max(len(p.program) for p in kernel.programs.values()) * kernel.inputs
-    each = (matrices * width**2 + vectors * width) * np.dtype(dtype).itemsize
-    size = max(1, int(memory // each))
+    vectors = kernel.volume * kernel.inputs
+    weights = max(matrices * width**2, sum(map(math.prod, kernel.shapes(width).values())))
+    each = (weights + vectors * width) * np.dtype(dtype).itemsize
+    step = max(1, int(memory // each))
     parts = []
     with telling() as tell:
-        for start in range(0, len(seeds), size):
-            some = seeds[start : start + size]
+        for start in range(0, len(seeds), step):
+            some = seeds[start : start + step]
             drawn = kernel.draw(width, some, dtype), kernel.states(width, some, dtype)
             parts.append(kernel(*drawn, memory, heads=heads or (0, 0)))
             tell(start + len(some), len(seeds), f"width {width}")

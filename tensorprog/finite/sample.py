@@ -218,24 +218,25 @@ def _initial(
     return values
 
 
-def normal(seeds: list[int], name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """Standard normal draws (S, *shape) from the stream of ``name`` for each seed."""
+def normal(seeds: list[int], name: str, shape: tuple[int, ...], dtype: Any, width: int | None = None) -> np.ndarray:
+    """Standard normal draws (S, *shape) from the stream of ``name`` for each seed, at width shape[0] unless given."""
     out = np.empty((len(seeds), *shape), dtype)
     for k, s in enumerate(seeds):
-        stream(s, name, shape[0]).standard_normal(dtype=np.dtype(dtype).type, out=out[k])
+        stream(s, name, width or shape[0]).standard_normal(dtype=np.dtype(dtype).type, out=out[k])
     return out
 
 
 def draw_parameter(
-    name: str, p: Parameter, shape: tuple[int, ...], seeds: list[int], hyper: Mapping[sp.Symbol, float], dtype: Any
-) -> np.ndarray:
-    """w of W = W_0 + std · w/√n at first, (S, *shape): N(0, 1), or what its given start says.
+    name: str, p: Parameter, shape: tuple[int, ...], seeds: list[int], hyper: Mapping[sp.Symbol, float], dtype: Any,
+    width: int | None = None,
+) -> np.ndarray:  # fmt: skip
+    """w of W = W_0 + std · w/√n at first, (S, *shape): N(0, 1), or what its given start says; width as for ``normal``.
 
     Raises:
         DataError: a start that is not 0 and a std that is.
     """
     if p.start is None:
-        return normal(seeds, name, shape, dtype)
+        return normal(seeds, name, shape, dtype, width)
     start = float(evaluate(p.start, hyper)) if p.kind == "bias" else 0.0
     std = float(evaluate(p.std, hyper))
     if start and not std:

@@ -13,6 +13,7 @@ from typing import Any
 
 import sympy as sp
 
+from tensorprog.ir.axes import Reading
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import MatMul, Moment, Nonlin, Var, scalar_slot, slots_of, vector_slot
 
@@ -35,7 +36,7 @@ class _Forms:
         self.of: dict[Var, Form] = {}
         self.scalars: dict[Var, sp.Symbol] = {}
         self.written: set[Var] = set()  # vectors to be written anew
-        self._rows: dict[tuple[Var, bool], list[_Row]] = defaultdict(list)
+        self._rows: dict[tuple[Var, bool, Reading | None], list[_Row]] = defaultdict(list)
 
     def add(self, var: Var, op: Any) -> None:
         """Read one instruction."""
@@ -69,12 +70,12 @@ class _Forms:
         return self.scalars.setdefault(v, sp.Dummy(v.name, real=True))
 
     def _product(self, var: Var, op: MatMul) -> Form:
-        rows = self._rows[op.matrix, op.transpose]
+        rows = self._rows[op.matrix, op.transpose, op.by]
         rest, known = dict(self.of[op.x]), Form()
         for row in rows:
             c = rest.get(row.pivot, sp.S.Zero)
             rest, known = _plus(rest, -c, row.form), _plus(known, c, row.product)
-        if not rest:
+        if not rest and (known or op.by is None):  # 0 has positions too
             self.written.add(var)
             return known
         pivot = next((v for v, c in rest.items() if c.is_number), None)
