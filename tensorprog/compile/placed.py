@@ -225,7 +225,7 @@ class _Placing(Lowering):
         """Let the 1 − ρ of a covariance follow from what it is a sum of, where c itself has lost it."""
         t = self.tape
         sides = t.sides[q1], t.sides[q2], t.sides[c]
-        if sides[2] != PAIR or PAIR in sides[:2] or RIGHT == sides[0] or LEFT == sides[1] or c in t.gaps:
+        if sides[2] != PAIR or PAIR in sides[:2] or sides[0] == RIGHT or sides[1] == LEFT or c in t.gaps:
             return
         parts = self._parts(c)
         if parts is None:
@@ -253,9 +253,7 @@ class _Placing(Lowering):
                 return None
             if (value := t.value(i)) is not None:
                 parts += [(scale, window, i)] if value else []
-            elif i in t.gaps and t.ops[t.gaps[i][2]].kind != "gap":
-                parts.append((scale, window, i))
-            elif kind == "data":
+            elif (i in t.gaps and t.ops[t.gaps[i][2]].kind != "gap") or kind == "data":
                 parts.append((scale, window, i))
             elif kind == "lin" and (a := t.value(args[0])) is not None:
                 todo += [(args[2], scale, window), (args[1], scale * a, window)]

@@ -25,8 +25,8 @@ CHUNK = 2**15  # entries of input vectors compared together, which stay in cache
 class Inputs(Shown):
     """Inputs grouped by length: ``data[T]`` is (N_T, T, d), ``groups[T]`` which they are; T is None for vectors.
 
-    Of inputs with positions the key is their sizes, such as (H, W), and the positions are flat: (N, H W, C).  Where they
-    have several named arrays, ``layout`` says which columns are whose.
+    Of inputs with positions the key is their sizes, such as (H, W), and the positions are flat: (N, H W, C).  Where
+    they have several named arrays, ``layout`` says which columns are whose.
     """
 
     data: dict[Any, np.ndarray]
@@ -74,8 +74,8 @@ def read_inputs(X: Any, name: str, form: Form, dtype: Any = np.float64, copy: bo
     """Check data and group it by length.
 
     Args:
-        X: (N, d) for vectors; (N, T, d) or a list of (T_i, d) for sequences; (N, L, C), (N, H, W, C), (N, D, H, W, C) or
-            a list of such without the N for inputs with positions; (N, T) integers, or a list, for tokens in either; a
+        X: (N, d) for vectors; (N, T, d) or a list of (T_i, d) for sequences; (N, L, C), (N, H, W, C), (N, D, H, W, C)
+            or a list of such without the N for inputs with positions; (N, T) integers, or a list, for tokens in either; a
             dictionary for a network of named arrays.
         name: how errors call it.
         form: what the network takes.

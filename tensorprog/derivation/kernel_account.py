@@ -105,7 +105,8 @@ def _outside() -> int:
 class Recorder:
     """The expectations behind the numbers of one evaluation, and whether their errors matter.
 
-    One that stands for several quantities, as over positions for two inputs and each with itself, is found once for each ``of``.
+    One that stands for several quantities, as over positions for two inputs and each with itself, is found once for
+    each ``of``.
     """
 
     found: dict[tuple[Expect, int | None], Value] = field(default_factory=dict)

@@ -86,7 +86,8 @@ def _check_shared(arrays: Mapping[str, Any], name: str, parts: Parts) -> None:
             d, d2 = (x[0].shape[-1] for x in (arrays[first], arrays[other]))
             if d != d2:
                 raise DataError(
-                    f"{name}[{first!r}] and {name}[{other!r}] are embedded by one matrix, {key!r}, and have dimensions {d} and {d2}"
+                    f"{name}[{first!r}] and {name}[{other!r}] are embedded by one matrix, {key!r}, and have "
+                    f"dimensions {d} and {d2}"
                 )
 
 

@@ -21,6 +21,7 @@ from tensorprog.ir.axes import TOTAL, Axes, Reading
 from tensorprog.ir.instructions import MatMul, Var
 from tensorprog.limit.equations import Name
 from tensorprog.limit.master import Limit
+from tensorprog.limit.points import alike
 from tensorprog.limit.positions import Along
 from tensorprog.passes.backprop import Gradients
 
@@ -85,7 +86,7 @@ def _matrix_terms(
             continue
         for dg, h, transpose, by in left.get(p.var, ()):
             for dg2, h2, transpose2, by2 in right.get(p.var, ()):
-                if (by and by.map) != (by2 and by2.map) or (by and transpose != transpose2):
+                if by != by2 and not (by and by2 and alike(by, by2) and transpose == transpose2):
                     raise AssumptionError(f"the convolution by {p.var} is used in two ways, whose NTK is not derived")
                 # the gradient of W is dg hᵀ for g = Wh and h dgᵀ for g = Wᵀh
                 pairs = ((dg, dg2), (h, h2)) if transpose == transpose2 else ((dg, h2), (h, dg2))
@@ -147,17 +148,17 @@ def output_terms(f: Output, f2: Output, trained: Container[str] | None = None) -
 
 def sum_terms(terms: Iterator[Term], limit: Limit) -> Poly:
     """The limit of a sum of terms, as Σ Π·(...) with a named cofactor wherever one is known."""
-    products: dict[Axes | None, list[tuple[Poly, Poly]]] = defaultdict(list)
+    products: dict[tuple[Axes | None, Axes | None], list[tuple[Poly, Poly]]] = defaultdict(list)
     for t in terms:
         gradient = limit.moment(*t.gradient) if t.gradient else ONE
         activation = limit.moment(*t.activation) if gradient and t.activation else ONE
         if t.by is not None and limit.spatial:
             activation = limit.spatial.along(t.by, "shared", t.transpose, activation, None)
-        axes = limit.program.axes(t.gradient[0]) if t.gradient else None
-        if axes is None and t.activation is None and (total := _summed(gradient)) is not None:
-            axes, gradient = total.by.axes, total.inner
+        axes = _axes(t.gradient, limit) if t.gradient else (None, None)
+        if axes == (None, None) and t.activation is None and (total := _summed(gradient)) is not None:
+            axes, gradient = (total.by.axes, total.by.axes), total.inner
         products[axes].append((gradient, limit.algebra.from_sympy(t.factor, {}) * activation))
-    return add_all(_total(axes, group(of, limit), limit) for axes, of in products.items())
+    return add_all(_total(*axes, group(of, limit), limit) for axes, of in products.items())
 
 
 def _summed(p: Poly) -> Along | None:
@@ -171,11 +172,21 @@ def _summed(p: Poly) -> Along | None:
     return None
 
 
-def _total(axes: Axes | None, p: Poly, limit: Limit) -> Poly:
-    """The sum over all pairs of positions of what has axes."""
-    if axes is None or limit.spatial is None or not p:
+def _axes(pair: tuple[Var, Var], limit: Limit) -> tuple[Axes | None, Axes | None]:
+    """The axes of two vectors; twice those of the first where they differ by the input alone."""
+    left, right = map(limit.program.axes, pair)
+    return (left, left) if alike(Reading(TOTAL, left), Reading(TOTAL, right)) else (left, right)
+
+
+def _total(left: Axes | None, right: Axes | None, p: Poly, limit: Limit) -> Poly:
+    """The sum over all positions of what has axes."""
+    if limit.spatial is None or not p:
         return p
-    return limit.spatial.along(Reading(TOTAL, axes), "both", False, p, None)
+    by, by2 = (None if axes is None else Reading(TOTAL, axes) for axes in (left, right))
+    if by and by2 and alike(by, by2):
+        return limit.spatial.along(by, "both", False, p, None)
+    p = p if by is None else limit.spatial.along(by, "left", False, p, None)
+    return p if by2 is None else limit.spatial.along(by2, "right", False, p, None)
 
 
 def group(products: Iterable[tuple[Poly, Poly]], limit: Limit) -> Poly:

@@ -92,8 +92,8 @@ def over_positions(d: Derivation, a: np.ndarray, b: np.ndarray, sizes: tuple[Siz
                    layout: Layout | None = None) -> np.ndarray:  # fmt: skip
     """The kernel of pairs of inputs (B, P, C) and (B, Q, C) with these sizes.
 
-    An expectation is one quantity of two inputs and another one of each with itself: ``atom`` is also told which, as its
-    last argument, the number of the input or None.
+    An expectation is one quantity of two inputs and another one of each with itself: ``atom`` is also told which, as
+    its last argument, the number of the input or None.
     """
     pair = Pair(d, a, b, sizes, layout)
     found = sorted((g for g in reachable([d.poly]) if isinstance(g, At)), key=lambda g: g.index)

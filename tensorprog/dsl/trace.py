@@ -48,8 +48,8 @@ class SequenceLengthError(ProgramError):
 class Datum(NotAnArray):
     """One input vector ξ ∈ R^d: the ``time``-th of input number ``owner`` (None when not a sequence).
 
-    ``axes`` are those of an input with positions; ``by`` is what a position of its patches reads, and ``mixes`` are sums
-    over positions that its embedding is taken through.  ``part`` is its name where an input has several arrays.
+    ``axes`` are those of an input with positions; ``by`` is what a position of its patches reads, and ``mixes`` are
+    sums over positions that its embedding is taken through.  ``part`` is its name where an input has several arrays.
     """
 
     WHAT = "an input of the network"

@@ -18,7 +18,6 @@ from tensorprog.compile import text
 from tensorprog.compile.schedule import TILE
 from tensorprog.derivation.compiling import COMPILING
 from tensorprog.derivation.data import Inputs, read_pair
-from tensorprog.derivation.derivation import Length
 from tensorprog.errors import DataError, NoRuleError
 from tensorprog.files import read_memory
 from tensorprog.functions import FAMILIES

@@ -98,11 +98,15 @@ class Covariances:
 
 @dataclass(frozen=True, slots=True)
 class InitVector:
-    """A vector whose rows are iid; ``cov`` holds its covariances with itself and earlier vectors."""
+    """A vector whose rows are iid; ``cov`` holds its covariances with itself and earlier vectors.
+
+    ``axes`` are those of a family; ``source`` is the input that it belongs to, None where all inputs share it.
+    """
 
     mean: sp.Expr
     cov: tuple[tuple[Var, sp.Expr], ...] | Covariances
     axes: Axes | None = None
+    source: str | None = None
 
     @property
     def operands(self) -> tuple[Var, ...]:

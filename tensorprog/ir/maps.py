@@ -61,7 +61,7 @@ class View(Map):
 
 @dataclass(frozen=True)
 class Margins(View):
-    """Positions added (0 there), or for negative numbers cut off, before and after those that there are, along each axis.
+    """Positions added (0 there), or for negative numbers cut off, before and after those that there are.
 
     >>> Margins(1, -1).reads((3,))
     array([[-1,  0,  1]])

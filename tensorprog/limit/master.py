@@ -319,7 +319,7 @@ def _(op: InitScalar, var: Var, limit: Limit) -> None:
 @interpret.register(MatMul)
 def _(op: MatMul, var: Var, limit: Limit) -> None:
     zx, variance = limit.z[op.x], limit.variance[op.matrix]
-    if limit.spatial and (op.by is not None or limit.program.axes(op.x) is not None):
+    if limit.spatial and op.matrix in limit.spatial.matrices:
         _over_positions(op, var, limit)
         return
     block, opposite = (op.matrix, op.transpose), (op.matrix, not op.transpose)

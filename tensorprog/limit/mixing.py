@@ -35,19 +35,20 @@ def applied(g: Along, c: Array, sizes: tuple[Sizes, Sizes],
     if sides is not None:
         for axis in sides:
             c = _spread(c, axis, given[axis])
-            if isinstance(of, Given):
-                c = _multiplied(g, of, c, axis, matrix)
+            if isinstance(g.by.map, Given):
+                c = _multiplied(g.by.map, g.transpose, c, axis, matrix)
             else:
                 c = linear(g.by.map, g.transpose, c, axis, read[axis])
         return c
     return shared(g.by.map, g.transpose, _spread(_spread(c, 0, given[0]), 1, given[1]), read)
 
 
-def _multiplied(g: Along, of: Given, c: Array, axis: int, matrix: Callable[[Given, int], Array] | None) -> Array:
+def _multiplied(of: Given, transpose: bool, c: Array, axis: int,
+                matrix: Callable[[Given, int], Array] | None) -> Array:  # fmt: skip
     if matrix is None:
-        raise NoRuleError(f"{g.by.map} needs a matrix of the input, which is not known here")
+        raise NoRuleError(f"{of} needs a matrix of the input, which is not known here")
     a = matrix(of, axis)
-    a = np.swapaxes(a, -1, -2) if g.transpose else a
+    a = np.swapaxes(a, -1, -2) if transpose else a
     return a @ c if axis == 0 else c @ np.swapaxes(a, -1, -2)
 
 

@@ -8,7 +8,7 @@ Within one input, two positions are those of two inputs, taken for x' = x.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import sympy as sp
@@ -17,7 +17,21 @@ from tensorprog.algebra import ONE, ZERO, Blend, Gaussian, Gen, Poly, add_all, a
 from tensorprog.errors import AssumptionError
 from tensorprog.ir.axes import Axes, Pairs, Reading
 from tensorprog.ir.graph import ProgramGraph
-from tensorprog.ir.instructions import InitVector, Mask, MatMul, Mix, Nonlin, Outer, Place, RowSum, Var, Weigh, slots_of
+from tensorprog.ir.instructions import (
+    InitMatrix,
+    InitScalar,
+    InitVector,
+    Mask,
+    MatMul,
+    Mix,
+    Nonlin,
+    Outer,
+    Place,
+    RowSum,
+    Var,
+    Weigh,
+    slots_of,
+)
 from tensorprog.limit.positions import Along, At, Causal, How, Rows, Weighed, Whole
 from tensorprog.printing import NameSymbol
 
@@ -34,7 +48,7 @@ class Twins:
         self._shape: dict[Var, int] = {}  # number of what a vector is, whatever its input
         self._shapes: dict[Any, int] = {}
         self._known: dict[tuple[int, int], Var] = {}
-        self._embedded: dict[str, int] = {}
+        self._embedded: dict[int, int] = {}
         for var, op in program:
             self._add(var, op)
 
@@ -59,18 +73,23 @@ class Twins:
 
     def _add(self, var: Var, op: Any) -> None:
         """Read one instruction."""
-        axes = op.axes if isinstance(op, (InitVector, Mask)) else None
-        if axes is not None:
-            if axes.source not in self._sources:
-                self._sources.append(axes.source)
-            point: int | None = self._sources.index(axes.source)
-            count = self._embedded[axes.source] = self._embedded.get(axes.source, 0) + 1
-            key: Any = ("data", count, self._blank(axes))
+        axes = self.program.axes(var)
+        source = axes.source if axes is not None else op.source if isinstance(op, InitVector) else None
+        if source is not None:
+            if source not in self._sources:
+                self._sources.append(source)
+            point: int | None = self._sources.index(source)
         else:
             inputs = [self.input[v] for v in op.operands if self.input.get(v) is not None]
             point = inputs[0] if inputs else None
-            key = var if point is None else (type(op), *map(self._blank, (getattr(op, f.name) for f in fields(op))))
         self.input[var] = point
+        if not isinstance(op, (InitMatrix, InitVector, InitScalar)):
+            key: Any = (type(op), *map(self._blank, (getattr(op, f.name) for f in fields(op))))
+        elif point is not None:
+            count = self._embedded[point] = self._embedded.get(point, 0) + 1
+            key = ("data", count, axes and axes.maps)
+        else:
+            key = var
         shape = self._shape[var] = self._shapes.setdefault(key, len(self._shapes))
         if point is not None:
             self._known.setdefault((shape, point), var)
@@ -94,6 +113,13 @@ class Twins:
         return found
 
 
+def alike(r: Reading, s: Reading) -> bool:
+    """Whether two maps are the same, on the same axes of whatever input."""
+    if r.map != s.map or r.axes is None or s.axes is None:
+        return r == s
+    return r.axes == replace(s.axes, source=r.axes.source)
+
+
 class Spatial:
     """What the limit asks about positions.
 
@@ -104,10 +130,14 @@ class Spatial:
     def __init__(self, limit: Any) -> None:
         self.limit = limit
         self.twins = Twins(limit.program)
+        self.matrices = {op.matrix for _, op in limit.program if isinstance(op, MatMul) and self._is_over(op)}
         self.made_by: dict[Gaussian, Var] = {}
         self.covers: dict[Gen, frozenset[Any]] = {}  # blocks that a mixed vector depends on at any position
         self._gens: dict[Any, Poly] = {}
         self._linear: dict[Var, bool] = {}
+
+    def _is_over(self, op: MatMul) -> bool:
+        return op.by is not None or self.limit.program.axes(op.x) is not None
 
     # ---- instructions ----------------------------------------------------------------------------------
 
@@ -161,14 +191,19 @@ class Spatial:
             AssumptionError: names the product.
         """
         limit, derivative = self.limit, self.limit.algebra.derivative
-        for g in sorted(zx.support, key=lambda g: g.index):
-            if opposite in self.covers.get(g, (g.block,)) and limit.expect(derivative(zx, g)):
-                raise AssumptionError(f"the product with `{x}` has a correction Ż over positions, which is not derived")
-        blends = {g for mono in zx.terms for g, _ in mono if isinstance(g, Blend)}
-        for blend in sorted(blends, key=lambda g: g.index):
-            if opposite in self.covers[blend]:
-                source = limit.program.op(blend.source).x
-                self.check_zdot(limit.z[source], source, opposite)
+        words = f"the product with `{x}` has a correction Ż over positions, which is not derived"
+        blends = {mono: [g for g, _ in mono if isinstance(g, Blend)] for mono in zx.terms}
+        plain = Poly({mono: c for mono, c in zx.terms.items() if not blends[mono]})
+        for g in sorted(plain.support, key=lambda g: g.index):
+            if opposite in self.covers.get(g, (g.block,)) and limit.expect(derivative(plain, g)):
+                raise AssumptionError(words)
+        for mono, found in blends.items():
+            for blend in found:
+                if opposite in self.covers[blend]:
+                    if sum(e for g, e in mono if g.support) > 1:
+                        raise AssumptionError(words)
+                    source = limit.program.op(blend.source).x
+                    self.check_zdot(limit.z[source], source, opposite)
 
     # ---- covariances -----------------------------------------------------------------------------------
 
@@ -189,6 +224,10 @@ class Spatial:
             return None
         x, y = self.made_by[a], self.made_by[b]
         op, op2 = self.limit.program.op(x), self.limit.program.op(y)
+        if op.by is not None and not alike(op.by, op2.by):
+            raise AssumptionError(
+                f"`{x}` and `{y}` share weights and read different axes; give them names of their own"
+            )
         point = self._point(x, y)
         if isinstance(op, Place):
             variance = self.limit.expect.cov(*(next(iter(self.limit.z[o.x].support)) for o in (op, op2)))
@@ -208,23 +247,25 @@ class Spatial:
         x, y = self.made_by.get(a), self.made_by.get(b)
         if x is None or y is None:
             raise AssumptionError(f"the covariance of {a} and {b}, a sum over positions, is not derived")
+        first = self.limit.program.op(x) if a in self.covers else None
+        second = self.limit.program.op(y) if b in self.covers else None
+        u = linear_parts(self.limit.z[first.x])[1] if first else {a: ONE}
+        v = linear_parts(self.limit.z[second.x])[1] if second else {b: ONE}
+        if not self.limit.expect.correlated(u, v):  # asked first: the same vector of the other input may come later
+            return ZERO
         point = self._point(x, y)
         if point is not None:
             left, right = (self.limit.z[self.twins.of(v, k)] for v, k in ((x, 0), (y, 1)))
             g, h = (max(z.support, key=lambda g: g.index) for z in (left, right))
             return self.at(self._mixed_covariance(g, h), point)
-        first = self.limit.program.op(x) if a in self.covers else None
-        second = self.limit.program.op(y) if b in self.covers else None
-        u = linear_parts(self.limit.z[first.x])[1] if first else {a: ONE}
-        v = linear_parts(self.limit.z[second.x])[1] if second else {b: ONE}
         inner = add_all(c * d * self.limit.expect.cov(g, h) for g, c in u.items() for h, d in v.items())
         return self._applied(first, second, inner)
 
     def _applied(self, first: Mix | Weigh | None, second: Mix | Weigh | None, inner: Poly) -> Poly:
         if not inner:
             return ZERO
-        if isinstance(first, Mix) and isinstance(second, Mix):
-            if (first.by.map, first.transpose) == (second.by.map, second.transpose):
+        if isinstance(first, Mix) and isinstance(second, Mix):  # noqa: SIM102
+            if first.transpose == second.transpose and alike(first.by, second.by):
                 return self.along(first.by, "both", first.transpose, inner, None)
         if first:
             inner = self.summed(first, "left", inner, None)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Container, Iterator, Mapping
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -82,7 +83,7 @@ class DecayedKernels:
 
     def _at_their_times(self, term: Term) -> Term:
         gradient, activation = (pair and self._pair(*pair) for pair in (term.gradient, term.activation))
-        return Term(term.factor, gradient, activation, term.by)
+        return replace(term, gradient=gradient, activation=activation)
 
     def _pair(self, x: Var, y: Var) -> tuple[Var, Var]:
         return self._held(1, x), self._held(2, y)

@@ -1,4 +1,4 @@
-"""Networks over positions, and the same with a vector of its own for every position: a loop where the other has an index.
+"""Networks over positions, and the same with a vector for every position: a loop where the other has an index.
 
 A network is a list of steps.  ``over_axes`` writes them with the layers that read positions; ``unrolled`` knows
 embeddings, dense layers, biases and readouts only, and finds what a window reads by counting.

@@ -12,7 +12,7 @@ from tensorprog.dsl.parameters import start_of
 from tensorprog.dsl.program import Vec
 from tensorprog.errors import ProgramError
 from tensorprog.ir.axes import TOTAL, Reading
-from tensorprog.ir.instructions import Place
+from tensorprog.ir.instructions import InitVector, Place, Var
 from tensorprog.types import Key, Number
 
 
@@ -53,6 +53,7 @@ def state(net: Builder, key: Key, std: Number = 1) -> Vec:
     One that all inputs share is a bias left out of ``trainable``.
     """
     t, name = net._trace, name_of(key)
-    vec = t.program.vector(f"{name}({net._label})", std_of(key, std) ** 2)
-    t.states[vec.var] = name
-    return vec
+    var = Var(f"{name}({net._label})", "vector")
+    t.program.append(var.name, InitVector(sp.S.Zero, ((var, std_of(key, std) ** 2),), source=net._label))
+    t.states[var] = name
+    return Vec(t.program, var)

@@ -1,7 +1,7 @@
 """Positions cut off, added and put side by side.
 
-Where every position reads one position, functions of coordinates commute with it: crop(φ(h)) is φ(crop(h)), so that what
-is cropped is Gaussian in the limit, and what a function makes of it is known.
+Where every position reads one position, functions of coordinates commute with it: crop(φ(h)) is φ(crop(h)), so that
+what is cropped is Gaussian in the limit, and what a function makes of it is known.
 """
 
 from __future__ import annotations

@@ -170,15 +170,15 @@ def _window(name: str, key: Any, kernel: Any, stride: Any, dilation: Any, paddin
     call = f"{name}(..)" if key is None else f"{name}({key!r}, ..)"
     if padding not in get_args(Padding):
         raise ProgramError(f"padding of {call} is 'same', 'valid' or 'circular', got {padding!r}")
-    found = [extent(f"{what} of {call}", v) for what, v in
-             (("kernel", kernel), ("stride", stride), ("dilation", dilation))]  # fmt: skip
-    lengths = {len(v) for v in found if isinstance(v, tuple)}
+    kernel, stride, dilation = (
+        extent(f"{what} of {call}", v) for what, v in (("kernel", kernel), ("stride", stride), ("dilation", dilation))
+    )
+    lengths = {len(v) for v in (kernel, stride, dilation) if isinstance(v, tuple)}
     if len(lengths) > 1:
         raise ProgramError(
             f"kernel, stride and dilation of {call} have {sorted(lengths)} axes: one number, or one each"
         )
-    sizes, strides, dilations = found
-    return Window(sizes, strides, dilations, padding)
+    return Window(kernel, stride, dilation, padding)
 
 
 def extent(what: str, value: Any, accepts: Callable[[int], bool] = lambda n: n >= 1,
