@@ -13,6 +13,7 @@ import sympy as sp
 
 from tensorprog.errors import ProgramError, nearest
 from tensorprog.functions import FAMILIES, Fn, abstract, member
+from tensorprog.ir.axes import Axes, Reading
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import (
     Covariances,
@@ -22,17 +23,21 @@ from tensorprog.ir.instructions import (
     InitVector,
     Instruction,
     MatMul,
+    Mix,
     Moment,
     Nonlin,
+    Place,
     Slot,
     Var,
 )
 from tensorprog.ir.spec import covariance_violations
+from tensorprog.ir.written_maps import axes_in, axes_out, reading_in, reading_out
 from tensorprog.printing import NameSymbol, inner
 
 FORMAT, VERSION = "tensorprog-program", 1
 MAX_EXPONENT, MAX_BITS = 1000, 20_000  # of a power of numbers: 10^(10^10) must not fill the memory
 _SYMBOL = re.compile(r"[^\W\d][\w']*(\.\d+)?|⟨[\w'\[\]]+,[\w'\[\]]+⟩")
+_PATCHES = re.compile(r"⟨[\w'\[\]·×=(),. -]+⟩")  # of what two inputs hold in a window
 _OUTPUT = re.compile(r"(f_0(\^\d+)?|y)\([\w'\[\]]+\)(\.\d+)?")  # initial scalars of a training run
 _CONSTANTS = {"pi": sp.pi, "e": sp.E}
 _CALLS: dict[str, Any] = {
@@ -110,12 +115,14 @@ def decode(data: Any) -> sp.Expr:
 def _symbol(name: str, *facts: str) -> sp.Symbol:
     if isinstance(name, str) and _OUTPUT.fullmatch(name):
         return NameSymbol(name)
-    if not isinstance(name, str) or not _SYMBOL.fullmatch(name):
+    parts = name[1:-1].split(",") if isinstance(name, str) and _PATCHES.fullmatch(name) else []
+    if not isinstance(name, str) or not (_SYMBOL.fullmatch(name) or (parts and len(parts) % 2 == 0)):
         raise ProgramError(f"{name!r} is not a symbol name")
     if not set(facts) <= {"real", "positive", "nonnegative"}:
         raise ProgramError(f"unknown assumptions {facts} of symbol {name!r}")
     if name.startswith("⟨"):
-        return inner(*name[1:-1].split(","))
+        half = len(parts) // 2
+        return inner(",".join(parts[:half]), ",".join(parts[half:]))
     return sp.Symbol(name, **dict.fromkeys(facts, True))
 
 
@@ -183,8 +190,9 @@ _DECODERS: dict[str, Callable[..., sp.Expr]] = {
 }
 
 _INSTRUCTIONS: dict[str, type] = {
-    c.__name__: c for c in (InitMatrix, InitVector, InitScalar, MatMul, Nonlin, Moment, Difference)
+    c.__name__: c for c in (InitMatrix, InitVector, InitScalar, MatMul, Mix, Place, Nonlin, Moment, Difference)
 }
+OPTIONAL = ("axes", "source", "by")  # left out where they are None: of vectors without positions
 
 
 def to_json(program: ProgramGraph) -> str:
@@ -194,7 +202,8 @@ def to_json(program: ProgramGraph) -> str:
 
 
 def _fields(op: Instruction) -> dict[str, Any]:
-    return {key: _field_out(getattr(op, key)) for key in op.__dataclass_fields__}
+    found = {key: getattr(op, key) for key in op.__dataclass_fields__}
+    return {key: _field_out(v) for key, v in found.items() if key not in OPTIONAL or v is not None}
 
 
 def _field_out(value: Any) -> Any:
@@ -202,7 +211,11 @@ def _field_out(value: Any) -> Any:
         return value.name
     if isinstance(value, (tuple, Covariances)):
         return [_field_out(v) for v in value]
-    return value if value is None or isinstance(value, bool) else encode(value)
+    if isinstance(value, Axes):
+        return axes_out(value)
+    if isinstance(value, Reading):
+        return reading_out(value)
+    return value if value is None or isinstance(value, (bool, str)) else encode(value)
 
 
 def load_json(text: str, program: ProgramGraph) -> None:
@@ -254,10 +267,12 @@ def _load_row(i: int, row: Any, program: ProgramGraph, reads: dict[str, set[str]
     if cls is None:
         raise ProgramError(f"`{name}` has the unknown instruction {kind!r}; {nearest(str(kind), _INSTRUCTIONS)}")
     fields = cls.__dataclass_fields__  # type: ignore[attr-defined]
-    if set(row) != {"name", "op", *fields}:
+    needed = {"name", "op", *(key for key in fields if key not in OPTIONAL or kind in ("Mix", "Place"))}
+    if not needed <= set(row) <= {"name", "op", *fields}:
         raise ProgramError(f"`{name}` := {kind} needs the fields {', '.join(fields)}; got {', '.join(row)}")
     try:
-        program.append(name, cls(**{key: _FIELD_IN[key](row[key], name, program, reads) for key in fields}))
+        given = {key: _FIELD_IN[key](row[key], name, program, reads) for key in fields if key in row}
+        program.append(name, cls(**given))
     except RecursionError as error:
         raise ProgramError(f"an expression of `{name}` is nested too deeply") from error
     except ProgramError as error:
@@ -314,10 +329,17 @@ def _expr(value: Any, *_: Any) -> sp.Expr:
     return decode(value)
 
 
+def _source(value: Any, name: str, *_: Any) -> str:
+    if not isinstance(value, str):
+        raise ProgramError(f'"source" of `{name}` must be the name of an input, got {value!r}')
+    return value
+
+
 _FIELD_IN: dict[str, Callable[..., Any]] = {
     "variance": _expr, "mean": _expr, "value": _expr, "body": _expr, "cov": _cov,
     "matrix": _operand, "x": _operand, "transpose": _flag, "args": _operands, "params": _operands,
-    "arg_deltas": _changes, "param_deltas": _changes, "theta": _operand,
+    "arg_deltas": _changes, "param_deltas": _changes, "theta": _operand, "source": _source,
+    "axes": lambda value, *_: axes_in(value), "by": lambda value, *_: reading_in(value),
 }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import builtins
 import json
+import math
 import re
 import string
 import time
@@ -19,6 +20,7 @@ from tensorprog.ir.instructions import InitMatrix, InitScalar, Moment, Nonlin, v
 from tensorprog.ir.serial import decode, encode
 from tensorprog.passes.backprop import backprop
 from tensorprog.printing import inner
+from tests.random_cases.positions import over_axes, random_stack
 
 PROPERTY = settings(
     derandomize=True, deadline=None, max_examples=100, database=None, suppress_health_check=list(HealthCheck)
@@ -53,6 +55,52 @@ def test_traces_and_gradients_of_the_gallery_round_trip(name):
     trace = net.trace([2, 1] if net.takes_sequences else [None] * 5)
     assert_round_trip(trace.program)
     assert_round_trip(backprop(trace)[0])
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_programs_over_positions_round_trip(seed):
+    assert_round_trip(backprop(over_axes(random_stack(seed)).trace([None, None]))[0])
+
+
+def test_matrices_of_inputs_round_trip():
+    @tp.network
+    def graph(net, x):
+        h = net.aggregate(net.embed("U", x["nodes"]), x["A"], normalise="symmetric", loops=0.5)
+        return net.readout("V", net.weighted_pool(tp.relu(h), x["a"], normalise="mean"))
+
+    assert_round_trip(backprop(graph().trace([None, None]))[0])
+
+
+def test_programs_written_without_axes_and_sources_are_read():
+    text = tp.programs.mlp(depth=2).trace([None]).program.to_json()
+    assert '"axes"' not in text and '"by"' not in text
+    without = re.sub(r',\s*"source": "x"', "", text)
+    assert without != text and list(tp.Program.from_json(without))[0][1].source is None
+
+
+@pytest.mark.parametrize(
+    "map_, words",
+    [
+        (["Windows", {}], "unknown map 'Windows'; did you mean 'Window'"),
+        (["Everywhere", {}], "needs the fields weighted"),
+        (["Everywhere", {"weighted": 1}], "weighted of the map Everywhere cannot be 1"),
+        (["Margins", {"before": 0.5, "after": 0}], "before of the map Margins cannot be 0.5"),
+        (["Given", {"name": "A;B", "normalise": "none", "loops": 0.0, "pooled": False}], "cannot be 'A;B'"),
+        (["Given", {"name": "A", "normalise": "none", "loops": math.inf, "pooled": False}], "not a number"),
+        (["Spread", {"window": ["Everywhere", {"weighted": True}]}], "window of the map Spread cannot be"),
+        ("Everywhere", "expected a map such as"),
+    ],
+)
+def test_what_is_no_map_is_refused(map_, words):
+    @tp.network
+    def pooled(net, x):
+        return net.readout("V", net.global_pool(net.embed("U", x)))
+
+    data = json.loads(pooled().trace([None]).program.to_json())
+    row = next(row for row in data["instructions"] if row["op"] == "Mix")
+    row["by"][0] = map_
+    with pytest.raises(ProgramError, match=re.escape(words)):
+        tp.Program.from_json(json.dumps(data))
 
 
 def test_the_empty_program_and_a_program_without_vectors_round_trip():
