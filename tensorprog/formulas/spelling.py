@@ -151,10 +151,6 @@ class Windows:
             found.setdefault(_kind(m, ndim), m)
         return cls(tuple(found.values()), ndim)
 
-    def count(self, m: Map) -> int | None:
-        """The number of offsets, where it is known."""
-        return count(m, self.ndim)
-
     def label(self, m: Map) -> str:
         """w, or w1, w2, .. where there are several."""
         kinds = [_kind(other, self.ndim) for other in self.maps]
@@ -172,8 +168,9 @@ class Windows:
         return f"w_{{{label[1:]}}}" if style.tex and label[1:] else label
 
     def size(self, m: Map, style: Style) -> str:
-        """|w|."""
-        return f"|{self.written(m, style)}|"
+        """|w|, or the number that it is."""
+        number = count(m, self.ndim)
+        return f"|{self.written(m, style)}|" if number is None else str(number)
 
     def said(self, style: Style) -> list[str]:
         """What their offsets are, and what stands outside: once where it is the same for all."""

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeGuard
+from typing import Any
 
 import sympy as sp
 
 from tensorprog.algebra import ONE, Gen, Poly, Scalar, add_all, monomial, to_sympy
 from tensorprog.expectations.atoms import Expect, head_of
 from tensorprog.formulas.spelling import Windows, read_by, reads
-from tensorprog.formulas.typeset import ATOM, GRAM, SCALAR, SUM, Quotient, Show, Style, Term, terms
+from tensorprog.formulas.typeset import ATOM, GRAM, SCALAR, SUM, Quotient, Show, Style, Term, bracketed, terms
 from tensorprog.ir.axes import Everywhere, Map, Window
 from tensorprog.limit.positions import Along, At, How
 from tensorprog.printing import NameSymbol
@@ -56,6 +56,15 @@ class Spot:
     both: int | None = None
 
 
+@dataclass(frozen=True)
+class Body:
+    """What a sum runs over: the ranks of its factors, how it prints, and what stands below it."""
+
+    ranks: list[int]
+    shown: str
+    over: Sequence[str] = ()
+
+
 NOWHERE = Spot(bound=(0, 0))  # of a quantity without positions
 
 
@@ -92,7 +101,32 @@ class Summing:
 
     def terms(self, p: Poly, spot: Spot) -> list[Term]:
         """The terms of a right side."""
-        return terms(spread(p), self.style, self.show(spot))
+        return terms(self.spread(p), self.style, self.show(spot))
+
+    def spread(self, p: Poly) -> Poly:
+        """A polynomial whose lines can be broken: sums over all positions are taken term by term, and what does not
+        depend on positions stands outside of them."""
+        parts = []
+        for mono, c in p.terms.items():
+            term = Poly({tuple(f for f in mono if not (isinstance(f[0], Along) and f[1] == 1)): c})
+            for g, e in mono:
+                term = term * self._opened(g) if isinstance(g, Along) and e == 1 else term
+            parts.append(term)
+        return add_all(parts)
+
+    def _opened(self, g: Along) -> Poly:
+        inner, everywhere = self.spread(g.inner), isinstance(g.by.map, Everywhere)
+        if everywhere and g.transpose:
+            return inner * monomial(Along(g.by, g.how, True, ONE, g.point))
+        if len(inner.terms) == 1 or everywhere:
+            return add_all(self._outside(g, mono, c) for mono, c in inner.terms.items())
+        return monomial(Along(g.by, g.how, g.transpose, inner, g.point))
+
+    def _outside(self, g: Along, mono: Any, c: Any) -> Poly:
+        """Constants before a sum."""
+        constant = tuple(f for f in mono if type(f[0]) is Scalar and self.data(f[0]) is None)
+        array = Poly({tuple(f for f in mono if f not in constant): 1})
+        return Poly({constant: c}) * monomial(Along(g.by, g.how, g.transpose, array, g.point))
 
     def index(self, sides: Sides, spot: Spot) -> str:
         """[p,q]"""
@@ -129,7 +163,7 @@ class Summing:
             return GRAM, self._bracket(labels, [p if at else None for p, at in zip(here, data.at, strict=True)])
         m, stacked = data.view
         return SUM, self._window(m, "shared" if stacked else "both", False, here, spot,
-                                 lambda there, _: ([GRAM], self._bracket(labels, there)))  # fmt: skip
+                                 lambda there, _: Body([GRAM], self._bracket(labels, there)))  # fmt: skip
 
     def _bracket(self, labels: list[str], at: Sequence[str | None]) -> str:
         shown = [x if p is None else f"{x}[{p}]" for x, p in zip(labels, at, strict=True)]
@@ -145,35 +179,34 @@ class Summing:
                             apart=g.point is None)  # fmt: skip
 
     def _window(self, m: Map, how: How, transpose: bool, at: tuple[str, str], spot: Spot,
-                body: Callable[[tuple[str, str], tuple[int, int]], tuple[list[int], str]],
+                body: Callable[[tuple[str, str], tuple[int, int]], Body],
                 apart: bool = True) -> Quotient:  # fmt: skip
         """Σ_k of what stands at the positions that are read, over |w|."""
         letters = OFFSETS[spot.bound[0] :][: 2 if how == "both" else 1]
         step = read_by if transpose else reads
         k, j = letters[0], letters[-1]
         there = (at[0] if how == "right" else step(m, at[0], k), at[1] if how == "left" else step(m, at[1], j))
-        ranks, shown = body(there, (spot.bound[0] + len(letters), spot.bound[1]))
+        summed = body(there, (spot.bound[0] + len(letters), spot.bound[1]))
         sums = self._sign(self.windows.domain(",".join(letters), m, self.style))
-        number = self.windows.count(m) if m.is_mean else 1
-        over = [] if number is not None else [self.windows.size(m, self.style)] * len(letters)
+        over = [self.windows.size(m, self.style)] * len(letters) if m.is_mean else []
         untied = how == "shared" and not m.is_tied and apart and at[0] != at[1]
         delta = f"{self._delta(at)}{self.style.times}" if untied else ""
-        return Quotient(f"{delta}{sums} {shown}", over, (number or 1) ** len(letters), ranks)
+        return Quotient(f"{delta}{sums} {summed.shown}", [*over, *summed.over], summed.ranks)
 
     def _everywhere(self, g: Along, spot: Spot) -> Quotient:
         """Σ_p C[p,p]/P, Σ_{p,q} C[p,q]/(P P'), and the same without weights."""
         p, q = tuple(PLACES[spot.bound[1]])
         at = {"shared": (p, p), "both": (p, q), "left": (p, spot.at[1]), "right": (spot.at[0], q)}[g.how]
         letters = {"shared": p, "both": f"{p},{q}", "left": p, "right": q}[g.how]
-        ranks, shown = self._body(g.inner, Spot(at, (spot.bound[0], spot.bound[1] + 1), spot.both))
-        return Quotient(f"{self._sign(letters)} {shown}", self._sizes(g, spot), 1, ranks)
+        body = self._body(g.inner, Spot(at, (spot.bound[0], spot.bound[1] + 1), spot.both))
+        return Quotient(f"{self._sign(letters)} {body.shown}", [*body.over, *self._sizes(g, spot)], body.ranks)
 
     def _back(self, g: Along, spot: Spot) -> Quotient:
         """The transposed map: what has no positions, at all of them."""
-        ranks, shown = self._body(g.inner, replace(NOWHERE, both=spot.both))
         same = g.how == "shared" and g.point is None and spot.at[0] != spot.at[1]
-        factors = [*([self._delta(spot.at)] if same else []), *([] if shown == "1" else [shown])]
-        return Quotient(self.style.times.join(factors), self._sizes(g, spot), 1, ranks)
+        body = self._body(g.inner, replace(NOWHERE, both=spot.both))
+        factors = [*([self._delta(spot.at)] if same else []), *([] if body.shown == "1" else [body.shown])]
+        return Quotient(self.style.times.join(factors), [*body.over, *self._sizes(g, spot)], body.ranks)
 
     def _sizes(self, g: Along, spot: Spot) -> list[str]:
         if not g.by.map.is_mean:
@@ -193,20 +226,26 @@ class Summing:
 
     # ---- polynomials in one line -------------------------------------------------------------------------
 
-    def _body(self, p: Poly, spot: Spot) -> tuple[list[int], str]:
-        """The ranks of what is summed, and how it prints: in brackets where it is a sum."""
-        show = self.show(spot)
-        ranks = [rank for mono in p.terms for g, _ in mono for rank in _ranks(*show(g))]
-        found = self._sum(p, spot)
-        return ranks, f"({found})" if len(p.terms) > 1 or found.startswith("-") else found
+    def _body(self, p: Poly, spot: Spot) -> Body:
+        """What is summed: in brackets where it is a sum; of one term the numbers below it are handed on."""
+        shown = [(*self._show(g, spot), e) for mono in p.terms for g, e in mono]
+        ranks = [k for rank, name, _ in shown for k in (name.ranks if isinstance(name, Quotient) else [rank])]
+        alone = list(p.terms.values()) == [1] and all(e == 1 for *_, e in shown)
+        if not alone:
+            found = self._sum(p, spot)
+            return Body(ranks, f"({found})" if len(p.terms) > 1 or found.startswith("-") else found)
+        ordered = [name for _, name, _ in sorted(shown, key=lambda f: f[:2]) if name]
+        over = [o for name in ordered if isinstance(name, Quotient) for o in name.over]
+        return Body(ranks, self.style.times.join(bracketed(ordered, self.style)) or "1", over)
 
     def _factor(self, p: Poly, spot: Spot) -> tuple[int, str]:
         """A polynomial as one factor."""
         ((mono, c), *more) = p.terms.items()
         if not more and c == 1 and len(mono) == 1 and mono[0][1] == 1:
             return self._show(mono[0][0], spot)
-        ranks, shown = self._body(p, spot)
-        return max(ranks, default=SCALAR), shown if more else f"({shown})"
+        body = self._body(p, spot)
+        shown = body.shown if more else f"({self._sum(p, spot)})"
+        return max(body.ranks, default=SCALAR), shown
 
     def _sum(self, p: Poly, spot: Spot) -> str:
         found = ""
@@ -214,37 +253,6 @@ class Summing:
             lead = ("-" if sign == "-" else "") if n == 0 else f" {sign} "
             found += lead + self.style.times.join(factors)
         return found
-
-
-def _ranks(rank: int, shown: str) -> list[int]:
-    return shown.ranks if isinstance(shown, Quotient) else [rank]
-
-
-def spread(p: Poly) -> Poly:
-    """A polynomial with sums over all positions taken term by term, and factors without positions outside of the
-    transposed maps that give them to all: lines that can be broken."""
-    if not any(_spreads(g) for mono in p.terms for g, _ in mono):
-        return p
-    return spread(add_all(_apart(mono, c) for mono, c in p.terms.items()))
-
-
-def _apart(mono: Any, c: Any) -> Poly:
-    whole = next((g for g, e in mono if e == 1 and _spreads(g)), None)
-    rest = Poly({tuple(f for f in mono if f[0] is not whole): c})
-    if whole is None:
-        return rest
-    if whole.transpose:
-        return rest * whole.inner * monomial(_of(whole, ONE))
-    return add_all(rest * monomial(_of(whole, Poly({m: k}))) for m, k in whole.inner.terms.items())
-
-
-def _spreads(g: Gen) -> TypeGuard[Along]:
-    everywhere = isinstance(g, Along) and isinstance(g.by.map, Everywhere)
-    return everywhere and (g.inner != ONE if g.transpose else len(g.inner.terms) > 1)  # type: ignore[attr-defined]
-
-
-def _of(g: Along, inner: Poly) -> Along:
-    return Along(g.by, g.how, g.transpose, inner, g.point)
 
 
 # ---- in sympy, and in words ------------------------------------------------------------------------------
@@ -259,7 +267,7 @@ def in_sympy(p: Poly, text: Summing, tex: Summing, spot: Spot) -> sp.Expr:
         (_, name), (_, latex) = text.show(spot)(g), tex.show(spot)(g)
         return NameSymbol(name, latex) if not isinstance(name, Quotient) else name.symbol(latex)
 
-    return to_sympy(spread(p), rename)
+    return to_sympy(text.spread(p), rename)
 
 
 DELTA = ("δ[p,q] = 1 where p = q, else 0", r"$\delta_{pq} = 1$ where $p = q$, else 0")

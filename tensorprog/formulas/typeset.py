@@ -2,7 +2,6 @@ r"""Setting equations as text for a terminal and as LaTeX for a paper: order of 
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -39,6 +38,11 @@ class Style:
         if compound:
             base = rf"\left({base}\right)" if self.tex else f"({base})"
         return f"{base}^{{{e}}}" if self.tex else base + str(e).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+    @property
+    def dot(self) -> str:
+        """What stands between numbers."""
+        return r" \cdot " if self.tex else "·"
 
     @property
     def times(self) -> str:
@@ -79,27 +83,25 @@ class Said:
 
 
 class Quotient(str):
-    """A factor such as Σ_k C[p+k,q+k], with what stands below the line: |w|, and a number.
+    """A factor such as Σ_k C[p+k,q+k], with what stands below the line, such as |w|.
 
     Attributes:
-        over: formulas to divide by.
-        number: what else to divide by.
+        over: numbers and formulas to divide by.
         ranks: of what is summed.
     """
 
     over: Sequence[str]
-    number: int
     ranks: list[int]
 
-    def __new__(cls, shown: str, over: Sequence[str], number: int, ranks: list[int]) -> Quotient:
+    def __new__(cls, shown: str, over: Sequence[str], ranks: list[int]) -> Quotient:
         self = str.__new__(cls, shown)
-        self.over, self.number, self.ranks = over, number, ranks
+        self.over, self.ranks = over, ranks
         return self
 
     def symbol(self, tex: str) -> sp.Expr:
         """Sum and what it is divided by, in sympy."""
-        shown = NameSymbol(str(self), tex) if self else sp.S.One
-        return sp.Mul(shown, sp.Rational(1, self.number), *(1 / NameSymbol(o, o) for o in self.over))
+        over = [sp.Integer(int(o)) if o.isdecimal() else NameSymbol(o, o) for o in self.over]
+        return sp.Mul(NameSymbol(str(self), tex) if self else 1, *(1 / o for o in over))
 
 
 def terms(p: Poly, style: Style, show: Show) -> list[Term]:
@@ -128,23 +130,27 @@ def _divided(
     c: Any, named: list[tuple[int, str]], below: list[tuple[Quotient, int]], style: Style
 ) -> tuple[str, list[str]]:
     """Numbers and hyperparameters over what sums are divided by, then the other factors, sums last."""
-    value = sp.sympify(c) / math.prod(q.number**e for q, e in below)
+    value = sp.sympify(c)
     sign = "-" if value.could_extract_minus_sign() else "+"
     above, under = (value * (-1 if sign == "-" else 1)).as_numer_denom()
     top = [*([] if above == 1 else [style.expr(above)]), *(name for r, name in named if r == SCALAR)]
     powers = Counter(o for q, e in below for o in [*q.over] * e)
     bottom = [*([] if under == 1 else [style.expr(under)]), *(style.power(o, e, False) for o, e in powers.items())]
-    rest = [name for r, name in named if r != SCALAR and name]
-    sums = [str(name) for name in rest if any(sign in name for sign in SIGNS) and isinstance(name, Quotient)]
-    others = [name for name in rest if name not in sums]
-    sums[:-1] = [rf"\left({s}\right)" if style.tex else f"({s})" for s in sums[:-1]]
+    rest = bracketed([name for r, name in named if r != SCALAR and name], style)
     if not bottom:
-        return sign, [*top, *others, *sums]
-    up, down = style.times.join(top) or "1", style.times.join(bottom)
+        return sign, [*top, *rest]
+    up, down = style.times.join(top) or "1", style.dot.join(bottom)
     lead = rf"\frac{{{up}}}{{{down}}}" if style.tex else f"{up}/{down}" if len(bottom) == 1 else f"{up}/({down})"
-    if not others and len(sums) == 1 and sums[0].startswith(SIGNS):  # σ_w²/9 Σ_k ..
-        return sign, [f"{lead} {sums[0]}"]
-    return sign, [lead, *others, *sums]
+    if len(rest) == 1 and rest[0].startswith(SIGNS):  # σ_w²/9 Σ_k ..
+        return sign, [f"{lead} {rest[0]}"]
+    return sign, [lead, *rest]
+
+
+def bracketed(names: Sequence[str], style: Style) -> list[str]:
+    """Factors, sums last and all but the last sum in brackets."""
+    sums = [str(name) for name in names if isinstance(name, Quotient) and any(sign in name for sign in SIGNS)]
+    others = [name for name in names if name not in sums]
+    return [*others, *(rf"\left({s}\right)" if style.tex else f"({s})" for s in sums[:-1]), *sums[-1:]]
 
 
 def _natural(name: str) -> list[Any]:

@@ -130,10 +130,12 @@ def simple(p: Poly, atoms: bool) -> bool:
 
 
 def summed(p: Poly) -> bool:
-    """Whether p is the sum over positions of something simple that is no sum itself."""
+    """Whether p is the sum over positions, of two inputs or of one, of something simple that is no sum itself."""
     gens = [g for mono in p.terms for g, _ in mono]
-    inner = gens[0].inner if len(gens) == 1 and isinstance(gens[0], Along) and p == monomial(gens[0]) else None
-    return inner is not None and simple(inner, atoms=True) and not summed(inner)
+    g = gens[0] if len(gens) == 1 and p == monomial(gens[0]) else None
+    if isinstance(g, At):
+        return summed(g.inner)
+    return isinstance(g, Along) and simple(g.inner, atoms=True) and not summed(g.inner)
 
 
 def _numbered(kind: str, k: int) -> tuple[str, str]:

@@ -58,6 +58,21 @@ def adjoint(p: Poly, paired: Poly, spatial: bool, store: Store) -> tuple[Poly, l
     return add_all(rest), found
 
 
+def gathered(p: Poly, store: Store) -> Poly:
+    """M(a) + M(b) as M(a + b), where linear quantities stand in a and b: what has one factor stands together."""
+    plain: dict[Any, Any] = {}
+    groups: dict[Any, tuple[Along, list[Poly]]] = {}
+    for mono, c in p.terms.items():
+        carrier = next((g for g, e in mono if isinstance(g, Along) and e == 1 and _holds(g.inner)), None)
+        if carrier is None:
+            plain[mono] = c
+            continue
+        key = (*carrier.key, carrier.point, drop(mono, carrier))
+        groups.setdefault(key, (carrier, []))[1].append(carrier.inner.scale(c))
+    found = [store.along(like, add_all(inner)) * Poly({key[-1]: 1}) for key, (like, inner) in groups.items()]
+    return add_all([Poly(plain), *found])
+
+
 def _holds(p: Poly) -> bool:
     return any(r.family.linear for r in refs_of(p))
 

@@ -8,7 +8,7 @@ from tensorprog.algebra import Gen, Poly
 from tensorprog.expectations.atoms import Expect
 from tensorprog.formulas.spelling import Windows
 from tensorprog.formulas.summing import Data, Sides, Summing, maps_of
-from tensorprog.formulas.typeset import Style
+from tensorprog.formulas.typeset import SCALAR, Style
 from tensorprog.limit.equations import reachable
 from tensorprog.limit.positions import Along
 from tensorprog.recursions.folding import At, Folded
@@ -50,7 +50,8 @@ class Positioned:
         """
 
         def leaf(g: Gen, both: int | None) -> tuple[int, str]:
-            assert isinstance(g, At)
+            if not isinstance(g, At):  # a hyperparameter, which prints as it is
+                return SCALAR, ""
             return named(g, g.family.pair if both is None else (self.labels[both],) * 2)
 
         def sides(g: Gen) -> Sides:

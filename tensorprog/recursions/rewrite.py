@@ -15,7 +15,7 @@ from typing import Any
 from tensorprog.algebra import ONE, ZERO, Gen, Poly, Scalar, add_all, merge, monomial
 from tensorprog.expectations.atoms import Expect
 from tensorprog.limit.positions import Along
-from tensorprog.recursions.adjoint import adjoint, is_linear
+from tensorprog.recursions.adjoint import adjoint, gathered, is_linear
 from tensorprog.recursions.straight import GRAM, LINEAR, Family, Index, Ref, Store, Straight, refs_of
 
 Mono = Any
@@ -118,6 +118,7 @@ def _merged(system: Straight) -> Straight:
 
 
 def _bracketed(p: Poly, store: Store, result: Straight, known: dict[Poly, Poly], kept: set[Ref]) -> Poly:
+    p = gathered(p, store)
     p = _substituted(p, {g: store.along(g, _bracketed(g.inner, store, result, known, kept))
                          for m in p.terms for g, _ in m if isinstance(g, Along)})  # fmt: skip
     kept |= {g for m in p.terms if not any(isinstance(f, Expect) for f, _ in m) for g, _ in m if is_linear(g)}

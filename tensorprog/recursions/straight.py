@@ -19,7 +19,7 @@ from tensorprog.derivation.derivation import Derivation
 from tensorprog.derivation.names import Place
 from tensorprog.errors import FoldError
 from tensorprog.expectations.atoms import Expect, variables
-from tensorprog.ir.axes import TOTAL, Everywhere, Map, Reading
+from tensorprog.ir.axes import TOTAL, Map, Reading
 from tensorprog.limit.equations import Name, children, reachable
 from tensorprog.limit.positions import Along, At
 from tensorprog.printing import NameSymbol, inner
@@ -118,15 +118,10 @@ class Store:
         return monomial(g) if isinstance(g, Ref) else self.intern(Scalar, g.symbol)
 
     def along(self, like: Along, inner: Poly, turned: bool = False) -> Poly:
-        """The map of ``like``, or with ``turned`` its transposed one, applied to an array.
-
-        Sums over all positions are taken term by term, and constants stand outside.
-        """
+        """The map of ``like``, or with ``turned`` its transposed one, applied to an array. Constants stand outside."""
         transpose, m = like.transpose != turned, like.by.map
         if m == TOTAL and transpose:
             return inner
-        if len(inner.terms) > 1 and isinstance(m, Everywhere) and not transpose:
-            return add_all(self.along(like, Poly({mono: c}), turned) for mono, c in inner.terms.items())
         if len(inner.terms) != 1:
             return self._mapped(like, transpose, inner) if inner else inner
         ((mono, c),) = inner.terms.items()
