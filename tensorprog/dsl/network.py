@@ -159,11 +159,11 @@ class Network(Shown):
         self._notice_frozen(t)
         return t
 
-    def _data(self, i: int, label: str, length: int | None, form: Form) -> tuple[tuple[Datum, ...], Any]:
+    def _data(self, i: int, label: str, length: Any, form: Form) -> tuple[tuple[Datum, ...], Any]:
         """The vectors of an input, and what the architecture is given for them."""
         if isinstance(form, Parts):
             names = form.vectors if form.vectors and not form.over else []
-            if length is not None and length != len(names):
+            if isinstance(length, int) and length != len(names):
                 raise SequenceLengthError(f"{self.name} reads the arrays {', '.join(names)}, and {length} were given")
             axes = Axes(label)
             make = lambda name: Datum(  # noqa: E731
@@ -174,7 +174,7 @@ class Network(Shown):
                 part=name,
             )
             return tuple(make(name) for name in form.vectors) or (Datum(i, label),), Named(make, label)
-        if length is not None:
+        if isinstance(length, int):
             data = tuple(Datum(i, label, s + 1) for s in range(length))
             return data, data
         single = Datum(i, label, axes=Axes(label) if form == "positions" else None)

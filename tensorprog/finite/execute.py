@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from functools import singledispatch
@@ -19,12 +20,16 @@ from tensorprog.ir.instructions import (
     InitMatrix,
     InitScalar,
     InitVector,
+    Mask,
     MatMul,
     Mix,
     Moment,
     Nonlin,
+    Outer,
     Place,
+    RowSum,
     Var,
+    Weigh,
     slots_of,
 )
 
@@ -53,7 +58,7 @@ def execute(
         scales: factors by which matrices are to be multiplied, which costs less on their products.
         groups: the ``schedule`` of these variables, for a program that runs often.
         sizes: of inputs with positions, by label: all vectors have one axis more then, before the last, and scalars too
-            (``finite.positions``).
+            (``finite.positions``), those of pairs of positions two.
 
     Returns:
         The value of every variable, with the same leading axes.
@@ -161,6 +166,30 @@ def _(op: Mix, values: Values, hyper: Mapping[sp.Symbol, float], sizes: SizesOf)
 @run.register(Place)
 def _(op: Place, values: Values, hyper: Mapping[sp.Symbol, float], sizes: SizesOf) -> Array:
     return placed(values[op.x], At.of(op.by, sizes), op.transpose)
+
+
+@run.register(Outer)
+def _(op: Outer, values: Values, hyper: Mapping[sp.Symbol, float], sizes: SizesOf) -> Array:
+    x, y = values[op.x], values[op.y]
+    return (x @ np.swapaxes(y, -1, -2) / x.shape[-1])[..., None]
+
+
+@run.register(RowSum)
+def _(op: RowSum, values: Values, hyper: Mapping[sp.Symbol, float], sizes: SizesOf) -> Array:
+    s = values[op.s]
+    return np.broadcast_to(s.sum(axis=-2, keepdims=True), s.shape)
+
+
+@run.register(Mask)
+def _(op: Mask, values: Values, hyper: Mapping[sp.Symbol, float], sizes: SizesOf) -> Array:
+    rows, columns = (math.prod(a.at(sizes[a.source])) for a in (op.axes.left, op.axes.right))
+    return np.tri(rows, columns)[None, None, :, :, None]
+
+
+@run.register(Weigh)
+def _(op: Weigh, values: Values, hyper: Mapping[sp.Symbol, float], sizes: SizesOf) -> Array:
+    a = values[op.weights][..., 0]
+    return (np.swapaxes(a, -1, -2) if op.transpose else a) @ values[op.x]
 
 
 @run.register(Difference)

@@ -144,8 +144,6 @@ def read(datum: Datum, data: Array, sizes: SizesOf) -> Array:
     if datum.by is None:
         return data
     at = At.of(datum.by, sizes)
-    if not datum.stacked:
-        return mixed(data, at, False)
     found = gathered(data, at.rows)
     return found.reshape(*found.shape[:-2], -1)
 
@@ -160,7 +158,7 @@ def embedded(u: Array, xi: Array, datum: Datum) -> Array:
 
 def is_untied(datum: Datum) -> bool:
     """Whether positions are embedded by matrices of their own."""
-    return datum.by is not None and datum.stacked and not datum.by.map.is_tied
+    return datum.by is not None and not datum.by.map.is_tied
 
 
 def shapes(trace: Trace, width: int, dimension: int, sizes: SizesOf) -> dict[str, tuple[int, ...]]:
@@ -181,7 +179,7 @@ def shapes(trace: Trace, width: int, dimension: int, sizes: SizesOf) -> dict[str
         if isinstance(op, MatMul):
             note(names[op.matrix], (*(At.of(op.by, sizes).family if op.by else ()), width, width))
     for name, datum in trace.embeddings.values():
-        at = At.of(datum.by, sizes) if datum.by is not None and datum.stacked else None
+        at = At.of(datum.by, sizes) if datum.by is not None else None
         own = () if at is None or at.tied else at.family[:1]
         note(name, (*own, width, dimension * (1 if at is None else len(at.rows))))
     for r in (r for heads in trace.heads for f in heads for r in f.readouts if r.trained):

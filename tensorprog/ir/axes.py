@@ -245,6 +245,10 @@ class Pairs:
         """The input that both belong to."""
         return self.left.source
 
+    def at(self, sizes: Sizes) -> Sizes:
+        """The sizes of both, given those of the input."""
+        return (*self.left.at(sizes), *self.right.at(sizes))
+
 
 @dataclass(frozen=True)
 class Reading:

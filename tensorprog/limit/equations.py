@@ -11,7 +11,7 @@ from tensorprog.algebra import Apply, Gen, Poly, Scalar, add_all, monomial, to_s
 from tensorprog.expectations.atoms import Expect
 from tensorprog.functions import Abs, Exp, Relu, Step
 from tensorprog.ir.instructions import Var
-from tensorprog.limit.positions import Along, Positional
+from tensorprog.limit.positions import Along, At, Positional
 from tensorprog.printing import NameSymbol
 
 NOT_NEGATIVE = (Relu, Step, Abs, Exp)
