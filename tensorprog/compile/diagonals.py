@@ -146,7 +146,7 @@ def apart(
     for n in range(first, last):
         kind, row, k1, k2, which, level = (
             parts[n, 0], parts[n, 1], parts[n, 2], parts[n, 3], parts[n, 4], parts[n, 5])  # fmt: skip
-        scale = np.sqrt(scales[n])
+        scale = np.sqrt(scales[n] / channels if kind & DATA_PART else scales[n])
         here, sizes = boxes[level], shapes[level]
         along = windows[max(which, 0)]
         n0 = along[3] if kind & WINDOWED else 1
