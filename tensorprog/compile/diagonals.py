@@ -14,8 +14,10 @@ import numba
 import numpy as np
 from numba.core.dispatcher import Dispatcher
 
+from tensorprog.compile import boxes as rows
 from tensorprog.compile import machine, steps
 from tensorprog.compile.arrays import LEAST, NEAR
+from tensorprog.compile.boxes import add_one, add_three, add_two, multiply, multiply_more
 from tensorprog.compile.machine import INLINE, STRICT, _wide, arc_row, asin_row
 from tensorprog.compile.offsets import NDIM
 from tensorprog.compile.steps import CONSTANT, DATA_PART, LANES, OPCODES, WINDOWED
@@ -26,95 +28,110 @@ from tensorprog.compile.steps import CONSTANT, DATA_PART, LANES, OPCODES, WINDOW
 CHUNK = 32
 FOLD = 8 * LANES
 TRUE = 1e-9  # how far the parts of a variance may be from its sum
-STAMP = crc32(b"".join(Path(str(module.__file__)).read_bytes() for module in (machine, steps))) ^ machine.STAMP
-
-
-@numba.njit(**INLINE)
-def _add_rows(source, s, target, t, count, first):
-    """target[t : t + count] += source[s : s + count], or = for the first."""
-    if first:
-        for j in range(count):
-            target[t + j] = source[s + j]
-    else:
-        for j in range(count):
-            target[t + j] += source[s + j]
+STAMP = crc32(b"".join(Path(str(module.__file__)).read_bytes() for module in (machine, steps, rows))) ^ machine.STAMP
 
 
 @numba.njit(**STRICT)
-def slide(source, target, outer, given, made, inner, start, gap, taps, wraps):
-    """target[o, i, :] = Σ_k source[o, i + start + gap k, :], rows of ``inner`` entries, absent ones 0."""
+def slide(source, s, target, t, outer, given, made, inner, start, gap, taps, wraps, a, b):
+    """target[o, i, :] = a Σ_k source[o, i + start + gap k, :] + b, rows of ``inner`` LANES, absent ones 0.
+
+    Args:
+        s, t: where source and target begin in their arrays.
+    """
     _wide()
+    row = inner * LANES
     for o in range(outer):
-        s, t = o * given * inner, o * made * inner
         low, high = max(0, -start), min(made, given - start - gap * (taps - 1))  # where all are there
-        if taps == 3 and high > low:
-            a, b, count = s + (low + start) * inner, gap * inner, (high - low) * inner
-            for j in range(count):
-                target[t + low * inner + j] = source[a + j] + source[a + b + j] + source[a + 2 * b + j]
-        else:
-            low = high = 0
+        if high > low:
+            at, first, span = t + low * row, s + (low + start) * row, (high - low) * inner
+            if taps == 1:
+                add_one(target, at, source, first, 0, 0, span, a, b)
+            elif taps == 2:
+                add_two(target, at, source, first, first + gap * row, 0, span, a, b)
+            else:
+                add_three(target, at, source, first, first + gap * row, first + 2 * gap * row, span, a, b)
+            for k in range(3, taps):
+                add_scaled(target, at, source, first + k * gap * row, span, a)
         for i in range(made):
             if low <= i < high:
                 continue
-            first = True
+            before = -1
+            count = 0
             for k in range(taps):
                 y = i + start + gap * k
                 if wraps:
                     y %= given
                 if 0 <= y < given:
-                    _add_rows(source, s + y * inner, target, t + i * inner, inner, first)
-                    first = False
-            if first:
-                for j in range(inner):
-                    target[t + i * inner + j] = 0.0
+                    count += 1
+                    if count == 2:
+                        add_two(target, t + i * row, source, before, s + y * row, 0, inner, a, b)
+                    elif count > 2:
+                        add_scaled(target, t + i * row, source, s + y * row, inner, a)
+                    before = s + y * row
+            if count == 1:
+                add_one(target, t + i * row, source, before, 0, 0, inner, a, b)
+            elif count == 0:
+                for j in range(row):
+                    target.flat[t + i * row + j] = b
+        s, t = s + given * row, t + made * row
 
 
 @numba.njit(**STRICT)
-def jump(source, target, outer, given, made, inner, start, stride, gap, taps, transposed):
-    """The same with a stride: target[o, i, :] = Σ_k source[o, stride i + start + gap k, :], or transposed."""
+def add_scaled(target, t, source, s, inner, a):
+    """target[t + j] += a source[s + j]."""
+    for j in range(inner * LANES):
+        target.flat[t + j] += a * source.flat[s + j]
+
+
+@numba.njit(**STRICT)
+def jump(source, s, target, t, outer, given, made, inner, start, stride, gap, taps, transposed, a, b):
+    """The same with a stride: target[o, i, :] = a Σ_k source[o, stride i + start + gap k, :] + b, or transposed."""
+    _wide()
+    row = inner * LANES
+    for j in range(outer * made * row):
+        target.flat[t + j] = b
     for o in range(outer):
-        s, t = o * given * inner, o * made * inner
-        for j in range(made * inner):
-            target[t + j] = 0.0
         for i in range(given if transposed else made):
             for k in range(taps):
                 y = stride * i + start + gap * k
                 if transposed and 0 <= y < made:
-                    _add_rows(source, s + i * inner, target, t + y * inner, inner, False)
+                    add_scaled(target, t + y * row, source, s + i * row, inner, a)
                 elif not transposed and 0 <= y < given:
-                    _add_rows(source, s + y * inner, target, t + i * inner, inner, False)
+                    add_scaled(target, t + i * row, source, s + y * row, inner, a)
+        s, t = s + given * row, t + made * row
 
 
 @numba.njit(**STRICT)
-def window(reg, o, x, space, boxes, along, wraps):
-    """reg[o] = the sum over a window of reg[x], axis by axis."""
+def window(reg, o, x, space, boxes, along, wraps, a, b):
+    """reg[o] = a · the sum over a window of reg[x], axis by axis, + b."""
     given, made, transposed = boxes[along[0]], boxes[along[1]], along[2] == 1
-    outer, source, k = 1, reg[x], 0
-    axes = 0
+    size, wide = reg.shape[1], space.shape[1]
+    axes, outer, k = 0, 1, 0
     for axis in range(NDIM):
         axes += along[3 + 4 * axis] * along[4 + 4 * axis] > 1 or given[NDIM + axis] != made[NDIM + axis]
     if axes == 0:
-        for j in range(given[NDIM] * given[NDIM + 1] * given[NDIM + 2] * LANES):
-            reg[o, j] = source[j]
+        add_one(reg, o * size, reg, x * size, 0, 0, given[NDIM] * given[NDIM + 1] * given[NDIM + 2], a, b)
+    source, s = reg, x * size
     for axis in range(NDIM):
         taps, stride, gap, begin = along[3 + 4 * axis], along[4 + 4 * axis], along[5 + 4 * axis], along[6 + 4 * axis]
         n, m = given[NDIM + axis], made[NDIM + axis]
         if taps * stride > 1 or n != m:
-            inner = LANES
+            inner = 1
             for later in range(axis + 1, NDIM):
                 inner *= given[NDIM + later]
             k += 1
-            target = reg[o] if k == axes else space[k]
+            target, t = (reg, o * size) if k == axes else (space, k * wide)
+            scale, shift = (a, b) if k == axes else (1.0, 0.0)
             if transposed:
                 start = stride * given[axis] + begin - made[axis]
             else:
                 start = stride * made[axis] + begin - given[axis]
             if stride == 1:
                 start = -start - gap * (taps - 1) if transposed else start
-                slide(source, target, outer, n, m, inner, start, gap, taps, wraps)
+                slide(source, s, target, t, outer, n, m, inner, start, gap, taps, wraps, scale, shift)
             else:
-                jump(source, target, outer, n, m, inner, start, stride, gap, taps, transposed)
-            source = target
+                jump(source, s, target, t, outer, n, m, inner, start, stride, gap, taps, transposed, scale, shift)
+            source, s = target, t
         outer *= m
 
 
@@ -248,17 +265,25 @@ def _pieces(box, sizes, wraps):
 def spread(reg, o, box, shape, a, L, R, one, two, wraps, more):
     """reg[o] = (or +=) a · L · R of what is known per first and per second input; −1 for what is not there."""
     _wide()
-    width = box[NDIM + 2]
+    width, size = box[NDIM + 2], o * reg.shape[1]
     for row in range(box[NDIM] * box[NDIM + 1]):
-        t = row * width * LANES
         p, q = _begin(box, shape[0], 0, row, wraps), _begin(box, shape[1], 1, row, wraps)
-        turn = min(width, _pieces(box, shape[1], wraps))
-        for i in range(width):
-            left = a * L[one + p + i] if one >= 0 else a
-            at = two + q + i - (shape[1, 2] if i >= turn else 0)
-            for b in range(LANES):
-                value = left * R[at, b] if two >= 0 else left
-                reg[o, t + i * LANES + b] = reg[o, t + i * LANES + b] + value if more else value
+        turn = max(0, min(width, _pieces(box, shape[1], wraps)))
+        for piece in range(2):
+            i, j = (0, turn) if piece == 0 else (turn, width)
+            t, at = size + (row * width + i) * LANES, (two + q + i - piece * shape[1, 2]) * LANES
+            if j <= i:
+                continue
+            if two < 0:
+                for k in range(j - i):
+                    for b in range(LANES):
+                        reg.flat[t + k * LANES + b] = a * L[one + p + i + k]
+            elif one < 0:
+                add_one(reg, t, R, at, 0, 0, j - i, a, 0.0)
+            elif more:
+                multiply_more(reg, t, L, one + p + i, R, at, j - i, a)
+            else:
+                multiply(reg, t, L, one + p + i, R, at, j - i, a)
 
 
 @numba.njit(**STRICT)
@@ -335,9 +360,7 @@ def run_offset(code, numbers, parts, scales, windows, shapes, here, bases, chann
         elif op == OUTER:
             spread(reg, o, box, shape, a, L, R, bases[m, 0], bases[code[k, 11], 1], wraps, False)
         elif op == WINDOW:
-            window(reg, o, x, space, here, windows[m], wraps)
-            for j in range(full):
-                reg[o, j] = a * reg[o, j] + b
+            window(reg, o, x, space, here, windows[m], wraps, a, b)
         elif op == NEAR_GAP:
             near_gaps(reg, o, x, y, count, box, here, code[k, 2], code[k, 3], parts, scales, m, code[k, 11], windows,
                       shapes, L, R, bases, channels, wraps, lanes, at)  # fmt: skip
