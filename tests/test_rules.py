@@ -7,22 +7,30 @@ import pytest
 from tensorprog.derivation import paths
 from tensorprog.finite import execute
 from tensorprog.ir import instructions, serial, spec
-from tensorprog.ir.instructions import Difference, InitMatrix, InitScalar, InitVector, MatMul, Moment
+from tensorprog.ir.instructions import Difference, InitMatrix, InitScalar, InitVector, MatMul, Mix, Moment, Place
 from tensorprog.limit import master, sampling
-from tensorprog.passes import backprop, canonicalize, feature, unroll
+from tensorprog.passes import backprop, canonicalize, feature, separate, unroll
 
 INSTRUCTIONS = typing.get_args(instructions.Instruction)
 # the functions to register a rule with, and the instructions that never reach them
 TABLES = {
     spec.violations: (),
     backprop.pull: (Difference,),  # programs are unrolled after they are differentiated
-    unroll.change: (Difference,),
-    feature.advance: (Difference,),
+    unroll.change: (Difference, Mix, Place),  # networks with positions are taken apart first
+    feature.advance: (Difference, Mix, Place),
     canonicalize.rewrite: (),
     master.interpret: (),
-    sampling.draw: (InitVector,),  # jointly, by ``Replicate``
-    paths.derivatives: (InitMatrix, InitScalar, Moment, Difference),  # of vectors in a forward pass only
+    sampling.draw: (InitVector, Mix, Place),  # jointly, by ``Replicate``; programs with positions are refused
+    paths.derivatives: (
+        InitMatrix,
+        InitScalar,
+        Moment,
+        Difference,
+        Mix,
+        Place,
+    ),  # of vectors in a forward pass without positions
     execute.run: (MatMul,),  # many at a time, by ``execute``
+    separate.apart: (),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -64,6 +65,13 @@ class Inputs(Shown):
             if where < len(rows) and rows[where] == i:
                 return self.data[t][where]  # type: ignore[no-any-return]
         raise IndexError(i)
+
+
+def as_sequences(inputs: Inputs) -> Inputs:
+    """Inputs with positions as the sequences of them, row by row."""
+    lengths = {t: math.prod(t) if isinstance(t, tuple) else t for t in inputs.groups}
+    data, groups = ({lengths[t]: x for t, x in of.items()} for of in (inputs.data, inputs.groups))
+    return Inputs(data, groups, inputs.dimension)
 
 
 def _size(t: Any) -> str:

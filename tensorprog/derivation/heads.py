@@ -15,6 +15,7 @@ from tensorprog.derivation.derivation import Derivation, Length
 from tensorprog.derivation.exact import values
 from tensorprog.derivation.names import NetworkNames
 from tensorprog.derivation.ntk import body_terms, output_terms, sum_terms
+from tensorprog.derivation.over_positions import matrix_over_positions
 from tensorprog.derivation.paths import PathSum
 from tensorprog.dsl.network import Network
 from tensorprog.dsl.trace import Trace
@@ -63,7 +64,7 @@ def kernels_of(
     trace: Trace, trained: Container[str] | None, limit: Limit | None = None
 ) -> PathKernels | BackpropKernels:
     """The kernels between the outputs of a trace by the way that applies; ``limit`` is one of its forward program."""
-    if not trace.passes_gia_check:
+    if not trace.passes_gia_check or trace.program.has_axes:
         return BackpropKernels(trace, trained)
     return PathKernels(trace, limit or Limit(trace.program, NetworkNames(trace, [])), trained)
 
@@ -100,7 +101,8 @@ def matrix_of_heads(
         symmetric: whether the kernel of k and l is the transpose of that of l and k.
     """
 
-    heads = len(derive((inputs.lengths[0],), 0, 0).trace.heads[0])
+    length = inputs.lengths[0]
+    heads = len(derive((None, None) if isinstance(length, tuple) else (length,), 0, 0).trace.heads[0])
     result = np.empty((len(inputs), heads, len(inputs), heads))
     for k in range(heads):
         for l in range(k if symmetric else 0, heads):
@@ -117,6 +119,9 @@ def cross_matrix(
     """A kernel that need not be symmetric, (N1, N2); each input with itself on the diagonal if ``other`` is None."""
 
     def block(lengths: tuple[Length, ...], *sides: np.ndarray) -> np.ndarray:
+        if isinstance(lengths[0], tuple):  # of positions, each input is one of two
+            left, right = sides[0][:, 0], sides[1][0]
+            return matrix_over_positions(derive((None, None)), left, right, (lengths[0], lengths[1]), hyper)
         shape = np.broadcast_shapes(*(s.shape[:-2] for s in sides))
         return np.broadcast_to(values(derive(lengths), sides, hyper), shape)
 
@@ -124,5 +129,6 @@ def cross_matrix(
     result = by_lengths(first, second, lambda t1, t2: block((t1, t2), first.data[t1][:, None], second.data[t2][None]))
     if other is None:
         for t, rows in first.groups.items():
-            result[rows, rows] = block((t,), first.data[t])
+            if not isinstance(t, tuple):
+                result[rows, rows] = block((t,), first.data[t])
     return result

@@ -20,6 +20,7 @@ from tensorprog.limit.gap import Gaps
 from tensorprog.limit.mixing import linear, shared, value_of
 from tensorprog.limit.positions import At, Positional, Whole
 
+BLOCK = 2**24  # numbers that are held at a time
 Array = Any
 
 
@@ -123,3 +124,12 @@ def _taken(g: At, c: Array) -> Array:
     c = np.broadcast_to(c, (*c.shape[:-2], size, size))
     found = np.einsum("...pp->...p", c)
     return found[..., :, None] if g.point == 0 else found[..., None, :]
+
+
+def matrix_over_positions(d: Derivation, a: np.ndarray, b: np.ndarray, sizes: tuple[Sizes, Sizes],
+                          hyper: Mapping[sp.Symbol, float]) -> np.ndarray:  # fmt: skip
+    """The kernel of all inputs (N, P, C) with all (M, Q, C), (N, M)."""
+    i, j = (k.ravel() for k in np.indices((len(a), len(b))))
+    step = max(1, BLOCK // (a.shape[1] * b.shape[1] * (1 + len(reachable([d.poly])))))
+    parts = [over_positions(d, a[i[s : s + step]], b[j[s : s + step]], sizes, hyper) for s in range(0, len(i), step)]
+    return np.concatenate(parts).reshape(len(a), len(b))

@@ -40,6 +40,8 @@ class PathSum:
                 "path sums assume gradient independence, and this network fails the simple GIA check "
                 "(its readout vector is not random, or is used inside the network); use method='backprop'"
             )
+        if trace.program.has_axes:
+            raise AssumptionError("path sums over positions are not derived; use method='backprop'")
         self.trace, self.limit, self.program = trace, limit, trace.program
         self._theta = Nested(self._find_theta)
         self._rate = {n: factor for n in trace.trainable if (factor := rate(n, trained))}

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tensorprog.derivation.data import Inputs
+from tensorprog.derivation.data import Inputs, as_sequences
 from tensorprog.derivation.heads import ntk_of_heads
 from tensorprog.derivation.ntk import Term, body_terms, readout_terms
 from tensorprog.dsl.network import Network
@@ -23,6 +23,7 @@ from tensorprog.ir.hyper import symbol_values
 from tensorprog.ir.instructions import Var
 from tensorprog.passes.optimizer import SGD
 from tensorprog.passes.parametrization import Parametrization
+from tensorprog.passes.separate import Separated
 from tensorprog.passes.unroll import Unrolled
 from tensorprog.sgd.decayed import DecayedNTK
 from tensorprog.sgd.feature_limit import FeatureLimit
@@ -97,7 +98,19 @@ class FiniteTraining:
     def training(self) -> Training:
         """The run as one unrolled program."""
         names = [f"x[{i}]" for i in range(len(self.inputs))]
-        return plan_training(self.net, self.inputs.lengths, names, self.plan.tests, self.plan.schedule, *self._options)
+        net, inputs = self._apart
+        optimizer, loss, trainable, *options = self._options
+        if isinstance(net, Separated) and trainable is not None:
+            trainable = list(net.named(trainable))
+        options = (optimizer, loss, trainable, *options)
+        return plan_training(net, inputs.lengths, names, self.plan.tests, self.plan.schedule, *options)
+
+    @functools.cached_property
+    def _apart(self) -> tuple[Network, Inputs]:
+        """The network and its inputs, with a vector for every position where they have such."""
+        if not self.net.takes_axes:
+            return self.net, self.inputs
+        return Separated(self.net, self.inputs.groups), as_sequences(self.inputs)
 
     @property
     def u(self) -> Unrolled:
@@ -109,7 +122,7 @@ class FiniteTraining:
         """The networks that run the unrolled program."""
         trace = self.training.trace
         hyper = hyper_values(trace, self.inputs, self.values, self.plan.symbols)
-        return FiniteNetwork(trace, self.u.program, [], self.inputs, hyper)
+        return FiniteNetwork(trace, self.u.program, [], self._apart[1], hyper)
 
     @functools.cached_property
     def descent(self) -> Descent:
@@ -291,7 +304,11 @@ class FiniteTraining:
 
     @functools.cached_property
     def _decayed(self) -> DecayedNTK:
-        return DecayedNTK(self.net, self.inputs, self.plan.trained, self.plan.moving, self.hyper)
+        net, inputs = self._apart
+        trained, moving = self.plan.trained, self.plan.moving
+        if isinstance(net, Separated):
+            trained, moving = frozenset(net.named(trained)), {m: moving[g] for m, g in net.named(moving).items()}
+        return DecayedNTK(net, inputs, trained, moving, self.hyper)
 
     def drift(self, t: int) -> float:
         """lim ‖Θ_t − Θ_0‖/‖Θ_0‖ of the first output: 0 without weight decay."""

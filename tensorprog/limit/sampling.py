@@ -237,6 +237,8 @@ class SampledLimit(Shown):
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
                 raise DataError(f"{what} must be an integer of at least {least}, got {value!r}")
         memory = read_memory(memory)
+        if program.has_axes:
+            raise AssumptionError("limits by sampling are not taken over positions; tp.ntk and tp.nngp are exact there")
         self.program, self.seed, self._drawn = program, seed, dependent_products(program)
         self.hyper = symbol_values(values, lambda: program_symbols(program), more=True)
         vectors = sum(v.kind == "vector" for v, _ in program)

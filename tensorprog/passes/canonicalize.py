@@ -6,6 +6,7 @@ reads an X-var: where it read a G-var, an identity Nonlin is put between.  Equal
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import singledispatch
 from typing import Any
 
@@ -13,6 +14,7 @@ import sympy as sp
 
 from tensorprog.errors import NoRuleError
 from tensorprog.functions import from_sympy
+from tensorprog.ir.axes import Axes
 from tensorprog.ir.graph import ProgramGraph, check_program
 from tensorprog.ir.instructions import (
     Difference,
@@ -21,8 +23,10 @@ from tensorprog.ir.instructions import (
     InitVector,
     Instruction,
     MatMul,
+    Mix,
     Moment,
     Nonlin,
+    Place,
     Slot,
     Var,
     scalar_slot,
@@ -66,7 +70,7 @@ class _Build:
     """The canonical program so far, and the bodies of its X-vars in placeholders that name their operands."""
 
     def __init__(self, old: ProgramGraph) -> None:
-        self.program = type(old)()
+        self.old, self.program = old, type(old)()
         self.kept: dict[Var, Var] = {}
         self._reserved = {v.name for v, _ in old}
         self._bodies: dict[Var, sp.Expr] = {}
@@ -98,7 +102,7 @@ class _Build:
         operands = {s: self._bodies[v] if v in self._bodies else self.ref(v) for s, v in new.items()}
         return from_sympy(op.body.xreplace(operands))
 
-    def function(self, cls: Any, name: str, body: sp.Expr) -> Var:
+    def function(self, cls: Any, name: str, body: sp.Expr, axes: Axes | None = None) -> Var:
         """The Nonlin or Moment of an expression in placeholders, with the operands it reads in order."""
         read = sorted((self._operand[s] for s in body.atoms(Slot)), key=self._position.__getitem__)
         args = tuple(v for v in read if v.kind == "vector")
@@ -106,15 +110,20 @@ class _Build:
         slots = {self.ref(v): vector_slot(i) for i, v in enumerate(args)}
         slots |= {self.ref(v): scalar_slot(j) for j, v in enumerate(params)}
         if not args and (cls is Nonlin or not params):
-            args = self._any_vector()
+            args = self._any_vector(None)
+        if axes is not None and not any(map(self.program.axes, args)):  # a constant at every position
+            args = (*args, *self._any_vector(axes))
         var = self.merged(name, cls(body.xreplace(slots), args, params))
         if cls is Nonlin:
             self._bodies[var] = body
         return var
 
-    def _any_vector(self) -> tuple[Var, ...]:
-        """A constant has the length of some vector: the first G-var, as far as there is one."""
-        vectors = (v for v in self._position if v.kind == "vector" and v not in self._bodies)
+    def _any_vector(self, axes: Axes | None) -> tuple[Var, ...]:
+        """A constant has the length of some vector: the first G-var (with these axes), as far as there is one."""
+        vectors = (
+            v for v in self._position
+            if v.kind == "vector" and v not in self._bodies and (axes is None or self.program.axes(v) == axes)
+        )  # fmt: skip
         return tuple(v for v, _ in zip(vectors, range(1), strict=False))
 
     def identity(self, var: Var) -> Var:
@@ -125,7 +134,7 @@ class _Build:
         while name in self._reserved:
             name += "'"
         self._reserved.add(name)
-        return self.function(Nonlin, name, self.ref(var))
+        return self.function(Nonlin, name, self.ref(var), self.program.axes(var))
 
 
 @singledispatch
@@ -159,10 +168,16 @@ def _(op: Difference, var: Var, build: _Build) -> Var:
 @rewrite.register(MatMul)
 def _(op: MatMul, var: Var, build: _Build) -> Var:
     x = build.identity(build.kept[op.x])
-    return build.merged(var.name, MatMul(build.kept[op.matrix], op.transpose, x))
+    return build.merged(var.name, MatMul(build.kept[op.matrix], op.transpose, x, op.by))
+
+
+@rewrite.register(Mix)
+@rewrite.register(Place)
+def _(op: Any, var: Var, build: _Build) -> Var:
+    return build.merged(var.name, replace(op, x=build.kept[op.x]))
 
 
 @rewrite.register(Nonlin)
 @rewrite.register(Moment)
 def _(op: Nonlin | Moment, var: Var, build: _Build) -> Var:
-    return build.function(type(op), var.name, build.body(op))
+    return build.function(type(op), var.name, build.body(op), build.old.axes(var))

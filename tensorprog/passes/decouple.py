@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import InitMatrix, MatMul, Var
@@ -29,6 +30,6 @@ def decouple(program: ProgramGraph, where: Callable[[Var, MatMul], bool]) -> Pro
                 original = program.op(op.matrix)
                 assert isinstance(original, InitMatrix)
                 copies[op.matrix] = result.append(f"{op.matrix}~", original)
-            op = MatMul(copies[op.matrix], op.transpose, op.x)
+            op = replace(op, matrix=copies[op.matrix])
         result.append(var.name, op)
     return result

@@ -87,7 +87,7 @@ def _(op: InitVector, var: Var, run: FeatureUnroller, t: int) -> Var:
 def _(op: MatMul, var: Var, run: FeatureUnroller, t: int) -> Var:
     if t == 0:
         return var
-    return TimeTape(run, t, f"W_0 {op.x}@{t}_").matmul(op.matrix, op.transpose, run.now(t, op.x), f"{var}@{t}")
+    return TimeTape(run, t, f"W_0 {op.x}@{t}_").matmul(op.matrix, op.transpose, run.now(t, op.x), name=f"{var}@{t}")
 
 
 @advance.register(Nonlin)

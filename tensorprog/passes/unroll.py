@@ -41,6 +41,7 @@ from tensorprog.ir.instructions import (
 from tensorprog.passes.backprop import Gradients, Tape
 from tensorprog.passes.optimizer import SGD, Loss
 from tensorprog.passes.parametrization import Scaling
+from tensorprog.passes.separate import apart_first
 from tensorprog.printing import NameSymbol
 
 
@@ -143,6 +144,8 @@ def unroll_trace(trace: Trace, plan: Plan) -> Unrolled:
 def write(run: Unroller) -> Unrolled:
     """Emit all steps of a run, and the gradients of the tests at the probed times."""
     plan, trace = run.plan, run.trace
+    if trace.program.has_axes:
+        raise apart_first()
     for t in range(plan.steps):
         for i in dict.fromkeys((*plan.tests, *plan.schedule[t])):
             run.outputs(t, i)
@@ -361,7 +364,7 @@ class TimeTape(Tape):
         if by is not None:
             raise NoRuleError(f"training inside a program is not derived for products over positions, as by {matrix}")
         run, e = self.unroller, self.unroller.emitter
-        expr = run.u.decay(self.t, run.parameter[matrix][0]) * e.ref(self.product(matrix, transpose, x))
+        expr = run.u.decay(self.t, run.parameter[matrix][0]) * e.ref(self.product(matrix, transpose, x, by))
         update = run.update(self.t, matrix, transpose, x)
         return e.emit(Nonlin, sp.expand_mul(expr - run.theta * update) if update != 0 else expr, name)
 

@@ -17,11 +17,13 @@ from tensorprog.algebra import ZERO, Poly, Scalar, add_all, to_sympy
 from tensorprog.derivation.data import Inputs
 from tensorprog.derivation.derivation import Derivation, Length
 from tensorprog.derivation.exact import values
+from tensorprog.derivation.over_positions import over_positions
 from tensorprog.dsl.network import Network
 from tensorprog.dsl.trace import Output, Trace
 from tensorprog.errors import AssumptionError, NoRuleError
 from tensorprog.functions import Fn, has_deltas, is_delta, jumps
-from tensorprog.ir.instructions import MatMul, Moment, Nonlin, Var, slots_of
+from tensorprog.ir.axes import Sizes
+from tensorprog.ir.instructions import MatMul, Mix, Moment, Nonlin, Place, Var, slots_of
 from tensorprog.limit.equations import reachable
 from tensorprog.limit.evaluate import same
 from tensorprog.limit.master import Limit
@@ -74,10 +76,9 @@ def outputs_on_data(net: Network, inputs: Inputs, hyper: Mapping[sp.Symbol, floa
     for length, rows in inputs.groups.items():
         for k, (d, scale) in enumerate(_means(net, length)):
             if d.poly:
-                mean, size = (
-                    np.abs(_numbers(d, inputs.data[length], hyper)),
-                    _numbers(scale, inputs.data[length], hyper),
-                )
+                sizes = length if isinstance(length, tuple) else None
+                mean, size = (_numbers(q, inputs.data[length], hyper, sizes) for q in (d, scale))
+                mean = np.abs(mean)
                 far = np.where(mean > ROUNDING * np.sqrt(np.abs(size)), mean, 0.0)
                 worst[k] = max(worst.get(k, (0.0, 0)), (float(far.max()), int(rows[far.argmax()])))
     count = len(net.trace([next(iter(inputs.groups))]).heads[0])
@@ -115,7 +116,7 @@ def _name(k: int, count: int) -> str:
 
 def _means(net: Network, length: Length) -> list[tuple[Derivation, Derivation]]:
     """Of every output lim f_0/√n, and a square of its scale, Σ σ² E (Z^v Z^x)²'s bound Σ σ² E (Z^v)² E (Z^x)²."""
-    trace = net.trace([length])
+    trace = net.trace([length] * (2 if net.takes_axes else 1))  # over positions, an input is one of two
     limit = Limit(trace.program)
     found = []
     for output in trace.heads[0]:
@@ -126,8 +127,10 @@ def _means(net: Network, length: Length) -> list[tuple[Derivation, Derivation]]:
     return found
 
 
-def _numbers(d: Derivation, data: np.ndarray, hyper: Mapping[sp.Symbol, Any]) -> np.ndarray:
+def _numbers(d: Derivation, data: np.ndarray, hyper: Mapping[sp.Symbol, Any], sizes: Sizes | None = None) -> np.ndarray:
     """A quantity of one input, for each of the rows of data."""
+    if sizes is not None:
+        return over_positions(d, data, data, (sizes, sizes), hyper)
     return np.broadcast_to(values(d, (data,), hyper), len(data))
 
 
@@ -168,6 +171,8 @@ def jumping(trace: Trace, trained: Container[str] | None = None) -> list[str]:
     names: dict[str, None] = {}
     for var, op in trace.program:
         if isinstance(op, MatMul) and (op.x in moved or _is_trained(trace, op.matrix, trained)):
+            moved.add(var)
+        if isinstance(op, Mix | Place) and op.x in moved:
             moved.add(var)
         if isinstance(op, Nonlin | Moment):
             slots = {s: v for s, v in slots_of(op).items() if v in moved}

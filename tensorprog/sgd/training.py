@@ -34,6 +34,7 @@ from tensorprog.passes.unroll import Plan, Unrolled, unroll_trace
 from tensorprog.printing import NameSymbol, Shown, counted
 from tensorprog.sgd.certificate import Certificate, Row
 from tensorprog.sgd.hypotheses import Hypothesis, derivatives_of, outputs_of
+from tensorprog.sgd.inputs import to_unroll
 from tensorprog.types import LossChoice, Number
 
 
@@ -283,7 +284,7 @@ def unroll(
     loss: LossChoice | None = None,
     trainable: Sequence[str] | None = None,
     tests: int = 1,
-    lengths: Sequence[int] | None = None,
+    lengths: Sequence[int] | Sequence[tuple[int, ...]] | None = None,
     parametrization: Parametrization | None = None,
 ) -> Training:
     """Write a whole training run as one program (TP2b App. D.1).
@@ -296,7 +297,9 @@ def unroll(
         loss: None leaves χ_t = L'(f_t) a symbol; ``"mse"``, ``"logistic"`` or a function of (f, y).
         trainable: names or kinds of the parameters to train; None for all.
         tests: number of test inputs to follow.
-        lengths: for sequences, the lengths of the tests followed by those of the samples; 3 when None.
+        lengths: for sequences, the lengths of the tests followed by those of the samples; 3 when None.  Networks over
+            positions are unrolled with a vector for every one, at given sizes such as [(3, 3), (3, 3)], small ones when
+            None: what is certified is certified at these sizes.
         parametrization: ``tp.mup()``, ``tp.standard(c=1)``, ``tp.abc(..)``; that of the NTK when None.
 
     Returns:
@@ -315,7 +318,7 @@ def unroll(
     check_counts(steps=steps, batch=batch, tests=tests)
     count = tests + steps * batch
     labels = [*("x" + "'" * i for i in range(tests)), *(f"ξ{s}" for s in range(steps * batch))]
-    shape = _lengths(net, lengths, count)
+    net, shape = to_unroll(net, lengths, count)
     schedule = tuple(tuple(tests + t * batch + b for b in range(batch)) for t in range(steps))
     return plan_training(net, shape, labels, range(tests), schedule, optimizer, loss, trainable,
                          parametrization=parametrization)  # fmt: skip
@@ -406,18 +409,6 @@ def make_plan(
             "give an equivalent parametrization with c = 0: parametrization.shift(c/2)"
         )
     return plan
-
-
-def _lengths(net: Network, lengths: Sequence[int] | None, count: int) -> list[Length]:
-    if not net.takes_sequences:
-        if lengths is not None:
-            raise ProgramError(f"{net.name} takes single vectors; leave out lengths={lengths}")
-        return [None] * count
-    if lengths is None:
-        return [net.fitting_length()] * count
-    if not isinstance(lengths, (list, tuple)) or len(lengths) != count or not all(isinstance(n, int) for n in lengths):
-        raise ProgramError(f"lengths must give one length for each of the {count} tests and samples, got {lengths}")
-    return list(lengths)
 
 
 def one_step_kernel(net: Network, lengths: Sequence[Length], trainable: Sequence[str] | None = None,

@@ -1,0 +1,339 @@
+"""A network over positions as one whose inputs are sequences of them: at given sizes, a vector for every position.
+
+h[p] = (1/√|w|) Σ_k W_k x[m_k(p)] becomes a sum of products by matrices of their own, W_k with std/√|w|.  The program
+grows with the number of positions; it is what programs with positions are checked against, and what certificates,
+path sums and limits by sampling are derived from at small sizes.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial, singledispatch
+from typing import Any
+
+import numpy as np
+import sympy as sp
+
+from tensorprog.dsl.network import Network, check_network
+from tensorprog.dsl.trace import Datum, Output, Readout, Trace
+from tensorprog.errors import AssumptionError, DataError, NoRuleError, ProgramError
+from tensorprog.ir.axes import Map, Reading, Sizes, Window, table
+from tensorprog.ir.instructions import (
+    Covariances,
+    Difference,
+    InitMatrix,
+    InitScalar,
+    InitVector,
+    MatMul,
+    Mix,
+    Moment,
+    Nonlin,
+    Place,
+    Var,
+    vector_slot,
+)
+
+SMALL = 3  # positions along each axis where no sizes are given
+LARGEST = 12
+Term = tuple[sp.Expr, Var]
+
+
+class Separated(Network):
+    """A network over positions at given sizes, whose inputs are the sequences of their positions, row by row.
+
+    >>> import tensorprog as tp
+    >>> @tp.network
+    ... def pooled(net, x):
+    ...     return net.readout("V", net.global_pool(tp.relu(net.conv("U", x))))
+    >>> apart = Separated(pooled(), [(3,)])
+    >>> X = [[[1.0], [2.0], [-1.0]]]
+    >>> bool(abs(tp.ntk(apart)(X) - tp.ntk(pooled())(X)) < 1e-12)
+    True
+    """
+
+    takes_sequences = True
+    takes_axes = False
+    form = "sequences"
+
+    def __init__(self, net: Network, sizes: Iterable[Sizes]) -> None:
+        check_network(net)
+        if not net.takes_axes:
+            raise ProgramError(f"{net.name} reads no positions, so that there is nothing to separate")
+        super().__init__(net.fn, net.hyperparameters, net.name)
+        self.net, self.of_length = net, {}
+        for n in dict.fromkeys(tuple(n) for n in sizes):
+            if self.of_length.setdefault(math.prod(n), n) != n:
+                known = self.of_length[math.prod(n)]
+                raise DataError(f"sizes {n} and {known} have equally many positions; take one of them at a time")
+
+    def __repr__(self) -> str:
+        shown = ", ".join("×".join(map(str, n)) for n in self.of_length.values())
+        return f"{self.net!r} on {shown}"
+
+    __str__ = __repr__
+
+    def __reduce__(self) -> Any:
+        return Separated, (self.net, list(self.of_length.values()))
+
+    def named(self, given: Iterable[str]) -> dict[str, str]:
+        """The parameters here that each of some names or kinds of the network stands for, with it."""
+        known = self.trace([self.fitting_length()]).trainable
+        found = {m: g for g in given for m in known if m == g or re.fullmatch(rf"{re.escape(g)}(\.\d+)+", m)}
+        return found | {g: g for g in given if g not in found.values()}
+
+    def fitting_length(self, wanted: int = 3) -> int:
+        """The number of positions."""
+        return next(iter(self.of_length))
+
+    def trace(self, lengths: Sequence[int | None], labels: Sequence[str] | None = None) -> Trace:
+        """The network traced over positions, with these taken apart."""
+        known = {length: self.of_length.get(length) for length in lengths if length is not None}
+        for length in lengths:
+            if known.get(length) is None:  # type: ignore[arg-type]
+                raise ProgramError(f"{self!r}: an input has {length} positions")
+        traced = self.net.trace([None] * len(lengths), labels)
+        names = (data[0].label for data in traced.inputs)
+        return separate(traced, {n: known[t] for n, t in zip(names, lengths, strict=True)})  # type: ignore
+
+
+def small(net: Network) -> Separated:
+    """A network over positions on the smallest sizes from ``SMALL`` on that its windows fit into.
+
+    Raises:
+        ProgramError: none up to ``LARGEST`` does.
+    """
+    program = net.trace([None]).program
+    given = (op.by.map for _, op in program if getattr(op, "by", None) is not None)
+    maps: list[Map] = [*given, *(m for v, _ in program if (a := program.axes(v)) for m in a.maps)]
+    values = [v for m in maps if isinstance(m, Window) for v in (m.kernel, m.stride, m.dilation)]
+    ndim = next((len(v) for v in values if isinstance(v, tuple)), 1)
+    for n in range(SMALL, LARGEST + 1):
+        found = Separated(net, [(n,) * ndim])
+        try:
+            found.trace([found.fitting_length()])
+        except DataError as error:
+            failure = error
+        else:
+            return found
+    raise ProgramError(f"{net.name} does not fit into images of up to {LARGEST} positions along each axis: {failure}")
+
+
+def apart_first() -> AssumptionError:
+    """The refusal to write training over positions as a program, where updates are sums over pairs of positions."""
+    return AssumptionError(
+        "training over positions is not derived for all sizes at once; tp.unroll(net, .., lengths=) derives it at "
+        "given sizes, with a vector for every position"
+    )
+
+
+def separate(trace: Trace, sizes: Mapping[str, Sizes]) -> Trace:
+    """The trace of the same network, with a vector for every position of inputs of these sizes, by label."""
+    return _Separate(trace, sizes).new
+
+
+class _Separate:
+    """The trace that is built, and where the vectors of the old one are in it."""
+
+    def __init__(self, trace: Trace, sizes: Mapping[str, Sizes]) -> None:
+        self.old, self.new, self.sizes = trace, Trace(), sizes
+        self.at: dict[tuple[Var, int | None], Var] = {}
+        self.placed = {r.v: r for heads in trace.heads for f in heads for r in f.readouts if r.by is not None}
+        self.name = {p.var: n for n, p in trace.parameters.items() if p.var is not None}
+        for data in trace.inputs:
+            count = math.prod(sizes[data[0].label])
+            self.new.inputs.append(tuple(Datum(data[0].owner, data[0].label, q + 1) for q in range(count)))
+        for var, op in trace.program:
+            apart(op, var, self)
+        self.new.heads = [tuple(map(self.output, heads)) for heads in trace.heads]
+        self.new.outputs = [self.output(f) for f in trace.outputs]
+        self.new.states = dict(trace.states)
+        self.new.ends = [len(self.new.program)] * len(trace.heads)
+
+    # ---- positions -------------------------------------------------------------------------------------
+
+    def rows(self, by: Reading) -> np.ndarray:
+        """The table of a map."""
+        return table(by.map, () if by.axes is None else by.axes.at(self.sizes[by.axes.source]))
+
+    def weight(self, by: Reading) -> sp.Expr:
+        """1/|w|, or 1 for a sum."""
+        return sp.Rational(1, len(self.rows(by))) if by.map.is_mean else sp.S.One
+
+    def positions(self, var: Var) -> list[int | None]:
+        """The positions of a vector; [None] of one without."""
+        axes = self.old.program.axes(var)
+        return [None] if axes is None else list(range(math.prod(axes.at(self.sizes[axes.source]))))
+
+    def of(self, var: Var, p: int | None) -> Var:
+        """A vector at a position, or that without positions."""
+        return self.at[var, p] if (var, p) in self.at else self.at[var, None]
+
+    def pairs(self, by: Reading, transpose: bool, p: int | None) -> list[tuple[Any, int | None]]:
+        """Which (index of a weight, position) the result at p reads."""
+        rows = self.rows(by)
+        if transpose:
+            offsets, places = np.nonzero(rows == (0 if p is None else p))
+            found = [(k, q, q) for k, q in zip(offsets.tolist(), places.tolist(), strict=True)]
+        else:
+            found = [(k, int(q), p or 0) for k, q in enumerate(rows[:, p or 0]) if q >= 0]
+        source = by.axes if not transpose else by.result(False)
+        return [(k if by.map.is_tied else (at, k), None if source is None else q) for k, q, at in found]
+
+    def add(self, var: Var, p: int | None, terms: list[Term]) -> None:
+        """The sum of vectors as a vector at a position."""
+        if len(terms) == 1 and terms[0][0] == 1:
+            self.at[var, p] = terms[0][1]
+            return
+        args = tuple(dict.fromkeys(v for _, v in terms))
+        body = sp.Add(*(c * vector_slot(args.index(v)) for c, v in terms))
+        self.at[var, p] = self.new.program.append(self.named(var, p), Nonlin(body, args))
+
+    @staticmethod
+    def named(var: Var, p: int | None) -> str:
+        """The name of a vector at a position."""
+        return var.name if p is None else f"{var}[{p + 1}]"
+
+    # ---- parameters --------------------------------------------------------------------------------------
+
+    def parameter(self, name: str, index: Any, scale: sp.Expr) -> str:
+        """The name of one weight of a family, which is declared."""
+        if index is None:
+            self.new.parameters.setdefault(name, replace(self.old.parameters[name], var=None))
+            return name
+        index = index if isinstance(index, tuple) else (index,)
+        own = ".".join([name, *(str(k + 1) for k in index)])
+        p = self.old.parameters[name]
+        key = (*(p.key if isinstance(p.key, tuple) else (p.key,)), *(k + 1 for k in index))
+        self.new.parameters.setdefault(own, replace(p, key=key, std=p.std * sp.sqrt(scale), var=None))
+        return own
+
+    def initial(self, name: str, var: Var, op: Any) -> Var:
+        """The initial matrix or vector of a parameter, once."""
+        p = self.new.parameters[name]
+        if p.var is None:
+            if isinstance(op, InitMatrix):
+                made: Any = InitMatrix(p.variance)
+            else:
+                made = replace(op, cov=tuple((Var(name, "vector") if v == var else v, c) for v, c in op.cov))
+            p = self.new.parameters[name] = replace(p, var=self.new.program.append(name, made))
+        assert p.var is not None
+        return p.var
+
+    def matrix(self, var: Var, index: Any, scale: sp.Expr) -> Var:
+        """One matrix of a family."""
+        name = self.parameter(self.name[var], index, scale)
+        return self.initial(name, var, self.old.program.op(var))
+
+    def embedded(self, name: str, datum: Datum) -> Var:
+        """One input vector times a matrix."""
+        t = self.new
+        var = Var(f"{name}({datum})", "vector")
+        if var not in t.embeddings:
+            zero = t.parameters[name].variance == 0
+            partners = [] if zero else [*(v for v, (n, _) in t.embeddings.items() if n == name), var]
+            t.program.append(var.name, InitVector(sp.S.Zero, Covariances(partners, partial(t.covariance, var))))
+            t.embeddings[var] = (name, datum)
+        return var
+
+    def output(self, f: Output) -> Output:
+        """An output, with a readout for each position that one reads."""
+        return Output(tuple(part for r in f.readouts for part in self._readouts(r)), f.biases)
+
+    def _readouts(self, r: Readout) -> Iterable[Readout]:
+        if r.by is None:
+            yield Readout(r.name, self.of(r.v, None), self.of(r.x, None), r.std, r.trained)
+            return
+        scale = self.weight(r.by)
+        for k, q in self.pairs(r.by, False, None):
+            name = self.parameter(r.name, k, scale)
+            v = self.initial(name, r.v, self.old.program.op(r.v))
+            yield Readout(name, v, self.of(r.x, q), r.std * sp.sqrt(scale), r.trained)
+
+
+@singledispatch
+def apart(op: Any, var: Var, s: _Separate) -> None:
+    """Add what ``var := op`` is at every position; register a rule for a new instruction."""
+    raise NoRuleError(f"no rule to separate {type(op).__name__}: register one with tensorprog.passes.separate.apart")
+
+
+@apart.register(InitMatrix)
+def _(op: InitMatrix, var: Var, s: _Separate) -> None:
+    return  # made where it is used, for every offset
+
+
+@apart.register(InitScalar)
+def _(op: InitScalar, var: Var, s: _Separate) -> None:
+    s.at[var, None] = s.new.program.append(var.name, op)
+
+
+@apart.register(InitVector)
+def _(op: InitVector, var: Var, s: _Separate) -> None:
+    if var in s.old.embeddings:
+        _embedding(var, s)
+    elif var in s.placed:
+        return
+    elif var in s.name:
+        s.at[var, None] = s.initial(s.parameter(s.name[var], None, sp.S.One), var, op)
+    else:
+        s.at[var, None] = s.new.program.append(var.name, op)
+
+
+def _embedding(var: Var, s: _Separate) -> None:
+    name, datum = s.old.embeddings[var]
+    scale = sp.S.One if datum.by is None else s.weight(datum.by)
+    for p in s.positions(var):
+        if datum.by is None or not datum.stacked:
+            own = s.parameter(name, None, sp.S.One)
+            read = [(own, scale, q) for _, q in s.pairs(datum.by, False, p)] if datum.by else [(own, sp.S.One, p)]
+        else:
+            read = [(s.parameter(name, k, scale), sp.S.One, q) for k, q in s.pairs(datum.by, False, p)]
+        data = s.new.inputs[datum.owner]
+        s.add(var, p, [(c, s.embedded(own, data[q or 0])) for own, c, q in read])
+
+
+@apart.register(MatMul)
+def _(op: MatMul, var: Var, s: _Separate) -> None:
+    for p in s.positions(var):
+        if op.by is None:
+            matrix = s.matrix(op.matrix, None, sp.S.One)
+            s.at[var, p] = s.new.program.append(s.named(var, p), MatMul(matrix, op.transpose, s.of(op.x, p)))
+            continue
+        terms: list[Term] = []
+        for k, q in s.pairs(op.by, op.transpose, p):
+            matrix = s.matrix(op.matrix, k, s.weight(op.by))
+            shown = k if isinstance(k, tuple) else (k,)
+            name = ".".join([s.named(var, p), *(str(i + 1) for i in shown)])
+            made = MatMul(matrix, op.transpose, s.of(op.x, q))
+            name = s.new.program.fresh(f"{name}_") if name in s.new.program else name
+            terms.append((sp.S.One, s.new.program.append(name, made)))
+        s.add(var, p, terms)
+
+
+@apart.register(Mix)
+def _(op: Mix, var: Var, s: _Separate) -> None:
+    for p in s.positions(var):
+        s.add(var, p, [(s.weight(op.by), s.of(op.x, q)) for _, q in s.pairs(op.by, op.transpose, p)])
+
+
+@apart.register(Place)
+def _(op: Place, var: Var, s: _Separate) -> None:
+    raise ProgramError(f"`{var}` places an initial vector in the forward pass, which is not taken apart")
+
+
+@apart.register(Nonlin)
+@apart.register(Moment)
+@apart.register(Difference)
+def _(op: Any, var: Var, s: _Separate) -> None:
+    places = s.positions(var)
+    for p in places:
+        changed = {
+            field: tuple(v if v is None else s.of(v, p) for v in getattr(op, field))
+            for field in ("args", "params", "arg_deltas", "param_deltas")
+            if hasattr(op, field)
+        }
+        if isinstance(op, Difference):
+            changed["theta"] = s.of(op.theta, None)  # type: ignore[assignment]
+        s.at[var, p] = s.new.program.append(s.named(var, p), replace(op, **changed))
