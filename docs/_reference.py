@@ -24,7 +24,7 @@ TASKS = {  # file: (title, what stands before the names, the names in order)
     "learn": ("Learn with a kernel", "Names of `tensorprog.learn`.", []),
     "draw": ("Draw", "", ["draw", "Drawing"]),
     "annotations": ("Annotate", "For code with types; `@tp.network` keeps the signature of its function.",
-                    ["Network", "Net", "Datum", "Vec", "Mat", "Scal", "Output", "Nonlinearity"]),
+                    ["Network", "Net", "Datum", "Named", "Vec", "Mat", "Scal", "Output", "Nonlinearity"]),
     "errors": ("Errors and warnings", "", ["TensorProgramError", "ProgramError", "DataError", "AssumptionError",
                "NoRuleError", "FoldError", "AccuracyError", "ComputeError", "AccuracyWarning", "FrozenWarning"]),
     "other": ("Other names", "", []),

@@ -36,6 +36,19 @@ def check_tied(tied: Any) -> None:
         raise ProgramError(f"tied must be True or False, got {tied!r}")
 
 
+def chosen(name: str, value: Any, *known: str) -> str:
+    """A hyperparameter that is one of a few words.
+
+    >>> chosen("pool", "flatten", "global", "flatten")
+    'flatten'
+    """
+    from tensorprog.errors import ProgramError
+
+    if value not in known:
+        raise ProgramError(f"{name} must be {' or '.join(map(repr, known))}, got {value!r}")
+    return str(value)
+
+
 def __getattr__(name: str) -> Any:
     from tensorprog.lazy import closest
 

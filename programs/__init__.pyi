@@ -2,15 +2,25 @@ from collections.abc import Callable
 from typing import Any
 
 from tensorprog.dsl.network import Network
+from tensorprog.programs.cnn import cnn as cnn
 from tensorprog.programs.deep_linear import deep_linear as deep_linear
+from tensorprog.programs.gcn import gcn as gcn
+from tensorprog.programs.gin import gin as gin
+from tensorprog.programs.locally_connected import locally_connected as locally_connected
 from tensorprog.programs.mean_readout import mean_readout as mean_readout
+from tensorprog.programs.mixer import mixer as mixer
 from tensorprog.programs.mlp import mlp as mlp
+from tensorprog.programs.myrtle import myrtle as myrtle
 from tensorprog.programs.residual_mlp import residual_mlp as residual_mlp
+from tensorprog.programs.resnet import resnet as resnet
 from tensorprog.programs.rnn import rnn as rnn
 from tensorprog.programs.tied_autoencoder import tied_autoencoder as tied_autoencoder
 from tensorprog.programs.tied_mlp import tied_mlp as tied_mlp
+from tensorprog.programs.two_branch import two_branch as two_branch
+from tensorprog.programs.wide_resnet import wide_resnet as wide_resnet
 
 GALLERY: dict[str, Callable[..., Network]]
 
 def per_layer(name: str, value: Any, layers: int) -> list[Any]: ...
 def check_tied(tied: bool) -> None: ...
+def chosen(name: str, value: str, *known: str) -> str: ...

@@ -33,6 +33,7 @@ from tensorprog.dsl.nonlinearities import sin as sin
 from tensorprog.dsl.nonlinearities import softplus as softplus
 from tensorprog.dsl.nonlinearities import step as step
 from tensorprog.dsl.nonlinearities import tanh as tanh
+from tensorprog.dsl.parts import Named as Named
 from tensorprog.dsl.program import Mat as Mat
 from tensorprog.dsl.program import Program as Program
 from tensorprog.dsl.program import Scal as Scal

@@ -83,8 +83,8 @@ def read_inputs(X: Any, name: str, form: Form, dtype: Any = np.float64, copy: bo
 
     Args:
         X: (N, d) for vectors; (N, T, d) or a list of (T_i, d) for sequences; (N, L, C), (N, H, W, C), (N, D, H, W, C)
-            or a list of such without the N for inputs with positions; (N, T) integers, or a list, for tokens in either; a
-            dictionary for a network of named arrays.
+            or a list of such without the N for inputs with positions; (N, T) integers, or a list, for tokens in either;
+            a dictionary for a network of named arrays.
         name: how errors call it.
         form: what the network takes.
         dtype: of inner products; data of it stay in it, others become double.

@@ -126,7 +126,7 @@ class Network(Shown):
                 return length
         raise ProgramError(f"{failure}; no length up to {LONGEST} fits: give lengths=") from failure
 
-    def trace(self, lengths: Sequence[int | None], labels: Sequence[str] | None = None) -> Trace:
+    def trace(self, lengths: Sequence[Any], labels: Sequence[str] | None = None) -> Trace:
         """The forward program on several inputs.
 
         Args:
@@ -138,10 +138,20 @@ class Network(Shown):
             ProgramError: what the architecture does cannot be expressed, with its own words.
         """
         labels = labels or ["x" + "'" * i if i < 3 else f"x[{i}]" for i in range(len(lengths))]
-        return self._traced(lengths, labels, self.form)
+        return self._traced([None if isinstance(t, tuple) else t for t in lengths], labels, self._form_at(lengths))
+
+    def _form_at(self, lengths: Sequence[Any]) -> Form:
+        """What an input is; a sequence where that cannot be found out and lengths are given."""
+        try:
+            return self.form
+        except ProgramError:
+            if any(isinstance(t, int) for t in lengths):
+                return "sequences"
+            raise
 
     def _traced(self, lengths: Sequence[int | None], labels: Sequence[str], form: Form) -> Trace:
-        t = Trace(parts=form if isinstance(form, Parts) else Parts())
+        parts = form if isinstance(form, Parts) else Parts()
+        t = Trace(parts=parts, placed=form == "positions" or bool(parts.over))
         for i, (length, label) in enumerate(zip(lengths, labels, strict=True)):
             if isinstance(length, int) and length < 1:
                 raise ProgramError(f"input {label} is an empty sequence; its length must be at least 1")

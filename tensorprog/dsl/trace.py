@@ -149,6 +149,7 @@ class Trace(Shown):
         ends: of each input, the length of the program when its network had been traced.
         parts: what inputs of named arrays consist of.
         ones: the constant vector 1 over axes, where one was needed.
+        placed: whether inputs have positions.
     """
 
     program: Program = field(default_factory=Program)
@@ -162,6 +163,7 @@ class Trace(Shown):
     ends: list[int] = field(default_factory=list)
     parts: Parts = field(default_factory=Parts)
     ones: dict[Axes, Var] = field(default_factory=dict)
+    placed: bool = False
     _symbols: dict[tuple[Datum, Datum], sp.Symbol] = field(default_factory=dict, repr=False, compare=False)
 
     def text(self) -> str:

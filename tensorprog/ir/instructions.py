@@ -100,7 +100,8 @@ class Covariances:
 class InitVector:
     """A vector whose rows are iid; ``cov`` holds its covariances with itself and earlier vectors.
 
-    ``axes`` are those of a family; ``source`` is the input that it belongs to, None where all inputs share it.
+    ``axes`` are those of a family.  ``source`` is the input that a vector without axes belongs to, in a program over
+    positions; None where all inputs share it.
     """
 
     mean: sp.Expr

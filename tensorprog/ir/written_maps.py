@@ -1,4 +1,4 @@
-"""Maps between positions, axes and readings as JSON: a map is a list of its kind and its fields; nothing is evaluated."""
+"""Maps between positions, axes and readings as JSON: a map is a list of its kind and its fields."""
 
 from __future__ import annotations
 

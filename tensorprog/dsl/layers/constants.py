@@ -53,7 +53,7 @@ def state(net: Builder, key: Key, std: Number = 1) -> Vec:
     One that all inputs share is a bias left out of ``trainable``.
     """
     t, name = net._trace, name_of(key)
-    var = Var(f"{name}({net._label})", "vector")
-    t.program.append(var.name, InitVector(sp.S.Zero, ((var, std_of(key, std) ** 2),), source=net._label))
+    var, source = Var(f"{name}({net._label})", "vector"), net._label if t.placed else None
+    t.program.append(var.name, InitVector(sp.S.Zero, ((var, std_of(key, std) ** 2),), source=source))
     t.states[var] = name
     return Vec(t.program, var)

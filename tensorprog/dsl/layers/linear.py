@@ -39,8 +39,9 @@ def embed(net: Builder, key: Key, x: Datum, std: Number = 1, initial: Number | N
             [] if t.parameters[name].variance == 0 else [*(v for v, (n, _) in t.embeddings.items() if n == name), var]
         )
         axes = x.axes if x.by is None else x.by.result(False)
+        source = x.label if t.placed and axes is None else None
         t.program.append(
-            var.name, InitVector(sp.S.Zero, Covariances(partners, partial(t.covariance, var)), axes, x.label)
+            var.name, InitVector(sp.S.Zero, Covariances(partners, partial(t.covariance, var)), axes, source)
         )
         t.embeddings[var] = (name, x)
     for reading in mixes:
