@@ -203,7 +203,7 @@ class Expectation:
         return False
 
     def _block(self, mono: Mono) -> Poly:
-        if self._blended is not None and any(isinstance(g, Blend) for g, _ in mono):
+        if self._blended is not None and any(map(_holds_blend, (g for g, _ in mono))):
             return self._blended(mono)
         bare = [g for g, _ in mono if isinstance(g, Gaussian)]
         if bare and all(stein_ends(f) for f, _ in mono if isinstance(f, Apply)) and not _collides(mono):
@@ -249,6 +249,13 @@ class Expectation:
 def _age(form: Poly) -> list[int]:
     """One order of variables for all atoms: by the Gaussians they are made of, oldest first."""
     return sorted(g.index for g in form.support)
+
+
+def _holds_blend(g: Gen) -> bool:
+    """Whether a sum over positions of what is not Gaussian stands in a factor."""
+    if isinstance(g, Apply):
+        return any(_holds_blend(h) for p in g.args for m in p.terms for h, _ in m)
+    return isinstance(g, Blend)
 
 
 def _cost(mono: Mono) -> tuple[int, int]:
