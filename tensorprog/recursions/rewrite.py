@@ -224,10 +224,11 @@ def shortened(equations: Iterable[tuple[Gen, Poly]]) -> Iterator[tuple[Gen, Poly
     """Equations in order, each as an earlier one plus a rest where that is shorter: Σ^3 = Σ^2 + V(Σ^2)."""
     earlier: dict[Mono, list[tuple[Gen, Poly]]] = {}
     for name, p in equations:
-        known = dict.fromkeys(s for m in p.terms for s in earlier.get(m, ()))
+        own = [m for m in p.terms if not _is_constant(m)]  # all layers share a constant such as σ_b²
+        known = dict.fromkeys(s for m in own for s in earlier.get(m, ()))
         found = [_as_multiple(p, q, s) for s, q in known if len(q.terms) > 1]
         yield name, min((p, *(f for f in found if f is not None)), key=_cost)
-        for m in p.terms:
+        for m in own:
             earlier.setdefault(m, []).append((name, p))
 
 
