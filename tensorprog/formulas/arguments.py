@@ -108,7 +108,8 @@ def _normal(line: Line, a: str, b: str) -> tuple[str, ...]:
     """A line with both arguments a and both positions p, its terms and factors in alphabetical order."""
 
     def alike(tex: str) -> str:
-        tex = re.sub(rf"(?<![A-Za-z\\]){re.escape(b)}", a, tex)
+        tex = re.sub(rf"(?<![A-Za-z\\])({re.escape(b)}|P')", lambda m: a if m[0] == b else "P", tex)
+        tex = tex.replace(r"P \cdot P", "P^{2}")
         return POSITION.sub(lambda m: re.sub(r"(?<![A-Za-z\\])q", "p", m[0]), tex)
 
     terms = []

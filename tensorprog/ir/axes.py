@@ -166,7 +166,7 @@ class Everywhere(Map):
     weighted: bool = True
 
     def __str__(self) -> str:
-        return "all positions" if self.weighted else "the sum of all positions"
+        return "all positions" + " (sum)" * (not self.weighted)
 
     @property
     def is_mean(self) -> bool:

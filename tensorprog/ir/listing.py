@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import singledispatch
 from typing import Any
 
+from tensorprog.ir.axes import Everywhere, Map
 from tensorprog.ir.instructions import (
     Difference,
     InitMatrix,
@@ -53,18 +54,36 @@ def _(op: InitVector) -> str:
 
 @definition.register
 def _(op: MatMul) -> str:
-    along = "" if op.by is None else f" along {op.by.map}{'ᵀ' if op.transpose else ''}"
-    return f"{op.matrix}{'ᵀ' if op.transpose else ''} {op.x}{along}"
+    over = "" if op.by is None else f" {'back from' if op.transpose else 'over'} {op.by.map}"
+    return f"{op.matrix}{'ᵀ' if op.transpose else ''} {op.x}{over}"
 
 
 @definition.register
 def _(op: Mix) -> str:
-    return f"{op.by.map}{'ᵀ' if op.transpose else ''} {op.x}"
+    return mixed(op, op.x.name)
 
 
 @definition.register
 def _(op: Place) -> str:
-    return f"{op.x} at each position of {op.by.map}{'ᵀ' if op.transpose else ''}"
+    return f"{op.x} of its own at {op.by.map}"
+
+
+def mixed(op: Mix, x: str) -> str:
+    """A weighted sum over positions of what is called x.
+
+    >>> from tensorprog.ir.axes import TOTAL, Reading, Window
+    >>> from tensorprog.ir.instructions import Var
+    >>> x = Var("x", "vector")
+    >>> mixed(Mix(Reading(Window(2, stride=2), None), False, x), "x"), mixed(Mix(Reading(TOTAL, None), True, x), "dx")
+    ('mean of x over windows of 2, stride 2', 'dx given to all positions')
+    """
+    if op.transpose:
+        return f"{x} given to {_where(op.by.map)}"
+    return f"{'mean' if op.by.map.is_mean else 'sum'} of {x} over {_where(op.by.map)}"
+
+
+def _where(m: Map) -> str:
+    return "all positions" if isinstance(m, Everywhere) else str(m)
 
 
 @definition.register

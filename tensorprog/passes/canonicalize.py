@@ -172,9 +172,15 @@ def _(op: MatMul, var: Var, build: _Build) -> Var:
 
 
 @rewrite.register(Mix)
+def _(op: Mix, var: Var, build: _Build) -> Var:
+    result = build.merged(var.name, Mix(op.by, op.transpose, build.kept[op.x]))
+    build._bodies[result] = build.ref(result)  # an X-var that cannot be fused into what reads it
+    return result
+
+
 @rewrite.register(Place)
-def _(op: Any, var: Var, build: _Build) -> Var:
-    return build.merged(var.name, replace(op, x=build.kept[op.x]))
+def _(op: Place, var: Var, build: _Build) -> Var:
+    return build.merged(var.name, Place(op.by, op.transpose, build.kept[op.x]))
 
 
 @rewrite.register(Nonlin)

@@ -9,8 +9,20 @@ from typing import Any
 import sympy as sp
 
 from tensorprog.functions import Fn, text_name
-from tensorprog.ir.instructions import Difference, Moment, Nonlin, Var, scalar_slot, slots_of, vector_slot
+from tensorprog.ir.instructions import (
+    Difference,
+    Mix,
+    Moment,
+    Nonlin,
+    Place,
+    Var,
+    scalar_slot,
+    slots_of,
+    vector_slot,
+)
+from tensorprog.ir.listing import mixed
 from tensorprog.printing import NameSymbol, text
+from tensorprog.report.extents import gate_of
 from tensorprog.report.labels import PRE, indexed, multiple, subscript
 from tensorprog.report.subject import Head, Subject
 
@@ -45,6 +57,10 @@ def formula(s: Subject, var: Var) -> str:
     op: Any = s.op(var)
     if isinstance(op, Head):
         return _head(s, op)
+    if isinstance(op, Mix):
+        return mixed(op, s.name(op.x))
+    if isinstance(op, Place):
+        return f"{s.name(op.x)} of its own at every position"
     raised = {e.base for e in op.body.atoms(sp.Pow)}  # (h²)³, not h²³
     names = {slot: NameSymbol(f"({s.name(v)})" if slot in raised else s.name(v)) for slot, v in slots_of(op).items()}
     body = indexed(text(op.body.xreplace(names)))
@@ -56,8 +72,12 @@ def formula(s: Subject, var: Var) -> str:
 
 
 def _head(s: Subject, f: Head) -> str:
-    terms = [f"{_factor(std)}{s.name(v)}·{s.name(x)}/√n" for std, v, x in f.terms]
+    terms = [f"{_factor(std)}{_product(s.name(v), s.name(x), flat)}" for std, v, x, flat in f.terms]
     return " + ".join([*terms, *(f"{_factor(std)}{name}" for name, std in f.biases)])
+
+
+def _product(v: str, x: str, flat: bool) -> str:
+    return f"Σ_p {v}[p]·{x}[p]/√(nP)" if flat else f"{v}·{x}/√n"
 
 
 def _factor(std: sp.Expr) -> str:
@@ -81,6 +101,10 @@ class Functions:
             if isinstance(op, Head):
                 self.gates[var] = "Σ/√n"
                 self._heads.append(f"{s.name(var)} = {formula(s, var)}")
+            elif isinstance(op, Mix):
+                self.gates[var] = gate_of(op)
+            elif isinstance(op, Place):
+                self.gates[var] = "[p]"
             elif isinstance(op, Nonlin | Moment | Difference):
                 name = function_name(op)
                 self.gates[var] = name.replace("ψ", self._numbered(var, op)) if "ψ" in name else name

@@ -1,8 +1,8 @@
 """The signs of the graphical notation (TP2b Fig. 1, 4–7): one for each instruction, with its extents.
 
-Empty circle: G-var; filled circle: X-var; square: scalar; dashed line labelled by a matrix: MatMul; gate: Nonlin;
-gate with a bar: Moment, or the mean √n times which is an output.  Initial scalars stand as small squares at every
-gate that reads them.
+Empty circle: G-var; filled circle: X-var; square: scalar; dashed line labelled by a matrix: MatMul; gate: Nonlin, or
+a mean or sum over positions; gate with a bar: Moment, or the mean √n times which is an output.  Initial scalars stand
+as small squares at every gate that reads them.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from tensorprog.ir.instructions import Difference, InitScalar, MatMul, Moment, Nonlin, Var
+from tensorprog.ir.instructions import Difference, InitScalar, MatMul, Mix, Moment, Nonlin, Var
 from tensorprog.report.formulas import Functions
 from tensorprog.report.layout import Node
 from tensorprog.report.scene import ASCENT, DESCENT, Circle, Path, Shape, Style, Text, rectangle, text_width
 from tensorprog.report.subject import Head
 
 R, LABEL, SMALL = 5.5, 11.0, 9.5
+POINTWISE = Nonlin | Difference | Mix  # what gives X-vars
 
 
 @dataclass
@@ -66,7 +67,7 @@ class Glyph:
         elif self.gate[0]:
             yield from self._gate(style)
         yield self._body(style)
-        n, grey = self.node, self.colour == "ink" and isinstance(self.op, Nonlin | Difference)
+        n, grey = self.node, self.colour == "ink" and isinstance(self.op, POINTWISE)
         colour = "faint" if grey else self.colour
         yield Text(n.x, n.y + R + 2 + ASCENT * SMALL, self.name, SMALL, colour=colour)
 
@@ -74,7 +75,7 @@ class Glyph:
         n = self.node
         if self.var.kind == "scalar":
             return rectangle(n.x - R, n.y - R, 2 * R, 2 * R, Style(style.stroke, "paper", style.width))
-        filled = isinstance(self.op, Nonlin | Difference)
+        filled = isinstance(self.op, POINTWISE)
         return Circle(n.x, n.y, R, Style(style.stroke, self.colour if filled else "paper", style.width))
 
     def _matmul(self, style: Style) -> Iterator[Shape]:

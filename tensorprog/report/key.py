@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from tensorprog.ir.instructions import Difference, MatMul, Moment, Nonlin
+from tensorprog.ir.instructions import Difference, MatMul, Mix, Moment, Nonlin, Place
+from tensorprog.report.extents import meanings
 from tensorprog.report.formulas import Functions
+from tensorprog.report.glyphs import POINTWISE
 from tensorprog.report.marks import ProgramPath
 from tensorprog.report.scene import ASCENT, DESCENT, Circle, Path, Shape, Style, Text, move, rectangle, text_width
 from tensorprog.report.subject import Head, Subject
@@ -91,16 +93,23 @@ def _signs(ops: Sequence[Any], s: Subject, width: float) -> tuple[list[Shape], f
 
 def _rows(ops: Sequence[Any], s: Subject) -> Iterator[tuple[Callable[[], list[Shape]] | None, str]]:
     vectors = [s.op(v) for v in s.drawn if v.kind == "vector"]
-    if any(not isinstance(op, Nonlin | Difference) for op in vectors):
+    if any(not isinstance(op, POINTWISE) for op in vectors):
         yield _circle, "G-var"
-    if any(isinstance(op, Nonlin | Difference) for op in vectors):
+    if any(isinstance(op, POINTWISE) for op in vectors):
         yield _dot, "X-var"
     if len(vectors) < len(s.drawn) or any(getattr(op, "params", ()) for op in ops):
         yield _square, "scalar"
     if any(isinstance(op, MatMul) for op in ops):
         yield _dashes, "matrix product"
+    maps = [op.by.map for op in ops if isinstance(op, MatMul | Mix) and op.by is not None]
+    tied = [op.by.map for op in ops if isinstance(op, MatMul) and op.by is not None]
+    yield from ((None, meaning) for meaning in meanings([*tied, *maps], bool(tied)))
     if any(isinstance(op, Nonlin) for op in ops):
         yield _gate, "Nonlin"
+    if any(isinstance(op, Mix) for op in ops):
+        yield _gate, "mean or sum over positions"
+    if any(isinstance(op, Place) for op in ops):
+        yield _gate, "[p]: one at every position"
     if any(isinstance(op, Moment) for op in ops):
         yield _bar_gate, "Moment"
     if any(isinstance(op, Head) for op in ops):

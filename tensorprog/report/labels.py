@@ -11,9 +11,10 @@ import sympy as sp
 
 from tensorprog.derivation.names import NetworkNames
 from tensorprog.dsl.trace import Trace
-from tensorprog.ir.instructions import Difference, MatMul, Moment, Nonlin, Slot, Var
+from tensorprog.ir.instructions import Difference, MatMul, Mix, Moment, Nonlin, Slot, Var
 from tensorprog.passes.backprop import Gradients
 from tensorprog.printing import text
+from tensorprog.report.extents import extent
 
 _SUPER = str.maketrans("0123456789,", "⁰¹²³⁴⁵⁶⁷⁸⁹ʼ")
 _SUB = str.maketrans("0123456789,", "₀₁₂₃₄₅₆₇₈₉‚")
@@ -131,6 +132,8 @@ class Labels:
                 return Label(f"{_bracketed(text(factor))}·{self.of[op.args[0]]}", role=PRODUCT)
             before = var in self._pre and _linear(op.body)
             return self._placed("h" if before else "x", var, PRE if before else POST)
+        if isinstance(op, Mix):
+            return self._placed("x\u0304", var, POST)
         return Label("1" if var.name == "ones" else shown(var.name))
 
     def _placed(self, stem: str, var: Var, role: int) -> Label:
@@ -155,7 +158,8 @@ class Labels:
         """U(x), U(x₃)."""
         name, datum = self.trace.embeddings[var]
         time = "" if datum.time is None else subscript([datum.time])
-        return Label(f"{self.parameter(name)}({shown(datum.label)}{time})", role=PRODUCT)
+        by = "" if datum.by is None else f" ∗ {extent(datum.by.map)} "
+        return Label(f"{self.parameter(name)}{by}({shown(datum.label)}{time})", role=PRODUCT)
 
     def parameter(self, name: str) -> str:
         """W² for the parameter ("W", 2)."""

@@ -61,6 +61,8 @@ def choose(s: Subject, path: Any) -> list[ProgramPath]:
         return []
     if s.trace is None:
         raise ProgramError("paths are drawn through networks, from a parameter to the output; use highlight=[names]")
+    if s.trace.program.has_axes:
+        raise ProgramError("paths are drawn through vectors without positions; use highlight=[names] for this network")
     last = len(s.trace.outputs) - 1
     if isinstance(path, list):
         if len(path) != 2:

@@ -31,7 +31,7 @@ _OPERATORS = {
     "neq": "≠", "ne": "≠", "approx": "≈", "sim": "∼", "to": "→", "sum": "∑", "prod": "∏", "int": "∫", "ldots": "…",
     "dots": "…", "cdots": "⋯", "mid": "|", "vert": "|", "circ": "∘", "odot": "⊙", "in": "∈", "cong": "≅",
     "lbrace": "{", "rbrace": "}", "lfloor": "⌊", "rfloor": "⌋", "lceil": "⌈", "rceil": "⌉", "{": "{", "}": "}",
-    "|": "‖",
+    "|": "‖", "ast": "∗", "downarrow": "↓",
 }  # fmt: skip
 _FUNCTIONS = {"exp", "log", "ln", "sin", "cos", "tan", "tanh", "sinh", "cosh", "arcsin", "arccos", "arctan",
               "operatorname", "min", "max", "lim", "asin", "acos", "atan", "det"}  # fmt: skip

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sympy as sp
 
-from tensorprog.algebra import Gaussian, Gen, Poly, to_sympy
+from tensorprog.algebra import Blend, Gaussian, Gen, Poly, to_sympy
 from tensorprog.derivation.names import NetworkNames
 from tensorprog.dsl.network import Network
-from tensorprog.ir.instructions import InitVector, MatMul, Var
+from tensorprog.dsl.trace import Trace
+from tensorprog.formulas.spelling import Windows, read_by, reads
+from tensorprog.formulas.typeset import TEX
+from tensorprog.ir.axes import Everywhere
+from tensorprog.ir.instructions import InitVector, MatMul, Mix, Place, Var
 from tensorprog.limit.master import Limit
 from tensorprog.passes.backprop import backprop
 from tensorprog.printing import NameSymbol, latex
@@ -47,7 +51,8 @@ def distributions(net: Network, lengths: Sequence[int] | None = None) -> Iterato
     """
     s = subject(net, backprop=True, lengths=lengths)
     assert s.trace is not None
-    program, gradients = backprop(s.trace)
+    trace = s.trace
+    program, gradients = backprop(trace)
     limit = Limit(program, NetworkNames(s.trace, gradients))
     names = _Names(s, limit)
     original: dict[Var, Var] = {}
@@ -57,10 +62,16 @@ def distributions(net: Network, lengths: Sequence[int] | None = None) -> Iterato
         old, op = original.get(var), s.op(var)
         if isinstance(op, InitVector):
             how = _initial(s, var)
-            yield Row(s.name(var), how, _law(op, var, names.z(var)), tuple(_correlations(op, var, s, names)))
+            yield Row(
+                s.name(var),
+                how,
+                _law(op, var, names.z(var), lambda: _patches(trace)),
+                tuple(_correlations(op, var, s, names)),
+            )
         elif old is not None and var.kind == "vector":
             lines = tuple(_origins(names, old)) if old in limit.zdot_terms else ()
-            yield Row(s.name(var), f"= {_how(s, var)}", f"{names.z(old)} = {names.latex(limit.z[old])}", lines)
+            z = _summed(names, old) or f"{names.z(old)} = {names.latex(limit.z[old])}"
+            yield Row(s.name(var), f"= {_how(s, var)}", z, lines)
 
 
 class _Names:
@@ -91,10 +102,31 @@ class _Names:
         return latex(to_sympy(p, self._renamed), dots=True)
 
     def _renamed(self, g: Gen) -> sp.Expr | None:
+        if isinstance(g, Blend):
+            return NameSymbol(str(g.symbol), self.z(g.source))
         if not isinstance(g, Gaussian):
             return None
+        if isinstance(g.block, tuple) and g.block[0] == "shared":  # along positions, where each product has its own
+            return NameSymbol(str(g.symbol), rf"\hat {self.z(g.source)}")
         product = self._products.get((*g.block, g.source)) if isinstance(g.block, tuple) else None
         return NameSymbol(str(g.symbol), self.z(g.source) if product is None else rf"\hat {self.z(product)}")
+
+
+def _summed(names: _Names, var: Var) -> str | None:
+    """The Z of a weighted sum over positions, Z^y[p] = (1/|w|) Σ_k Z^x[p + k], or of vectors drawn for each."""
+    op = names.limit.program.op(var)
+    if isinstance(op, Place) and isinstance(op.by.map, Everywhere):
+        return rf"{names.z(var)}[p] = \frac{{1}}{{\sqrt{{P}}}} Z^{{{math(names.text(op.x))}[p]}}"
+    if not isinstance(op, Mix):
+        return None
+    m, y, x = op.by.map, names.z(var), names.z(op.x)
+    windows = Windows.of([m])
+    if isinstance(m, Everywhere):
+        over = r"\frac{1}{P} " if m.is_mean else ""
+        return rf"{y}[p] = {over}{x}" if op.transpose else rf"{y} = {over}\sum_{{p}} {x}[p]"
+    at = (read_by if op.transpose else reads)(m, "p", "k")
+    over = rf"\frac{{1}}{{{windows.size(m, TEX)}}} " if m.is_mean else ""
+    return rf"{y}[p] = {over}\sum_{{k}} {x}[{at}]"
 
 
 def _initial(s: Subject, var: Var) -> str:
@@ -109,8 +141,20 @@ def _how(s: Subject, var: Var) -> str:
     return f"{s.matrix(op)} {s.name(op.x)}" if isinstance(op, MatMul) else formula(s, var)
 
 
-def _law(op: InitVector, var: Var, z: str) -> str:
-    variance = op.covariance(var)
+def _patches(trace: Trace) -> dict[sp.Symbol, sp.Symbol]:
+    """Inner products of what windows read of the inputs, at positions p and q."""
+    found: dict[sp.Symbol, sp.Symbol] = {}
+    for symbol, (a, b) in trace.grams.items():
+        if a.by is not None and b.by is not None:
+            over = Windows.of([a.by.map]).size(a.by.map, TEX)
+            at = [reads(d.by.map, "pq"[d.owner], "k") for d in (a, b) if d.by is not None]
+            inside = rf"\langle {a.label}[{at[0]}],{b.label}[{at[1]}]\rangle"
+            found[symbol] = NameSymbol(f"{symbol}[p,q]", rf"\left(\frac{{1}}{{{over}}} \sum_{{k}} {inside}\right)")
+    return found
+
+
+def _law(op: InitVector, var: Var, z: str, patches: Callable[[], dict[sp.Symbol, sp.Symbol]]) -> str:
+    variance = op.covariance(var).xreplace(patches())
     if variance == 0:
         return f"{z} = {latex(op.mean)}"
     return rf"{z} \sim \mathcal{{N}}\left({latex(op.mean)}, {latex(variance)}\right)"
@@ -172,11 +216,12 @@ def _derivative(names: _Names, op: MatMul, y: Var) -> str:
 def _earlier(limit: Limit, var: Var, op: MatMul) -> list[Var]:
     """The y of earlier products Wᵀy whose Ẑ is not a combination of others."""
     field = limit.fields.get((op.matrix, not op.transpose))
+    spatial = limit.spatial is not None and limit.program.axes(op.x) is not None  # no field: every product is its own
     independent = {g.source for g in field.z} if field else set()
     found = []
     for v, o in limit.program:
         if v == var:
             break
         if isinstance(o, MatMul) and o.matrix == op.matrix and o.transpose != op.transpose:
-            found.extend([o.x] if o.x in independent else [])
+            found.extend([o.x] if spatial or o.x in independent else [])
     return found

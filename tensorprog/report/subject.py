@@ -17,6 +17,7 @@ from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import InitMatrix, InitScalar, InitVector, MatMul, Nonlin, Var
 from tensorprog.passes.backprop import backprop as with_backprop
 from tensorprog.passes.canonicalize import canonicalize
+from tensorprog.report.extents import convolved
 from tensorprog.report.labels import Labels, shown, subscript
 from tensorprog.sgd.training import Training
 
@@ -27,12 +28,12 @@ LARGEST = 300
 class Head:
     """A drawn output f = Σ std·v·x/√n + Σ std·c: no instruction, since f has no deterministic limit."""
 
-    terms: tuple[tuple[sp.Expr, Var, Var], ...]
+    terms: tuple[tuple[sp.Expr, Var, Var, bool], ...]  # std, v, x, and whether every position has its own v
     biases: tuple[tuple[str, sp.Expr], ...] = ()
 
     @property
     def operands(self) -> tuple[Var, ...]:
-        return tuple(dict.fromkeys(u for _, v, x in self.terms for u in (v, x)))
+        return tuple(dict.fromkeys(u for _, v, x, _ in self.terms for u in (v, x)))
 
 
 @dataclass
@@ -76,7 +77,8 @@ class Subject:
 
     def matrix(self, op: MatMul) -> str:
         """W², Wᵀ."""
-        return self.labels.matrix(op) if self.labels else shown(op.matrix.name) + ("ᵀ" if op.transpose else "")
+        name = self.labels.matrix(op) if self.labels else shown(op.matrix.name) + ("ᵀ" if op.transpose else "")
+        return convolved(name, op)
 
     def inputs(self, var: Var) -> tuple[Var, ...]:
         """The drawn variables that edges to ``var`` come from, each once."""
@@ -153,8 +155,8 @@ def _head(s: Subject, f: Output, label: str, number: tuple[int, ...]) -> Var:
     while name in s.program:
         name += "'"
     var = Var(name, "scalar")
-    terms = ((r.std, s.kept[r.v], s.kept[r.x]) for r in f.readouts)
-    s.heads[var] = Head(tuple((std, s.alias.get(v, v), s.alias.get(x, x)) for std, v, x in terms), f.biases)
+    terms = ((r.std, s.kept[r.v], s.kept[r.x], r.by is not None) for r in f.readouts)
+    s.heads[var] = Head(tuple((std, s.alias.get(v, v), s.alias.get(x, x), by) for std, v, x, by in terms), f.biases)
     s.band[var] = 0
     return var
 

@@ -16,6 +16,7 @@ _SIGNS = {
     "·": r"\cdot ", "×": r"\times ", "−": "-", "√n": r"\sqrt{n}", "√": r"\surd ", "∞": r"\infty ", "≅": r"\cong ",
     "≇": r"\not\cong ", "→": r"\to ", "⟨": r"\langle ", "⟩": r"\rangle ", "…": r"\ldots ", "≤": r"\le ",
     "≥": r"\ge ", "*": r"\ast ", "Ż": r"\dot Z", "Ẑ": r"\hat Z", "½": r"\frac{1}{2}",
+    "∗": r"\ast ", "↓": r"\downarrow ", "‥": r"{:}",
 }  # fmt: skip
 _ESCAPED = {c: f"\\{c}" for c in "{}%$#&"} | {"\\": r"\backslash ", "~": r"\sim ", "^": r"{\wedge}", ":": r"\colon "}
 _ACCENTS = {"\u0302": "hat", "\u0307": "dot", "\u0303": "tilde", "\u0304": "bar"}
@@ -23,7 +24,7 @@ _ARROW = re.compile(r"—(.*?)→")
 _TOKEN = re.compile(
     r"√n|—.*?→|[^\W\d_][\u0302-\u0304\u0307]"  # signs of several characters
     r"|(?:[A-Za-z-]{2,} )+[A-Za-z-]{2,}(?![A-Za-z(])|[A-Za-z]-[a-z]+"  # prose
-    r"|_[A-Za-z0-9]+|[A-Za-z]+|\d+(?:\.\d+)?| +|.",
+    r"|_[A-Za-z0-9]+|[A-Za-z]+(?![\u0302-\u0304\u0307])|\d+(?:\.\d+)?| +|.",
     re.DOTALL,
 )
 _RELATIONS = "=+−-·×/,(≅≇→"
