@@ -6,7 +6,6 @@ reads an X-var: where it read a G-var, an identity Nonlin is put between.  Equal
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import singledispatch
 from typing import Any
 
