@@ -7,27 +7,40 @@ import pytest
 from tensorprog.derivation import paths
 from tensorprog.finite import execute
 from tensorprog.ir import instructions, serial, spec
-from tensorprog.ir.instructions import Difference, InitMatrix, InitScalar, InitVector, MatMul, Mix, Moment, Place
+from tensorprog.ir.instructions import (
+    Difference,
+    InitMatrix,
+    InitScalar,
+    InitVector,
+    Mask,
+    MatMul,
+    Mix,
+    Moment,
+    Outer,
+    Place,
+    RowSum,
+    Weigh,
+)
 from tensorprog.limit import master, sampling
 from tensorprog.passes import backprop, canonicalize, feature, separate, unroll
 
+OVER_POSITIONS = (Mix, Place, Outer, RowSum, Mask, Weigh)
 INSTRUCTIONS = typing.get_args(instructions.Instruction)
 # the functions to register a rule with, and the instructions that never reach them
 TABLES = {
     spec.violations: (),
     backprop.pull: (Difference,),  # programs are unrolled after they are differentiated
-    unroll.change: (Difference, Mix, Place),  # networks with positions are taken apart first
-    feature.advance: (Difference, Mix, Place),
+    unroll.change: (Difference, *OVER_POSITIONS),  # networks with positions are taken apart first
+    feature.advance: (Difference, *OVER_POSITIONS),
     canonicalize.rewrite: (),
     master.interpret: (),
-    sampling.draw: (InitVector, Mix, Place),  # jointly, by ``Replicate``; programs with positions are refused
+    sampling.draw: (InitVector, *OVER_POSITIONS),  # jointly, by ``Replicate``; programs with positions are refused
     paths.derivatives: (
         InitMatrix,
         InitScalar,
         Moment,
         Difference,
-        Mix,
-        Place,
+        *OVER_POSITIONS,
     ),  # of vectors in a forward pass without positions
     execute.run: (MatMul,),  # many at a time, by ``execute``
     separate.apart: (),

@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from tensorprog.algebra import Poly
+from tensorprog.algebra import Poly, linear_parts
 from tensorprog.derivation.derivation import Derivation
 from tensorprog.derivation.named import Layout
 from tensorprog.dsl.trace import Datum
+from tensorprog.expectations.angles.gaps import gap
+from tensorprog.expectations.atoms import Expect
+from tensorprog.expectations.bodies import kinks
 from tensorprog.ir.axes import Axes, Sizes
 from tensorprog.ir.maps import Given
 from tensorprog.limit.equations import reachable
 from tensorprog.limit.evaluate import Atom, numbers
-from tensorprog.limit.gap import Gaps
 from tensorprog.limit.mixing import linear, shared, value_of
 from tensorprog.limit.positions import At, Positional, Whole
 
@@ -38,6 +40,7 @@ class Pair:
                  layout: Layout | None = None) -> None:  # fmt: skip
         self.d, self.sides, self.sizes, self.layout = d, (a, b), sizes, layout
         self._matrices: dict[tuple[Given, int], np.ndarray] = {}
+        self.equal = (a == b).reshape(len(a), -1).all(axis=1) if sizes[0] == sizes[1] else np.zeros(len(a), bool)
 
     def grams(self) -> dict[sp.Symbol, np.ndarray]:
         """The inner products of what is embedded, (B, P, Q), (B, P, 1) or (B, 1, Q)."""
@@ -76,7 +79,7 @@ class Pair:
         """Each input of one side with itself."""
         return Pair(self.d, self.sides[point], self.sides[point], (self.sizes[point],) * 2, self.layout)
 
-    def values(self, polys: list[Poly], hyper: Mapping[sp.Symbol, float], gaps: Gaps | None, atom: Atom | None,
+    def values(self, polys: list[Poly], hyper: Mapping[sp.Symbol, float], atom: Atom | None,
                at: Callable[[At, Callable[[Poly], Any]], Array]) -> list[Array]:  # fmt: skip
         """The values of polynomials."""
 
@@ -85,7 +88,25 @@ class Pair:
                 at(g, value) if isinstance(g, At) else value_of(g, [value(p) for p in g.reads], self.sizes, self.matrix)
             )
 
-        return numbers(polys, {**hyper, **self.grams()}, gaps, atom, positions)
+        return numbers(polys, {**hyper, **self.grams()}, self._gap, atom, positions)
+
+    def _gap(self, g: Expect, value: Callable[[Poly], Any]) -> Array | None:
+        """1 − |ρ| of the variables of an atom, 0 where they are one quantity of equal inputs at one position."""
+        if len(g.forms) != 2 or not kinks(g.body, g.variables) or not self._are_twins(*g.forms):
+            return None
+        found = gap(*(np.asarray(value(g.entry(i, j)), float) for i, j in ((0, 0), (1, 1), (0, 1))))
+        if found.ndim == 3 and found.shape[-1] == found.shape[-2] and self.equal.any():
+            places = np.arange(found.shape[-1])
+            found = np.array(np.broadcast_to(found, (len(self.equal), *found.shape[1:])))
+            found[np.ix_(self.equal, places, places)] *= 1 - np.eye(len(places))
+        return found
+
+    def _are_twins(self, u: Poly, v: Poly) -> bool:
+        """Whether two forms are the same quantity of the two inputs."""
+        spatial = self.d.limit.spatial
+        assert spatial is not None
+        first, second = ({spatial.made_by.get(x) for x in linear_parts(p)[1]} for p in (u, v))
+        return {spatial.twin(x) for x in first} == second
 
 
 def over_positions(d: Derivation, a: np.ndarray, b: np.ndarray, sizes: tuple[Sizes, Sizes],
@@ -101,9 +122,9 @@ def over_positions(d: Derivation, a: np.ndarray, b: np.ndarray, sizes: tuple[Siz
     known: dict[At, Array] = {}
     for point in {g.point for g in found}:
         of = [g for g in found if g.point == point]
-        arrays = pair.with_itself(point).values([g.inner for g in of], hyper, None, _told(atom, point), _diagonal)
+        arrays = pair.with_itself(point).values([g.inner for g in of], hyper, _told(atom, point), _diagonal)
         known.update((g, _taken(g, c)) for g, c in zip(of, arrays, strict=True))
-    value = pair.values([d.poly], hyper, None, _told(atom, None), lambda g, value: known[g])[0]
+    value = pair.values([d.poly], hyper, _told(atom, None), lambda g, value: known[g])[0]
     return np.broadcast_to(value, (len(a), 1, 1))[:, 0, 0]
 
 

@@ -13,7 +13,7 @@ import sympy as sp
 
 from tensorprog.errors import ProgramError, nearest
 from tensorprog.functions import FAMILIES, Fn, abstract, member
-from tensorprog.ir.axes import Axes, Reading
+from tensorprog.ir.axes import Axes, Pairs, Reading
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import (
     Covariances,
@@ -22,13 +22,17 @@ from tensorprog.ir.instructions import (
     InitScalar,
     InitVector,
     Instruction,
+    Mask,
     MatMul,
     Mix,
     Moment,
     Nonlin,
+    Outer,
     Place,
+    RowSum,
     Slot,
     Var,
+    Weigh,
 )
 from tensorprog.ir.spec import covariance_violations
 from tensorprog.ir.written_maps import axes_in, axes_out, reading_in, reading_out
@@ -190,8 +194,11 @@ _DECODERS: dict[str, Callable[..., sp.Expr]] = {
 }
 
 _INSTRUCTIONS: dict[str, type] = {
-    c.__name__: c for c in (InitMatrix, InitVector, InitScalar, MatMul, Mix, Place, Nonlin, Moment, Difference)
-}
+    c.__name__: c
+    for c in (
+        InitMatrix, InitVector, InitScalar, MatMul, Mix, Place, Outer, RowSum, Mask, Weigh, Nonlin, Moment, Difference
+    )
+}  # fmt: skip
 OPTIONAL = ("axes", "source", "by")  # left out where they are None: of vectors without positions
 
 
@@ -211,7 +218,7 @@ def _field_out(value: Any) -> Any:
         return value.name
     if isinstance(value, (tuple, Covariances)):
         return [_field_out(v) for v in value]
-    if isinstance(value, Axes):
+    if isinstance(value, (Axes, Pairs)):
         return axes_out(value)
     if isinstance(value, Reading):
         return reading_out(value)
@@ -251,7 +258,7 @@ def _no_constant(text: str) -> Any:
 
 
 def _names_in(row: dict[str, Any]) -> Iterator[str]:
-    for key in ("matrix", "x", "theta"):
+    for key in ("matrix", "x", "y", "s", "weights", "theta"):
         if isinstance(row.get(key), str):
             yield row[key]
     for key in ("args", "params", "arg_deltas", "param_deltas"):
@@ -267,7 +274,7 @@ def _load_row(i: int, row: Any, program: ProgramGraph, reads: dict[str, set[str]
     if cls is None:
         raise ProgramError(f"`{name}` has the unknown instruction {kind!r}; {nearest(str(kind), _INSTRUCTIONS)}")
     fields = cls.__dataclass_fields__  # type: ignore[attr-defined]
-    needed = {"name", "op", *(key for key in fields if key not in OPTIONAL or kind in ("Mix", "Place"))}
+    needed = {"name", "op", *(key for key in fields if key not in OPTIONAL or kind in ("Mix", "Place", "Mask"))}
     if not needed <= set(row) <= {"name", "op", *fields}:
         raise ProgramError(f"`{name}` := {kind} needs the fields {', '.join(fields)}; got {', '.join(row)}")
     try:
@@ -337,7 +344,7 @@ def _source(value: Any, name: str, *_: Any) -> str:
 
 _FIELD_IN: dict[str, Callable[..., Any]] = {
     "variance": _expr, "mean": _expr, "value": _expr, "body": _expr, "cov": _cov,
-    "matrix": _operand, "x": _operand, "transpose": _flag, "args": _operands, "params": _operands,
+    "matrix": _operand, "x": _operand, "y": _operand, "s": _operand, "weights": _operand, "transpose": _flag, "args": _operands, "params": _operands,
     "arg_deltas": _changes, "param_deltas": _changes, "theta": _operand, "source": _source,
     "axes": lambda value, *_: axes_in(value), "by": lambda value, *_: reading_in(value),
 }  # fmt: skip

@@ -118,7 +118,8 @@ def _row_sum(op: RowSum, name: str, program: Earlier) -> Iterator[str]:
 
 
 def _mask(op: Mask, name: str, program: Earlier) -> Iterator[str]:
-    yield from ()
+    if not isinstance(op.axes, Pairs):
+        yield f"the axes of `{name}` must be those of pairs of positions, got {op.axes!r}"
 
 
 def _weigh(op: Weigh, name: str, program: Earlier) -> Iterator[str]:

@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import Any, get_args
 
 from tensorprog.errors import ProgramError, nearest
-from tensorprog.ir.axes import Axes, Map, Padding, Reading
+from tensorprog.ir.axes import Axes, Map, Padding, Pairs, Reading
 from tensorprog.ir.maps import MAPS, Normalisation
 
 
@@ -28,8 +28,10 @@ def _out(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def axes_out(axes: Axes | None) -> Any:
-    """Axes, as the input that they are of and the maps since; None for a vector without axes."""
+def axes_out(axes: Axes | Pairs | None) -> Any:
+    """Axes, as the input that they are of and the maps since, two of them for pairs of positions; None for none."""
+    if isinstance(axes, Pairs):
+        return ["pairs", axes_out(axes.left), axes_out(axes.right)]
     return None if axes is None else [axes.source, [map_out(m) for m in axes.maps]]
 
 
@@ -62,10 +64,14 @@ def _in(kind: str, name: str, value: Any) -> Any:
     return convert(value)
 
 
-def axes_in(data: Any) -> Axes | None:
+def axes_in(data: Any) -> Axes | Pairs | None:
     """The inverse of ``axes_out``."""
     if data is None:
         return None
+    if isinstance(data, list) and len(data) == 3 and data[0] == "pairs":
+        left, right = axes_in(data[1]), axes_in(data[2])
+        if isinstance(left, Axes) and isinstance(right, Axes):
+            return Pairs(left, right)
     if not (isinstance(data, list) and len(data) == 2 and isinstance(data[0], str) and isinstance(data[1], list)):
         raise ProgramError(f"expected axes such as ['x', []], got {data!r}")
     return Axes(data[0], tuple(map_in(m) for m in data[1]))
@@ -77,7 +83,10 @@ def reading_in(data: Any) -> Reading | None:
         return None
     if not isinstance(data, list) or len(data) != 2:
         raise ProgramError(f"expected a map and its axes, got {data!r}")
-    return Reading(map_in(data[0]), axes_in(data[1]))
+    axes = axes_in(data[1])
+    if isinstance(axes, Pairs):
+        raise ProgramError(f"a map reads positions, not pairs of them: {data!r}")
+    return Reading(map_in(data[0]), axes)
 
 
 def _is_integer(value: Any) -> bool:

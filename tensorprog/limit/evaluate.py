@@ -58,7 +58,7 @@ def evaluate_all(
 def numbers(
     polys: Iterable[Poly],
     values: Mapping[sp.Symbol, Array],
-    gaps: Gaps | None = None,
+    gaps: Callable[[Expect, Callable[[Poly], Any]], Array | None] | None = None,
     atom: Atom | None = None,
     positions: Callable[[Positional, Callable[[Poly], Any]], Array] | None = None,
 ) -> list[Array]:

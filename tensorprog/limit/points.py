@@ -139,6 +139,16 @@ class Spatial:
     def _is_over(self, op: MatMul) -> bool:
         return op.by is not None or self.limit.program.axes(op.x) is not None
 
+    def twin(self, x: Var | None) -> Var | None:
+        """The same vector of the other input; itself where it belongs to both, None where there is none."""
+        point = None if x is None else self.twins.input[x]
+        if x is None or point is None:
+            return x
+        try:
+            return self.twins.of(x, 1 - point)
+        except AssumptionError:
+            return None
+
     # ---- instructions ----------------------------------------------------------------------------------
 
     def product(self, op: MatMul, var: Var, variance: Poly, name: str) -> Poly:

@@ -21,13 +21,17 @@ from tensorprog.ir.instructions import (
     InitScalar,
     InitVector,
     Instruction,
+    Mask,
     MatMul,
     Mix,
     Moment,
     Nonlin,
+    Outer,
     Place,
+    RowSum,
     Slot,
     Var,
+    Weigh,
     scalar_slot,
     slots_of,
     vector_slot,
@@ -180,6 +184,28 @@ def _(op: Mix, var: Var, build: _Build) -> Var:
 @rewrite.register(Place)
 def _(op: Place, var: Var, build: _Build) -> Var:
     return build.merged(var.name, Place(op.by, op.transpose, build.kept[op.x]))
+
+
+@rewrite.register(Outer)
+def _(op: Outer, var: Var, build: _Build) -> Var:
+    return build.merged(var.name, Outer(build.kept[op.x], build.kept[op.y]))
+
+
+@rewrite.register(RowSum)
+def _(op: RowSum, var: Var, build: _Build) -> Var:
+    return build.merged(var.name, RowSum(build.kept[op.s]))
+
+
+@rewrite.register(Mask)
+def _(op: Mask, var: Var, build: _Build) -> Var:
+    return build.merged(var.name, op)
+
+
+@rewrite.register(Weigh)
+def _(op: Weigh, var: Var, build: _Build) -> Var:
+    result = build.merged(var.name, Weigh(build.kept[op.weights], op.transpose, build.kept[op.x]))
+    build._bodies[result] = build.ref(result)  # an X-var that cannot be fused into what reads it
+    return result
 
 
 @rewrite.register(Nonlin)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial, singledispatch
@@ -20,19 +21,24 @@ import sympy as sp
 from tensorprog.dsl.network import Network, check_network
 from tensorprog.dsl.trace import Datum, Output, Readout, Trace
 from tensorprog.errors import AssumptionError, DataError, NoRuleError, ProgramError
-from tensorprog.ir.axes import Map, Reading, Sizes, Window, table
+from tensorprog.ir.axes import Axes, Map, Pairs, Reading, Sizes, Window, table
 from tensorprog.ir.instructions import (
     Covariances,
     Difference,
     InitMatrix,
     InitScalar,
     InitVector,
+    Mask,
     MatMul,
     Mix,
     Moment,
     Nonlin,
+    Outer,
     Place,
+    RowSum,
     Var,
+    Weigh,
+    scalar_slot,
     vector_slot,
 )
 
@@ -106,8 +112,8 @@ def small(net: Network) -> Separated:
         ProgramError: none up to ``LARGEST`` does.
     """
     program = net.trace([None]).program
-    given = (op.by.map for _, op in program if getattr(op, "by", None) is not None)
-    maps: list[Map] = [*given, *(m for v, _ in program if (a := program.axes(v)) for m in a.maps)]
+    given = (by.map for _, op in program if isinstance(by := getattr(op, "by", None), Reading))
+    maps: list[Map] = [*given, *(m for v, _ in program if isinstance(a := program.axes(v), Axes) for m in a.maps)]
     values = [v for m in maps if isinstance(m, Window) for v in (m.kernel, m.stride, m.dilation)]
     ndim = next((len(v) for v in values if isinstance(v, tuple)), 1)
     for n in range(SMALL, LARGEST + 1):
@@ -166,6 +172,11 @@ class _Separate:
         """The positions of a vector; [None] of one without."""
         axes = self.old.program.axes(var)
         return [None] if axes is None else list(range(math.prod(axes.at(self.sizes[axes.source]))))
+
+    def grid(self, pairs: Pairs) -> list[tuple[int, int]]:
+        """All pairs of positions, row by row."""
+        rows, columns = (math.prod(a.at(self.sizes[a.source])) for a in (pairs.left, pairs.right))
+        return [(p, q) for p in range(rows) for q in range(columns)]
 
     def of(self, var: Var, p: int | None) -> Var:
         """A vector at a position, or that without positions."""
@@ -285,9 +296,8 @@ def _embedding(var: Var, s: _Separate) -> None:
     name, datum = s.old.embeddings[var]
     scale = sp.S.One if datum.by is None else s.weight(datum.by)
     for p in s.positions(var):
-        if datum.by is None or not datum.stacked:
-            own = s.parameter(name, None, sp.S.One)
-            read = [(own, scale, q) for _, q in s.pairs(datum.by, False, p)] if datum.by else [(own, sp.S.One, p)]
+        if datum.by is None:
+            read = [(s.parameter(name, None, sp.S.One), sp.S.One, p)]
         else:
             read = [(s.parameter(name, k, scale), sp.S.One, q) for k, q in s.pairs(datum.by, False, p)]
         data = s.new.inputs[datum.owner]
@@ -321,6 +331,42 @@ def _(op: Mix, var: Var, s: _Separate) -> None:
 @apart.register(Place)
 def _(op: Place, var: Var, s: _Separate) -> None:
     raise ProgramError(f"`{var}` places an initial vector in the forward pass, which is not taken apart")
+
+
+@apart.register(Outer)
+def _(op: Outer, var: Var, s: _Separate) -> None:
+    for i, (p, q) in enumerate(s.grid(s.old.program.axes(var))):
+        x, y = s.of(op.x, p), s.of(op.y, q)
+        body, args = (vector_slot(0) ** 2, (x,)) if x == y else (vector_slot(0) * vector_slot(1), (x, y))
+        s.at[var, i] = s.new.program.append(f"{var}[{p + 1},{q + 1}]", Moment(body, args))
+
+
+@apart.register(RowSum)
+def _(op: RowSum, var: Var, s: _Separate) -> None:
+    grid = s.grid(s.old.program.axes(var))
+    for i, (p, q) in enumerate(grid):
+        read = tuple(s.of(op.s, j) for j, (row, _) in enumerate(grid) if row == p)
+        body = sp.Add(*map(scalar_slot, range(len(read))))
+        s.at[var, i] = s.at[var, i - 1] if q else s.new.program.append(f"{var}[{p + 1}]", Moment(body, (), read))
+
+
+@apart.register(Mask)
+def _(op: Mask, var: Var, s: _Separate) -> None:
+    values = [s.new.program.append(f"{var}.{k}", InitScalar(sp.Integer(k))) for k in (0, 1)]
+    for i, (p, q) in enumerate(s.grid(op.axes)):
+        s.at[var, i] = values[q <= p]
+
+
+@apart.register(Weigh)
+def _(op: Weigh, var: Var, s: _Separate) -> None:
+    read: dict[int, list[tuple[Var, Var]]] = defaultdict(list)
+    for i, pair in enumerate(s.grid(s.old.program.axes(op.weights))):
+        p, q = reversed(pair) if op.transpose else pair
+        read[p].append((s.of(op.weights, i), s.of(op.x, q)))
+    for p, terms in read.items():
+        params, args = (tuple(dict.fromkeys(column)) for column in zip(*terms, strict=True))
+        body = sp.Add(*(scalar_slot(params.index(a)) * vector_slot(args.index(x)) for a, x in terms))
+        s.at[var, p] = s.new.program.append(s.named(var, p), Nonlin(body, args, params))
 
 
 @apart.register(Nonlin)
