@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tensorprog.arguments import is_array
 from tensorprog.derivation.data import read_inputs
 from tensorprog.dsl.network import Network, check_network
 from tensorprog.dsl.parameters import frozen_words
@@ -63,7 +64,7 @@ class CoordinateCheck(Shown):
         return fit
 
     def _fit(self, key: tuple[str, str], t: int | None = None) -> Exponent:
-        if key not in self.samples:
+        if not isinstance(key[1], str) or key not in self.samples:
             raise DataError(f"no {key} in this check; it has {', '.join(map(str, self.samples))}")
         if t is not None and (isinstance(t, bool) or not isinstance(t, (int, np.integer)) or not 0 <= t <= self.steps):
             raise DataError(f"t must be a time between 0 and {self.steps}, got {t!r}")
@@ -150,7 +151,7 @@ def coordinate_check(
         check_parametrization(chosen)
     inputs = read_inputs(X, "X", net.takes_sequences)
     labels: Any = y
-    if np.ndim(labels) and len(labels) != len(inputs):
+    if is_array(labels) and len(labels) != len(inputs):
         raise DataError(f"X has {len(inputs)} inputs and y {len(labels)} labels; they must agree")
     optimizer = SGD(0.5) if optimizer is None else optimizer
     check = CoordinateCheck(f"{net!r}, {optimizer!r}", sorted(set(widths)), steps)

@@ -92,9 +92,12 @@ def listed(value: Any, what: str, of: str) -> list[Any]:
     Raises:
         ProgramError: saying what was given.
     """
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        raise ProgramError(f"{what} must be a list of {of}, got the {type(value).__name__} {value!r}")
-    return list(value)
+    try:
+        if isinstance(value, (str, bytes)):
+            raise TypeError("a text has no members")
+        return list(value)
+    except TypeError:
+        raise ProgramError(f"{what} must be a list of {of}, got the {type(value).__name__} {value!r}") from None
 
 
 OF_FILES = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".html", ".txt", ".tex")  # endings that no folder has

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tensorprog.arguments import MANY, flag, is_array
 from tensorprog.derivation.data import Inputs, read_inputs
 from tensorprog.dsl.network import Network, check_network
 from tensorprog.errors import DataError, listed, writing
@@ -201,11 +202,12 @@ def train(
         AssumptionError: a parametrization that is not stable, with the layer and the exponent; a trained function
             that jumps.
     """
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise DataError(f"steps must be a positive integer, got {steps!r}")
+    if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= MANY:
+        raise DataError(f"steps must be a positive integer of at most {MANY}, got {steps!r}")
     widths = check_widths(widths)
-    if isinstance(seeds, bool) or not isinstance(seeds, (int, np.integer)):
+    if isinstance(seeds, bool) or not isinstance(seeds, (int, np.integer)) or seeds > MANY:
         raise DataError(f"seeds must be an integer, got {seeds!r}")
+    subtract_start = flag(subtract_start, "subtract_start")
     if parametrization is not None:
         check_parametrization(parametrization)
     inputs = _read(net, X, y, X_test)
@@ -294,7 +296,7 @@ def feature_limit(
 def _read(net: Network, X: Data, y: Any, X_test: Data | None) -> Inputs:
     check_network(net)
     inputs = read_inputs(X, "X", net.takes_sequences)
-    if np.ndim(y) and len(y) != len(inputs):
+    if is_array(y) and len(y) != len(inputs):
         raise DataError(f"X has {len(inputs)} inputs and y {len(y)} labels; they must agree")
     if X_test is not None:
         inputs = concatenate(inputs, read_inputs(X_test, "X_test", net.takes_sequences), net.takes_sequences)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tensorprog.algebra import Poly
+from tensorprog.arguments import MANY, file_path
 from tensorprog.derivation.data import Inputs, read_inputs
 from tensorprog.derivation.kernel_account import KernelAccount
 from tensorprog.derivation.names import NetworkNames
@@ -122,7 +123,7 @@ class Verification(Shown):
         Raises:
             DataError: another ending, or a file that cannot be written.
         """
-        path = Path(path)
+        path = file_path(path, "path")
         with writing(path):
             return self._save(path)
 
@@ -236,7 +237,7 @@ def _every_output(net: Network, inputs: Data, which: list[int], widths: list[int
 
 
 def _positive(value: Any, what: str, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not least <= value <= MANY:
         raise DataError(f"{what} must be an integer of at least {least}, got {value!r}")
     return int(value)
 
@@ -294,7 +295,7 @@ class _Check:
         if self.sampled:
             lengths = sorted({shortened(self.net, (t,), TRIED)[0] for t in lengths}, key=lambda t: t or 0)
         pairs = [(a, b) for a in lengths for b in lengths if (a or 0) <= (b or 0)]
-        equal = [same(backprop.derive(p).poly, other.derive(p).poly) for p in pairs for other in others]
+        equal = [same(backprop._derive(p).poly, other._derive(p).poly) for p in pairs for other in others]
         shown = "" if lengths == [None] else f", (T, T') = {', '.join(map(str, pairs))}"
         if self.sampled and max(t or 0 for t in self.data.groups) > max(t or 0 for t in lengths):
             shown += "; longer sequences were not compared: products of gates expand to too many terms"

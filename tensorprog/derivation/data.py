@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tensorprog.arguments import count
 from tensorprog.errors import DataError
 from tensorprog.expectations.angles.gaps import gap, near, stretch
 from tensorprog.expectations.determinants import two_product
@@ -44,17 +45,21 @@ class Inputs(Shown):
 
     def take(self, start: int, stop: int) -> Inputs:
         """Inputs start..stop, in order."""
+        stop = count(stop, "stop", 0, len(self))
+        start = count(start, "start", 0, stop)
         inside = {t: (rows >= start) & (rows < stop) for t, rows in self.groups.items()}
         groups = {t: rows[inside[t]] - start for t, rows in self.groups.items() if inside[t].any()}
         return Inputs({t: self.data[t][inside[t]] for t in groups}, groups, self.dimension)
 
     def __getitem__(self, i: int) -> np.ndarray:
         """Input number i as (T, d)."""
+        if isinstance(i, bool) or not isinstance(i, (int, np.integer)):
+            raise DataError(f"an input is chosen by its number, got {i!r}")
         for t, rows in self.groups.items():
             where = int(np.searchsorted(rows, i))
             if where < len(rows) and rows[where] == i:
                 return self.data[t][where]  # type: ignore[no-any-return]
-        raise IndexError(i)
+        raise IndexError(f"there are {counted(len(self), 'input')}, none has the number {i}")
 
 
 def read_inputs(X: Any, name: str, sequences: bool, dtype: Any = np.float64, copy: bool = True) -> Inputs:

@@ -11,18 +11,20 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+import numpy as np
 import sympy as sp
 
 from tensorprog.dsl.net import Net
 from tensorprog.dsl.parameters import frozen_words
 from tensorprog.dsl.trace import Datum, NeedsSequence, Output, SequenceLengthError, Trace
-from tensorprog.errors import FrozenWarning, ProgramError, TensorProgramError, nearest
+from tensorprog.errors import FrozenWarning, ProgramError, TensorProgramError, integer, listed, nearest
 from tensorprog.printing import Shown
 
 P = ParamSpec("P")  # the hyperparameters of an architecture
 X = TypeVar("X")  # its input: a Datum, or a tuple of them
 
 LONGEST = 16  # the longest sequence that is tried where no length is given
+LONG = 10**9  # a length that no program is written out to
 
 
 class Network(Shown):
@@ -84,7 +86,7 @@ class Network(Shown):
         >>> branches().fitting_length(), tp.programs.rnn().fitting_length()
         (2, 3)
         """
-        failure: ProgramError | None = None
+        failure, wanted = None, integer(wanted, "a length", 1, LONG)
         for length in sorted(range(1, LONGEST + 1), key=lambda t: (abs(t - wanted), t)):
             try:
                 self.trace([length])
@@ -104,9 +106,8 @@ class Network(Shown):
         Raises:
             ProgramError: what the architecture does cannot be expressed, with its own words.
         """
-        labels = labels or ["x" + "'" * i if i < 3 else f"x[{i}]" for i in range(len(lengths))]
         t = Trace()
-        for i, (length, label) in enumerate(zip(lengths, labels, strict=True)):
+        for i, (length, label) in enumerate(_inputs(lengths, labels)):
             if length is not None and length < 1:
                 raise ProgramError(f"input {label} is an empty sequence; its length must be at least 1")
             single = length is None
@@ -145,6 +146,24 @@ class Network(Shown):
         if words is not None:
             self._noticed = True
             warnings.warn(f"{self.name}: {words}", FrozenWarning, stacklevel=3)
+
+
+def _inputs(lengths: Any, labels: Any) -> list[tuple[int | None, str]]:
+    """The length and the printed name of each input.
+
+    Raises:
+        ProgramError: what is no list of lengths, or not as many names.
+    """
+    of = listed(lengths, "lengths", "lengths of sequences, each None for a single vector")
+    for t in of:
+        if t is not None and (isinstance(t, bool) or not isinstance(t, (int, np.integer))):
+            raise ProgramError(f"the length of a sequence is an integer, None of a single vector, got {t!r}")
+    if labels is None:
+        labels = ["x" + "'" * i if i < 3 else f"x[{i}]" for i in range(len(of))]
+    names = listed(labels, "labels", "names, one for each input")
+    if len(names) != len(of) or not all(isinstance(n, str) for n in names):
+        raise ProgramError(f"labels must be {len(of)} names, one for each input, got {labels!r}")
+    return list(zip(of, names, strict=True))
 
 
 def no_integers(net: Network, error: TypeError) -> str | None:
@@ -231,7 +250,7 @@ def network(fn: Callable[Concatenate[Net, X, P], Output | tuple[Output, ...]]) -
     >>> one_hidden_layer(sigma_w=2)
     one_hidden_layer(phi=relu, sigma_w=2)
     """
-    if not callable(fn):
+    if not callable(fn) or not hasattr(fn, "__name__"):
         raise ProgramError(f"tp.network takes a function (net, x, *, hyperparameters), got {type(fn).__name__} {fn!r}")
     signature = inspect.signature(fn)
     _check_arguments(fn, signature)

@@ -111,7 +111,8 @@ class Program(ProgramGraph):
         """
         names = names.split() if isinstance(names, str) else _named(names)
         given: Any = mean
-        means = [given] * len(names) if np.ndim(given) == 0 else list(given)
+        several = isinstance(given, (list, tuple, sp.MatrixBase)) or (isinstance(given, np.ndarray) and given.ndim > 0)
+        means = list(given) if several else [given] * len(names)
         if len(means) != len(names):
             raise ProgramError(f"{len(names)} vectors need {len(names)} means, got {len(means)}")
         rows = _rows(cov)

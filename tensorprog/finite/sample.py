@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import sympy as sp
 
+from tensorprog.arguments import MANY
 from tensorprog.dsl.parameters import Parameter
 from tensorprog.dsl.program import Mat, Vec
 from tensorprog.errors import DataError, ProgramError, nearest
@@ -23,6 +24,7 @@ from tensorprog.limit.covariance import cholesky
 from tensorprog.printing import Shown, counted, shortened
 from tensorprog.types import Data, HyperValues
 
+MOST = {"width": 10**9, "seeds": MANY}
 MEMORY = 2**30
 
 
@@ -177,6 +179,8 @@ def check_settings(width: Any, seed: Any, seeds: Any, dtype: Any) -> None:
             continue
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
             raise DataError(f"{what} must be a {'positive' if least else 'nonnegative'} integer, got {value!r}")
+        if value > MOST.get(what, value):
+            raise DataError(f"{what} must be at most {MOST[what]}, got {value}")
     try:
         known = np.dtype(dtype) in (np.dtype("float32"), np.dtype("float64"))
     except TypeError:

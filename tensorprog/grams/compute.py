@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import pickle
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from tensorprog.compile.schedule import TILE
 from tensorprog.derivation.compiling import COMPILING
 from tensorprog.derivation.data import Inputs, read_pair
 from tensorprog.derivation.derivation import Length
-from tensorprog.errors import DataError, NoRuleError
+from tensorprog.errors import DataError, NoRuleError, unknown_keywords
 from tensorprog.files import read_memory
 from tensorprog.functions import FAMILIES
 from tensorprog.grams.blocks import (
@@ -244,6 +245,18 @@ def gram(kernels: AnyKernel | Sequence[AnyKernel], X1: Data, X2: Data | None = N
     return tuple(found) if several else found[0]
 
 
+def known_options(call: str, options: dict[str, Any], others: Iterable[str] = ()) -> dict[str, Any]:
+    """The options of ``gram``.
+
+    Raises:
+        ProgramError: one that it does not have.
+    """
+    known = [p.name for p in inspect.signature(gram).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    if options.keys() - set(known):
+        raise unknown_keywords(call, options.keys() - set(known), [*known, *others])
+    return options
+
+
 def _in_blocks(job: Job, size: int, stores: list[Store], journals: list[Journal], client: Any,
                progress: Progress) -> None:  # fmt: skip
     """Compute the blocks that no journal has finished."""
@@ -266,7 +279,7 @@ def evaluator(kernels: tuple[AnyKernel, ...], lengths: tuple[Length, Length], hy
 def _kept(kernels: tuple[AnyKernel, ...], what: Any, hyper: dict[Any, float], backend: str | None,
           make: Callable[[], Any]) -> Any:  # fmt: skip
     """What was compiled last time, with the first kernel; the oldest goes where there is much."""
-    cache, key = kernels[0].compiled, (kernels[1:], what, tuple(hyper.items()), backend)
+    cache, key = kernels[0]._compiled, (kernels[1:], what, tuple(hyper.items()), backend)
     with COMPILING:
         if key not in cache:
             made = make()

@@ -153,10 +153,10 @@ def by_reference(kernel: AnyKernel, x: np.ndarray, y: np.ndarray, lengths: tuple
         DataError: a value is not finite.
     """
     with COMPILING:
-        reference = kernel if isinstance(kernel, DerivedKernel) else kernel.derived
-        reference.derive(lengths)
+        reference = kernel if isinstance(kernel, DerivedKernel) else kernel._derived
+        reference._derive(lengths)
     try:
-        return reference.on_pairs(x, y, lengths, hyper)  # type: ignore[no-any-return]
+        return reference._on_pairs(x, y, lengths, hyper)  # type: ignore[no-any-return]
     except DataError as error:
         raise infinite(kernel, np.float64) from error
 
@@ -172,4 +172,4 @@ def lowered(kernels: Sequence[AnyKernel], lengths: tuple[Length, Length], hyper:
             same: bool = False) -> Program:  # fmt: skip
     """Several kernels between inputs of these lengths, or of one input with itself, in one tape."""
     tape = Tape()
-    return Program(tape, tuple(k.lower(tape, lengths, hyper, same) for k in kernels))
+    return Program(tape, tuple(k._lower(tape, lengths, hyper, same) for k in kernels))

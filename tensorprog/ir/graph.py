@@ -8,7 +8,7 @@ from typing import Any, Protocol, Self, TypeAlias
 import networkx as nx
 import sympy as sp
 
-from tensorprog.errors import ProgramError
+from tensorprog.errors import ProgramError, listed
 from tensorprog.ir.instructions import RESULT_KIND, Instruction, Var, symbols_of
 from tensorprog.ir.listing import definition
 from tensorprog.ir.spec import violations
@@ -90,7 +90,7 @@ class ProgramGraph(Shown):
         """The instruction that defines ``var``."""
         try:
             return self.graph.nodes[var]["op"]  # type: ignore[no-any-return]
-        except KeyError:
+        except (KeyError, TypeError):
             raise ProgramError(f"{var!r} is not a variable of this program") from None
 
     def named(self, name: str) -> Var:
@@ -123,7 +123,9 @@ class ProgramGraph(Shown):
 
     def part(self, variables: Iterable[Var]) -> Self:
         """The program of these variables alone: what they depend on, and nothing else."""
-        roots = set(variables)
+        roots = {as_var(v) for v in listed(variables, "variables", "variables of this program")}
+        for v in roots:
+            self.op(v)
         needed = roots.union(*(nx.ancestors(self.graph, v) for v in roots))
         other = type(self)()
         for var, op in self:

@@ -10,6 +10,7 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.algebra import Gen, Poly, Scalar, to_sympy
+from tensorprog.arguments import flag
 from tensorprog.derivation.data import read_pair
 from tensorprog.derivation.derived import DerivedKernel
 from tensorprog.derivation.exact import grams_of
@@ -35,7 +36,7 @@ from tensorprog.formulas.typeset import (
     for_notebooks,
     terms,
 )
-from tensorprog.grams.compute import gram, source
+from tensorprog.grams.compute import gram, known_options, source
 from tensorprog.ir.hyper import symbol_values
 from tensorprog.kernels.recursion import Recursion
 from tensorprog.limit.equations import Name, reachable
@@ -60,12 +61,12 @@ class Kernel(DerivedKernel):
             raise AssumptionError("under_gia is defined for tp.ntk(net, method='backprop')")
         lengths = self.lengths if self.net.takes_sequences else None
         derive = self._derive_under_gia
-        return Kernel(self.net, self.kind, self.method, derive, lengths, assume_gia=True, trained=self.trained)
+        return Kernel(self.net, self.kind, self.method, derive, lengths, assume_gia=True, trained=self._trained)
 
     @property
     def symbol(self) -> NameSymbol:
         """The printed name of the kernel's value."""
-        a, b = (data[0].label for data in self.derive().trace.inputs)
+        a, b = (data[0].label for data in self._derive().trace.inputs)
         head, tex = ("K", "K") if self.kind == "nngp" else ("Θ", r"\Theta")
         return NameSymbol(f"{head}({a},{b})", f"{tex}({a},{b})")
 
@@ -73,7 +74,7 @@ class Kernel(DerivedKernel):
     def equations(self) -> list[sp.Eq]:
         """The named equations in dependency order; the last one is the kernel."""
         found = [sp.Eq(g.symbol, to_sympy(p), evaluate=False) for g, p in self._named()]
-        return [*found, sp.Eq(self.symbol, to_sympy(self.derive().poly), evaluate=False)]
+        return [*found, sp.Eq(self.symbol, to_sympy(self._derive().poly), evaluate=False)]
 
     def text(self) -> str:
         """The equations as text, with the meaning of V, E and ⟨·,·⟩."""
@@ -87,11 +88,11 @@ class Kernel(DerivedKernel):
         Args:
             closed: add the closed form of every V and E that has one.
         """
-        return as_latex(*self.typeset(closed))
+        return as_latex(*self._typeset(flag(closed, "closed")))
 
-    def typeset(self, closed: bool = False) -> tuple[list[Line], Said]:
+    def _typeset(self, closed: bool = False) -> tuple[list[Line], Said]:
         """What ``latex`` prints: equations, and what is said about them."""
-        d = self.derive()
+        d = self._derive()
         show = functools.partial(_show_once, grams=d.trace.grams, timed=self.net.takes_sequences)
         a, b = (data[0].label for data in d.trace.inputs)
         lines, notes = once(self._lines(TEX, show), a, b)
@@ -100,17 +101,17 @@ class Kernel(DerivedKernel):
         return lines, said(atoms, long, closed, bool(grams_of(d)), notes)
 
     def _lines(self, style: Style, show: Show | None = None) -> list[Line]:
-        d = self.derive()
+        d = self._derive()
         show = show or functools.partial(_show, grams=d.trace.grams, style=style)
         last = Line(style.expr(self.symbol), terms(d.poly, style, show))
         return [*(Line(style.expr(g.symbol), terms(p, style, show)) for g, p in self._named()), last]
 
     def _named(self) -> list[tuple[Gen, Poly]]:
         """The quantities that the kernel needs, in dependency order, with their definitions."""
-        return list(shortened((g, g.definition) for g in reachable([self.derive().poly]) if isinstance(g, Name)))
+        return list(shortened((g, g.definition) for g in reachable([self._derive().poly]) if isinstance(g, Name)))
 
     def _legend(self) -> list[str]:
-        d = self.derive()
+        d = self._derive()
         return legend([g for g in reachable([d.poly]) if isinstance(g, Expect)], grams=bool(grams_of(d)))
 
     def recursion(self, form: str | None = None, over: str | Sequence[str] | None = None) -> Recursion:
@@ -144,7 +145,7 @@ class Kernel(DerivedKernel):
 
     @property
     def _training(self) -> str:
-        return "" if self.trained is None else self.trained.words
+        return "" if self._trained is None else self._trained.words
 
     def _header(self) -> list[str]:
         lengths = "" if self.lengths[0] is None else f", T = {self.lengths[0]}, T' = {self.lengths[1]}"
@@ -154,9 +155,9 @@ class Kernel(DerivedKernel):
         ]
         if self.kind == "ntk":
             passes = self.passes_gia_check
-            if self.assume_gia and not passes:
+            if self._assume_gia and not passes:
                 note = "gradient independence was assumed, which is wrong here"
-            elif self.method in ("backprop", "sgd") and not self.assume_gia:
+            elif self.method in ("backprop", "sgd") and not self._assume_gia:
                 note = "every ZDot was computed, none assumed away"
             else:
                 note = "gradient independence holds"
@@ -187,8 +188,8 @@ class Kernel(DerivedKernel):
             AccuracyWarning: the relative error of an entry is above 1e-9.
         """
         with telling(progress):
-            found = self.found(*read_pair(X1, X2, self.net.takes_sequences), self._hyper(values))
-        warn(found, repr(self), self.advice(found))
+            found = self._found(*read_pair(X1, X2, self.net.takes_sequences), self._hyper(values))
+        warn(found, repr(self), self._advice(found))
         return found.value
 
     def account(self, X1: Data, X2: Data | None = None, values: HyperValues | None = None, *,
@@ -202,7 +203,7 @@ class Kernel(DerivedKernel):
         (True, True)
         """
         with telling(progress):
-            return self.found(*read_pair(X1, X2, self.net.takes_sequences), self._hyper(values), accounted=True)
+            return self._found(*read_pair(X1, X2, self.net.takes_sequences), self._hyper(values), accounted=True)
 
     def _hyper(self, values: HyperValues | None) -> dict[sp.Symbol, float]:
         return symbol_values(values, self._symbols)
@@ -215,7 +216,7 @@ class Kernel(DerivedKernel):
         >>> K.gram([[1.0, 0.0]], [[0.6, 0.8]], dtype="float32").round(3)
         array([[0.772]], dtype=float32)
         """
-        return gram(self, X1, X2, **options)
+        return gram(self, X1, X2, **known_options("Kernel.gram", options))
 
     def source(self, values: HyperValues | None = None, lengths: Sequence[int] | None = None) -> str:
         """The compiled kernel as text: the operations per input and those per pair.

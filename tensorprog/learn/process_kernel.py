@@ -12,6 +12,7 @@ from sklearn.gaussian_process.kernels import GenericKernelMixin, Hyperparameter
 from sklearn.gaussian_process.kernels import Kernel as ProcessKernel
 
 from tensorprog import programs
+from tensorprog.arguments import flag
 from tensorprog.dsl.network import Network
 from tensorprog.errors import DataError, TensorProgramError
 from tensorprog.kernels.kernel import Kernel
@@ -100,7 +101,7 @@ class NetworkKernel(GenericKernelMixin, ProcessKernel):  # type: ignore[misc]
     def __call__(self, X: Data, Y: Data | None = None, eval_gradient: bool = False) -> Any:
         """K(X, Y); with ``eval_gradient`` and no Y also its derivatives by ``theta``, (N, N, free symbols)."""
         kernel, numbers = self._kernel, self._numbers()
-        if not eval_gradient:
+        if not flag(eval_gradient, "eval_gradient"):
             return kernel(_inputs(X), None if Y is None else _inputs(Y), values=numbers)
         if Y is not None:
             raise ValueError("Gradient can only be evaluated when Y is None.")

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from tensorprog.arguments import count
 from tensorprog.errors import NoRuleError
 from tensorprog.functions import evaluate
 from tensorprog.ir.graph import ProgramGraph
@@ -62,8 +63,13 @@ class GridLimit(SampledLimit):
         if len(self._active) > DIMENSIONS:
             raise NoRuleError(f"quadrature is for up to {DIMENSIONS} Gaussians, this program has {len(self._active)}")
         self._rows = len(vectors)
-        self.nodes = nodes or self._affordable()
+        self.nodes = self._affordable() if nodes is None else count(nodes, "nodes", most=NODES)
         self._runs: list[Replicate] = []
+
+    @property
+    def samples(self) -> int:
+        """None: nodes are no samples."""
+        return 0
 
     @property
     def _how(self) -> str:

@@ -50,6 +50,11 @@ class LinearLimit(SampledLimit):
         self._run = Replicate(program, np.eye(count), self.hyper, np.ones(count))
 
     @property
+    def samples(self) -> int:
+        """None: the limit is exact."""
+        return 0
+
+    @property
     def _how(self) -> str:
         return "linear algebra, exact to rounding"
 

@@ -11,14 +11,17 @@ are means over the samples.  Everything is repeated on independent randomisation
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import singledispatch
+from numbers import Real
 from typing import Any, TypeVar
 
 import numpy as np
 import sympy as sp
 from scipy import special
 
+from tensorprog.arguments import count
 from tensorprog.dsl.program import trace
 from tensorprog.errors import AssumptionError, DataError, NoRuleError, ProgramError
 from tensorprog.expectations.many.points import sobol_points
@@ -47,6 +50,7 @@ from tensorprog.types import HyperValues
 REPLICATES = 16
 SOBOL_DIMENSIONS = 512
 MEMORY = 2**30
+MOST = 2**40  # samples
 DEPENDENT = 1e-12  # a vector this close to the span of earlier ones brings no new Gaussian
 
 
@@ -57,6 +61,8 @@ class Estimate(Shown, float):
     method: str
 
     def __new__(cls, value: float, stderr: float = 0.0, method: str = "exact") -> Estimate:
+        if not all(isinstance(x, Real) for x in (value, stderr)):
+            raise DataError(f"an estimate is a number with a standard error, got {value!r} and {stderr!r}")
         self = super().__new__(cls, value)
         self.stderr, self.method = float(stderr), method
         return self
@@ -233,9 +239,7 @@ class SampledLimit(Shown):
         values: HyperValues | None = None,
         memory: float | str = MEMORY,
     ) -> None:
-        for what, value, least in (("samples", samples, 1), ("seed", seed, 0)):
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-                raise DataError(f"{what} must be an integer of at least {least}, got {value!r}")
+        samples, seed = count(samples, "samples", most=MOST), count(seed, "seed", 0, math.inf)
         memory = read_memory(memory)
         self.program, self.seed, self._drawn = program, seed, dependent_products(program)
         self.hyper = symbol_values(values, lambda: program_symbols(program), more=True)
@@ -297,13 +301,17 @@ class SampledLimit(Shown):
         Raises:
             DataError: values are given only now.
         """
-        if values:
+        if values is not None and not (isinstance(values, Mapping) and not values):
             raise DataError("a sampled limit takes its values when it is made: tp.limit(p, 'sampling', values=...)")
         return expr
 
     @staticmethod
     def stderr(answer: Estimate) -> float:
         """The standard error of an answer."""
+        if not isinstance(answer, Estimate):
+            raise DataError(
+                f"what this limit answered has a standard error, not the {type(answer).__name__} {answer!r}"
+            )
         return answer.stderr
 
     def _z(self, run: Replicate, x: Variable) -> np.ndarray:

@@ -19,6 +19,7 @@ from typing import Any
 
 import sympy as sp
 
+from tensorprog.arguments import MANY
 from tensorprog.dsl.program import exact
 from tensorprog.dsl.trace import Trace
 from tensorprog.errors import AssumptionError, ProgramError
@@ -108,7 +109,7 @@ class Parametrization(Shown):
         """
         known = len(self.a) - 2
         count = known if hidden is None else hidden
-        if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+        if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= MANY:
             raise ProgramError(f"hidden is the number of hidden matrices, an integer of at least 0, got {hidden!r}")
         if count != known and known != 1:
             raise ProgramError(
@@ -286,7 +287,7 @@ def standard(c: Exponent = 0, trained: str = "w") -> Parametrization:
     >>> standard().classify().stable, standard(c=1).classify().regime, standard(1, trained="W")
     (False, 'kernel regime', standard(c=1, trained='W'))
     """
-    if trained not in ("w", "W"):
+    if not isinstance(trained, str) or trained not in ("w", "W"):
         raise ProgramError(f"trained is 'w' (W = σ w, w is trained) or 'W' (W itself is trained), got {trained!r}")
     which = "" if trained == "w" else ", trained='W'"
     name = f"standard(c={rational(c, 'c')}{which})"

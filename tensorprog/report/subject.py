@@ -10,6 +10,7 @@ from typing import Any
 import networkx as nx
 import sympy as sp
 
+from tensorprog.arguments import flag
 from tensorprog.dsl.network import Network, check_called
 from tensorprog.dsl.trace import Output, Trace
 from tensorprog.errors import ProgramError
@@ -105,9 +106,10 @@ def subject(
         ProgramError: something else, or options that do not apply to it.
     """
     check_called(what)
+    backprop = flag(backprop, "backprop")
     if isinstance(what, Network):
         return _of_network(what, backprop, lengths, inputs, reduced)
-    if backprop or lengths is not None or inputs != 1:
+    if backprop or lengths is not None or not (isinstance(inputs, int) and inputs == 1):
         raise ProgramError("backprop, lengths and inputs are for drawings of a network; programs are drawn as they are")
     if isinstance(what, Training):
         return _of_training(what, reduced)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
+from tensorprog.arguments import count
 from tensorprog.dsl.trace import Trace
 from tensorprog.errors import AccuracyError, DataError, NoRuleError, ProgramError, nearest
 from tensorprog.functions import Fn
@@ -55,7 +56,7 @@ class FeatureLimit(Shown):
         samples: int = 2**16,
         seed: int = 0,
     ) -> None:
-        if method not in METHODS:
+        if not isinstance(method, str) or method not in METHODS:
             raise NoRuleError(f"method={method!r} is not available; {nearest(str(method), METHODS)}")
         self.training, self.values = training, dict(values)
         self._sampling = {"samples": samples, "seed": seed}
@@ -82,7 +83,9 @@ class FeatureLimit(Shown):
 
     def shown(self, t: int, i: int, head: int = 0) -> str:
         """f_t of input i with its error."""
-        return f"{self.f[t, i, head]:+.5f} ± {self.stderr[t, i, head]:.0e}"
+        steps, inputs, heads = self.f.shape
+        key = count(t, "t", 0, steps - 1), count(i, "i", 0, inputs - 1), count(head, "head", 0, heads - 1)
+        return f"{self.f[key]:+.5f} ± {self.stderr[key]:.0e}"
 
     def kernel(self, t: int, layer: str | None = None) -> tuple[np.ndarray, np.ndarray]:
         """E Z^{x_t(ξ)} Z^{x_t(ξ')} of the features that a layer reads, (N, N), with standard errors.
@@ -115,11 +118,9 @@ class FeatureLimit(Shown):
     def _feature(self, t: int, i: int, layer: str | None) -> Var:
         known = features(self.training.trace, i)
         name = list(known)[-1] if layer is None else layer
-        if name not in known:
+        if not isinstance(name, str) or name not in known:
             raise ProgramError(f"no layer {layer!r}; {nearest(str(layer), known)}")
-        if not 0 <= t <= self.training.plan.steps:
-            raise DataError(f"t must be between 0 and {self.training.plan.steps}, got {t}")
-        return self.training.at(t, known[name])
+        return self.training.at(count(t, "t", 0, self.training.plan.steps), known[name])
 
     def _table(self, rows: list[Var], columns: list[Var], fn: Callable[..., Any],
                limit: Any) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip

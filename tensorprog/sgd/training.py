@@ -14,6 +14,7 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.algebra import Poly, add_all, to_sympy
+from tensorprog.arguments import MANY, flag, is_array
 from tensorprog.derivation.derivation import Length
 from tensorprog.derivation.derived import DerivedKernel
 from tensorprog.derivation.heads import KernelOfHeads, PathKernels, kernels_of
@@ -80,7 +81,7 @@ class Training(Shown):
 
     def Z(self, t: int, vector: Variable | str) -> sp.Expr:
         """Z of a vector of the trace at time t (by variable or by name)."""
-        var, u = self._var(vector), self.unrolled
+        t, var, u = integer(t, "t", 0, self.plan.steps), self._var(vector), self.unrolled
         if (t, var) not in u.state and u.delta.get((t, var)) is not None:  # x_t = x̂_t + θ δx_t, and θ → 0
             held = u.base.get((t, var)) if self.plan.optimizer.decays else var
             if held is not None:
@@ -101,7 +102,7 @@ class Training(Shown):
         Raises:
             ProgramError: the run does not compute it (samples are only followed at their own step).
         """
-        var = self._var(vector)
+        t, var = integer(t, "t", 0, self.plan.steps), self._var(vector)
         if t == 0:
             return var
         if (t, var) not in self.unrolled.state:
@@ -151,10 +152,10 @@ class Training(Shown):
             The rows, printable, after the hypotheses of the theorem that the network lacks; ``.passed`` is the verdict.
         """
         limit = self.limit
-        if gia:
+        if flag(gia, "gia"):
             limit = Limit(decouple(self.program, lambda var, op: op.transpose), self._names)
         kernels: dict[tuple[int, int, int, int], Poly] = {}
-        source = self.kernels(limit) if kernel is None else self._kernels_of(kernel)
+        source = self._kernels(limit) if kernel is None else self._kernels_of(kernel)
         rows = []
         for t in range(self.plan.steps):
             for test in range(len(self.plan.tests)):
@@ -196,7 +197,7 @@ class Training(Shown):
         prediction = add_all(terms)
         return Row(symbol, change, prediction, sp.Add(*formula), same(change, prediction))
 
-    def kernels(self, limit: Limit) -> KernelOfHeads:
+    def _kernels(self, limit: Limit) -> KernelOfHeads:
         """(i, j, head, head') ↦ the NTK of the trained parameters, in a limit of the forward program."""
         return kernels_of(self.trace, self.plan.moving, limit)
 
@@ -330,6 +331,8 @@ def check_counts(**counts: Any) -> None:
     for what, value in counts.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ProgramError(f"{what} must be a positive integer, got {value!r}")
+        if value > MANY:
+            raise ProgramError(f"{what} must be at most {MANY}, got {value}")
 
 
 def check_widths(widths: Any, least: int = 1) -> list[int]:
@@ -338,7 +341,7 @@ def check_widths(widths: Any, least: int = 1) -> list[int]:
     Raises:
         DataError: saying what was given.
     """
-    if not isinstance(widths, (Sequence, np.ndarray)) or isinstance(widths, str):
+    if not isinstance(widths, (Sequence, np.ndarray)) or isinstance(widths, str) or not is_array(widths):
         raise DataError(f"widths must be a sequence such as (64, 128, 256), got {widths!r}")
     for w in widths:
         if isinstance(w, bool) or not isinstance(w, (int, np.integer)) or w < least:
