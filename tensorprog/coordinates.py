@@ -38,6 +38,8 @@ class CoordinateCheck(Shown):
     or ``"Δf"``.
 
     Attributes:
+        title: the network and the optimizer.
+        widths, steps: what was run.
         sizes, stderr: over seeds, (widths, steps + 1).
         samples: of every seed, (widths, seeds, steps + 1).
         notes: what a reader of the sizes should know, such as layers that are frozen.

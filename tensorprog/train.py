@@ -40,6 +40,8 @@ class TrainingReport(Shown):
     """Finite-width training against kernel gradient descent.
 
     Attributes:
+        title: the network and how it was trained.
+        seeds: of each width.
         widths, steps: what was run.
         f: outputs (S, steps + 1, N, heads) by width; the first inputs are the training inputs.
         prediction: the same in the limit from the same f_0 and the realised χ_t: kernel gradient descent, with weight

@@ -30,7 +30,7 @@ from tensorprog.kernels.kernel import Kernel
 from tensorprog.kernels.methods import nngp, ntk
 from tensorprog.kernels.outputs import chosen_outputs, one_output
 from tensorprog.limit.evaluate import DIGITS, numbers, same
-from tensorprog.limit.master import Limit
+from tensorprog.limit.master import Interpreter
 from tensorprog.passes.decouple import decouple
 from tensorprog.printing import Shown, to_html
 from tensorprog.progress import Progress, telling
@@ -47,7 +47,13 @@ ERRORS = 6  # standard errors of a kernel that two ways to compute it may be apa
 
 @dataclass(frozen=True, repr=False)
 class Claim(Shown):
-    """One thing that was checked; ``passed`` is None where it does not apply, with the reason as detail."""
+    """One thing that was checked; ``passed`` is None where it does not apply, with the reason as detail.
+
+    Attributes:
+        name: what is claimed.
+        passed: whether it holds; None where it could not be checked.
+        detail: the figures.
+    """
 
     name: str
     passed: bool | None
@@ -91,7 +97,15 @@ class Evidence(Shown):
 
 @dataclass(repr=False)
 class Verification(Shown):
-    """The claims checked for a network, with the figures behind them."""
+    """The claims checked for a network, with the figures behind them.
+
+    Attributes:
+        title: the network.
+        claims: with their verdicts.
+        widths, seeds: of the simulations.
+        errors: fitted exponents of the errors, by quantity.
+        evidence: what the claims are about.
+    """
 
     title: str
     claims: list[Claim] = field(default_factory=list)
@@ -249,7 +263,7 @@ class _Check:
         self.net, self.data, self.values = net, data, values
         self.finite = FiniteNetwork.of(net, data, values)
         trace = self.finite.trace
-        self.limit = Limit(self.finite.program, NetworkNames(trace, self.finite.gradients))
+        self.limit = Interpreter(self.finite.program, NetworkNames(trace, self.finite.gradients))
         self.gvars = [v for v, op in self.finite.program if isinstance(op, MatMul)
                  or (isinstance(op, InitVector) and any(c != 0 for _, c in op.cov))]  # fmt: skip
         self.gia = trace.passes_gia_check
@@ -406,7 +420,7 @@ class _Check:
         name, forward = "gradient independence fails here", self.finite.trace.program
         if self.sampled:
             return Claim(name, None, f"{SAMPLED}: what assuming gradient independence would give was not computed")
-        self.limit = Limit(decouple(self.finite.program, lambda var, op: var not in forward))
+        self.limit = Interpreter(decouple(self.finite.program, lambda var, op: var not in forward))
         right = self.theta[upper]
         wrong = self._gram(lambda i, j: ntk_terms(self.finite.trace, self.finite.gradients, i, j))[upper]
         difference, fit = np.abs(wrong - right), extrapolate(widths, theta)

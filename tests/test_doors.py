@@ -32,21 +32,22 @@ BAD = {
     "a nonlinearity": tp.relu, "a network": NET, "a kernel": tp.nngp(NET), "a program": P, "a vector": V,
     "a matrix": W,
 }  # fmt: skip
+T = made("Trace")
 GOOD = {
-    "K": np.eye(3), "K_test": np.ones((1, 3)), "K_test_test": np.ones((1, 1)), "X": X, "X1": X, "a": V, "b": V,
-    "answer": tp.Estimate(1.0), "c": 0, "cov": [[1]], "degree": 2, "expected": -0.5, "expr": 1, "f0": Y, "fn": lambda *a: 1,
-    "i": 0, "index": 0, "k": 0, "kernels": tp.ntk(NET), "l": 1, "lengths": [None], "lr": 0.1, "name": "never_declared",
-    "names": "u", "net": NET, "op": P.op(V.var), "other": V, "parametrization": "mup()", "parametrizations": [tp.mup()],
-    "prefix": "q", "program": P, "quantity": "f", "s": 0, "scalar": S, "seeds": 2, "start": 0,
-    "steps": 1, "stop": 1, "t": 1, "text": "{}", "theta": np.eye(3), "tolerance": 0.1, "value": 0.5,
-    "var": V.var, "variables": [V.var], "vector": "V",
-    "what": NET, "width": 8, "widths": (8, 16), "x": V, "y": Y, "y_test": Y[:2], "inputs": X,
+    "K": np.eye(3), "K_test": np.ones((1, 3)), "K_test_test": np.ones((1, 1)), "X": X, "X1": X, "a": V, "b": V, "c": 0,
+    "answer": tp.Estimate(1.0), "cov": [[1]], "degree": 2, "expected": -0.5, "expr": 1, "f0": Y, "fn": lambda *a: 1,
+    "i": 0, "index": 0, "inputs": X, "k": 0, "kernels": tp.ntk(NET), "l": 1, "lengths": [None], "lr": 0.1, "names": "u",
+    "name": "never_declared", "net": NET, "op": P.op(V.var), "other": V, "parametrization": "mup()", "prefix": "q",
+    "parametrizations": [tp.mup()], "program": P, "quantity": "f", "s": 0, "scalar": S, "seeds": 2, "start": 0,
+    "steps": 1, "stop": 1, "t": 1, "text": "{}", "theta": np.eye(3), "tolerance": 0.1, "value": 0.5, "var": V.var,
+    "variables": [V.var], "vector": "V", "what": NET, "width": 8, "widths": (8, 16), "x": V, "y": Y, "y_test": Y[:2],
 }  # fmt: skip
 OWN = {  # arguments that mean something else here
-    "cov": {"y": V}, "shift": {"theta": 1}, "tp.abc": {"a": (0, 0, 0), "b": (0, 0, 0)}, 
-    "require_full_rank": {"what": "it"},
-    "tp.leaky_relu": {}, "tp.nonlin": {"vectors": V}, "tp.moment": {"vectors": V}, "E": {"vectors": V}, "tp.draw": {"inputs": 1},
-    "tp.unroll": {"widths": None, "seeds": None}, "tp.polynomial": {"coefficients": 1},
+    "E": {"vectors": V}, "cov": {"y": V}, "require_full_rank": {"what": "it"}, "shift": {"theta": 1},
+    "Trace.covariance": dict.fromkeys("ab", next(iter(T.embeddings))),
+    "Trace.gram": dict.fromkeys("ab", T.inputs[0][0]),
+    "tp.abc": {"a": (0, 0, 0), "b": (0, 0, 0)}, "tp.draw": {"inputs": 1}, "tp.moment": {"vectors": V},
+    "tp.nonlin": {"vectors": V}, "tp.polynomial": {"coefficients": 1}, "tp.unroll": {"seeds": None, "widths": None},
 }  # fmt: skip
 ALWAYS = {"widths", "seeds", "steps"}  # given even where they have a default, which takes long
 CALLS = ("__call__", "__getitem__", "__contains__", "__matmul__", "__add__", "__mul__", "__pow__")

@@ -20,7 +20,12 @@ CHUNK = 2**15  # entries of input vectors compared together, which stay in cache
 
 @dataclass(frozen=True, repr=False)
 class Inputs(Shown):
-    """Inputs grouped by length: ``data[T]`` is (N_T, T, d), ``groups[T]`` their positions; T is None for vectors."""
+    """Inputs grouped by length: ``data[T]`` is (N_T, T, d), ``groups[T]`` their positions; T is None for vectors.
+
+    Attributes:
+        data, groups: as above.
+        dimension: d.
+    """
 
     data: dict[int | None, np.ndarray]
     groups: dict[int | None, np.ndarray]

@@ -18,7 +18,7 @@ from tensorprog.dsl.parameters import Parameter
 from tensorprog.dsl.trace import Output, Trace
 from tensorprog.errors import AssumptionError
 from tensorprog.ir.instructions import MatMul, Var
-from tensorprog.limit.master import Limit
+from tensorprog.limit.master import Interpreter
 from tensorprog.passes.backprop import Gradients
 
 Counts = Callable[[Var, Var], bool]
@@ -130,7 +130,7 @@ def output_terms(f: Output, f2: Output, trained: Container[str] | None = None) -
                 yield Term(std * std2 * factor)
 
 
-def sum_terms(terms: Iterator[Term], limit: Limit) -> Poly:
+def sum_terms(terms: Iterator[Term], limit: Interpreter) -> Poly:
     """The limit of a sum of terms, as Σ Π·(...) with a named cofactor wherever one is known."""
     products = []
     for t in terms:
@@ -140,7 +140,7 @@ def sum_terms(terms: Iterator[Term], limit: Limit) -> Poly:
     return group(products, limit)
 
 
-def group(products: Iterable[tuple[Poly, Poly]], limit: Limit) -> Poly:
+def group(products: Iterable[tuple[Poly, Poly]], limit: Interpreter) -> Poly:
     """Σ a·b with the b of equal a added up first, and their sum named where it is a known quantity."""
     cofactors: dict[Poly, list[Poly]] = defaultdict(list)
     for a, b in products:
@@ -150,7 +150,7 @@ def group(products: Iterable[tuple[Poly, Poly]], limit: Limit) -> Poly:
     return add_all(a * limit.known(total) for a, total in sums)
 
 
-def nngp(trace: Trace, limit: Limit, i: int, j: int) -> Poly:
+def nngp(trace: Trace, limit: Interpreter, i: int, j: int) -> Poly:
     """The NNGP kernel: the limiting covariance of the outputs, σ_v² E Z^x Z^x' summed over random readouts.
 
     Raises:
@@ -165,6 +165,6 @@ def nngp(trace: Trace, limit: Limit, i: int, j: int) -> Poly:
     return nngp_between(trace, trace.outputs[i], trace.outputs[j], limit) if trace.outputs else ZERO
 
 
-def nngp_between(trace: Trace, f: Output, f2: Output, limit: Limit) -> Poly:
+def nngp_between(trace: Trace, f: Output, f2: Output, limit: Interpreter) -> Poly:
     """The same between any two outputs."""
     return sum_terms(output_terms(f, f2, trace.random), limit)

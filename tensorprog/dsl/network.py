@@ -28,7 +28,13 @@ LONG = 10**9  # a length that no program is written out to
 
 
 class Network(Shown):
-    """An architecture with its hyperparameters."""
+    """An architecture with its hyperparameters.
+
+    Attributes:
+        name: of the function.
+        hyperparameters: by name.
+        fn: the function (net, x, *, hyperparameters).
+    """
 
     def __init__(self, fn: Callable[..., Any], hyperparameters: dict[str, Any], name: str) -> None:
         self.fn, self.hyperparameters, self.name = fn, hyperparameters, name

@@ -55,7 +55,7 @@ def exact(value: Any, what: str = "value") -> sp.Expr:
     if type(value) is np.ndarray and not value.ndim:
         value = value.item()
     if isinstance(value, NotAnArray):
-        raise ProgramError(f"{what} must be a number or a sympy expression, and {value} is {value.WHAT}")
+        raise ProgramError(f"{what} must be a number or a sympy expression, and {value} is {value._WHAT}")
     if isinstance(value, sp.Expr) and not value.is_Float:
         if value.has(sp.nan, sp.oo, sp.zoo, -sp.oo):
             raise ProgramError(f"{what} is {value}; it must be finite")
@@ -171,7 +171,12 @@ def _rows(cov: Any) -> list[list[Any]] | None:
 
 
 class Handle(NotAnArray):
-    """A variable together with its program."""
+    """A variable together with its program.
+
+    Attributes:
+        program: the program.
+        var: the variable.
+    """
 
     def _repr_html_(self) -> str:
         return in_notebook(self)
@@ -184,9 +189,16 @@ class Handle(NotAnArray):
 
 
 class Mat(Handle):
-    """A matrix, or its transpose; ``identity`` is a multiple of the identity that is added to it."""
+    """A matrix, or its transpose; ``identity`` is a multiple of the identity that is added to it.
 
-    WHAT = "a matrix of a program"
+    Attributes:
+        program: the program.
+        var: the variable.
+        transposed: whether this is the transpose.
+        identity: a multiple of the identity that is added to it.
+    """
+
+    _WHAT = "a matrix of a program"
 
     def _instead(self, name: str) -> str:
         if name == "transpose":
@@ -195,10 +207,10 @@ class Mat(Handle):
 
     def __call__(self, *vectors: Any) -> NoReturn:
         given = ", ".join(map(str, vectors))
-        raise ProgramError(f"{self}({given}): {self} is {self.WHAT}, not a function; write {self} @ {given or 'x'}")
+        raise ProgramError(f"{self}({given}): {self} is {self._WHAT}, not a function; write {self} @ {given or 'x'}")
 
     def _no_operator(self, *other: Any) -> NoReturn:
-        raise ProgramError(f"{self} is {self.WHAT} and can only multiply a vector: write {self._instead('')}")
+        raise ProgramError(f"{self} is {self._WHAT} and can only multiply a vector: write {self._instead('')}")
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _no_operator
     __pow__ = __rpow__ = __neg__ = __pos__ = __abs__ = __rmatmul__ = _no_operator
@@ -278,18 +290,28 @@ class _Arithmetic(Handle):
 
 
 class Vec(_Arithmetic):
-    """A vector of a program."""
+    """A vector of a program.
 
-    WHAT = "a vector of a program"
+    Attributes:
+        program: the program.
+        var: the variable.
+    """
+
+    _WHAT = "a vector of a program"
 
     def __matmul__(self, other: Any) -> NoReturn:
         self._refuse(f"{self} @ {other}", "inner")
 
 
 class Scal(_Arithmetic):
-    """A scalar of a program."""
+    """A scalar of a program.
 
-    WHAT = "a scalar of a program"
+    Attributes:
+        program: the program.
+        var: the variable.
+    """
+
+    _WHAT = "a scalar of a program"
 
     def _instead(self, name: str) -> str:
         if name in FAMILIES:
@@ -303,7 +325,7 @@ def _combine(fn: Callable[[Any, Any], Any], a: Handle, other: Any) -> Any:
     if any(isinstance(h, Mat) for h in operands):
         raise ProgramError(f"a matrix can only multiply a vector, with @; got {operands}")
     if isinstance(other, NotAnArray) and not isinstance(other, Handle):
-        raise ProgramError(f"{a} is {a.WHAT} and {other} is {other.WHAT}: write {other._instead('')}")
+        raise ProgramError(f"{a} is {a._WHAT} and {other} is {other._WHAT}: write {other._instead('')}")
     if not isinstance(other, Handle):
         other = exact(other, "an operand")
     scalars = [h for h in operands if isinstance(h, Scal)]

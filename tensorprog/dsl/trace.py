@@ -28,7 +28,7 @@ class SequenceLengthError(ProgramError):
 class Datum(NotAnArray):
     """One input vector ξ ∈ R^d: the ``time``-th of input number ``owner`` (None when not a sequence)."""
 
-    WHAT = "an input of the network"
+    _WHAT = "an input of the network"
 
     owner: int
     label: str
@@ -71,7 +71,7 @@ class Readout:
 class Output(NotAnArray):
     """The scalar output f(ξ): a sum of readouts and of trained output biases."""
 
-    WHAT = "an output of the network"
+    _WHAT = "an output of the network"
 
     readouts: tuple[Readout, ...] = ()
     biases: tuple[tuple[str, sp.Expr], ...] = ()

@@ -79,6 +79,12 @@ class Exponent(Shown):
     """The fitted p of error ~ n^p, with a 95 % confidence interval, and the errors it was fitted to.
 
     Where there is no exponent ``missing`` says why, and slope, low and high are nan.
+
+    Attributes:
+        slope: p.
+        low, high: the ends of its 95 % interval.
+        errors, stderrs: what it was fitted to, with standard errors.
+        missing: why there is none; None where there is one.
     """
 
     slope: float

@@ -102,7 +102,7 @@ class FiniteTraining:
     @property
     def u(self) -> Unrolled:
         """The unrolled program, and where to find things in it."""
-        return self.training.unrolled
+        return self.training._unrolled
 
     @functools.cached_property
     def finite(self) -> FiniteNetwork:

@@ -47,7 +47,8 @@ def check_program(program: Any, call: str) -> None:
 class ProgramGraph(Shown):
     """An ordered list of instructions, each defining one new variable.
 
-    ``graph`` has a node per variable (attribute ``op``) and an edge per operand, keyed by its position.
+    Attributes:
+        graph: a node per variable (attribute ``op``) and an edge per operand, keyed by its position.
     """
 
     def __init__(self) -> None:

@@ -64,7 +64,7 @@ class Kernel(DerivedKernel):
         return Kernel(self.net, self.kind, self.method, derive, lengths, assume_gia=True, trained=self._trained)
 
     @property
-    def symbol(self) -> NameSymbol:
+    def symbol(self) -> sp.Symbol:
         """The printed name of the kernel's value."""
         a, b = (data[0].label for data in self._derive().trace.inputs)
         head, tex = ("K", "K") if self.kind == "nngp" else ("Θ", r"\Theta")

@@ -39,7 +39,12 @@ HUGE = 1e100  # times y, beyond which outputs are not followed
 
 @dataclass(frozen=True, repr=False)
 class Stop(Shown):
-    """The time at which the loss on held-out data is least, and that loss."""
+    """The time at which the loss on held-out data is least, and that loss.
+
+    Attributes:
+        time: of the least loss.
+        loss: the least loss.
+    """
 
     time: float
     loss: float
@@ -65,6 +70,10 @@ class Dynamics(Shown):
         nngp: the covariance 𝒦 of the outputs at initialization, (N, N); needed for covariances.
         nngp_test, nngp_test_test: 𝒦 of test with training inputs, (M, N), and of test inputs, (M, M).
         average: False takes the sum of the samples' losses: f_{t+1} = f_t − η Θ (f_t − y).
+
+    Attributes:
+        spectrum: of Θ(X, X).
+        y: the targets.
 
     Raises:
         DataError: bad matrices or targets.

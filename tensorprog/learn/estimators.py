@@ -143,6 +143,8 @@ class NTKRegressor(RegressorMixin, _KernelEstimator):  # type: ignore[misc]
             equal ones, and without this option training inputs given to ``predict`` are new ones.
 
     Attributes:
+        X_fit_: the training inputs.
+        n_features_in_: their dimension.
         dual_coef_: (K + α)⁻¹ y, of the shape of y; of the normalized y with ``normalize_y``.
         log_marginal_likelihood_: of the targets, normalized ones likewise, under the Gaussian process with this kernel.
         process_: the fitted ``GaussianProcess``, with leave-one-out predictions and the spectrum of the kernel.
@@ -227,6 +229,7 @@ class NTKClassifier(ClassifierMixin, _KernelEstimator):  # type: ignore[misc]
         network, kind, alpha, values, match_equal: as for ``NTKRegressor``.
 
     Attributes:
+        X_fit_, n_features_in_: as for ``NTKRegressor``.
         classes_: the labels.
         dual_coef_: (K + α)⁻¹ of the indicators.
 

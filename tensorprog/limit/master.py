@@ -40,8 +40,8 @@ from tensorprog.types import Number
 INITIAL = "initial vectors"
 
 
-class Limit(Shown):
-    """The infinite-width limit of a program: what its vectors' coordinates and its scalars converge to.
+class Interpreter(Shown):
+    """A program with what its variables converge to, as the rooms use it; ``limit.answers.Limit`` is what users hold.
 
     Args:
         program: the program.
@@ -72,10 +72,10 @@ class Limit(Shown):
             if var.kind == "vector":
                 self._form_var.setdefault(self.z[var], var)
 
-    def __copy__(self) -> Limit:
+    def __copy__(self) -> Interpreter:
         return self  # it answers the same questions in the same way for ever
 
-    def __deepcopy__(self, memo: Any) -> Limit:
+    def __deepcopy__(self, memo: Any) -> Interpreter:
         return self
 
     def __reduce__(self) -> Any:
@@ -276,18 +276,18 @@ class Limit(Shown):
 
 
 @singledispatch
-def interpret(op: Any, var: Var, limit: Limit) -> None:
+def interpret(op: Any, var: Var, limit: Interpreter) -> None:
     """Add what ``var := op`` converges to; register a rule for a new instruction."""
     raise NoRuleError(f"no limit rule for {type(op).__name__}: register one with tensorprog.limit.master.interpret")
 
 
 @interpret.register(InitMatrix)
-def _(op: InitMatrix, var: Var, limit: Limit) -> None:
+def _(op: InitMatrix, var: Var, limit: Interpreter) -> None:
     limit.variance[var] = limit.algebra.from_sympy(op.variance, {})
 
 
 @interpret.register(InitVector)
-def _(op: InitVector, var: Var, limit: Limit) -> None:
+def _(op: InitVector, var: Var, limit: Interpreter) -> None:
     z = limit.algebra.from_sympy(op.mean, {})
     if op.covariance(var) != 0:
         g = Gaussian(NameSymbol(f"Z({var})", rf"Z^{{{sp.latex(sp.Symbol(var.name))}}}"), INITIAL, var)
@@ -296,12 +296,12 @@ def _(op: InitVector, var: Var, limit: Limit) -> None:
 
 
 @interpret.register(InitScalar)
-def _(op: InitScalar, var: Var, limit: Limit) -> None:
+def _(op: InitScalar, var: Var, limit: Interpreter) -> None:
     limit.z[var] = limit.algebra.from_sympy(op.value, {})
 
 
 @interpret.register(MatMul)
-def _(op: MatMul, var: Var, limit: Limit) -> None:
+def _(op: MatMul, var: Var, limit: Interpreter) -> None:
     zx, variance = limit.z[op.x], limit.variance[op.matrix]
     block, opposite = (op.matrix, op.transpose), (op.matrix, not op.transpose)
     field = limit.fields.setdefault(block, Field(block, variance))
@@ -313,7 +313,7 @@ def _(op: MatMul, var: Var, limit: Limit) -> None:
 
 
 @interpret.register(Nonlin)
-def _(op: Nonlin, var: Var, limit: Limit) -> None:
+def _(op: Nonlin, var: Var, limit: Interpreter) -> None:
     z = limit.algebra.from_sympy(op.body, {s: limit.z[v] for s, v in slots_of(op).items()})
     limit.z[var] = limit.expect.reduced(z)
     limit.note_multiple(var, op)
@@ -321,7 +321,7 @@ def _(op: Nonlin, var: Var, limit: Limit) -> None:
 
 
 @interpret.register(Difference)
-def _(op: Difference, var: Var, limit: Limit) -> None:
+def _(op: Difference, var: Var, limit: Interpreter) -> None:
     if limit.z[op.theta]:
         raise AssumptionError(f"`{var}` divides by `{op.theta}`, whose limit is {limit.value(op.theta)} and not 0")
     env = {s: limit.z[v] for s, v in slots_of(op).items()}
@@ -331,6 +331,6 @@ def _(op: Difference, var: Var, limit: Limit) -> None:
 
 
 @interpret.register(Moment)
-def _(op: Moment, var: Var, limit: Limit) -> None:
+def _(op: Moment, var: Var, limit: Interpreter) -> None:
     body = limit.algebra.from_sympy(op.body, {s: limit.z[v] for s, v in slots_of(op).items()})
     limit.z[var] = limit.define(limit.expect(body), var)

@@ -55,7 +55,12 @@ DEPENDENT = 1e-12  # a vector this close to the span of earlier ones brings no n
 
 
 class Estimate(Shown, float):
-    """A number with its standard error, and how it was found: ``"exact"`` or ``"sampled"``."""
+    """A number with its standard error, and how it was found: ``"exact"`` or ``"sampled"``.
+
+    Attributes:
+        stderr: the standard error.
+        method: ``"exact"``, ``"sampled"`` or ``"quadrature"``.
+    """
 
     stderr: float
     method: str
@@ -214,6 +219,11 @@ Answer = TypeVar("Answer")
 class SampledLimit(Shown):
     """The limit of a program by sampling: the questions of ``Limit``, answered by numbers with standard errors.
 
+    Attributes:
+        program: the program.
+        replicates: independent randomisations, whose spread is the standard error.
+        seed: of the randomisations.
+
     >>> import tensorprog as tp
     >>> p = tp.Program()
     >>> W, x = p.matrix("W"), p.vector("x")
@@ -242,7 +252,7 @@ class SampledLimit(Shown):
         samples, seed = count(samples, "samples", most=MOST), count(seed, "seed", 0, math.inf)
         memory = read_memory(memory)
         self.program, self.seed, self._drawn = program, seed, dependent_products(program)
-        self.hyper = symbol_values(values, lambda: program_symbols(program), more=True)
+        self._hyper = symbol_values(values, lambda: program_symbols(program), more=True)
         vectors = sum(v.kind == "vector" for v, _ in program)
         each = max(4, (max(1, samples // REPLICATES) - 1).bit_length())
         while each > 10 and 8 * 3 * vectors * 2**each > memory:
@@ -284,7 +294,7 @@ class SampledLimit(Shown):
 
         def question(run: Replicate) -> Any:
             point = {vector_slot(i): self._z(run, v) for i, v in enumerate(vectors)}
-            return run.mean(evaluate(body, {**self.hyper, **point}))
+            return run.mean(evaluate(body, {**self._hyper, **point}))
 
         return self._estimate(question)
 
@@ -331,7 +341,7 @@ class SampledLimit(Shown):
     def _replicate(self, k: int) -> Replicate:
         if self._cache is not None and k in self._cache:
             return self._cache[k]
-        run = Replicate(self._drawn, self._gaussians(k), self.hyper)
+        run = Replicate(self._drawn, self._gaussians(k), self._hyper)
         if self._cache is not None:
             self._cache[k] = run
         return run

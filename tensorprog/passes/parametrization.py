@@ -31,7 +31,13 @@ HALF = sp.Rational(1, 2)
 
 @dataclass(frozen=True, repr=False)
 class Layer(Shown):
-    """The exponents of one layer: of its multiplier, its initial weights and its learning rate."""
+    """The exponents of one layer: of its multiplier, its initial weights and its learning rate.
+
+    Attributes:
+        number: 1 for the first.
+        role: input, hidden or readout.
+        a, b, c: the exponents.
+    """
 
     number: int
     role: str
@@ -89,6 +95,13 @@ class Parametrization(Shown):
     layer.  A bias is a layer with the one input 1: it has the exponents of layer 1.  ``output_bias`` are (a, b) of
     biases of the output.  ``trained`` says where σ stands: ``"w"`` trains w in W = σ n^(−a) w; ``"W"`` trains
     W = n^(−a) w with w ~ N(0, σ² n^(−2b)), whose gradient has no σ².
+
+    Attributes:
+        name: how it prints.
+        a, b: of every layer, from the input to the readout.
+        c: of the learning rate.
+        output_bias: a and b of it.
+        trained: ``"w"`` or ``"W"``.
     """
 
     name: str

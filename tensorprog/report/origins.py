@@ -12,7 +12,7 @@ from tensorprog.algebra import Gaussian, Gen, Poly, to_sympy
 from tensorprog.derivation.names import NetworkNames
 from tensorprog.dsl.network import Network
 from tensorprog.ir.instructions import InitVector, MatMul, Var
-from tensorprog.limit.master import Limit
+from tensorprog.limit.master import Interpreter
 from tensorprog.passes.backprop import backprop
 from tensorprog.printing import NameSymbol, latex
 from tensorprog.report.formulas import formula
@@ -48,7 +48,7 @@ def distributions(net: Network, lengths: Sequence[int] | None = None) -> Iterato
     s = subject(net, backprop=True, lengths=lengths)
     assert s.trace is not None
     program, gradients = backprop(s.trace)
-    limit = Limit(program, NetworkNames(s.trace, gradients))
+    limit = Interpreter(program, NetworkNames(s.trace, gradients))
     names = _Names(s, limit)
     original: dict[Var, Var] = {}
     for var, kept in s.kept.items():
@@ -66,7 +66,7 @@ def distributions(net: Network, lengths: Sequence[int] | None = None) -> Iterato
 class _Names:
     """Variables and base Gaussians as the drawing calls them, in LaTeX."""
 
-    def __init__(self, s: Subject, limit: Limit) -> None:
+    def __init__(self, s: Subject, limit: Interpreter) -> None:
         self.s, self.limit = s, limit
         self._products: dict[Any, Var] = {}
         for var, op in limit.program:
@@ -169,7 +169,7 @@ def _derivative(names: _Names, op: MatMul, y: Var) -> str:
     return rf"\frac{{\partial {names.z(op.x)}}}{{\partial {names.zhat(op.matrix, not op.transpose, y)}}}"
 
 
-def _earlier(limit: Limit, var: Var, op: MatMul) -> list[Var]:
+def _earlier(limit: Interpreter, var: Var, op: MatMul) -> list[Var]:
     """The y of earlier products Wᵀy whose Ẑ is not a combination of others."""
     field = limit.fields.get((op.matrix, not op.transpose))
     independent = {g.source for g in field.z} if field else set()

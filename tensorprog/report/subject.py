@@ -162,7 +162,7 @@ def _head(s: Subject, f: Output, label: str, number: tuple[int, ...]) -> Var:
 
 
 def _of_training(run: Training, reduced: bool | None) -> Subject:
-    u = run.unrolled
+    u = run._unrolled
     steps = run.plan.steps
     s = _of_trace(f"{steps} step{'s' * (steps > 1)} of SGD of {run.net!r}", u.program, u.trace, reduced)
     backward = [[s.kept[d] for (t, *_), g in u.gradients.items() if t == step for ds in g.of.values() for d in ds]

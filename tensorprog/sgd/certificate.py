@@ -35,6 +35,8 @@ class Certificate(Shown):
     """The verdict on f_{t+1} − f_t = −Σ c χ K for every step and test input.
 
     Attributes:
+        title: what was trained, and how.
+        statement: what is compared.
         rows: one for each step, test input and output.
         kernels: the K's of the predictions, by their symbols.
         hypotheses: what the theorem asks for and the network lacks, or has for some inputs only.

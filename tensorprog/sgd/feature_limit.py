@@ -17,7 +17,7 @@ from tensorprog.ir.instructions import MatMul, Moment, Nonlin, Var
 from tensorprog.limit.evaluate import numbers
 from tensorprog.limit.grid import GridLimit
 from tensorprog.limit.linear_programs import LinearLimit
-from tensorprog.limit.master import Limit
+from tensorprog.limit.master import Interpreter
 from tensorprog.limit.sampling import Estimate, SampledLimit
 from tensorprog.printing import Shown
 from tensorprog.sgd.training import FeatureTraining
@@ -135,18 +135,18 @@ class FeatureLimit(Shown):
     @functools.cached_property
     def _limit(self) -> Any:
         if self.method == "exact":
-            return self.training.limit
+            return self.training._interpreter
         if self.method in ("linear", "quadrature"):
             return {"linear": LinearLimit, "quadrature": GridLimit}[self.method](self.training.program, self.values)
         return SampledLimit(self.training.program, values=self.values, **self._sampling)
 
     def _outputs(self) -> tuple[np.ndarray, np.ndarray]:
-        u, tests = self.training.unrolled, self._inputs
+        u, tests = self.training._unrolled, self._inputs
         heads = len(self.training.trace.heads[0])
         keys = [(t, i, k) for t in range(self.training.plan.steps + 1) for i in tests for k in range(heads)]
         shape = (self.training.plan.steps + 1, len(tests), heads)
         if self.method == "exact":
-            limit: Limit = self._limit
+            limit: Interpreter = self._limit
             values = numbers([limit.z[u.f[key]] for key in keys], self.values)
             return np.array([float(v) for v in values]).reshape(shape), np.zeros(shape)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -157,17 +157,19 @@ class FeatureLimit(Shown):
         return f, _errors(answers).reshape(shape)
 
     @functools.cached_property
-    def _initial(self) -> Limit:
+    def _initial(self) -> Interpreter:
         """The exact limit of the network as it is initialized, which is cheap whatever its training costs."""
-        outputs = [var for (t, *_), var in self.training.unrolled.f.items() if t == 0]
+        outputs = [var for (t, *_), var in self.training._unrolled.f.items() if t == 0]
         inputs = [var for i in self._inputs for var in features(self.training.trace, i).values()]
-        return Limit(self.training.program.part([*outputs, *inputs]))
+        return Interpreter(self.training.program.part([*outputs, *inputs]))
 
     def _start_exactly(self) -> None:
         """Put the exact outputs at t = 0, such as the 0 of µP, in the place of sampled ones."""
         keys = [(0, i, k) for i in self._inputs for k in range(self.f.shape[2])]
         try:
-            found = [self._initial.account(self._initial.value(self.training.unrolled.f[k]), self.values) for k in keys]
+            found = [
+                self._initial.account(self._initial.value(self.training._unrolled.f[k]), self.values) for k in keys
+            ]
         except (NoRuleError, AccuracyError):
             return
         if not any(a.statistical for a in found):

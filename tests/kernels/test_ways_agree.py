@@ -9,7 +9,7 @@ import sympy as sp
 import tensorprog as tp
 from tensorprog.derivation.paths import PathSum
 from tensorprog.limit.evaluate import numbers, same
-from tensorprog.limit.master import Limit
+from tensorprog.limit.master import Interpreter
 
 GALLERY = tp.programs.GALLERY
 WITHOUT_PHI = {"deep_linear"}
@@ -197,7 +197,7 @@ def test_wt_in_the_forward_pass_keeps_gradient_independence_but_needs_paths_alon
 def paths_without_zdot(net, lengths):
     """The path sum of TP2b Prop. D.3 as printed, for pairs of inputs, and the trace it belongs to."""
     trace = net.trace(lengths)
-    limit = Limit(trace.program)
+    limit = Interpreter(trace.program)
     limit.zdot_terms.clear()
     return PathSum(trace, limit).kernel, trace
 
