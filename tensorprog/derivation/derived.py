@@ -18,6 +18,7 @@ from tensorprog.derivation.exact import at, exact_account, values
 from tensorprog.derivation.kernel_account import SAMPLING, KernelAccount
 from tensorprog.derivation.route import How, is_sampled
 from tensorprog.derivation.sampled.randomised import sampled_gram
+from tensorprog.derivation.underflow import ADVICE, UNDERFLOW, with_underflow
 from tensorprog.dsl.network import Network
 from tensorprog.errors import ProgramError
 from tensorprog.limit.evaluate import Atom
@@ -127,6 +128,8 @@ class DerivedKernel:
 
     def _advice(self, found: KernelAccount) -> str:
         """How to get more digits."""
+        if UNDERFLOW in found.methods:
+            return ADVICE
         if found.samples:
             call = f"tp.{self.kind}(net, rtol={found.relative.max() / 10:.0e})"
             return f"for more digits use {call} or samples= above {found.samples}"
@@ -147,8 +150,10 @@ class DerivedKernel:
                 self._how.sampling,
                 self._trained.of if self._trained is not None else None,
             )
-            return KernelAccount(drawn.value, drawn.stderr, True, (SAMPLING,), drawn.samples)
-        return exact_account(self._derive, first, other, hyper, accounted)
+            account = KernelAccount(drawn.value, drawn.stderr, True, (SAMPLING,), drawn.samples)
+        else:
+            account = exact_account(self._derive, first, other, hyper, accounted)
+        return with_underflow(account, first, other)
 
     def _lower(self, tape: Tape, lengths: tuple[Length, Length], hyper: Mapping[sp.Symbol, float],
               same: bool = False) -> int:  # fmt: skip

@@ -20,6 +20,7 @@ from tensorprog.compile.schedule import TILE
 from tensorprog.derivation.compiling import COMPILING
 from tensorprog.derivation.data import Inputs, read_pair
 from tensorprog.derivation.derivation import Length
+from tensorprog.derivation.underflow import warn_of_underflow
 from tensorprog.errors import DataError, NoRuleError, unknown_keywords
 from tensorprog.files import read_memory
 from tensorprog.functions import FAMILIES
@@ -138,6 +139,11 @@ class Job:
         known = None if self.known is None else tuple(matrix[i0:i1, j0:j1] for matrix in self.known)
         return Job(self.kernels, self.first.take(i0, i1), second, self.hyper, self.dtype, self.backend, known)
 
+    def note(self, found: Sequence[np.ndarray]) -> None:
+        """Warn where numbers have lost digits below the normal ones."""
+        for kernel, value in zip(self.kernels, found, strict=True):
+            warn_of_underflow(np.asarray(value), repr(kernel), self.first, self.second)
+
     def arrays(self) -> list[np.ndarray]:
         """All pairs, in new arrays."""
         out = arrays_for(self.shape, self.dtype, len(self.kernels))
@@ -236,6 +242,7 @@ def gram(kernels: AnyKernel | Sequence[AnyKernel], X1: Data, X2: Data | None = N
         found = outputs(out, job.shape, job.dtype, len(job.kernels), several, job.data)
         with counting(progress, job.told, BAR) as advance:
             job.fill(found, advance)
+        job.note(found)
     else:
         size = _block_size(job, block, memory)
         with contextlib.ExitStack() as held:
@@ -265,6 +272,7 @@ def _in_blocks(job: Job, size: int, stores: list[Store], journals: list[Journal]
     with counting(progress, len(todo), BAR) as advance:
         for done, arrays in _computed(job, todo, client):
             _write(job, stores, done, arrays)
+            job.part(done).note(arrays)
             for journal in journals:
                 journal.add(done)
             advance(1)

@@ -140,7 +140,7 @@ class SequenceEvaluator:
         try:
             values = self.loop.on_list(a, b)
         except DataError as error:
-            raise infinite(self.kernels[0], np.float64) from error
+            raise infinite(self.kernels[0], np.float64, error) from error
         lengths = a.count - int(a.starts[0]), b.count - int(b.starts[0])
         for kernel, value in zip(self.kernels, values, strict=True):
             rest = np.flatnonzero(np.isnan(value))

@@ -22,6 +22,7 @@ from tensorprog.derivation.data import Inputs, by_lengths, read_pair
 from tensorprog.derivation.derivation import Derivation
 from tensorprog.derivation.kernel_account import KernelAccount
 from tensorprog.derivation.route import refuse_expanding
+from tensorprog.derivation.underflow import warn_of_underflow
 from tensorprog.dsl.network import Network
 from tensorprog.errors import DataError, FoldError, ProgramError, nearest
 from tensorprog.formulas.typeset import for_notebooks
@@ -261,6 +262,7 @@ class FoldedKernel:
         K = by_lengths(first, other, block)
         if other is None:
             self._symmetrise(K, first, layers, hyper)
+        warn_of_underflow(K, repr(self), first, other)
         return K
 
     def fixed_point(self, X1: Data, X2: Data | None = None, values: HyperValues | None = None,
