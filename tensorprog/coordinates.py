@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from tensorprog.arguments import is_array
 from tensorprog.derivation.data import read_inputs
 from tensorprog.dsl.network import Network, check_network
 from tensorprog.dsl.parameters import frozen_words
@@ -18,6 +17,7 @@ from tensorprog.errors import DataError, ProgramError
 from tensorprog.finite.direct import DirectTraining
 from tensorprog.finite.estimate import Exponent, exponent
 from tensorprog.finite.sample import batches
+from tensorprog.given import is_array
 from tensorprog.passes.optimizer import SGD
 from tensorprog.passes.parametrization import Parametrization, check_parametrization
 from tensorprog.printing import Shown, to_html

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from tensorprog.arguments import MANY, flag, is_array
 from tensorprog.derivation.data import Inputs, read_inputs
 from tensorprog.dsl.network import Network, check_network
 from tensorprog.errors import DataError, listed, writing
@@ -20,6 +19,7 @@ from tensorprog.finite.estimate import ROUNDING, Exponent, exponent, measured, v
 from tensorprog.finite.runs import stream
 from tensorprog.finite.trajectories import FiniteTraining, Trajectory, diverges
 from tensorprog.functions import Fn, jumps
+from tensorprog.given import MANY, flag, is_array
 from tensorprog.ir.instructions import Nonlin
 from tensorprog.passes.optimizer import SGD
 from tensorprog.passes.parametrization import Parametrization, check_parametrization, mup

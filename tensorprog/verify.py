@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from tensorprog.algebra import Poly
-from tensorprog.arguments import MANY, file_path
 from tensorprog.derivation.data import Inputs, read_inputs
 from tensorprog.derivation.kernel_account import KernelAccount
 from tensorprog.derivation.names import NetworkNames
@@ -24,6 +23,7 @@ from tensorprog.errors import AccuracyError, DataError, NoRuleError, folder, wri
 from tensorprog.finite.empirical import FiniteNetwork, empirical_ntk
 from tensorprog.finite.estimate import STILL, Exponent, Extrapolation, exponent, extrapolate
 from tensorprog.finite.runs import ALL_PAIRS, Record, collect
+from tensorprog.given import count, file_path
 from tensorprog.ir.hyper import symbol_values
 from tensorprog.ir.instructions import InitVector, MatMul
 from tensorprog.kernels.kernel import Kernel
@@ -50,9 +50,7 @@ class Claim(Shown):
     """One thing that was checked; ``passed`` is None where it does not apply, with the reason as detail.
 
     Attributes:
-        name: what is claimed.
-        passed: whether it holds; None where it could not be checked.
-        detail: the figures.
+        name, passed, detail: what is claimed; whether it holds, None where that could not be checked; the figures.
     """
 
     name: str
@@ -77,8 +75,7 @@ class Evidence(Shown):
         net, data, values: the network, its inputs, and numbers for its symbols.
         kernels: the NTK by every way to derive it that applies.
         runs: what was simulated: by name the limit (N, N), and for each width the values (S, N, N).
-        fingerprint: a hash of program and data.
-        command: the command line that it was made by, if it was.
+        fingerprint, command: a hash of program and data; the command line that it was made by, if it was.
     """
 
     net: Network
@@ -100,11 +97,8 @@ class Verification(Shown):
     """The claims checked for a network, with the figures behind them.
 
     Attributes:
-        title: the network.
-        claims: with their verdicts.
-        widths, seeds: of the simulations.
-        errors: fitted exponents of the errors, by quantity.
-        evidence: what the claims are about.
+        title, widths, seeds: of what was simulated.
+        claims, errors, evidence: with verdicts; fitted exponents of errors by quantity; what the claims are about.
     """
 
     title: str
@@ -206,7 +200,7 @@ def verify(
     """
     check_network(net)
     widths = check_widths(widths, least=2)
-    seeds = _positive(seeds, "seeds", 2)
+    seeds = count(seeds, "seeds", 2)
     if len(set(widths)) < 2 or len(set(widths)) != len(widths):
         raise DataError(f"verify needs two or more different widths, got {widths}")
     data = read_inputs(inputs, "inputs", net.takes_sequences)
@@ -248,12 +242,6 @@ def _every_output(net: Network, inputs: Data, which: list[int], widths: list[int
     fit = extrapolate(result.widths, [r[..., upper[0], upper[1]] for r in runs])
     result.claims.append(_within("NTK between different outputs = empirical", fit, K[..., upper[0], upper[1]]))
     return result
-
-
-def _positive(value: Any, what: str, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not least <= value <= MANY:
-        raise DataError(f"{what} must be an integer of at least {least}, got {value!r}")
-    return int(value)
 
 
 class _Check:

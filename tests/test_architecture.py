@@ -14,7 +14,7 @@ from tensorprog.dsl.nonlinearities import Nonlinearity
 
 ROOT = Path(tensorprog.__file__).parent
 ROOMS = [
-    *("errors", "arguments", "lazy", "types", "files", "locks", "progress", "printing", "at_numbers", "functions"),
+    *("errors", "given", "lazy", "types", "files", "locks", "progress", "printing", "at_numbers", "functions"),
     *("members", "products", "algebra"),
     *("ir", "dsl", "nn", "expectations", "limit", "passes", "compile"),
     *("formulas", "derivation", "sgd", "recursions", "grams", "kernels"),

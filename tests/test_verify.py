@@ -387,7 +387,7 @@ def test_progress_reaches_the_total():
         ({"widths": (64, 128.0)}, "a width must be an integer of at least 2, got 128.0"),
         ({"widths": (64, True)}, "a width .* got True"),
         ({"widths": (64, "128")}, "a width .* got '128'"),
-        ({"seeds": 1}, "seeds must be an integer of at least 2, got 1"),
+        ({"seeds": 1}, "seeds must be an integer from 2 to 1000000, got 1"),
         ({"seeds": 2.5}, "seeds must .* got 2.5"),
     ],
 )

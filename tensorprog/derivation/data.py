@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from tensorprog.arguments import count
 from tensorprog.errors import DataError
 from tensorprog.expectations.angles.gaps import gap, near, stretch
 from tensorprog.expectations.determinants import two_product
+from tensorprog.given import count
 from tensorprog.printing import Shown, counted
 
 SHARE = 1e-4  # of the largest float that inner products of inputs may be

@@ -9,10 +9,10 @@ import numpy as np
 import sympy as sp
 
 from tensorprog import functions
-from tensorprog.arguments import flag
 from tensorprog.dsl.program import Scal, Vec, exact, moment, nonlin
 from tensorprog.errors import ProgramError, listed, nearest
 from tensorprog.functions import Fn
+from tensorprog.given import flag
 from tensorprog.members import BUILT_IN, declared_family, family_of
 from tensorprog.types import Number
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from tensorprog.arguments import number
+from tensorprog.given import number
 from tensorprog.printing import Shown
 
 FAMILY_ERROR = 1e-3

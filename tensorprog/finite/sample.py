@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import sympy as sp
 
-from tensorprog.arguments import MANY
 from tensorprog.dsl.parameters import Parameter
 from tensorprog.dsl.program import Mat, Vec
 from tensorprog.errors import DataError, ProgramError, nearest
 from tensorprog.files import read_memory
 from tensorprog.finite.execute import Values, execute
 from tensorprog.functions import evaluate
+from tensorprog.given import MANY
 from tensorprog.ir.dependent import dependent_products
 from tensorprog.ir.graph import ProgramGraph, Variable, as_var, check_program
 from tensorprog.ir.hyper import program_symbols, symbol_values

@@ -131,18 +131,24 @@ class Job:
         squares = sum(min(height, n - i) ** 2 for n in groups for i in range(0, n, height))
         return (len(self.first) ** 2 + squares) // 2
 
-    def part(self, block: Block) -> Job:
-        """The same kernels on the inputs of one block."""
+    def sides(self, block: Block) -> tuple[Inputs, Inputs | None]:
+        """The inputs of one block."""
         i0, i1, j0, j1 = block
         own = self.second is None and (i0, i1) == (j0, j1)
         second = None if own else (self.first if self.second is None else self.second).take(j0, j1)
-        known = None if self.known is None else tuple(matrix[i0:i1, j0:j1] for matrix in self.known)
-        return Job(self.kernels, self.first.take(i0, i1), second, self.hyper, self.dtype, self.backend, known)
+        return self.first.take(i0, i1), second
 
-    def note(self, found: Sequence[np.ndarray]) -> None:
-        """Warn where numbers have lost digits below the normal ones."""
+    def part(self, block: Block) -> Job:
+        """The same kernels on the inputs of one block."""
+        i0, i1, j0, j1 = block
+        known = None if self.known is None else tuple(matrix[i0:i1, j0:j1] for matrix in self.known)
+        return Job(self.kernels, *self.sides(block), self.hyper, self.dtype, self.backend, known)
+
+    def note(self, found: Sequence[np.ndarray], block: Block | None = None) -> None:
+        """Warn where numbers, of all pairs or of a block, have lost digits below the normal ones."""
+        sides = (self.first, self.second) if block is None else self.sides(block)
         for kernel, value in zip(self.kernels, found, strict=True):
-            warn_of_underflow(np.asarray(value), repr(kernel), self.first, self.second)
+            warn_of_underflow(np.asarray(value), repr(kernel), *sides)
 
     def arrays(self) -> list[np.ndarray]:
         """All pairs, in new arrays."""
@@ -272,7 +278,7 @@ def _in_blocks(job: Job, size: int, stores: list[Store], journals: list[Journal]
     with counting(progress, len(todo), BAR) as advance:
         for done, arrays in _computed(job, todo, client):
             _write(job, stores, done, arrays)
-            job.part(done).note(arrays)
+            job.note(arrays, done)
             for journal in journals:
                 journal.add(done)
             advance(1)

@@ -10,7 +10,6 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.algebra import Gen, Poly, Scalar, to_sympy
-from tensorprog.arguments import flag
 from tensorprog.derivation.data import read_pair
 from tensorprog.derivation.derived import DerivedKernel
 from tensorprog.derivation.exact import grams_of
@@ -36,6 +35,7 @@ from tensorprog.formulas.typeset import (
     for_notebooks,
     terms,
 )
+from tensorprog.given import flag
 from tensorprog.grams.compute import gram, known_options, source
 from tensorprog.ir.hyper import symbol_values
 from tensorprog.kernels.recursion import Recursion

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from scipy import optimize
 
-from tensorprog.arguments import flag
 from tensorprog.derivation.data import read_inputs
 from tensorprog.derivation.route import is_sampled
 from tensorprog.dsl.network import Network, check_network
 from tensorprog.errors import AccuracyError, AssumptionError, DataError, ProgramError, unknown_keywords
+from tensorprog.given import flag
 from tensorprog.ir.hyper import symbol_values
 from tensorprog.learn.gaussian import SLACK, covariance, draw, targets
 from tensorprog.learn.networks import kernel_of, matrices, on_host, parts, trace_of, values_by_symbol

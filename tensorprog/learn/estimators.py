@@ -11,10 +11,10 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from tensorprog.arguments import flag
 from tensorprog.derivation.data import read_inputs, refuse_masked
 from tensorprog.dsl.network import Network
 from tensorprog.errors import DataError, ProgramError, unknown_keywords
+from tensorprog.given import flag
 from tensorprog.kernels.kernel import Kernel
 from tensorprog.learn.derivatives import diagonal
 from tensorprog.learn.gaussian import GaussianProcess, draw

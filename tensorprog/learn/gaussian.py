@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tensorprog.arguments import count, generator
 from tensorprog.errors import DataError
+from tensorprog.given import count, generator
 from tensorprog.learn.ridge import Eigen, Factor, factor
 from tensorprog.learn.spectrum import Spectrum, kernel_matrix, real_array, rounding_of, symmetric_matrix
 from tensorprog.printing import Shown, counted, to_html

@@ -12,9 +12,9 @@ from sklearn.gaussian_process.kernels import GenericKernelMixin, Hyperparameter
 from sklearn.gaussian_process.kernels import Kernel as ProcessKernel
 
 from tensorprog import programs
-from tensorprog.arguments import flag
 from tensorprog.dsl.network import Network
 from tensorprog.errors import DataError, TensorProgramError
+from tensorprog.given import flag
 from tensorprog.kernels.kernel import Kernel
 from tensorprog.learn.derivatives import diagonal, gram_with_gradient
 from tensorprog.learn.networks import kernel_of, symbols_of, values_by_symbol

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from tensorprog.arguments import count
 from tensorprog.errors import NoRuleError
 from tensorprog.functions import evaluate
+from tensorprog.given import count
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.hyper import program_symbols, symbol_values
 from tensorprog.ir.instructions import InitVector, MatMul

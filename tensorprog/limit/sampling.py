@@ -21,12 +21,12 @@ import numpy as np
 import sympy as sp
 from scipy import special
 
-from tensorprog.arguments import count
 from tensorprog.dsl.program import trace
 from tensorprog.errors import AssumptionError, DataError, NoRuleError, ProgramError
 from tensorprog.expectations.many.points import sobol_points
 from tensorprog.files import read_memory
 from tensorprog.functions import evaluate
+from tensorprog.given import count
 from tensorprog.ir.dependent import dependent_products
 from tensorprog.ir.graph import ProgramGraph, Variable, as_var
 from tensorprog.ir.hyper import program_symbols, symbol_values

@@ -8,11 +8,11 @@ from typing import Any
 
 import sympy as sp
 
-from tensorprog.arguments import count
 from tensorprog.dsl.program import exact
 from tensorprog.dsl.trace import Trace
 from tensorprog.errors import ProgramError, listed, nearest
 from tensorprog.functions import Softplus, evaluate, from_sympy, no_numbers, without_rule
+from tensorprog.given import count
 from tensorprog.passes.parametrization import Parametrization
 from tensorprog.types import Number, Rate
 

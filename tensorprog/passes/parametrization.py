@@ -19,10 +19,10 @@ from typing import Any
 
 import sympy as sp
 
-from tensorprog.arguments import MANY
 from tensorprog.dsl.program import exact
 from tensorprog.dsl.trace import Trace
 from tensorprog.errors import AssumptionError, ProgramError
+from tensorprog.given import MANY
 from tensorprog.printing import Shown
 from tensorprog.types import Exponent
 
@@ -97,11 +97,8 @@ class Parametrization(Shown):
     W = n^(−a) w with w ~ N(0, σ² n^(−2b)), whose gradient has no σ².
 
     Attributes:
-        name: how it prints.
-        a, b: of every layer, from the input to the readout.
-        c: of the learning rate.
-        output_bias: a and b of it.
-        trained: ``"w"`` or ``"W"``.
+        name, trained: how it prints, and ``"w"`` or ``"W"``.
+        a, b, c, output_bias: of the layers, from the input to the readout; of the learning rate; (a, b) of its biases.
     """
 
     name: str

@@ -14,7 +14,6 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.algebra import Poly
-from tensorprog.arguments import flag
 from tensorprog.compile.compiled import Program
 from tensorprog.compile.tape import LEFT, Tape
 from tensorprog.compile.vectors import Vectors
@@ -26,6 +25,7 @@ from tensorprog.derivation.underflow import warn_of_underflow
 from tensorprog.dsl.network import Network
 from tensorprog.errors import DataError, FoldError, ProgramError, nearest
 from tensorprog.formulas.typeset import for_notebooks
+from tensorprog.given import flag
 from tensorprog.ir.hyper import symbol_values
 from tensorprog.limit.evaluate import same
 from tensorprog.recursions.fixed import fixed_point

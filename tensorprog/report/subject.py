@@ -10,10 +10,10 @@ from typing import Any
 import networkx as nx
 import sympy as sp
 
-from tensorprog.arguments import flag
 from tensorprog.dsl.network import Network, check_called
 from tensorprog.dsl.trace import Output, Trace
 from tensorprog.errors import ProgramError
+from tensorprog.given import flag
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import InitMatrix, InitScalar, InitVector, MatMul, Nonlin, Var
 from tensorprog.passes.backprop import backprop as with_backprop

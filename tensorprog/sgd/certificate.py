@@ -10,7 +10,7 @@ import mpmath
 import sympy as sp
 
 from tensorprog.algebra import Poly, to_sympy
-from tensorprog.arguments import flag
+from tensorprog.given import flag
 from tensorprog.limit.equations import HEADS, as_equations, reachable, unfold
 from tensorprog.limit.evaluate import DIGITS, fingerprint
 from tensorprog.printing import NameSymbol, Shown, latex, text

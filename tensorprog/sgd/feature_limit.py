@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from tensorprog.arguments import count
 from tensorprog.dsl.trace import Trace
 from tensorprog.errors import AccuracyError, DataError, NoRuleError, ProgramError, nearest
 from tensorprog.functions import Fn
+from tensorprog.given import count
 from tensorprog.ir.instructions import MatMul, Moment, Nonlin, Var
 from tensorprog.limit.evaluate import numbers
 from tensorprog.limit.grid import GridLimit

@@ -14,7 +14,6 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.algebra import Poly, add_all, to_sympy
-from tensorprog.arguments import MANY, flag, is_array
 from tensorprog.derivation.derivation import Length
 from tensorprog.derivation.derived import DerivedKernel
 from tensorprog.derivation.heads import KernelOfHeads, PathKernels, kernels_of
@@ -22,6 +21,7 @@ from tensorprog.derivation.names import NetworkNames
 from tensorprog.dsl.network import Network, check_network
 from tensorprog.dsl.trace import Trace
 from tensorprog.errors import AssumptionError, DataError, ProgramError, integer
+from tensorprog.given import MANY, flag, is_array
 from tensorprog.ir.graph import ProgramGraph, Variable, as_var
 from tensorprog.ir.instructions import Var
 from tensorprog.limit.answers import Limit
