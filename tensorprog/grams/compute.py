@@ -16,6 +16,7 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.compile import text
+from tensorprog.compile.arrays import UNSURE
 from tensorprog.compile.schedule import TILE
 from tensorprog.derivation.compiling import COMPILING
 from tensorprog.derivation.data import Inputs, read_pair
@@ -38,6 +39,7 @@ from tensorprog.grams.blocks import (
 )
 from tensorprog.grams.cluster import pack, results
 from tensorprog.grams.devices import gram_on_device, namespace
+from tensorprog.grams.doubt import warn_of_errors
 from tensorprog.grams.evaluator import HEIGHT, AnyKernel, Evaluator
 from tensorprog.grams.places import arrays_for, check_room, journal_of, outputs, paths_of
 from tensorprog.grams.sequences import PANEL, SHORT, SequenceEvaluator
@@ -211,6 +213,9 @@ def gram(kernels: AnyKernel | Sequence[AnyKernel], X1: Data, X2: Data | None = N
         resume: go on from a journal; False starts again.
         client: a Dask client, whose workers compute the blocks.
 
+    Warns:
+        AccuracyWarning: the relative error of an entry is above 1e-9.
+
     Returns:
         (N1, N2) array of ``dtype``, a memory map or a zarr array; a tuple of them for several kernels.
 
@@ -244,6 +249,7 @@ def gram(kernels: AnyKernel | Sequence[AnyKernel], X1: Data, X2: Data | None = N
     if any_sampled(job):
         with telling(progress):
             job.known, client = wholes(job), None
+    noted = UNSURE.count
     if path is None and client is None and block is None:
         found = outputs(out, job.shape, job.dtype, len(job.kernels), several, job.data)
         with counting(progress, job.told, BAR) as advance:
@@ -255,6 +261,7 @@ def gram(kernels: AnyKernel | Sequence[AnyKernel], X1: Data, X2: Data | None = N
             stores, journals = _stores(job, size, out, path, resume, several, held)
             _in_blocks(job, size, stores, journals, client, progress)
             found = [s.open() for s in stores]
+    warn_of_errors(job, noted)
     return tuple(found) if several else found[0]
 
 
