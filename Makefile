@@ -20,6 +20,9 @@ test: $(STAMP) lint     ## lint, types and the tests (minutes)
 test-slow: $(STAMP)     ## the long property tests
 	$(BIN)/python -m pytest -q -n auto -m slow
 
+fuzz: $(STAMP)          ## odd inputs for SECONDS (600): answers or the package's own errors
+	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),600) --journal out/fuzz.jsonl
+
 # Whether the bounds of pyproject.toml are true, and for how long. Warnings of other packages fail nothing here: old ones
 # warn of the new ones below them, and new ones of what is to come. PYTHON chooses the interpreter of a new environment;
 # torch has one version only, so that the lowest versions are chosen without it.

@@ -14,7 +14,7 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.dsl.refusals import NotAnArray
-from tensorprog.errors import ProgramError
+from tensorprog.errors import ProgramError, shortly
 from tensorprog.functions import FAMILIES, Abs, from_sympy, no_numbers, without_rule
 from tensorprog.ir import serial
 from tensorprog.ir.graph import ProgramGraph
@@ -61,10 +61,16 @@ def exact(value: Any, what: str = "value") -> sp.Expr:
             raise ProgramError(f"{what} is {value}; it must be finite")
         return value.xreplace({f: exact(f) for f in value.atoms(sp.Float)})
     if isinstance(value, (bool, str)) or not isinstance(value, (numbers.Real, sp.Float, np.number)):
-        raise ProgramError(f"{what} must be a number or a sympy expression, got {type(value).__name__} {value!r}")
-    if not math.isfinite(value):
+        raise ProgramError(
+            f"{what} must be a number or a sympy expression, got {type(value).__name__} {shortly(value)}"
+        )
+    try:
+        number = float(value)
+    except OverflowError:
+        raise ProgramError(f"{what} is {shortly(value)}; it must be below 1e308 in size") from None
+    if not math.isfinite(number):
         raise ProgramError(f"{what} is {value}; it must be finite")
-    return _rational(float(value))
+    return sp.Integer(int(value)) if isinstance(value, numbers.Integral) else _rational(number)
 
 
 def _rational(value: float) -> sp.Expr:

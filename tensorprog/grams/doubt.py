@@ -24,11 +24,11 @@ def warn_of_errors(job: Any, noted: int) -> None:
         if not isinstance(kernel, DerivedKernel):
             continue
         for count in (FEW, MANY):
-            account = kernel.found(job.first.take(0, count), _part(job.second, count), job.hyper)
+            account = kernel._found(job.first.take(0, count), _part(job.second, count), job.hyper)
             if not account.relative.max(initial=0.0) > TOLERANCE:
                 break
         else:
-            warn(account, repr(kernel), kernel.advice(account))
+            warn(account, repr(kernel), kernel._advice(account))
 
 
 def _part(inputs: Any, count: int) -> Any:

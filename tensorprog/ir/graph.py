@@ -8,7 +8,8 @@ from typing import Any, Protocol, Self, TypeAlias
 import networkx as nx
 import sympy as sp
 
-from tensorprog.errors import ProgramError, listed
+from tensorprog.ceilings import check_program_size
+from tensorprog.errors import ProgramError, listed, shortly
 from tensorprog.ir.instructions import RESULT_KIND, Instruction, Var, symbols_of
 from tensorprog.ir.listing import definition
 from tensorprog.ir.spec import violations
@@ -65,10 +66,13 @@ class ProgramGraph(Shown):
         Raises:
             ProgramError: the name is taken, or the instruction is not well formed.
         """
+        check_program_size(len(self._names) + 1)
         if name is None:
             name = self.fresh(prefix)
         if not isinstance(name, str) or not name:
-            raise ProgramError(f"a variable's name must be a non-empty string, got {name!r}")
+            raise ProgramError(f"a variable's name must be a non-empty string, got {shortly(name)}")
+        if not name.isprintable():
+            raise ProgramError(f"the name {shortly(name)} cannot be printed; use letters, digits and signs")
         if name in self._names:
             raise ProgramError(f"{name!r} is already defined in this program; choose another name")
         problem = next(iter(violations(op, name, self)), None)

@@ -35,6 +35,7 @@ from tensorprog.limit.fields import Field
 from tensorprog.limit.gap import Gaps, Structure
 from tensorprog.limit.zdot import zdot_terms
 from tensorprog.printing import NameSymbol, Shown, counted, shortened, text
+from tensorprog.rationals import check_digits
 from tensorprog.types import Number
 
 INITIAL = "initial vectors"
@@ -259,6 +260,7 @@ class Interpreter(Shown):
 
     def _ask(self, question: Callable[[], Poly]) -> sp.Expr:
         answer = question()
+        check_digits(answer.terms.values(), "this expectation")
         self._asked.append(answer)
         return to_sympy(answer)
 
@@ -315,6 +317,7 @@ def _(op: MatMul, var: Var, limit: Interpreter) -> None:
 @interpret.register(Nonlin)
 def _(op: Nonlin, var: Var, limit: Interpreter) -> None:
     z = limit.algebra.from_sympy(op.body, {s: limit.z[v] for s, v in slots_of(op).items()})
+    check_digits(z.terms.values(), f"`{var}`")
     limit.z[var] = limit.expect.reduced(z)
     limit.note_multiple(var, op)
     limit.note_arguments(var)

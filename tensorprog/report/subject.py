@@ -10,6 +10,7 @@ from typing import Any
 import networkx as nx
 import sympy as sp
 
+from tensorprog.ceilings import check_ceiling
 from tensorprog.dsl.network import Network, check_called
 from tensorprog.dsl.trace import Output, Trace
 from tensorprog.errors import ProgramError
@@ -20,8 +21,6 @@ from tensorprog.passes.backprop import backprop as with_backprop
 from tensorprog.passes.canonicalize import canonicalize
 from tensorprog.report.labels import Labels, shown, subscript
 from tensorprog.sgd.training import Training
-
-LARGEST = 300
 
 
 @dataclass(frozen=True)
@@ -135,6 +134,9 @@ def _of_network(
         raise ProgramError(f"{net.name} takes single vectors; leave out lengths={lengths!r}")
     else:
         chosen = [None] * inputs
+    check_ceiling(
+        "drawn", sum(t or 1 for t in chosen), f"{net!r} on inputs of {sum(t or 1 for t in chosen)} vectors in all"
+    )
     trace = net.trace(chosen)
     program, gradients = with_backprop(trace) if backprop else (trace.program, [])
     backward = [d for g in gradients for ds in g.of.values() for d in ds]
@@ -246,11 +248,7 @@ def _finish(s: Subject, roots: Iterable[Var]) -> Subject:
     for var in s.drawn:
         if isinstance(s.op(var), InitVector):
             s.band[var] = min(readers.get(var, [0]))
-    if len(s.drawn) > LARGEST:
-        raise ProgramError(
-            f"{s.title} has {len(s.drawn)} vectors and scalars; drawings are made of at most {LARGEST}: "
-            "draw fewer layers, a shorter sequence, one input or fewer steps"
-        )
+    check_ceiling("drawn", len(s.drawn), f"{s.title} has {len(s.drawn)} vectors and scalars")
     if not s.drawn:
         raise ProgramError(f"{s.title} has no vectors or scalars to draw")
     _name(s)
