@@ -9,7 +9,7 @@ PEERS ?= .venv-peers
 
 NOTEBOOKS := $(patsubst notebooks/%.py,docs/notebooks/%.ipynb,$(wildcard notebooks/*.py))
 
-.PHONY: demo test test-slow test-lowest test-newest test-browser lint bench bench-peers notebooks docs readme clean
+.PHONY: demo test test-slow test-lowest test-newest test-pre test-python test-browser lint bench bench-peers notebooks docs readme clean
 
 demo: $(RUN)            ## derive and verify an MLP and an RNN; pictures in out/
 	$(BIN)/python -m tensorprog.demo
@@ -20,29 +20,45 @@ test: $(STAMP) lint     ## lint, types and the tests (minutes)
 test-slow: $(STAMP)     ## the long property tests
 	$(BIN)/python -m pytest -q -n auto -m slow
 
-# Whether the bounds of pyproject.toml are true. Warnings of other packages fail nothing here: old ones warn of the
-# new ones below them, and new ones of what is to come. PYTHON chooses the interpreter; torch has one version only.
-NARROW := expectations learn limit kernels recursions grams/test_gram.py dsl/test_program.py report/test_draw.py test_copies.py test_processes.py
+fuzz: $(STAMP)          ## odd inputs for SECONDS (600): answers or the package's own errors
+	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),600) --journal out/fuzz.jsonl
+
+# Whether the bounds of pyproject.toml are true, and for how long. Warnings of other packages fail nothing here: old ones
+# warn of the new ones below them, and new ones of what is to come. PYTHON chooses the interpreter of a new environment;
+# torch has one version only, so that the lowest versions are chosen without it.
 FOREIGN := -o "filterwarnings=ignore::tensorprog.FrozenWarning"
-BELOW := "cloudpickle>=3" "hypothesis>=6.100" "pytest>=8" "pytest-xdist>=3.5" "python-flint>=0.6"
+QUICK := test_architecture.py limit dsl kernels
+PIP := -m pip install --quiet --disable-pip-version-check
 
-test-lowest: .venv-lowest/.installed  ## a part of the tests with the oldest version of every dependency
-	.venv-lowest/bin/python -m pytest -q -n auto $(FOREIGN) -m "not slow and not browser" $(addprefix tests/,$(NARROW))
+test-lowest: .venv-lowest/.installed  ## the tests with the lowest version of every dependency
+	$(<D)/bin/python -m pytest -q -n auto $(FOREIGN) -m "not slow and not browser"
 
-test-newest: .venv-newest/.installed  ## all tests with the newest versions, also those before their release
-	.venv-newest/bin/python -m pip install --quiet --disable-pip-version-check "torch==2.13.0"
-	.venv-newest/bin/python -m pip install --quiet --disable-pip-version-check --pre -U --upgrade-strategy eager -e ".[test]"
-	.venv-newest/bin/python -m pytest -q -n auto $(FOREIGN) -m "not slow and not browser"
+test-newest: .venv-newest/.made  ## the tests with the newest version of every dependency
+	$(<D)/bin/python $(PIP) -U --upgrade-strategy eager -e ".[test]"
+	$(<D)/bin/python -m pytest -q -n auto $(FOREIGN) -m "not slow and not browser"
+
+test-pre: .venv-pre/.made  ## the tests with versions before their release: once a week says early what will break
+	$(<D)/bin/python $(PIP) --pre -U --upgrade-strategy eager -e ".[test]"
+	$(<D)/bin/python -m pytest -q -n auto $(FOREIGN) -m "not slow and not browser"
+
+test-python:            ## a part of the tests, and a command that no warning may fail, on PYTHON=python3.13, say
+	$(PYTHON) -m venv .venv-python --clear
+	.venv-python/bin/python $(PIP) -e ".[fast]" hypothesis pytest pytest-xdist
+	.venv-python/bin/python -m pytest -q -n auto $(FOREIGN) -m "not slow and not browser" --ignore tests/dsl/test_nonlinearities.py $(addprefix tests/,$(QUICK))
+	PYTHONWARNINGS=error .venv-python/bin/python -m tensorprog derive rnn
 
 .venv-lowest/.installed: pyproject.toml setup.py
-	$(PYTHON) -m venv .venv-lowest
-	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check uv
-	.venv-lowest/bin/python -m uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct \
-	  -e ".[learn,fast,arrays,cluster,zarr]" $(BELOW)
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python $(PIP) uv
+	echo "torch; python_version < '3'" > $(@D)/without.txt
+	$(@D)/bin/python -m uv pip install --quiet --python $(@D)/bin/python --resolution lowest-direct \
+	  --override $(@D)/without.txt -e ".[test]"
+	$(@D)/bin/python $(PIP) "torch==2.13.0"
 	touch $@
 
-.venv-newest/.installed:
-	$(PYTHON) -m venv .venv-newest
+.venv-newest/.made .venv-pre/.made:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python $(PIP) "torch==2.13.0"
 	touch $@
 
 test-browser: $(VENV)/.browser  ## the report in a headless Chromium (Debian's; root installs it where it is missing)
@@ -122,4 +138,4 @@ $(STAMP): $(RUN)
 	echo $(HERE) > $(STAMP)
 
 clean:
-	rm -rf $(VENV) $(PEERS) .venv-lowest .venv-newest out build docs/notebooks docs/reference docs/gallery *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) .venv-lowest .venv-newest .venv-pre .venv-python out build docs/notebooks docs/reference docs/gallery *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from importlib import import_module
 from pathlib import Path
 
 import tensorprog
@@ -27,7 +28,16 @@ TASKS = {  # file: (title, what stands before the names, the names in order)
                     ["Network", "Net", "Datum", "Named", "Vec", "Mat", "Scal", "Output", "Nonlinearity"]),
     "errors": ("Errors and warnings", "", ["TensorProgramError", "ProgramError", "DataError", "AssumptionError",
                "NoRuleError", "FoldError", "AccuracyError", "ComputeError", "AccuracyWarning", "FrozenWarning"]),
+    "results": ("What calls return", "Classes that are not made by hand: a call above returns them, or they are "
+                "part of what it returns.", []),
     "other": ("Other names", "", []),
+}  # fmt: skip
+RESULTS = {  # module: the classes without a public name whose objects users hold
+    "dsl.trace": ["Trace"], "limit.grid": ["GridLimit"], "limit.linear_programs": ["LinearLimit"],
+    "limit.auto": ["AutoLimit"], "limit.accounts": ["Account", "AtomValue"], "kernels.outputs": ["OutputKernels"],
+    "derivation.kernel_account": ["KernelAccount"], "recursions.sized": ["SizedKernel"], "finite.sample": ["Run"],
+    "finite.estimate": ["Exponent"], "verify": ["Evidence"], "derivation.data": ["Inputs"],
+    "sgd.hypotheses": ["Hypothesis"], "passes.parametrization": ["Layer"],
 }  # fmt: skip
 
 
@@ -82,9 +92,22 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("``", "`")
 
 
+def members(cls: type) -> list[str]:
+    """The public members that the package defines for a class, inherited ones too, in the order of the source."""
+    found = {n: m for c in cls.__mro__ if c.__module__.startswith("tensorprog") for n, m in reversed(vars(c).items())}
+    named = [n for n, m in reversed(found.items()) if inspect.getdoc(m) and not _plain(m)]
+    return [n for n in named if not n.startswith("_") and not n.endswith("_request")]  # those are scikit-learn's
+
+
+def _plain(member: object) -> bool:
+    """Whether it is a value: the docstring of its type says nothing of it."""
+    return isinstance(member, (str, int, float, tuple, dict, frozenset)) or member is None
+
+
 def _entry(name: str, value: object) -> str:
-    directive = "autoclass" if inspect.isclass(value) else "autofunction"
-    return f"```{{eval-rst}}\n.. {directive}:: {name}\n```"
+    directive, listed = ("autoclass", members(value)) if inspect.isclass(value) else ("autofunction", [])
+    options = f"   :members: {', '.join(listed)}\n" if listed else ""
+    return f"```{{eval-rst}}\n.. {directive}:: {name}\n{options}```"
 
 
 def pages() -> dict[str, str]:
@@ -103,6 +126,9 @@ def pages() -> dict[str, str]:
         if file == "learn":
             learn = tensorprog.learn
             entries += [_entry(f"tensorprog.learn.{n}", getattr(learn, n)) for n in dir(learn) if n[0] != "_"]
+        if file == "results":
+            homes = [(f"tensorprog.{home}", name) for home, names in RESULTS.items() for name in names]
+            entries = [_entry(f"{home}.{name}", getattr(import_module(home), name)) for home, name in homes]
         if entries:
             texts[file] = "\n\n".join([f"# {title}", *([text] if text else []), *entries]) + "\n"
     order = [file for file in TASKS if file in texts]

@@ -17,10 +17,12 @@ def per_layer(name: str, value: Any, layers: int) -> list[Any]:
     >>> per_layer("sigma_w", 2, 3)
     [2, 2, 2]
     """
+    from tensorprog.ceilings import check_program_size
     from tensorprog.errors import ProgramError
 
     if isinstance(layers, bool) or not isinstance(layers, (int, np.integer)) or layers < 1:
         raise ProgramError(f"the number of layers must be a positive integer, got {layers!r}")
+    check_program_size(int(layers))
     if np.ndim(value) and isinstance(value, (list, tuple, np.ndarray)) and not isinstance(value, sp.Basic):
         if len(value) != layers:
             raise ProgramError(f"{name} has {len(value)} values for {layers} layers")

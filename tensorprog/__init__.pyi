@@ -59,7 +59,7 @@ from tensorprog.kernels.kernel import Kernel as Kernel
 from tensorprog.kernels.methods import nngp as nngp
 from tensorprog.kernels.methods import ntk as ntk
 from tensorprog.kernels.recursion import Recursion as Recursion
-from tensorprog.limit.master import Limit as Limit
+from tensorprog.limit.answers import Limit as Limit
 from tensorprog.limit.sampling import Estimate as Estimate
 from tensorprog.limit.sampling import SampledLimit as SampledLimit
 from tensorprog.limit.ways import limit as limit

@@ -7,17 +7,19 @@ few products, derivatives and expectations are taken many thousands of times.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from fractions import Fraction
 from typing import Any, Self
 
 import sympy as sp
 
+from tensorprog.ceilings import check_ceiling
 from tensorprog.errors import DataError
 from tensorprog.functions import POWERS, Fn, Sign, Step
 from tensorprog.products import absorbs, has_kinks
+from tensorprog.rationals import Coefficient, coefficient, rational_value, times
 
-Coefficient = Any  # int, Fraction, or an irrational sympy number
 _counter = itertools.count()
 
 
@@ -96,11 +98,13 @@ class Blend(Gen):
 class Apply(Gen):
     """A function of random variables: a table member of one argument, or an opaque formula of several."""
 
-    __slots__ = ("args", "fn", "kinked", "powers")
+    __slots__ = ("args", "fn", "kinked", "level", "powers")
 
     def __init__(self, fn: Any, args: tuple[Poly, ...]) -> None:
         super().__init__(None, frozenset().union(*(a.support for a in args)))
         self.fn, self.args = fn, args
+        self.level: int = 1 + max((getattr(g, "level", 0) for a in args for m in a.terms for g, _ in m), default=0)
+        check_ceiling("functions", self.level, "a function of functions")
         self.powers = POWERS.get(fn)
         self.kinked = isinstance(fn, type) and issubclass(fn, Fn) and bool(fn.family.kinks)
 
@@ -154,6 +158,7 @@ class Poly:
             return self
         if self is ONE or not other.terms:
             return other
+        check_ceiling("products", len(self.terms) * len(other.terms), "a product of polynomials")
         terms: dict[Any, Coefficient] = {}
         for m1, c1 in self.terms.items():
             for m2, c2 in other.terms.items():
@@ -164,6 +169,8 @@ class Poly:
         return Poly({m: times(c, k) for m, k in self.terms.items()}) if c else ZERO
 
     def __pow__(self, n: int) -> Poly:
+        check_ceiling("power", n, "a power")
+        check_ceiling("products", n * _terms_of_power(self, n), f"the power {n} of {len(self.terms)} terms")
         result = self
         for _ in range(n - 1):
             result = result * self
@@ -179,28 +186,20 @@ class Poly:
         return _of_terms, tuple(self.terms.items())
 
 
+def _terms_of_power(p: Poly, n: int) -> int:
+    """The most terms of p^n: as many as monomials of degree n in the terms of p, or as its generators allow."""
+    degrees: dict[Gen, int] = {}
+    for g, e in itertools.chain.from_iterable(p.terms):
+        degrees[g] = max(degrees.get(g, 0), e)
+    return min(math.comb(n + len(p.terms) - 1, n), math.prod(n * d + 1 for d in degrees.values())) if p.terms else 0
+
+
 def _of_terms(*terms: tuple[Any, Coefficient]) -> Poly:
     """A polynomial of generators that may have another order of age than they had where it was written."""
     return Poly({tuple(sorted(mono, key=_index)): c for mono, c in terms})
 
 
 ZERO, ONE = Poly({}), Poly({(): 1})
-
-
-def times(a: Coefficient, b: Coefficient) -> Coefficient:
-    """Product of two coefficients, rational whenever it can be."""
-    if a == 1 or b == 1:
-        return b if a == 1 else a
-    return a * b if isinstance(a, (int, Fraction)) and isinstance(b, (int, Fraction)) else coefficient(a * b)
-
-
-def coefficient(c: Any) -> Coefficient:
-    """A sympy number as int or Fraction where it is rational."""
-    if isinstance(c, (int, Fraction)):
-        return c
-    if c.is_Rational:
-        return Fraction(int(c.p), int(c.q)) if c.q != 1 else int(c.p)
-    return sp.expand(c)
 
 
 def _accumulate(terms: dict[Any, Coefficient], mono: Any, c: Coefficient) -> None:
@@ -340,9 +339,11 @@ class Algebra:
         return self._applies[key] if (fn not in POWERS or args[0]) else ZERO
 
     def _number(self, fn: Any, args: tuple[Poly, ...]) -> Poly | None:
-        """An opaque formula of numbers alone."""
-        if not isinstance(fn, sp.Lambda) or any(a.terms.keys() - {()} for a in args):
+        """A function at numbers alone: a formula, or a member of the table where it is a rational number there."""
+        if any(a.terms.keys() - {()} for a in args):
             return None
+        if not isinstance(fn, sp.Lambda):
+            return constant(known) if (known := rational_value(fn, to_sympy(args[0]))) is not None else None
         point = [to_sympy(a) for a in args]
         value = fn(*point)
         if value.has(sp.nan, sp.oo, sp.zoo) or value.is_extended_real is False:

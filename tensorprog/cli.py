@@ -14,7 +14,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tensorprog import __version__
-from tensorprog.errors import TensorProgramError
+from tensorprog.ceilings import CEILINGS, bounded_programs
+from tensorprog.errors import TensorProgramError, shortly
 
 WIDTHS = "128,256,512,1024"  # those of tp.verify
 
@@ -26,7 +27,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             _show_warnings()
-            return _run(arguments)
+            with bounded_programs():
+                return _run(arguments)
     except TensorProgramError as error:
         print(f"tensorprog: {error}", file=sys.stderr)
         return 2
@@ -81,6 +83,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _whole(text: str) -> int:
+    """An integer in digits 0 to 9, of a length that is read as a number."""
+    most = CEILINGS["digits"].most
+    if not re.fullmatch(rf"[-+]?[0-9]{{1,{most}}}", text):
+        raise argparse.ArgumentTypeError(f"an integer has at most {most} digits, 0 to 9, got {shortly(text)}")
+    return int(text)
+
+
 def _add_network(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("network", help="a gallery name, or path.py[:network]")
     parser.add_argument("-p", "--param", action="append", default=[], metavar="NAME=VALUE",
@@ -104,11 +114,11 @@ def _add_verify(parser: argparse.ArgumentParser) -> None:
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
     _add_network(parser)
-    parser.add_argument("--steps", type=int, default=10, help="SGD steps (default 10)")
+    parser.add_argument("--steps", type=_whole, default=10, help="SGD steps (default 10)")
     parser.add_argument("--lr", default="0.5", help="learning rate, or one per step: 0.5,0.4,..")
     parser.add_argument("--momentum", default="0")
     parser.add_argument("--weight-decay", default="0")
-    parser.add_argument("--batch", type=int, default=1, help="samples per step (default 1)")
+    parser.add_argument("--batch", type=_whole, default=1, help="samples per step (default 1)")
     parser.add_argument("--loss", default="mse", help="mse, (f − y)²/2, or logistic")
     parser.add_argument("--trainable", help="names or kinds of the parameters to train, separated by commas")
     parser.add_argument("--parametrization", metavar="NAME",
@@ -116,7 +126,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
                         "where it learns features, the limit of the run itself is compared")  # fmt: skip
     parser.add_argument("--lr-exponent", default="0", metavar="C", help="learning rate η·n^(−C), for standard")
     parser.add_argument("--method", default="auto", help="of that limit: auto (default), linear, quadrature, sampling")
-    parser.add_argument("--samples", type=int, default=2**16, help="of that limit by sampling (default 65536)")
+    parser.add_argument("--samples", type=_whole, default=2**16, help="of that limit by sampling (default 65536)")
     parser.add_argument("--labels", type=Path, help=".npy file of labels; random ones when left out")
     _add_data(parser, seeds=16)
 
@@ -124,9 +134,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 def _add_draw(parser: argparse.ArgumentParser) -> None:
     _add_network(parser)
     parser.add_argument("-o", "--out", type=Path, help="file to write: .svg, .pdf, .png or .tex (default NETWORK.svg)")
-    parser.add_argument("--inputs", type=int, default=1, help="number of inputs (default 1)")
+    parser.add_argument("--inputs", type=_whole, default=1, help="number of inputs (default 1)")
     parser.add_argument("--backprop", action="store_true", help="draw the backward pass too")
-    parser.add_argument("--sgd", type=int, metavar="STEPS", help="draw a training run of so many steps instead")
+    parser.add_argument("--sgd", type=_whole, metavar="STEPS", help="draw a training run of so many steps instead")
     parser.add_argument("--path", metavar="NAME[:K]", action="append", default=[],
                         help="highlight the longest path from a parameter, or number K, and with several inputs also "
                         "an isomorphic one; given twice: these two")  # fmt: skip
@@ -145,11 +155,11 @@ def _add_gallery(parser: argparse.ArgumentParser) -> None:
 
 def _add_data(parser: argparse.ArgumentParser, seeds: int) -> None:
     parser.add_argument("--data", type=Path, help=".npy file of inputs; random ones when left out")
-    parser.add_argument("--inputs", type=int, default=3, help="number of random inputs (default 3)")
-    parser.add_argument("--dim", type=int, default=4, help="feature dimension of random inputs (default 4)")
-    parser.add_argument("--data-seed", type=int, default=0, help="seed of random inputs and labels")
+    parser.add_argument("--inputs", type=_whole, default=3, help="number of random inputs (default 3)")
+    parser.add_argument("--dim", type=_whole, default=4, help="feature dimension of random inputs (default 4)")
+    parser.add_argument("--data-seed", type=_whole, default=0, help="seed of random inputs and labels")
     parser.add_argument("--widths", default=WIDTHS, help="comma-separated widths")
-    parser.add_argument("--seeds", type=int, default=seeds, help=f"networks per width (default {seeds})")
+    parser.add_argument("--seeds", type=_whole, default=seeds, help=f"networks per width (default {seeds})")
     parser.add_argument("--out", type=Path, help="folder for the runs, the verdict and the pictures; resumes")
 
 

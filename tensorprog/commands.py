@@ -16,9 +16,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from tensorprog.ceilings import check_ceiling
 from tensorprog.dsl.network import Network
 from tensorprog.dsl.nonlinearities import NONLINEARITIES, Nonlinearity, by_name
-from tensorprog.errors import DataError, ProgramError, nearest
+from tensorprog.errors import DataError, ProgramError, nearest, shortly
 from tensorprog.files import read_npy
 from tensorprog.gallery import gallery_command
 from tensorprog.kernels.kernel import Kernel
@@ -45,6 +46,8 @@ def load_network(spec: str, parameters: list[str]) -> Network:
         name, equals, text = item.partition("=")
         if not equals:
             raise ProgramError(f"-p {item}: write NAME=VALUE")
+        if name in hyper:
+            raise ProgramError(f"-p {shortly(item)}: {name} is given twice; give it once")
         default = defaults.get(name)
         function = isinstance(default, Nonlinearity) or (
             default is inspect.Parameter.empty and text in {*NONLINEARITIES, "phi"}
@@ -56,8 +59,9 @@ def load_network(spec: str, parameters: list[str]) -> Network:
     return network
 
 
-_UNSIGNED = r"(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?"
+_UNSIGNED = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?"
 _NUMBER = rf"[-+]?{_UNSIGNED}"
+_NO_NUMBERS = {"nan", "inf", "infinity"}  # float() reads them; as names they would be symbols
 
 
 def parse_value(text: str) -> Any:
@@ -68,33 +72,57 @@ def parse_value(text: str) -> Any:
     """
     if "," in text:
         return [parse_value(part) for part in text.split(",")]
-    if re.fullmatch(r"[-+]?\d+", text):
-        return int(text)
+    check_ceiling("digits", len(text), f"the value {shortly(text)}")
+    number = _number(text)
+    if number is not None:
+        size = sp.Abs(number).evalf(20)
+        if number and not sp.Float("1e-308") <= size <= sp.Float("1e308"):
+            raise ProgramError(f"the value {shortly(text)} is not between 1e-308 and 1e308 in size, as numbers must be")
+        return int(number) if re.fullmatch(r"[-+]?[0-9]+", text) else number
+    if text in ("true", "false"):
+        return text == "true"
+    if text.lower() in _NO_NUMBERS:
+        raise ProgramError(
+            f"the value {text} is no finite number; a hyperparameter is one, or a symbol of another name"
+        )
+    if re.fullmatch(r"[A-Za-z]\w*", text):
+        return sp.Symbol(text, positive=True)
+    raise ProgramError(
+        f"cannot read the value {shortly(text)}; write a number, 1/3, sqrt(2), true, 1,2,3 or a symbol's name"
+    )
+
+
+def _number(text: str) -> sp.Expr | None:
+    """An integer, a decimal, p/q or sqrt(..) as it is written; None for anything else."""
     if re.fullmatch(_NUMBER, text):
         return sp.Rational(text)
-    if match := re.fullmatch(r"([-+]?\d+)/(\d+)", text):
+    if match := re.fullmatch(r"([-+]?[0-9]+)/([0-9]+)", text):
         if int(match[2]) == 0:
             raise ProgramError(f"{text}: division by zero")
         return sp.Rational(int(match[1]), int(match[2]))
-    if match := re.fullmatch(rf"sqrt\(({_UNSIGNED})\)", text):
-        return sp.sqrt(sp.Rational(match[1]))
-    if text in ("true", "false"):
-        return text == "true"
-    if re.fullmatch(r"[A-Za-z]\w*", text):
-        return sp.Symbol(text, positive=True)
-    raise ProgramError(f"cannot read the value {text!r}; write a number, 1/3, sqrt(2), true, 1,2,3 or a symbol's name")
+    match = re.fullmatch(rf"sqrt\(({_UNSIGNED})\)", text)
+    return None if match is None else sp.sqrt(sp.Rational(match[1]))
 
 
 def _integers(text: str, what: str) -> list[int]:
-    if not re.fullmatch(r"\d+(,\d+)*", text):
-        raise ProgramError(f"{what} must be integers separated by commas, got {text!r}")
+    if not re.fullmatch(r"[0-9]+(,[0-9]+)*", text):
+        raise ProgramError(f"{what} must be integers separated by commas, got {shortly(text)}")
+    for part in text.split(","):
+        check_ceiling("digits", len(part), f"{what} {shortly(part)}")
     return [int(part) for part in text.split(",")]
+
+
+def _lengths(a: argparse.Namespace) -> list[int] | None:
+    """The lengths asked for; a program has an instruction or more for each time step."""
+    lengths = _integers(a.lengths, "--lengths") if a.lengths else None
+    check_ceiling("instructions", sum(lengths or ()), f"--lengths {shortly(a.lengths)}")
+    return lengths
 
 
 def derive_command(a: argparse.Namespace) -> int:
     """Print the equations of a kernel."""
     net = load_network(a.network, a.param)
-    lengths = _integers(a.lengths, "--lengths") if a.lengths else None
+    lengths = _lengths(a)
     kernel: Kernel = nngp(net, lengths) if a.kernel == "nngp" else ntk(net, a.method, lengths)
     print(kernel.latex() if a.latex else kernel.text())
     if a.kernel == "ntk" and a.method == "backprop" and not kernel.passes_gia_check and not a.latex:
@@ -109,6 +137,7 @@ def verify_command(a: argparse.Namespace) -> int:
     if a.report is not None and (a.report.suffix != ".html" or not a.report.parent.is_dir()):
         raise ProgramError(f"--report {a.report}: use a name ending in .html, in an existing folder")
     inputs = _inputs(net, a)
+    check_ceiling("runs", a.seeds, f"--seeds {a.seeds}")
     result = verify(net, inputs, _integers(a.widths, "--widths"), a.seeds, out=a.out)
     show(result)
     if a.report is not None:
@@ -124,7 +153,7 @@ def verify_command(a: argparse.Namespace) -> int:
 def draw_command(a: argparse.Namespace) -> int:
     """Draw a network's program."""
     net = load_network(a.network, a.param)
-    lengths = _integers(a.lengths, "--lengths") if a.lengths else None
+    lengths = _lengths(a)
     paths = [_path(text) for text in a.path]
     path = paths if len(paths) > 1 else paths[0] if paths else None
     if a.sgd is None:
@@ -133,6 +162,7 @@ def draw_command(a: argparse.Namespace) -> int:
     elif a.backprop or a.inputs != 1:
         raise ProgramError("--sgd draws the run on one test input, its backward passes included; leave out the rest")
     else:
+        check_ceiling("drawn", a.sgd, f"--sgd {a.sgd}")
         picture = draw(unroll(net, a.sgd, lengths=lengths), path, a.highlight)
     for letter, found in zip("pq", picture.paths, strict=False):
         print(f"{letter}: {found}")
@@ -149,6 +179,9 @@ def train_command(a: argparse.Namespace) -> int:
     """Train networks of several widths and compare with kernel gradient descent."""
     net = load_network(a.network, a.param)
     inputs = _inputs(net, a)
+    check_ceiling("runs", a.seeds, f"--seeds {a.seeds}")
+    check_ceiling("steps", a.steps * a.batch, f"--steps {a.steps} --batch {a.batch}")
+    check_ceiling("samples", a.samples, f"--samples {a.samples}")
     optimizer = SGD(parse_value(a.lr), parse_value(a.momentum), parse_value(a.weight_decay))
     report = train(
         net, inputs, _labels(a, len(inputs)), steps=a.steps, optimizer=optimizer, batch=a.batch, loss=a.loss,
@@ -188,7 +221,9 @@ def _labels(a: argparse.Namespace, count: int) -> Any:
 
 def _inputs(net: Network, a: argparse.Namespace) -> Any:
     if a.data is not None:
-        return _load(a.data, "--data")
+        array = _load(a.data, "--data")
+        check_ceiling("vectors", int(np.prod(array.shape[:-1])), f"--data {a.data} of shape {array.shape}")
+        return array
     if min(a.inputs, a.dim) < 1:
         raise ProgramError(f"--inputs and --dim must be positive, got {a.inputs} and {a.dim}")
     if a.data_seed < 0:
@@ -197,16 +232,26 @@ def _inputs(net: Network, a: argparse.Namespace) -> Any:
     if not net.takes_sequences:
         if a.lengths:
             raise ProgramError(f"{net.name} takes single vectors; leave out --lengths {a.lengths}")
+        check_ceiling("vectors", a.inputs, f"--inputs {a.inputs}")
+        check_ceiling("drawn numbers", a.inputs * a.dim, f"--inputs {a.inputs} --dim {a.dim}")
         return rng.standard_normal((a.inputs, a.dim))
-    lengths = _integers(a.lengths, "--lengths") if a.lengths else [3, 2]
+    lengths = _lengths(a) or [3, 2]
+    vectors = max(a.inputs, len(lengths)) * max(lengths)
+    check_ceiling("vectors", vectors, f"--inputs {a.inputs} of the lengths {shortly(lengths)}")
+    check_ceiling(
+        "drawn numbers", vectors * a.dim, f"--inputs {a.inputs} --dim {a.dim} and the lengths {shortly(lengths)}"
+    )
     return [rng.standard_normal((lengths[i % len(lengths)], a.dim)) for i in range(max(a.inputs, len(lengths)))]
 
 
 def _load(path: Path, option: str) -> Any:
     try:
-        return read_npy(path)
+        array = read_npy(path)
     except DataError as error:
         raise ProgramError(f"cannot read {option} {path}: {error}") from error
+    if array.ndim == 0:
+        raise ProgramError(f"{option} {path} holds a single number, not an array with a row for each input")
+    return array
 
 
 def show(result: Verification) -> None:

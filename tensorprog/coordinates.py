@@ -17,6 +17,7 @@ from tensorprog.errors import DataError, ProgramError
 from tensorprog.finite.direct import DirectTraining
 from tensorprog.finite.estimate import Exponent, exponent
 from tensorprog.finite.sample import batches
+from tensorprog.given import is_array
 from tensorprog.passes.optimizer import SGD
 from tensorprog.passes.parametrization import Parametrization, check_parametrization
 from tensorprog.printing import Shown, to_html
@@ -37,6 +38,8 @@ class CoordinateCheck(Shown):
     or ``"Δf"``.
 
     Attributes:
+        title: the network and the optimizer.
+        widths, steps: what was run.
         sizes, stderr: over seeds, (widths, steps + 1).
         samples: of every seed, (widths, seeds, steps + 1).
         notes: what a reader of the sizes should know, such as layers that are frozen.
@@ -63,7 +66,7 @@ class CoordinateCheck(Shown):
         return fit
 
     def _fit(self, key: tuple[str, str], t: int | None = None) -> Exponent:
-        if key not in self.samples:
+        if not isinstance(key[1], str) or key not in self.samples:
             raise DataError(f"no {key} in this check; it has {', '.join(map(str, self.samples))}")
         if t is not None and (isinstance(t, bool) or not isinstance(t, (int, np.integer)) or not 0 <= t <= self.steps):
             raise DataError(f"t must be a time between 0 and {self.steps}, got {t!r}")
@@ -150,7 +153,7 @@ def coordinate_check(
         check_parametrization(chosen)
     inputs = read_inputs(X, "X", net.form)
     labels: Any = y
-    if np.ndim(labels) and len(labels) != len(inputs):
+    if is_array(labels) and len(labels) != len(inputs):
         raise DataError(f"X has {len(inputs)} inputs and y {len(labels)} labels; they must agree")
     optimizer = SGD(0.5) if optimizer is None else optimizer
     check = CoordinateCheck(f"{net!r}, {optimizer!r}", sorted(set(widths)), steps)

@@ -74,6 +74,24 @@ def a(word: str) -> str:
     return f"{'an' if word[:1] in 'aeiou' else 'a'} {word}"
 
 
+LONGEST = 100  # characters of what was given
+
+
+def shortly(value: Any) -> str:
+    """What was given, cut where it is long: whole numbers of thousands of digits have no text of their own.
+
+    >>> shortly("9" * 1000), shortly(10**5000), shortly(0.5)
+    ("'999999999999999999999999999...99999999999999999' (1002 characters)", 'an integer of some 5001 digits', '0.5')
+    """
+    if isinstance(value, int) and abs(value) >= 10**LONGEST:
+        return f"an integer of some {abs(value).bit_length() * 30103 // 100000 + 1} digits"
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # such an integer, or lists within lists, inside
+        return f"a {type(value).__name__} that is too large to be shown"
+    return text if len(text) <= LONGEST else f"{text[:28]}...{text[-18:]} ({len(text)} characters)"
+
+
 def integer(value: Any, what: str, least: int, most: int) -> int:
     """An integer of an interval.
 
@@ -82,7 +100,7 @@ def integer(value: Any, what: str, least: int, most: int) -> int:
     """
     number = int(value) if isinstance(value, Integral) and not isinstance(value, bool) else None
     if number is None or not least <= number <= most:
-        raise ProgramError(f"{what} must be an integer from {least} to {most}, got {value!r}")
+        raise ProgramError(f"{what} must be an integer from {least} to {most}, got {shortly(value)}")
     return number
 
 
@@ -92,9 +110,12 @@ def listed(value: Any, what: str, of: str) -> list[Any]:
     Raises:
         ProgramError: saying what was given.
     """
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        raise ProgramError(f"{what} must be a list of {of}, got the {type(value).__name__} {value!r}")
-    return list(value)
+    try:
+        if isinstance(value, (str, bytes)):
+            raise TypeError("a text has no members")
+        return list(value)
+    except TypeError:
+        raise ProgramError(f"{what} must be a list of {of}, got the {type(value).__name__} {shortly(value)}") from None
 
 
 OF_FILES = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".html", ".txt", ".tex")  # endings that no folder has

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tensorprog.errors import ComputeError, DataError
+from tensorprog.errors import ComputeError, DataError, shortly
 
 UNITS = {"": 1, "B": 1, **{f"{p}B": 1000**k for k, p in enumerate("KMGTP", 1)},
          **{f"{p}IB": 1024**k for k, p in enumerate("KMGTP", 1)}}  # fmt: skip
@@ -38,16 +38,18 @@ def read_memory(memory: Any) -> int:
         value = None if match is None or unit is None else float(match[1]) * unit
     number = isinstance(value, (int, float, np.number)) and not isinstance(value, (bool, complex, np.complexfloating))
     if not number or not value > 0 or value == math.inf:
-        raise DataError(f'memory must be a positive number of bytes, or a text such as "4GB", got {_short(memory)}')
+        raise DataError(f'memory must be a positive number of bytes, or a text such as "4GB", got {shortly(memory)}')
     return max(1, int(min(value, MOST)))
 
 
 def said_bytes(count: float) -> str:
     """A number of bytes as one says it.
 
-    >>> said_bytes(8e12), said_bytes(999), said_bytes(1536)
-    ('8.0 TB', '999 bytes', '1.5 KB')
+    >>> said_bytes(8e12), said_bytes(999), said_bytes(1536), said_bytes(10**600)
+    ('8.0 TB', '999 bytes', '1.5 KB', '10^600 bytes')
     """
+    if count >= 10**24:
+        return f"10^{math.log10(count):.0f} bytes"
     if count < 1000:
         return f"{count:.0f} bytes"
     k = min(5, int(math.log10(count)) // 3)
@@ -65,7 +67,7 @@ def plain_file(path: Path) -> Path:
     except FileNotFoundError:
         return path
     except (OSError, ValueError) as error:
-        raise DataError(f"{_short(str(path))} cannot be used: {_reason(error)}; give the path of a file") from error
+        raise DataError(f"{shortly(str(path))} cannot be used: {_reason(error)}; give the path of a file") from error
     if not stat.S_ISREG(mode):
         what = "a folder" if stat.S_ISDIR(mode) else "a pipe, a socket or a device"
         raise DataError(f"{path} is {what}; give the path of a file")
@@ -124,6 +126,18 @@ def _physical() -> int:
         return MOST
 
 
+def check_memory(needed: int, what: str, instead: str) -> None:
+    """Refuse arrays that this machine's memory cannot hold.
+
+    Raises:
+        DataError: what is needed and what there is.
+    """
+    if needed > _physical():
+        raise DataError(
+            f"{what} needs {said_bytes(needed)} of memory, and this machine has {said_bytes(_physical())}; {instead}"
+        )
+
+
 def check_space(new: Iterable[tuple[Path, int]], advice: str = "") -> None:
     """Refuse files that their disks have no room for.
 
@@ -162,8 +176,3 @@ def held(path: Path) -> int:
 
 def _reason(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-
-
-def _short(given: Any) -> str:
-    text = repr(given)
-    return text if len(text) <= 100 else text[:80] + f".. ({len(text)} characters)"

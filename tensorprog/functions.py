@@ -267,6 +267,7 @@ Gelu = _register("gelu", definition=X * (1 + sp.erf(X / sp.sqrt(2))) / 2, numeri
                  ends=(sp.S.Zero, X))  # fmt: skip
 Gauss = _register("gauss", latex=r"\operatorname{gauss}", definition=sp.exp(-(X**2) / 2), parity=1,
                   ends=(sp.S.Zero, sp.S.Zero))  # fmt: skip
+BUILT_IN = frozenset(FAMILIES)  # all of them change on a scale of 1
 
 # Which power of a function a power of it is, also where its argument is 0: sign³ = sign, but sign² is 0 there.
 POWERS: dict[Any, Callable[[int], int]] = {Step: lambda e: 1, Sign: lambda e: 2 - e % 2}

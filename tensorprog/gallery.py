@@ -244,7 +244,7 @@ def examine_all(names: Iterable[str] = ()) -> list[Entry]:
 def _derive(s: Subject) -> None:
     for kernel in (ntk, nngp):
         with suppress(TensorProgramError):  # the columns say why
-            kernel(s.net).derive()
+            kernel(s.net)._derive()
 
 
 def _account(s: Subject) -> KernelAccount | None:

@@ -18,9 +18,9 @@ def blaming(what: str) -> Iterator[None]:
     """Whatever a user's code raises, as a ProgramError."""
     try:
         yield
-    except TensorProgramError:
+    except (TensorProgramError, KeyboardInterrupt):  # an interrupt is the user's own
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # a file may call sys.exit, and raise what is no Exception
         raise ProgramError(f"{what}: {type(error).__name__}: {error}") from error
 
 

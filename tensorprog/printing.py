@@ -27,6 +27,7 @@ GREEK = {
     "Θ": "Theta", "Λ": "Lambda", "Ξ": "Xi", "Π": "Pi", "Σ": "Sigma", "Φ": "Phi", "Ψ": "Psi", "Ω": "Omega",
 }  # fmt: skip
 _LONG = 1000  # rational numbers with a larger denominator print as decimals
+_LARGE = 10**30  # and so do larger integers
 
 
 class NameSymbol(sp.Symbol):  # type: ignore[misc]
@@ -99,12 +100,31 @@ class _Text(StrPrinter):  # type: ignore[misc]
         return str(super()._print_Mul(expr)).replace("*", "·")
 
     def _print_Rational(self, expr: sp.Rational) -> str:
-        return f"{float(expr):.12g}" if expr.q > _LONG else str(super()._print_Rational(expr))
+        return decimal(expr) if expr.q > _LONG else str(super()._print_Rational(expr))
+
+    def _print_Integer(self, expr: sp.Integer) -> str:
+        return decimal(expr) if abs(expr) > _LARGE else str(expr.p)
 
 
 class _Latex(LatexPrinter):  # type: ignore[misc]
     def _print_Rational(self, expr: sp.Rational) -> str:
-        return f"{float(expr):.12g}" if expr.q > _LONG else str(super()._print_Rational(expr))
+        return decimal(expr) if expr.q > _LONG else str(super()._print_Rational(expr))
+
+    def _print_Integer(self, expr: sp.Integer) -> str:
+        return decimal(expr) if abs(expr) > _LARGE else str(expr.p)
+
+
+def decimal(number: sp.Rational) -> str:
+    """Twelve digits of a rational number of any size, as ``format`` writes a float.
+
+    >>> decimal(sp.Rational(1, 3)), decimal(sp.Integer(10) ** 600), decimal(sp.Rational(5, 2) / 10**600)
+    ('0.333333333333', '1e+600', '2.5e-600')
+    """
+    value = sp.Float(number, 30)
+    if value == 0 or 1e-300 < abs(value) < 1e300:
+        return f"{float(value):.12g}"
+    exponent = int(sp.floor(sp.log(abs(value), 10).evalf(30)))
+    return f"{float(value / sp.Float(10, 30) ** exponent):.12g}e{exponent:+d}"
 
 
 def text(expr: Any) -> str:

@@ -19,6 +19,7 @@ from tensorprog.finite.estimate import ROUNDING, Exponent, exponent, measured, v
 from tensorprog.finite.runs import stream
 from tensorprog.finite.trajectories import FiniteTraining, Trajectory, diverges
 from tensorprog.functions import Fn, jumps
+from tensorprog.given import MANY, flag, is_array
 from tensorprog.ir.instructions import Nonlin
 from tensorprog.passes.optimizer import SGD
 from tensorprog.passes.parametrization import Parametrization, check_parametrization, mup
@@ -39,6 +40,8 @@ class TrainingReport(Shown):
     """Finite-width training against kernel gradient descent.
 
     Attributes:
+        title: the network and how it was trained.
+        seeds: of each width.
         widths, steps: what was run.
         f: outputs (S, steps + 1, N, heads) by width; the first inputs are the training inputs.
         prediction: the same in the limit from the same f_0 and the realised χ_t: kernel gradient descent, with weight
@@ -201,11 +204,12 @@ def train(
         AssumptionError: a parametrization that is not stable, with the layer and the exponent; a trained function
             that jumps.
     """
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise DataError(f"steps must be a positive integer, got {steps!r}")
+    if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= MANY:
+        raise DataError(f"steps must be a positive integer of at most {MANY}, got {steps!r}")
     widths = check_widths(widths)
-    if isinstance(seeds, bool) or not isinstance(seeds, (int, np.integer)):
+    if isinstance(seeds, bool) or not isinstance(seeds, (int, np.integer)) or seeds > MANY:
         raise DataError(f"seeds must be an integer, got {seeds!r}")
+    subtract_start = flag(subtract_start, "subtract_start")
     if parametrization is not None:
         check_parametrization(parametrization)
     inputs = _read(net, X, y, X_test)
@@ -294,7 +298,7 @@ def feature_limit(
 def _read(net: Network, X: Data, y: Any, X_test: Data | None) -> Inputs:
     check_network(net)
     inputs = read_inputs(X, "X", net.form)
-    if np.ndim(y) and len(y) != len(inputs):
+    if is_array(y) and len(y) != len(inputs):
         raise DataError(f"X has {len(inputs)} inputs and y {len(y)} labels; they must agree")
     if X_test is not None:
         inputs = concatenate(inputs, read_inputs(X_test, "X_test", net.form))

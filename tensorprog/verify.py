@@ -23,13 +23,14 @@ from tensorprog.errors import AccuracyError, DataError, NoRuleError, folder, wri
 from tensorprog.finite.empirical import FiniteNetwork, empirical_ntk
 from tensorprog.finite.estimate import STILL, Exponent, Extrapolation, exponent, extrapolate
 from tensorprog.finite.runs import ALL_PAIRS, Record, collect
+from tensorprog.given import count, file_path
 from tensorprog.ir.hyper import symbol_values
 from tensorprog.ir.instructions import InitVector, MatMul
 from tensorprog.kernels.kernel import Kernel
 from tensorprog.kernels.methods import nngp, ntk
 from tensorprog.kernels.outputs import chosen_outputs, one_output
 from tensorprog.limit.evaluate import DIGITS, numbers, same
-from tensorprog.limit.master import Limit
+from tensorprog.limit.master import Interpreter
 from tensorprog.passes.decouple import decouple
 from tensorprog.printing import Shown, to_html
 from tensorprog.progress import Progress, telling
@@ -46,7 +47,11 @@ ERRORS = 6  # standard errors of a kernel that two ways to compute it may be apa
 
 @dataclass(frozen=True, repr=False)
 class Claim(Shown):
-    """One thing that was checked; ``passed`` is None where it does not apply, with the reason as detail."""
+    """One thing that was checked; ``passed`` is None where it does not apply, with the reason as detail.
+
+    Attributes:
+        name, passed, detail: what is claimed; whether it holds, None where that could not be checked; the figures.
+    """
 
     name: str
     passed: bool | None
@@ -70,8 +75,7 @@ class Evidence(Shown):
         net, data, values: the network, its inputs, and numbers for its symbols.
         kernels: the NTK by every way to derive it that applies.
         runs: what was simulated: by name the limit (N, N), and for each width the values (S, N, N).
-        fingerprint: a hash of program and data.
-        command: the command line that it was made by, if it was.
+        fingerprint, command: a hash of program and data; the command line that it was made by, if it was.
     """
 
     net: Network
@@ -90,7 +94,12 @@ class Evidence(Shown):
 
 @dataclass(repr=False)
 class Verification(Shown):
-    """The claims checked for a network, with the figures behind them."""
+    """The claims checked for a network, with the figures behind them.
+
+    Attributes:
+        title, widths, seeds: of what was simulated.
+        claims, errors, evidence: with verdicts; fitted exponents of errors by quantity; what the claims are about.
+    """
 
     title: str
     claims: list[Claim] = field(default_factory=list)
@@ -122,7 +131,7 @@ class Verification(Shown):
         Raises:
             DataError: another ending, or a file that cannot be written.
         """
-        path = Path(path)
+        path = file_path(path, "path")
         with writing(path):
             return self._save(path)
 
@@ -191,7 +200,7 @@ def verify(
     """
     check_network(net)
     widths = check_widths(widths, least=2)
-    seeds = _positive(seeds, "seeds", 2)
+    seeds = count(seeds, "seeds", 2)
     if len(set(widths)) < 2 or len(set(widths)) != len(widths):
         raise DataError(f"verify needs two or more different widths, got {widths}")
     data = read_inputs(inputs, "inputs", net.form)
@@ -235,12 +244,6 @@ def _every_output(net: Network, inputs: Data, which: list[int], widths: list[int
     return result
 
 
-def _positive(value: Any, what: str, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise DataError(f"{what} must be an integer of at least {least}, got {value!r}")
-    return int(value)
-
-
 class _Check:
     """The limit quantities of a network traced on data, and the claims about them."""
 
@@ -248,7 +251,7 @@ class _Check:
         self.net, self.data, self.values = net, data, values
         self.finite = FiniteNetwork.of(net, data, values)
         trace = self.finite.trace
-        self.limit = Limit(self.finite.program, NetworkNames(trace, self.finite.gradients))
+        self.limit = Interpreter(self.finite.program, NetworkNames(trace, self.finite.gradients))
         self.gvars = [v for v, op in self.finite.program if isinstance(op, MatMul)
                  or (isinstance(op, InitVector) and any(c != 0 for _, c in op.cov))]  # fmt: skip
         self.gia = trace.passes_gia_check
@@ -294,7 +297,7 @@ class _Check:
         if self.sampled:
             lengths = sorted({shortened(self.net, (t,), TRIED)[0] for t in lengths}, key=lambda t: t or 0)
         pairs = [(a, b) for a in lengths for b in lengths if (a or 0) <= (b or 0)]
-        equal = [same(backprop.derive(p).poly, other.derive(p).poly) for p in pairs for other in others]
+        equal = [same(backprop._derive(p).poly, other._derive(p).poly) for p in pairs for other in others]
         shown = "" if lengths == [None] else f", (T, T') = {', '.join(map(str, pairs))}"
         if self.sampled and max(t or 0 for t in self.data.groups) > max(t or 0 for t in lengths):
             shown += "; longer sequences were not compared: products of gates expand to too many terms"
@@ -405,7 +408,7 @@ class _Check:
         name, forward = "gradient independence fails here", self.finite.trace.program
         if self.sampled:
             return Claim(name, None, f"{SAMPLED}: what assuming gradient independence would give was not computed")
-        self.limit = Limit(decouple(self.finite.program, lambda var, op: var not in forward))
+        self.limit = Interpreter(decouple(self.finite.program, lambda var, op: var not in forward))
         right = self.theta[upper]
         wrong = self._gram(lambda i, j: ntk_terms(self.finite.trace, self.finite.gradients, i, j))[upper]
         difference, fit = np.abs(wrong - right), extrapolate(widths, theta)

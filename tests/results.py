@@ -100,7 +100,7 @@ RESULTS = {
     "KernelAccount": (lambda: tp.ntk(NET).account(X), ["(3, 3)", "error"], False),
     "Recursion": (lambda: tp.nngp(NET).recursion(), ["NNGP"], False),
     "SizedKernel": (lambda: tp.nngp(NET).recursion().at(depth=7), ["7"], False),
-    "Derivation": (lambda: tp.nngp(NET).derive(), ["instructions"], False),
+    "Derivation": (lambda: tp.nngp(NET)._derive(), ["instructions"], False),
     "Training": (lambda: tp.unroll(tp.programs.mlp(depth=1), 1), ["kernel regime", "1 step"], True),
     "FeatureTraining": (lambda: sgd(parametrization=tp.mup(), loss="mse"), ["features move"], False),
     "Certificate": (lambda: sgd().certify(), ["equal", "45 digits"], False),

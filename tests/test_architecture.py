@@ -14,8 +14,20 @@ from tensorprog.dsl.nonlinearities import Nonlinearity
 
 ROOT = Path(tensorprog.__file__).parent
 ROOMS = [
-    *("errors", "lazy", "types", "files", "locks", "progress", "printing", "at_numbers", "functions"),
-    *("members", "products", "algebra"),
+    *(
+        "errors",
+        "ceilings",
+        "given",
+        "lazy",
+        "types",
+        "files",
+        "locks",
+        "progress",
+        "printing",
+        "at_numbers",
+        "functions",
+    ),
+    *("members", "rationals", "products", "algebra"),
     *("ir", "dsl", "nn", "expectations", "limit", "passes", "compile"),
     *("formulas", "derivation", "sgd", "recursions", "grams", "kernels"),
     *("finite", "report", "coordinates", "verify", "train", "programs", "learn"),

@@ -12,7 +12,7 @@ from tensorprog.derivation.ntk import ntk_terms
 from tensorprog.derivation.paths import PathSum
 from tensorprog.ir.instructions import MatMul
 from tensorprog.kernels import methods as methods_module
-from tensorprog.limit.master import Limit
+from tensorprog.limit.master import Interpreter
 from tests.gates import gru, lstm
 
 verify_module = importlib.import_module("tensorprog.verify")
@@ -251,14 +251,14 @@ def test_a_path_sum_that_is_wrong_for_some_lengths_is_caught(monkeypatch):
 
 
 def test_wrong_moments_are_caught(monkeypatch):
-    right = Limit.moment
+    right = Interpreter.moment
 
     def wrong(limit, x, y):
         value = right(limit, x, y)
         both = all(isinstance(limit.program.op(v), MatMul) for v in (x, y))
         return value + value if both else value
 
-    monkeypatch.setattr(Limit, "moment", wrong)
+    monkeypatch.setattr(Interpreter, "moment", wrong)
     result = check(tp.programs.mlp())
     assert not result.passed
     assert failed(result) == {MOMENTS}
@@ -275,13 +275,13 @@ def test_a_wrong_output_covariance_is_caught(monkeypatch):
 
 
 def test_assuming_gradient_independence_where_it_fails_is_caught(monkeypatch):
-    net, limit = tp.programs.mean_readout(), verify_module.Limit
+    net, limit = tp.programs.mean_readout(), verify_module.Interpreter
     forward = net.trace([None] * 3, ["x[0]", "x[1]", "x[2]"]).program
 
     def assuming(program, *names):
         return limit(verify_module.decouple(program, lambda var, op: var not in forward), *names)
 
-    monkeypatch.setattr(verify_module, "Limit", assuming)
+    monkeypatch.setattr(verify_module, "Interpreter", assuming)
     assert {DATA, NTK, ERROR} <= failed(check(net, widths=(64, 128, 256, 512), seeds=48))
 
 
@@ -387,7 +387,7 @@ def test_progress_reaches_the_total():
         ({"widths": (64, 128.0)}, "a width must be an integer of at least 2, got 128.0"),
         ({"widths": (64, True)}, "a width .* got True"),
         ({"widths": (64, "128")}, "a width .* got '128'"),
-        ({"seeds": 1}, "seeds must be an integer of at least 2, got 1"),
+        ({"seeds": 1}, "seeds must be an integer from 2 to 1000000, got 1"),
         ({"seeds": 2.5}, "seeds must .* got 2.5"),
     ],
 )

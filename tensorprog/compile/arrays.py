@@ -12,6 +12,7 @@ import numpy as np
 from tensorprog.compile.tape import Op, Tape
 from tensorprog.expectations.atoms import variables
 from tensorprog.expectations.closed.pairs import MEANS, find_pair
+from tensorprog.expectations.law import Value
 from tensorprog.expectations.numeric import expectation
 from tensorprog.expectations.series.tabulated import MOMENT, tabulated
 from tensorprog.functions import FAMILIES, Fn, X, jumps, member
@@ -167,6 +168,20 @@ def host(x: Any) -> np.ndarray:
         return np.from_dlpack(x, device="cpu")
 
 
+class Unsure:
+    """How often an expectation was known to few digits, in this process."""
+
+    count = 0
+
+    def value(self, found: Value) -> np.ndarray:
+        """The value of an expectation, counted where its relative error is above 1e-10."""
+        self.count += found.unsure
+        return found.value
+
+
+UNSURE = Unsure()
+
+
 def _there(m: Machine, value: np.ndarray, args: Sequence[Array]) -> Array:
     """A value computed on the host, where its arguments are."""
     if m.xp is np:
@@ -196,7 +211,7 @@ def _expect(m: Machine, op: Op, *args: Array) -> Array:
         for (i, j), entry in zip(pairs, entries, strict=False):
             cov[i][j] = cov[j][i] = entry
         mean, scalars = entries[len(pairs) :][:k], entries[len(pairs) + k :]
-        return expectation(body, us, cov, mean, dict(zip(names, scalars, strict=True))).value
+        return UNSURE.value(expectation(body, us, cov, mean, dict(zip(names, scalars, strict=True))))
 
     found = _where_known(value, on_host)
     if any(jumps(type(f)) for f in body.atoms(Fn)):
@@ -231,7 +246,7 @@ def _moment(m: Machine, op: Op, q: Array) -> Array:
     value = tabulated(op.data, MOMENT).moment(flat)
     rest = np.isnan(value) & ~np.isnan(flat)
     if rest.any():
-        value[rest] = expectation(op.data, (X,), [[flat[rest]]]).value
+        value[rest] = UNSURE.value(expectation(op.data, (X,), [[flat[rest]]]))
     return _there(m, value.reshape(np.shape(host(q))), (q,))
 
 
@@ -241,7 +256,7 @@ def _smooth(m: Machine, op: Op, c: Array, r1: Array, r2: Array, q1: Array, q2: A
     body = op.data[0].subs(X, u) * op.data[1].subs(X, v)
 
     def value(a: list[np.ndarray]) -> np.ndarray:
-        return expectation(body, (u, v), [[a[0], a[1]], [a[1], a[2]]], gap=a[3] if near else None).value
+        return UNSURE.value(expectation(body, (u, v), [[a[0], a[1]], [a[1], a[2]]], gap=a[3] if near else None))
 
     return _there(m, _where_known(value, entries), (c, q1, q2))
 

@@ -16,6 +16,7 @@ from tensorprog.dsl.parts import Parts
 from tensorprog.errors import DataError
 from tensorprog.expectations.angles.gaps import gap, near, stretch
 from tensorprog.expectations.determinants import two_product
+from tensorprog.given import count
 from tensorprog.printing import Shown, counted
 
 SHARE = 1e-4  # of the largest float that inner products of inputs may be
@@ -28,6 +29,11 @@ class Inputs(Shown):
 
     Of inputs with positions the key is their sizes, such as (H, W), and the positions are flat: (N, H W, C).  Where
     they have several named arrays, ``layout`` says which columns are whose.
+
+    Attributes:
+        data, groups: as above.
+        dimension: d.
+        layout: of named arrays.
     """
 
     data: dict[Any, np.ndarray]
@@ -54,17 +60,21 @@ class Inputs(Shown):
 
     def take(self, start: int, stop: int) -> Inputs:
         """Inputs start..stop, in order."""
+        stop = count(stop, "stop", 0, len(self))
+        start = count(start, "start", 0, stop)
         inside = {t: (rows >= start) & (rows < stop) for t, rows in self.groups.items()}
         groups = {t: rows[inside[t]] - start for t, rows in self.groups.items() if inside[t].any()}
         return replace(self, data={t: self.data[t][inside[t]] for t in groups}, groups=groups)
 
     def __getitem__(self, i: int) -> np.ndarray:
         """Input number i as (T, d)."""
+        if isinstance(i, bool) or not isinstance(i, (int, np.integer)):
+            raise DataError(f"an input is chosen by its number, got {i!r}")
         for t, rows in self.groups.items():
             where = int(np.searchsorted(rows, i))
             if where < len(rows) and rows[where] == i:
                 return self.data[t][where]  # type: ignore[no-any-return]
-        raise IndexError(i)
+        raise IndexError(f"there are {counted(len(self), 'input')}, none has the number {i}")
 
 
 def as_sequences(inputs: Inputs) -> Inputs:

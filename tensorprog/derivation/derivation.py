@@ -12,7 +12,7 @@ import sympy as sp
 from tensorprog.algebra import Poly, to_sympy
 from tensorprog.dsl.network import Network
 from tensorprog.dsl.trace import Trace
-from tensorprog.limit.master import Limit
+from tensorprog.limit.master import Interpreter
 from tensorprog.printing import Shown, counted, text
 
 Length = int | None
@@ -24,10 +24,16 @@ class Derivation(Shown):
 
     One made by ``derived`` travels to another process as the question, and is derived there again: its polynomial
     and its limit speak of the same generators.
+
+    Attributes:
+        trace: the network, traced on the inputs.
+        limit: of its program.
+        poly: the value.
+        question: what was derived, where it can be asked again.
     """
 
     trace: Trace
-    limit: Limit
+    limit: Interpreter
     poly: Poly
     question: tuple[Derive, Network, tuple[Length, ...]] | None = field(default=None, compare=False)
 

@@ -19,6 +19,7 @@ from tensorprog.derivation.kernel_account import SAMPLING, KernelAccount
 from tensorprog.derivation.over_positions import over_positions
 from tensorprog.derivation.route import How, is_sampled
 from tensorprog.derivation.sampled.randomised import sampled_gram
+from tensorprog.derivation.underflow import ADVICE, UNDERFLOW, with_underflow
 from tensorprog.dsl.network import Network
 from tensorprog.errors import ProgramError
 from tensorprog.limit.evaluate import Atom
@@ -57,20 +58,20 @@ class DerivedKernel:
         derive_by_paths: Derive | None = None,
         derive_stepwise: Derive | None = None,
     ) -> None:
-        self.net, self.kind, self.method, self.assume_gia = net, kind, method, assume_gia
-        self.how, self.trained = how or How("exact"), trained
-        self.chosen: dict[Any, bool] = {}
-        self._derive, self._derive_under_gia = derive, derive_under_gia
-        self.derive_straight = derive_straight or derive
-        self.derive_stepwise = derive_stepwise or self.derive_straight
+        self.net, self.kind, self.method, self._assume_gia = net, kind, method, assume_gia
+        self._how, self._trained = how or How("exact"), trained
+        self._chosen: dict[Any, bool] = {}
+        self._derive_by_method, self._derive_under_gia = derive, derive_under_gia
+        self._derive_straight = derive_straight or derive
+        self._derive_stepwise = derive_stepwise or self._derive_straight
         self._derive_by_paths = derive_by_paths
         self.lengths = self._lengths(lengths)
         self._derived: dict[Any, Derivation] = {}
-        self.compiled: dict[Any, Any] = {}
+        self._compiled: dict[Any, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickling: what was derived and compiled is left behind."""
-        return {**self.__dict__, "_derived": {}, "compiled": {}, "chosen": {}}
+        return {**self.__dict__, "_derived": {}, "_compiled": {}, "_chosen": {}}
 
     def _lengths(self, lengths: Sequence[Length] | None) -> tuple[Length, Length]:
         if not self.net.takes_sequences:
@@ -87,26 +88,26 @@ class DerivedKernel:
             raise ProgramError(f"lengths must be two positive integers (T, T'), got {lengths!r}")
         return (lengths[0], lengths[1])
 
-    def of(self, net: Network) -> Self:
+    def _of(self, net: Network) -> Self:
         """The same kernel of another network, such as this one with more layers."""
         return self._with(net=net)
 
-    def by_paths(self) -> Self | None:
+    def _by_paths(self) -> Self | None:
         """The same kernel by equations that run forward only; None where there are none."""
         if self._derive_by_paths is None or not self.passes_gia_check:
             return None
-        return self._with(method="paths", _derive=self._derive_by_paths)
+        return self._with(method="paths", _derive_by_method=self._derive_by_paths)
 
     def _with(self, **attributes: Any) -> Self:
         made = copy(self)
-        made.__dict__.update(attributes, _derived={}, compiled={}, chosen={})
+        made.__dict__.update(attributes, _derived={}, _compiled={}, _chosen={})
         return made
 
-    def derive_at(self, net: Network, lengths: Sequence[Length]) -> Derivation:
+    def _derive_at(self, net: Network, lengths: Sequence[Length]) -> Derivation:
         """The same derivation for another network, such as this one with more layers."""
-        return derived(self._derive, net, lengths)
+        return derived(self._derive_by_method, net, lengths)
 
-    def derive(self, lengths: tuple[Length, Length] | None = None, same: bool = False) -> Derivation:
+    def _derive(self, lengths: tuple[Length, Length] | None = None, same: bool = False) -> Derivation:
         """The derivation for two inputs of these lengths; for one input with itself when ``same``.
 
         Inputs with positions are always two: one with itself has pairs of positions as any other.
@@ -117,30 +118,32 @@ class DerivedKernel:
         key = (lengths, same)
         if key not in self._derived:
             with COMPILING:
-                self._derived[key] = derived(self._derive, self.net, lengths[:1] if same else lengths)
+                self._derived[key] = derived(self._derive_by_method, self.net, lengths[:1] if same else lengths)
         return self._derived[key]
 
     @property
     def passes_gia_check(self) -> bool:
         """Whether the simple GIA check holds (TP2b; the readout vector is random, centred, used once)."""
-        return self.derive().trace.passes_gia_check
+        return self._derive().trace.passes_gia_check
 
     def _symbols(self) -> set[sp.Symbol] | None:
         """The symbols of the network, and those of the rates of its parameters."""
-        rates = self.trained.of(self.derive().trace) if self.trained is not None else None
+        rates = self._trained.of(self._derive().trace) if self._trained is not None else None
         found = self.net.symbols
         return None if found is None else found.union(*(r.free_symbols for r in (rates or {}).values()))
 
-    def advice(self, found: KernelAccount) -> str:
+    def _advice(self, found: KernelAccount) -> str:
         """How to get more digits."""
+        if UNDERFLOW in found.methods:
+            return ADVICE
         if found.samples:
             call = f"tp.{self.kind}(net, rtol={found.relative.max() / 10:.0e})"
             return f"for more digits use {call} or samples= above {found.samples}"
-        if found.statistical and self.how.route != "sampling":
+        if found.statistical and self._how.route != "sampling":
             return f"for more digits use tp.{self.kind}(net, method='sampling', rtol=..)"
         return "these are all the digits there are"
 
-    def found(self, first: Inputs, other: Inputs | None, hyper: Mapping[sp.Symbol, float],
+    def _found(self, first: Inputs, other: Inputs | None, hyper: Mapping[sp.Symbol, float],
               accounted: bool = False) -> KernelAccount:  # fmt: skip
         """The account of K(X1, X2); of small errors only if ``accounted``, else 0."""
         if is_sampled(self, first, other, hyper):
@@ -150,20 +153,22 @@ class DerivedKernel:
                 first,
                 other,
                 hyper,
-                self.how.sampling,
-                self.trained.of if self.trained is not None else None,
+                self._how.sampling,
+                self._trained.of if self._trained is not None else None,
             )
-            return KernelAccount(drawn.value, drawn.stderr, True, (SAMPLING,), drawn.samples)
-        return exact_account(self.derive, first, other, hyper, accounted)
+            account = KernelAccount(drawn.value, drawn.stderr, True, (SAMPLING,), drawn.samples)
+        else:
+            account = exact_account(self._derive, first, other, hyper, accounted)
+        return with_underflow(account, first, other)
 
-    def lower(self, tape: Tape, lengths: tuple[Length, Length], hyper: Mapping[sp.Symbol, float],
+    def _lower(self, tape: Tape, lengths: tuple[Length, Length], hyper: Mapping[sp.Symbol, float],
               same: bool = False) -> int:  # fmt: skip
         """The kernel between inputs of these lengths, or of one with itself, as an operation of a tape."""
-        d = self.derive(lengths, same)
+        d = self._derive(lengths, same)
         grams = {s: ((p.owner, at(p)), (q.owner, at(q))) for s, (p, q) in d.trace.grams.items()}
         return lower(tape, [d.poly], grams, hyper)[0]
 
-    def on_pairs(self, a: np.ndarray, b: np.ndarray, lengths: tuple[Length, Length], hyper: Any,
+    def _on_pairs(self, a: np.ndarray, b: np.ndarray, lengths: tuple[Length, Length], hyper: Any,
                  atom: Atom | None = None) -> np.ndarray:  # fmt: skip
         """K(a[p], b[p]) of pairs of inputs.
 
@@ -174,5 +179,5 @@ class DerivedKernel:
             atom: see ``limit.evaluate.numbers``.
         """
         if self.net.takes_axes:
-            return over_positions(self.derive(), a, b, lengths, hyper, atom)  # type: ignore[arg-type]
-        return np.broadcast_to(values(self.derive(lengths), (a, b), hyper, atom), len(a))
+            return over_positions(self._derive(), a, b, lengths, hyper, atom)  # type: ignore[arg-type]
+        return np.broadcast_to(values(self._derive(lengths), (a, b), hyper, atom), len(a))

@@ -49,7 +49,9 @@ class _Notes:
         total = evaluate(recorder.atom)
         self.methods.update(recorder.methods)
         self.statistical |= recorder.statistical
-        error = spread(evaluate, total, recorder) if self.accounted or recorder.noticed else 0.0
+        error = (
+            spread(evaluate, total, recorder) if self.accounted or recorder.noticed or recorder.cancels(total) else 0.0
+        )
         return np.stack([np.broadcast_to(x, shape) for x in (total, error)])
 
 

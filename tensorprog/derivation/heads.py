@@ -21,7 +21,7 @@ from tensorprog.dsl.network import Network
 from tensorprog.dsl.trace import Trace
 from tensorprog.errors import ProgramError
 from tensorprog.ir.graph import ProgramGraph
-from tensorprog.limit.master import Limit
+from tensorprog.limit.master import Interpreter
 from tensorprog.passes.backprop import Gradients, Tape
 
 KernelOfHeads = Callable[[int, int, int, int], Poly]
@@ -30,7 +30,7 @@ KernelOfHeads = Callable[[int, int, int, int], Poly]
 class PathKernels:
     """(i, j, k, l) ↦ the kernel of output k of input i and output l of input j, by path sums."""
 
-    def __init__(self, trace: Trace, limit: Limit, trained: Container[str] | None) -> None:
+    def __init__(self, trace: Trace, limit: Interpreter, trained: Container[str] | None) -> None:
         self.trace, self.limit, self.sum = trace, limit, PathSum(trace, limit, trained)
 
     def __call__(self, i: int, j: int, k: int, l: int) -> Poly:
@@ -51,7 +51,7 @@ class BackpropKernels:
             for k, output in enumerate(heads):
                 tape = Tape(program, f"d{k or ''}{trace.inputs[i][0].label}_")
                 self.gradients[i, k] = tape.backward(trace.program, output, f".{k}" if k else "")
-        self.limit = Limit(program, NetworkNames(trace, [self.gradients[i, 0] for i in range(len(trace.heads))]))
+        self.limit = Interpreter(program, NetworkNames(trace, [self.gradients[i, 0] for i in range(len(trace.heads))]))
 
     def __call__(self, i: int, j: int, k: int, l: int) -> Poly:
         a, b = self.gradients[i, k], self.gradients[j, l]
@@ -61,12 +61,12 @@ class BackpropKernels:
 
 
 def kernels_of(
-    trace: Trace, trained: Container[str] | None, limit: Limit | None = None
+    trace: Trace, trained: Container[str] | None, limit: Interpreter | None = None
 ) -> PathKernels | BackpropKernels:
     """The kernels between the outputs of a trace by the way that applies; ``limit`` is one of its forward program."""
     if not trace.passes_gia_check or trace.program.has_axes:
         return BackpropKernels(trace, trained)
-    return PathKernels(trace, limit or Limit(trace.program, NetworkNames(trace, [])), trained)
+    return PathKernels(trace, limit or Interpreter(trace.program, NetworkNames(trace, [])), trained)
 
 
 DeriveHeads = Callable[[tuple[Length, ...], int, int], Derivation]

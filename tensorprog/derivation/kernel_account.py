@@ -13,13 +13,12 @@ import numpy as np
 from tensorprog.algebra import Poly
 from tensorprog.errors import AccuracyWarning, DataError
 from tensorprog.expectations.atoms import Expect
-from tensorprog.expectations.law import Value
+from tensorprog.expectations.law import NOTICED, Value
 from tensorprog.limit.evaluate import Atom, expected
 from tensorprog.printing import Shown
 
 Array = Any
 TOLERANCE = 1e-9  # relative error above which a matrix comes with a warning
-NOTICED = 1e-10  # relative error of an expectation from which on its effect on the kernel is computed
 SIGNS = 2  # joint changes of all expectations, each by its error up or down
 ROUNDING = 4e-15  # of sums and products of expectations
 SAMPLING = "sampling"
@@ -119,11 +118,20 @@ class Recorder:
         v = self.found[g, of] = expected(g, value, gap)
         for method in filter(None, v.method.split(" + ")):
             self.methods[method] = self.methods.get(method, 0) + 1
-        size = np.abs(v.value)
-        with np.errstate(invalid="ignore"):
-            self.noticed |= bool(np.any(v.error > NOTICED * np.maximum(size, 1e-3 * size.max(initial=0.0))))
+        self.noticed |= v.unsure
         self.statistical |= is_statistical(v.method)
         return v.value
+
+    def cancels(self, total: Array) -> bool:
+        """Whether some expectation has an error that is not small beside what is made of them, as E (√(1+u²) − 1)²."""
+        size = scale_of(total) if np.ndim(total) == 2 else np.abs(total)
+        limit = np.where(size > 0, NOTICED * size, np.inf)
+        return any(bool(np.any(_largest(v.error, limit.ndim) > limit)) for v in self.found.values())
+
+
+def _largest(error: Array, ndim: int) -> Array:
+    """The largest error over positions, the last axes beyond those of what is made of them."""
+    return np.max(error, axis=tuple(range(ndim, np.ndim(error)))) if np.ndim(error) > ndim else error
 
 
 def is_statistical(method: str) -> bool:

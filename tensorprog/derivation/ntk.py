@@ -20,7 +20,7 @@ from tensorprog.errors import AssumptionError
 from tensorprog.ir.axes import TOTAL, Axes, Reading
 from tensorprog.ir.instructions import MatMul, Var
 from tensorprog.limit.equations import Name
-from tensorprog.limit.master import Limit
+from tensorprog.limit.master import Interpreter
 from tensorprog.limit.points import alike
 from tensorprog.limit.positions import Along
 from tensorprog.passes.backprop import Gradients
@@ -146,7 +146,7 @@ def output_terms(f: Output, f2: Output, trained: Container[str] | None = None) -
                 yield Term(std * std2 * factor)
 
 
-def sum_terms(terms: Iterator[Term], limit: Limit) -> Poly:
+def sum_terms(terms: Iterator[Term], limit: Interpreter) -> Poly:
     """The limit of a sum of terms, as Σ Π·(...) with a named cofactor wherever one is known."""
     products: dict[tuple[Axes | None, Axes | None], list[tuple[Poly, Poly]]] = defaultdict(list)
     for t in terms:
@@ -172,13 +172,13 @@ def _summed(p: Poly) -> Along | None:
     return None
 
 
-def _axes(pair: tuple[Var, Var], limit: Limit) -> tuple[Axes | None, Axes | None]:
+def _axes(pair: tuple[Var, Var], limit: Interpreter) -> tuple[Axes | None, Axes | None]:
     """The axes of two vectors; twice those of the first where they differ by the input alone."""
     left, right = map(limit.program.axes, pair)
     return (left, left) if alike(Reading(TOTAL, left), Reading(TOTAL, right)) else (left, right)
 
 
-def _total(left: Axes | None, right: Axes | None, p: Poly, limit: Limit) -> Poly:
+def _total(left: Axes | None, right: Axes | None, p: Poly, limit: Interpreter) -> Poly:
     """The sum over all positions of what has axes."""
     if limit.spatial is None or not p:
         return p
@@ -189,7 +189,7 @@ def _total(left: Axes | None, right: Axes | None, p: Poly, limit: Limit) -> Poly
     return p if by2 is None else limit.spatial.along(by2, "right", False, p, None)
 
 
-def group(products: Iterable[tuple[Poly, Poly]], limit: Limit) -> Poly:
+def group(products: Iterable[tuple[Poly, Poly]], limit: Interpreter) -> Poly:
     """Σ a·b with the b of equal a added up first, and their sum named where it is a known quantity."""
     cofactors: dict[Poly, list[Poly]] = defaultdict(list)
     for a, b in products:
@@ -199,7 +199,7 @@ def group(products: Iterable[tuple[Poly, Poly]], limit: Limit) -> Poly:
     return add_all(a * limit.known(total) for a, total in sums)
 
 
-def nngp(trace: Trace, limit: Limit, i: int, j: int) -> Poly:
+def nngp(trace: Trace, limit: Interpreter, i: int, j: int) -> Poly:
     """The NNGP kernel: the limiting covariance of the outputs, σ_v² E Z^x Z^x' summed over random readouts.
 
     Raises:
@@ -214,6 +214,6 @@ def nngp(trace: Trace, limit: Limit, i: int, j: int) -> Poly:
     return nngp_between(trace, trace.outputs[i], trace.outputs[j], limit) if trace.outputs else ZERO
 
 
-def nngp_between(trace: Trace, f: Output, f2: Output, limit: Limit) -> Poly:
+def nngp_between(trace: Trace, f: Output, f2: Output, limit: Interpreter) -> Poly:
     """The same between any two outputs."""
     return sum_terms(output_terms(f, f2, trace.random), limit)

@@ -22,7 +22,7 @@ from tensorprog.dsl.trace import Output, Readout, Trace
 from tensorprog.errors import AssumptionError, NoRuleError
 from tensorprog.ir.instructions import InitVector, MatMul, Nonlin, Var, slots_of
 from tensorprog.limit.deep import Nested
-from tensorprog.limit.master import Limit
+from tensorprog.limit.master import Interpreter
 
 
 class PathSum:
@@ -34,7 +34,7 @@ class PathSum:
         trained: names of the parameters that count, with factors if it is a mapping; all when None.
     """
 
-    def __init__(self, trace: Trace, limit: Limit, trained: Container[str] | None = None) -> None:
+    def __init__(self, trace: Trace, limit: Interpreter, trained: Container[str] | None = None) -> None:
         if not trace.passes_gia_check:
             raise AssumptionError(
                 "path sums assume gradient independence, and this network fails the simple GIA check "

@@ -53,16 +53,16 @@ class _Statistical(Exception):
 def is_sampled(kernel: Any, first: Inputs, second: Inputs | None, hyper: Mapping[sp.Symbol, float]) -> bool:
     """Whether the numbers of a kernel on inputs are to be sampled."""
     if kernel.net.takes_axes:
-        if kernel.how.route == "sampling":
+        if kernel._how.route == "sampling":
             raise ProgramError("kernels of networks over positions are not sampled; leave method= at 'auto'")
         return False
-    if kernel.how.route != "auto":
-        return bool(kernel.how.route == "sampling")
+    if kernel._how.route != "auto":
+        return bool(kernel._how.route == "sampling")
     longest = (max(t or 0 for t in x.groups) for x in (first, second or first))
     key = (*(min(t, COUNTED) for t in longest), *hyper.items())
-    if key not in kernel.chosen:
-        kernel.chosen[key] = _decide(kernel, first, second, hyper)
-    return bool(kernel.chosen[key])
+    if key not in kernel._chosen:
+        kernel._chosen[key] = _decide(kernel, first, second, hyper)
+    return bool(kernel._chosen[key])
 
 
 def gates_are_sampled(kernel: Any, inputs: Inputs, hyper: Mapping[sp.Symbol, float]) -> bool:
@@ -79,7 +79,7 @@ def _decide(kernel: Any, first: Inputs, second: Inputs | None, hyper: Mapping[sp
         return _can_sample(kernel)
     plain = not products and max(a or 0, b or 0) <= DERIVED  # what is derived anyway will do
     lengths = (a, b) if plain else shortened(kernel.net, (a, b), TRIED)
-    atoms = [g for g in reachable([kernel.derive(lengths).poly]) if isinstance(g, Expect)]
+    atoms = [g for g in reachable([kernel._derive(lengths).poly]) if isinstance(g, Expect)]
     if all(len(g.mean) < 3 for g in atoms):
         return False
     pairs = [_pair(first.data[a], (second or first).data[b], lengths, last) for last in (0, -1)]
@@ -110,7 +110,7 @@ def _drawn(kernel: Any, pair: tuple[np.ndarray, np.ndarray], lengths: Any, hyper
         return found.value
 
     try:
-        kernel.on_pairs(*pair, lengths, hyper, atom)
+        kernel._on_pairs(*pair, lengths, hyper, atom)
     except (_Statistical, NoRuleError, AccuracyError):
         return True
     return False

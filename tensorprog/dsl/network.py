@@ -8,16 +8,18 @@ import inspect
 import re
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from types import NoneType
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
+import numpy as np
 import sympy as sp
 
 from tensorprog.dsl.net import Net
 from tensorprog.dsl.parameters import frozen_words
 from tensorprog.dsl.parts import Named, Parts
 from tensorprog.dsl.trace import Datum, NeedsAxes, NeedsNames, NeedsSequence, Output, SequenceLengthError, Trace
-from tensorprog.errors import FrozenWarning, ProgramError, TensorProgramError, nearest
+from tensorprog.errors import FrozenWarning, ProgramError, TensorProgramError, integer, listed, nearest
 from tensorprog.ir.axes import Axes
 from tensorprog.printing import Shown
 
@@ -26,10 +28,17 @@ X = TypeVar("X")  # its input: a Datum, or a tuple of them
 
 Form = Literal["vectors", "sequences", "positions"] | Parts
 LONGEST = 16  # the longest sequence that is tried where no length is given
+LONG = 10**9  # a length that no program is written out to
 
 
 class Network(Shown):
-    """An architecture with its hyperparameters."""
+    """An architecture with its hyperparameters.
+
+    Attributes:
+        name: of the function.
+        hyperparameters: by name.
+        fn: the function (net, x, *, hyperparameters).
+    """
 
     def __init__(self, fn: Callable[..., Any], hyperparameters: dict[str, Any], name: str) -> None:
         self.fn, self.hyperparameters, self.name = fn, hyperparameters, name
@@ -70,7 +79,7 @@ class Network(Shown):
         """What an input is, found by tracing: a vector, a sequence of vectors, a vector at every position, or a
         dictionary of named arrays."""
         try:
-            self._traced([None], ["x"], "vectors")
+            self._traced([(None, "x")], "vectors")
         except NeedsAxes:
             return "positions"
         except NeedsSequence:
@@ -83,7 +92,7 @@ class Network(Shown):
         """The named arrays of an input, given some that have positions."""
         found = Parts(known.over)
         try:
-            self._traced([None], ["x"], found)
+            self._traced([(None, "x")], found)
         except NeedsAxes as error:
             more = known.over | {name for name in error.parts if name is not None}
             if more == known.over:
@@ -116,7 +125,7 @@ class Network(Shown):
         >>> branches().fitting_length(), tp.programs.rnn().fitting_length()
         (2, 3)
         """
-        failure: ProgramError | None = None
+        failure, wanted = None, integer(wanted, "a length", 1, LONG)
         for length in sorted(range(1, LONGEST + 1), key=lambda t: (abs(t - wanted), t)):
             try:
                 self.trace([length])
@@ -137,8 +146,8 @@ class Network(Shown):
         Raises:
             ProgramError: what the architecture does cannot be expressed, with its own words.
         """
-        labels = labels or ["x" + "'" * i if i < 3 else f"x[{i}]" for i in range(len(lengths))]
-        return self._traced([None if isinstance(t, tuple) else t for t in lengths], labels, self._form_at(lengths))
+        found = _inputs(lengths, labels)
+        return self._traced(found, self._form_at([t for t, _ in found]))
 
     def _form_at(self, lengths: Sequence[Any]) -> Form:
         """What an input is; a sequence where that cannot be found out and lengths are given."""
@@ -149,10 +158,10 @@ class Network(Shown):
                 return "sequences"
             raise
 
-    def _traced(self, lengths: Sequence[int | None], labels: Sequence[str], form: Form) -> Trace:
+    def _traced(self, inputs: Iterable[tuple[Any, str]], form: Form) -> Trace:
         parts = form if isinstance(form, Parts) else Parts()
         t = Trace(parts=parts, placed=form == "positions" or bool(parts.over))
-        for i, (length, label) in enumerate(zip(lengths, labels, strict=True)):
+        for i, (length, label) in enumerate(inputs):
             if isinstance(length, int) and length < 1:
                 raise ProgramError(f"input {label} is an empty sequence; its length must be at least 1")
             data, x = self._data(i, label, length, form)
@@ -211,6 +220,24 @@ class Network(Shown):
         if words is not None:
             self._noticed = True
             warnings.warn(f"{self.name}: {words}", FrozenWarning, stacklevel=3)
+
+
+def _inputs(lengths: Any, labels: Any) -> list[tuple[Any, str]]:
+    """The length and the printed name of each input.
+
+    Raises:
+        ProgramError: what is no list of lengths, or not as many names.
+    """
+    of = listed(lengths, "lengths", "lengths of sequences, each None for a single vector")
+    for t in of:
+        if not isinstance(t, (tuple, NoneType)) and (isinstance(t, bool) or not isinstance(t, (int, np.integer))):
+            raise ProgramError(f"the length of a sequence is an integer, None of a single vector, got {t!r}")
+    if labels is None:
+        labels = ["x" + "'" * i if i < 3 else f"x[{i}]" for i in range(len(of))]
+    names = listed(labels, "labels", "names, one for each input")
+    if len(names) != len(of) or not all(isinstance(n, str) for n in names):
+        raise ProgramError(f"labels must be {len(of)} names, one for each input, got {labels!r}")
+    return list(zip(of, names, strict=True))
 
 
 def no_integers(net: Network, error: TypeError) -> str | None:
@@ -297,7 +324,7 @@ def network(fn: Callable[Concatenate[Net, X, P], Output | tuple[Output, ...]]) -
     >>> one_hidden_layer(sigma_w=2)
     one_hidden_layer(phi=relu, sigma_w=2)
     """
-    if not callable(fn):
+    if not callable(fn) or not hasattr(fn, "__name__"):
         raise ProgramError(f"tp.network takes a function (net, x, *, hyperparameters), got {type(fn).__name__} {fn!r}")
     signature = inspect.signature(fn)
     _check_arguments(fn, signature)

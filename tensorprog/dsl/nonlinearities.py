@@ -12,6 +12,7 @@ from tensorprog import functions
 from tensorprog.dsl.program import Scal, Vec, exact, moment, nonlin
 from tensorprog.errors import ProgramError, listed, nearest
 from tensorprog.functions import Fn
+from tensorprog.given import flag
 from tensorprog.members import BUILT_IN, declared_family, family_of
 from tensorprog.types import Number
 
@@ -134,7 +135,7 @@ def hermite(degree: int, normalised: bool = False) -> Nonlinearity:
     x**3 - 3*x
     """
     k = _degree(degree, "hermite")
-    factor = 1 / sp.sqrt(sp.factorial(k)) if normalised else sp.S.One
+    factor = 1 / sp.sqrt(sp.factorial(k)) if flag(normalised, "normalised") else sp.S.One
     t = sp.Dummy("t")
     coefficients = sp.Poly(sp.hermite_prob(k, t), t).all_coeffs()[::-1]
     name = f"hermite({k}, normalised)" if normalised else f"hermite({k})"

@@ -14,7 +14,7 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.dsl.refusals import NotAnArray
-from tensorprog.errors import ProgramError
+from tensorprog.errors import ProgramError, shortly
 from tensorprog.functions import FAMILIES, Abs, from_sympy, no_numbers, without_rule
 from tensorprog.ir import serial
 from tensorprog.ir.graph import ProgramGraph
@@ -55,16 +55,22 @@ def exact(value: Any, what: str = "value") -> sp.Expr:
     if type(value) is np.ndarray and not value.ndim:
         value = value.item()
     if isinstance(value, NotAnArray):
-        raise ProgramError(f"{what} must be a number or a sympy expression, and {value} is {value.WHAT}")
+        raise ProgramError(f"{what} must be a number or a sympy expression, and {value} is {value._WHAT}")
     if isinstance(value, sp.Expr) and not value.is_Float:
         if value.has(sp.nan, sp.oo, sp.zoo, -sp.oo):
             raise ProgramError(f"{what} is {value}; it must be finite")
         return value.xreplace({f: exact(f) for f in value.atoms(sp.Float)})
     if isinstance(value, (bool, str)) or not isinstance(value, (numbers.Real, sp.Float, np.number)):
-        raise ProgramError(f"{what} must be a number or a sympy expression, got {type(value).__name__} {value!r}")
-    if not math.isfinite(value):
+        raise ProgramError(
+            f"{what} must be a number or a sympy expression, got {type(value).__name__} {shortly(value)}"
+        )
+    try:
+        number = float(value)
+    except OverflowError:
+        raise ProgramError(f"{what} is {shortly(value)}; it must be below 1e308 in size") from None
+    if not math.isfinite(number):
         raise ProgramError(f"{what} is {value}; it must be finite")
-    return _rational(float(value))
+    return sp.Integer(int(value)) if isinstance(value, numbers.Integral) else _rational(number)
 
 
 def _rational(value: float) -> sp.Expr:
@@ -111,7 +117,8 @@ class Program(ProgramGraph):
         """
         names = names.split() if isinstance(names, str) else _named(names)
         given: Any = mean
-        means = [given] * len(names) if np.ndim(given) == 0 else list(given)
+        several = isinstance(given, (list, tuple, sp.MatrixBase)) or (isinstance(given, np.ndarray) and given.ndim > 0)
+        means = list(given) if several else [given] * len(names)
         if len(means) != len(names):
             raise ProgramError(f"{len(names)} vectors need {len(names)} means, got {len(means)}")
         rows = _rows(cov)
@@ -170,7 +177,12 @@ def _rows(cov: Any) -> list[list[Any]] | None:
 
 
 class Handle(NotAnArray):
-    """A variable together with its program."""
+    """A variable together with its program.
+
+    Attributes:
+        program: the program.
+        var: the variable.
+    """
 
     def _repr_html_(self) -> str:
         return in_notebook(self)
@@ -183,9 +195,16 @@ class Handle(NotAnArray):
 
 
 class Mat(Handle):
-    """A matrix, or its transpose; ``identity`` is a multiple of the identity that is added to it."""
+    """A matrix, or its transpose; ``identity`` is a multiple of the identity that is added to it.
 
-    WHAT = "a matrix of a program"
+    Attributes:
+        program: the program.
+        var: the variable.
+        transposed: whether this is the transpose.
+        identity: a multiple of the identity that is added to it.
+    """
+
+    _WHAT = "a matrix of a program"
 
     def _instead(self, name: str) -> str:
         if name == "transpose":
@@ -194,10 +213,10 @@ class Mat(Handle):
 
     def __call__(self, *vectors: Any) -> NoReturn:
         given = ", ".join(map(str, vectors))
-        raise ProgramError(f"{self}({given}): {self} is {self.WHAT}, not a function; write {self} @ {given or 'x'}")
+        raise ProgramError(f"{self}({given}): {self} is {self._WHAT}, not a function; write {self} @ {given or 'x'}")
 
     def _no_operator(self, *other: Any) -> NoReturn:
-        raise ProgramError(f"{self} is {self.WHAT} and can only multiply a vector: write {self._instead('')}")
+        raise ProgramError(f"{self} is {self._WHAT} and can only multiply a vector: write {self._instead('')}")
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _no_operator
     __pow__ = __rpow__ = __neg__ = __pos__ = __abs__ = __rmatmul__ = _no_operator
@@ -277,18 +296,28 @@ class _Arithmetic(Handle):
 
 
 class Vec(_Arithmetic):
-    """A vector of a program."""
+    """A vector of a program.
 
-    WHAT = "a vector of a program"
+    Attributes:
+        program: the program.
+        var: the variable.
+    """
+
+    _WHAT = "a vector of a program"
 
     def __matmul__(self, other: Any) -> NoReturn:
         self._refuse(f"{self} @ {other}", "inner")
 
 
 class Scal(_Arithmetic):
-    """A scalar of a program."""
+    """A scalar of a program.
 
-    WHAT = "a scalar of a program"
+    Attributes:
+        program: the program.
+        var: the variable.
+    """
+
+    _WHAT = "a scalar of a program"
 
     def _instead(self, name: str) -> str:
         if name in FAMILIES:
@@ -302,7 +331,7 @@ def _combine(fn: Callable[[Any, Any], Any], a: Handle, other: Any) -> Any:
     if any(isinstance(h, Mat) for h in operands):
         raise ProgramError(f"a matrix can only multiply a vector, with @; got {operands}")
     if isinstance(other, NotAnArray) and not isinstance(other, Handle):
-        raise ProgramError(f"{a} is {a.WHAT} and {other} is {other.WHAT}: write {other._instead('')}")
+        raise ProgramError(f"{a} is {a._WHAT} and {other} is {other._WHAT}: write {other._instead('')}")
     if not isinstance(other, Handle):
         other = exact(other, "an operand")
     scalars = [h for h in operands if isinstance(h, Scal)]

@@ -68,7 +68,7 @@ def instead(name: str) -> str:
 class NotAnArray:
     """Words where an array, a list or a number is expected; NumPy numbers on the left of an operator are numbers."""
 
-    WHAT = "a variable of a program"
+    _WHAT = "a variable of a program"
 
     def _instead(self, name: str) -> str:
         """What to write instead of a function, "" for something else than a function."""
@@ -79,7 +79,7 @@ class NotAnArray:
         return self._instead("")
 
     def _refuse(self, call: str, name: str = "", instead: str = "") -> NoReturn:
-        raise ProgramError(f"{call}: {self} is {self.WHAT}, not numbers; write {instead or self._instead(name)}")
+        raise ProgramError(f"{call}: {self} is {self._WHAT}, not numbers; write {instead or self._instead(name)}")
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         name = ufunc.__name__
@@ -88,7 +88,7 @@ class NotAnArray:
             self._refuse(f"np.{name}({self})" if method == "__call__" else f"np.{name}.{method}({self})", name)
         for x in inputs:
             if isinstance(x, np.ndarray) and x.ndim:
-                raise ProgramError(f"np.{name}: {self} is {self.WHAT}; an array of shape {x.shape} is no number")
+                raise ProgramError(f"np.{name}: {self} is {self._WHAT}; an array of shape {x.shape} is no number")
         return fn(*(x.item() if isinstance(x, (np.generic, np.ndarray)) else x for x in inputs))
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> NoReturn:
@@ -97,11 +97,11 @@ class NotAnArray:
     def __getattr__(self, name: str) -> NoReturn:
         if name in REDUCTIONS:
             call = "" if name == "T" else "()"
-            raise NoAttribute(f"{self}.{name}{call}: {self} is {self.WHAT}; write {self._instead(name)}")
+            raise NoAttribute(f"{self}.{name}{call}: {self} is {self._WHAT}; write {self._instead(name)}")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def _sympy_(self) -> NoReturn:
-        raise NoExpression(f"{self} is {self.WHAT}, not an expression of sympy; write {self._function_instead()}")
+        raise NoExpression(f"{self} is {self._WHAT}, not an expression of sympy; write {self._function_instead()}")
 
     def __float__(self) -> NoReturn:
         self._refuse(f"float({self})", instead=self._function_instead())

@@ -52,7 +52,7 @@ class Datum(NotAnArray):
     sums over positions that its embedding is taken through.  ``part`` is its name where an input has several arrays.
     """
 
-    WHAT = "an input of the network"
+    _WHAT = "an input of the network"
 
     owner: int
     label: str
@@ -105,7 +105,7 @@ class Readout:
 class Output(NotAnArray):
     """The scalar output f(ξ): a sum of readouts and of trained output biases."""
 
-    WHAT = "an output of the network"
+    _WHAT = "an output of the network"
 
     readouts: tuple[Readout, ...] = ()
     biases: tuple[tuple[str, sp.Expr], ...] = ()
@@ -180,6 +180,8 @@ class Trace(Shown):
 
     def gram(self, a: Datum, b: Datum) -> sp.Symbol:
         """The symbol of a·b/d."""
+        if not (isinstance(a, Datum) and isinstance(b, Datum)):
+            raise ProgramError(f"inner products are of two inputs, as trace.inputs lists them, got {a!r} and {b!r}")
         if (a.owner, a.time or 0) > (b.owner, b.time or 0):
             a, b = b, a
         if (a, b) not in self._symbols:
@@ -189,6 +191,10 @@ class Trace(Shown):
 
     def covariance(self, a: Var, b: Var) -> sp.Expr:
         """σ_u² ⟨ξ,ξ'⟩ of two data embedded by one matrix."""
+        if not all(isinstance(v, Var) and v in self.embeddings for v in (a, b)):
+            raise ProgramError(
+                f"a covariance is of two embedded vectors, as trace.embeddings lists them, got {a!r}, {b!r}"
+            )
         (name, x), (_, y) = self.embeddings[a], self.embeddings[b]
         std = self.parameters[name].std
         return self.gram(x, y) if std == 1 else std**2 * self.gram(x, y)

@@ -15,6 +15,7 @@ from tensorprog.functions import evaluate
 
 Array = Any
 SLACK = 1e-9  # how far a covariance may exceed its bound, relative to it
+NOTICED = 1e-10  # relative error of an expectation from which on its effect on what is made of it is computed
 LEAST = 1e-290  # whose inverse is a number
 SMALL = 1e-3  # variances below it make functions that are 0 at 0 small beside an absolute tolerance
 
@@ -29,6 +30,13 @@ class Value:
     value: Array
     error: Array
     method: str
+
+    @property
+    def unsure(self) -> bool:
+        """Whether some entry has a relative error above 1e-10, beside entries of its size."""
+        size = np.abs(self.value)
+        with np.errstate(invalid="ignore"):
+            return bool(np.any(self.error > NOTICED * np.maximum(size, 1e-3 * size.max(initial=0.0))))
 
 
 @dataclass(frozen=True)

@@ -30,16 +30,18 @@ from tensorprog.algebra import (
     merge,
     monomial,
     nonzero,
-    times,
 )
+from tensorprog.ceilings import check_ceiling
 from tensorprog.expectations.atoms import Expect, body_of, random_arguments, smoothness, stein_ends
 from tensorprog.functions import Abs, Delta, Fn, Relu, Sign, Step, X, vanishes_at_0
 from tensorprog.products import product
+from tensorprog.rationals import times
 
 Mono = tuple[Any, ...]
 TIMES_ARGUMENT: dict[Any, Any] = {Step: Relu, Sign: Abs}
 
 HIGH = 20  # power of a Gaussian, even
+FEW = 10_000  # products of terms that are not worth counting powers for
 
 
 class Expectation:
@@ -80,6 +82,10 @@ class Expectation:
 
     def product(self, p: Poly, q: Poly) -> Poly:
         """E p q; what vanishes is dropped at once and not kept: in an RNN's NTK almost all T² products do."""
+        pairs = len(p.terms) * len(q.terms)
+        if pairs > FEW:
+            check_ceiling("pairs", pairs, "the expectation of a product of polynomials")
+            check_ceiling("power", _degree(p) + _degree(q), "the expectation of a product of powers")
         products = ((merge(m, n), times(c, d)) for m, c in p.terms.items() for n, d in q.terms.items())
         kept = [Poly({mono: c}) for mono, c in products if not self._isolated(mono)]
         return self(add_all(kept)) if kept else ZERO
@@ -124,6 +130,7 @@ class Expectation:
         if not mono:
             return ONE
         if mono not in self._moments:
+            check_ceiling("power", max(e for _, e in mono), "the expectation of a power")
             for g, e in mono:  # Stein takes two off a power at a time: lower powers first, so that none recurses far
                 for lower in range(e % HIGH, e, HIGH) if isinstance(g, Gaussian) and e > HIGH else ():
                     self._moment(tuple((h, lower if h is g else d) for h, d in mono if h is not g or lower))
@@ -244,6 +251,11 @@ class Expectation:
         if key not in self._atoms:
             self._atoms[key] = monomial(Expect(body, cov, mean, scalars, tuple(forms)))
         return self._atoms[key]
+
+
+def _degree(p: Poly) -> int:
+    """The highest exponent of any generator."""
+    return max((e for mono in p.terms for _, e in mono), default=0)
 
 
 def _age(form: Poly) -> list[int]:

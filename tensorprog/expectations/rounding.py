@@ -12,7 +12,8 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.expectations.bodies import affine
-from tensorprog.expectations.quadrature.trapezoid import EPS, Problem, blocks
+from tensorprog.expectations.quadrature.features import NARROW, arguments
+from tensorprog.expectations.quadrature.trapezoid import EPS, Problem, blocks, each_feature, steepness
 from tensorprog.functions import X, evaluate
 
 Array = Any
@@ -38,11 +39,36 @@ def rounding(problem: Problem) -> Array:
     if rank == 2:
         x, weight = np.stack([np.repeat(x, len(x)), np.tile(x, len(x))]), np.outer(weight, weight).ravel()
     for rows in blocks(count, len(weight)):
-        point = _nodes(problem.take(rows), np.atleast_2d(x))
-        with np.errstate(all="ignore"):
-            error = np.broadcast_to(_walk(problem.body, point)[1], (len(found[rows]), len(weight)))
-            found[rows] = SAFETY * (np.where(np.isfinite(error), error, 0.0) * weight).sum(1)
+        found[rows] = _mean_error(problem.take(rows), np.atleast_2d(x), weight)
+    if rank == 1:
+        for i in np.flatnonzero(steepness(problem) > NARROW):
+            one = problem.take(slice(i, i + 1))
+            found[i] = max(found[i], _mean_error(one, *_beside(one, x)).item())
     return found
+
+
+def _mean_error(problem: Problem, z: Array, weight: Array) -> Array:
+    """E of the body's error by nodes z (r, M) and their weights, (N,)."""
+    with np.errstate(all="ignore"):
+        error = np.broadcast_to(_walk(problem.body, _nodes(problem, z))[1], (len(problem.mean), len(weight)))
+        return SAFETY * (np.where(np.isfinite(error), error, 0.0) * weight).sum(1)
+
+
+def _beside(problem: Problem, x: Array) -> tuple[Array, Array]:
+    """Nodes of one entry of one dimension that are dense beside its features, and weights."""
+    deviation = problem.factor[0, :, 0]
+    spread = np.geomspace(0.1 / steepness(problem)[0], 2 * REACH, 60)
+    points = []
+    for expr in (a for found in arguments(problem.body, problem.variables) for a in found):
+        (i, *more) = [i for i, u in enumerate(problem.variables) if u in expr.free_symbols]
+        if not more and deviation[i]:
+            (known,) = each_feature(problem, expr, i)
+            points += [*known.roots, *known.near]
+    z = np.unique(np.concatenate([x, *(p + d for p in points for d in (-spread, np.zeros(1), spread))]))
+    z = z[np.abs(z) < REACH]
+    gaps = np.diff(z)
+    weight = (np.append(gaps, 0.0) + np.insert(gaps, 0, 0.0)) / 2
+    return z[None], weight * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
 
 
 def cancels(body: sp.Expr, variables: tuple[sp.Symbol, ...]) -> bool:

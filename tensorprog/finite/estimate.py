@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
+from tensorprog.given import number
 from tensorprog.printing import Shown
 
 FAMILY_ERROR = 1e-3
@@ -78,6 +79,12 @@ class Exponent(Shown):
     """The fitted p of error ~ n^p, with a 95 % confidence interval, and the errors it was fitted to.
 
     Where there is no exponent ``missing`` says why, and slope, low and high are nan.
+
+    Attributes:
+        slope: p.
+        low, high: the ends of its 95 % interval.
+        errors, stderrs: what it was fitted to, with standard errors.
+        missing: why there is none; None where there is one.
     """
 
     slope: float
@@ -89,6 +96,7 @@ class Exponent(Shown):
 
     def words(self, expected: float, tolerance: float) -> str:
         """The figures of ``verdict``: the fit, its intervals, and what is asked of them."""
+        expected, tolerance = number(expected, "expected"), number(tolerance, "tolerance", 0)
         if self.missing is not None or self.verdict(expected, tolerance) is None:
             return f"fitted exponent {self}"
         low, high = self._wide
@@ -103,12 +111,14 @@ class Exponent(Shown):
 
     def compatible(self, expected: float, tolerance: float) -> bool:
         """Whether the 99.9 % confidence interval meets expected ± tolerance: one false alarm in a thousand."""
+        expected, tolerance = number(expected, "expected"), number(tolerance, "tolerance", 0)
         low, high = self._wide
         return bool(low <= expected + tolerance and high >= expected - tolerance)
 
     def verdict(self, expected: float, tolerance: float) -> bool | None:
         """``compatible``, or None without an exponent or where the 95 % interval is wider than 1 and meets anything."""
-        return self.compatible(expected, tolerance) if self.high - self.low <= 1 else None
+        compatible = self.compatible(expected, tolerance)
+        return compatible if self.high - self.low <= 1 else None
 
     def text(self) -> str:
         """p with its 95 % interval, and the sizes."""

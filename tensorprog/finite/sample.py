@@ -11,10 +11,11 @@ import sympy as sp
 
 from tensorprog.dsl.parameters import Parameter
 from tensorprog.dsl.program import Mat, Vec
-from tensorprog.errors import DataError, ProgramError, nearest
-from tensorprog.files import read_memory
+from tensorprog.errors import DataError, ProgramError, nearest, shortly
+from tensorprog.files import check_memory, read_memory
 from tensorprog.finite.execute import Values, execute
 from tensorprog.functions import evaluate
+from tensorprog.given import MANY
 from tensorprog.ir.dependent import dependent_products
 from tensorprog.ir.graph import ProgramGraph, Variable, as_var, check_program
 from tensorprog.ir.hyper import program_symbols, symbol_values
@@ -23,6 +24,7 @@ from tensorprog.limit.covariance import cholesky
 from tensorprog.printing import Shown, counted, shortened
 from tensorprog.types import Data, HyperValues
 
+MOST = {"width": 10**9, "seeds": MANY}
 MEMORY = 2**30
 
 
@@ -176,7 +178,9 @@ def check_settings(width: Any, seed: Any, seeds: Any, dtype: Any) -> None:
         if what == "seeds" and value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-            raise DataError(f"{what} must be a {'positive' if least else 'nonnegative'} integer, got {value!r}")
+            raise DataError(f"{what} must be a {'positive' if least else 'nonnegative'} integer, got {shortly(value)}")
+        if value > MOST.get(what, value):
+            raise DataError(f"{what} must be at most {MOST[what]}, got {value}")
     try:
         known = np.dtype(dtype) in (np.dtype("float32"), np.dtype("float64"))
     except TypeError:
@@ -192,6 +196,7 @@ def batches(
     matrices = sum(v.kind == "matrix" for v, _ in program)
     vectors = len(program) - matrices
     each = (matrices * width**2 + vectors * width) * np.dtype(dtype).itemsize
+    check_memory(each, f"a run at width {shortly(width)}", "give a smaller width")
     size = max(1, int(memory // max(each, 1)))
     for start in range(0, seeds, size):
         yield [seed + s for s in range(start, min(start + size, seeds))]

@@ -99,10 +99,10 @@ class FiniteTraining:
         """The run as one unrolled program."""
         names = [f"x[{i}]" for i in range(len(self.inputs))]
         net, inputs = self._apart
-        optimizer, loss, trainable, *options = self._options
+        optimizer, loss, trainable, probes, parametrization = self._options
         if isinstance(net, Separated) and trainable is not None:
             trainable = list(net.named(trainable))
-        options = (optimizer, loss, trainable, *options)
+        options = (optimizer, loss, trainable, probes, parametrization)
         return plan_training(net, inputs.lengths, names, self.plan.tests, self.plan.schedule, *options)
 
     @functools.cached_property
@@ -115,7 +115,7 @@ class FiniteTraining:
     @property
     def u(self) -> Unrolled:
         """The unrolled program, and where to find things in it."""
-        return self.training.unrolled
+        return self.training._unrolled
 
     @functools.cached_property
     def finite(self) -> FiniteNetwork:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import pickle
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -15,10 +16,12 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.compile import text
+from tensorprog.compile.arrays import UNSURE
 from tensorprog.compile.schedule import TILE
 from tensorprog.derivation.compiling import COMPILING
 from tensorprog.derivation.data import Inputs, read_pair
-from tensorprog.errors import DataError, NoRuleError
+from tensorprog.derivation.underflow import warn_of_underflow
+from tensorprog.errors import DataError, NoRuleError, unknown_keywords
 from tensorprog.files import read_memory
 from tensorprog.functions import FAMILIES
 from tensorprog.grams.blocks import (
@@ -35,6 +38,7 @@ from tensorprog.grams.blocks import (
 )
 from tensorprog.grams.cluster import pack, results
 from tensorprog.grams.devices import gram_on_device, namespace
+from tensorprog.grams.doubt import warn_of_errors
 from tensorprog.grams.evaluator import HEIGHT, AnyKernel, Evaluator
 from tensorprog.grams.places import arrays_for, check_room, journal_of, outputs, paths_of
 from tensorprog.grams.positions import PositionsEvaluator
@@ -131,13 +135,24 @@ class Job:
         squares = sum(min(height, n - i) ** 2 for n in groups for i in range(0, n, height))
         return (len(self.first) ** 2 + squares) // 2
 
-    def part(self, block: Block) -> Job:
-        """The same kernels on the inputs of one block."""
+    def sides(self, block: Block) -> tuple[Inputs, Inputs | None]:
+        """The inputs of one block."""
         i0, i1, j0, j1 = block
         own = self.second is None and (i0, i1) == (j0, j1)
         second = None if own else (self.first if self.second is None else self.second).take(j0, j1)
+        return self.first.take(i0, i1), second
+
+    def part(self, block: Block) -> Job:
+        """The same kernels on the inputs of one block."""
+        i0, i1, j0, j1 = block
         known = None if self.known is None else tuple(matrix[i0:i1, j0:j1] for matrix in self.known)
-        return Job(self.kernels, self.first.take(i0, i1), second, self.hyper, self.dtype, self.backend, known)
+        return Job(self.kernels, *self.sides(block), self.hyper, self.dtype, self.backend, known)
+
+    def note(self, found: Sequence[np.ndarray], block: Block | None = None) -> None:
+        """Warn where numbers, of all pairs or of a block, have lost digits below the normal ones."""
+        sides = (self.first, self.second) if block is None else self.sides(block)
+        for kernel, value in zip(self.kernels, found, strict=True):
+            warn_of_underflow(np.asarray(value), repr(kernel), *sides)
 
     def arrays(self) -> list[np.ndarray]:
         """All pairs, in new arrays."""
@@ -200,6 +215,9 @@ def gram(kernels: AnyKernel | Sequence[AnyKernel], X1: Data, X2: Data | None = N
         resume: go on from a journal; False starts again.
         client: a Dask client, whose workers compute the blocks.
 
+    Warns:
+        AccuracyWarning: the relative error of an entry is above 1e-9.
+
     Returns:
         (N1, N2) array of ``dtype``, a memory map or a zarr array; a tuple of them for several kernels.
 
@@ -233,17 +251,32 @@ def gram(kernels: AnyKernel | Sequence[AnyKernel], X1: Data, X2: Data | None = N
     if any_sampled(job):
         with telling(progress):
             job.known, client = wholes(job), None
+    noted = UNSURE.count
     if path is None and client is None and block is None:
         found = outputs(out, job.shape, job.dtype, len(job.kernels), several, job.data)
         with counting(progress, job.told, BAR) as advance:
             job.fill(found, advance)
+        job.note(found)
     else:
         size = _block_size(job, block, memory)
         with contextlib.ExitStack() as held:
             stores, journals = _stores(job, size, out, path, resume, several, held)
             _in_blocks(job, size, stores, journals, client, progress)
             found = [s.open() for s in stores]
+    warn_of_errors(job, noted)
     return tuple(found) if several else found[0]
+
+
+def known_options(call: str, options: dict[str, Any], others: Iterable[str] = ()) -> dict[str, Any]:
+    """The options of ``gram``.
+
+    Raises:
+        ProgramError: one that it does not have.
+    """
+    known = [p.name for p in inspect.signature(gram).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    if options.keys() - set(known):
+        raise unknown_keywords(call, options.keys() - set(known), [*known, *others])
+    return options
 
 
 def _in_blocks(job: Job, size: int, stores: list[Store], journals: list[Journal], client: Any,
@@ -254,6 +287,7 @@ def _in_blocks(job: Job, size: int, stores: list[Store], journals: list[Journal]
     with counting(progress, len(todo), BAR) as advance:
         for done, arrays in _computed(job, todo, client):
             _write(job, stores, done, arrays)
+            job.note(arrays, done)
             for journal in journals:
                 journal.add(done)
             advance(1)
@@ -269,7 +303,7 @@ def evaluator(kernels: tuple[AnyKernel, ...], lengths: tuple[Any, Any], hyper: d
 def _kept(kernels: tuple[AnyKernel, ...], what: Any, hyper: dict[Any, float], backend: str | None,
           make: Callable[[], Any]) -> Any:  # fmt: skip
     """What was compiled last time, with the first kernel; the oldest goes where there is much."""
-    cache, key = kernels[0].compiled, (kernels[1:], what, tuple(hyper.items()), backend)
+    cache, key = kernels[0]._compiled, (kernels[1:], what, tuple(hyper.items()), backend)
     with COMPILING:
         if key not in cache:
             made = make()

@@ -62,8 +62,8 @@ def gram_on_device(make: Callable[..., Evaluator], kernels: Sequence[AnyKernel],
 
 def _drawn(kernel: DerivedKernel, hyper: dict[Any, float], xp: Any, a: Any, b: Any, dtype: Any) -> Any:
     """A sampled kernel, on the host, with its warning."""
-    account = kernel.found(*read_pair(host(a), None if b is None else host(b), "vectors"), hyper)
-    warn(account, repr(kernel), kernel.advice(account))
+    account = kernel._found(*read_pair(host(a), None if b is None else host(b), "vectors"), hyper)
+    warn(account, repr(kernel), kernel._advice(account))
     return xp.asarray(account.value.astype(dtype), device=a.device)
 
 

@@ -108,7 +108,7 @@ class Evaluator:
         try:
             values = self.program.on_list(x, y)
         except DataError as error:
-            raise infinite(self.kernels[0], np.float64) from error
+            raise infinite(self.kernels[0], np.float64, error) from error
         for kernel, value, result in zip(self.kernels, values, out, strict=True):
             rest = ~np.isfinite(value)
             if rest.any():
@@ -153,23 +153,22 @@ def by_reference(kernel: AnyKernel, x: np.ndarray, y: np.ndarray, lengths: tuple
         DataError: a value is not finite.
     """
     with COMPILING:
-        reference = kernel if isinstance(kernel, DerivedKernel) else kernel.derived
-        reference.derive(lengths)
+        reference = kernel if isinstance(kernel, DerivedKernel) else kernel._derived
+        reference._derive(lengths)
     try:
-        return reference.on_pairs(x, y, lengths, hyper)  # type: ignore[no-any-return]
+        return reference._on_pairs(x, y, lengths, hyper)  # type: ignore[no-any-return]
     except DataError as error:
-        raise infinite(kernel, np.float64) from error
+        raise infinite(kernel, np.float64, error) from error
 
 
-def infinite(kernel: AnyKernel, dtype: Any) -> DataError:
-    """The error of a kernel whose values leave the range of a precision."""
-    return DataError(
-        f"{kernel!r} is not finite in {np.dtype(dtype)} on the data; check the scale of inputs and hyperparameters"
-    )
+def infinite(kernel: AnyKernel, dtype: Any, cause: Exception | None = None) -> DataError:
+    """The error of a kernel whose values leave the range of a precision; ``cause`` says which value is the first."""
+    why = "; check the scale of inputs and hyperparameters" if cause is None else f": {cause}"
+    return DataError(f"{kernel!r} is not finite in {np.dtype(dtype)} on the data{why}")
 
 
 def lowered(kernels: Sequence[AnyKernel], lengths: tuple[Length, Length], hyper: Mapping[sp.Symbol, float],
             same: bool = False) -> Program:  # fmt: skip
     """Several kernels between inputs of these lengths, or of one input with itself, in one tape."""
     tape = Tape()
-    return Program(tape, tuple(k.lower(tape, lengths, hyper, same) for k in kernels))
+    return Program(tape, tuple(k._lower(tape, lengths, hyper, same) for k in kernels))

@@ -54,7 +54,7 @@ class PositionsEvaluator:
     @property
     def text(self) -> str:
         """What the numbers depend on."""
-        return repr([k.derive().text() for k in self.kernels] + [self.sizes, sorted(map(str, self.hyper.items()))])
+        return repr([k._derive().text() for k in self.kernels] + [self.sizes, sorted(map(str, self.hyper.items()))])
 
     def fill(self, a: np.ndarray, b: np.ndarray | None, out: Sequence[np.ndarray],
              advance: Callable[[int], None] | None = None) -> None:  # fmt: skip
@@ -135,7 +135,7 @@ class Offset:
         for k in kernels:
             if not isinstance(k, DerivedKernel):
                 raise NoRuleError("a recursion over positions")
-            d = k.derive()
+            d = k._derive()
             self.kernels.append(lower_placed(self.tape, d.poly, d.trace.grams, hyper, sizes))
         self.layout = Layout(self.tape, self.kernels, sizes)
         self.code: Code = Scheduler(self.layout, self.kernels).code()

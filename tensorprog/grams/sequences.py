@@ -140,7 +140,7 @@ class SequenceEvaluator:
         try:
             values = self.loop.on_list(a, b)
         except DataError as error:
-            raise infinite(self.kernels[0], np.float64) from error
+            raise infinite(self.kernels[0], np.float64, error) from error
         lengths = a.count - int(a.starts[0]), b.count - int(b.starts[0])
         for kernel, value in zip(self.kernels, values, strict=True):
             rest = np.flatnonzero(np.isnan(value))
@@ -170,15 +170,15 @@ def _started(under_way: tuple[bool, bool], count: int, more: int) -> tuple[int, 
 def _forward(kernel: AnyKernel) -> AnyKernel:
     """The kernel by equations that run forward in time only: the NTK by path sums, where they are equal to it."""
     if isinstance(kernel, SizedKernel):
-        if not kernel.recursion.over.lengths:
+        if not kernel._recursion._over.lengths:
             raise NoRuleError("the recursion holds at one pair of lengths only")
         return kernel
     if kernel.kind == "nngp" or kernel.method == "paths":
         return kernel
-    paths = kernel.by_paths()
+    paths = kernel._by_paths()
     if paths is None:
         raise NoRuleError("path sums need gradient independence")
-    if not same(kernel.derive().poly, paths.derive(kernel.lengths).poly):
+    if not same(kernel._derive().poly, paths._derive(kernel.lengths).poly):
         raise NoRuleError("path sums give another kernel")
     return paths
 

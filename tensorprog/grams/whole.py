@@ -23,8 +23,8 @@ def wholes(job: Any) -> tuple[np.ndarray, ...]:
     for kernel in job.kernels:
         own = replace(job, kernels=(kernel,))
         if any_sampled(own):
-            account = kernel.found(job.first, job.second, job.hyper)
-            warn(account, repr(kernel), kernel.advice(account))
+            account = kernel._found(job.first, job.second, job.hyper)
+            warn(account, repr(kernel), kernel._advice(account))
             found.append(account.value.astype(job.dtype))
         else:
             found += own.arrays()

@@ -8,7 +8,8 @@ from typing import Any, Protocol, Self, TypeAlias
 import networkx as nx
 import sympy as sp
 
-from tensorprog.errors import ProgramError
+from tensorprog.ceilings import check_program_size
+from tensorprog.errors import ProgramError, listed, shortly
 from tensorprog.ir.axes import Axes, Pairs
 from tensorprog.ir.instructions import RESULT_KIND, Instruction, Var, symbols_of
 from tensorprog.ir.listing import definition
@@ -48,7 +49,8 @@ def check_program(program: Any, call: str) -> None:
 class ProgramGraph(Shown):
     """An ordered list of instructions, each defining one new variable.
 
-    ``graph`` has a node per variable (attribute ``op``) and an edge per operand, keyed by its position.
+    Attributes:
+        graph: a node per variable (attribute ``op``) and an edge per operand, keyed by its position.
     """
 
     def __init__(self) -> None:
@@ -66,10 +68,13 @@ class ProgramGraph(Shown):
         Raises:
             ProgramError: the name is taken, or the instruction is not well formed.
         """
+        check_program_size(len(self._names) + 1)
         if name is None:
             name = self.fresh(prefix)
         if not isinstance(name, str) or not name:
-            raise ProgramError(f"a variable's name must be a non-empty string, got {name!r}")
+            raise ProgramError(f"a variable's name must be a non-empty string, got {shortly(name)}")
+        if not name.isprintable():
+            raise ProgramError(f"the name {shortly(name)} cannot be printed; use letters, digits and signs")
         if name in self._names:
             raise ProgramError(f"{name!r} is already defined in this program; choose another name")
         problem = next(iter(violations(op, name, self)), None)
@@ -94,7 +99,7 @@ class ProgramGraph(Shown):
         """The instruction that defines ``var``."""
         try:
             return self.graph.nodes[var]["op"]  # type: ignore[no-any-return]
-        except KeyError:
+        except (KeyError, TypeError):
             raise ProgramError(f"{var!r} is not a variable of this program") from None
 
     def axes(self, var: Var) -> Any:
@@ -136,7 +141,9 @@ class ProgramGraph(Shown):
 
     def part(self, variables: Iterable[Var]) -> Self:
         """The program of these variables alone: what they depend on, and nothing else."""
-        roots = set(variables)
+        roots = {as_var(v) for v in listed(variables, "variables", "variables of this program")}
+        for v in roots:
+            self.op(v)
         needed = roots.union(*(nx.ancestors(self.graph, v) for v in roots))
         other = type(self)()
         for var, op in self:

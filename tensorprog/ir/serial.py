@@ -11,7 +11,8 @@ from typing import Any
 import networkx as nx
 import sympy as sp
 
-from tensorprog.errors import ProgramError, nearest
+from tensorprog.ceilings import check_ceiling
+from tensorprog.errors import ProgramError, nearest, shortly
 from tensorprog.functions import FAMILIES, Fn, abstract, member
 from tensorprog.ir.axes import Axes, Pairs, Reading
 from tensorprog.ir.graph import ProgramGraph
@@ -40,6 +41,7 @@ from tensorprog.printing import NameSymbol, inner
 
 FORMAT, VERSION = "tensorprog-program", 1
 MAX_EXPONENT, MAX_BITS = 1000, 20_000  # of a power of numbers: 10^(10^10) must not fill the memory
+LEAST = sp.Float("1e-308")
 _SYMBOL = re.compile(r"[^\W\d][\w']*(\.\d+)?|⟨[\w'\[\]]+,[\w'\[\]]+⟩")
 _PATCHES = re.compile(r"⟨[\w'\[\]·×=(),. -]+⟩")  # of what two inputs hold in a window
 _OUTPUT = re.compile(r"(f_0(\^\d+)?|y)\([\w'\[\]]+\)(\.\d+)?")  # initial scalars of a training run
@@ -56,9 +58,9 @@ def encode(expr: sp.Expr) -> Any:
         ProgramError: ``decode`` would not read the same expression.
     """
     if expr.is_Integer:
-        return int(expr)
+        return _written(int(expr))
     if expr.is_Rational:
-        return ["rational", int(expr.p), int(expr.q)]
+        return ["rational", _written(int(expr.p)), _written(int(expr.q))]
     if expr.is_Float and expr == sp.Float(float(expr)):
         return float(expr)
     if isinstance(expr, Slot):
@@ -82,6 +84,12 @@ def encode(expr: sp.Expr) -> Any:
     if expr.func.__name__ in _CALLS:
         return ["call", expr.func.__name__, *map(encode, expr.args)]
     raise ProgramError(f"{expr} cannot be written to JSON: no encoding for {expr.func}")
+
+
+def _written(number: int) -> int:
+    """An integer of no more digits than Python reads."""
+    check_ceiling("integer", abs(number).bit_length() * 30103 // 100000, f"{shortly(number)} cannot be written to JSON")
+    return number
 
 
 _OPERATORS: dict[str, Any] = {"+": sp.Add, "*": sp.Mul}
@@ -109,7 +117,10 @@ def decode(data: Any) -> sp.Expr:
     if rule is None:
         raise ProgramError(f"unknown expression head {data[0]!r}; {nearest(data[0], _DECODERS)}")
     try:
-        return rule(*data[1:])
+        expr: sp.Expr = rule(*data[1:])
+        if expr.is_Float and not (expr == 0 or LEAST < abs(expr) < 1 / LEAST):
+            raise ProgramError(f"{_short(expr)} is not a number that a program may hold")
+        return expr
     except (TypeError, ValueError, KeyError, ArithmeticError) as error:
         if isinstance(error, ProgramError):
             raise
@@ -163,10 +174,16 @@ def _product(*args: Any) -> sp.Expr:
 
 def _power(base: Any, exponent: Any) -> sp.Expr:
     b, e = decode(base), decode(exponent)
-    if e.is_Number and not abs(e) <= MAX_EXPONENT:
-        raise ProgramError(f"the exponent {_short(e)} is not between -{MAX_EXPONENT} and {MAX_EXPONENT}")
-    if b.is_Rational and e.is_Number and max(b.p.bit_length(), b.q.bit_length()) * abs(e) > MAX_BITS:
-        raise ProgramError(f"the power {_short(b)}^{e} has more than {MAX_BITS} bits")
+    if e.is_Number:
+        for factor in sp.Mul.make_args(b):  # sympy takes powers of products and of powers at once
+            inner, power = factor.as_base_exp()
+            total = power * e if power.is_Number else e
+            if not abs(total) <= MAX_EXPONENT:
+                raise ProgramError(f"the exponent {_short(total)} is not between -{MAX_EXPONENT} and {MAX_EXPONENT}")
+            if inner.is_Float and inner and abs(sp.log(abs(inner), 10)) * abs(total) > 400:
+                raise ProgramError(f"the power {_short(inner)}^{total} is not a number that a program may hold")
+            if inner.is_Rational and max(inner.p.bit_length(), inner.q.bit_length()) * abs(total) > MAX_BITS:
+                raise ProgramError(f"the power {_short(inner)}^{total} has more than {MAX_BITS} bits")
     return sp.Pow(b, e)
 
 
@@ -204,13 +221,18 @@ OPTIONAL = ("axes", "source", "by")  # left out where they are None: of vectors 
 
 def to_json(program: ProgramGraph) -> str:
     """The program as JSON text, one object per instruction."""
-    rows = [{"name": v.name, "op": type(op).__name__, **_fields(op)} for v, op in program]
+    rows = [{"name": v.name, "op": type(op).__name__, **_fields(v.name, op)} for v, op in program]
     return json.dumps({"format": FORMAT, "version": VERSION, "instructions": rows}, indent=1)
 
 
-def _fields(op: Instruction) -> dict[str, Any]:
+def _fields(name: str, op: Instruction) -> dict[str, Any]:
     found = {key: getattr(op, key) for key in op.__dataclass_fields__}
-    return {key: _field_out(v) for key, v in found.items() if key not in OPTIONAL or v is not None}
+    try:
+        fields = {key: _field_out(v) for key, v in found.items() if key not in OPTIONAL or v is not None}
+    except RecursionError as error:
+        raise ProgramError(f"an expression of `{name}` is nested too deeply to be written") from error
+    _check_size(fields, name)
+    return fields
 
 
 def _field_out(value: Any) -> Any:
@@ -233,7 +255,7 @@ def load_json(text: str, program: ProgramGraph) -> None:
             defined before it is read (a cycle is named as such), or anything that is not a program.
     """
     try:
-        data = json.loads(text, parse_constant=_no_constant)
+        data = json.loads(text, parse_constant=_no_constant, parse_int=_integer)
     except (TypeError, ValueError, RecursionError) as error:
         if isinstance(error, ProgramError):
             raise
@@ -251,6 +273,21 @@ def load_json(text: str, program: ProgramGraph) -> None:
     for i, row in enumerate(rows):
         _load_row(i, row, program, reads)
     _check_covariance(program)
+
+
+def _integer(text: str) -> int:
+    check_ceiling("integer", len(text), f"the integer {shortly(text)}")
+    return int(text)
+
+
+def _check_size(row: dict[str, Any], name: str) -> None:
+    """Refuse expressions of an instruction that are nested too deeply or too long, before they are built."""
+    level, parts, depth = [v for v in row.values() if isinstance(v, list)], 0, 0
+    while level:
+        level = [item for part in level for item in part if isinstance(item, list)]
+        parts, depth = parts + sum(map(len, level)), depth + 1
+        check_ceiling("nested", depth, f"an expression of `{name}` is nested too deeply")
+        check_ceiling("parts", parts, f"an expression of `{name}` has {parts} parts")
 
 
 def _no_constant(text: str) -> Any:
@@ -277,6 +314,7 @@ def _load_row(i: int, row: Any, program: ProgramGraph, reads: dict[str, set[str]
     needed = {"name", "op", *(key for key in fields if key not in OPTIONAL or kind in ("Mix", "Place", "Mask"))}
     if not needed <= set(row) <= {"name", "op", *fields}:
         raise ProgramError(f"`{name}` := {kind} needs the fields {', '.join(fields)}; got {', '.join(row)}")
+    _check_size(row, name)
     try:
         given = {key: _FIELD_IN[key](row[key], name, program, reads) for key in fields if key in row}
         program.append(name, cls(**given))
@@ -344,7 +382,8 @@ def _source(value: Any, name: str, *_: Any) -> str:
 
 _FIELD_IN: dict[str, Callable[..., Any]] = {
     "variance": _expr, "mean": _expr, "value": _expr, "body": _expr, "cov": _cov,
-    "matrix": _operand, "x": _operand, "y": _operand, "s": _operand, "weights": _operand, "transpose": _flag, "args": _operands, "params": _operands,
+    "matrix": _operand, "x": _operand, "y": _operand, "s": _operand, "weights": _operand,
+    "transpose": _flag, "args": _operands, "params": _operands,
     "arg_deltas": _changes, "param_deltas": _changes, "theta": _operand, "source": _source,
     "axes": lambda value, *_: axes_in(value), "by": lambda value, *_: reading_in(value),
 }  # fmt: skip

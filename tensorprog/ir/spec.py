@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from functools import singledispatch
 from typing import Any, Protocol
@@ -157,6 +158,8 @@ def _function(op: Nonlin | Moment, name: str, program: Earlier) -> Iterator[str]
         return
     if op.body.has(sp.nan, sp.zoo, sp.oo):
         yield f"the body of `{name}` is {op.body}; it must be finite"
+    elif (number := _unreal(op.body)) is not None:
+        yield f"the body of `{name}` holds {number}; every number in it must be real"
     found = {a for v in op.operands if v in program and (a := program.axes(v)) is not None}
     if len(found) > 1:
         said = ", ".join(f"`{v}` has {_axes(program.axes(v))}" for v in op.operands)
@@ -168,6 +171,14 @@ def _function(op: Nonlin | Moment, name: str, program: Earlier) -> Iterator[str]
                 f"the body {op.body} of `{name}` reads {s}, but there are {len(op.args)} vectors"
                 f" and {len(op.params)} scalars"
             )
+
+
+@functools.lru_cache(maxsize=4096)
+def _unreal(body: sp.Expr) -> sp.Expr | None:
+    """A constant in an expression that is not real, such as √−1 or asin(2)."""
+    if body.is_number:
+        return body if body.is_extended_real is False else None
+    return next((found for a in body.args if (found := _unreal(a)) is not None), None)
 
 
 def _difference(op: Difference, name: str, program: Earlier) -> Iterator[str]:

@@ -36,7 +36,8 @@ from tensorprog.formulas.typeset import (
     for_notebooks,
     terms,
 )
-from tensorprog.grams.compute import gram, source
+from tensorprog.given import flag
+from tensorprog.grams.compute import gram, known_options, source
 from tensorprog.ir.hyper import symbol_values
 from tensorprog.kernels.recursion import Recursion
 from tensorprog.limit.equations import Name, reachable
@@ -61,12 +62,12 @@ class Kernel(DerivedKernel):
             raise AssumptionError("under_gia is defined for tp.ntk(net, method='backprop')")
         lengths = self.lengths if self.net.takes_sequences else None
         derive = self._derive_under_gia
-        return Kernel(self.net, self.kind, self.method, derive, lengths, assume_gia=True, trained=self.trained)
+        return Kernel(self.net, self.kind, self.method, derive, lengths, assume_gia=True, trained=self._trained)
 
     @property
-    def symbol(self) -> NameSymbol:
+    def symbol(self) -> sp.Symbol:
         """The printed name of the kernel's value."""
-        a, b = (data[0].label for data in self.derive().trace.inputs)
+        a, b = (data[0].label for data in self._derive().trace.inputs)
         head, tex = ("K", "K") if self.kind == "nngp" else ("Θ", r"\Theta")
         return NameSymbol(f"{head}({a},{b})", f"{tex}({a},{b})")
 
@@ -90,11 +91,11 @@ class Kernel(DerivedKernel):
         Args:
             closed: add the closed form of every V and E that has one.
         """
-        return as_latex(*self.typeset(closed))
+        return as_latex(*self._typeset(flag(closed, "closed")))
 
-    def typeset(self, closed: bool = False) -> tuple[list[Line], Said]:
+    def _typeset(self, closed: bool = False) -> tuple[list[Line], Said]:
         """What ``latex`` prints: equations, and what is said about them."""
-        d = self.derive()
+        d = self._derive()
         show = functools.partial(_show_once, grams=d.trace.grams, timed=self.net.takes_sequences)
         a, b = (data[0].label for data in d.trace.inputs)
         lines, notes = once(self._lines(TEX, show), a, b)
@@ -106,7 +107,7 @@ class Kernel(DerivedKernel):
 
     def _lines(self, style: Style, show: Show | None = None) -> list[Line]:
         indices = self._indices(style)
-        show = show or functools.partial(_show, grams=self.derive().trace.grams, style=style)
+        show = show or functools.partial(_show, grams=self._derive().trace.grams, style=style)
         lines = []
         for g, p in self._all():
             left = style.expr(self.symbol if g is None else g.symbol)
@@ -115,7 +116,7 @@ class Kernel(DerivedKernel):
 
     def _indices(self, style: Style) -> Indices | None:
         """How quantities with positions print; None where there are none."""
-        d = self.derive()
+        d = self._derive()
         if d.limit.spatial is None:
             return None
         leaf = functools.partial(_show, grams=d.trace.grams, style=style)
@@ -123,14 +124,14 @@ class Kernel(DerivedKernel):
 
     def _all(self) -> list[tuple[Gen | None, Poly]]:
         """All equations, the kernel's last."""
-        return [*self._named(), (None, self.derive().poly)]
+        return [*self._named(), (None, self._derive().poly)]
 
     def _named(self) -> list[tuple[Gen | None, Poly]]:
         """The quantities that the kernel needs, in dependency order, with their definitions."""
-        return list(shortened((g, g.definition) for g in reachable([self.derive().poly]) if isinstance(g, Name)))
+        return list(shortened((g, g.definition) for g in reachable([self._derive().poly]) if isinstance(g, Name)))
 
     def _legend(self) -> list[str]:
-        d, indices = self.derive(), self._indices(TEXT)
+        d, indices = self._derive(), self._indices(TEXT)
         atoms = [g for g in reachable([d.poly]) if isinstance(g, Expect)]
         compact = indices is not None and all(short(g, False) is not None for g in atoms)
         return [*legend(atoms, compact, bool(grams_of(d))), *([] if indices is None else indices.said())]
@@ -166,7 +167,7 @@ class Kernel(DerivedKernel):
 
     @property
     def _training(self) -> str:
-        return "" if self.trained is None else self.trained.words
+        return "" if self._trained is None else self._trained.words
 
     def _header(self) -> list[str]:
         lengths = "" if self.lengths[0] is None else f", T = {self.lengths[0]}, T' = {self.lengths[1]}"
@@ -176,9 +177,9 @@ class Kernel(DerivedKernel):
         ]
         if self.kind == "ntk":
             passes = self.passes_gia_check
-            if self.assume_gia and not passes:
+            if self._assume_gia and not passes:
                 note = "gradient independence was assumed, which is wrong here"
-            elif self.method in ("backprop", "sgd") and not self.assume_gia:
+            elif self.method in ("backprop", "sgd") and not self._assume_gia:
                 note = "every ZDot was computed, none assumed away"
             else:
                 note = "gradient independence holds"
@@ -209,8 +210,8 @@ class Kernel(DerivedKernel):
             AccuracyWarning: the relative error of an entry is above 1e-9.
         """
         with telling(progress):
-            found = self.found(*read_pair(X1, X2, self.net.form), self._hyper(values))
-        warn(found, repr(self), self.advice(found))
+            found = self._found(*read_pair(X1, X2, self.net.form), self._hyper(values))
+        warn(found, repr(self), self._advice(found))
         return found.value
 
     def account(self, X1: Data, X2: Data | None = None, values: HyperValues | None = None, *,
@@ -224,7 +225,7 @@ class Kernel(DerivedKernel):
         (True, True)
         """
         with telling(progress):
-            return self.found(*read_pair(X1, X2, self.net.form), self._hyper(values), accounted=True)
+            return self._found(*read_pair(X1, X2, self.net.form), self._hyper(values), accounted=True)
 
     def _hyper(self, values: HyperValues | None) -> dict[sp.Symbol, float]:
         return symbol_values(values, self._symbols)
@@ -237,7 +238,7 @@ class Kernel(DerivedKernel):
         >>> K.gram([[1.0, 0.0]], [[0.6, 0.8]], dtype="float32").round(3)
         array([[0.772]], dtype=float32)
         """
-        return gram(self, X1, X2, **options)
+        return gram(self, X1, X2, **known_options("Kernel.gram", options))
 
     def source(self, values: HyperValues | None = None, lengths: Sequence[int] | None = None) -> str:
         """The compiled kernel as text: the operations per input and those per pair.

@@ -22,7 +22,7 @@ from tensorprog.dsl.trace import Trace
 from tensorprog.errors import AssumptionError, ProgramError, listed, nearest
 from tensorprog.kernels.kernel import Kernel
 from tensorprog.kernels.outputs import OutputKernels, chosen_outputs, one_output, printed_lengths
-from tensorprog.limit.master import Limit
+from tensorprog.limit.master import Interpreter
 from tensorprog.passes.backprop import backprop
 from tensorprog.passes.decouple import decouple
 from tensorprog.passes.optimizer import among, check_rates, learning_rates, trained_names
@@ -75,7 +75,7 @@ ALL = Chosen()
 
 def _by_backprop(
     net: Network, lengths: Sequence[Length], chosen: Chosen = ALL, assume_gia: bool = False,
-    names: type[NetworkNames] = NetworkNames, limits: type[Limit] = Limit,
+    names: type[NetworkNames] = NetworkNames, limits: type[Interpreter] = Interpreter,
 ) -> Derivation:  # fmt: skip
     trace = net.trace(lengths)
     program, gradients = backprop(trace)
@@ -88,13 +88,13 @@ def _by_backprop(
 
 def _by_paths(net: Network, lengths: Sequence[Length], chosen: Chosen = ALL) -> Derivation:
     trace = net.trace(lengths)
-    limit = Limit(trace.program, NetworkNames(trace, []))
+    limit = Interpreter(trace.program, NetworkNames(trace, []))
     return Derivation(trace, limit, PathSum(trace, limit, chosen.of(trace)).kernel(0, len(lengths) - 1))
 
 
 def _by_enumeration(net: Network, lengths: Sequence[Length], chosen: Chosen = ALL) -> Derivation:
     trace = net.trace(lengths)
-    limit = Limit(trace.program, NetworkNames(trace, []))
+    limit = Interpreter(trace.program, NetworkNames(trace, []))
     return Derivation(trace, limit, enumerate_kernel(PathSum(trace, limit, chosen.of(trace)), 0, len(lengths) - 1))
 
 
@@ -104,7 +104,7 @@ def _by_sgd(net: Network, lengths: Sequence[Length], chosen: Chosen = ALL) -> De
 
 
 def _nngp(net: Network, lengths: Sequence[Length], names: type[NetworkNames] = NetworkNames,
-          limits: type[Limit] = Limit) -> Derivation:  # fmt: skip
+          limits: type[Interpreter] = Interpreter) -> Derivation:  # fmt: skip
     trace = net.trace(lengths)
     limit = limits(trace.program, names(trace, []))
     return Derivation(trace, limit, nngp_value(trace, limit, 0, len(lengths) - 1))
@@ -126,7 +126,7 @@ def _cross_ntk(chosen: Chosen, net: Network, lengths: Sequence[Length], k: int, 
 
 def _cross_nngp(net: Network, lengths: Sequence[Length], k: int, l: int) -> Derivation:
     trace = net.trace(lengths)
-    limit = Limit(trace.program, NetworkNames(trace, []))
+    limit = Interpreter(trace.program, NetworkNames(trace, []))
     return Derivation(trace, limit, nngp_between(trace, trace.heads[0][k], trace.heads[-1][l], limit))
 
 

@@ -130,7 +130,7 @@ class OutputKernels(Kernel):
 
     def __getitem__(self, k: int) -> Kernel:
         """The kernel of output k."""
-        if k not in self.which:
+        if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k not in self.which:
             raise ProgramError(f"this kernel is about the outputs {self.which} of {self.net.name}, not {k!r}")
         if k not in self._one:
             self._one[k] = self._make(one_output(self.net, k))
@@ -139,7 +139,7 @@ class OutputKernels(Kernel):
     def __iter__(self) -> Iterator[Kernel]:
         return (self[k] for k in self.which)
 
-    def between(self, k: int, l: int, lengths: Sequence[Length] | None = None) -> Derivation:
+    def _between(self, k: int, l: int, lengths: Sequence[Length] | None = None) -> Derivation:
         """The kernel between outputs k and l for two inputs of these lengths, for one with itself given one length."""
         return self._cross(self.net, self.lengths if lengths is None else lengths, k, l)
 
@@ -171,7 +171,7 @@ class OutputKernels(Kernel):
                 )
 
     def _derive_between(self, k: int, l: int, lengths: tuple[Length, ...]) -> Derivation:
-        return self.between(k, l, lengths)
+        return self._between(k, l, lengths)
 
     @property
     def equations(self) -> list[sp.Eq]:
@@ -188,7 +188,7 @@ class OutputKernels(Kernel):
 
     def _relations(self) -> list[str]:
         pairs = [(k, l) for a, k in enumerate(self.which) for l in self.which[a + 1 :]]
-        zero = [f"{k} and {l}" for k, l in pairs if same(self.between(k, l).poly, ZERO)]
+        zero = [f"{k} and {l}" for k, l in pairs if same(self._between(k, l).poly, ZERO)]
         rest = [f"{k} and {l}" for k, l in pairs if f"{k} and {l}" not in zero]
         lines = [f"the kernel between outputs {', '.join(zero)} is 0"] if zero else []
         return lines + ([f"the kernel between outputs {', '.join(rest)} is not 0: see K(X)"] if rest else [])

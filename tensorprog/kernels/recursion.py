@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tensorprog.grams.compute import gram, source
+from tensorprog.grams.compute import gram, known_options, source
 from tensorprog.recursions.folded import FoldedKernel
 from tensorprog.recursions.sizes import DEPTHS
 from tensorprog.types import Data, HyperValues
@@ -26,7 +26,8 @@ class Recursion(FoldedKernel):
         >>> R.gram([[1.0, 0.0]], [[0.6, 0.8]], depth=300, dtype="float32").round(4)
         array([[0.4998]], dtype=float32)
         """
-        return gram(self.at(**self._take_depth(options)), X1, X2, **options)
+        kernel = self.at(**self._take_depth(options))
+        return gram(kernel, X1, X2, **known_options("Recursion.gram", options, DEPTHS))
 
     def source(self, values: HyperValues | None = None, lengths: Sequence[int] | None = None, **depth: int) -> str:
         """The compiled recursion as text: the operations per input and those per pair.

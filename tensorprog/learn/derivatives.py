@@ -243,7 +243,7 @@ def gram_with_gradient(
     for t1, rows in inputs.groups.items():
         for t2, columns in inputs.groups.items():
             if (t1 or 0) <= (t2 or 0):
-                block = _block(kernel.derive((t1, t2)), inputs.data[t1], inputs.data[t2], hyper, by)
+                block = _block(kernel._derive((t1, t2)), inputs.data[t1], inputs.data[t2], hyper, by)
                 result[:, rows[:, None], columns] = block
                 if t1 != t2:
                     result[:, columns[:, None], rows] = np.swapaxes(block, 1, 2)
@@ -259,7 +259,7 @@ def _sampled(kernel: Kernel, inputs: Inputs, by: Sequence[sp.Symbol], hyper: Any
             f"{kernel!r} is sampled and has no derivatives by {', '.join(map(str, by))}; fix these, with "
             "ranges='fixed' or optimizer=None, or insist on expectations with method='backprop' ('forward' of an NNGP)"
         )
-    value = kernel.found(inputs, None, hyper).value
+    value = kernel._found(inputs, None, hyper).value
     return value, np.zeros((*value.shape, 0))
 
 
@@ -268,14 +268,14 @@ def diagonal(kernel: Kernel, X: Any, values: Mapping[Any, Any]) -> np.ndarray:
     inputs = read_inputs(X, "X", kernel.net.form)
     hyper = symbol_values(values, lambda: kernel.net.symbols)
     if is_sampled(kernel, inputs, None, hyper):
-        return kernel.found(inputs, None, hyper).value.diagonal()
+        return kernel._found(inputs, None, hyper).value.diagonal()
     return _diagonals(kernel, inputs, hyper, ())[0]  # type: ignore[no-any-return]
 
 
 def _diagonals(kernel: Kernel, inputs: Inputs, hyper: Any, by: Sequence[sp.Symbol]) -> np.ndarray:
     result = np.zeros((1 + len(by), len(inputs)))
     for t, rows in inputs.groups.items():
-        d = kernel.derive((t, t), same=True)
+        d = kernel._derive((t, t), same=True)
         result[:, rows] = _stack(_dual(d, (inputs.data[t],), hyper, by), (len(rows),))
     return result
 

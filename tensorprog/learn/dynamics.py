@@ -22,6 +22,7 @@ from tensorprog.derivation.data import read_inputs
 from tensorprog.derivation.route import is_sampled
 from tensorprog.dsl.network import Network, check_network
 from tensorprog.errors import AccuracyError, AssumptionError, DataError, ProgramError, unknown_keywords
+from tensorprog.given import flag
 from tensorprog.ir.hyper import symbol_values
 from tensorprog.learn.gaussian import SLACK, covariance, draw, targets
 from tensorprog.learn.networks import kernel_of, matrices, on_host, parts, trace_of, values_by_symbol
@@ -38,7 +39,12 @@ HUGE = 1e100  # times y, beyond which outputs are not followed
 
 @dataclass(frozen=True, repr=False)
 class Stop(Shown):
-    """The time at which the loss on held-out data is least, and that loss."""
+    """The time at which the loss on held-out data is least, and that loss.
+
+    Attributes:
+        time: of the least loss.
+        loss: the least loss.
+    """
 
     time: float
     loss: float
@@ -65,6 +71,10 @@ class Dynamics(Shown):
         nngp_test, nngp_test_test: 𝒦 of test with training inputs, (M, N), and of test inputs, (M, M).
         average: False takes the sum of the samples' losses: f_{t+1} = f_t − η Θ (f_t − y).
 
+    Attributes:
+        spectrum: of Θ(X, X).
+        y: the targets.
+
     Raises:
         DataError: bad matrices or targets.
         ProgramError: an unknown keyword.
@@ -84,6 +94,7 @@ class Dynamics(Shown):
         self.spectrum = Spectrum.of(theta, "theta")
         n = len(self.spectrum.values)
         self.y = targets(y, n)
+        average = flag(average, "average")
         self._average, self._weight = average, 1 / n if average else 1.0
         self._test = None if theta_test is None else kernel_matrix(theta_test, "theta_test", (None, n))
         m = None if self._test is None else len(self._test)
@@ -114,8 +125,9 @@ class Dynamics(Shown):
         check_network(net)
         if unknown:
             raise unknown_keywords("Dynamics.of", unknown, OPTIONS)
-        if kind not in ("ntk", "nngp"):
+        if not isinstance(kind, str) or kind not in ("ntk", "nngp"):
             raise ProgramError(f"kind must be 'ntk' (all parameters are trained) or 'nngp' (the readout), got {kind!r}")
+        ensemble = flag(ensemble, "ensemble")
         X, X_test, y = on_host(X), on_host(X_test), on_host(y)
         kernel, form = kernel_of(net, kind), net.form
         first = read_inputs(X, "X", form)
@@ -224,9 +236,11 @@ class Dynamics(Shown):
         """
         self._require_centred()
         goal = targets(y_test, len(self._tested()), "y_test", self.y.shape[1:])
-        longest = np.inf if most is None else most
-        if not isinstance(longest, numbers.Real) or not longest >= 0:
-            raise DataError(f"most must be a time, at least 0, got {most!r}")
+        longest, spread = (
+            np.inf if most is None else _time(most, "most must be a time, at least 0"),
+            flag(spread, "spread"),
+        )
+        rate = None if rate is None else _rate(rate)
 
         def loss(t: float) -> float:
             try:
@@ -238,7 +252,7 @@ class Dynamics(Shown):
                 value += self._total_variance(gain) * (goal.size // len(goal))
             return value / (2 * len(goal))
 
-        times = self._times(rate, float(longest))
+        times = self._times(rate, longest)
         losses = [loss(t) for t in times]
         k = int(np.argmin(losses))
         best = Stop(times[k], losses[k])
@@ -281,10 +295,7 @@ class Dynamics(Shown):
 
     def _gain(self, t: float, rate: float | None, warn: bool = True) -> np.ndarray:
         """g_t at the eigenvalues; 0 where they vanish, since Θ(x, X) vanishes there too."""
-        if not isinstance(t, numbers.Real) or not t >= 0:
-            raise DataError(f"a time must be at least 0, got {t!r}")
-        if rate is not None and not (isinstance(rate, numbers.Real) and np.isfinite(rate) and rate > 0):
-            raise DataError(f"a learning rate must be a positive number, got {rate!r}")
+        t, rate = _time(t, "a time must be at least 0"), None if rate is None else _rate(rate)
         if rate is not None and np.isfinite(t) and t != round(t):
             raise DataError(f"with a learning rate t counts steps and must be an integer, got {t!r}")
         speed = self.spectrum.values * self._weight * (1.0 if rate is None else rate)
@@ -336,6 +347,22 @@ class Dynamics(Shown):
             wanted = "X_test" if name == "theta_test" else wanted
             raise AssumptionError(f"this needs {name}: give it, or {wanted} to Dynamics.of")
         return matrix
+
+
+def _time(t: Any, words: str) -> float:
+    """A time, ∞ among them."""
+    found: Any = t if isinstance(t, numbers.Real) and not isinstance(t, bool) else -1
+    if not found >= 0:
+        raise DataError(f"{words}, got {t!r}")
+    return np.inf if found > HUGE else float(found)
+
+
+def _rate(rate: Any) -> float:
+    """A learning rate."""
+    found: Any = rate if isinstance(rate, numbers.Real) and not isinstance(rate, bool) else -1
+    if not 0 < found < HUGE:
+        raise DataError(f"a learning rate must be a positive number, got {rate!r}")
+    return float(found)
 
 
 to_html.register(Dynamics, dynamics)

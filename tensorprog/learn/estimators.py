@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, overload
 
 import numpy as np
@@ -12,7 +13,8 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 
 from tensorprog.derivation.data import Form, read_inputs, refuse_masked
 from tensorprog.dsl.network import Network
-from tensorprog.errors import DataError, ProgramError
+from tensorprog.errors import DataError, ProgramError, unknown_keywords
+from tensorprog.given import flag
 from tensorprog.kernels.kernel import Kernel
 from tensorprog.learn.derivatives import diagonal
 from tensorprog.learn.gaussian import GaussianProcess, draw
@@ -90,6 +92,7 @@ class _KernelEstimator(BaseEstimator):  # type: ignore[misc]
         return X, target
 
     def _fit_process(self, X: Data, targets: np.ndarray) -> None:
+        flag(self.match_equal, "match_equal")
         K = self._gram(X)
         self._own_, self._fitted_ = np.diag(K).copy(), K
         process = GaussianProcess(K, targets, self.alpha)
@@ -100,6 +103,23 @@ class _KernelEstimator(BaseEstimator):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = self._form != "vectors"
         return tags
+
+
+def refuse_options(estimator: Any, options: Mapping[str, Any]) -> None:
+    """Refuse what ``fit`` is given beside inputs and targets; a ``sample_weight`` of None says nothing.
+
+    Raises:
+        ProgramError: weights, with what to do instead; something unknown.
+    """
+    name = type(estimator).__name__
+    unknown = {k for k, v in options.items() if not (k == "sample_weight" and v is None)}
+    if "sample_weight" in unknown:
+        raise ProgramError(
+            f"{name} has one noise variance alpha for all samples and takes no sample_weight; give a "
+            "sample more weight by repeating it, or leave out what should have none"
+        )
+    if unknown:
+        raise unknown_keywords(f"{name}.fit", unknown, ["X", "y"])
 
 
 class NTKRegressor(RegressorMixin, _KernelEstimator):  # type: ignore[misc]
@@ -123,6 +143,8 @@ class NTKRegressor(RegressorMixin, _KernelEstimator):  # type: ignore[misc]
             equal ones, and without this option training inputs given to ``predict`` are new ones.
 
     Attributes:
+        X_fit_: the training inputs.
+        n_features_in_: their dimension.
         dual_coef_: (K + α)⁻¹ y, of the shape of y; of the normalized y with ``normalize_y``.
         log_marginal_likelihood_: of the targets, normalized ones likewise, under the Gaussian process with this kernel.
         process_: the fitted ``GaussianProcess``, with leave-one-out predictions and the spectrum of the kernel.
@@ -140,12 +162,13 @@ class NTKRegressor(RegressorMixin, _KernelEstimator):  # type: ignore[misc]
         super().__init__(network, kind=kind, alpha=alpha, values=values, match_equal=match_equal)
         self.normalize_y = normalize_y
 
-    def fit(self, X: Data, y: Data) -> NTKRegressor:
+    def fit(self, X: Data, y: Data, **unknown: Any) -> NTKRegressor:
         """Fit to inputs X and targets y, (N,) or (N, outputs)."""
+        refuse_options(self, unknown)
         data, targets = self._read_training(X, y, multi_output=True, y_numeric=True)
         targets = checked_targets(targets, len(targets))
         self._center, self._unit = np.zeros(targets.shape[1:]), np.ones(targets.shape[1:])
-        if self.normalize_y:
+        if flag(self.normalize_y, "normalize_y"):
             self._center, deviation = targets.mean(axis=0), targets.std(axis=0)
             self._unit = np.where(deviation > 0, deviation, 1.0)
         self._fit_process(data, (targets - self._center) / self._unit)
@@ -164,7 +187,7 @@ class NTKRegressor(RegressorMixin, _KernelEstimator):  # type: ignore[misc]
         (N, outputs) and (N, N, outputs).
         """
         data = self._read(X)
-        if not (return_std or return_cov):
+        if not (flag(return_std, "return_std") | flag(return_cov, "return_cov")):
             return self._scaled(self._cross(data) @ self.dual_coef_)
         if self.kind != "nngp":
             raise ProgramError(
@@ -206,6 +229,7 @@ class NTKClassifier(ClassifierMixin, _KernelEstimator):  # type: ignore[misc]
         network, kind, alpha, values, match_equal: as for ``NTKRegressor``.
 
     Attributes:
+        X_fit_, n_features_in_: as for ``NTKRegressor``.
         classes_: the labels.
         dual_coef_: (K + α)⁻¹ of the indicators.
 
@@ -215,8 +239,9 @@ class NTKClassifier(ClassifierMixin, _KernelEstimator):  # type: ignore[misc]
     array(['up'], dtype='<U5')
     """
 
-    def fit(self, X: Data, y: Data) -> NTKClassifier:
+    def fit(self, X: Data, y: Data, **unknown: Any) -> NTKClassifier:
         """Fit to inputs X and labels y, (N,)."""
+        refuse_options(self, unknown)
         data, labels = self._read_training(X, y)
         labels = column_or_1d(labels, warn=True)
         check_classification_targets(labels)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tensorprog.errors import DataError
+from tensorprog.given import count, generator
 from tensorprog.learn.ridge import Eigen, Factor, factor
 from tensorprog.learn.spectrum import Spectrum, kernel_matrix, real_array, rounding_of, symmetric_matrix
 from tensorprog.printing import Shown, counted, to_html
@@ -158,9 +159,10 @@ def covariance(found: np.ndarray, prior: np.ndarray, name: str, slack: float) ->
 
 def draw(mean: np.ndarray, cov: np.ndarray, size: int, seed: int | np.random.Generator) -> np.ndarray:
     """``size`` draws from N(mean, cov), (size, *mean.shape): one covariance for all outputs, singular ones included."""
+    size, source = count(size, "the number of draws"), generator(seed)
     values, vectors = np.linalg.eigh((cov + cov.T) / 2)
     root = vectors * np.sqrt(np.maximum(values, 0.0))
-    noise = np.random.default_rng(seed).standard_normal((size, *mean.shape))
+    noise = source.standard_normal((size, *mean.shape))
     return mean + np.einsum("ij,sj...->si...", root, noise)
 
 

@@ -143,7 +143,7 @@ def sampled_together(kernel: Kernel, X: Any, Y: Any, values: Mapping[sp.Symbol, 
     if not is_sampled(kernel, *read_pair(X, Y, form), hyper):
         return None
     both = np.concatenate([X, Y]) if form == "vectors" else [*X, *Y]
-    return kernel.found(read_inputs(both, "X", form), None, hyper)
+    return kernel._found(read_inputs(both, "X", form), None, hyper)
 
 
 def parts(kernel: Kernel, X: Any, Y: Any, values: Mapping[sp.Symbol, Any]) -> tuple[np.ndarray, ...]:
@@ -151,6 +151,6 @@ def parts(kernel: Kernel, X: Any, Y: Any, values: Mapping[sp.Symbol, Any]) -> tu
     found = sampled_together(kernel, X, Y, values)
     if found is None:
         return tuple(matrices([kernel], a, b, values)[0] for a, b in ((Y, None), (X, Y), (X, None)))
-    warn(found, repr(kernel), kernel.advice(found))
+    warn(found, repr(kernel), kernel._advice(found))
     m = len(read_inputs(on_host(X), "X", kernel.net.form))
     return found.value[m:, m:], found.value[:m, m:], found.value[:m, :m]

@@ -14,6 +14,7 @@ from sklearn.gaussian_process.kernels import Kernel as ProcessKernel
 from tensorprog import programs
 from tensorprog.dsl.network import Network
 from tensorprog.errors import DataError, TensorProgramError
+from tensorprog.given import flag
 from tensorprog.kernels.kernel import Kernel
 from tensorprog.learn.derivatives import diagonal, gram_with_gradient
 from tensorprog.learn.networks import kernel_of, symbols_of, values_by_symbol
@@ -100,7 +101,7 @@ class NetworkKernel(GenericKernelMixin, ProcessKernel):  # type: ignore[misc]
     def __call__(self, X: Data, Y: Data | None = None, eval_gradient: bool = False) -> Any:
         """K(X, Y); with ``eval_gradient`` and no Y also its derivatives by ``theta``, (N, N, free symbols)."""
         kernel, numbers = self._kernel, self._numbers()
-        if not eval_gradient:
+        if not flag(eval_gradient, "eval_gradient"):
             return kernel(_inputs(X), None if Y is None else _inputs(Y), values=numbers)
         if Y is not None:
             raise ValueError("Gradient can only be evaluated when Y is None.")

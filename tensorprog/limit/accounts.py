@@ -25,7 +25,12 @@ FEW = 32  # expectations, up to which the error is computed to be shown
 
 @dataclass(frozen=True, repr=False)
 class AtomValue(Shown):
-    """An expectation: its symbol, value, absolute error and method."""
+    """An expectation: its symbol, value, absolute error and method.
+
+    Attributes:
+        atom: the expectation as a symbol.
+        value, error, method: of it; the error is absolute.
+    """
 
     atom: sp.Expr
     value: Array
@@ -44,7 +49,12 @@ class AtomValue(Shown):
 
 @dataclass(frozen=True, repr=False)
 class Account(Shown):
-    """A number and the expectations it is made of, in the order in which they were computed."""
+    """A number and the expectations it is made of, in the order in which they were computed.
+
+    Attributes:
+        value: the number, or an array of numbers.
+        atoms: the expectations.
+    """
 
     value: Array
     atoms: tuple[AtomValue, ...]

@@ -10,7 +10,7 @@ from tensorprog.errors import AccuracyError, NoRuleError
 from tensorprog.expectations.many.sobol import ERRORS
 from tensorprog.ir.graph import ProgramGraph, Variable
 from tensorprog.ir.hyper import program_symbols, symbol_values
-from tensorprog.limit.master import Limit
+from tensorprog.limit.answers import Limit
 from tensorprog.limit.sampling import Estimate, SampledLimit
 from tensorprog.printing import Shown, counted
 from tensorprog.types import HyperValues
@@ -20,6 +20,10 @@ class AutoLimit(Shown):
     """The questions of ``Limit`` answered by numbers; ``answer.method`` is ``"exact"`` or ``"sampled"``.
 
     Args are those of ``SampledLimit``.
+
+    Attributes:
+        program: the program.
+        values: of the hyperparameters, by symbol.
     """
 
     def __init__(self, program: ProgramGraph, values: HyperValues | None = None, **sampling: Any) -> None:

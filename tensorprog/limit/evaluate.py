@@ -19,7 +19,7 @@ import mpmath
 import numpy as np
 import sympy as sp
 
-from tensorprog.algebra import Apply, Gen, Poly, Scalar
+from tensorprog.algebra import Apply, Gen, Poly, Scalar, monomial
 from tensorprog.errors import DataError, NoRuleError
 from tensorprog.expectations.atoms import Expect, variables
 from tensorprog.expectations.law import Value
@@ -27,7 +27,6 @@ from tensorprog.expectations.numeric import expectation
 from tensorprog.functions import Step, no_value
 from tensorprog.functions import evaluate as evaluate_expr
 from tensorprog.limit.equations import Name, children, reachable
-from tensorprog.limit.gap import Gaps
 from tensorprog.limit.positions import Along, Positional
 from tensorprog.limit.random_maps import entrywise, mapped
 
@@ -100,8 +99,17 @@ def numbers(
             raise DataError("a formula divides by a constant 0; check the values of hyperparameters") from error
     for p, r in zip(polys, results, strict=True):
         if not np.all(np.isfinite(r)):
-            raise DataError(f"the value of {p} is not finite; check the scale of inputs and hyperparameters")
+            names = [g for g in reachable([p]) if isinstance(g, Name)]
+            with np.errstate(over="ignore", invalid="ignore"):
+                found = evaluate_all([monomial(g) for g in names], leaf, float)
+            raise _not_finite(g.symbol for g, x in zip(names, found, strict=True) if not np.all(np.isfinite(x)))
     return results
+
+
+def _not_finite(symbols: Iterable[Any]) -> DataError:
+    """The error for quantities that leave the range of numbers, which names the first of them, with its layer."""
+    what = next((f"{s}, the first that leaves the range of float64," for s in symbols), "a sum of finite quantities")
+    return DataError(f"the value of {what} is not finite; check the scale of inputs and hyperparameters")
 
 
 def _scalar(expr: sp.Expr, values: Mapping[sp.Symbol, Array]) -> Array:
@@ -121,7 +129,11 @@ def expected(g: Expect, value: Callable[[Poly], Any], gap: Array | None = None) 
     scalars = {s: value(Poly({((h, 1),): 1})) for s, h in g.scalars.items()}
     try:
         return expectation(g.body, g.variables, cov, mean, scalars, gap=gap)
-    except DataError:
+    except DataError as error:
+        read = {h for p in (*g.cov, *g.mean) for m in p.terms for h, _ in m if isinstance(h, Name)}
+        lost = [h for h in read if not np.all(np.isfinite(value(monomial(h))))]
+        if lost:
+            raise _not_finite(h.symbol for h in sorted(lost, key=lambda h: h.index)) from error
         if not _estimated(g):
             raise
         return expectation(g.body, g.variables, cov, mean, scalars, slack=ESTIMATED)

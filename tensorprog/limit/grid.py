@@ -16,6 +16,7 @@ import numpy as np
 
 from tensorprog.errors import NoRuleError
 from tensorprog.functions import evaluate
+from tensorprog.given import count
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.hyper import program_symbols, symbol_values
 from tensorprog.ir.instructions import InitVector, MatMul
@@ -52,18 +53,23 @@ class GridLimit(SampledLimit):
     def __init__(
         self, program: ProgramGraph, values: Mapping[Any, float] | None = None, nodes: int | None = None
     ) -> None:
-        self.program, self.hyper = program, symbol_values(values, lambda: program_symbols(program), more=True)
+        self.program, self._hyper = program, symbol_values(values, lambda: program_symbols(program), more=True)
         products = [v for v, op in program if isinstance(op, MatMul)]
         if products:
             raise NoRuleError(f"quadrature is for programs without matrix products, this one has {products[0]}")
         vectors = [(v, op) for v, op in program if isinstance(op, InitVector)]
-        root = cholesky(vectors, lambda expr: float(evaluate(expr, self.hyper)))
+        root = cholesky(vectors, lambda expr: float(evaluate(expr, self._hyper)))
         self._active = np.flatnonzero(np.abs(root).max(axis=0, initial=0.0))
         if len(self._active) > DIMENSIONS:
             raise NoRuleError(f"quadrature is for up to {DIMENSIONS} Gaussians, this program has {len(self._active)}")
         self._rows = len(vectors)
-        self.nodes = nodes or self._affordable()
+        self.nodes = self._affordable() if nodes is None else count(nodes, "nodes", most=NODES)
         self._runs: list[Replicate] = []
+
+    @property
+    def samples(self) -> int:
+        """None: nodes are no samples."""
+        return 0
 
     @property
     def _how(self) -> str:
@@ -90,4 +96,4 @@ class GridLimit(SampledLimit):
         weights = np.ones(1)
         for _ in range(k):
             weights = np.multiply.outer(weights, w / w.sum()).ravel()
-        return Replicate(self.program, noise, self.hyper, weights)
+        return Replicate(self.program, noise, self._hyper, weights)

@@ -40,14 +40,19 @@ class LinearLimit(SampledLimit):
     """
 
     def __init__(self, program: ProgramGraph, values: Mapping[Any, float] | None = None) -> None:
-        self.program, self.hyper = program, symbol_values(values, lambda: program_symbols(program), more=True)
+        self.program, self._hyper = program, symbol_values(values, lambda: program_symbols(program), more=True)
         for var, op in program:
             if isinstance(op, (Nonlin, Moment)) and op.args:
                 _check(op.body, len(op.args), 1 if isinstance(op, Nonlin) else 2, var.name)
             elif isinstance(op, InitVector) and op.mean != 0:
                 raise NoRuleError(f"`{var}` has the mean {op.mean}; linear programs have centred vectors")
         count = sum(isinstance(op, (InitVector, MatMul)) for _, op in program)
-        self._run = Replicate(program, np.eye(count), self.hyper, np.ones(count))
+        self._run = Replicate(program, np.eye(count), self._hyper, np.ones(count))
+
+    @property
+    def samples(self) -> int:
+        """None: the limit is exact."""
+        return 0
 
     @property
     def _how(self) -> str:

@@ -42,13 +42,14 @@ from tensorprog.limit.gap import Gaps, Structure
 from tensorprog.limit.points import Spatial
 from tensorprog.limit.zdot import zdot_terms
 from tensorprog.printing import NameSymbol, Shown, counted, shortened, text
+from tensorprog.rationals import check_digits
 from tensorprog.types import Number
 
 INITIAL = "initial vectors"
 
 
-class Limit(Shown):
-    """The infinite-width limit of a program: what its vectors' coordinates and its scalars converge to.
+class Interpreter(Shown):
+    """A program with what its variables converge to, as the rooms use it; ``limit.answers.Limit`` is what users hold.
 
     Args:
         program: the program.
@@ -83,10 +84,10 @@ class Limit(Shown):
             if var.kind == "vector":
                 self._form_var.setdefault(self.z[var], var)
 
-    def __copy__(self) -> Limit:
+    def __copy__(self) -> Interpreter:
         return self  # it answers the same questions in the same way for ever
 
-    def __deepcopy__(self, memo: Any) -> Limit:
+    def __deepcopy__(self, memo: Any) -> Interpreter:
         return self
 
     def __reduce__(self) -> Any:
@@ -273,6 +274,7 @@ class Limit(Shown):
 
     def _ask(self, question: Callable[[], Poly]) -> sp.Expr:
         answer = question()
+        check_digits(answer.terms.values(), "this expectation")
         self._asked.append(answer)
         return to_sympy(answer)
 
@@ -290,18 +292,18 @@ class Limit(Shown):
 
 
 @singledispatch
-def interpret(op: Any, var: Var, limit: Limit) -> None:
+def interpret(op: Any, var: Var, limit: Interpreter) -> None:
     """Add what ``var := op`` converges to; register a rule for a new instruction."""
     raise NoRuleError(f"no limit rule for {type(op).__name__}: register one with tensorprog.limit.master.interpret")
 
 
 @interpret.register(InitMatrix)
-def _(op: InitMatrix, var: Var, limit: Limit) -> None:
+def _(op: InitMatrix, var: Var, limit: Interpreter) -> None:
     limit.variance[var] = limit.algebra.from_sympy(op.variance, {})
 
 
 @interpret.register(InitVector)
-def _(op: InitVector, var: Var, limit: Limit) -> None:
+def _(op: InitVector, var: Var, limit: Interpreter) -> None:
     z = limit.algebra.from_sympy(op.mean, {})
     if op.covariance(var) != 0:
         g = Gaussian(NameSymbol(f"Z({var})", rf"Z^{{{sp.latex(sp.Symbol(var.name))}}}"), INITIAL, var)
@@ -312,12 +314,12 @@ def _(op: InitVector, var: Var, limit: Limit) -> None:
 
 
 @interpret.register(InitScalar)
-def _(op: InitScalar, var: Var, limit: Limit) -> None:
+def _(op: InitScalar, var: Var, limit: Interpreter) -> None:
     limit.z[var] = limit.algebra.from_sympy(op.value, {})
 
 
 @interpret.register(MatMul)
-def _(op: MatMul, var: Var, limit: Limit) -> None:
+def _(op: MatMul, var: Var, limit: Interpreter) -> None:
     zx, variance = limit.z[op.x], limit.variance[op.matrix]
     if limit.spatial and op.matrix in limit.spatial.matrices:
         _over_positions(op, var, limit)
@@ -331,7 +333,7 @@ def _(op: MatMul, var: Var, limit: Limit) -> None:
     limit.z[var] = zhat + limit.zdots[var]
 
 
-def _over_positions(op: MatMul, var: Var, limit: Limit) -> None:
+def _over_positions(op: MatMul, var: Var, limit: Interpreter) -> None:
     """A product shared by positions has no Ż, or is refused."""
     assert limit.spatial is not None
     map_ = None if op.by is None else op.by.map
@@ -343,45 +345,46 @@ def _over_positions(op: MatMul, var: Var, limit: Limit) -> None:
 
 @interpret.register(Mix)
 @interpret.register(Weigh)
-def _(op: Mix | Weigh, var: Var, limit: Limit) -> None:
+def _(op: Mix | Weigh, var: Var, limit: Interpreter) -> None:
     assert limit.spatial is not None
     limit.z[var] = limit.spatial.mix(op, var)
 
 
 @interpret.register(Place)
-def _(op: Place, var: Var, limit: Limit) -> None:
+def _(op: Place, var: Var, limit: Interpreter) -> None:
     assert limit.spatial is not None
     limit.z[var] = limit.spatial.place(op, var)
 
 
 @interpret.register(Outer)
-def _(op: Outer, var: Var, limit: Limit) -> None:
+def _(op: Outer, var: Var, limit: Interpreter) -> None:
     assert limit.spatial is not None
     limit.z[var] = limit.define(limit.spatial.outer(op, var), var)
 
 
 @interpret.register(RowSum)
-def _(op: RowSum, var: Var, limit: Limit) -> None:
+def _(op: RowSum, var: Var, limit: Interpreter) -> None:
     assert limit.spatial is not None
     limit.z[var] = limit.define(limit.spatial.row_sum(op, var), var)
 
 
 @interpret.register(Mask)
-def _(op: Mask, var: Var, limit: Limit) -> None:
+def _(op: Mask, var: Var, limit: Interpreter) -> None:
     assert limit.spatial is not None
     limit.z[var] = limit.spatial.mask(op, var)
 
 
 @interpret.register(Nonlin)
-def _(op: Nonlin, var: Var, limit: Limit) -> None:
+def _(op: Nonlin, var: Var, limit: Interpreter) -> None:
     z = limit.algebra.from_sympy(op.body, {s: limit.z[v] for s, v in slots_of(op).items()})
+    check_digits(z.terms.values(), f"`{var}`")
     limit.z[var] = limit.expect.reduced(z)
     limit.note_multiple(var, op)
     limit.note_arguments(var)
 
 
 @interpret.register(Difference)
-def _(op: Difference, var: Var, limit: Limit) -> None:
+def _(op: Difference, var: Var, limit: Interpreter) -> None:
     if limit.z[op.theta]:
         raise AssumptionError(f"`{var}` divides by `{op.theta}`, whose limit is {limit.value(op.theta)} and not 0")
     env = {s: limit.z[v] for s, v in slots_of(op).items()}
@@ -391,6 +394,6 @@ def _(op: Difference, var: Var, limit: Limit) -> None:
 
 
 @interpret.register(Moment)
-def _(op: Moment, var: Var, limit: Limit) -> None:
+def _(op: Moment, var: Var, limit: Interpreter) -> None:
     body = limit.algebra.from_sympy(op.body, {s: limit.z[v] for s, v in slots_of(op).items()})
     limit.z[var] = limit.define(limit.expect(body), var)

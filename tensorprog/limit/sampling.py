@@ -11,8 +11,10 @@ are means over the samples.  Everything is repeated on independent randomisation
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import singledispatch
+from numbers import Real
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,6 +26,7 @@ from tensorprog.errors import AssumptionError, DataError, NoRuleError, ProgramEr
 from tensorprog.expectations.many.points import sobol_points
 from tensorprog.files import read_memory
 from tensorprog.functions import evaluate
+from tensorprog.given import count
 from tensorprog.ir.dependent import dependent_products
 from tensorprog.ir.graph import ProgramGraph, Variable, as_var
 from tensorprog.ir.hyper import program_symbols, symbol_values
@@ -47,16 +50,24 @@ from tensorprog.types import HyperValues
 REPLICATES = 16
 SOBOL_DIMENSIONS = 512
 MEMORY = 2**30
+MOST = 2**40  # samples
 DEPENDENT = 1e-12  # a vector this close to the span of earlier ones brings no new Gaussian
 
 
 class Estimate(Shown, float):
-    """A number with its standard error, and how it was found: ``"exact"`` or ``"sampled"``."""
+    """A number with its standard error, and how it was found: ``"exact"`` or ``"sampled"``.
+
+    Attributes:
+        stderr: the standard error.
+        method: ``"exact"``, ``"sampled"`` or ``"quadrature"``.
+    """
 
     stderr: float
     method: str
 
     def __new__(cls, value: float, stderr: float = 0.0, method: str = "exact") -> Estimate:
+        if not all(isinstance(x, Real) for x in (value, stderr)):
+            raise DataError(f"an estimate is a number with a standard error, got {value!r} and {stderr!r}")
         self = super().__new__(cls, value)
         self.stderr, self.method = float(stderr), method
         return self
@@ -208,6 +219,11 @@ Answer = TypeVar("Answer")
 class SampledLimit(Shown):
     """The limit of a program by sampling: the questions of ``Limit``, answered by numbers with standard errors.
 
+    Attributes:
+        program: the program.
+        replicates: independent randomisations, whose spread is the standard error.
+        seed: of the randomisations.
+
     >>> import tensorprog as tp
     >>> p = tp.Program()
     >>> W, x = p.matrix("W"), p.vector("x")
@@ -233,14 +249,12 @@ class SampledLimit(Shown):
         values: HyperValues | None = None,
         memory: float | str = MEMORY,
     ) -> None:
-        for what, value, least in (("samples", samples, 1), ("seed", seed, 0)):
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-                raise DataError(f"{what} must be an integer of at least {least}, got {value!r}")
+        samples, seed = count(samples, "samples", most=MOST), count(seed, "seed", 0, math.inf)
         memory = read_memory(memory)
         if program.has_axes:
             raise AssumptionError("limits by sampling are not taken over positions; tp.ntk and tp.nngp are exact there")
         self.program, self.seed, self._drawn = program, seed, dependent_products(program)
-        self.hyper = symbol_values(values, lambda: program_symbols(program), more=True)
+        self._hyper = symbol_values(values, lambda: program_symbols(program), more=True)
         vectors = sum(v.kind == "vector" for v, _ in program)
         each = max(4, (max(1, samples // REPLICATES) - 1).bit_length())
         while each > 10 and 8 * 3 * vectors * 2**each > memory:
@@ -282,7 +296,7 @@ class SampledLimit(Shown):
 
         def question(run: Replicate) -> Any:
             point = {vector_slot(i): self._z(run, v) for i, v in enumerate(vectors)}
-            return run.mean(evaluate(body, {**self.hyper, **point}))
+            return run.mean(evaluate(body, {**self._hyper, **point}))
 
         return self._estimate(question)
 
@@ -299,13 +313,17 @@ class SampledLimit(Shown):
         Raises:
             DataError: values are given only now.
         """
-        if values:
+        if values is not None and not (isinstance(values, Mapping) and not values):
             raise DataError("a sampled limit takes its values when it is made: tp.limit(p, 'sampling', values=...)")
         return expr
 
     @staticmethod
     def stderr(answer: Estimate) -> float:
         """The standard error of an answer."""
+        if not isinstance(answer, Estimate):
+            raise DataError(
+                f"what this limit answered has a standard error, not the {type(answer).__name__} {answer!r}"
+            )
         return answer.stderr
 
     def _z(self, run: Replicate, x: Variable) -> np.ndarray:
@@ -325,7 +343,7 @@ class SampledLimit(Shown):
     def _replicate(self, k: int) -> Replicate:
         if self._cache is not None and k in self._cache:
             return self._cache[k]
-        run = Replicate(self._drawn, self._gaussians(k), self.hyper)
+        run = Replicate(self._drawn, self._gaussians(k), self._hyper)
         if self._cache is not None:
             self._cache[k] = run
         return run

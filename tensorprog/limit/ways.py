@@ -7,10 +7,10 @@ from typing import Any, Literal, overload
 
 from tensorprog.errors import NoRuleError, nearest, unknown_keywords
 from tensorprog.ir.graph import ProgramGraph, check_program
+from tensorprog.limit.answers import Limit
 from tensorprog.limit.auto import AutoLimit
 from tensorprog.limit.grid import GridLimit
 from tensorprog.limit.linear_programs import LinearLimit
-from tensorprog.limit.master import Limit
 from tensorprog.limit.sampling import SampledLimit
 
 METHODS: dict[str, Any] = {"exact": Limit, "sampling": SampledLimit, "quadrature": GridLimit,

@@ -12,6 +12,7 @@ from tensorprog.dsl.program import exact
 from tensorprog.dsl.trace import Trace
 from tensorprog.errors import ProgramError, listed, nearest
 from tensorprog.functions import Softplus, evaluate, from_sympy, no_numbers, without_rule
+from tensorprog.given import count
 from tensorprog.passes.parametrization import Parametrization
 from tensorprog.types import Number, Rate
 
@@ -61,6 +62,7 @@ class SGD:
 
     def rate(self, t: int) -> sp.Expr:
         """η_t."""
+        t = count(t, "t", 0)
         if callable(self.lr):
             try:
                 rate = self.lr(t)
@@ -75,14 +77,16 @@ class SGD:
 
     def decay(self, t: int) -> sp.Expr:
         """a_t in w_t = a_t w_0 − Σ_s c_{t,s} G_s."""
-        return self._coefficients(t)[0]
+        return self._coefficients(count(t, "t", 0))[0]
 
     def weight(self, t: int, s: int) -> sp.Expr:
         """c_{t,s} in w_t = a_t w_0 − Σ_s c_{t,s} G_s."""
-        return self._coefficients(t)[1][s]
+        t = count(t, "t")
+        return self._coefficients(t)[1][count(s, "s", 0, t - 1)]
 
     def increment(self, t: int, s: int) -> sp.Expr:
         """c_{t+1,s} − c_{t,s}, by which step t moves along G_s; η_t for s = t and 0 before without momentum."""
+        t = count(t, "t", 0)
         return self.weight(t + 1, s) - (self.weight(t, s) if s < t else 0)
 
     @cache  # noqa: B019  (one optimizer, few steps)

@@ -22,6 +22,7 @@ import sympy as sp
 from tensorprog.dsl.program import exact
 from tensorprog.dsl.trace import Trace
 from tensorprog.errors import AssumptionError, ProgramError
+from tensorprog.given import MANY
 from tensorprog.printing import Shown
 from tensorprog.types import Exponent
 
@@ -30,7 +31,13 @@ HALF = sp.Rational(1, 2)
 
 @dataclass(frozen=True, repr=False)
 class Layer(Shown):
-    """The exponents of one layer: of its multiplier, its initial weights and its learning rate."""
+    """The exponents of one layer: of its multiplier, its initial weights and its learning rate.
+
+    Attributes:
+        number: 1 for the first.
+        role: input, hidden or readout.
+        a, b, c: the exponents.
+    """
 
     number: int
     role: str
@@ -88,6 +95,10 @@ class Parametrization(Shown):
     layer.  A bias is a layer with the one input 1: it has the exponents of layer 1.  ``output_bias`` are (a, b) of
     biases of the output.  ``trained`` says where σ stands: ``"w"`` trains w in W = σ n^(−a) w; ``"W"`` trains
     W = n^(−a) w with w ~ N(0, σ² n^(−2b)), whose gradient has no σ².
+
+    Attributes:
+        name, trained: how it prints, and ``"w"`` or ``"W"``.
+        a, b, c, output_bias: of the layers, from the input to the readout; of the learning rate; (a, b) of its biases.
     """
 
     name: str
@@ -108,7 +119,7 @@ class Parametrization(Shown):
         """
         known = len(self.a) - 2
         count = known if hidden is None else hidden
-        if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+        if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= MANY:
             raise ProgramError(f"hidden is the number of hidden matrices, an integer of at least 0, got {hidden!r}")
         if count != known and known != 1:
             raise ProgramError(
@@ -286,7 +297,7 @@ def standard(c: Exponent = 0, trained: str = "w") -> Parametrization:
     >>> standard().classify().stable, standard(c=1).classify().regime, standard(1, trained="W")
     (False, 'kernel regime', standard(c=1, trained='W'))
     """
-    if trained not in ("w", "W"):
+    if not isinstance(trained, str) or trained not in ("w", "W"):
         raise ProgramError(f"trained is 'w' (W = σ w, w is trained) or 'W' (W itself is trained), got {trained!r}")
     which = "" if trained == "w" else ", trained='W'"
     name = f"standard(c={rational(c, 'c')}{which})"

@@ -69,7 +69,8 @@ class Separated(Network):
         if not net.takes_axes:
             raise ProgramError(f"{net.name} reads no positions, so that there is nothing to separate")
         super().__init__(net.fn, net.hyperparameters, net.name)
-        self.net, self.of_length = net, {}
+        self.net = net
+        self.of_length: dict[int, Sizes] = {}
         for n in dict.fromkeys(tuple(n) for n in sizes):
             if self.of_length.setdefault(math.prod(n), n) != n:
                 known = self.of_length[math.prod(n)]

@@ -21,9 +21,11 @@ from tensorprog.derivation.data import Inputs, by_lengths, read_pair
 from tensorprog.derivation.derivation import Derivation
 from tensorprog.derivation.kernel_account import KernelAccount
 from tensorprog.derivation.route import refuse_expanding
+from tensorprog.derivation.underflow import warn_of_underflow
 from tensorprog.dsl.network import Network
 from tensorprog.errors import DataError, FoldError, ProgramError, nearest
 from tensorprog.formulas.typeset import for_notebooks
+from tensorprog.given import flag
 from tensorprog.ir.hyper import symbol_values
 from tensorprog.limit.evaluate import same
 from tensorprog.recursions.fixed import fixed_point
@@ -37,6 +39,7 @@ from tensorprog.recursions.writing import STEPWISE, WAYS, Way, straight
 from tensorprog.types import Data, HyperValues
 
 BLOCK_BYTES = 2**27
+DEEPEST = 10**6  # layers, whose equations are written out as operations
 
 
 @dataclass(frozen=True)
@@ -53,56 +56,58 @@ class FoldedKernel:
 
     Attributes:
         kernel: the kernel it was folded from.
+        net: its network.
         form: "sum", Σ_l Π^l Σ^l, or "forward", Θ^{l+1} = Θ^l Σ̇^{l+1} + Σ^{l+1}.
-        parts: the indexed equations of two inputs, in single assignment: what evaluation and compilers read. They
-            are one part, or two where only equal lengths share weights: one for T = T' and one for T ≠ T'.
         proved: the sizes at which the equations were derived again and compared.
         excluded: small sizes at which and below which they do not hold, whatever the sizes not named.
+
+    The indexed equations of two inputs (``_parts``), in single assignment, are what evaluation and compilers read. They
+    are one part, or two where only equal lengths share weights: one for T = T' and one for T ≠ T'.
     """
 
     def __init__(self, kernel: Any, form: str | None = None, over: Any = None) -> None:
         self.kernel = kernel
         self.net: Network = kernel.net
         self.form = form_of(kernel.kind, form)
-        self.over = over_of(self.net, over)
-        refuse_expanding(*self._sized(self.over.larger(2)[0], 2), kernel.kind == "ntk")
-        self.store = Store()
+        self._over = over_of(self.net, over)
+        refuse_expanding(*self._sized(self._over.larger(2)[0], 2), kernel.kind == "ntk")
+        self._store = Store()
         self._read: dict[tuple[Sizes, int, bool], Straight] = {}
         self._derived: dict[tuple[Sizes, int, bool], Derivation] = {}
         self._most: dict[bool, dict[Sizes, int]] = {False: {}, True: {}}
         self.proved: list[Sizes] = []
         self.excluded: set[Sizes] = set()
-        self.parts = self._fold(self.form, 2)
-        self._others: dict[tuple[str | None, int], tuple[Part, ...]] = {(self.form, 2): self.parts}
+        self._parts = self._fold(self.form, 2)
+        self._others: dict[tuple[str | None, int], tuple[Part, ...]] = {(self.form, 2): self._parts}
         self._programs: dict[int, Any] = {}
         self._at: dict[Any, SizedKernel] = {}
-        self.printer = Printer([(p.over.related, p.folded) for p in self.parts], kernel, self.over.depth)
+        self._printer = Printer([(p.over.related, p.folded) for p in self._parts], kernel, self._over.depth)
 
     def __deepcopy__(self, memo: Any) -> Self:
         return self  # it answers the same questions in the same way for ever
 
     def __reduce__(self) -> Any:
         """For pickling: the kernel, to be folded again."""
-        over = [k for k in (self.over.depth, "lengths" if self.over.lengths else None) if k]
+        over = [k for k in (self._over.depth, "lengths" if self._over.lengths else None) if k]
         return type(self), (self.kernel, self.form, over)
 
     # ---- finding -----------------------------------------------------------------------------------
 
     @property
-    def folded(self) -> Folded:
+    def _folded(self) -> Folded:
         """The indexed equations of two inputs; of two parts those for T = T'."""
-        return self.parts[0].folded
+        return self._parts[0].folded
 
     def _fold(self, form: str | None, inputs: int) -> tuple[Part, ...]:
         """One fold for all sizes, or one for equal and one for different lengths, or of moments taken step by step."""
         try:
-            return (self._part(self.over, form, inputs),)
+            return (self._part(self._over, form, inputs),)
         except Growing:
             raise
         except FoldError as error:
-            if apart := self.over.parts(inputs):
+            if apart := self._over.parts(inputs):
                 return tuple(self._part(over, form, inputs) for over in apart)
-            if self.net.takes_axes or not (deeper := self.over.stepwise()):
+            if self.net.takes_axes or not (deeper := self._over.stepwise()):
                 raise
             try:
                 return (self._part(deeper, form, inputs, STEPWISE),)
@@ -114,14 +119,14 @@ class FoldedKernel:
         failure, best = None, None
         for s in over.examples(inputs):  # before any is read, which takes longer
             if (s, inputs, ways[0].stepwise) not in self._read:
-                self._derive(s, inputs, ways[0].stepwise)
+                self._derivation(s, inputs, ways[0].stepwise)
         for way in ways:
             if way.anchored and best is not None:
                 break
             try:
                 systems = {s: self._straight(s, form, inputs, way) for s in over.examples(inputs)}
-                folded = fold(systems, self.store, way.anchored, way.stepwise)
-                fails = self.prove(folded, form, inputs, way, over)
+                folded = fold(systems, self._store, way.anchored, way.stepwise)
+                fails = self._prove(folded, form, inputs, way, over)
             except FoldError as error:
                 failure = failure or error
                 continue
@@ -136,7 +141,7 @@ class FoldedKernel:
         self.excluded |= excluded
         return Part(over, best[0], excluded)
 
-    def prove(self, folded: Folded, form: str | None = None, inputs: int = 2, way: Way = WAYS[0],
+    def _prove(self, folded: Folded, form: str | None = None, inputs: int = 2, way: Way = WAYS[0],
               over: Over | None = None) -> set[Sizes]:  # fmt: skip
         """Derive at larger sizes and compare every equation with the folded ones; the kernel at smaller sizes too.
 
@@ -146,10 +151,10 @@ class FoldedKernel:
         Raises:
             FoldError: an equation differs; names it.
         """
-        form, over = form or self.form, over or self.parts[0].over
+        form, over = form or self.form, over or self._parts[0].over
         larger = over.larger(inputs)
         for s in larger:
-            _compare(self._straight(s, form, inputs, way), unroll(folded, dict(s), self.store), s)
+            _compare(self._straight(s, form, inputs, way), unroll(folded, dict(s), self._store), s)
         if not self._agrees(folded, larger[0], inputs):
             raise FoldError(f"the folded equations do not give the kernel at {_at(larger[0])}")
         agree = {s: self._agrees(folded, s, inputs) for s in over.smaller(inputs)}
@@ -159,7 +164,7 @@ class FoldedKernel:
     def _agrees(self, folded: Folded, sizes: Sizes, inputs: int) -> bool:
         """Whether the kernel, derived by its own method, is that of the folded equations, all names unfolded."""
         try:
-            mine = unroll(folded, dict(sizes), self.store).poly()
+            mine = unroll(folded, dict(sizes), self._store).poly()
         except FoldError:  # the ranges do not reach down to this size
             return False
         return same(self._value(sizes, inputs), mine)
@@ -167,15 +172,15 @@ class FoldedKernel:
     def _straight(self, sizes: Sizes, form: str | None, inputs: int, way: Way) -> Straight:
         key = (sizes, inputs, way.stepwise)
         if key not in self._read:  # every form starts from it
-            self._read[key] = read(self._derive(*key), self.store)
+            self._read[key] = read(self._derivation(*key), self._store)
             del self._derived[key]
-        return straight(self._read[key], self.store, form, way)
+        return straight(self._read[key], self._store, form, way)
 
-    def _derive(self, sizes: Sizes, inputs: int, stepwise: bool) -> Derivation:
+    def _derivation(self, sizes: Sizes, inputs: int, stepwise: bool) -> Derivation:
         """The derivation at one size, which waits until it is read."""
         key = (sizes, inputs, stepwise)
         if key not in self._derived:
-            derive = self.kernel.derive_stepwise if stepwise else self.kernel.derive_straight
+            derive = self.kernel._derive_stepwise if stepwise else self.kernel._derive_straight
             self._derived[key] = derive(*self._sized(sizes, inputs))
             self._most[stepwise][sizes] = variables_of(self._derived[key])
             refuse_growing(self.net.name, self._most[stepwise])
@@ -184,13 +189,13 @@ class FoldedKernel:
     def _value(self, sizes: Sizes, inputs: int) -> Poly:
         """The kernel by its own method of derivation, untouched."""
         net, lengths = self._sized(sizes, inputs)
-        return self.kernel.derive_at(net, lengths).poly  # type: ignore[no-any-return]
+        return self.kernel._derive_at(net, lengths).poly  # type: ignore[no-any-return]
 
     def _sized(self, sizes: Sizes, inputs: int) -> tuple[Network, list[int | None]]:
         given = dict(sizes)
         own: list[int | None] = list(self.kernel.lengths)
         lengths = [given["T"], given.get("T'")][:inputs] if "T" in given else own[:inputs]
-        net = self.kernel_at(given).net
+        net = self._kernel_at(given).net
         try:
             net.trace(lengths)
         except ProgramError as error:
@@ -210,22 +215,22 @@ class FoldedKernel:
     @property
     def rules(self) -> list[tuple[sp.Eq, tuple[Any, ...]]]:
         """The equations with the ranges (index, lowest, highest) of the indices they hold for."""
-        return list(self.printer.rules())
+        return list(self._printer.rules())
 
     def text(self) -> str:
         """The recursion as text."""
-        return self.printer.text()
+        return self._printer.text()
 
     def latex(self, closed: bool = False) -> str:
         """The recursion as a LaTeX ``align*`` environment (amsmath); ``closed`` puts in closed forms of V."""
-        return self.printer.latex(closed)
+        return self._printer.latex(flag(closed, "closed"))
 
     def _repr_latex_(self) -> str:
         return for_notebooks(self.latex())
 
     def __repr__(self) -> str:
         form = f", {self.form} form" if self.form else ""
-        kind, count = self.kernel.kind.upper(), sum(len(p.folded.cases) for p in self.parts)
+        kind, count = self.kernel.kind.upper(), sum(len(p.folded.cases) for p in self._parts)
         return f"<recursion of the {kind} of {self.net.name}{form}: {count} equations>"
 
     # ---- numbers -----------------------------------------------------------------------------------
@@ -248,7 +253,7 @@ class FoldedKernel:
         """
         layers = self._depth(depth)
         if self.net.takes_axes:
-            return self.kernel_at(layers)(X1, X2, values)  # type: ignore[no-any-return]
+            return self._kernel_at(layers)(X1, X2, values)  # type: ignore[no-any-return]
         first, other = read_pair(X1, X2, self.net.form)
         second, hyper = first if other is None else other, symbol_values(values, lambda: self.net.symbols)
 
@@ -259,6 +264,7 @@ class FoldedKernel:
         K = by_lengths(first, other, block)
         if other is None:
             self._symmetrise(K, first, layers, hyper)
+        warn_of_underflow(K, repr(self), first, other)
         return K
 
     def fixed_point(self, X1: Data, X2: Data | None = None, values: HyperValues | None = None,
@@ -282,7 +288,7 @@ class FoldedKernel:
     def fixed_point_account(self, X1: Data, X2: Data | None = None, values: HyperValues | None = None,
                             rtol: float = 1e-9) -> KernelAccount:  # fmt: skip
         """``fixed_point`` with the error of each entry and the measured contraction."""
-        if self.over.depth is None:
+        if self._over.depth is None:
             raise ProgramError("a fixed point is one in depth, and this recursion is over lengths only")
         self(X1, X2, values, L=SMALL + 1)  # what is wrong with data or values is said before divergence is blamed
         return fixed_point(lambda depth: self(X1, X2, values, L=depth), rtol)
@@ -311,7 +317,7 @@ class FoldedKernel:
         return self._at[key]
 
     def _depth(self, given: Mapping[str, int]) -> dict[str, int]:
-        name = self.over.depth
+        name = self._over.depth
         if name is not None and "L" in given and name not in given:
             given = {name if k == "L" else k: v for k, v in given.items()}
         for key in given:
@@ -322,6 +328,8 @@ class FoldedKernel:
         layers = given.get(name, self.net.hyperparameters[name])
         if isinstance(layers, bool) or not isinstance(layers, (int, np.integer)) or layers < 1:
             raise ProgramError(f"{name} must be a positive integer, got {layers!r}")
+        if layers > DEEPEST:
+            raise ProgramError(f"{name} must be at most {DEEPEST}, got {layers}; R.fixed_point(X) is infinitely deep")
         return {"L": int(layers)}
 
     def _block(self, x: np.ndarray, y: np.ndarray, sizes: dict[str, int], hyper: Any, mirrored: bool) -> np.ndarray:
@@ -338,7 +346,7 @@ class FoldedKernel:
         rest = ~np.isfinite(value)
         if rest.any():
             kernel = self.at(**{k: v for k, v in sizes.items() if k == "L"})
-            value[rest] = kernel.on_pairs(x[i[rest]], y[j[rest]], (sizes.get("T"), sizes.get("T'")), hyper)
+            value[rest] = kernel._on_pairs(x[i[rest]], y[j[rest]], (sizes.get("T"), sizes.get("T'")), hyper)
         K[i, j] = value
         return K
 
@@ -347,7 +355,7 @@ class FoldedKernel:
         key = (tuple(sizes.items()), tuple(hyper.items()))
         if self._programs.get(inputs, (None,))[0] != key:
             tape = Tape()
-            root = append(tape, *self.system(sizes, inputs), hyper)
+            root = append(tape, *self._system(sizes, inputs), hyper)
             self._programs[inputs] = key, Program(tape, (root,))
         return self._programs[inputs][1]  # type: ignore[no-any-return]
 
@@ -360,7 +368,7 @@ class FoldedKernel:
         if not np.isfinite(K).all():
             raise DataError("the value of the kernel is not finite; check the scale of inputs and hyperparameters")
 
-    def system(self, sizes: dict[str, int], inputs: int) -> tuple[Folded, dict[str, int]]:
+    def _system(self, sizes: dict[str, int], inputs: int) -> tuple[Folded, dict[str, int]]:
         """The equations of one or two inputs to evaluate at sizes, and the sizes they know.
 
         They go forward, which holds a few values only, whatever form is printed.
@@ -371,17 +379,17 @@ class FoldedKernel:
         form = None if self.form is None else "forward"
         if (form, inputs) not in self._others:
             self._others[form, inputs] = self._fold(form, inputs)
-        if self.over.lengths is False and "T" in sizes:
+        if self._over.lengths is False and "T" in sizes:
             self._check_lengths(sizes)
             sizes = {k: v for k, v in sizes.items() if k == "L"}
         part = next(p for p in self._others[form, inputs] if p.over.holds(sizes))
         self._check_excluded(sizes, part)
         return part.folded, sizes
 
-    def kernel_at(self, layers: Mapping[str, int]) -> Any:
+    def _kernel_at(self, layers: Mapping[str, int]) -> Any:
         """The kernel itself, of the network with so many layers."""
-        hyper = {**self.net.hyperparameters, **({self.over.depth: layers["L"]} if self.over.depth else {})}
-        return self.kernel.of(Network(self.net.fn, hyper, self.net.name))
+        hyper = {**self.net.hyperparameters, **({self._over.depth: layers["L"]} if self._over.depth else {})}
+        return self.kernel._of(Network(self.net.fn, hyper, self.net.name))
 
     def _check_excluded(self, sizes: Mapping[str, int], part: Part) -> None:
         for small in self.excluded if part.over.related == ANY else part.excluded:
@@ -394,7 +402,7 @@ class FoldedKernel:
         lengths = [sizes["T"], sizes.get("T'", sizes["T"])]
         if lengths != list(self.kernel.lengths):
             raise ProgramError(
-                f"this recursion was folded over {self.over.depth} only, at lengths {self.kernel.lengths}; "
+                f"this recursion was folded over {self._over.depth} only, at lengths {self.kernel.lengths}; "
                 f"the data have {tuple(lengths)}"
             )
 

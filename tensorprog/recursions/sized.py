@@ -27,34 +27,36 @@ class Folds(Protocol):
     kernel: Any
     net: Network
     form: str | None
-    over: Over
+    _over: Over
 
-    def system(self, sizes: dict[str, int], inputs: int) -> tuple[Folded, dict[str, int]]: ...
+    def _system(self, sizes: dict[str, int], inputs: int) -> tuple[Folded, dict[str, int]]: ...
 
-    def kernel_at(self, layers: Mapping[str, int]) -> Any: ...
+    def _kernel_at(self, layers: Mapping[str, int]) -> Any: ...
 
 
 class SizedKernel(Shown):
     """A recursion at one depth, which compiles like a kernel derived there.
 
     Attributes:
+        net: the network, at its own depth.
+        kind: "ntk" or "nngp".
+
+    Args:
         recursion: what it was taken from.
         layers: {"L": depth}, or nothing.
-        net: the network, at its own depth.
-        compiled: what was compiled.
     """
 
     def __init__(self, recursion: Folds, layers: dict[str, int]) -> None:
-        self.recursion, self.layers = recursion, layers
+        self._recursion, self._layers = recursion, layers
         self.kind, self.net = recursion.kernel.kind, recursion.net
-        self.compiled: dict[Any, Any] = {}
+        self._compiled: dict[Any, Any] = {}
 
     def __reduce__(self) -> Any:
         """For pickling: what was compiled is left behind."""
-        return SizedKernel, (self.recursion, self.layers)
+        return SizedKernel, (self._recursion, self._layers)
 
     def __repr__(self) -> str:
-        depth = "".join(f" at {k} = {v}" for k, v in self.layers.items())
+        depth = "".join(f" at {k} = {v}" for k, v in self._layers.items())
         return f"<{self.kind.upper()} of {self.net!r} by its recursion{depth}>"
 
     def text(self) -> str:
@@ -64,23 +66,23 @@ class SizedKernel(Shown):
     @property
     def lengths(self) -> tuple[Length, Length]:
         """The lengths that are printed."""
-        return self.recursion.kernel.lengths  # type: ignore[no-any-return]
+        return self._recursion.kernel.lengths  # type: ignore[no-any-return]
 
-    def lower(self, tape: Tape, lengths: tuple[Length, Length], hyper: Mapping[sp.Symbol, float],
+    def _lower(self, tape: Tape, lengths: tuple[Length, Length], hyper: Mapping[sp.Symbol, float],
               same: bool = False) -> int:  # fmt: skip
         """The kernel between inputs of these lengths, or of one with itself, as an operation of a tape."""
         times = [] if lengths[0] is None else list(zip(("T", "T'"), lengths, strict=True))
-        sizes = {**self.layers, **dict(times[:1] if same else times)}
-        return append(tape, *self.recursion.system(sizes, 1 if same else 2), hyper)  # type: ignore[arg-type]
+        sizes = {**self._layers, **dict(times[:1] if same else times)}
+        return append(tape, *self._recursion._system(sizes, 1 if same else 2), hyper)  # type: ignore[arg-type]
 
     @cached_property
-    def derived(self) -> Any:
+    def _derived(self) -> Any:
         """The kernel derived at this depth."""
-        return self.recursion.kernel_at(self.layers)
+        return self._recursion._kernel_at(self._layers)
 
-    def on_pairs(self, a: np.ndarray, b: np.ndarray, lengths: tuple[Length, Length], hyper: Any) -> np.ndarray:
+    def _on_pairs(self, a: np.ndarray, b: np.ndarray, lengths: tuple[Length, Length], hyper: Any) -> np.ndarray:
         """K(a[p], b[p]) of pairs whose angle the compiled equations have lost: by the kernel derived at this size."""
-        return self.derived.on_pairs(a, b, lengths, hyper)  # type: ignore[no-any-return]
+        return self._derived._on_pairs(a, b, lengths, hyper)  # type: ignore[no-any-return]
 
 
 def append(tape: Tape, folded: Folded, sizes: Mapping[str, int], hyper: Mapping[sp.Symbol, float]) -> int:

@@ -84,7 +84,7 @@ def form_of(kind: str, form: str | None) -> str | None:
         if form is not None:
             raise ProgramError(f"form={form!r} is for the NTK; the recursion of an NNGP kernel has one form")
         return None
-    if form is not None and form not in FORMS:
+    if form is not None and not (isinstance(form, str) and form in FORMS):
         raise ProgramError(f"unknown form {form!r}; {nearest(str(form), FORMS)}")
     return form or "sum"
 
@@ -99,7 +99,7 @@ def over_of(net: Network, over: Any) -> Over:
         )
     chosen = known if over is None else [over] if isinstance(over, str) else listed(over, "over", "sizes")
     for key in chosen:
-        if key not in known:
+        if not isinstance(key, str) or key not in known:
             raise ProgramError(f"{net.name} has no size {key!r} to fold over; {nearest(str(key), known)}")
     return Over(next((k for k in chosen if k != "lengths"), None), "lengths" in chosen)
 

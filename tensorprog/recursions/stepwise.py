@@ -16,7 +16,7 @@ from tensorprog.derivation.names import EveryName
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import InitVector, MatMul, Nonlin, Var, slots_of
 from tensorprog.limit.equations import HEADS
-from tensorprog.limit.master import Limit
+from tensorprog.limit.master import Interpreter
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Part:
 Sum = tuple[tuple[sp.Expr, Part], ...]  # with coefficients
 
 
-class Stepwise(Limit):
+class Stepwise(Interpreter):
     """A limit whose moments of sums, and of products with an independent factor, are made of named moments.
 
     Args:

@@ -202,7 +202,7 @@ def _formulas(v: Any) -> str:
 
 def _equations(K: Kernel) -> str:
     """The equations as LaTeX has them, and what is said about them."""
-    lines, said = K.typeset()
+    lines, said = K._typeset()
     shown = [*lines[: MOST_EQUATIONS - 1], lines[-1]] if len(lines) > MOST_EQUATIONS else lines
     body = "".join(_eq(equation(line)) for line in shown)
     if len(shown) < len(lines):

@@ -11,7 +11,7 @@ from tensorprog.derivation.names import NetworkNames
 from tensorprog.derivation.paths import PathSum, paths
 from tensorprog.errors import ProgramError, nearest
 from tensorprog.ir.instructions import MatMul, Nonlin, Var
-from tensorprog.limit.master import Limit
+from tensorprog.limit.master import Interpreter
 from tensorprog.report.subject import Subject
 
 MOST = 2000
@@ -81,7 +81,7 @@ def _found(s: Subject, wanted: Any, i: int) -> list[ProgramPath]:
         raise ProgramError(f"a path is asked for as 'W2' or ('W2', number), got {wanted!r}")
     name = wanted[0] if isinstance(wanted, tuple) else wanted
     parameters = [n for n, kind in s.trace.trainable.items() if kind in ("matrix", "embedding", "bias")]
-    if name not in parameters:
+    if not isinstance(name, str) or name not in parameters:
         raise ProgramError(f"no paths start at {name!r}: they start at a matrix, embedding or bias; "
                            f"{nearest(str(name), parameters)}")  # fmt: skip
     return _all(s, name, i)
@@ -98,7 +98,7 @@ def _all(s: Subject, parameter: str, i: int) -> list[ProgramPath]:
     """The paths from a parameter to output i, the longest first."""
     trace = s.trace
     assert trace is not None
-    sums = PathSum(trace, Limit(trace.program, NetworkNames(trace, [])))
+    sums = PathSum(trace, Interpreter(trace.program, NetworkNames(trace, [])))
     listed = ((r.x, p) for r in trace.outputs[i].readouts for p in paths(sums, r.x))
     result = []
     for count, (end, p) in enumerate(listed):

@@ -16,7 +16,7 @@ from tensorprog.formulas.spelling import Windows, read_by, reads
 from tensorprog.formulas.typeset import TEX
 from tensorprog.ir.axes import Everywhere
 from tensorprog.ir.instructions import InitVector, MatMul, Mix, Place, Var
-from tensorprog.limit.master import Limit
+from tensorprog.limit.master import Interpreter
 from tensorprog.passes.backprop import backprop
 from tensorprog.printing import NameSymbol, latex
 from tensorprog.report.formulas import formula
@@ -53,7 +53,7 @@ def distributions(net: Network, lengths: Sequence[int] | None = None) -> Iterato
     assert s.trace is not None
     trace = s.trace
     program, gradients = backprop(trace)
-    limit = Limit(program, NetworkNames(s.trace, gradients))
+    limit = Interpreter(program, NetworkNames(s.trace, gradients))
     names = _Names(s, limit)
     original: dict[Var, Var] = {}
     for var, kept in s.kept.items():
@@ -77,7 +77,7 @@ def distributions(net: Network, lengths: Sequence[int] | None = None) -> Iterato
 class _Names:
     """Variables and base Gaussians as the drawing calls them, in LaTeX."""
 
-    def __init__(self, s: Subject, limit: Limit) -> None:
+    def __init__(self, s: Subject, limit: Interpreter) -> None:
         self.s, self.limit = s, limit
         self._products: dict[Any, Var] = {}
         for var, op in limit.program:
@@ -213,7 +213,7 @@ def _derivative(names: _Names, op: MatMul, y: Var) -> str:
     return rf"\frac{{\partial {names.z(op.x)}}}{{\partial {names.zhat(op.matrix, not op.transpose, y)}}}"
 
 
-def _earlier(limit: Limit, var: Var, op: MatMul) -> list[Var]:
+def _earlier(limit: Interpreter, var: Var, op: MatMul) -> list[Var]:
     """The y of earlier products Wᵀy whose Ẑ is not a combination of others."""
     field = limit.fields.get((op.matrix, not op.transpose))
     spatial = limit.spatial is not None and limit.program.axes(op.x) is not None  # no field: every product is its own

@@ -22,7 +22,7 @@ from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.listing import definition
 from tensorprog.limit.accounts import Account
 from tensorprog.limit.accounts import measured as known
-from tensorprog.limit.master import Limit
+from tensorprog.limit.answers import Limit
 from tensorprog.passes.parametrization import Classification, Parametrization
 from tensorprog.printing import counted, latex, to_html
 from tensorprog.report.draw import Drawing
@@ -93,13 +93,14 @@ def _(picture: Drawing) -> str:
 
 @to_html.register
 def _(lim: Limit) -> str:
-    shown = list(lim.z.items())[:MOST]
+    found = lim._interpreter.z
+    shown = list(found.items())[:MOST]
     rows = [[maths(f"Z^{{{_tex(v)}}}") if v.kind == "vector" else v, maths(to_sympy(z))] for v, z in shown]
     equations = [[maths(e.lhs), maths(e.rhs)] for e in lim.equations[:MOST]]
     return box(
         f"limit of a program of {counted(len(lim.program), 'instruction')}",
         table(["variable", "limit"], rows),
-        more(len(lim.z) - len(shown)),
+        more(len(found) - len(shown)),
         table(["name", "equation"], equations) if equations else "",
         more(len(lim.equations) - len(equations)),
     )

@@ -10,9 +10,11 @@ from typing import Any
 import networkx as nx
 import sympy as sp
 
+from tensorprog.ceilings import check_ceiling
 from tensorprog.dsl.network import Network, check_called
 from tensorprog.dsl.trace import Output, Trace
 from tensorprog.errors import ProgramError
+from tensorprog.given import flag
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import InitMatrix, InitScalar, InitVector, MatMul, Nonlin, Var
 from tensorprog.passes.backprop import backprop as with_backprop
@@ -20,8 +22,6 @@ from tensorprog.passes.canonicalize import canonicalize
 from tensorprog.report.extents import convolved
 from tensorprog.report.labels import Labels, shown, subscript
 from tensorprog.sgd.training import Training
-
-LARGEST = 300
 
 
 @dataclass(frozen=True)
@@ -107,9 +107,10 @@ def subject(
         ProgramError: something else, or options that do not apply to it.
     """
     check_called(what)
+    backprop = flag(backprop, "backprop")
     if isinstance(what, Network):
         return _of_network(what, backprop, lengths, inputs, reduced)
-    if backprop or lengths is not None or inputs != 1:
+    if backprop or lengths is not None or not (isinstance(inputs, int) and inputs == 1):
         raise ProgramError("backprop, lengths and inputs are for drawings of a network; programs are drawn as they are")
     if isinstance(what, Training):
         return _of_training(what, reduced)
@@ -135,6 +136,9 @@ def _of_network(
         raise ProgramError(f"{net.name} takes single vectors; leave out lengths={lengths!r}")
     else:
         chosen = [None] * inputs
+    check_ceiling(
+        "drawn", sum(t or 1 for t in chosen), f"{net!r} on inputs of {sum(t or 1 for t in chosen)} vectors in all"
+    )
     trace = net.trace(chosen)
     program, gradients = with_backprop(trace) if backprop else (trace.program, [])
     backward = [d for g in gradients for ds in g.of.values() for d in ds]
@@ -162,7 +166,7 @@ def _head(s: Subject, f: Output, label: str, number: tuple[int, ...]) -> Var:
 
 
 def _of_training(run: Training, reduced: bool | None) -> Subject:
-    u = run.unrolled
+    u = run._unrolled
     steps = run.plan.steps
     s = _of_trace(f"{steps} step{'s' * (steps > 1)} of SGD of {run.net!r}", u.program, u.trace, reduced)
     backward = [[s.kept[d] for (t, *_), g in u.gradients.items() if t == step for ds in g.of.values() for d in ds]
@@ -246,11 +250,7 @@ def _finish(s: Subject, roots: Iterable[Var]) -> Subject:
     for var in s.drawn:
         if isinstance(s.op(var), InitVector):
             s.band[var] = min(readers.get(var, [0]))
-    if len(s.drawn) > LARGEST:
-        raise ProgramError(
-            f"{s.title} has {len(s.drawn)} vectors and scalars; drawings are made of at most {LARGEST}: "
-            "draw fewer layers, a shorter sequence, one input or fewer steps"
-        )
+    check_ceiling("drawn", len(s.drawn), f"{s.title} has {len(s.drawn)} vectors and scalars")
     if not s.drawn:
         raise ProgramError(f"{s.title} has no vectors or scalars to draw")
     _name(s)

@@ -10,6 +10,7 @@ import mpmath
 import sympy as sp
 
 from tensorprog.algebra import Poly, to_sympy
+from tensorprog.given import flag
 from tensorprog.limit.equations import HEADS, as_equations, reachable, unfold
 from tensorprog.limit.evaluate import DIGITS, fingerprint
 from tensorprog.printing import NameSymbol, Shown, latex, text
@@ -34,6 +35,8 @@ class Certificate(Shown):
     """The verdict on f_{t+1} − f_t = −Σ c χ K for every step and test input.
 
     Attributes:
+        title: what was trained, and how.
+        statement: what is compared.
         rows: one for each step, test input and output.
         kernels: the K's of the predictions, by their symbols.
         hypotheses: what the theorem asks for and the network lacks, or has for some inputs only.
@@ -87,7 +90,7 @@ class Certificate(Shown):
     def text(self, equations: bool = False) -> str:
         """Hypotheses first, then verdicts and differing terms of all rows; with ``equations``, the formulas too."""
         lines = [self.title, *(f"  {h}" for h in self.hypotheses), self.heading]
-        if equations:
+        if flag(equations, "equations"):
             lines += ["", *(f"  {e.lhs} = {text(e.rhs)}" for e in self.equations), ""]
         for r in self.rows:
             verdict = {True: "equal", False: "NOT EQUAL", None: "derived"}[r.equal]

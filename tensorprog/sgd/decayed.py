@@ -26,7 +26,7 @@ from tensorprog.dsl.network import Network
 from tensorprog.dsl.trace import Trace
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import InitScalar, Var
-from tensorprog.limit.master import Limit
+from tensorprog.limit.master import Interpreter
 from tensorprog.passes.backprop import Gradients
 from tensorprog.passes.optimizer import SGD, Loss
 from tensorprog.passes.parametrization import scaling
@@ -67,7 +67,7 @@ class DecayedKernels:
             for f in trace.heads[i]:
                 for r in f.readouts:
                     self.run.base(t, r.x)
-        self.limit = Limit(program)
+        self.limit = Interpreter(program)
 
     def _gradients(self, t: int, i: int, k: int) -> Gradients:
         tape = TimeTape(self.run, t, f"p{t}_")

@@ -12,11 +12,12 @@ import sympy as sp
 from tensorprog.dsl.trace import Trace
 from tensorprog.errors import AccuracyError, DataError, NoRuleError, ProgramError, nearest
 from tensorprog.functions import Fn
+from tensorprog.given import count
 from tensorprog.ir.instructions import MatMul, Moment, Nonlin, Var
 from tensorprog.limit.evaluate import numbers
 from tensorprog.limit.grid import GridLimit
 from tensorprog.limit.linear_programs import LinearLimit
-from tensorprog.limit.master import Limit
+from tensorprog.limit.master import Interpreter
 from tensorprog.limit.sampling import Estimate, SampledLimit
 from tensorprog.printing import Shown
 from tensorprog.sgd.training import FeatureTraining
@@ -55,7 +56,7 @@ class FeatureLimit(Shown):
         samples: int = 2**16,
         seed: int = 0,
     ) -> None:
-        if method not in METHODS:
+        if not isinstance(method, str) or method not in METHODS:
             raise NoRuleError(f"method={method!r} is not available; {nearest(str(method), METHODS)}")
         self.training, self.values = training, dict(values)
         self._sampling = {"samples": samples, "seed": seed}
@@ -82,7 +83,9 @@ class FeatureLimit(Shown):
 
     def shown(self, t: int, i: int, head: int = 0) -> str:
         """f_t of input i with its error."""
-        return f"{self.f[t, i, head]:+.5f} ± {self.stderr[t, i, head]:.0e}"
+        steps, inputs, heads = self.f.shape
+        key = count(t, "t", 0, steps - 1), count(i, "i", 0, inputs - 1), count(head, "head", 0, heads - 1)
+        return f"{self.f[key]:+.5f} ± {self.stderr[key]:.0e}"
 
     def kernel(self, t: int, layer: str | None = None) -> tuple[np.ndarray, np.ndarray]:
         """E Z^{x_t(ξ)} Z^{x_t(ξ')} of the features that a layer reads, (N, N), with standard errors.
@@ -115,11 +118,9 @@ class FeatureLimit(Shown):
     def _feature(self, t: int, i: int, layer: str | None) -> Var:
         known = features(self.training.trace, i)
         name = list(known)[-1] if layer is None else layer
-        if name not in known:
+        if not isinstance(name, str) or name not in known:
             raise ProgramError(f"no layer {layer!r}; {nearest(str(layer), known)}")
-        if not 0 <= t <= self.training.plan.steps:
-            raise DataError(f"t must be between 0 and {self.training.plan.steps}, got {t}")
-        return self.training.at(t, known[name])
+        return self.training.at(count(t, "t", 0, self.training.plan.steps), known[name])
 
     def _table(self, rows: list[Var], columns: list[Var], fn: Callable[..., Any],
                limit: Any) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
@@ -134,18 +135,18 @@ class FeatureLimit(Shown):
     @functools.cached_property
     def _limit(self) -> Any:
         if self.method == "exact":
-            return self.training.limit
+            return self.training._interpreter
         if self.method in ("linear", "quadrature"):
             return {"linear": LinearLimit, "quadrature": GridLimit}[self.method](self.training.program, self.values)
         return SampledLimit(self.training.program, values=self.values, **self._sampling)
 
     def _outputs(self) -> tuple[np.ndarray, np.ndarray]:
-        u, tests = self.training.unrolled, self._inputs
+        u, tests = self.training._unrolled, self._inputs
         heads = len(self.training.trace.heads[0])
         keys = [(t, i, k) for t in range(self.training.plan.steps + 1) for i in tests for k in range(heads)]
         shape = (self.training.plan.steps + 1, len(tests), heads)
         if self.method == "exact":
-            limit: Limit = self._limit
+            limit: Interpreter = self._limit
             values = numbers([limit.z[u.f[key]] for key in keys], self.values)
             return np.array([float(v) for v in values]).reshape(shape), np.zeros(shape)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -156,17 +157,19 @@ class FeatureLimit(Shown):
         return f, _errors(answers).reshape(shape)
 
     @functools.cached_property
-    def _initial(self) -> Limit:
+    def _initial(self) -> Interpreter:
         """The exact limit of the network as it is initialized, which is cheap whatever its training costs."""
-        outputs = [var for (t, *_), var in self.training.unrolled.f.items() if t == 0]
+        outputs = [var for (t, *_), var in self.training._unrolled.f.items() if t == 0]
         inputs = [var for i in self._inputs for var in features(self.training.trace, i).values()]
-        return Limit(self.training.program.part([*outputs, *inputs]))
+        return Interpreter(self.training.program.part([*outputs, *inputs]))
 
     def _start_exactly(self) -> None:
         """Put the exact outputs at t = 0, such as the 0 of µP, in the place of sampled ones."""
         keys = [(0, i, k) for i in self._inputs for k in range(self.f.shape[2])]
         try:
-            found = [self._initial.account(self._initial.value(self.training.unrolled.f[k]), self.values) for k in keys]
+            found = [
+                self._initial.account(self._initial.value(self.training._unrolled.f[k]), self.values) for k in keys
+            ]
         except (NoRuleError, AccuracyError):
             return
         if not any(a.statistical for a in found):

@@ -26,7 +26,7 @@ from tensorprog.ir.axes import Sizes
 from tensorprog.ir.instructions import MatMul, Mix, Moment, Nonlin, Place, Var, slots_of
 from tensorprog.limit.equations import reachable
 from tensorprog.limit.evaluate import same
-from tensorprog.limit.master import Limit
+from tensorprog.limit.master import Interpreter
 from tensorprog.printing import Shown, text
 
 ROUNDING = 1e-9
@@ -40,6 +40,11 @@ class Hypothesis(Shown):
     """One thing that a theorem asks for; ``holds`` is None where it is an assumption on inputs or functions.
 
     Only what does not hold as a matter of course is listed.
+
+    Attributes:
+        name: of what is asked for.
+        holds: whether it does.
+        detail: in words, with the figures.
     """
 
     name: str
@@ -65,7 +70,7 @@ def refuse_unmet(hypotheses: Iterable[Hypothesis], what: str) -> None:
 # ---- outputs have a limit ------------------------------------------------------------------------------
 
 
-def mean_of_output(output: Output, limit: Limit) -> Poly:
+def mean_of_output(output: Output, limit: Interpreter) -> Poly:
     """lim f_0/√n = Σ σ E Z^v Z^x, which is 0 where the readout is random and read by nothing else."""
     return add_all(limit.moment(r.v, r.x) * limit.algebra.from_sympy(r.std, {}) for r in output.readouts)
 
@@ -117,7 +122,7 @@ def _name(k: int, count: int) -> str:
 def _means(net: Network, length: Length) -> list[tuple[Derivation, Derivation]]:
     """Of every output lim f_0/√n, and a square of its scale, Σ σ² E (Z^v Z^x)²'s bound Σ σ² E (Z^v)² E (Z^x)²."""
     trace = net.trace([length] * (2 if net.takes_axes else 1))  # over positions, an input is one of two
-    limit = Limit(trace.program)
+    limit = Interpreter(trace.program)
     found = []
     for output in trace.heads[0]:
         sizes = (limit.moment(r.v, r.v) * limit.moment(r.x, r.x) * limit.algebra.from_sympy(r.std**2, {})

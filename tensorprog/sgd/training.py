@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import sympy as sp
@@ -21,11 +21,13 @@ from tensorprog.derivation.names import NetworkNames
 from tensorprog.dsl.network import Network, check_network
 from tensorprog.dsl.trace import Trace
 from tensorprog.errors import AssumptionError, DataError, ProgramError, integer
+from tensorprog.given import MANY, flag, is_array
 from tensorprog.ir.graph import ProgramGraph, Variable, as_var
 from tensorprog.ir.instructions import Var
+from tensorprog.limit.answers import Limit
 from tensorprog.limit.equations import unfold
 from tensorprog.limit.evaluate import same
-from tensorprog.limit.master import Limit
+from tensorprog.limit.master import Interpreter
 from tensorprog.passes.decouple import decouple
 from tensorprog.passes.feature import unroll_features
 from tensorprog.passes.optimizer import SGD, Loss, learning_rates, trained_names
@@ -37,39 +39,49 @@ from tensorprog.sgd.hypotheses import Hypothesis, derivatives_of, outputs_of
 from tensorprog.sgd.inputs import to_unroll
 from tensorprog.types import LossChoice, Number
 
+KernelChoice: TypeAlias = DerivedKernel | Network | None
+"""What a run is compared with: a kernel, a network, or None for the kernel of the run itself."""
+
 
 class Training(Shown):
     """An unrolled training run and its limit.
 
     ``program`` is the NETSOR⊤⁺ program of the whole run; executed at width n it is the run.
+
+    Attributes:
+        net: the network.
     """
 
     def __init__(self, net: Network, unrolled: Unrolled) -> None:
-        self.net, self.unrolled = net, unrolled
+        self.net, self._unrolled = net, unrolled
 
     @property
     def program(self) -> ProgramGraph:
         """The program of the whole run."""
-        return self.unrolled.program
+        return self._unrolled.program
 
     @property
     def trace(self) -> Trace:
         """The forward program at time 0."""
-        return self.unrolled.trace
+        return self._unrolled.trace
 
     @property
     def plan(self) -> Plan:
         """What is trained on what."""
-        return self.unrolled.plan
+        return self._unrolled.plan
 
     @functools.cached_property
     def limit(self) -> Limit:
         """The limit of the program."""
-        return Limit(self.program, self._names)
+        return Limit._of(self._interpreter)
+
+    @functools.cached_property
+    def _interpreter(self) -> Interpreter:
+        return Interpreter(self.program, self._names)
 
     @functools.cached_property
     def _names(self) -> NetworkNames:
-        return NetworkNames(self.trace, list(self.unrolled.gradients.values()))
+        return NetworkNames(self.trace, list(self._unrolled.gradients.values()))
 
     def f(self, t: int, test: int = 0, head: int = 0) -> sp.Expr:
         """lim f_t of a test input, a formula in f_0 and the χ's."""
@@ -77,24 +89,24 @@ class Training(Shown):
 
     def delta_f(self, t: int, test: int = 0, head: int = 0) -> sp.Expr:
         """lim f_{t+1} − f_t of a test input."""
-        return to_sympy(self._change(self.limit, t, test, head))
+        return to_sympy(self._change(self._interpreter, t, test, head))
 
     def Z(self, t: int, vector: Variable | str) -> sp.Expr:
         """Z of a vector of the trace at time t (by variable or by name)."""
-        var, u = self._var(vector), self.unrolled
+        t, var, u = integer(t, "t", 0, self.plan.steps), self._var(vector), self._unrolled
         if (t, var) not in u.state and u.delta.get((t, var)) is not None:  # x_t = x̂_t + θ δx_t, and θ → 0
             held = u.base.get((t, var)) if self.plan.optimizer.decays else var
             if held is not None:
-                return self.limit.Z(held)
-        return self.limit.Z(self.at(t, var))
+                return self._interpreter.Z(held)
+        return self._interpreter.Z(self.at(t, var))
 
     def zdelta(self, t: int, vector: Variable | str) -> sp.Expr:
         """Z of the scaled change δx_t = √n (x_t − x_0) of a vector; 0 where it does not move."""
         t, var = integer(t, "t", 0, self.plan.steps), self._var(vector)
-        if (t, var) not in self.unrolled.delta:
+        if (t, var) not in self._unrolled.delta:
             self.at(t, vector)
-        delta = self.unrolled.delta.get((t, var))
-        return self.limit.Z(delta) if delta is not None else sp.S.Zero
+        delta = self._unrolled.delta.get((t, var))
+        return self._interpreter.Z(delta) if delta is not None else sp.S.Zero
 
     def at(self, t: int, vector: Variable | str) -> Var:
         """The variable of the program that holds a vector of the trace at time t.
@@ -102,41 +114,41 @@ class Training(Shown):
         Raises:
             ProgramError: the run does not compute it (samples are only followed at their own step).
         """
-        var = self._var(vector)
+        t, var = integer(t, "t", 0, self.plan.steps), self._var(vector)
         if t == 0:
             return var
-        if (t, var) not in self.unrolled.state:
-            delta = self.unrolled.delta.get((t, var), self)
+        if (t, var) not in self._unrolled.state:
+            delta = self._unrolled.delta.get((t, var), self)
             if delta is None:
-                return self.unrolled.base.get((t, var), var)
-            times = sorted(s for s, v in self.unrolled.state if v == var)
+                return self._unrolled.base.get((t, var), var)
+            times = sorted(s for s, v in self._unrolled.state if v == var)
             raise ProgramError(f"the run does not hold {var} at time {t}; it holds it at {[0, *times]}")
-        return self.unrolled.state[t, var]
+        return self._unrolled.state[t, var]
 
     def _var(self, vector: Variable | str) -> Var:
         return self.trace.program.named(vector) if isinstance(vector, str) else as_var(vector)
 
     def _f(self, t: int, test: int, head: int) -> Poly:
-        return self._value(self.limit, self._output(t, test, head))
+        return self._value(self._interpreter, self._output(t, test, head))
 
     def _output(self, t: int, test: int, head: int) -> Var:
         t = integer(t, "t", 0, self.plan.steps)
         test = self.plan.tests[integer(test, "test", 0, len(self.plan.tests) - 1)]
-        return self.unrolled.f[t, test, integer(head, "head", 0, len(self.trace.heads[test]) - 1)]
+        return self._unrolled.f[t, test, integer(head, "head", 0, len(self.trace.heads[test]) - 1)]
 
-    def _change(self, limit: Limit, t: int, test: int, head: int) -> Poly:
+    def _change(self, limit: Interpreter, t: int, test: int, head: int) -> Poly:
         t = integer(t, "t", 0, self.plan.steps - 1)
         before, after = (self._value(limit, self._output(s, test, head)) for s in (t, t + 1))
         return after + before.scale(-1)
 
     @staticmethod
-    def _value(limit: Limit, var: Var) -> Poly:
+    def _value(limit: Interpreter, var: Var) -> Poly:
         """The limit of an output in terms of kernels and χ's: names of the program's own scalars are opened."""
         return unfold(limit.z[var], {"value", "zdot"}, most=2000)
 
     # ---- the certificate ---------------------------------------------------------------------------
 
-    def certify(self, kernel: DerivedKernel | Network | None = None, gia: bool = False) -> Certificate:
+    def certify(self, kernel: KernelChoice = None, gia: bool = False) -> Certificate:
         """Compare the derived change of f with kernel gradient descent, step by step, symbolically.
 
         Plain SGD is certified against −η_t Σ χ_t K(ξ, ξ_t)/B; momentum against the update it implies,
@@ -151,11 +163,11 @@ class Training(Shown):
         Returns:
             The rows, printable, after the hypotheses of the theorem that the network lacks; ``.passed`` is the verdict.
         """
-        limit = self.limit
-        if gia:
-            limit = Limit(decouple(self.program, lambda var, op: op.transpose), self._names)
+        limit = self._interpreter
+        if flag(gia, "gia"):
+            limit = Interpreter(decouple(self.program, lambda var, op: op.transpose), self._names)
         kernels: dict[tuple[int, int, int, int], Poly] = {}
-        source = self.kernels(limit) if kernel is None else self._kernels_of(kernel)
+        source = self._kernels(limit) if kernel is None else self._kernels_of(kernel)
         rows = []
         for t in range(self.plan.steps):
             for test in range(len(self.plan.tests)):
@@ -176,7 +188,7 @@ class Training(Shown):
             )
         return found
 
-    def _row(self, limit: Limit, t: int, test: int, head: int, source: Any, kernels: dict[Any, Poly]) -> Row:
+    def _row(self, limit: Interpreter, t: int, test: int, head: int, source: Any, kernels: dict[Any, Poly]) -> Row:
         i = self.plan.tests[test]
         label = self.trace.inputs[i][0].label + (f".{head}" if len(self.trace.heads[i]) > 1 else "")
         symbol = NameSymbol(f"f{t + 1}({label}) − f{t}({label})", rf"f_{{{t + 1}}}({label}) - f_{{{t}}}({label})")
@@ -191,13 +203,13 @@ class Training(Shown):
                     key = (i, j, head, l)
                     if key not in kernels:
                         kernels[key] = source(*key)
-                    chi = self.unrolled.chi[s, position, l]
+                    chi = self._unrolled.chi[s, position, l]
                     terms.append(limit.algebra.from_sympy(weight, {}) * limit.z[chi] * kernels[key])
                     formula.append(weight * sp.Symbol(chi.name, real=True) * self._kernel_name(*key))
         prediction = add_all(terms)
         return Row(symbol, change, prediction, sp.Add(*formula), same(change, prediction))
 
-    def kernels(self, limit: Limit) -> KernelOfHeads:
+    def _kernels(self, limit: Interpreter) -> KernelOfHeads:
         """(i, j, head, head') ↦ the NTK of the trained parameters, in a limit of the forward program."""
         return kernels_of(self.trace, self.plan.moving, limit)
 
@@ -210,7 +222,7 @@ class Training(Shown):
         trace = net.trace(lengths, [data[0].label for data in self.trace.inputs])
         lost = self.trace.trainable.keys() - self.plan.moving
         trained = {n: self.plan.rate(n) for n in trace.trainable if n not in lost}
-        return PathKernels(trace, Limit(trace.program, NetworkNames(trace, [])), trained)
+        return PathKernels(trace, Interpreter(trace.program, NetworkNames(trace, [])), trained)
 
     def _kernel_name(self, i: int, j: int, k: int, l: int) -> NameSymbol:
         a, b = (self.trace.inputs[n][0].label for n in (i, j))
@@ -268,7 +280,7 @@ class FeatureTraining(Training):
         """Z of the change x_t − x_0 of a vector, which is O(1)."""
         return self.Z(t, vector) - self.Z(0, vector)
 
-    def certify(self, kernel: DerivedKernel | Network | None = None, gia: bool = False) -> Certificate:
+    def certify(self, kernel: KernelChoice = None, gia: bool = False) -> Certificate:
         """Refused: features may move, so that no fixed kernel describes f."""
         raise AssumptionError(
             f"{self.net!r} trains with a readout that starts at 1/n or below, where features move and no fixed kernel "
@@ -333,6 +345,8 @@ def check_counts(**counts: Any) -> None:
     for what, value in counts.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ProgramError(f"{what} must be a positive integer, got {value!r}")
+        if value > MANY:
+            raise ProgramError(f"{what} must be at most {MANY}, got {value}")
 
 
 def check_widths(widths: Any, least: int = 1) -> list[int]:
@@ -341,7 +355,7 @@ def check_widths(widths: Any, least: int = 1) -> list[int]:
     Raises:
         DataError: saying what was given.
     """
-    if not isinstance(widths, (Sequence, np.ndarray)) or isinstance(widths, str):
+    if not isinstance(widths, (Sequence, np.ndarray)) or isinstance(widths, str) or not is_array(widths):
         raise DataError(f"widths must be a sequence such as (64, 128, 256), got {widths!r}")
     for w in widths:
         if isinstance(w, bool) or not isinstance(w, (int, np.integer)) or w < least:
@@ -412,7 +426,7 @@ def make_plan(
 
 
 def one_step_kernel(net: Network, lengths: Sequence[Length], trainable: Sequence[str] | None = None,
-                    **options: Any) -> tuple[Trace, Limit, Poly]:  # fmt: skip
+                    **options: Any) -> tuple[Trace, Interpreter, Poly]:  # fmt: skip
     """K(x, x') read off one SGD step on x': lim f_1(x) − f_0(x) at η = 1, χ = −1; K(x, x) for a single length."""
     labels = ["x", "x'"][: len(lengths)]
 
@@ -420,5 +434,5 @@ def one_step_kernel(net: Network, lengths: Sequence[Length], trainable: Sequence
         return -(f[0] if isinstance(f, tuple) else f)
 
     training = plan_training(net, lengths, labels, [0], [[len(lengths) - 1]], SGD(1), loss, trainable, **options)
-    change = training._change(training.limit, 0, 0, 0)
-    return training.trace, training.limit, unfold(change, {"zdot"}, most=5000)
+    change = training._change(training._interpreter, 0, 0, 0)
+    return training.trace, training._interpreter, unfold(change, {"zdot"}, most=5000)

@@ -85,7 +85,7 @@ def test_embeddings_of_two_inputs_have_the_covariance_of_their_inner_product():
 def test_inner_products_of_the_data_are_made_when_they_are_asked_for():
     t = rnn(sigma_h=1).trace([30, 30])
     assert not t.grams
-    derived = [len(tp.ntk(rnn(sigma_h=1), lengths=(T, T)).derive().trace.grams) for T in (5, 10, 20)]
+    derived = [len(tp.ntk(rnn(sigma_h=1), lengths=(T, T))._derive().trace.grams) for T in (5, 10, 20)]
     assert derived[2] - derived[1] == 2 * (derived[1] - derived[0])
 
 

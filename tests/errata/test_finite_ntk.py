@@ -119,7 +119,7 @@ def test_the_mixed_backward_variance_reads_itself(judge):
     net = tp.programs.mlp(depth=2, phi=tp.relu, sigma_w=sigma_w, sigma_v=sigma_w)
     K = tp.ntk(net, method="backprop")
     names = {str(e.lhs): e.lhs for e in K.equations}
-    d = K.derive()
+    d = K._derive()
     grams = {s: X[a.owner] @ X[b.owner] / 3 for s, (a, b) in d.trace.grams.items()}
     pi = d.limit.evaluate(names["Π^(1)(x,x')"], grams)
     own = sigma_w**2 / 2  # p^2(x) of one input

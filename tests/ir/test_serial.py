@@ -346,12 +346,12 @@ def nothing_is_evaluated(monkeypatch):
 @pytest.mark.parametrize("case", MALFORMED)
 def test_malformed_text_is_refused_by_name_and_never_evaluated(case, nothing_is_evaluated):
     source, culprits = MALFORMED[case]
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(ProgramError) as caught:
         tp.Program.from_json(source)
     for culprit in culprits:
         assert culprit in str(caught.value)
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
 
 
 def test_the_guard_against_evaluation_works(nothing_is_evaluated):

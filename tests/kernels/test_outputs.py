@@ -99,7 +99,7 @@ def test_one_output_is_chosen_by_number():
 
 def test_what_is_for_one_output_says_how_to_choose_it():
     K = tp.ntk(pair())
-    for call in (lambda: K.gram(X), K.recursion, K.derive):
+    for call in (lambda: K.gram(X), K.recursion, K._derive):
         with pytest.raises(tp.ProgramError, match=r"several outputs.*tp\.ntk\(net, outputs=0\)"):
             call()
     for wrong in (2, -1, True, "x", [0, 5]):

@@ -9,7 +9,7 @@ import sympy as sp
 import tensorprog as tp
 from tensorprog.derivation.paths import PathSum
 from tensorprog.limit.evaluate import numbers, same
-from tensorprog.limit.master import Limit
+from tensorprog.limit.master import Interpreter
 
 GALLERY = tp.programs.GALLERY
 WITHOUT_PHI = {"deep_linear"}
@@ -72,7 +72,7 @@ WITH_GIA = [case for case in ALL if case[0].split("-")[0] not in FAILING_GIA]
 
 
 def value(kernel):
-    return kernel.derive().poly
+    return kernel._derive().poly
 
 
 # ---- three ways to one kernel --------------------------------------------------------------------
@@ -109,7 +109,7 @@ def test_untied_weights_have_the_same_formulas_for_equal_lengths(layers):
 def test_the_ways_agree_for_an_input_with_itself(name, method):
     net = symbolic(name)
     length = 3 if net.takes_sequences else None
-    a, b = (tp.ntk(net, method=m).derive((length, length), same=True).poly for m in ("backprop", method))
+    a, b = (tp.ntk(net, method=m)._derive((length, length), same=True).poly for m in ("backprop", method))
     assert same(a, b)
 
 
@@ -159,7 +159,7 @@ def test_the_simple_gia_check_has_the_expected_verdict(name):
 @pytest.mark.parametrize("method", ["paths", "enumeration"])
 def test_path_sums_refuse_a_mean_readout(method):
     with pytest.raises(tp.AssumptionError, match="method='backprop'"):
-        tp.ntk(build("mean_readout"), method=method).derive()
+        tp.ntk(build("mean_readout"), method=method)._derive()
 
 
 def test_a_mean_readout_has_another_kernel_than_gradient_independence_gives():
@@ -197,7 +197,7 @@ def test_wt_in_the_forward_pass_keeps_gradient_independence_but_needs_paths_alon
 def paths_without_zdot(net, lengths):
     """The path sum of TP2b Prop. D.3 as printed, for pairs of inputs, and the trace it belongs to."""
     trace = net.trace(lengths)
-    limit = Limit(trace.program)
+    limit = Interpreter(trace.program)
     limit.zdot_terms.clear()
     return PathSum(trace, limit).kernel, trace
 
@@ -287,6 +287,6 @@ def layer_norm(net, x, *, phi=tp.relu):
 
 
 def test_a_function_of_scalars_is_the_same_whatever_the_order_of_its_arguments():
-    backprop, paths, sgd = (tp.ntk(layer_norm(), method=m).derive() for m in ("backprop", "paths", "sgd"))
+    backprop, paths, sgd = (tp.ntk(layer_norm(), method=m)._derive() for m in ("backprop", "paths", "sgd"))
     assert same(backprop.poly, paths.poly) and same(backprop.poly, sgd.poly)
-    assert not same(backprop.poly, tp.nngp(layer_norm()).derive().poly)
+    assert not same(backprop.poly, tp.nngp(layer_norm())._derive().poly)

@@ -151,7 +151,7 @@ def test_repeated_and_zero_input_vectors():
 
 def parts_of(kernel):
     """The parts of the variables of all atoms of two variables."""
-    d = kernel.derive()
+    d = kernel._derive()
     atoms = [g for g in reachable([d.poly]) if isinstance(g, Expect) and len(g.forms) == 2]
     return [part for g in atoms for part in d.limit.structure.parts(*g.forms)]
 

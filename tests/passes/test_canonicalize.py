@@ -14,7 +14,7 @@ from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import InitVector, MatMul, Moment, Nonlin, Var, vector_slot
 from tensorprog.ir.spec import canonical_violations
 from tensorprog.limit.evaluate import fingerprint
-from tensorprog.limit.master import Limit
+from tensorprog.limit.master import Interpreter
 from tensorprog.passes.backprop import backprop
 from tensorprog.passes.canonicalize import rewrite
 
@@ -51,7 +51,7 @@ def programs(draw):
 
 def limits(program, variables):
     """Every E Z^x, E Z^x Z^y and scalar of the variables, as numbers equal exactly when the limits are."""
-    lim = Limit(program)
+    lim = Interpreter(program)
     vectors = [v for v in variables if v.kind == "vector"]
     polys = [lim.expect(lim.z[v]) for v in vectors]
     polys += [lim.moment(v, w) for i, v in enumerate(vectors) for w in vectors[i:]]
@@ -268,7 +268,7 @@ def test_nonlins_and_moments_without_vectors_are_handled():
     m = p.append("m", Moment(sp.Integer(2), ()))
     q, kept = tp.canonicalize(p)
     assert list(canonical_violations(q)) == []
-    assert Limit(q).value(kept[m]) == 2 and Limit(q).mean(kept[x]) == 2
+    assert Interpreter(q).value(kept[m]) == 2 and Interpreter(q).mean(kept[x]) == 2
 
 
 def test_functions_that_simplify_when_fused_keep_their_values():

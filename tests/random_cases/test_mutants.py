@@ -9,7 +9,7 @@ from tensorprog.compile import arrays
 from tensorprog.finite import execute
 from tensorprog.ir.instructions import MatMul, Moment, Nonlin, slots_of, vector_slot
 from tensorprog.kernels import methods
-from tensorprog.limit.master import INITIAL, Limit
+from tensorprog.limit.master import INITIAL, Interpreter
 from tensorprog.passes import backprop, canonicalize
 from tests.random_cases.compare import Effort
 from tests.random_cases.examine import check, made, smallest
@@ -39,19 +39,19 @@ def sum_for_a_factor(limit, var, op):
 
 @pytest.mark.parametrize("way", ["fused", "sampled", "simulated", "canonical"])
 def test_a_sum_taken_for_a_factor_is_found(monkeypatch, way):
-    monkeypatch.setattr(Limit, "note_multiple", sum_for_a_factor)
+    monkeypatch.setattr(Interpreter, "note_multiple", sum_for_a_factor)
     assert found("program", "limit", way)
 
 
 @pytest.mark.parametrize("way", ["sampled", "simulated"])
 def test_a_variance_that_all_exact_ways_share_is_found_by_samples(monkeypatch, way):
-    right = Limit._base_cov
+    right = Interpreter._base_cov
 
     def wrong(self, a, b):
         value = right(self, a, b)
         return value if a.block == INITIAL else value.scale(2)
 
-    monkeypatch.setattr(Limit, "_base_cov", wrong)
+    monkeypatch.setattr(Interpreter, "_base_cov", wrong)
     assert found("program", "limit", way)
 
 
@@ -103,7 +103,7 @@ def test_a_rule_of_a_pass_that_forgets_the_transpose_is_found():
 
 
 def test_a_fault_is_made_smaller(monkeypatch):
-    monkeypatch.setattr(Limit, "note_multiple", sum_for_a_factor)
+    monkeypatch.setattr(Interpreter, "note_multiple", sum_for_a_factor)
     fault = found("program", "limit", "sampled")
     small = smallest(fault, 10.0)
     assert len(small.case.lines) <= 2 < len(fault.case.lines)

@@ -165,22 +165,22 @@ def test_the_sizes_of_the_proof_are_kept():
 @pytest.mark.parametrize("head", ["Σ", "Π"])
 def test_a_changed_equation_is_caught(head):
     R = tp.ntk(tp.programs.mlp(sigma_b=0.3)).recursion()
-    place = next(i for i, c in enumerate(R.folded.cases) if c.family.head == head and c.box.lower != c.box.upper)
-    case = R.folded.cases[place]
-    wrong = replace(R.folded, cases=[*R.folded.cases])
+    place = next(i for i, c in enumerate(R._folded.cases) if c.family.head == head and c.box.lower != c.box.upper)
+    case = R._folded.cases[place]
+    wrong = replace(R._folded, cases=[*R._folded.cases])
     wrong.cases[place] = replace(case, form=case.form.scale(2))
-    R.prove(R.folded)
+    R._prove(R._folded)
     with pytest.raises(tp.FoldError, match=rf"at L = 6 the fold gives {head}\^.*derived is"):
-        R.prove(wrong)
+        R._prove(wrong)
 
 
 def test_a_changed_range_is_caught():
     R = tp.ntk(tp.programs.mlp()).recursion()
-    (term,) = [c for c in R.folded.terms if c.family.head == "Π"]
+    (term,) = [c for c in R._folded.terms if c.family.head == "Π"]
     short = replace(term, box=replace(term.box, lower=(Bound("", 2),)))
-    wrong = replace(R.folded, terms=[c if c is not term else short for c in R.folded.terms])
+    wrong = replace(R._folded, terms=[c if c is not term else short for c in R._folded.terms])
     with pytest.raises(tp.FoldError, match=r"at L = 6 .*Σ\^\(1\)"):
-        R.prove(wrong)
+        R._prove(wrong)
 
 
 def test_a_fold_from_one_size_is_caught_at_another(monkeypatch):
@@ -218,10 +218,10 @@ NETS = [
 @pytest.mark.parametrize("net", NETS, ids=lambda n: n.name)
 def test_rewriting_changes_no_value(net):
     K, store = tp.ntk(net), Store()
-    system = read(K.derive_straight(net, K.lengths), store)
+    system = read(K._derive_straight(net, K.lengths), store)
     onward = forward(system, store)
     summed = tidy(transpose(onward, store), store)
-    value = K.derive().poly
+    value = K._derive().poly
     assert all(same(value, s.poly()) for s in (system, onward, summed))
     assert {r.family.head for r in onward.linear} == {"Θ"} and {r.family.head for r in summed.linear} == {"Π"}
 
@@ -231,7 +231,7 @@ def test_folding_and_unrolling_is_the_identity():
     systems = {}
     for depth in (3, 4, 5):
         K = tp.ntk(tp.programs.mlp(depth=depth))
-        systems[(("L", depth),)] = forward(read(K.derive_straight(K.net, K.lengths), store), store)
+        systems[(("L", depth),)] = forward(read(K._derive_straight(K.net, K.lengths), store), store)
     folded = fold(systems, store)
     for sizes, system in systems.items():
         again = unroll(folded, dict(sizes), store)

@@ -178,7 +178,7 @@ def test_symbols_get_values():
 def test_memory_does_not_grow_with_the_size(net, over, small, large):
     """The number of arrays held at once, at most."""
     R = tp.ntk(net).recursion(over=over)
-    assert plan(*R.system(large, 2)).width == plan(*R.system(small, 2)).width <= 10
+    assert plan(*R._system(large, 2)).width == plan(*R._system(small, 2)).width <= 10
 
 
 def test_blocks_of_rows_give_the_same_numbers(monkeypatch):
@@ -248,12 +248,12 @@ def test_nearly_parallel_inputs_whose_angle_the_recursion_loses():
 
 def test_every_size_is_derived_once_whatever_form_is_printed_and_evaluated():
     K = tp.ntk(tp.programs.mlp(depth=3, sigma_b=0.1))
-    derive, seen = K.derive_straight, []
+    derive, seen = K._derive_straight, []
 
     def counted(net, lengths):
         seen.append((net.hyperparameters["depth"], len(lengths)))
         return derive(net, lengths)
 
-    K.derive_straight = counted
+    K._derive_straight = counted
     K.recursion(form="sum")(np.eye(2), depth=50)
     assert len(seen) == len(set(seen)) > 2

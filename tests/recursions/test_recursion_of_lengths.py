@@ -42,7 +42,7 @@ def test_untied_recursions_are_the_kernel_at_equal_and_different_lengths(kernel,
 def test_the_forward_form_has_the_same_two_parts(sequences):
     K = tp.ntk(tp.programs.rnn(**UNTIED))
     R = K.recursion(form="forward", over="lengths")
-    assert [p.over.related for p in R.parts] == ["=", "≠"]
+    assert [p.over.related for p in R._parts] == ["=", "≠"]
     assert np.allclose(R(sequences), K(sequences), rtol=1e-12, atol=0)
 
 
@@ -65,4 +65,4 @@ def test_a_kernel_that_is_0_between_different_lengths_says_so():
 
 def test_shared_weights_have_one_part_for_all_lengths():
     R = tp.ntk(tp.programs.rnn()).recursion(over="lengths")
-    assert len(R.parts) == 1 and "for T" not in R.text()
+    assert len(R._parts) == 1 and "for T" not in R.text()

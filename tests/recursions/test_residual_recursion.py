@@ -70,8 +70,8 @@ def test_the_text_at_alpha_1_is_the_textbook_form():
 def test_every_gradient_covariance_is_named_once_and_is_that_of_the_whole_pre_activation():
     K = tp.ntk(tp.programs.residual_mlp(depth=3, alpha=ALPHA))
     assert ".2" not in K.text()
-    limit, values = K.derive().limit, {"⟨x,x⟩": 0.9, "⟨x,x'⟩": 0.2, "⟨x',x'⟩": 1.1}
-    values = {s: values[str(s)] for s in K.derive().trace.grams if str(s) in values} | {ALPHA: 0.7}
+    limit, values = K._derive().limit, {"⟨x,x⟩": 0.9, "⟨x,x'⟩": 0.2, "⟨x',x'⟩": 1.1}
+    values = {s: values[str(s)] for s in K._derive().trace.grams if str(s) in values} | {ALPHA: 0.7}
     named = {str(eq.lhs): limit.evaluate(eq.lhs, values) for eq in K.equations[:-1]}
     steps = [relu_moments(np.array([[0.9, 0.2], [0.2, 1.1]]))[1][0, 1]]
     for l in (2, 3):

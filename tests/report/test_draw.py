@@ -11,7 +11,7 @@ import sympy as sp
 
 import tensorprog as tp
 from tensorprog.report.scene import Circle, Path, Scene, Text, move
-from tensorprog.report.subject import LARGEST, subject
+from tensorprog.report.subject import subject
 from tests.random_cases.generate import network
 
 GALLERY = sorted(tp.programs.GALLERY)
@@ -376,7 +376,9 @@ def test_a_path_that_cannot_be_written_is_refused(tmp_path, name):
 
 
 REFUSALS = [
-    (lambda: tp.draw(tp.programs.mlp(depth=LARGEST)), f"at most {LARGEST}: draw fewer layers"),
+    (lambda: tp.draw(tp.programs.mlp(depth=300)), "at most 300 vectors and scalars in a drawing; draw fewer layers"),
+    (lambda: tp.draw(tp.programs.mlp(), inputs=10**5), "on inputs of 100000 vectors in all: at most 300 vectors"),
+    (lambda: tp.draw(tp.programs.rnn(), lengths=[10**6]), "on inputs of 1000000 vectors in all: at most 300 vectors"),
     (lambda: tp.draw(tp.Program()), "no vectors or scalars"),
     (lambda: tp.draw(tp.programs.mlp(), highlight="W2x"), r"no variable 'W2x' to highlight; did you mean 'W2\(x\)'"),
     (lambda: tp.draw(tp.programs.mlp(), path="W4"), "no paths start at 'W4'.*known: U, W2, W3"),

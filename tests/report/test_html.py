@@ -5,12 +5,14 @@ import html.parser
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import sympy as sp
 
 import tensorprog as tp
+from tensorprog.ceilings import CEILINGS
 from tensorprog.cli import main
 from tensorprog.report.html import page
 from tensorprog.report.origins import distributions
@@ -183,7 +185,7 @@ def test_symbols_are_listed_with_their_numbers():
 
 
 def test_a_network_too_large_to_draw_still_has_a_report(monkeypatch, made):
-    monkeypatch.setattr("tensorprog.report.subject.LARGEST", 3)
+    monkeypatch.setitem(CEILINGS, "drawn", replace(CEILINGS["drawn"], most=3))
     assert "at most 3" in "".join(read(page(made("mlp"))).texts)
 
 

@@ -346,7 +346,7 @@ def test_every_vector_has_the_same_limit_at_every_time(name):
     """TP2b Eq. 94."""
     net, options = CASES[name]
     training = tp.unroll(net, **options)
-    held = [(t, v) for t, v in training.unrolled.state if v.kind == "vector" and t > 0]
+    held = [(t, v) for t, v in training._unrolled.state if v.kind == "vector" and t > 0]
     assert len(held) > 5
     moved = [(t, v) for t, v in held if training.at(t, v) != v]
     assert moved
@@ -392,9 +392,9 @@ def test_the_program_of_a_run_survives_json(name):
 def test_a_run_read_from_json_has_the_same_limit():
     training = tp.unroll(mlp(2), steps=2, loss="mse")
     limit = tp.limit(tp.Program.from_json(training.program.to_json()))
-    f1, f2 = (training.unrolled.f[t, 0, 0] for t in (1, 2))
-    assert same(limit.z[f2], training.limit.z[f2])
-    assert not same(limit.z[f1], training.limit.z[f2])
+    f1, f2 = (training._unrolled.f[t, 0, 0] for t in (1, 2))
+    assert same(limit._interpreter.z[f2], training.limit._interpreter.z[f2])
+    assert not same(limit._interpreter.z[f1], training.limit._interpreter.z[f2])
 
 
 # ---- a readout read twice, and parts of a network -------------------------------------------------
@@ -409,7 +409,7 @@ def two_reads_of_one_readout(net, x):
 def test_a_readout_bias_read_twice_adds_up():
     """f has the bias (0.4 + 0.9) c: the kernel gains 1.3², in every derivation."""
     net = two_reads_of_one_readout()
-    kernels = [tp.ntk(net, method).derive().poly for method in ("backprop", "paths", "sgd")]
+    kernels = [tp.ntk(net, method)._derive().poly for method in ("backprop", "paths", "sgd")]
     assert all(same(kernels[0], k) for k in kernels[1:])
     assert tp.unroll(net, steps=2).certify().passed
     assert "1.69" in tp.ntk(net).text() or "169/100" in tp.ntk(net).text()

@@ -192,7 +192,7 @@ def test_features_and_layers_are_asked_for_by_name():
     assert limit.kernel(2, "W2")[0].shape == (4, 4) and limit.change(0, "W2")[0].max() == 0
     with pytest.raises(tp.ProgramError, match="'W3'.*W2"):
         limit.kernel(1, "W3")
-    with pytest.raises(tp.DataError, match="between 0 and 2"):
+    with pytest.raises(tp.DataError, match="t must be an integer from 0 to 2, got 3"):
         limit.kernel(3)
     with pytest.raises(tp.NoRuleError, match="did you mean 'sampling'"):
         tp.feature_limit(tp.programs.mlp(), X, Y, method="samplin")

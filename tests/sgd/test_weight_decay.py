@@ -39,8 +39,8 @@ def test_the_first_step_with_weight_decay_by_hand():
     hs = program.named("U(x)"), program.named("U(ξ0)")
     values = limit.E(lambda p, q: PHI(a * p) * PHI(q), *hs)
     slopes = limit.E(lambda p, q: sp.diff(PHI(p), p).subs(p, a * p) * sp.diff(PHI(q), q), *hs)
-    chi = program.op(training.unrolled.chi[0, 0, 0]).value
-    scalars = {key: program.op(v).value for key, v in training.unrolled.outputs0.items()}
+    chi = program.op(training._unrolled.chi[0, 0, 0]).value
+    scalars = {key: program.op(v).value for key, v in training._unrolled.outputs0.items()}
     i = training.plan.tests[0]
     expected = scalars[1, i, 0] - scalars[0, i, 0] - ETA * chi * (values + a * inner("x", "ξ0") * slopes)
     difference = training.delta_f(0) - expected

@@ -107,25 +107,22 @@ def tail(found: list[float] | None, tame: bool) -> float:
     return DIGITS / (1 + min(max(least, 0.0), 1.0) + smallest(found))
 
 
-def near_singular(body: sp.Expr, variables: tuple[sp.Symbol, ...]) -> set[sp.Expr]:
-    """Affine expressions that vanish beside the complex singularities of powers and logarithms of polynomials.
+def near_singular(base: sp.Expr, variables: tuple[sp.Symbol, ...]) -> set[sp.Expr]:
+    """Affine expressions that vanish beside the complex roots of the base of a power or of a logarithm.
 
     >>> x = sp.Symbol("x")
-    >>> near_singular(1 / (x**2 - 2 * x + 2), (x,))
-    {x - 1.0}
+    >>> near_singular(x**2 - 2 * x + 2, (x,)), near_singular(sp.exp(x) + 1, (x,))
+    ({x - 1.0}, set())
     """
-    found: set[sp.Expr] = set()
-    for f in _singular(body):
-        base = f.base if f.is_Pow else f.args[0]
-        read = base.free_symbols & set(variables)
-        if len(read) != 1 or base.free_symbols != read or not base.is_polynomial(*read):
-            continue
-        (u,) = read
-        poly = sp.Poly(base, u)
-        if 1 < poly.degree() <= DEGREE:
-            roots = np.roots([float(c) for c in poly.all_coeffs()])
-            found |= {u - sp.Float(r) if r else u for r in sorted({round(float(r.real), 14) for r in roots})}
-    return found
+    read = base.free_symbols & set(variables)
+    if len(read) != 1 or base.free_symbols != read or not base.is_polynomial(*read):
+        return set()
+    (u,) = read
+    poly = sp.Poly(base, u)
+    if not 1 < poly.degree() <= DEGREE:
+        return set()
+    roots = np.roots([float(c) for c in poly.all_coeffs()])
+    return {u - sp.Float(r) if r else u for r in sorted({round(float(r.real), 14) for r in roots})}
 
 
 def waves(body: sp.Expr) -> bool:

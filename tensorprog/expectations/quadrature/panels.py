@@ -15,6 +15,7 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.expectations.bodies import affine, kinks
+from tensorprog.expectations.quadrature.features import NARROW, arguments
 from tensorprog.expectations.quadrature.graded import (
     Rule,
     gauss_legendre,
@@ -23,7 +24,6 @@ from tensorprog.expectations.quadrature.graded import (
     powers,
     smallest,
     tail,
-    waves,
 )
 from tensorprog.expectations.quadrature.nodes import legendre
 from tensorprog.expectations.quadrature.trapezoid import (
@@ -33,6 +33,7 @@ from tensorprog.expectations.quadrature.trapezoid import (
     Result,
     blocks,
     column,
+    each_feature,
     late,
     radius,
     refine,
@@ -73,16 +74,16 @@ def panels(problem: Problem, rtol: float, atol: float) -> Result:
     0.158655253931
     """
     reach, beyond = radius(problem, atol)
+    singular, steep, loose = powers(problem.body, problem.variables), steepness(problem), steepness(problem, True)
     centres, nested = _centres(problem)
     expressions = sorted({*kinks(problem.body, problem.variables), *centres}, key=sp.default_sort_key)
     curves = split_kinks(problem.take(slice(0, 1)), expressions, reach)[1]
-    singular, steep = powers(problem.body, problem.variables), steepness(problem)
     # nodes cluster quadratically at the breakpoints, where the steep features are unless nested
     spacing: Callable[[int], float] = lambda n: 14 / n if nested else 130 / n**2  # noqa: E731
     direct = partial(_segments, expressions, reach)
     orders = () if curves or singular else ORDERS
     result = refine(problem, lambda p, n: direct(p, gauss_legendre(n)), orders, spacing, rtol, atol)
-    scales = np.maximum(1.0, steep) if waves(problem.body) else np.ones(len(steep))
+    scales = np.maximum(1.0, loose)
     tame = any(f.family.kinks for f in problem.body.atoms(Fn))
     rules = partial(graded, tail=tail(singular, tame), power=smallest(singular))
     rows = late(result, 1e-10, atol)
@@ -117,11 +118,22 @@ def _improve(result: Result, rows: Array, other: Result) -> None:
 
 
 def _centres(problem: Problem) -> tuple[set[sp.Expr], bool]:
-    """Affine arguments of smooth functions, which are steepest around 0, and whether others are nested."""
-    arguments = {f.args[0] for f in problem.body.atoms(Fn) if not f.family.kinks}
-    flat = {a for a in arguments if affine(a, problem.variables)[0]}
-    centres = {a for a in flat if a.free_symbols & set(problem.variables)}
-    return centres | near_singular(problem.body, problem.variables), flat != arguments
+    """Arguments of smooth functions, which are steepest around 0, and whether others are nested.
+
+    Those that are no lines count where they make features that are narrow.
+    """
+    inner, bases = arguments(problem.body, problem.variables)
+    flat = {a for a in inner if affine(a, problem.variables)[0]}
+    curved = {a for a in {*inner, *bases} - flat if _narrow(problem, a)}
+    singular = {a: near_singular(a, problem.variables) for a in bases}
+    curved -= {a for a, points in singular.items() if points}
+    return flat.union(curved, *singular.values()), len(flat) < len(inner)
+
+
+def _narrow(problem: Problem, expr: sp.Expr) -> bool:
+    """Whether an expression of one variable has narrow features."""
+    read = [i for i, u in enumerate(problem.variables) if u in expr.free_symbols]
+    return len(read) == 1 and any(f.slope > NARROW for f in each_feature(problem, expr, read[0]))
 
 
 @dataclass(frozen=True)
@@ -164,7 +176,7 @@ def split_kinks(problem: Problem, expressions: list[sp.Expr], reach: float) -> t
             offsets.append(-column(problem, rest) - np.einsum("ni,ni->n", columns, problem.mean[:, read]))
             owners.append(expr)
         elif len(read) == 1:
-            for root in _one_variable_roots(problem, expr, read[0], reach):
+            for root in _one_variable_points(problem, expr, read[0], reach):
                 normals.append(problem.factor[:, read[0]])
                 offsets.append(root - problem.mean[:, read[0]])
                 owners.append(None)
@@ -176,12 +188,14 @@ def split_kinks(problem: Problem, expressions: list[sp.Expr], reach: float) -> t
     return (stacked, np.stack(offsets, 1) if offsets else np.zeros(shape), owners), curves
 
 
-def _one_variable_roots(problem: Problem, expr: sp.Expr, i: int, reach: float) -> list[Array]:
-    """Values of variable i where the expression changes sign; NaN pads entries with fewer."""
-    width = reach * np.linalg.norm(problem.factor[:, i], axis=1)
-    one = replace(problem, factor=width[:, None, None] * (np.arange(len(problem.variables)) == i)[:, None])
-    roots = sign_changes(lambda t: one.of(expr, t), np.ones((len(width), 1)))
-    return list((problem.mean[:, i, None] + width[:, None] * roots).T)
+def _one_variable_points(problem: Problem, expr: sp.Expr, i: int, reach: float) -> list[Array]:
+    """Values of variable i where the expression changes sign or has narrow features; NaN pads entries with fewer."""
+    found = each_feature(problem, expr, i, reach)
+    points = [f.roots + f.near * (f.slope > NARROW) for f in found]
+    padded = np.full((len(points), max(map(len, points), default=0)), np.nan)
+    for row, z in zip(padded, points, strict=True):
+        row[: len(z)] = z
+    return list((problem.mean[:, i, None] + np.linalg.norm(problem.factor[:, i], axis=1)[:, None] * padded).T)
 
 
 def sign_changes(f: Callable[[Array], Array], reach: Array, count: int = 129) -> Array:

@@ -15,8 +15,9 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.expectations.bodies import affine
+from tensorprog.expectations.quadrature.features import SPACING, Features, arguments, features
 from tensorprog.expectations.quadrature.graded import waves
-from tensorprog.functions import Fn, evaluate
+from tensorprog.functions import Cos, Sin, evaluate
 
 Array = Any
 BLOCK = 1 << 18  # nodes evaluated together: 2 MB per temporary array
@@ -25,12 +26,12 @@ STEPS = tuple(0.5 * 2 ** (-k / 2) for k in range(28))
 NODE_LIMIT = {1: 1 << 17, 2: 1 << 20, 3: 1 << 24, 4: 1 << 26}
 STRETCHED = tuple(0.25 * 2 ** (-k / 2) for k in range(9))
 CENTRED = 8.0  # arguments of functions at the mean, beyond which nodes that are dense at 0 are not dense at a feature
-SPACING = 1.5  # widest gap between nodes, in units of a function's argument, that cannot skip a feature
 EPS = float(np.finfo(float).eps)
 BEYOND = 4.0  # of the largest |body| exp(-R²/2) at a rim, in one and two dimensions at least the integral beyond it
 SHELLS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)  # distances from a rim: a body may be 0 at it
 OFF_GRID = 0.137  # a shift after which no node is a round number
 CLEAR = 1.2  # by how much digits of agreement grow from level to level where a rule converges exponentially
+DOUBLE = 1.7  # by how much they grow at most: √2 is usual, 2 the law of entire functions
 ROUNDING = 4e-14  # half of it bounds the rounding of a sum of weights, values and their product
 
 
@@ -103,8 +104,9 @@ def refine(
 
     A rule gives values, scales E |body|, and errors that it knows of.  The tolerance is ``atol`` + ``rtol`` E |body|.
     The error is the last difference where the digits in which levels agree grow geometrically, as those of a rule
-    that converges exponentially do; elsewhere the larger of the last two differences, twice.  It is at least the
-    rounding, and infinite where the nodes, ``spacing`` standard deviations apart, could have skipped a steep feature.
+    that converges exponentially do, but by no more than a factor ``DOUBLE``, which would be chance, unless all agree;
+    elsewhere the larger of the last two differences, twice.  It is at least the rounding, and infinite where the nodes,
+    ``spacing`` standard deviations apart, could have skipped a steep feature.
     """
     count, steep = len(problem.mean), steepness(problem)
     value, error, scale = np.full(count, np.nan), np.full(count, np.inf), np.zeros(count)
@@ -115,10 +117,12 @@ def refine(
         if np.all(gap > 2 * SPACING):
             continue
         new, size, known = rule(problem.take(active), level)
-        difference = np.maximum(np.abs(new - value[active]), ROUNDING * size / 2)
+        floor, last = ROUNDING * size / 2, _digits(before[active], size)
+        difference = np.maximum(np.abs(new - value[active]), floor)
         larger = np.fmax(difference, before[active])
-        quick = _digits(difference, size) >= CLEAR * _digits(before[active], size)
-        bound = np.where(quick & clear[active], difference, 2 * larger) + known
+        quick = _digits(difference, size) >= CLEAR * last
+        likely = np.where(difference > floor, np.maximum(difference, size * np.exp(-DOUBLE * last)), difference)
+        bound = np.where(quick & clear[active], likely, 2 * larger) + known
         before[active], clear[active] = np.where(np.isfinite(difference), difference, np.nan), quick
         value[active], scale[active] = new, size
         error[active] = np.where(np.isfinite(difference) & (gap <= SPACING), bound, np.inf)
@@ -135,21 +139,43 @@ def _digits(difference: Array, size: Array) -> Array:
     return np.where(np.isfinite(found), np.clip(found, 0.0, -np.log(ROUNDING / 2) / CLEAR), 0.0)
 
 
-def steepness(problem: Problem) -> Array:
-    """Largest standard deviation among the arguments of functions that have a length scale, (N,)."""
-    variables = set(problem.variables)
-    atoms = [f.args[0] for f in problem.body.atoms(sp.Function) if not (isinstance(f, Fn) and f.family.kinks)]
-    atoms += [p.base for p in problem.body.atoms(sp.Pow) if not (p.exp.is_Integer and p.exp > 0)]
+def steepness(problem: Problem, loose: bool = False) -> Array:
+    """Largest standard deviation among the arguments of functions that have a length scale, (N,).
+
+    Where an argument is no line it is the steepest slope near its features.  With ``loose``, of those alone whose
+    features are not at known points: of waves, and of curves in several variables.
+    """
     steep = np.zeros(len(problem.mean))
-    for expr in (a for a in atoms if a.free_symbols & variables):
+    inner, bases = arguments(problem.body, problem.variables)
+    waves = {f.args[0] for f in problem.body.atoms(Sin, Cos)}
+    for expr in (*inner, *bases):
         read = [i for i, u in enumerate(problem.variables) if u in expr.free_symbols]
         gradient, _ = affine(expr, tuple(problem.variables[i] for i in read))
-        rows = np.abs(problem.factor[:, read]).sum(axis=1)
         if gradient:
             slopes = np.stack([column(problem, g) for g in gradient], axis=1)
-            rows = np.einsum("ni,nir->nr", slopes, problem.factor[:, read])
-        steep = np.maximum(steep, np.linalg.norm(rows, axis=-1))
+            found = np.linalg.norm(np.einsum("ni,nir->nr", slopes, problem.factor[:, read]), axis=-1)
+        elif len(read) == 1:
+            found = np.array([f.slope for f in each_feature(problem, expr, read[0])])
+        else:
+            found = np.linalg.norm(np.abs(problem.factor[:, read]).sum(axis=1), axis=-1)
+        known = expr not in waves and (len(read) == 1 or bool(gradient))
+        if not loose or not known:
+            steep = np.maximum(steep, found)
+        elif not gradient:
+            steep = np.where(np.isfinite(found), steep, np.inf)
     return steep
+
+
+def each_feature(problem: Problem, expr: sp.Expr, i: int, reach: float = RADII[0]) -> list[Features]:
+    """The features of an expression of variable i, one for each entry."""
+    base = expr in arguments(problem.body, problem.variables)[1]
+    width = np.linalg.norm(problem.factor[:, i], axis=1)
+    used = [s for s in problem.scalars if s in expr.free_symbols]
+    rows = np.stack([problem.mean[:, i], width, *(problem.scalars[s] for s in used)], axis=1)
+    return [
+        features(expr, base, problem.variables[i], mean, sd, dict(zip(used, values, strict=True)), reach)
+        for mean, sd, *values in rows.tolist()
+    ]
 
 
 def column(problem: Problem, expr: sp.Expr) -> Array:

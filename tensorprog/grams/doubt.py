@@ -1,0 +1,44 @@
+"""Gram matrices whose expectations cancel, or are known to few digits: their errors, which machines do not carry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tensorprog.compile.arrays import UNSURE
+from tensorprog.derivation.derived import DerivedKernel
+from tensorprog.derivation.kernel_account import TOLERANCE, warn
+
+FEW = 8  # inputs whose errors are computed first
+MANY = 256  # and then, where those are above the tolerance
+
+
+def warn_of_errors(job: Any, noted: int) -> None:
+    """Warn, as for K(X), where a kernel of a job has relative errors above 1e-9.
+
+    Machines carry values alone.  What their errors do is computed again where it can matter: some expectation
+    since ``noted`` was known to few digits, or the kernel subtracts; for a few inputs first.
+    """
+    if job.known is not None or not (UNSURE.count != noted or _subtracts(job)):
+        return
+    for kernel in job.kernels:
+        if not isinstance(kernel, DerivedKernel):
+            continue
+        for count in (FEW, MANY):
+            account = kernel._found(job.first.take(0, count), _part(job.second, count), job.hyper)
+            if not account.relative.max(initial=0.0) > TOLERANCE:
+                break
+        else:
+            warn(account, repr(kernel), kernel._advice(account))
+
+
+def _part(inputs: Any, count: int) -> Any:
+    return None if inputs is None else inputs.take(0, count)
+
+
+def _subtracts(job: Any) -> bool:
+    """Whether a kernel has a negative number in it."""
+    if job.loop() is not None:
+        return False
+    lengths = next(iter(job.first.groups)), next(iter((job.second or job.first).groups))
+    program = job.evaluator(lengths).program
+    return any(program.tape.value(i) is not None and program.tape.value(i) < 0 for i in program.order)

@@ -1,0 +1,25 @@
+"""Functions of vectors that are numbers."""
+
+import pytest
+import sympy as sp
+
+import tensorprog as tp
+
+
+@pytest.mark.parametrize(
+    ("phi", "value"),
+    [(tp.relu, 0), (tp.tanh, 0), (tp.erf, 0), (tp.gelu, 0), (tp.step, 0), (tp.cos, 1), (tp.sigmoid, sp.Rational(1, 2))],
+    ids=str,
+)
+def test_a_function_of_0_is_its_value(phi, value):
+    p = tp.Program()
+    x = p.vector("x", variance=0)
+    y = phi(x)
+    assert tp.limit(p).Z(y) == value
+    assert tp.limit(p).cov(y, y) == 0
+
+
+def test_the_kernel_of_a_network_without_weights_is_0():
+    net = tp.programs.mlp(depth=2, sigma_w=0)
+    with pytest.warns(tp.FrozenWarning):
+        assert "Θ(x,x') = 0" in tp.ntk(net).text()
