@@ -121,7 +121,8 @@ def test_values_between_kinks_agree_with_autograd(name):
 
 
 def test_what_jumps_is_declared_once():
-    jumping = {name for name, f in FAMILIES.items() for k in (0, 1, 2) if f.pieces and jumps(member(f, k))}
+    ours = {name: f for name, f in FAMILIES.items() if name in tp.NONLINEARITIES and f.pieces}
+    jumping = {name for name, f in ours.items() for k in (0, 1, 2) if jumps(member(f, k))}
     assert jumping == {"relu", "step", "sign", "abs", "hard_tanh", "relu6", "elu", "selu"}
     assert [jumps(member(FAMILIES["elu"], k)) for k in range(3)] == [False, False, True]
     assert [jumps(member(FAMILIES["selu"], k)) for k in range(2)] == [False, True]
