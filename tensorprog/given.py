@@ -87,7 +87,7 @@ def generator(seed: Any, what: str = "seed") -> np.random.Generator:
     Raises:
         DataError: something else.
 
-    >>> generator(0).integers(10) == generator(0).integers(10)
+    >>> bool(generator(0).random() == generator(np.random.default_rng(0)).random())
     True
     """
     if isinstance(seed, np.random.RandomState):

@@ -249,7 +249,9 @@ class SampledLimit(Shown):
         values: HyperValues | None = None,
         memory: float | str = MEMORY,
     ) -> None:
-        samples, seed = count(samples, "samples", most=MOST), count(seed, "seed", 0, math.inf)
+        samples, seed = count(samples, "samples", most=math.inf), count(seed, "seed", 0, math.inf)
+        if samples > MOST:
+            raise DataError(f"samples must be at most {MOST}, got {samples}")
         memory = read_memory(memory)
         if program.has_axes:
             raise AssumptionError("limits by sampling are not taken over positions; tp.ntk and tp.nngp are exact there")

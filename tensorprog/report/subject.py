@@ -14,7 +14,7 @@ from tensorprog.ceilings import check_ceiling
 from tensorprog.dsl.network import Network, check_called
 from tensorprog.dsl.trace import Output, Trace
 from tensorprog.errors import ProgramError
-from tensorprog.given import flag
+from tensorprog.given import MANY, flag
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import InitMatrix, InitScalar, InitVector, MatMul, Nonlin, Var
 from tensorprog.passes.backprop import backprop as with_backprop
@@ -125,7 +125,7 @@ def subject(
 def _of_network(
     net: Network, backprop: bool, lengths: Sequence[int] | None, inputs: int, reduced: bool | None
 ) -> Subject:
-    if isinstance(inputs, bool) or not isinstance(inputs, int) or inputs < 1:
+    if isinstance(inputs, bool) or not isinstance(inputs, int) or not 1 <= inputs <= MANY:
         raise ProgramError(f"inputs must be a positive integer, got {inputs!r}")
     if net.takes_sequences:
         given = lengths if isinstance(lengths, Sequence | None) else ()
