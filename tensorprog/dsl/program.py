@@ -296,12 +296,7 @@ class _Arithmetic(Handle):
 
 
 class Vec(_Arithmetic):
-    """A vector of a program.
-
-    Attributes:
-        program: the program.
-        var: the variable.
-    """
+    """A vector of a program."""
 
     _WHAT = "a vector of a program"
 
@@ -310,12 +305,7 @@ class Vec(_Arithmetic):
 
 
 class Scal(_Arithmetic):
-    """A scalar of a program.
-
-    Attributes:
-        program: the program.
-        var: the variable.
-    """
+    """A scalar of a program."""
 
     _WHAT = "a scalar of a program"
 

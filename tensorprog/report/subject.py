@@ -108,6 +108,7 @@ def subject(
     """
     check_called(what)
     backprop = flag(backprop, "backprop")
+    reduced = None if reduced is None else flag(reduced, "reduced")
     if isinstance(what, Network):
         return _of_network(what, backprop, lengths, inputs, reduced)
     if backprop or lengths is not None or not (isinstance(inputs, int) and inputs == 1):
