@@ -6,6 +6,7 @@ from tensorprog.programs.cnn import cnn as cnn
 from tensorprog.programs.deep_linear import deep_linear as deep_linear
 from tensorprog.programs.gcn import gcn as gcn
 from tensorprog.programs.gin import gin as gin
+from tensorprog.programs.layer_norm_mlp import layer_norm_mlp as layer_norm_mlp
 from tensorprog.programs.locally_connected import locally_connected as locally_connected
 from tensorprog.programs.mean_readout import mean_readout as mean_readout
 from tensorprog.programs.mixer import mixer as mixer
@@ -16,6 +17,7 @@ from tensorprog.programs.resnet import resnet as resnet
 from tensorprog.programs.rnn import rnn as rnn
 from tensorprog.programs.tied_autoencoder import tied_autoencoder as tied_autoencoder
 from tensorprog.programs.tied_mlp import tied_mlp as tied_mlp
+from tensorprog.programs.transformer import transformer as transformer
 from tensorprog.programs.two_branch import two_branch as two_branch
 from tensorprog.programs.wide_resnet import wide_resnet as wide_resnet
 
