@@ -15,6 +15,7 @@ from tensorprog.dsl.trace import Datum
 from tensorprog.expectations.angles.gaps import gap
 from tensorprog.expectations.atoms import Expect
 from tensorprog.expectations.bodies import kinks
+from tensorprog.errors import NoRuleError
 from tensorprog.ir.axes import Axes, Sizes
 from tensorprog.ir.maps import Given
 from tensorprog.limit.equations import reachable
@@ -38,6 +39,8 @@ class Pair:
 
     def __init__(self, d: Derivation, a: np.ndarray, b: np.ndarray, sizes: tuple[Sizes, Sizes],
                  layout: Layout | None = None) -> None:  # fmt: skip
+        if d.trace.parts.over and layout is None:
+            raise NoRuleError("named arrays over positions are read by K(X1, X2) and K.gram; this question has no rule")
         self.d, self.sides, self.sizes, self.layout = d, (a, b), sizes, layout
         self._matrices: dict[tuple[Given, int], np.ndarray] = {}
         self.equal = (a == b).reshape(len(a), -1).all(axis=1) if sizes[0] == sizes[1] else np.zeros(len(a), bool)

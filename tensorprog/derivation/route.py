@@ -67,6 +67,8 @@ def is_sampled(kernel: Any, first: Inputs, second: Inputs | None, hyper: Mapping
 
 def gates_are_sampled(kernel: Any, inputs: Inputs, hyper: Mapping[sp.Symbol, float]) -> bool:
     """Whether the kernel of inputs is sampled because of products of gates, with expectations out of reach."""
+    if kernel.net.takes_axes:
+        return is_sampled(kernel, inputs, None, hyper)
     longest = shortened(kernel.net, (max(inputs.groups, key=lambda t: t or 0),), COUNTED)[0]
     return bool(terms(kernel.net, longest, kernel.kind == "ntk")) and is_sampled(kernel, inputs, None, hyper)
 

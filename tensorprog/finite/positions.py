@@ -21,7 +21,7 @@ import numpy as np
 
 from tensorprog.derivation.outer import gram as gram_of_rows
 from tensorprog.dsl.trace import Datum, Trace
-from tensorprog.errors import DataError
+from tensorprog.errors import DataError, NoRuleError
 from tensorprog.ir.axes import Reading, Sizes, table
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import MatMul
@@ -166,7 +166,9 @@ def shapes(trace: Trace, width: int, dimension: int, sizes: SizesOf) -> dict[str
 
     Raises:
         DataError: a parameter has weights for every position, and inputs of different sizes.
+        NoRuleError: see ``check_has_rule``.
     """
+    check_has_rule(trace)
     found: dict[str, tuple[int, ...]] = {}
     base = {"matrix": (width, width), "embedding": (width, dimension)}
 
@@ -185,6 +187,22 @@ def shapes(trace: Trace, width: int, dimension: int, sizes: SizesOf) -> dict[str
     for r in (r for heads in trace.heads for f in heads for r in f.readouts if r.trained):
         note(r.name, (*(At.of(r.by, sizes).family if r.by else ()), width))
     return {n: found.get(n, base.get(p.kind, (width,))) for n, p in trace.parameters.items()}
+
+
+def check_has_rule(trace: Trace) -> None:
+    """Refuse what has kernels but no arrays at width n.
+
+    Raises:
+        NoRuleError: named arrays over positions, biases at positions, positions added where a function is not 0 at 0.
+    """
+    words = "is not run at finite width; its limiting kernels, K(X), are known"
+    if trace.parts.over:
+        raise NoRuleError(f"a network of named arrays over positions, {', '.join(trace.parts.uses)}, {words}")
+    for name, p in trace.parameters.items():
+        if p.kind == "bias" and p.by is not None:
+            raise NoRuleError(f"a network with biases at positions, {name!r}, {words}")
+    if trace.ones:
+        raise NoRuleError(f"a network that adds positions to what a function makes of vectors {words}")
 
 
 def unequal(name: str, sizes: Iterable[Sizes]) -> DataError:

@@ -13,8 +13,8 @@ from tensorprog.derivation.route import is_sampled
 
 
 def any_sampled(job: Any) -> bool:
-    """Whether the numbers of some kernel of a job are sampled."""
-    return any(isinstance(k, DerivedKernel) and is_sampled(k, job.first, job.second, job.hyper) for k in job.kernels)
+    """Whether the numbers of some kernel are found for all pairs at once: sampled, or of named arrays over positions."""
+    return job.first.layout is not None or any(isinstance(k, DerivedKernel) and is_sampled(k, job.first, job.second, job.hyper) for k in job.kernels)
 
 
 def wholes(job: Any) -> tuple[np.ndarray, ...]:
@@ -23,8 +23,9 @@ def wholes(job: Any) -> tuple[np.ndarray, ...]:
     for kernel in job.kernels:
         own = replace(job, kernels=(kernel,))
         if any_sampled(own):
-            account = kernel._found(job.first, job.second, job.hyper)
-            warn(account, repr(kernel), kernel._advice(account))
+            reference = kernel if isinstance(kernel, DerivedKernel) else kernel.derived
+            account = reference._found(job.first, job.second, job.hyper)
+            warn(account, repr(kernel), reference._advice(account))
             found.append(account.value.astype(job.dtype))
         else:
             found += own.arrays()

@@ -253,10 +253,17 @@ class Spatial:
         a, b = self.twins.input[x], self.twins.input[y]
         return a if a == b else None
 
+    def _is_turned(self, x: Var, y: Var) -> bool:
+        """Whether x is of the second input and y is not, or y of the first and x is not: p of the first comes first."""
+        a, b = self.twins.input[x], self.twins.input[y]
+        return a != b and (a == 1 or b == 0)
+
     def _mixed_covariance(self, a: Gaussian, b: Gaussian) -> Poly:
         x, y = self.made_by.get(a), self.made_by.get(b)
         if x is None or y is None:
             raise AssumptionError(f"the covariance of {a} and {b}, a sum over positions, is not derived")
+        if self._is_turned(x, y):
+            return self._mixed_covariance(b, a)
         first = self.limit.program.op(x) if a in self.covers else None
         second = self.limit.program.op(y) if b in self.covers else None
         u = linear_parts(self.limit.z[first.x])[1] if first else {a: ONE}
@@ -294,6 +301,8 @@ class Spatial:
         """E Z^x Z^y where one of them is a sum over positions, or a linear combination of such; else None."""
         if not (self._is_linear(x) or self._is_linear(y)):
             return None
+        if self._is_turned(x, y):
+            return self.moment(y, x)
         point = self._point(x, y)
         if point is not None:
             return self.at(self.limit.moment(self.twins.of(x, 0), self.twins.of(y, 1)), point)
