@@ -99,11 +99,11 @@ class FiniteTraining:
         """The run as one unrolled program."""
         names = [f"x[{i}]" for i in range(len(self.inputs))]
         net, inputs = self._apart
-        optimizer, loss, trainable, *options = self._options
+        optimizer, loss, trainable, probes, parametrization = self._options
         if isinstance(net, Separated) and trainable is not None:
             trainable = list(net.named(trainable))
-        options = (optimizer, loss, trainable, *options)
-        return plan_training(net, inputs.lengths, names, self.plan.tests, self.plan.schedule, *options)
+        return plan_training(net, inputs.lengths, names, self.plan.tests, self.plan.schedule, optimizer, loss,
+                             trainable, probes, parametrization)  # fmt: skip
 
     @functools.cached_property
     def _apart(self) -> tuple[Network, Inputs]:

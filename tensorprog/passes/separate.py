@@ -66,18 +66,23 @@ class Separated(Network):
 
     def __init__(self, net: Network, sizes: Iterable[Sizes]) -> None:
         check_network(net)
-        if not net.takes_axes:
-            raise ProgramError(f"{net.name} reads no positions, so that there is nothing to separate")
+        if net.form != "positions":
+            raise ProgramError(f"{net.name} does not take one array with positions, so that there is none to separate")
         super().__init__(net.fn, net.hyperparameters, net.name)
-        self.net, self.of_length = net, {}
+        self.net = net
+        self.of_length: dict[int, Sizes] = {}
         for n in dict.fromkeys(tuple(n) for n in sizes):
             if self.of_length.setdefault(math.prod(n), n) != n:
                 known = self.of_length[math.prod(n)]
                 raise DataError(f"sizes {n} and {known} have equally many positions; take one of them at a time")
 
+    @property
+    def shown(self) -> str:
+        """The sizes in words."""
+        return ", ".join("×".join(map(str, n)) for n in self.of_length.values())
+
     def __repr__(self) -> str:
-        shown = ", ".join("×".join(map(str, n)) for n in self.of_length.values())
-        return f"{self.net!r} on {shown}"
+        return f"{self.net!r} on {self.shown}"
 
     __str__ = __repr__
 
@@ -105,8 +110,8 @@ class Separated(Network):
         return separate(traced, {n: known[t] for n, t in zip(names, lengths, strict=True)})  # type: ignore
 
 
-def small(net: Network) -> Separated:
-    """A network over positions on the smallest sizes from ``SMALL`` on that its windows fit into.
+def small(net: Network, ndim: int | None = None) -> Separated:
+    """A network over positions on the smallest sizes from ``SMALL`` on that its windows fit into, along all axes.
 
     Raises:
         ProgramError: none up to ``LARGEST`` does.
@@ -115,7 +120,7 @@ def small(net: Network) -> Separated:
     given = (by.map for _, op in program if isinstance(by := getattr(op, "by", None), Reading))
     maps: list[Map] = [*given, *(m for v, _ in program if isinstance(a := program.axes(v), Axes) for m in a.maps)]
     values = [v for m in maps if isinstance(m, Window) for v in (m.kernel, m.stride, m.dilation)]
-    ndim = next((len(v) for v in values if isinstance(v, tuple)), 1)
+    ndim = ndim or next((len(v) for v in values if isinstance(v, tuple)), 1)
     for n in range(SMALL, LARGEST + 1):
         found = Separated(net, [(n,) * ndim])
         try:
@@ -137,7 +142,13 @@ def apart_first() -> AssumptionError:
 
 def separate(trace: Trace, sizes: Mapping[str, Sizes]) -> Trace:
     """The trace of the same network, with a vector for every position of inputs of these sizes, by label."""
-    return _Separate(trace, sizes).new
+    return taken_apart(trace, sizes)[0]
+
+
+def taken_apart(trace: Trace, sizes: Mapping[str, Sizes]) -> tuple[Trace, dict[tuple[Var, int | None], Var]]:
+    """The same, and where the vectors of the trace are in it, by position; None for one without positions."""
+    done = _Separate(trace, sizes)
+    return done.new, done.at
 
 
 class _Separate:
@@ -146,7 +157,8 @@ class _Separate:
     def __init__(self, trace: Trace, sizes: Mapping[str, Sizes]) -> None:
         self.old, self.new, self.sizes = trace, Trace(), sizes
         self.at: dict[tuple[Var, int | None], Var] = {}
-        self.placed = {r.v: r for heads in trace.heads for f in heads for r in f.readouts if r.by is not None}
+        self.placed = {r.v for heads in trace.heads for f in heads for r in f.readouts if r.by is not None}
+        self.placed |= {op.x for _, op in trace.program if isinstance(op, Place)}
         self.name = {p.var: n for n, p in trace.parameters.items() if p.var is not None}
         for data in trace.inputs:
             count = math.prod(sizes[data[0].label])
@@ -296,12 +308,9 @@ def _embedding(var: Var, s: _Separate) -> None:
     name, datum = s.old.embeddings[var]
     scale = sp.S.One if datum.by is None else s.weight(datum.by)
     for p in s.positions(var):
-        if datum.by is None:
-            read = [(s.parameter(name, None, sp.S.One), sp.S.One, p)]
-        else:
-            read = [(s.parameter(name, k, scale), sp.S.One, q) for k, q in s.pairs(datum.by, False, p)]
+        read = [(None, p)] if datum.by is None else s.pairs(datum.by, False, p)
         data = s.new.inputs[datum.owner]
-        s.add(var, p, [(c, s.embedded(own, data[q or 0])) for own, c, q in read])
+        s.add(var, p, [(sp.S.One, s.embedded(s.parameter(name, k, scale), data[q or 0])) for k, q in read])
 
 
 @apart.register(MatMul)
@@ -330,7 +339,10 @@ def _(op: Mix, var: Var, s: _Separate) -> None:
 
 @apart.register(Place)
 def _(op: Place, var: Var, s: _Separate) -> None:
-    raise ProgramError(f"`{var}` places an initial vector in the forward pass, which is not taken apart")
+    for p in s.positions(var):
+        weights = [s.initial(s.parameter(s.name[op.x], k, sp.S.One), op.x, s.old.program.op(op.x))
+                   for k, _ in s.pairs(op.by, op.transpose, p)]  # fmt: skip
+        s.add(var, p, [(sp.sqrt(s.weight(op.by)), v) for v in weights])
 
 
 @apart.register(Outer)
