@@ -22,7 +22,7 @@ from tensorprog.dsl.network import Network, check_network
 from tensorprog.errors import AccuracyError, DataError, NoRuleError, folder, writing
 from tensorprog.finite.apart import Apart
 from tensorprog.finite.empirical import FiniteNetwork, empirical_ntk
-from tensorprog.finite.estimate import STILL, Exponent, Extrapolation, exponent, extrapolate
+from tensorprog.finite.estimate import Exponent, Extrapolation, bound, errors, exponent, extrapolate, within
 from tensorprog.finite.runs import ALL_PAIRS, Record, collect
 from tensorprog.ir.hyper import symbol_values
 from tensorprog.ir.instructions import InitVector, MatMul, Var
@@ -36,6 +36,7 @@ from tensorprog.passes.separate import Separated, small
 from tensorprog.printing import Shown, to_html
 from tensorprog.progress import Progress, telling
 from tensorprog.report import verdicts
+from tensorprog.report.evidence import Evidence
 from tensorprog.sgd.hypotheses import derivatives_of, outputs_on_data, refuse_unmet
 from tensorprog.sgd.training import check_widths
 from tensorprog.types import Data, HyperValues
@@ -62,32 +63,6 @@ class Claim(Shown):
     def text(self) -> str:
         """The verdict, what was checked, and the figures."""
         return f"{self.verdict:<6} {self.name}  {self.detail}"
-
-
-@dataclass(repr=False)
-class Evidence(Shown):
-    """What a verification was made from.
-
-    Attributes:
-        net, data, values: the network, its inputs, and numbers for its symbols.
-        kernels: the NTK by every way to derive it that applies.
-        runs: what was simulated: by name the limit (N, N), and for each width the values (S, N, N).
-        fingerprint: a hash of program and data.
-        command: the command line that it was made by, if it was.
-    """
-
-    net: Network
-    data: Inputs
-    values: HyperValues | None
-    kernels: dict[str, Kernel]
-    fingerprint: str
-    runs: dict[str, tuple[np.ndarray, list[np.ndarray]]] = field(default_factory=dict)
-    command: str | None = None
-
-    def text(self) -> str:
-        """What there is."""
-        ways, runs = ", ".join(self.kernels), ", ".join(self.runs) or "nothing"
-        return f"evidence on {self.net!r} at {len(self.data)} inputs: the NTK by {ways}; runs of {runs}"
 
 
 @dataclass(repr=False)
@@ -442,7 +417,7 @@ class _Check:
         z = np.abs(fit.zscores(wrong)).max()
         k = int(difference.argmax())
         detail = (f"assuming it would give {wrong[k]:.6g} instead of {right[k]:.6g} "
-                  f"at {_entry(upper, k)}: {_errors(z)} from the runs, {_bound(z > fit.threshold, fit)}")  # fmt: skip
+                  f"at {_entry(upper, k)}: {errors(z)} from the runs, {bound(z > fit.threshold, fit)}")  # fmt: skip
         if z <= fit.threshold and (difference <= 2 * fit.threshold * fit.stderr).all():
             return Claim(name, None, f"{detail}, too few to tell: more widths or seeds")
         return Claim(name, bool(z > fit.threshold), detail)
@@ -453,22 +428,6 @@ def _entry(upper: Any, k: int) -> str:
     return f"input {i}" if i == j else f"inputs {i} and {j}"
 
 
-def _errors(z: float) -> str:
-    return f"{z:.1f} standard errors" if np.isfinite(z) else "apart, without any fluctuation,"
-
-
-def _bound(above: bool, fit: Extrapolation) -> str:
-    return f"{'>' if above else '≤'} {fit.threshold:.2f} (bound at 99.9 % for all)"
-
-
 def _within(name: str, fit: Extrapolation, expected: np.ndarray, error: Any = 0.0) -> Claim:
     """Whether runs extrapolate to what is expected, whose own errors count too."""
-    fit = replace(fit, stderr=np.hypot(fit.stderr, error))
-    z = np.abs(fit.zscores(expected)).max()
-    if np.isfinite(z):
-        numbers = f"largest deviation of {expected.size} numbers" if expected.size > 1 else "deviation"
-        detail = f"{numbers} {z:.2f} standard errors {_bound(z > fit.threshold, fit)}"
-    else:
-        gap = np.abs(fit.limit - expected).max()
-        detail = f"the runs do not fluctuate, and differ from it by up to {gap:.3g} (tolerance {STILL:g} of the limit)"
-    return Claim(name, bool(z <= fit.threshold), detail)
+    return Claim(name, *within(replace(fit, stderr=np.hypot(fit.stderr, error)), expected))

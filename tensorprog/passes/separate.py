@@ -21,7 +21,7 @@ import sympy as sp
 from tensorprog.dsl.network import Network, check_network
 from tensorprog.dsl.trace import Datum, Output, Readout, Trace
 from tensorprog.errors import AssumptionError, DataError, NoRuleError, ProgramError
-from tensorprog.ir.axes import Axes, Map, Pairs, Reading, Sizes, Window, table
+from tensorprog.ir.axes import Axes, Pairs, Reading, Sizes, ndims_of, table
 from tensorprog.ir.instructions import (
     Covariances,
     Difference,
@@ -110,17 +110,21 @@ class Separated(Network):
         return separate(traced, {n: known[t] for n, t in zip(names, lengths, strict=True)})  # type: ignore
 
 
+def axes_count(net: Network) -> int | None:
+    """How many axes the positions of an input have, as far as windows of a network say so."""
+    program = net.trace([None]).program
+    given = (by.map for _, op in program if isinstance(by := getattr(op, "by", None), Reading))
+    maps = (*given, *(m for v, _ in program if isinstance(a := program.axes(v), Axes) for m in a.maps))
+    return next(iter(ndims_of(maps)), None)
+
+
 def small(net: Network, ndim: int | None = None) -> Separated:
     """A network over positions on the smallest sizes from ``SMALL`` on that its windows fit into, along all axes.
 
     Raises:
         ProgramError: none up to ``LARGEST`` does.
     """
-    program = net.trace([None]).program
-    given = (by.map for _, op in program if isinstance(by := getattr(op, "by", None), Reading))
-    maps: list[Map] = [*given, *(m for v, _ in program if isinstance(a := program.axes(v), Axes) for m in a.maps)]
-    values = [v for m in maps if isinstance(m, Window) for v in (m.kernel, m.stride, m.dilation)]
-    ndim = ndim or next((len(v) for v in values if isinstance(v, tuple)), 1)
+    ndim = ndim or axes_count(net) or 1
     for n in range(SMALL, LARGEST + 1):
         found = Separated(net, [(n,) * ndim])
         try:

@@ -10,14 +10,6 @@ from tensorprog.passes.separate import Separated, small, taken_apart
 from tests.convolutions import CASES, flattened, pooled, untied
 
 CHEAP = ["conv1d", "conv1d, circular", "conv2d, valid", "flatten, 1 axis", "flatten, 2 axes", "strides, 1 axis"]
-    "conv1d",
-    "conv1d, circular",
-    "conv2d, valid",
-    "flatten, 1 axis",
-    "flatten, 2 axes",
-    "strides, 1 axis",
-    "untied",
-)
 
 
 @tp.network
