@@ -226,7 +226,8 @@ class _Check:
         self.finite = FiniteNetwork.of(net, data, values)
         self.apart = None if not net.takes_axes else Apart(self.finite, values)
         self.gia = self.finite.trace.passes_gia_check
-        self.ways = {m: ntk(self._sized, m) for m in ("backprop", "paths", "sgd") if self.gia or m != "paths"}
+        ways = ("backprop", "paths", "sgd") if not self._sized.takes_axes else ("backprop",)
+        self.ways = {m: ntk(self._sized, m) for m in ways if self.gia or m != "paths"}
         gated = net.form == "sequences" and gates_are_sampled(ntk(net), data, self.finite.hyper)
         self.unknown = SAMPLED if gated else "" if self.apart is None else self.apart.missing
         self.sampled = bool(self.unknown)  # or too large for a program with a vector for every position
@@ -284,6 +285,8 @@ class _Check:
         """Backpropagation = path sums = one SGD step, with all names unfolded."""
         backprop, *others = self.ways.values()
         name = "backprop = paths = one SGD step" if self.gia else "backprop = one SGD step"
+        if not others:
+            return Claim(name, None, "the sums over positions that come with inputs are derived by backprop alone")
         lengths = sorted(self.data.groups, key=lambda t: t or 0)
         if isinstance(self._sized, Separated):
             lengths = [self._sized.fitting_length()]

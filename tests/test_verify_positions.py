@@ -59,5 +59,5 @@ def test_so_is_training_with_weight_decay():
 
 
 def test_coordinates_of_every_layer_are_measured():
-    check = tp.coordinate_check(pooled(), SIGNALS, [1.0, -1.0, 0.5, 0.2], widths=(16, 32), seeds=2, steps=1)
+    check = tp.coordinate_check(pooled(), SIGNALS, [1.0, -1.0, 0.5, 0.2], [tp.mup()], widths=(16, 32), seeds=2, steps=1)
     assert check.sizes and all(np.isfinite(s).all() for s in check.sizes.values())

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
-from tensorprog.derivation.data import as_sequences
+from tensorprog.derivation.data import Inputs, as_sequences
 from tensorprog.errors import ProgramError
 from tensorprog.finite.empirical import FiniteNetwork, hyper_values
 from tensorprog.ir.axes import Axes
@@ -32,6 +33,8 @@ class Apart:
         if count > MOST:
             return (f"the inputs have {count} positions together, and programs with a vector for each are made for "
                     f"up to {MOST}")  # fmt: skip
+        if len({datum.part for _, datum in self.finite.trace.embeddings.values()}) > 1:
+            return "inputs of several arrays are not taken apart"
         try:
             self._made  # noqa: B018
         except ProgramError as error:
@@ -40,10 +43,20 @@ class Apart:
 
     @functools.cached_property
     def _made(self) -> tuple[FiniteNetwork, dict[tuple[Var, int | None], Var]]:
-        trace, at = taken_apart(self.finite.trace, self.finite.sizes)
+        trace, at = taken_apart(self.finite.trace, self.finite.sizes, self.finite.sizes.matrix)
         program, gradients = backprop(trace)
-        inputs = as_sequences(self.finite.inputs)
+        inputs = self._sequences()
         return FiniteNetwork(trace, program, gradients, inputs, hyper_values(trace, inputs, self.values)), at
+
+    def _sequences(self) -> Inputs:
+        """What is embedded of the inputs, position by position."""
+        inputs = self.finite.inputs
+        if inputs.layout is None:
+            return as_sequences(inputs)
+        (part,) = {datum.part for _, datum in self.finite.trace.embeddings.values()}
+        data = {t: inputs.layout.of(part, x) for t, x in inputs.data.items()}
+        dimension = next(iter(data.values())).shape[-1]
+        return as_sequences(replace(inputs, data=data, dimension=dimension, layout=None))
 
     @property
     def traced(self) -> FiniteNetwork:
@@ -56,6 +69,6 @@ class Apart:
 
     def of(self, var: Var) -> list[Var]:
         """The vectors of a family, position by position."""
-        count = self.finite.positions(var)
+        count = self.finite.families(var)
         over = isinstance(self.finite.program.axes(var), Axes)
         return [self._made[1][var, p] for p in (range(count) if over else (None,))]

@@ -21,8 +21,8 @@ import sympy as sp
 from tensorprog.derivation.data import Inputs
 from tensorprog.dsl.network import Network
 from tensorprog.finite.execute import Values
+from tensorprog.finite.families import Shared
 from tensorprog.finite.layerwise import Layerwise, Piece, RowsProgram, Use, size
-from tensorprog.finite.positions import Shared
 from tensorprog.finite.sample import normal
 from tensorprog.functions import evaluate
 from tensorprog.passes.parametrization import Parametrization, assign

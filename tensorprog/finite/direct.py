@@ -17,7 +17,7 @@ from tensorprog.dsl.trace import Readout
 from tensorprog.errors import DataError, ProgramError
 from tensorprog.finite.empirical import FiniteNetwork
 from tensorprog.finite.execute import Values
-from tensorprog.finite.positions import At, Shared, is_untied, side_by_side, unplaced
+from tensorprog.finite.families import At, Shared, is_untied, side_by_side, unplaced
 from tensorprog.finite.trajectories import read_labels
 from tensorprog.functions import evaluate
 from tensorprog.ir.instructions import MatMul, Var

@@ -18,8 +18,8 @@ from tensorprog.dsl.network import Network, check_network
 from tensorprog.dsl.trace import Datum, Output, Trace
 from tensorprog.errors import DataError
 from tensorprog.finite.execute import Values, execute
+from tensorprog.finite.families import NONE, At, Grid, embedded, is_untied, read, shapes, side_by_side, volume
 from tensorprog.finite.layerwise import layerwise_ntk
-from tensorprog.finite.positions import NONE, At, Grid, embedded, is_untied, read, shapes, side_by_side, volume
 from tensorprog.finite.sample import check_settings, draw_parameter, normal
 from tensorprog.functions import evaluate
 from tensorprog.ir.axes import Axes, Reading, Sizes
@@ -71,7 +71,7 @@ class FiniteNetwork:
     def draw(self, width: int, seeds: list[int], dtype: Any = np.float64) -> dict[str, np.ndarray]:
         """Parameters and states at first: (S, n, n), embeddings (S, n, d), vectors (S, n), output biases (S, 1).
 
-        Over positions they are families of such (``finite.positions``).
+        Over positions they are families of such (``finite.families``).
         """
         of = shapes(self.trace, width, self.inputs, self.sizes)
         drawn = {

@@ -12,7 +12,7 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.errors import DataError, NoRuleError
-from tensorprog.finite.positions import NONE, At, Grid, mixed, placed, product
+from tensorprog.finite.families import NONE, At, Grid, mixed, placed, product
 from tensorprog.functions import evaluate
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import (
@@ -58,7 +58,7 @@ def execute(
         scales: factors by which matrices are to be multiplied, which costs less on their products.
         groups: the ``schedule`` of these variables, for a program that runs often.
         sizes: of inputs with positions, by label: all vectors have one axis more then, before the last, and scalars too
-            (``finite.positions``), those of pairs of positions two.
+            (``finite.families``), those of pairs of positions two.
 
     Returns:
         The value of every variable, with the same leading axes.

@@ -27,7 +27,7 @@ from tensorprog.derivation.outer import Pair
 from tensorprog.dsl.network import Network
 from tensorprog.dsl.trace import Datum, Output, Trace
 from tensorprog.finite.execute import Groups, Values, execute, schedule
-from tensorprog.finite.positions import (
+from tensorprog.finite.families import (
     At,
     Grid,
     Shared,
@@ -280,7 +280,7 @@ class Layerwise:
     def draw(self, width: int, seeds: list[int], dtype: Any = np.float64) -> dict[str, np.ndarray]:
         """Parameters as they start, ~ N(0, 1) mostly: (S, n, n), embeddings (S, n, d), biases and readouts (S, n).
 
-        Over positions they are families of such (``finite.positions``).
+        Over positions they are families of such (``finite.families``).
         """
         parameters = {n: p for program in self.programs.values() for n, p in program.trace.parameters.items()}
         shapes = self.shapes(width)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial, singledispatch
 from typing import Any
@@ -41,10 +41,12 @@ from tensorprog.ir.instructions import (
     scalar_slot,
     vector_slot,
 )
+from tensorprog.ir.maps import Given
 
 SMALL = 3  # positions along each axis where no sizes are given
 LARGEST = 12
 Term = tuple[sp.Expr, Var]
+Matrix = Callable[[Given, str], np.ndarray]
 
 
 class Separated(Network):
@@ -149,17 +151,21 @@ def separate(trace: Trace, sizes: Mapping[str, Sizes]) -> Trace:
     return taken_apart(trace, sizes)[0]
 
 
-def taken_apart(trace: Trace, sizes: Mapping[str, Sizes]) -> tuple[Trace, dict[tuple[Var, int | None], Var]]:
-    """The same, and where the vectors of the trace are in it, by position; None for one without positions."""
-    done = _Separate(trace, sizes)
+def taken_apart(trace: Trace, sizes: Mapping[str, Sizes],
+                matrix: Matrix | None = None) -> tuple[Trace, dict[tuple[Var, int | None], Var]]:  # fmt: skip
+    """The same, and where the vectors of the trace are in it, by position; None for one without positions.
+
+    ``matrix`` gives those that come with an input, by its label.
+    """
+    done = _Separate(trace, sizes, matrix)
     return done.new, done.at
 
 
 class _Separate:
     """The trace that is built, and where the vectors of the old one are in it."""
 
-    def __init__(self, trace: Trace, sizes: Mapping[str, Sizes]) -> None:
-        self.old, self.new, self.sizes = trace, Trace(), sizes
+    def __init__(self, trace: Trace, sizes: Mapping[str, Sizes], matrix: Matrix | None) -> None:
+        self.old, self.new, self.sizes, self.matrix_of = trace, Trace(), sizes, matrix
         self.at: dict[tuple[Var, int | None], Var] = {}
         self.placed = {r.v for heads in trace.heads for f in heads for r in f.readouts if r.by is not None}
         self.placed |= {op.x for _, op in trace.program if isinstance(op, Place)}
@@ -337,6 +343,14 @@ def _(op: MatMul, var: Var, s: _Separate) -> None:
 
 @apart.register(Mix)
 def _(op: Mix, var: Var, s: _Separate) -> None:
+    if isinstance(op.by.map, Given):
+        if s.matrix_of is None or op.by.axes is None:
+            raise ProgramError(f"`{var}` is a sum by {op.by.map.name!r}, which comes with inputs that are not given")
+        a = s.matrix_of(op.by.map, op.by.axes.source)
+        for p in s.positions(var):
+            row = (a.T if op.transpose else a)[p or 0].tolist()
+            s.add(var, p, [(sp.Float(c), s.of(op.x, q)) for q, c in enumerate(row) if c])
+        return
     for p in s.positions(var):
         s.add(var, p, [(s.weight(op.by), s.of(op.x, q)) for _, q in s.pairs(op.by, op.transpose, p)])
 
