@@ -69,6 +69,6 @@ class Apart:
 
     def of(self, var: Var) -> list[Var]:
         """The vectors of a family, position by position."""
-        count = self.finite.families(var)
+        count = self.finite.positions(var)
         over = isinstance(self.finite.program.axes(var), Axes)
         return [self._made[1][var, p] for p in (range(count) if over else (None,))]

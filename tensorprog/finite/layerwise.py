@@ -5,7 +5,8 @@
     Θ = Σ_W σ_W² Σ_{uses u, v} (D_u D_vᵀ/n) ∘ (H_u H_vᵀ/n),
 
 and likewise for embeddings (H = ξ, d for n), biases and readouts (one factor only).  All inputs of one length are
-rows of one execution of the program of a single input.
+rows of one execution of the program of a single input.  Over positions a gradient is a sum of such products, and is
+made, some coordinates at a time, where that costs less than inner products of all positions (``families.gram``).
 """
 
 from __future__ import annotations

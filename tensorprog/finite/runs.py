@@ -63,7 +63,7 @@ def collect(
         DataError: the file holds other settings or is damaged before its last line.
         ComputeError: another process is writing the file.
     """
-    inputs, k = len(finite.inputs), sum(map(finite.families, gvars))
+    inputs, k = len(finite.inputs), sum(map(finite.positions, gvars))
     second = (k, k) if k <= ALL_PAIRS else (k,)
     shapes: Shapes = {"ntk": (inputs, inputs), "outputs": (inputs,), "first": (k,), "second": second}
     return stream(
