@@ -27,6 +27,7 @@ from tensorprog.kernels.methods import nngp, ntk
 from tensorprog.lookup import blaming, builder
 from tensorprog.passes.optimizer import SGD
 from tensorprog.passes.parametrization import NAMED, Parametrization, abc, rational, standard
+from tensorprog.passes.separate import axes_count
 from tensorprog.report.draw import draw
 from tensorprog.sgd.training import unroll
 from tensorprog.train import train
@@ -59,6 +60,7 @@ def load_network(spec: str, parameters: list[str]) -> Network:
     return network
 
 
+SIDE = 4  # positions along each axis of random images
 _UNSIGNED = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?"
 _NUMBER = rf"[-+]?{_UNSIGNED}"
 _NO_NUMBERS = {"nan", "inf", "infinity"}  # float() reads them; as names they would be symbols
@@ -231,9 +233,13 @@ def _inputs(net: Network, a: argparse.Namespace) -> Any:
     rng = np.random.default_rng(a.data_seed)
     if not net.takes_sequences:
         if a.lengths:
-            raise ProgramError(f"{net.name} takes single vectors; leave out --lengths {a.lengths}")
+            raise ProgramError(f"{net.name} takes no sequences; leave out --lengths {a.lengths}")
         check_ceiling("vectors", a.inputs, f"--inputs {a.inputs}")
         check_ceiling("drawn numbers", a.inputs * a.dim, f"--inputs {a.inputs} --dim {a.dim}")
+        if net.form == "positions":
+            return rng.standard_normal((a.inputs, *[SIDE] * (axes_count(net) or 2), a.dim))
+        if net.form != "vectors":
+            raise ProgramError(f"{net.name} takes named arrays, which no --data holds; call tensorprog from Python")
         return rng.standard_normal((a.inputs, a.dim))
     lengths = _lengths(a) or [3, 2]
     vectors = max(a.inputs, len(lengths)) * max(lengths)

@@ -231,7 +231,7 @@ def train(
     chosen_widths = sorted(set(widths))
     with telling(progress) as tell:
         limit = run.limit(method, samples) if run.plan.scaling.keeps_changes else None
-        records = stream(run.run, Trajectory, run.shapes, run.trace.program, chosen_widths, seeds, header, path, tell)
+        records = stream(run.run, Trajectory, run.shapes, run.descent.numbers, chosen_widths, seeds, header, path, tell)
     rows = {w: [records[w, s] for s in range(seeds)] for w in chosen_widths}
     if limit is not None:
         features = FeatureReport(title, chosen_widths, seeds, steps, limit=limit, y=run.y)

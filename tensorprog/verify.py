@@ -20,21 +20,24 @@ from tensorprog.derivation.ntk import ntk_terms, readout_terms, sum_terms
 from tensorprog.derivation.route import SAMPLED, TRIED, gates_are_sampled, shortened
 from tensorprog.dsl.network import Network, check_network
 from tensorprog.errors import AccuracyError, DataError, NoRuleError, folder, writing
+from tensorprog.finite.apart import Apart
 from tensorprog.finite.empirical import FiniteNetwork, empirical_ntk
-from tensorprog.finite.estimate import STILL, Exponent, Extrapolation, exponent, extrapolate
+from tensorprog.finite.estimate import Exponent, Extrapolation, bound, errors, exponent, extrapolate, within
 from tensorprog.finite.runs import ALL_PAIRS, Record, collect
 from tensorprog.given import count, file_path
 from tensorprog.ir.hyper import symbol_values
-from tensorprog.ir.instructions import InitVector, MatMul
+from tensorprog.ir.instructions import InitVector, MatMul, Var
 from tensorprog.kernels.kernel import Kernel
 from tensorprog.kernels.methods import nngp, ntk
 from tensorprog.kernels.outputs import chosen_outputs, one_output
 from tensorprog.limit.evaluate import DIGITS, numbers, same
 from tensorprog.limit.master import Interpreter
 from tensorprog.passes.decouple import decouple
+from tensorprog.passes.separate import Separated, small
 from tensorprog.printing import Shown, to_html
 from tensorprog.progress import Progress, telling
 from tensorprog.report import verdicts
+from tensorprog.report.evidence import Evidence
 from tensorprog.sgd.hypotheses import derivatives_of, outputs_on_data, refuse_unmet
 from tensorprog.sgd.training import check_widths
 from tensorprog.types import Data, HyperValues
@@ -65,31 +68,6 @@ class Claim(Shown):
     def text(self) -> str:
         """The verdict, what was checked, and the figures."""
         return f"{self.verdict:<6} {self.name}  {self.detail}"
-
-
-@dataclass(repr=False)
-class Evidence(Shown):
-    """What a verification was made from.
-
-    Attributes:
-        net, data, values: the network, its inputs, and numbers for its symbols.
-        kernels: the NTK by every way to derive it that applies.
-        runs: what was simulated: by name the limit (N, N), and for each width the values (S, N, N).
-        fingerprint, command: a hash of program and data; the command line that it was made by, if it was.
-    """
-
-    net: Network
-    data: Inputs
-    values: HyperValues | None
-    kernels: dict[str, Kernel]
-    fingerprint: str
-    runs: dict[str, tuple[np.ndarray, list[np.ndarray]]] = field(default_factory=dict)
-    command: str | None = None
-
-    def text(self) -> str:
-        """What there is."""
-        ways, runs = ", ".join(self.kernels), ", ".join(self.runs) or "nothing"
-        return f"evidence on {self.net!r} at {len(self.data)} inputs: the NTK by {ways}; runs of {runs}"
 
 
 @dataclass(repr=False)
@@ -212,7 +190,7 @@ def verify(
     refuse_unmet(derivatives_of(net, data.groups), "verifying the NTK")
     result = Verification(repr(net), widths=sorted(widths), seeds=seeds)
     with telling(progress) as tell:
-        check = _Check(net, data, values)
+        check = _Check(net, data, values, inputs)
         result.claims += [Claim(h.name, None, h.detail) for h in outputs_on_data(net, data, hyper)]
         result.claims += [check.ways_agree(), check.kernel_on_data()]
         result.evidence = Evidence(net, data, values, check.kernels, check.fingerprint())
@@ -247,22 +225,40 @@ def _every_output(net: Network, inputs: Data, which: list[int], widths: list[int
 class _Check:
     """The limit quantities of a network traced on data, and the claims about them."""
 
-    def __init__(self, net: Network, data: Inputs, values: HyperValues | None) -> None:
-        self.net, self.data, self.values = net, data, values
+    def __init__(self, net: Network, data: Inputs, values: HyperValues | None, given: Data) -> None:
+        self.net, self.data, self.values, self.given = net, data, values, given
         self.finite = FiniteNetwork.of(net, data, values)
-        trace = self.finite.trace
-        self.limit = Interpreter(self.finite.program, NetworkNames(trace, self.finite.gradients))
-        self.gvars = [v for v, op in self.finite.program if isinstance(op, MatMul)
+        self.apart = None if not net.takes_axes else Apart(self.finite, values)
+        self.gia = self.finite.trace.passes_gia_check
+        ways = ("backprop", "paths", "sgd") if not self._sized.takes_axes else ("backprop",)
+        self.ways = {m: ntk(self._sized, m) for m in ways if self.gia or m != "paths"}
+        gated = net.form == "sequences" and gates_are_sampled(ntk(net), data, self.finite.hyper)
+        self.unknown = SAMPLED if gated else "" if self.apart is None else self.apart.missing
+        self.sampled = bool(self.unknown)  # or too large for a program with a vector for every position
+        self.kernels = {"backprop": ntk(net)} if self.sampled or self.apart else self.ways
+        self.theta = self.value if self.sampled else self._limit_of_the_program()
+
+    def _limit_of_the_program(self) -> np.ndarray:
+        """The NTK as the limit of the program traced on the data; over positions, of that with a vector for each."""
+        self.traced = self.finite if self.apart is None else self.apart.traced
+        trace, gradients = self.traced.trace, self.traced.gradients
+        self.limit = Interpreter(self.traced.program, NetworkNames(trace, gradients))
+        return self._gram(lambda i, j: ntk_terms(trace, gradients, i, j, self.limit.correlated))
+
+    @functools.cached_property
+    def _sized(self) -> Network:
+        """The network that is derived in several ways: over positions, at small sizes with a vector for each."""
+        if self.net.form != "positions":
+            return self.net
+        return small(self.net, len(next(iter(self.data.groups))))
+
+    @functools.cached_property
+    def gvars(self) -> list[Var]:
+        """The vectors whose moments are compared."""
+        program = self.finite.program if self.apart is None else self.finite.trace.program
+        found = [v for v, op in program if isinstance(op, MatMul)
                  or (isinstance(op, InitVector) and any(c != 0 for _, c in op.cov))]  # fmt: skip
-        self.gia = trace.passes_gia_check
-        self.ways = {m: ntk(net, m) for m in ("backprop", "paths", "sgd") if self.gia or m != "paths"}
-        self.sampled = gates_are_sampled(ntk(net), data, self.finite.hyper)
-        self.kernels = {"backprop": ntk(net)} if self.sampled else self.ways
-        self.theta = (
-            self.value
-            if self.sampled
-            else self._gram(lambda i, j: ntk_terms(trace, self.finite.gradients, i, j, self.limit.correlated))
-        )
+        return found if self.apart is None or self.sampled else list(filter(self.apart.knows, found))
 
     def _gram(self, terms: Callable[[int, int], Any]) -> np.ndarray:
         n = len(self.data)
@@ -277,7 +273,7 @@ class _Check:
         return float(np.abs(self.theta).max()) or 1.0
 
     def _numbers(self, polys: list[Poly]) -> list[Any]:
-        return numbers(polys, self.finite.hyper)
+        return numbers(polys, self.traced.hyper)
 
     def fingerprint(self) -> str:
         """A hash of the program and of the data."""
@@ -293,13 +289,19 @@ class _Check:
         """Backpropagation = path sums = one SGD step, with all names unfolded."""
         backprop, *others = self.ways.values()
         name = "backprop = paths = one SGD step" if self.gia else "backprop = one SGD step"
+        if not others:
+            return Claim(name, None, "the sums over positions that come with inputs are derived by backprop alone")
         lengths = sorted(self.data.groups, key=lambda t: t or 0)
-        if self.sampled:
+        if isinstance(self._sized, Separated):
+            lengths = [self._sized.fitting_length()]
+        elif self.sampled:
             lengths = sorted({shortened(self.net, (t,), TRIED)[0] for t in lengths}, key=lambda t: t or 0)
         pairs = [(a, b) for a in lengths for b in lengths if (a or 0) <= (b or 0)]
         equal = [same(backprop._derive(p).poly, other._derive(p).poly) for p in pairs for other in others]
         shown = "" if lengths == [None] else f", (T, T') = {', '.join(map(str, pairs))}"
-        if self.sampled and max(t or 0 for t in self.data.groups) > max(t or 0 for t in lengths):
+        if isinstance(self._sized, Separated):
+            shown = f", on {self._sized.shown} with a vector for every position"
+        elif self.sampled and max(t or 0 for t in self.data.groups) > max(t or 0 for t in lengths):
             shown += "; longer sequences were not compared: products of gates expand to too many terms"
         without = "" if self.gia else "; path sums do not apply: the simple GIA check fails"
         return Claim(name, all(equal), f"{sum(equal)} of {len(equal)} comparisons equal {DIGITS}{shown}{without}")
@@ -309,7 +311,8 @@ class _Check:
         name = "K(X) = limit of the traced program"
         if self.sampled:
             known = self.error.max() / self._scale
-            return Claim(name, None, f"{SAMPLED}: K(X) is sampled and known to {known:.1e}, a relative standard error")
+            how = f": K(X) is sampled and known to {known:.1e}, a relative standard error" if self.apart is None else ""
+            return Claim(name, None, f"{self.unknown}{how}")
         difference = np.abs(self.value - self.theta)
         gap = difference.max() / self._scale
         bound = ROUNDING * self._scale + ERRORS * self.error
@@ -326,6 +329,8 @@ class _Check:
         return found.value, found.error
 
     def _account(self, kernel: Kernel) -> KernelAccount:
+        if self.net.form not in ("vectors", "sequences"):
+            return kernel.account(self.given, values=self.values)
         items = [self.data[i] for i in range(len(self.data))]
         X = items if self.net.takes_sequences else np.concatenate(items)
         return kernel.account(X, values=self.values)
@@ -384,17 +389,18 @@ class _Check:
         if self.sampled:
             found = self._account(nngp(self.net))
             return found.value, found.error
-        K = self._gram(lambda i, j: readout_terms(self.finite.trace, i, j))
+        K = self._gram(lambda i, j: readout_terms(self.traced.trace, i, j))
         return K, np.zeros_like(K)
 
     def _moments(self, widths: list[int], records: list[list[Record]]) -> Claim:
-        k = len(self.gvars)
+        gvars = self.gvars if self.apart is None or self.sampled else [v for g in self.gvars for v in self.apart.of(g)]
+        k = len(gvars)
         name = f"coordinate moments of {k} G-vars"
         if self.sampled:
-            return Claim(name, None, f"{SAMPLED}: their moments were not computed")
+            return Claim(name, None, f"{self.unknown}: their moments were not computed")
         pairs = np.triu_indices(k) if k <= ALL_PAIRS else (np.arange(k), np.arange(k))
-        polys = [self.limit.expect(self.limit.z[v]) for v in self.gvars]
-        polys += [self.limit.moment(self.gvars[i], self.gvars[j]) for i, j in zip(*pairs, strict=True)]
+        polys = [self.limit.expect(self.limit.z[v]) for v in gvars]
+        polys += [self.limit.moment(gvars[i], gvars[j]) for i, j in zip(*pairs, strict=True)]
         try:
             expected = np.array(self._numbers(polys), float)
         except (NoRuleError, AccuracyError) as error:
@@ -405,19 +411,20 @@ class _Check:
 
     def _wrong_kernel(self, widths: list[int], theta: list[np.ndarray], upper: Any) -> Claim:
         """What gradient independence would give is not what the runs give, where it differs at all."""
-        name, forward = "gradient independence fails here", self.finite.trace.program
+        name = "gradient independence fails here"
         if self.sampled:
-            return Claim(name, None, f"{SAMPLED}: what assuming gradient independence would give was not computed")
-        self.limit = Interpreter(decouple(self.finite.program, lambda var, op: var not in forward))
+            return Claim(name, None, f"{self.unknown}: what assuming gradient independence would give was not computed")
+        trace, gradients = self.traced.trace, self.traced.gradients
+        self.limit = Interpreter(decouple(self.traced.program, lambda var, op: var not in trace.program))
         right = self.theta[upper]
-        wrong = self._gram(lambda i, j: ntk_terms(self.finite.trace, self.finite.gradients, i, j))[upper]
+        wrong = self._gram(lambda i, j: ntk_terms(trace, gradients, i, j))[upper]
         difference, fit = np.abs(wrong - right), extrapolate(widths, theta)
         if difference.max() <= ROUNDING * self._scale + ERRORS * self.error.max():
             return Claim(name, None, "assuming gradient independence gives the same kernel on these inputs")
         z = np.abs(fit.zscores(wrong)).max()
         k = int(difference.argmax())
         detail = (f"assuming it would give {wrong[k]:.6g} instead of {right[k]:.6g} "
-                  f"at {_entry(upper, k)}: {_errors(z)} from the runs, {_bound(z > fit.threshold, fit)}")  # fmt: skip
+                  f"at {_entry(upper, k)}: {errors(z)} from the runs, {bound(z > fit.threshold, fit)}")  # fmt: skip
         if z <= fit.threshold and (difference <= 2 * fit.threshold * fit.stderr).all():
             return Claim(name, None, f"{detail}, too few to tell: more widths or seeds")
         return Claim(name, bool(z > fit.threshold), detail)
@@ -428,22 +435,6 @@ def _entry(upper: Any, k: int) -> str:
     return f"input {i}" if i == j else f"inputs {i} and {j}"
 
 
-def _errors(z: float) -> str:
-    return f"{z:.1f} standard errors" if np.isfinite(z) else "apart, without any fluctuation,"
-
-
-def _bound(above: bool, fit: Extrapolation) -> str:
-    return f"{'>' if above else '≤'} {fit.threshold:.2f} (bound at 99.9 % for all)"
-
-
 def _within(name: str, fit: Extrapolation, expected: np.ndarray, error: Any = 0.0) -> Claim:
     """Whether runs extrapolate to what is expected, whose own errors count too."""
-    fit = replace(fit, stderr=np.hypot(fit.stderr, error))
-    z = np.abs(fit.zscores(expected)).max()
-    if np.isfinite(z):
-        numbers = f"largest deviation of {expected.size} numbers" if expected.size > 1 else "deviation"
-        detail = f"{numbers} {z:.2f} standard errors {_bound(z > fit.threshold, fit)}"
-    else:
-        gap = np.abs(fit.limit - expected).max()
-        detail = f"the runs do not fluctuate, and differ from it by up to {gap:.3g} (tolerance {STILL:g} of the limit)"
-    return Claim(name, bool(z <= fit.threshold), detail)
+    return Claim(name, *within(replace(fit, stderr=np.hypot(fit.stderr, error)), expected))

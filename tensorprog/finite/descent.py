@@ -21,8 +21,8 @@ import sympy as sp
 from tensorprog.derivation.data import Inputs
 from tensorprog.dsl.network import Network
 from tensorprog.finite.execute import Values
+from tensorprog.finite.families import Shared
 from tensorprog.finite.layerwise import Layerwise, Piece, RowsProgram, Use, size
-from tensorprog.finite.positions import Shared
 from tensorprog.finite.sample import normal
 from tensorprog.functions import evaluate
 from tensorprog.passes.parametrization import Parametrization, assign
@@ -80,9 +80,7 @@ class Descent:
 
         f̂, like f, are the outputs at the decayed initial weights a_t w_0; (S, 0), without any, if none decay.
         """
-        numbers = sum(p.volume for p in self.programs.values()) * len(self.inputs) * width
-        numbers += 3 * max(width**2, sum(map(math.prod, self.kernel.shapes(width).values())))
-        step = max(1, int(MEMORY // (numbers * np.dtype(dtype).itemsize)))
+        step = max(1, int(MEMORY // (self.numbers(width) * np.dtype(dtype).itemsize)))
         for start in range(0, len(seeds), step):
             some = seeds[start : start + step]
             with np.errstate(over="ignore", invalid="ignore"):
@@ -90,6 +88,11 @@ class Descent:
                 offset = self._evaluate(parameters, states, ())[0] if self.subtract_start else np.zeros(1)
                 decayed = self._decayed(parameters, states, offset)
                 yield (*self._descend(width, parameters, states, offset), decayed)
+
+    def numbers(self, width: int) -> int:
+        """How many numbers a run of one seed holds."""
+        vectors = sum(p.volume for p in self.programs.values()) * len(self.inputs)
+        return vectors * width + 3 * sum(map(math.prod, self.kernel.shapes(width).values()))
 
     def _decayed(self, parameters: Arrays, states: Arrays, offset: np.ndarray) -> np.ndarray:
         """Outputs at a_t w_0, for all t."""
@@ -131,7 +134,7 @@ class Descent:
             for backward in (True, False):
                 those = np.flatnonzero(chosen[rows] == backward)
                 if len(those):
-                    piece = Piece(t, rows[those], self.inputs.data[t][those])
+                    piece = Piece(t, rows[those], self.inputs.data[t][those], self.inputs.layout)
                     values = program.run(piece, parameters, states, None if backward else program.forward)
                     f[:, piece.rows] = program.outputs(piece, values, parameters)
                     if backward:

@@ -17,7 +17,7 @@ from tensorprog.dsl.trace import Readout
 from tensorprog.errors import DataError, ProgramError
 from tensorprog.finite.empirical import FiniteNetwork
 from tensorprog.finite.execute import Values
-from tensorprog.finite.positions import At, Shared, is_untied, side_by_side
+from tensorprog.finite.families import At, Shared, is_untied, side_by_side, unplaced
 from tensorprog.finite.trajectories import read_labels
 from tensorprog.functions import evaluate
 from tensorprog.ir.instructions import MatMul, Var
@@ -103,6 +103,10 @@ class DirectTraining:
             yield r.name, float(evaluate(r.std, hyper)) * x
         for name, std in output.biases:
             yield name, np.full((len(values[output.readouts[0].x]), 1), float(evaluate(std, hyper)))
+        for var, uses in self.finite.gradients[j].places.items():
+            for place, d in uses:
+                found = unplaced(values[d], self.finite.at(place.by), place.transpose) / np.sqrt(values[d].shape[-1])
+                yield names[var], self._std(names[var]) * found
         for var, parts in of.items():
             for d in parts:
                 yield from self._of_vector(var, values[d] / np.sqrt(values[d].shape[-1]), values, names)

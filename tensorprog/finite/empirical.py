@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,15 +18,16 @@ from tensorprog.dsl.network import Network, check_network
 from tensorprog.dsl.trace import Datum, Output, Trace
 from tensorprog.errors import DataError
 from tensorprog.finite.execute import Values, execute
+from tensorprog.finite.families import NONE, At, Grid, embedded, is_untied, read, shapes, side_by_side, volume
 from tensorprog.finite.layerwise import layerwise_ntk
-from tensorprog.finite.positions import At, SizesOf, embedded, is_untied, read, shapes, side_by_side
 from tensorprog.finite.sample import check_settings, draw_parameter, normal
 from tensorprog.functions import evaluate
-from tensorprog.ir.axes import Reading, Sizes
+from tensorprog.ir.axes import Axes, Reading, Sizes
 from tensorprog.ir.dependent import dependent_products
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.hyper import symbol_values
 from tensorprog.ir.instructions import Var
+from tensorprog.ir.maps import Given
 from tensorprog.kernels.outputs import chosen_outputs, one_output
 from tensorprog.limit.mixing import shared
 from tensorprog.passes.backprop import Gradients, backprop
@@ -51,7 +53,7 @@ class FiniteNetwork:
     gradients: list[Gradients]
     inputs: Inputs
     hyper: Hyper
-    sizes: SizesOf = field(default_factory=dict)
+    sizes: Grid = field(default_factory=lambda: NONE)
     grams: dict[sp.Symbol, np.ndarray] = field(default_factory=dict)
 
     @classmethod
@@ -60,15 +62,18 @@ class FiniteNetwork:
         trace = net.trace(inputs.lengths, [f"x[{i}]" for i in range(len(inputs))])
         program, gradients = backprop(trace)
         labels = [data[0].label for data in trace.inputs]
-        sizes = dict(zip(labels, inputs.lengths, strict=True)) if net.takes_axes else {}
+        owner = {label: i for i, label in enumerate(labels)}
+        sizes = NONE
+        if net.takes_axes:
+            sizes = Grid(dict(zip(labels, inputs.lengths, strict=True)), lambda of, x: _given(of, inputs, owner[x]))
         return cls(trace, program, gradients, inputs, hyper_values(trace, inputs, values), sizes)
 
     def draw(self, width: int, seeds: list[int], dtype: Any = np.float64) -> dict[str, np.ndarray]:
         """Parameters and states at first: (S, n, n), embeddings (S, n, d), vectors (S, n), output biases (S, 1).
 
-        Over positions they are families of such (``finite.positions``).
+        Over positions they are families of such (``finite.families``).
         """
-        of = shapes(self.trace, width, self.inputs.dimension, self.sizes)
+        of = shapes(self.trace, width, self.inputs, self.sizes)
         drawn = {
             n: draw_parameter(n, p, of[n], seeds, self.hyper, dtype, width) for n, p in self.trace.parameters.items()
         }
@@ -76,6 +81,16 @@ class FiniteNetwork:
         biases = self.trace.trainable.keys() - self.trace.parameters.keys()
         drawn |= {n: normal(seeds, n, (1,), dtype) for n in sorted(biases)}
         return drawn
+
+    def positions(self, var: Var) -> int:
+        """How many positions a vector has, 1 for one without."""
+        axes = self.program.axes(var)
+        return math.prod(axes.at(self.sizes[axes.source])) if isinstance(axes, Axes) else 1
+
+    def numbers(self, width: int) -> int:
+        """How many numbers a run of one seed holds."""
+        weights = shapes(self.trace, width, self.inputs, self.sizes).values()
+        return volume(self.program, self.sizes) * width + sum(map(math.prod, weights))
 
     def run(self, parameters: Mapping[str, np.ndarray]) -> Values:
         """All variables of the program, forward and backward, at these parameters."""
@@ -119,7 +134,7 @@ class FiniteNetwork:
     def read(self, datum: Datum) -> np.ndarray:
         """What is embedded of an input, (d,), at every position (P, d), or of its patches (P, |w| d)."""
         data = self.inputs[datum.owner]
-        return read(datum, data, self.sizes) if self.sizes else data[(datum.time or 1) - 1]
+        return read(datum, data, self.sizes, self.inputs.layout) if self.sizes else data[(datum.time or 1) - 1]
 
     def at(self, by: Reading) -> At:
         """A map, for these inputs."""
@@ -177,20 +192,29 @@ class FiniteNetwork:
         for symbol in term.factor.free_symbols & self.trace.grams.keys() - self.grams.keys():
             self.grams[symbol] = self._gram(*self.trace.grams[symbol])
         result = np.asarray(evaluate(term.factor, {**self.hyper, **self.grams}))
-        for pair, by in ((term.gradient, None), (term.activation, term.by)):
-            if pair is None:
-                continue
-            a, b = (values[v] for v in pair)
-            found = a @ np.swapaxes(b, 1, 2) / a.shape[-1]
-            if by is not None:
-                found = shared(by.map, False, found, (self._of(pair[0]), self._of(pair[1])))
+        if term.gradient is not None:
+            result = result * self._products(term.gradient, values)
+        if term.activation is not None or term.by is not None:
+            found = self._products(term.activation, values) if term.activation else np.ones((1, 1, 1))
+            if term.by is not None:
+                found = shared(term.by.map, term.transpose, found, self._read(term))
             result = result * found
         return np.sum(result, axis=(-2, -1)) if result.ndim else result
 
-    def _of(self, var: Var) -> Sizes:
-        """The sizes of a vector."""
-        axes = self.program.axes(var)
-        return () if axes is None else axes.at(self.sizes[axes.source])
+    def _products(self, pair: tuple[Var, Var], values: Values) -> np.ndarray:
+        """Inner products of all positions, divided by n."""
+        a, b = (values[v] for v in pair)
+        return a @ np.swapaxes(b, 1, 2) / a.shape[-1]  # type: ignore[no-any-return]
+
+    def _read(self, term: Term) -> tuple[Sizes, Sizes]:
+        """The sizes of what the map of a term reads, of both inputs."""
+        pair = term.activation or term.gradient
+        assert pair is not None and term.by is not None
+        first, second = (self.program.axes(v) for v in pair)
+        if term.by.axes is None or first is None or second is None:
+            return (), ()
+        a, b = (Axes(x.source, term.by.axes.maps).at(self.sizes[x.source]) for x in (first, second))
+        return a, b
 
     def _gram(self, a: Datum, b: Datum) -> np.ndarray:
         """Inner products of what is embedded of two inputs, for all positions (P, Q)."""
@@ -199,10 +223,17 @@ class FiniteNetwork:
         return found * np.eye(len(xi)) if is_untied(a) else found
 
 
+def _given(of: Given, inputs: Inputs, i: int) -> np.ndarray:
+    """A matrix that is given with an input, (R, P)."""
+    assert inputs.layout is not None
+    given = inputs.layout.of(of.name, inputs[i])
+    return of.matrix(given[..., 0] if of.pooled else given)
+
+
 def hyper_values(trace: Trace, inputs: Inputs, values: HyperValues | None, extra: Iterable[sp.Symbol] = ()) -> Hyper:
     """Numbers for all symbols of a trace: the given ones, and the inner products of the data."""
     hyper = symbol_values(values, lambda: trace.symbols.union(extra))
-    if any(datum.axes is not None for _, datum in trace.embeddings.values()):
+    if trace.program.has_axes:
         return hyper
     data = [inputs[i] for i in range(len(inputs))]
     for name, datum in trace.embeddings.values():

@@ -71,6 +71,28 @@ def extrapolate(widths: list[int], samples: list[np.ndarray], variance: np.ndarr
     return Extrapolation(limit, np.where(still, 0.0, scale * np.sqrt(s2 / determinant)), degrees)
 
 
+def errors(z: float) -> str:
+    """A distance in standard errors, in words."""
+    return f"{z:.1f} standard errors" if np.isfinite(z) else "apart, without any fluctuation,"
+
+
+def bound(above: bool, fit: Extrapolation) -> str:
+    """The largest distance that is by chance, in words."""
+    return f"{'>' if above else '≤'} {fit.threshold:.2f} (bound at 99.9 % for all)"
+
+
+def within(fit: Extrapolation, expected: np.ndarray) -> tuple[bool, str]:
+    """Whether runs extrapolate to what is expected, and how far they are from it in words."""
+    z = np.abs(fit.zscores(expected)).max()
+    if np.isfinite(z):
+        numbers = f"largest deviation of {expected.size} numbers" if expected.size > 1 else "deviation"
+        detail = f"{numbers} {z:.2f} standard errors {bound(z > fit.threshold, fit)}"
+    else:
+        gap = np.abs(fit.limit - expected).max()
+        detail = f"the runs do not fluctuate, and differ from it by up to {gap:.3g} (tolerance {STILL:g} of the limit)"
+    return bool(z <= fit.threshold), detail
+
+
 _WIDER = float(special.ndtri(1 - FAMILY_ERROR / 2) / special.ndtri(0.975))  # from a 95 % interval to 99.9 %
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.errors import DataError, NoRuleError
-from tensorprog.finite.positions import At, SizesOf, mixed, placed, product
+from tensorprog.finite.families import NONE, At, Grid, mixed, placed, product
 from tensorprog.functions import evaluate
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import (
@@ -45,7 +45,7 @@ def execute(
     only: Collection[Var] | None = None,
     scales: Mapping[Var, float] | None = None,
     groups: Groups | None = None,
-    sizes: SizesOf | None = None,
+    sizes: Grid = NONE,
 ) -> Values:
     """Values of all variables.
 
@@ -58,7 +58,7 @@ def execute(
         scales: factors by which matrices are to be multiplied, which costs less on their products.
         groups: the ``schedule`` of these variables, for a program that runs often.
         sizes: of inputs with positions, by label: all vectors have one axis more then, before the last, and scalars too
-            (``finite.positions``), those of pairs of positions two.
+            (``finite.families``), those of pairs of positions two.
 
     Returns:
         The value of every variable, with the same leading axes.
@@ -67,10 +67,10 @@ def execute(
     dtype = np.result_type(*initial.values()) if initial else np.dtype(float)
     for group in schedule(program, values, only) if groups is None else groups:
         if isinstance(group[0][1], MatMul):
-            _matmuls(group, values, (scales or {}).get(group[0][1].matrix), sizes or {})
+            _matmuls(group, values, (scales or {}).get(group[0][1].matrix), sizes)
         else:
             for var, op in group:
-                values[var] = np.asarray(run(op, values, hyper, sizes or {}), dtype)
+                values[var] = np.asarray(run(op, values, hyper, sizes), dtype)
     return values
 
 
@@ -99,7 +99,7 @@ def schedule(program: ProgramGraph, known: Collection[Var], only: Collection[Var
     return [groups[key] for key in sorted(groups)]
 
 
-def _matmuls(group: list[tuple[Var, MatMul]], values: Values, scale: float | None, sizes: SizesOf) -> None:
+def _matmuls(group: list[tuple[Var, MatMul]], values: Values, scale: float | None, sizes: Grid) -> None:
     matrix, transpose = values[group[0][1].matrix], group[0][1].transpose
     for var, op in group:
         if op.by is not None:
@@ -129,24 +129,24 @@ def _stacked(group: list[tuple[Var, MatMul]], matrix: Array, transpose: bool, va
 
 
 @singledispatch
-def run(op: Any, values: Values, hyper: Mapping[sp.Symbol, float], sizes: SizesOf) -> Array:
+def run(op: Any, values: Values, hyper: Mapping[sp.Symbol, float], sizes: Grid) -> Array:
     """The value of an instruction; register a rule for a new one."""
     raise NoRuleError(f"no rule to run {type(op).__name__}: register one with tensorprog.finite.execute.run")
 
 
 @run.register(InitMatrix)
 @run.register(InitVector)
-def _(op: Any, values: Values, hyper: Mapping[sp.Symbol, float], sizes: SizesOf) -> Array:
+def _(op: Any, values: Values, hyper: Mapping[sp.Symbol, float], sizes: Grid) -> Array:
     raise DataError("an initial matrix or vector was given no value")
 
 
 @run.register(InitScalar)
-def _(op: InitScalar, values: Values, hyper: Mapping[sp.Symbol, float], sizes: SizesOf) -> Array:
+def _(op: InitScalar, values: Values, hyper: Mapping[sp.Symbol, float], sizes: Grid) -> Array:
     return np.reshape(evaluate(op.value, hyper), (1, 1))
 
 
 @run.register(Nonlin)
-def _(op: Nonlin, values: Values, hyper: Mapping[sp.Symbol, float], sizes: SizesOf) -> Array:
+def _(op: Nonlin, values: Values, hyper: Mapping[sp.Symbol, float], sizes: Grid) -> Array:
     slots = slots_of(op)
     if op.body in slots and slots[op.body].kind == "vector":
         return values[slots[op.body]]
@@ -159,41 +159,41 @@ def _(op: Nonlin, values: Values, hyper: Mapping[sp.Symbol, float], sizes: Sizes
 
 
 @run.register(Mix)
-def _(op: Mix, values: Values, hyper: Mapping[sp.Symbol, float], sizes: SizesOf) -> Array:
-    return mixed(values[op.x], At.of(op.by, sizes), op.transpose)
+def _(op: Mix, values: Values, hyper: Mapping[sp.Symbol, float], sizes: Grid) -> Array:
+    return mixed(values[op.x], op.by, op.transpose, sizes)
 
 
 @run.register(Place)
-def _(op: Place, values: Values, hyper: Mapping[sp.Symbol, float], sizes: SizesOf) -> Array:
+def _(op: Place, values: Values, hyper: Mapping[sp.Symbol, float], sizes: Grid) -> Array:
     return placed(values[op.x], At.of(op.by, sizes), op.transpose)
 
 
 @run.register(Outer)
-def _(op: Outer, values: Values, hyper: Mapping[sp.Symbol, float], sizes: SizesOf) -> Array:
+def _(op: Outer, values: Values, hyper: Mapping[sp.Symbol, float], sizes: Grid) -> Array:
     x, y = values[op.x], values[op.y]
     return (x @ np.swapaxes(y, -1, -2) / x.shape[-1])[..., None]
 
 
 @run.register(RowSum)
-def _(op: RowSum, values: Values, hyper: Mapping[sp.Symbol, float], sizes: SizesOf) -> Array:
+def _(op: RowSum, values: Values, hyper: Mapping[sp.Symbol, float], sizes: Grid) -> Array:
     s = values[op.s]
     return np.broadcast_to(s.sum(axis=-2, keepdims=True), s.shape)
 
 
 @run.register(Mask)
-def _(op: Mask, values: Values, hyper: Mapping[sp.Symbol, float], sizes: SizesOf) -> Array:
+def _(op: Mask, values: Values, hyper: Mapping[sp.Symbol, float], sizes: Grid) -> Array:
     rows, columns = (math.prod(a.at(sizes[a.source])) for a in (op.axes.left, op.axes.right))
-    return np.tri(rows, columns)[None, None, :, :, None]
+    return np.tri(rows, columns)[..., None]
 
 
 @run.register(Weigh)
-def _(op: Weigh, values: Values, hyper: Mapping[sp.Symbol, float], sizes: SizesOf) -> Array:
+def _(op: Weigh, values: Values, hyper: Mapping[sp.Symbol, float], sizes: Grid) -> Array:
     a = values[op.weights][..., 0]
     return (np.swapaxes(a, -1, -2) if op.transpose else a) @ values[op.x]
 
 
 @run.register(Difference)
-def _(op: Difference, values: Values, hyper: Mapping[sp.Symbol, float], sizes: SizesOf) -> Array:
+def _(op: Difference, values: Values, hyper: Mapping[sp.Symbol, float], sizes: Grid) -> Array:
     theta = values[op.theta]
     before: dict[sp.Symbol, Array] = {s: values[v] for s, v in slots_of(op).items()}
     after = before | {s: before[s] + theta * values[d] for s, d in op.changes.items()}
@@ -201,7 +201,7 @@ def _(op: Difference, values: Values, hyper: Mapping[sp.Symbol, float], sizes: S
 
 
 @run.register(Moment)
-def _(op: Moment, values: Values, hyper: Mapping[sp.Symbol, float], sizes: SizesOf) -> Array:
+def _(op: Moment, values: Values, hyper: Mapping[sp.Symbol, float], sizes: Grid) -> Array:
     result = evaluate(op.body, {**hyper, **{s: values[v] for s, v in slots_of(op).items()}})
     shape = np.broadcast_shapes((1, 1), *(values[v].shape for v in op.operands))
     return np.mean(np.broadcast_to(result, shape), axis=-1, keepdims=True)

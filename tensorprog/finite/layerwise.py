@@ -5,7 +5,8 @@
     Θ = Σ_W σ_W² Σ_{uses u, v} (D_u D_vᵀ/n) ∘ (H_u H_vᵀ/n),
 
 and likewise for embeddings (H = ξ, d for n), biases and readouts (one factor only).  All inputs of one length are
-rows of one execution of the program of a single input.
+rows of one execution of the program of a single input.  Over positions a gradient is a sum of such products, and is
+made, some coordinates at a time, where that costs less than inner products of all positions (``families.gram``).
 """
 
 from __future__ import annotations
@@ -21,15 +22,16 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.derivation.data import Inputs
+from tensorprog.derivation.named import Layout
 from tensorprog.derivation.ntk import rate
 from tensorprog.derivation.outer import Pair
 from tensorprog.dsl.network import Network
 from tensorprog.dsl.trace import Datum, Output, Trace
 from tensorprog.finite.execute import Groups, Values, execute, schedule
-from tensorprog.finite.positions import (
+from tensorprog.finite.families import (
     At,
+    Grid,
     Shared,
-    SizesOf,
     embedded,
     gram,
     is_untied,
@@ -37,6 +39,7 @@ from tensorprog.finite.positions import (
     shapes,
     side_by_side,
     unequal,
+    unplaced,
     volume,
 )
 from tensorprog.finite.sample import MEMORY, draw_parameter, normal
@@ -45,6 +48,7 @@ from tensorprog.ir.axes import Reading
 from tensorprog.ir.dependent import dependent_products
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import InitMatrix, InitVector, MatMul, Var
+from tensorprog.ir.maps import Given
 from tensorprog.passes.backprop import Gradients, Tape
 from tensorprog.progress import telling
 
@@ -60,6 +64,13 @@ class Piece:
     length: Any
     rows: np.ndarray
     data: np.ndarray
+    layout: Layout | None = None
+
+    def matrix(self, of: Given, source: str) -> np.ndarray:
+        """A matrix that is given with every input, (N, R, P)."""
+        assert self.layout is not None
+        given = self.layout.of(of.name, self.data)
+        return of.matrix(given[..., 0] if of.pooled else given)
 
 
 class RowsProgram:
@@ -78,7 +89,7 @@ class RowsProgram:
         trained: Container[str] | None = None,
     ) -> None:  # fmt: skip
         self.trace, self.hyper, self.trained = net.trace([length]), hyper, trained
-        self.sizes: SizesOf = {self.trace.inputs[0][0].label: length} if net.takes_axes else {}
+        self.sizes = Grid({self.trace.inputs[0][0].label: length} if net.takes_axes else {})
         self.heads = self.trace.heads[0] if every_head else (self.trace.outputs[0],)
         program, self.gradients = _backward(self.trace, self.heads)
         self.program = dependent_products(program)
@@ -104,6 +115,7 @@ class RowsProgram:
             for var, op in self.trace.program:
                 if isinstance(op, MatMul) and self._counts(self.matrices[op.matrix]):
                     yield from (op.x, *of.get(var, ()))
+            yield from (d for uses in gradients.places.values() for _, d in uses)
             for var, (name, _) in self.trace.embeddings.items():
                 yield from of.get(var, ()) if self._counts(name) else ()
             for name, p in self.trace.parameters.items():
@@ -117,7 +129,7 @@ class RowsProgram:
         scales = {var: self.std[n] / np.sqrt(parameters[n].shape[-1]) for var, n in self.matrices.items()}
         initial = self._initial(piece, parameters, states)
         groups = self.groups if groups is None else groups
-        return execute(self.program, initial, self.hyper, None, scales, groups, self.sizes)
+        return execute(self.program, initial, self.hyper, None, scales, groups, Grid(self.sizes, piece.matrix))
 
     def outputs(self, piece: Piece, values: Values, parameters: Parameters) -> np.ndarray:
         """The outputs of the inputs, (S, N, heads)."""
@@ -138,9 +150,9 @@ class RowsProgram:
         """What a readout reads, (S, N, |w| n)."""
         return side_by_side(x, None if by is None else At.of(by, self.sizes))
 
-    def shapes(self, width: int, dimension: int) -> dict[str, tuple[int, ...]]:
+    def shapes(self, width: int, inputs: Inputs) -> dict[str, tuple[int, ...]]:
         """Of the parameters, but for the seeds."""
-        return shapes(self.trace, width, dimension, self.sizes)
+        return shapes(self.trace, width, inputs, self.sizes)
 
     def pairs(self, piece: Piece, values: Values, head: int = 0) -> dict[str, list[Use]]:
         """The gradients of every parameter as outer products of rows, in the order of its uses.
@@ -178,7 +190,7 @@ class RowsProgram:
 
     def _read(self, datum: Datum, piece: Piece) -> np.ndarray:
         """What is embedded of the inputs of a piece."""
-        return read(datum, piece.data, self.sizes) if self.sizes else piece.data[:, (datum.time or 1) - 1]
+        return read(datum, piece.data, self.sizes, piece.layout) if self.sizes else piece.data[:, (datum.time or 1) - 1]
 
     def _pairs(self, piece: Piece, values: Values, head: int) -> dict[str, list[Use]]:
         result: dict[str, list[Use]] = defaultdict(list)
@@ -200,6 +212,11 @@ class RowsProgram:
             if p.kind == "bias" and p.var in of and self._counts(name):
                 d = _sum(values, of[p.var])
                 result[name].append((d[..., 0, :] if self.sizes else d, None))
+            places = self.gradients[head].places
+            for place, d in places.get(p.var, ()) if p.var is not None and self._counts(name) else ():
+                found = unplaced(values[d], At.of(place.by, self.sizes), place.transpose)
+                scale = np.asarray(np.sqrt(found.shape[-2]), found.dtype)  # of size n, as every vector of them
+                result[name].append(((found * scale).reshape(*found.shape[:2], -1), None))
         for r in self.heads[head].readouts:
             if r.trained and self._counts(r.name):
                 x = values[r.x]
@@ -264,7 +281,7 @@ class Layerwise:
     def draw(self, width: int, seeds: list[int], dtype: Any = np.float64) -> dict[str, np.ndarray]:
         """Parameters as they start, ~ N(0, 1) mostly: (S, n, n), embeddings (S, n, d), biases and readouts (S, n).
 
-        Over positions they are families of such (``finite.positions``).
+        Over positions they are families of such (``finite.families``).
         """
         parameters = {n: p for program in self.programs.values() for n, p in program.trace.parameters.items()}
         shapes = self.shapes(width)
@@ -278,7 +295,7 @@ class Layerwise:
         """
         found: dict[str, tuple[int, ...]] = {}
         for program in self.programs.values():
-            for name, shape in program.shapes(width, self.first.dimension).items():
+            for name, shape in program.shapes(width, self.first).items():
                 if found.setdefault(name, shape) != shape:
                     raise unequal(name, self.programs)
         return found
@@ -348,7 +365,7 @@ def _pieces(inputs: Inputs, offset: int, size: int) -> Iterator[Piece]:
     for length, rows in inputs.groups.items():
         for start in range(0, len(rows), size):
             chosen = slice(start, start + size)
-            yield Piece(length, rows[chosen] + offset, inputs.data[length][chosen])
+            yield Piece(length, rows[chosen] + offset, inputs.data[length][chosen], inputs.layout)
 
 
 def layerwise_ntk(

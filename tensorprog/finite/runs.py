@@ -15,8 +15,6 @@ import numpy as np
 from tensorprog.errors import DataError, writing
 from tensorprog.files import plain_file, read_json
 from tensorprog.finite.empirical import FiniteNetwork
-from tensorprog.finite.sample import batches
-from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import Var
 from tensorprog.locks import alone
 
@@ -65,11 +63,11 @@ def collect(
         DataError: the file holds other settings or is damaged before its last line.
         ComputeError: another process is writing the file.
     """
-    inputs, k = len(finite.inputs), len(gvars)
+    inputs, k = len(finite.inputs), sum(map(finite.positions, gvars))
     second = (k, k) if k <= ALL_PAIRS else (k,)
     shapes: Shapes = {"ntk": (inputs, inputs), "outputs": (inputs,), "first": (k,), "second": second}
     return stream(
-        lambda width, batch: _run(finite, gvars, width, batch), Record, shapes, finite.program, widths, seeds, header,
+        lambda width, batch: _run(finite, gvars, width, batch), Record, shapes, finite.numbers, widths, seeds, header,
         path, progress,
     )  # fmt: skip
 
@@ -78,7 +76,7 @@ def stream(
     run: Callable[[int, list[int]], list[R]],
     kind: type[R],
     shapes: Shapes,
-    program: ProgramGraph,
+    numbers: Callable[[int], int],
     widths: list[int],
     seeds: int,
     header: dict[str, Any],
@@ -91,14 +89,14 @@ def stream(
         run: gives one record of class ``kind``, a dataclass of arrays, for each seed.
         kind: that class.
         shapes: of its arrays, by name.
-        program: what is run, for the memory bound.
+        numbers: how many a run of one seed holds at a width, for the memory bound.
         widths, seeds, header, path, progress: as in ``collect``.
     """
     total = len(widths) * seeds
     with _series(path, header, kind, shapes) as (file, records):
         for width in widths:
             todo = [s for s in range(seeds) if (width, s) not in records]
-            for batch in _consecutive(program, width, todo):
+            for batch in _consecutive(numbers(width), todo):
                 for seed, record in zip(batch, run(width, batch), strict=True):
                     records[width, seed] = record
                     if file is not None:
@@ -111,8 +109,8 @@ def stream(
     return records
 
 
-def _consecutive(program: ProgramGraph, width: int, todo: list[int]) -> list[list[int]]:
-    size = len(next(batches(program, width, 0, max(1, len(todo)), np.float64, MEMORY)))
+def _consecutive(numbers: int, todo: list[int]) -> list[list[int]]:
+    size = max(1, MEMORY // (np.dtype(float).itemsize * max(1, numbers)))
     return [todo[i : i + size] for i in range(0, len(todo), size)]
 
 
@@ -120,8 +118,9 @@ def _run(finite: FiniteNetwork, gvars: list[Var], width: int, seeds: list[int]) 
     parameters = finite.draw(width, seeds)
     values = finite.run(parameters)
     theta, outputs = finite.ntk(values), finite.outputs(values, parameters)
-    g = np.stack([np.broadcast_to(values[v], (len(seeds), width)) for v in gvars], axis=1)
-    few = len(gvars) <= ALL_PAIRS
+    rows = [values[v].reshape(len(values[v]), -1, width) for v in gvars]
+    g = np.concatenate([np.broadcast_to(x, (len(seeds), *x.shape[1:])) for x in rows], axis=1)
+    few = g.shape[1] <= ALL_PAIRS
     second = g @ np.swapaxes(g, 1, 2) / width if few else np.mean(g * g, axis=2)
     return [Record(theta[k], outputs[k], g[k].mean(axis=1), second[k]) for k in range(len(seeds))]
 

@@ -11,7 +11,7 @@ import sympy as sp
 
 from tensorprog.dsl.parameters import Parameter
 from tensorprog.dsl.program import Mat, Vec
-from tensorprog.errors import DataError, ProgramError, nearest, shortly
+from tensorprog.errors import AssumptionError, DataError, ProgramError, nearest, shortly
 from tensorprog.files import check_memory, read_memory
 from tensorprog.finite.execute import Values, execute
 from tensorprog.functions import evaluate
@@ -124,12 +124,19 @@ def sample(
     True
     """
     check_program(program, "tp.sample")
+    if program.has_axes:
+        raise AssumptionError(
+            "tp.sample draws single vectors, and this program has one at every position of its inputs; "
+            "tp.empirical_ntk(net, X, ..) runs networks on images"
+        )
     check_settings(width, seed, seeds, dtype)
     memory = read_memory(memory)
     hyper = symbol_values(values, lambda: program_symbols(program))
     given = _given(program, initial, width, seeds, dtype)
     parts, run = [], dependent_products(program)
-    for batch in batches(program, width, seed, seeds or 1, dtype, memory):
+    matrices = sum(v.kind == "matrix" for v, _ in program)
+    each = matrices * width**2 + (len(program) - matrices) * width
+    for batch in batches(each, seed, seeds or 1, dtype, memory):
         start = _initial(program, width, batch, hyper, dtype, given)
         rows = slice(batch[0] - seed, batch[-1] - seed + 1)
         start |= {
@@ -189,14 +196,10 @@ def check_settings(width: Any, seed: Any, seeds: Any, dtype: Any) -> None:
         raise DataError(f"dtype must be float64 or float32, got {dtype!r}")
 
 
-def batches(
-    program: ProgramGraph, width: int, seed: int, seeds: int, dtype: Any, memory: int = MEMORY
-) -> Iterator[list[int]]:
-    """The seeds in batches whose matrices fit into ``memory`` bytes."""
-    matrices = sum(v.kind == "matrix" for v, _ in program)
-    vectors = len(program) - matrices
-    each = (matrices * width**2 + vectors * width) * np.dtype(dtype).itemsize
-    check_memory(each, f"a run at width {shortly(width)}", "give a smaller width")
+def batches(numbers: int, seed: int, seeds: int, dtype: Any, memory: int = MEMORY) -> Iterator[list[int]]:
+    """The seeds in batches that fit into ``memory`` bytes, where one holds so many numbers."""
+    each = numbers * np.dtype(dtype).itemsize
+    check_memory(each, f"a run of {numbers} numbers", "give a smaller width")
     size = max(1, int(memory // max(each, 1)))
     for start in range(0, seeds, size):
         yield [seed + s for s in range(start, min(start + size, seeds))]

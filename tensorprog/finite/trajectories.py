@@ -102,8 +102,8 @@ class FiniteTraining:
         optimizer, loss, trainable, probes, parametrization = self._options
         if isinstance(net, Separated) and trainable is not None:
             trainable = list(net.named(trainable))
-        options = (optimizer, loss, trainable, probes, parametrization)
-        return plan_training(net, inputs.lengths, names, self.plan.tests, self.plan.schedule, *options)
+        return plan_training(net, inputs.lengths, names, self.plan.tests, self.plan.schedule, optimizer, loss,
+                             trainable, probes, parametrization)  # fmt: skip
 
     @functools.cached_property
     def _apart(self) -> tuple[Network, Inputs]:

@@ -225,7 +225,7 @@ def canonical_violations(program: Earlier) -> Iterator[str]:
     for var, op in program:
         if isinstance(op, (Nonlin, Moment)):
             yield from (f"`{var}` reads the X-var `{v}`" for v in op.args if isinstance(program.op(v), Nonlin))
-        if isinstance(op, MatMul) and not isinstance(program.op(op.x), (Nonlin, Difference)):
+        if isinstance(op, MatMul) and isinstance(program.op(op.x), (InitVector, MatMul, Place)):
             yield f"the MatMul `{var}` reads the G-var `{op.x}`"
         if isinstance(op, (MatMul, Nonlin, Moment)):
             if op in seen:

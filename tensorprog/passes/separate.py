@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial, singledispatch
 from typing import Any
@@ -21,7 +21,7 @@ import sympy as sp
 from tensorprog.dsl.network import Network, check_network
 from tensorprog.dsl.trace import Datum, Output, Readout, Trace
 from tensorprog.errors import AssumptionError, DataError, NoRuleError, ProgramError
-from tensorprog.ir.axes import Axes, Map, Pairs, Reading, Sizes, Window, table
+from tensorprog.ir.axes import Axes, Pairs, Reading, Sizes, ndims_of, table
 from tensorprog.ir.instructions import (
     Covariances,
     Difference,
@@ -41,10 +41,12 @@ from tensorprog.ir.instructions import (
     scalar_slot,
     vector_slot,
 )
+from tensorprog.ir.maps import Given
 
 SMALL = 3  # positions along each axis where no sizes are given
 LARGEST = 12
 Term = tuple[sp.Expr, Var]
+Matrix = Callable[[Given, str], np.ndarray]
 
 
 class Separated(Network):
@@ -66,8 +68,8 @@ class Separated(Network):
 
     def __init__(self, net: Network, sizes: Iterable[Sizes]) -> None:
         check_network(net)
-        if not net.takes_axes:
-            raise ProgramError(f"{net.name} reads no positions, so that there is nothing to separate")
+        if net.form != "positions":
+            raise ProgramError(f"{net.name} does not take one array with positions, so that there is none to separate")
         super().__init__(net.fn, net.hyperparameters, net.name)
         self.net = net
         self.of_length: dict[int, Sizes] = {}
@@ -76,9 +78,13 @@ class Separated(Network):
                 known = self.of_length[math.prod(n)]
                 raise DataError(f"sizes {n} and {known} have equally many positions; take one of them at a time")
 
+    @property
+    def shown(self) -> str:
+        """The sizes in words."""
+        return ", ".join("×".join(map(str, n)) for n in self.of_length.values())
+
     def __repr__(self) -> str:
-        shown = ", ".join("×".join(map(str, n)) for n in self.of_length.values())
-        return f"{self.net!r} on {shown}"
+        return f"{self.net!r} on {self.shown}"
 
     __str__ = __repr__
 
@@ -106,17 +112,21 @@ class Separated(Network):
         return separate(traced, {n: known[t] for n, t in zip(names, lengths, strict=True)})  # type: ignore
 
 
-def small(net: Network) -> Separated:
-    """A network over positions on the smallest sizes from ``SMALL`` on that its windows fit into.
+def axes_count(net: Network) -> int | None:
+    """How many axes the positions of an input have, as far as windows of a network say so."""
+    program = net.trace([None]).program
+    given = (by.map for _, op in program if isinstance(by := getattr(op, "by", None), Reading))
+    maps = (*given, *(m for v, _ in program if isinstance(a := program.axes(v), Axes) for m in a.maps))
+    return next(iter(ndims_of(maps)), None)
+
+
+def small(net: Network, ndim: int | None = None) -> Separated:
+    """A network over positions on the smallest sizes from ``SMALL`` on that its windows fit into, along all axes.
 
     Raises:
         ProgramError: none up to ``LARGEST`` does.
     """
-    program = net.trace([None]).program
-    given = (by.map for _, op in program if isinstance(by := getattr(op, "by", None), Reading))
-    maps: list[Map] = [*given, *(m for v, _ in program if isinstance(a := program.axes(v), Axes) for m in a.maps)]
-    values = [v for m in maps if isinstance(m, Window) for v in (m.kernel, m.stride, m.dilation)]
-    ndim = next((len(v) for v in values if isinstance(v, tuple)), 1)
+    ndim = ndim or axes_count(net) or 1
     for n in range(SMALL, LARGEST + 1):
         found = Separated(net, [(n,) * ndim])
         try:
@@ -138,16 +148,27 @@ def apart_first() -> AssumptionError:
 
 def separate(trace: Trace, sizes: Mapping[str, Sizes]) -> Trace:
     """The trace of the same network, with a vector for every position of inputs of these sizes, by label."""
-    return _Separate(trace, sizes).new
+    return taken_apart(trace, sizes)[0]
+
+
+def taken_apart(trace: Trace, sizes: Mapping[str, Sizes],
+                matrix: Matrix | None = None) -> tuple[Trace, dict[tuple[Var, int | None], Var]]:  # fmt: skip
+    """The same, and where the vectors of the trace are in it, by position; None for one without positions.
+
+    ``matrix`` gives those that come with an input, by its label.
+    """
+    done = _Separate(trace, sizes, matrix)
+    return done.new, done.at
 
 
 class _Separate:
     """The trace that is built, and where the vectors of the old one are in it."""
 
-    def __init__(self, trace: Trace, sizes: Mapping[str, Sizes]) -> None:
-        self.old, self.new, self.sizes = trace, Trace(), sizes
+    def __init__(self, trace: Trace, sizes: Mapping[str, Sizes], matrix: Matrix | None) -> None:
+        self.old, self.new, self.sizes, self.matrix_of = trace, Trace(), sizes, matrix
         self.at: dict[tuple[Var, int | None], Var] = {}
-        self.placed = {r.v: r for heads in trace.heads for f in heads for r in f.readouts if r.by is not None}
+        self.placed = {r.v for heads in trace.heads for f in heads for r in f.readouts if r.by is not None}
+        self.placed |= {op.x for _, op in trace.program if isinstance(op, Place)}
         self.name = {p.var: n for n, p in trace.parameters.items() if p.var is not None}
         for data in trace.inputs:
             count = math.prod(sizes[data[0].label])
@@ -297,12 +318,9 @@ def _embedding(var: Var, s: _Separate) -> None:
     name, datum = s.old.embeddings[var]
     scale = sp.S.One if datum.by is None else s.weight(datum.by)
     for p in s.positions(var):
-        if datum.by is None:
-            read = [(s.parameter(name, None, sp.S.One), sp.S.One, p)]
-        else:
-            read = [(s.parameter(name, k, scale), sp.S.One, q) for k, q in s.pairs(datum.by, False, p)]
+        read = [(None, p)] if datum.by is None else s.pairs(datum.by, False, p)
         data = s.new.inputs[datum.owner]
-        s.add(var, p, [(c, s.embedded(own, data[q or 0])) for own, c, q in read])
+        s.add(var, p, [(sp.S.One, s.embedded(s.parameter(name, k, scale), data[q or 0])) for k, q in read])
 
 
 @apart.register(MatMul)
@@ -325,13 +343,24 @@ def _(op: MatMul, var: Var, s: _Separate) -> None:
 
 @apart.register(Mix)
 def _(op: Mix, var: Var, s: _Separate) -> None:
+    if isinstance(op.by.map, Given):
+        if s.matrix_of is None or op.by.axes is None:
+            raise ProgramError(f"`{var}` is a sum by {op.by.map.name!r}, which comes with inputs that are not given")
+        a = s.matrix_of(op.by.map, op.by.axes.source)
+        for p in s.positions(var):
+            row = (a.T if op.transpose else a)[p or 0].tolist()
+            s.add(var, p, [(sp.Float(c), s.of(op.x, q)) for q, c in enumerate(row) if c])
+        return
     for p in s.positions(var):
         s.add(var, p, [(s.weight(op.by), s.of(op.x, q)) for _, q in s.pairs(op.by, op.transpose, p)])
 
 
 @apart.register(Place)
 def _(op: Place, var: Var, s: _Separate) -> None:
-    raise ProgramError(f"`{var}` places an initial vector in the forward pass, which is not taken apart")
+    for p in s.positions(var):
+        weights = [s.initial(s.parameter(s.name[op.x], k, sp.S.One), op.x, s.old.program.op(op.x))
+                   for k, _ in s.pairs(op.by, op.transpose, p)]  # fmt: skip
+        s.add(var, p, [(sp.sqrt(s.weight(op.by)), v) for v in weights])
 
 
 @apart.register(Outer)

@@ -144,8 +144,6 @@ def unroll_trace(trace: Trace, plan: Plan) -> Unrolled:
 def write(run: Unroller) -> Unrolled:
     """Emit all steps of a run, and the gradients of the tests at the probed times."""
     plan, trace = run.plan, run.trace
-    if trace.program.has_axes:
-        raise apart_first()
     for t in range(plan.steps):
         for i in dict.fromkeys((*plan.tests, *plan.schedule[t])):
             run.outputs(t, i)
@@ -164,6 +162,8 @@ class Unroller:
 
     def __init__(self, u: Unrolled) -> None:
         self.u, self.plan, self.trace = u, u.plan, u.trace
+        if u.trace.program.has_axes:
+            raise apart_first()
         self.parameter: dict[Var, tuple[str, Parameter]] = {
             p.var: (n, p) for n, p in u.trace.parameters.items() if p.var is not None
         }
@@ -361,8 +361,6 @@ class TimeTape(Tape):
 
     def matmul(self, matrix: Var, transpose: bool, x: Var, name: str | None = None, by: Reading | None = None) -> Var:
         """W_t x = a_t W_0 x − θ Σ_s c χ_s σ_W² Σ dg_s Moment(h_s x)."""
-        if by is not None:
-            raise NoRuleError(f"training inside a program is not derived for products over positions, as by {matrix}")
         run, e = self.unroller, self.unroller.emitter
         expr = run.u.decay(self.t, run.parameter[matrix][0]) * e.ref(self.product(matrix, transpose, x, by))
         update = run.update(self.t, matrix, transpose, x)

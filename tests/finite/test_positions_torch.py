@@ -6,7 +6,7 @@ import torch
 
 import tensorprog as tp
 from tensorprog.derivation.data import read_inputs
-from tensorprog.finite import positions
+from tensorprog.finite import families
 from tensorprog.finite.descent import _weighted
 from tensorprog.finite.empirical import FiniteNetwork
 from tensorprog.finite.layerwise import Layerwise, Piece, size
@@ -76,8 +76,8 @@ def test_the_empirical_ntk_is_the_gram_matrix_of_torch_gradients(both):
 
 @pytest.mark.parametrize("looped", [-1e12, 1e12], ids=["products of positions", "gradients"])
 def test_it_is_so_by_products_of_positions_and_by_gradients(both, looped, monkeypatch):
-    monkeypatch.setattr(positions, "LOOPED", looped)
-    monkeypatch.setattr(positions, "CHUNK", 1000)
+    monkeypatch.setattr(families, "LOOPED", looped)
+    monkeypatch.setattr(families, "CHUNK", 1000)
     assert_close(both.kernel(both.parameters, {}), both.torch_ntk)
 
 

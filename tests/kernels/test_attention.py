@@ -1,4 +1,4 @@
-"""Attention and norms over positions: kernels against the same network written as a loop over positions, and by hand."""
+"""Attention and norms over positions: kernels against a loop over positions in the language, and by hand."""
 
 import numpy as np
 import pytest

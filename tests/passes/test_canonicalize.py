@@ -9,7 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import tensorprog as tp
+from tensorprog.derivation.data import read_inputs
 from tensorprog.errors import NoRuleError
+from tensorprog.finite.empirical import FiniteNetwork
+from tensorprog.finite.execute import execute
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import InitVector, MatMul, Moment, Nonlin, Var, vector_slot
 from tensorprog.ir.spec import canonical_violations
@@ -17,6 +20,7 @@ from tensorprog.limit.evaluate import fingerprint
 from tensorprog.limit.master import Interpreter
 from tensorprog.passes.backprop import backprop
 from tensorprog.passes.canonicalize import rewrite
+from tests.convolutions import flattened, pooled, strided, untied
 
 C = sp.Symbol("c", real=True)
 PROPERTY = settings(
@@ -289,3 +293,17 @@ def test_functions_that_simplify_when_fused_keep_their_values():
 def test_an_unknown_instruction_names_the_function_to_register_with():
     with pytest.raises(NoRuleError, match=r"int.*canonicalize\.rewrite"):
         rewrite(3, Var("x", "vector"), None)
+
+
+@pytest.mark.parametrize("net", [pooled(), flattened(), strided(), untied()], ids=lambda net: net.name)
+def test_canonical_programs_over_positions_have_the_same_values(net):
+    inputs = read_inputs(np.random.default_rng(1).standard_normal((1, 4, 5, 2)), "X", net.form)
+    finite = FiniteNetwork.of(net, inputs)
+    reduced, of = tp.canonicalize(finite.program)
+    assert not list(canonical_violations(reduced))
+    start = finite.initial(finite.draw(6, [1]))
+    values = execute(finite.program, start, finite.hyper, sizes=finite.sizes)
+    same = execute(reduced, start, finite.hyper, sizes=finite.sizes)
+    for var, value in values.items():
+        assert np.abs(same[of[var]] - value).max() <= 1e-12 * np.abs(value).max()
+        assert reduced.axes(of[var]) == finite.program.axes(var)

@@ -14,22 +14,35 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from tensorprog.derivation.data import Inputs
+from tensorprog.derivation.named import Layout
 from tensorprog.derivation.outer import gram as gram_of_rows
 from tensorprog.dsl.trace import Datum, Trace
 from tensorprog.errors import DataError, NoRuleError
 from tensorprog.ir.axes import Reading, Sizes, table
 from tensorprog.ir.graph import ProgramGraph
-from tensorprog.ir.instructions import MatMul
+from tensorprog.ir.instructions import MatMul, Place
+from tensorprog.ir.maps import Given
 
 CHUNK = 2**24  # inner products of positions that are held at a time
 LOOPED = 8  # what one of them costs in a sum over a window, beside a multiplication in a product of matrices
 Array = Any
-SizesOf = Mapping[str, Sizes]  # of the inputs, by label
+
+
+class Grid(dict[str, Sizes]):
+    """The sizes of inputs with positions, by label, and the matrices that are given with them, (.., R, P)."""
+
+    def __init__(self, sizes: Mapping[str, Sizes], matrix: Callable[[Given, str], Array] | None = None) -> None:
+        super().__init__(sizes)
+        self.matrix = matrix
+
+
+NONE = Grid({})
 
 
 class At(NamedTuple):
@@ -41,7 +54,7 @@ class At(NamedTuple):
     tied: bool
 
     @classmethod
-    def of(cls, by: Reading, sizes: SizesOf) -> At:
+    def of(cls, by: Reading, sizes: Grid) -> At:
         """The map of a reading, for inputs of these sizes."""
         read = () if by.axes is None else by.axes.at(sizes[by.axes.source])
         return cls(table(by.map, read), math.prod(read), by.map.weight(read), by.map.is_tied)
@@ -78,8 +91,13 @@ def scattered(y: Array, rows: np.ndarray, count: int) -> Array:
     return out
 
 
-def mixed(x: Array, at: At, transpose: bool) -> Array:
-    """(1/|w|) Σ_k x[m_k(p)], or its transpose."""
+def mixed(x: Array, by: Reading, transpose: bool, sizes: Grid) -> Array:
+    """(1/|w|) Σ_k x[m_k(p)], or its transpose; A x of a matrix A that is given with every input."""
+    if isinstance(by.map, Given):
+        assert sizes.matrix is not None and by.axes is not None
+        a = sizes.matrix(by.map, by.axes.source).astype(x.dtype)
+        return (np.swapaxes(a, -1, -2) if transpose else a) @ x
+    at = At.of(by, sizes)
     if transpose:
         spread = np.broadcast_to(x[..., None, :], (*x.shape[:-1], len(at.rows), x.shape[-1]))
         found = scattered(spread, at.rows, at.read)
@@ -103,6 +121,12 @@ def side_by_side(x: Array, at: At | None) -> Array:
     if at is not None:
         x = gathered(x, at.rows)[..., 0, :, :] * np.asarray(np.sqrt(at.weight * len(at.rows)), x.dtype)
     return x.reshape(*x.shape[:-2], -1)
+
+
+def unplaced(d: Array, at: At, transpose: bool) -> Array:
+    """The transpose of ``placed``: what gradients d at positions are for the v_k, (.., |w|, n)."""
+    found = gathered(d, at.rows).sum(axis=-3) if transpose else (at.rows >= 0).astype(d.dtype) @ d
+    return found * np.asarray(np.sqrt(at.weight), d.dtype)
 
 
 def product(w: Array, x: Array, at: At, transpose: bool) -> Array:
@@ -139,12 +163,14 @@ def _untied(w: Array, x: Array, at: At, transpose: bool) -> Array:
 # ---- data and parameters ---------------------------------------------------------------------------------
 
 
-def read(datum: Datum, data: Array, sizes: SizesOf) -> Array:
-    """What is embedded of inputs (.., P, d): themselves, their patches (.., P', |w| d) side by side, or averages."""
+def read(datum: Datum, data: Array, sizes: Grid, layout: Layout | None = None) -> Array:
+    """What is embedded of inputs (.., P, d): themselves, or their patches (.., P', |w| d) side by side."""
+    if layout is not None:
+        data = layout.of(datum.part, data)
+        data = data if datum.axes is not None else data[..., :1, :]
     if datum.by is None:
         return data
-    at = At.of(datum.by, sizes)
-    found = gathered(data, at.rows)
+    found = gathered(data, At.of(datum.by, sizes).rows)
     return found.reshape(*found.shape[:-2], -1)
 
 
@@ -161,7 +187,7 @@ def is_untied(datum: Datum) -> bool:
     return datum.by is not None and not datum.by.map.is_tied
 
 
-def shapes(trace: Trace, width: int, dimension: int, sizes: SizesOf) -> dict[str, tuple[int, ...]]:
+def shapes(trace: Trace, width: int, inputs: Inputs, sizes: Grid) -> dict[str, tuple[int, ...]]:
     """The shape of every parameter of the program, but for the seeds.
 
     Raises:
@@ -170,7 +196,7 @@ def shapes(trace: Trace, width: int, dimension: int, sizes: SizesOf) -> dict[str
     """
     check_has_rule(trace)
     found: dict[str, tuple[int, ...]] = {}
-    base = {"matrix": (width, width), "embedding": (width, dimension)}
+    base = {"matrix": (width, width), "embedding": (width, inputs.dimension)}
 
     def note(name: str, shape: tuple[int, ...]) -> None:
         if found.setdefault(name, shape) != shape:
@@ -180,9 +206,12 @@ def shapes(trace: Trace, width: int, dimension: int, sizes: SizesOf) -> dict[str
     for _, op in trace.program:
         if isinstance(op, MatMul):
             note(names[op.matrix], (*(At.of(op.by, sizes).family if op.by else ()), width, width))
+        if isinstance(op, Place):
+            note(names[op.x], (*At.of(op.by, sizes).family, width))
     for name, datum in trace.embeddings.values():
         at = At.of(datum.by, sizes) if datum.by is not None else None
         own = () if at is None or at.tied else at.family[:1]
+        dimension = inputs.dimension if inputs.layout is None else _dimension(inputs.layout, datum.part)
         note(name, (*own, width, dimension * (1 if at is None else len(at.rows))))
     for r in (r for heads in trace.heads for f in heads for r in f.readouts if r.trained):
         note(r.name, (*(At.of(r.by, sizes).family if r.by else ()), width))
@@ -193,16 +222,19 @@ def check_has_rule(trace: Trace) -> None:
     """Refuse what has kernels but no arrays at width n.
 
     Raises:
-        NoRuleError: named arrays over positions, biases at positions, positions added where a function is not 0 at 0.
+        NoRuleError: positions added where a function is not 0 at 0.
     """
-    words = "is not run at finite width; its limiting kernels, K(X), are known"
-    if trace.parts.over:
-        raise NoRuleError(f"a network of named arrays over positions, {', '.join(trace.parts.uses)}, {words}")
-    for name, p in trace.parameters.items():
-        if p.kind == "bias" and p.by is not None:
-            raise NoRuleError(f"a network with biases at positions, {name!r}, {words}")
     if trace.ones:
-        raise NoRuleError(f"a network that adds positions to what a function makes of vectors {words}")
+        raise NoRuleError(
+            "a network that adds positions to what a function makes of vectors is not run at finite width; its limiting "
+            "kernels, K(X), are known"
+        )
+
+
+def _dimension(layout: Layout, part: str | None) -> int:
+    found = dict(layout.widths).get(part or "")
+    assert found is not None  # as many columns as positions are matrices, which are not embedded
+    return found
 
 
 def unequal(name: str, sizes: Iterable[Sizes]) -> DataError:
@@ -214,7 +246,7 @@ def unequal(name: str, sizes: Iterable[Sizes]) -> DataError:
     )
 
 
-def volume(program: ProgramGraph, sizes: SizesOf) -> int:
+def volume(program: ProgramGraph, sizes: Grid) -> int:
     """Vectors of a program, those of families counted at every position."""
     if not sizes:
         return len(program)
