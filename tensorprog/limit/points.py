@@ -229,7 +229,8 @@ class Spatial:
     def covariance(self, a: Gaussian, b: Gaussian) -> Poly | None:
         """Cov of two base Gaussians; None where it has nothing to do with positions."""
         if a in self.covers or b in self.covers:
-            return self._mixed_covariance(a, b)
+            turned = self._turned(self.made_by.get(a), self.made_by.get(b))
+            return self._mixed_covariance(b, a) if turned else self._mixed_covariance(a, b)
         if not isinstance(a.block, tuple) or a.block[0] not in ("shared", "place"):
             return None
         x, y = self.made_by[a], self.made_by[b]
@@ -252,6 +253,11 @@ class Spatial:
         """The input of both, None where they differ."""
         a, b = self.twins.input[x], self.twins.input[y]
         return a if a == b else None
+
+    def _turned(self, x: Var | None, y: Var | None) -> bool:
+        """Whether x is of a later input than y: arrays have the positions of the earlier one first."""
+        first, second = (None if v is None else self.twins.input.get(v) for v in (x, y))
+        return first is not None and second is not None and first > second
 
     def _mixed_covariance(self, a: Gaussian, b: Gaussian) -> Poly:
         x, y = self.made_by.get(a), self.made_by.get(b)
@@ -294,6 +300,8 @@ class Spatial:
         """E Z^x Z^y where one of them is a sum over positions, or a linear combination of such; else None."""
         if not (self._is_linear(x) or self._is_linear(y)):
             return None
+        if self._turned(x, y):
+            x, y = y, x
         point = self._point(x, y)
         if point is not None:
             return self.at(self.limit.moment(self.twins.of(x, 0), self.twins.of(y, 1)), point)
