@@ -44,7 +44,7 @@ def computed(monkeypatch):
         return run(finite, gvars, width, seeds)
 
     monkeypatch.setattr(runs, "_run", counting)
-    monkeypatch.setattr(runs, "_consecutive", lambda f, w, todo: [todo[i : i + 2] for i in range(0, len(todo), 2)])
+    monkeypatch.setattr(runs, "_consecutive", lambda numbers, todo: [todo[i : i + 2] for i in range(0, len(todo), 2)])
     return done
 
 
