@@ -44,7 +44,7 @@ def computed(monkeypatch):
         return run(finite, gvars, width, seeds)
 
     monkeypatch.setattr(runs, "_run", counting)
-    monkeypatch.setattr(runs, "_consecutive", lambda f, w, todo: [todo[i : i + 2] for i in range(0, len(todo), 2)])
+    monkeypatch.setattr(runs, "_consecutive", lambda numbers, todo: [todo[i : i + 2] for i in range(0, len(todo), 2)])
     return done
 
 
@@ -239,8 +239,8 @@ def test_batches_stay_within_memory_and_do_not_change_the_numbers(series, networ
     at_once = series(None)
     assert sizes == [(16, 5), (24, 5)]
     finite, _ = network
-    matrices = sum(v.kind == "matrix" for v, _ in finite.program)
-    bytes_16 = 8 * (matrices * 16**2 + (len(finite.program) - matrices) * 16)
+    bytes_16 = 8 * finite.numbers(16)
+    assert finite.numbers(16) > sum(w.size for w in finite.draw(16, [0]).values()) + 16 * len(finite.gradients[0].of)
     monkeypatch.setattr(runs, "MEMORY", 2 * bytes_16)
     sizes.clear()
     assert equal(series(None), at_once)

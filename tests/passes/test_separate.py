@@ -20,6 +20,15 @@ def placed(net, x):
     return net.flatten("V", tp.tanh(net.conv_transpose("W", h, 2, stride=2)))
 
 
+@tp.network
+def skipping(net, x):
+    """Vectors and their averages added up inside a nonlinearity, whose covariances are not symmetric in positions."""
+    h = net.embed("U", x)
+    h = h + net.avg_pool(h, 2, stride=1, padding="same")
+    z = tp.relu(net.dense("W", tp.relu(h)))
+    return net.readout("V", net.global_pool(tp.relu(net.conv("C", z + net.avg_pool(z, 2, stride=1, padding="same")))))
+
+
 def relative(a, b):
     return np.abs(a - b).max() / np.abs(b).max()
 
@@ -36,6 +45,12 @@ def test_so_are_those_with_biases_of_positions_and_transposed_windows():
     X = np.random.default_rng(4).standard_normal((2, 3, 2))
     for kind in (tp.nngp, tp.ntk):
         assert relative(kind(placed())(X), kind(Separated(placed(), [(3,)]))(X)) < 1e-12
+
+
+def test_so_are_those_of_vectors_beside_their_averages():
+    X = np.random.default_rng(4).standard_normal((2, 4, 2))
+    for kind in (tp.nngp, tp.ntk):
+        assert relative(kind(skipping())(X), kind(Separated(skipping(), [(4,)]))(X)) < 1e-12
 
 
 def test_signals_of_two_lengths_are_taken_apart_together():
