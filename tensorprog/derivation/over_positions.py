@@ -12,10 +12,10 @@ from tensorprog.algebra import Poly, linear_parts
 from tensorprog.derivation.derivation import Derivation
 from tensorprog.derivation.named import Layout
 from tensorprog.dsl.trace import Datum
+from tensorprog.errors import NoRuleError
 from tensorprog.expectations.angles.gaps import gap
 from tensorprog.expectations.atoms import Expect
 from tensorprog.expectations.bodies import kinks
-from tensorprog.errors import NoRuleError
 from tensorprog.ir.axes import Axes, Sizes
 from tensorprog.ir.maps import Given
 from tensorprog.limit.equations import reachable
