@@ -87,7 +87,8 @@ def test_list_shows_every_network_with_its_hyperparameters(output):
     assert [line.split(":")[0] for line in out.splitlines() if not line.startswith(" ")] == sorted(GALLERY)
     for name, build in GALLERY.items():
         hyper = [p for p in inspect.signature(build).parameters.values() if p.kind is p.KEYWORD_ONLY]
-        assert "    " + ", ".join(str(p.replace(annotation=p.empty)).replace(" = ", "=") for p in hyper) in out.splitlines(), name
+        shown = ", ".join(str(p.replace(annotation=p.empty)).replace(" = ", "=") for p in hyper)
+        assert f"    {shown}" in out.splitlines(), name
     assert "The multilayer perceptron" in out
 
 
