@@ -12,11 +12,11 @@ import tensorprog as tp
 
 
 @tp.network
-def mixer(net: tp.Net, x: tp.Datum, *, depth: int = 1, positions: Any = 4, phi: Any = tp.relu, sigma_w: Any = 1,
+def mixer(net: tp.Net, x: tp.Datum, *, blocks: int = 1, positions: Any = 4, phi: Any = tp.relu, sigma_w: Any = 1,
           sigma_v: Any = 1, alpha: Any = 1) -> tp.Output:  # fmt: skip
-    """``depth`` pairs of residual layers, for inputs of so many ``positions``."""
+    """``blocks`` pairs of residual layers, for inputs of so many ``positions``."""
     h = net.embed("U", x, std=sigma_w)
-    for l in range(1, depth + 1):
+    for l in range(1, blocks + 1):
         h = h + alpha * net.local(("P", l), phi(h), positions, sigma_w, padding="circular")
         h = h + alpha * net.dense(("C", l), phi(h), sigma_w)
     return net.readout("V", net.global_pool(phi(h)), std=sigma_v)

@@ -87,7 +87,8 @@ def test_list_shows_every_network_with_its_hyperparameters(output):
     assert [line.split(":")[0] for line in out.splitlines() if not line.startswith(" ")] == sorted(GALLERY)
     for name, build in GALLERY.items():
         hyper = [p for p in inspect.signature(build).parameters.values() if p.kind is p.KEYWORD_ONLY]
-        assert "    " + ", ".join(f"{p.name}={p.default}" for p in hyper) in out.splitlines(), name
+        shown = ", ".join(str(p.replace(annotation=p.empty)).replace(" = ", "=") for p in hyper)
+        assert f"    {shown}" in out.splitlines(), name
     assert "The multilayer perceptron" in out
 
 
@@ -292,7 +293,7 @@ def test_a_failed_claim_gives_exit_status_1(cli, tmp_path, monkeypatch):
     ("words", "culprits"),
     [
         (["derive", "mpl"], ["'mpl'", "did you mean 'mlp'?"]),
-        (["derive", "qqqq"], ["'qqqq'", "known: deep_linear"]),
+        (["derive", "qqqq"], ["'qqqq'", "known: cnn"]),
         (["derive", "mlp", "-p", "sigmaw=2"], ["mlp", "'sigmaw'", "did you mean 'sigma_w'?"]),
         (["derive", "mlp", "-p", "phi=rellu"], ["'rellu'", "did you mean 'relu'?"]),
         (["derive", "mlp", "-p", "phi=3"], ["unknown nonlinearity '3'"]),

@@ -10,7 +10,7 @@ import scipy.sparse
 import sympy as sp
 
 import tensorprog as tp
-from tensorprog.errors import AssumptionError, DataError, ProgramError
+from tensorprog.errors import AssumptionError, DataError, NoRuleError, ProgramError
 from tests.random_cases.positions import Stack, over_axes, random_stack, unrolled
 
 SMOOTH_BELOW_KINKED = {"sigmoid", "tanh", "gelu"}
@@ -451,3 +451,16 @@ def test_scales_that_are_symbols_stay_symbols():
     X = np.random.default_rng(0).standard_normal((2, 3, 3, 1))
     value = tp.nngp(net)(X, values={"sigma": 2.0})
     assert value == pytest.approx(4 * tp.nngp(tp.programs.cnn(depth=1, phi=tp.identity))(X), rel=1e-13)
+
+
+@pytest.mark.parametrize("name", ["gcn", "gin"])
+def test_gram_matrices_of_graphs_are_those_of_the_equations(name, tmp_path):
+    K, X = tp.ntk(tp.programs.GALLERY[name]()), graphs(4)
+    value, two = K(X), {k: v[:2] for k, v in X.items()}
+    assert np.array_equal(K.gram(X), value) and np.array_equal(K.gram(X, block=2), value)
+    assert K.gram(X, two) == pytest.approx(value[:, :2], rel=1e-13)
+    K.gram(X, path=tmp_path / "K.npy")
+    other = {**X, "A": [2 * a for a in X["A"]]}  # the same nodes: another job
+    assert np.abs(K.gram(other, path=tmp_path / "other.npy") - value).max() > 0.01
+    with pytest.raises(NoRuleError, match="is not run at finite width"):
+        tp.empirical_ntk(tp.programs.GALLERY[name](), X, width=16, seeds=1)

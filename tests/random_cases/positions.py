@@ -16,6 +16,28 @@ import sympy as sp
 
 import tensorprog as tp
 
+# what the steps below use of ``net``, each with every option, and the layers that are not drawn here
+COVERS = {
+    *(f"net.{kind}{option}" for kind in ("conv", "local", "conv_transpose")
+      for option in ("", "(kernel)", "(std)", "(stride)", "(dilation)", "(padding)", "(initial)")),
+    "net.avg_pool", "net.avg_pool(kernel)", "net.avg_pool(stride)", "net.avg_pool(padding)", "net.global_pool",
+    "net.crop", "net.crop(before)", "net.crop(after)", "net.pad", "net.pad(before)", "net.pad(after)",
+    "net.beside", "net.beside(axis)", "net.bias(like)",
+    "net.flatten", "net.flatten(std)", "net.flatten(bias)", "net.flatten(initial)",
+}  # fmt: skip
+HERE = "tests/kernels/test_positions.py"
+ELSEWHERE = {
+    "net.aggregate": HERE, "net.aggregate(normalise)": HERE, "net.aggregate(loops)": HERE,
+    "net.weighted_pool": HERE, "net.weighted_pool(normalise)": HERE,
+}  # fmt: skip
+NOT_DRAWN = {
+    "layer_norm",
+    "rms_norm",
+    "attention",
+    "scores",
+    "softmax",
+    "weighted",
+}  # of moments and pairs of positions
 PHI = ["relu", "erf", "tanh", "sin", "abs_", "sigmoid", "gelu"]
 PADDINGS = ["same", "valid", "circular"]
 Step = tuple[Any, ...]
@@ -55,8 +77,9 @@ def _run(net, h, steps):
 
 
 def _conv(kind):
-    def layer(net, h, key, kernel, stride, dilation, padding, std):
-        return getattr(net, kind)(key, h, kernel, std, stride=stride, dilation=dilation, padding=padding)
+    def layer(net, h, key, kernel, stride, dilation, padding, std, initial=None):
+        given = {"stride": stride, "dilation": dilation, "padding": padding, "initial": initial}
+        return getattr(net, kind)(key, h, kernel, std, **given)
 
     return layer
 
@@ -76,7 +99,7 @@ LAYERS = {
     "pad": lambda net, h, before, after: net.pad(h, before, after),
     "beside": lambda net, h, axis: net.beside(h, 2 * h, axis=axis),
     "global": lambda net, h, key, std: net.readout(key, net.global_pool(h), std),
-    "flatten": lambda net, h, key, std: net.flatten(key, h, std),
+    "flatten": lambda net, h, key, std, bias=0, initial=None: net.flatten(key, h, std, bias, initial),
 }
 
 
@@ -111,8 +134,9 @@ class Loop:
                 h, sizes = getattr(self, kind)(h, sizes, *given)
         return h, sizes
 
-    def apply(self, key, v, std):
-        return self.net.embed(key, v, std) if isinstance(v, tp.Datum) else self.net.dense(key, v, std)
+    def apply(self, key, v, std, initial=None):
+        layer = self.net.embed if isinstance(v, tp.Datum) else self.net.dense
+        return layer(key, v, std, initial)
 
     def terms(self, sizes, kernel, stride, dilation, padding):
         """What every position of a convolution reads: (position, offset, position that is read)."""
@@ -129,28 +153,28 @@ class Loop:
                 if all(0 <= i < n for i, n in zip(q, sizes, strict=True)):
                     yield out, p, k, q
 
-    def weighted(self, h, out, reads, key, std, kernel, ndim):
+    def weighted(self, h, out, reads, key, std, kernel, ndim, initial=None):
         scale = std / sp.sqrt(kernel**ndim)
         found = {p: [] for p in _grid(out)}
         for p, k, q, own in reads:
             if q in h:
-                found[p].append(self.apply((key, *own, *k), h[q], scale))
+                found[p].append(self.apply((key, *own, *k), h[q], scale, initial))
         nothing = 0 * next(iter(v[0] for v in found.values() if v))
         return {p: sum(v[1:], v[0]) if v else nothing for p, v in found.items()}, out
 
-    def conv(self, h, sizes, key, kernel, stride, dilation, padding, std, local=False):
+    def conv(self, h, sizes, key, kernel, stride, dilation, padding, std, initial=None, local=False):
         terms = list(self.terms(sizes, kernel, stride, dilation, padding))
         reads = [(p, k, q, p if local else ()) for _, p, k, q in terms]
-        return self.weighted(h, terms[0][0], reads, key, std, kernel, len(sizes))
+        return self.weighted(h, terms[0][0], reads, key, std, kernel, len(sizes), initial)
 
     def local(self, h, sizes, *given):
         return self.conv(h, sizes, *given, local=True)
 
-    def conv_transpose(self, h, sizes, key, kernel, stride, dilation, padding, std):
+    def conv_transpose(self, h, sizes, key, kernel, stride, dilation, padding, std, initial=None):
         span = (kernel - 1) * dilation + 1
         large = tuple((n - 1) * stride + span if padding == "valid" else n * stride for n in sizes)
         reads = [(q, k, p, ()) for _, p, k, q in self.terms(large, kernel, stride, dilation, padding)]
-        return self.weighted(h, large, reads, key, std, kernel, len(sizes))
+        return self.weighted(h, large, reads, key, std, kernel, len(sizes), initial)
 
     def embed(self, h, sizes, key, std):
         return {p: self.net.embed(key, v, std) for p, v in h.items()}, sizes
@@ -193,12 +217,12 @@ class Loop:
         second = {tuple(i + sizes[axis] if a == axis else i for a, i in enumerate(p)): 2 * v for p, v in h.items()}
         return h | second, out
 
-    def readout(self, h, key, std, shared):
-        parts = [self.net.readout(key if shared else (key, *p), v, std) for p, v in h.items()]
-        return sum(parts[1:], parts[0])
-
-    def flatten(self, h, sizes, key, std):
-        return self.readout(h, key, std / sp.sqrt(len(h)), False), ()
+    def flatten(self, h, sizes, key, std, bias=0, initial=None):
+        scale, found = std / sp.sqrt(len(h)), list(h.items())
+        parts = [
+            self.net.readout((key, *p), v, scale, bias if i == 0 else 0, initial) for i, (p, v) in enumerate(found)
+        ]
+        return sum(parts[1:], parts[0]), ()
 
     def getattr_global(self, h, sizes, key, std):
         parts = list(h.values())
@@ -220,7 +244,8 @@ def random_stack(seed: int, depth: int = 2) -> Stack:
         found, now = _layer(rng, layer, now)
         steps += found
     std = int(rng.integers(1, 3))
-    return Stack(sizes, (*steps, (["global", "flatten"][rng.integers(2)], "V", std)))
+    last = [("global", "V", std), ("flatten", "V", std), ("flatten", "V", std, 1, 0)][rng.integers(3)]
+    return Stack(sizes, (*steps, last))
 
 
 def _layer(rng, layer, now):
@@ -251,7 +276,8 @@ def _layer(rng, layer, now):
         steps.append(("beside", 0))
         now = (2 * now[0], *now[1:])
     elif extra == "residual":
-        steps.append(("residual", (("conv", f"R{layer}", 2, 1, 1, "same", 1),)))
+        kind, initial = ["conv", "local", "conv_transpose"][rng.integers(3)], [None, 0][rng.integers(2)]
+        steps.append(("residual", ((kind, f"R{layer}", 2, 1, 1, "same", 1, initial),)))
     elif extra == "gate":
         steps[-1] = ("gate", f"G{layer}", name)
     if rng.random() < 0.4 and min(now) > 1:

@@ -6,12 +6,13 @@ from collections import Counter
 import pytest
 
 import tensorprog as tp
-from tensorprog.dsl import network, nonlinearities, program
+from tensorprog.dsl import net, network, nonlinearities, program
+from tests.random_cases import positions
 from tests.random_cases.case import pieces_of
 from tests.random_cases.examine import made
 from tests.random_cases.pieces import POOLS, TABLE
 
-COVERED = {name for piece in TABLE for name in piece.covers}
+COVERED = {name for piece in TABLE for name in piece.covers} | positions.COVERS
 # public names that are no line of a network or program, and where they are checked
 ELSEWHERE = {
     "Program.to_json": "every program is written and read again",
@@ -64,6 +65,26 @@ def test_every_method_and_each_of_its_options_is_a_piece(label, cls):
             assert {c.split("(")[0] for c in COVERED} >= {f"{label}.{name}"}
             options = {f"{label}.{name}({k})" for k in keywords(method) if k not in ("self", "name")}
             assert options <= COVERED
+
+
+def test_every_layer_and_each_of_its_options_is_a_piece():
+    """Of ``net``, whose layers are functions of files of their own."""
+    layers = {name: layer for name, layer in net.LAYERS.items() if name not in positions.NOT_DRAWN}
+    names = {f"net.{name}" for name in layers}
+    names |= {f"net.{name}({k})" for name, layer in layers.items() for k in keywords(layer)}
+    assert names - COVERED - set(positions.ELSEWHERE) == set()
+
+
+def test_networks_over_positions_use_every_step_and_option():
+    stacks = [positions.random_stack(seed) for seed in range(300)]
+    steps = [step for stack in stacks for step in stack.steps]
+    inner = [step for kind, *given in steps if kind == "residual" for step in given[0]]
+    used = Counter(step[0] for step in (*steps, *inner))
+    assert set(positions.LAYERS) | {"residual"} == set(used) and min(used.values()) > 5
+    windows = [step for step in steps if step[0] in ("conv", "local", "conv_transpose")]
+    assert {(s[0], s[5]) for s in windows} >= {(k, p) for k in ("conv", "local") for p in positions.PADDINGS}
+    assert {(s[2], s[3], s[4]) for s in windows} >= {(3, 2, 2), (2, 1, 2), (1, 1, 1)}
+    assert {(s[0], s[-1]) for s in inner} >= {(k, i) for k in ("conv", "local", "conv_transpose") for i in (None, 0)}
 
 
 def test_every_nonlinearity_and_every_maker_of_them_is_a_piece():
