@@ -31,7 +31,7 @@ def reads(m: Map, p: str, k: str) -> str:
 
 @reads.register
 def _(m: Window, p: str, k: str) -> str:
-    return f"{_times(m.stride, p, 's')}+{_times(m.dilation, k, 'd')}"
+    return f"{_times(m.stride, p)}+{_times(m.dilation, k)}"
 
 
 @singledispatch
@@ -46,8 +46,9 @@ def read_by(m: Map, p: str, k: str) -> str:
 
 @read_by.register
 def _(m: Window, p: str, k: str) -> str:
-    back, stride = f"{p}-{_times(m.dilation, k, 'd')}", _single(m.stride)
-    return back if stride == 1 else f"({back})/{'s' if stride is None else stride}"
+    back, stride = f"{p}-{_times(m.dilation, k)}", _single(m.stride)
+    over = f"({','.join(map(str, m.stride))})" if isinstance(m.stride, tuple) and stride is None else str(stride)
+    return back if stride == 1 else f"({back})/{over}"
 
 
 @singledispatch
@@ -123,11 +124,13 @@ def _single(extent: int | tuple[int, ...]) -> int | None:
     return values.pop() if len(values) == 1 else None
 
 
-def _times(extent: int | tuple[int, ...], p: str, letter: str) -> str:
+def _times(extent: int | tuple[int, ...], p: str) -> str:
+    """2p, or (1,2)p with a factor for each axis."""
     n = _single(extent)
     if n == 1:
         return p
-    return f"{letter if n is None else n}{p if p.isalpha() else f'({p})'}"
+    inner = p if p.isalpha() else f"({p})"
+    return f"({','.join(map(str, extent))}){inner}" if isinstance(extent, tuple) and n is None else f"{n}{inner}"
 
 
 @dataclass(frozen=True)
