@@ -133,8 +133,10 @@ def _divided(
     value = sp.sympify(c)
     sign = "-" if value.could_extract_minus_sign() else "+"
     above, under = (value * (-1 if sign == "-" else 1)).as_numer_denom()
-    top = [*([] if above == 1 else [style.expr(above)]), *(name for r, name in named if r == SCALAR)]
     powers = Counter(o for q, e in below for o in [*q.over] * e)
+    if powers[str(above)]:  # 2/2
+        powers, above = powers - Counter([str(above)]), sp.S.One
+    top = [*([] if above == 1 else [style.expr(above)]), *(name for r, name in named if r == SCALAR)]
     bottom = [*([] if under == 1 else [style.expr(under)]), *(style.power(o, e, False) for o, e in powers.items())]
     rest = bracketed([name for r, name in named if r != SCALAR and name], style)
     if not bottom:
