@@ -16,7 +16,7 @@ import sympy as sp
 from tensorprog.algebra import ONE, Gen, Poly, Scalar, add_all, monomial, to_sympy
 from tensorprog.expectations.atoms import Expect, head_of
 from tensorprog.formulas.spelling import Windows, read_by, reads
-from tensorprog.formulas.typeset import ATOM, GRAM, SCALAR, SUM, Quotient, Show, Style, Term, bracketed, terms
+from tensorprog.formulas.typeset import ATOM, GRAM, SCALAR, SUM, Quotient, Show, Style, Term, apart, terms
 from tensorprog.ir.axes import Everywhere, Map, Window
 from tensorprog.limit.positions import Along, At, How
 from tensorprog.printing import NameSymbol
@@ -58,10 +58,10 @@ class Spot:
 
 @dataclass(frozen=True)
 class Body:
-    """What a sum runs over: the ranks of its factors, how it prints, and what stands below it."""
+    """What a sum runs over: the ranks of its factors, how these print, and what stands below them."""
 
     ranks: list[int]
-    shown: str
+    parts: Sequence[str]
     over: Sequence[str] = ()
 
 
@@ -163,7 +163,7 @@ class Summing:
             return GRAM, self._bracket(labels, [p if at else None for p, at in zip(here, data.at, strict=True)])
         m, stacked = data.view
         return SUM, self._window(m, "shared" if stacked else "both", False, here, spot,
-                                 lambda there, _: Body([GRAM], self._bracket(labels, there)))  # fmt: skip
+                                 lambda there, _: Body([GRAM], [self._bracket(labels, there)]))  # fmt: skip
 
     def _bracket(self, labels: list[str], at: Sequence[str | None]) -> str:
         shown = [x if p is None else f"{x}[{p}]" for x, p in zip(labels, at, strict=True)]
@@ -190,8 +190,8 @@ class Summing:
         sums = self._sign(self.windows.domain(",".join(letters), m, self.style))
         over = [self.windows.size(m, self.style)] * len(letters) if m.is_mean else []
         untied = how == "shared" and not m.is_tied and apart and at[0] != at[1]
-        delta = f"{self._delta(at)}{self.style.times}" if untied else ""
-        return Quotient(f"{delta}{sums} {summed.shown}", [*over, *summed.over], summed.ranks)
+        parts = [*([self._delta(at)] if untied else []), f"{sums} {summed.parts[0]}", *summed.parts[1:]]
+        return Quotient(parts, [*over, *summed.over], summed.ranks, self.style)
 
     def _everywhere(self, g: Along, spot: Spot) -> Quotient:
         """Σ_p C[p,p]/P, Σ_{p,q} C[p,q]/(P P'), and the same without weights."""
@@ -199,14 +199,15 @@ class Summing:
         at = {"shared": (p, p), "both": (p, q), "left": (p, spot.at[1]), "right": (spot.at[0], q)}[g.how]
         letters = {"shared": p, "both": f"{p},{q}", "left": p, "right": q}[g.how]
         body = self._body(g.inner, Spot(at, (spot.bound[0], spot.bound[1] + 1), spot.both))
-        return Quotient(f"{self._sign(letters)} {body.shown}", [*body.over, *self._sizes(g, spot)], body.ranks)
+        parts = [f"{self._sign(letters)} {body.parts[0]}", *body.parts[1:]]
+        return Quotient(parts, [*body.over, *self._sizes(g, spot)], body.ranks, self.style)
 
     def _back(self, g: Along, spot: Spot) -> Quotient:
         """The transposed map: what has no positions, at all of them."""
         same = g.how == "shared" and g.point is None and spot.at[0] != spot.at[1]
         body = self._body(g.inner, replace(NOWHERE, both=spot.both))
-        factors = [*([self._delta(spot.at)] if same else []), *([] if body.shown == "1" else [body.shown])]
-        return Quotient(self.style.times.join(factors), [*body.over, *self._sizes(g, spot)], body.ranks)
+        factors = [*([self._delta(spot.at)] if same else []), *(part for part in body.parts if part != "1")]
+        return Quotient(factors, [*body.over, *self._sizes(g, spot)], body.ranks, self.style)
 
     def _sizes(self, g: Along, spot: Spot) -> list[str]:
         if not g.by.map.is_mean:
@@ -233,10 +234,10 @@ class Summing:
         alone = list(p.terms.values()) == [1] and all(e == 1 for *_, e in shown)
         if not alone:
             found = self._sum(p, spot)
-            return Body(ranks, f"({found})" if len(p.terms) > 1 or found.startswith("-") else found)
+            return Body(ranks, [f"({found})" if len(p.terms) > 1 or found.startswith("-") else found])
         ordered = [name for _, name, _ in sorted(shown, key=lambda f: f[:2]) if name]
         over = [o for name in ordered if isinstance(name, Quotient) for o in name.over]
-        return Body(ranks, self.style.times.join(bracketed(ordered, self.style)) or "1", over)
+        return Body(ranks, apart(ordered, self.style) or ["1"], over)
 
     def _factor(self, p: Poly, spot: Spot) -> tuple[int, str]:
         """A polynomial as one factor."""
@@ -244,7 +245,7 @@ class Summing:
         if not more and c == 1 and len(mono) == 1 and mono[0][1] == 1:
             return self._show(mono[0][0], spot)
         body = self._body(p, spot)
-        shown = body.shown if more else f"({self._sum(p, spot)})"
+        shown = body.parts[0] if more else f"({self._sum(p, spot)})"
         return max(body.ranks, default=SCALAR), shown
 
     def _sum(self, p: Poly, spot: Spot) -> str:
