@@ -179,7 +179,12 @@ def _shown(g: Gen, style: Style, show: Show) -> tuple[int, str]:
     if isinstance(g, Expect) or not isinstance(g, (Scalar, Apply)) or hasattr(g, "family"):
         return show(g)
     if isinstance(g, Apply):
-        return SCALAR, style.expr(to_sympy(Poly({((g, 1),): 1})))
+
+        def rename(h: Gen) -> sp.Expr | None:
+            name = "" if isinstance(h, Apply) else show(h)[1]
+            return NameSymbol(name, name) if name else None
+
+        return SCALAR, style.expr(to_sympy(Poly({((g, 1),): 1}), rename))
     found = show(g)
     return found if found[1] else (SCALAR, style.expr(g.symbol))
 

@@ -143,3 +143,23 @@ def test_axes_after_windows_of_known_dimension_are_those_before_them():
         assert start.after(Window(kernel)) is start
     assert start.after(Window((3, 3), padding="valid")) != start
     assert Axes("x", (Window((3, 3)),)) != Axes("x", (Window((3,)),))
+
+
+def test_graphs_are_matrices_that_come_with_the_inputs():
+    found = equations(tp.ntk(tp.programs.gcn(depth=2)))
+    assert found["Σ^(2)(x,x')[p,q]"] == "Σ_(r,s) A[p,r]·A'[q,s]·V[relu](Σ^(1)(x,x')[r,s])"
+    assert found["Σ^(2)(x,x)[p,p]"] == "Σ_(r,s) A[p,r]·A[p,s]·V[relu](Σ^(1)(x,x)[r,s])"
+    assert found["Π^(1)(x,x')[p,q]"] == "V[step](Σ^(1)(x,x')[p,q])·Σ_(r,s) A[r,p]·A'[s,q]·Π^(2)(x,x')[r,s]"
+
+
+def test_attention_is_a_sum_with_scores_of_two_positions_of_one_input():
+    @tp.network
+    def net(net, x, *, phi=tp.relu):
+        h = net.attention("A", phi(net.dense(("W", 1), phi(net.embed("U", x)))), tied=True, causal=True)
+        return net.readout("V", net.global_pool(phi(h)))
+
+    found = equations(tp.nngp(net()))
+    assert found["s7[p,q]"] == "V[relu](Σ^(1)(x,x)[p,q])" and found["m8[p,q]"] == "exp(s7[p,q])"
+    assert found["m10[p,q]"] == "1[q≤p]·m8[p,q]" and found["sum11[p,q]"] == "Σ_r m10[p,r]"
+    assert found["E^(1)(x,x')[p,q]"] == "Σ_s m31[q,s]·Σ_t m12[p,t]·V[relu](Σ^(1)(x,x')[t,s])"
+    assert "E^(1)(x,x)[p,p]" not in found, "what only says that it is taken at x' = x"
