@@ -163,3 +163,22 @@ def test_attention_is_a_sum_with_scores_of_two_positions_of_one_input():
     assert found["m10[p,q]"] == "1[q≤p]·m8[p,q]" and found["sum11[p,q]"] == "Σ_r m10[p,r]"
     assert found["E^(1)(x,x')[p,q]"] == "Σ_s m31[q,s]·Σ_t m12[p,t]·V[relu](Σ^(1)(x,x')[t,s])"
     assert "E^(1)(x,x)[p,p]" not in found, "what only says that it is taken at x' = x"
+
+
+SPATIAL = sorted(name for name, build in tp.programs.GALLERY.items() if build().takes_axes)
+
+
+@pytest.mark.parametrize("kernel", [tp.nngp, tp.ntk])
+@pytest.mark.parametrize("name", SPATIAL)
+def test_names_of_the_gallery_are_unique_and_defined_before_they_are_used(name, kernel):
+    K = kernel(tp.programs.GALLERY[name]())
+    stem = r"[ΣΠE]\^\([\d,]+\)\(x'?,x'?\)(?:\.\d)?"
+    lines = [line.split(" = ", 1) for line in re.sub(r"\n {6,}", " ", K.text().split("\n\n", 1)[1]).splitlines()]
+    lefts = [left.strip() for left, _ in lines]
+    assert len(set(lefts)) == len(lefts)
+    known, both = set(), {re.match(stem, left)[0] for left in lefts[:-1]}
+    for left, right in lines:
+        assert {n for n in re.findall(stem, right) if n in both} <= known
+        known |= set(re.findall(stem, left))
+    tex = K.latex()
+    assert tex.count("{") == tex.count("}") and "windows of" not in K.text() + tex and "Everywhere" not in tex
