@@ -298,7 +298,18 @@ def _broken(lead: str, factors: Sequence[str], style: Style, width: int, length:
             rows[-1] += style.times + factor
         else:
             rows.append((r"\cdot " if style.tex else "·") + factor)
-    return rows
+    return rows if style.tex else [part for row in rows for part in _listed(row, width)]
+
+
+def _listed(row: str, width: int) -> list[str]:
+    """A row of text that is too long, broken behind the commas between arguments."""
+    found = [""]
+    for part in re.split(r"(?<=, )", row):
+        if found[-1] and len(found[-1]) + len(part.rstrip()) > width:
+            found[-1] = found[-1].rstrip()
+            found.append("")
+        found[-1] += part
+    return found
 
 
 _SILENT = re.compile(r"\\(?:mathsf|left|right|operatorname|text|mathrm|mathcal|begin|end|bigl|bigr|!)(?![a-z])")
