@@ -17,10 +17,10 @@ import numpy as np
 import sympy as sp
 from scipy import special
 from sympy.functions.elementary.piecewise import ExprCondPair
-from sympy.printing.pretty.pretty_symbology import pretty_symbol
 
 from tensorprog.at_numbers import AtNumbers, X
 from tensorprog.errors import DataError, NoRuleError
+from tensorprog.printing import pretty
 
 Array = Any
 
@@ -105,7 +105,7 @@ def latex_name(cls: type[Fn]) -> str:
 def text_name(cls: type[Fn]) -> str:
     """Text name of a member: φ, φ', φ'', φ^(3)."""
     name = cls.family.name
-    return (name if name in FAMILIES else str(pretty_symbol(name))) + _primes(cls.order, "^(%d)")
+    return (name if name in FAMILIES else pretty(name)) + _primes(cls.order, "^(%d)")
 
 
 def _primes(order: int, many: str) -> str:

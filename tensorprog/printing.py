@@ -13,7 +13,7 @@ from typing import Any
 import sympy as sp
 from sympy.printing.latex import LatexPrinter
 from sympy.printing.precedence import PRECEDENCE
-from sympy.printing.pretty.pretty_symbology import pretty_symbol
+from sympy.printing.pretty.pretty_symbology import pretty_symbol, pretty_use_unicode
 from sympy.printing.str import StrPrinter
 
 from tensorprog.lazy import import_forms
@@ -76,19 +76,32 @@ def _indexed(label: str) -> str:
     return rf"{match[1]}_{{{match[2]}}}" if match else label
 
 
+def pretty(name: str) -> str:
+    """A name with Greek letters, whatever it is written to.
+
+    >>> pretty("sigma_w"), pretty("phi")
+    ('σ_w', 'φ')
+    """
+    unicode = pretty_use_unicode(True)
+    try:
+        return str(pretty_symbol(name))
+    finally:
+        pretty_use_unicode(unicode)
+
+
 class _Text(StrPrinter):  # type: ignore[misc]
     def _print_Symbol(self, expr: sp.Symbol) -> str:
         name = expr.name
         if type(expr) is not sp.Symbol or not name.replace("_", "").isalnum():
             return str(name)
-        pretty = str(pretty_symbol(name))
-        return name if " " in pretty else pretty
+        shown = pretty(name)
+        return name if " " in shown else shown
 
     def _print_Function(self, expr: sp.Function) -> str:
         if not hasattr(type(expr), "family"):
             return str(super()._print_Function(expr))
         stem, prime, order = type(expr).__name__.partition("'")
-        return f"{pretty_symbol(stem)}{prime}{order}({', '.join(map(self._print, expr.args))})"
+        return f"{pretty(stem)}{prime}{order}({', '.join(map(self._print, expr.args))})"
 
     def _print_Pow(self, expr: sp.Pow, rational: bool = False) -> str:
         if expr.exp.is_Integer and expr.exp > 1:

@@ -12,7 +12,7 @@ from tensorprog.expectations.atoms import Expect
 from tensorprog.formulas.spelling import Windows
 from tensorprog.formulas.summing import Data, Sides, Spot, Summing, in_sympy, maps_of, said
 from tensorprog.formulas.typeset import TEX, Line, Style
-from tensorprog.ir.axes import Map
+from tensorprog.ir.axes import Axes, Map, Pairs
 from tensorprog.ir.instructions import Var
 from tensorprog.limit.equations import Name, children, reachable
 from tensorprog.printing import NameSymbol
@@ -63,7 +63,11 @@ class Indices:
     def named(self, g: Gen, both: int | None) -> tuple[int, str]:
         """A quantity of two inputs, or of one with itself."""
         rank, name = self._leaf(g)
-        return rank, name if both is None else name.replace(_pair(self.labels), _pair((self.labels[both],) * 2))
+        if both is not None:
+            for pair in (self.labels, self.labels[:1] * 2, self.labels[1:] * 2):
+                name = name.replace(_pair(pair), "()")
+            name = name.replace("()", _pair((self.labels[both],) * 2))
+        return rank, name
 
     def sides(self, g: Gen) -> Sides:
         """Of which inputs the indices of a quantity are positions."""
@@ -72,12 +76,17 @@ class Indices:
         return self._known[g]
 
     def _sides(self, g: Gen) -> Sides:
+        if isinstance(g, Name) and g.kind == "value" and isinstance(self._axes(g.about[0]), Pairs):
+            return 0, 1  # two positions of one input
         if isinstance(g, Name) and None not in g.about:
             first, second = sorted((self._side(v) for v in g.about if v is not None), key=lambda s: (s is None, s))
             return (second, first) if first is None else (first, second)
         inside = [side for p in children(g) for mono in p.terms for h, _ in mono for side in self.sides(h)]
         found = sorted({side for side in inside if side is not None})
         return (found[0], found[-1]) if found else (None, None)
+
+    def _axes(self, var: Var | None) -> Axes | Pairs | None:
+        return None if var is None else self.d.limit.program.axes(var)
 
     def _side(self, var: Var) -> int | None:
         return self.twins.input[var] if self.d.limit.program.axes(var) is not None else None

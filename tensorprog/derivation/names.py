@@ -9,7 +9,7 @@ import sympy as sp
 from tensorprog.algebra import Poly
 from tensorprog.dsl.trace import Trace
 from tensorprog.expectations.atoms import Expect
-from tensorprog.ir.instructions import InitVector, MatMul, Mix, Nonlin, Var
+from tensorprog.ir.instructions import InitVector, MatMul, Mix, Nonlin, Var, Weigh
 from tensorprog.limit.equations import HEADS, simple, summed
 from tensorprog.passes.backprop import Gradients
 
@@ -103,7 +103,7 @@ class NetworkNames:
                 self._depth[var] = next(iter(biases[var].indices), None if self._timed else 0)
             elif isinstance(op, MatMul):
                 self._depth[var] = self._matmul_depth(var, op, uses)
-            elif isinstance(op, (Nonlin, Mix)):
+            elif isinstance(op, (Nonlin, Mix, Weigh)):
                 placed = [v for v in operands if v in self._depth and v in self._owner]
                 if placed:
                     self._depth[var] = self._depth[max(reversed(placed), key=self._computed)]

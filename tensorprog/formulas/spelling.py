@@ -10,6 +10,7 @@ from typing import Any
 
 from tensorprog.formulas.typeset import Style
 from tensorprog.ir.axes import Map, Window, ndims_of
+from tensorprog.ir.maps import Given, Spread, View
 
 OUTSIDE = "terms outside are left out"
 BORDERS = {  # what is said of positions beyond the border
@@ -31,7 +32,17 @@ def reads(m: Map, p: str, k: str) -> str:
 
 @reads.register
 def _(m: Window, p: str, k: str) -> str:
-    return f"{_times(m.stride, p, 's')}+{_times(m.dilation, k, 'd')}"
+    return f"{_times(m.stride, p)}+{_times(m.dilation, k)}"
+
+
+@reads.register
+def _(m: Spread, p: str, k: str) -> str:
+    return read_by(m.window, p, k)
+
+
+@reads.register
+def _(m: View, p: str, k: str) -> str:
+    return f"m({p})"
 
 
 @singledispatch
@@ -46,8 +57,19 @@ def read_by(m: Map, p: str, k: str) -> str:
 
 @read_by.register
 def _(m: Window, p: str, k: str) -> str:
-    back, stride = f"{p}-{_times(m.dilation, k, 'd')}", _single(m.stride)
-    return back if stride == 1 else f"({back})/{'s' if stride is None else stride}"
+    back, stride = f"{p}-{_times(m.dilation, k)}", _single(m.stride)
+    over = f"({','.join(map(str, m.stride))})" if isinstance(m.stride, tuple) and stride is None else str(stride)
+    return back if stride == 1 else f"({back})/{over}"
+
+
+@read_by.register
+def _(m: Spread, p: str, k: str) -> str:
+    return reads(m.window, p, k)
+
+
+@read_by.register
+def _(m: View, p: str, k: str) -> str:
+    return f"m^-1({p})"
 
 
 @singledispatch
@@ -64,6 +86,16 @@ def count(m: Map, ndim: int | None) -> int | None:
 def _(m: Window, ndim: int | None) -> int | None:
     kernel = _kernel(m, ndim)
     return None if kernel is None else math.prod(kernel)
+
+
+@count.register
+def _(m: Spread, ndim: int | None) -> int | None:
+    return count(m.window, ndim)
+
+
+@count.register
+def _(m: View, ndim: int | None) -> int | None:
+    return 1
 
 
 def _kernel(m: Window, ndim: int | None) -> tuple[int, ...] | None:
@@ -103,6 +135,24 @@ def _(m: Window, ndim: int | None, label: str, style: Style) -> str:
     return f"{along} along each axis ({size} = {n} in one dimension, {n**2} in two)"
 
 
+@offsets.register
+def _(m: Spread, ndim: int | None, label: str, style: Style) -> str:
+    return offsets(m.window, ndim, label, style)
+
+
+@offsets.register
+def _(m: View, ndim: int | None, label: str, style: Style) -> str:
+    return f"{_math('m(p)', style)} is what {_math('p', style)} reads by {m}"
+
+
+@offsets.register
+def _(m: Given, ndim: int | None, label: str, style: Style) -> str:
+    a, other = _math(m.name, style), _math(f"{m.name}'", style)
+    said = [f"normalised ({m.normalise})"] * (m.normalise != "none")
+    said += [f"with {m.loops:g} added to its diagonal"] * bool(m.loops)
+    return ", ".join([f"{a} comes with x, {other} with x'", *said])
+
+
 def _one(m: Window) -> int:
     return m.kernel[0] if isinstance(m.kernel, tuple) else m.kernel
 
@@ -123,11 +173,13 @@ def _single(extent: int | tuple[int, ...]) -> int | None:
     return values.pop() if len(values) == 1 else None
 
 
-def _times(extent: int | tuple[int, ...], p: str, letter: str) -> str:
+def _times(extent: int | tuple[int, ...], p: str) -> str:
+    """2p, or (1,2)p with a factor for each axis."""
     n = _single(extent)
     if n == 1:
         return p
-    return f"{letter if n is None else n}{p if p.isalpha() else f'({p})'}"
+    inner = p if p.isalpha() else f"({p})"
+    return f"({','.join(map(str, extent))}){inner}" if isinstance(extent, tuple) and n is None else f"{n}{inner}"
 
 
 @dataclass(frozen=True)
@@ -151,14 +203,19 @@ class Windows:
             found.setdefault(_kind(m, ndim), m)
         return cls(tuple(found.values()), ndim)
 
+    @property
+    def windows(self) -> list[Map]:
+        """Those with offsets."""
+        return [m for m in self.maps if not isinstance(m, Given | View)]
+
     def label(self, m: Map) -> str:
         """w, or w1, w2, .. where there are several."""
-        kinds = [_kind(other, self.ndim) for other in self.maps]
+        kinds = [_kind(other, self.ndim) for other in self.windows]
         return "w" if len(kinds) < 2 else f"w{kinds.index(_kind(m, self.ndim)) + 1}"
 
     def domain(self, k: str, m: Map, style: Style) -> str:
         """k, or k ∈ w2 where there are several windows."""
-        if len(self.maps) < 2:
+        if len(self.windows) < 2:
             return k
         return rf"{k} \in {self.written(m, style)}" if style.tex else f"{k}∈{self.label(m)}"
 
@@ -174,9 +231,11 @@ class Windows:
 
     def said(self, style: Style) -> list[str]:
         """What their offsets are, and what stands outside: once where it is the same for all."""
-        several = len(self.maps) > 1
+        several = len(self.windows) > 1
         lines = [offsets(m, self.ndim, self.written(m, style) if several else "", style) for m in self.maps]
         borders = [BORDERS[m.padding] if isinstance(m, Window) else "" for m in self.maps]
+        if not any(borders):
+            return lines
         if len(set(borders)) == 1:
             return [*lines, *([borders[0]] if borders[0] else [])]
         return [f"{line}, where {border}" if border else line for line, border in zip(lines, borders, strict=True)]

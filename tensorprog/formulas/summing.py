@@ -13,16 +13,18 @@ from typing import Any
 
 import sympy as sp
 
-from tensorprog.algebra import ONE, Gen, Poly, Scalar, add_all, monomial, to_sympy
+from tensorprog.algebra import ONE, Apply, Gen, Poly, Scalar, add_all, monomial, to_sympy
 from tensorprog.expectations.atoms import Expect, head_of
 from tensorprog.formulas.spelling import Windows, read_by, reads
-from tensorprog.formulas.typeset import ATOM, GRAM, SCALAR, SUM, Quotient, Show, Style, Term, bracketed, terms
+from tensorprog.formulas.typeset import ATOM, GRAM, SCALAR, SUM, Quotient, Show, Style, Term, apart, terms
 from tensorprog.ir.axes import Everywhere, Map, Window
-from tensorprog.limit.positions import Along, At, How
+from tensorprog.ir.maps import Given, View
+from tensorprog.limit.positions import Along, At, Causal, How, Rows, Weighed, Whole
 from tensorprog.printing import NameSymbol
 
 Sides = tuple[int | None, int | None]  # of which input each index of a quantity is a position; None where it has none
-OFFSETS, PLACES, SIZES = "kjimn", ("pq", "rs", "tu"), ("P", "P'")
+OFFSETS, PLACES, SIZES = "kjimnabc", ("pq", "rs", "tu", "vw", "yz", "ef", "gh"), ("P", "P'")
+PRIMES = ("", "'")
 FREE = ("p", "q")
 
 
@@ -58,10 +60,10 @@ class Spot:
 
 @dataclass(frozen=True)
 class Body:
-    """What a sum runs over: the ranks of its factors, how it prints, and what stands below it."""
+    """What a sum runs over: the ranks of its factors, how these print, and what stands below them."""
 
     ranks: list[int]
-    shown: str
+    parts: Sequence[str]
     over: Sequence[str] = ()
 
 
@@ -136,6 +138,13 @@ class Summing:
     def _show(self, g: Gen, spot: Spot) -> tuple[int, str]:
         if isinstance(g, Along):
             return SUM, self._along(g, spot)
+        if isinstance(g, Whole):
+            return self._factor(g.inner, replace(spot, both=g.point))
+        if isinstance(g, Weighed | Rows):
+            return SUM, self._scored(g, spot)
+        if isinstance(g, Causal):
+            p, q = spot.at
+            return SCALAR, rf"\mathbf{{1}}[{q} \le {p}]" if self.style.tex else f"1[{q}≤{p}]"
         if isinstance(g, At):
             here = spot.at[g.point]
             return self._factor(g.inner, replace(spot, at=(here, here), both=g.point))
@@ -163,7 +172,7 @@ class Summing:
             return GRAM, self._bracket(labels, [p if at else None for p, at in zip(here, data.at, strict=True)])
         m, stacked = data.view
         return SUM, self._window(m, "shared" if stacked else "both", False, here, spot,
-                                 lambda there, _: Body([GRAM], self._bracket(labels, there)))  # fmt: skip
+                                 lambda there, _: Body([GRAM], [self._bracket(labels, there)]))  # fmt: skip
 
     def _bracket(self, labels: list[str], at: Sequence[str | None]) -> str:
         shown = [x if p is None else f"{x}[{p}]" for x, p in zip(labels, at, strict=True)]
@@ -182,6 +191,8 @@ class Summing:
                 body: Callable[[tuple[str, str], tuple[int, int]], Body],
                 apart: bool = True) -> Quotient:  # fmt: skip
         """Σ_k of what stands at the positions that are read, over |w|."""
+        if isinstance(m, Given):
+            return self._given(m, how, transpose, at, spot, body)
         letters = OFFSETS[spot.bound[0] :][: 2 if how == "both" else 1]
         step = read_by if transpose else reads
         k, j = letters[0], letters[-1]
@@ -190,8 +201,42 @@ class Summing:
         sums = self._sign(self.windows.domain(",".join(letters), m, self.style))
         over = [self.windows.size(m, self.style)] * len(letters) if m.is_mean else []
         untied = how == "shared" and not m.is_tied and apart and at[0] != at[1]
-        delta = f"{self._delta(at)}{self.style.times}" if untied else ""
-        return Quotient(f"{delta}{sums} {summed.shown}", [*over, *summed.over], summed.ranks)
+        first = summed.parts[0] if isinstance(m, View) else f"{sums} {summed.parts[0]}"
+        parts = [*([self._delta(at)] if untied else []), first, *summed.parts[1:]]
+        return Quotient(parts, [*over, *summed.over], summed.ranks, self.style)
+
+    def _given(self, m: Given, how: How, transpose: bool, at: tuple[str, str], spot: Spot,
+               body: Callable[[tuple[str, str], tuple[int, int]], Body]) -> Quotient:  # fmt: skip
+        """Σ_(r,s) A[p,r] A'[q,s] C[r,s], with a matrix that comes with each input."""
+        used = [i for i in (0, 1) if how == "both" or how == ("left", "right")[i]]
+        primes = [PRIMES[i if spot.both is None else spot.both] for i in (0, 1)]
+        if m.pooled and transpose:  # what has no positions, given to all of them
+            summed = body(at, spot.bound)
+            parts = [f"{m.name}{primes[i]}[{at[i]}]" for i in used] + [part for part in summed.parts if part != "1"]
+            return Quotient(parts, summed.over, summed.ranks, self.style)
+        letters = {i: PLACES[spot.bound[1]][i] for i in used}
+        entries = []
+        for i, r in letters.items():
+            indices = [r] if m.pooled else [r, at[i]] if transpose else [at[i], r]
+            entries.append(f"{m.name}{primes[i]}[{','.join(indices)}]")
+        there = (letters.get(0, at[0]), letters.get(1, at[1]))
+        summed = body(there, (spot.bound[0], spot.bound[1] + 1))
+        first = f"{self._sign(','.join(letters.values()))} {entries[0]}"
+        return Quotient([first, *entries[1:], *summed.parts], summed.over, summed.ranks, self.style)
+
+    def _scored(self, g: Weighed | Rows, spot: Spot) -> Quotient:
+        """Σ_r a[p,r] C[r,q] with scalars a of pairs of positions of one input, and Σ_r a[p,r]."""
+        i = 1 if isinstance(g, Weighed) and g.how == "right" else 0
+        r, bound = PLACES[spot.bound[1]][i], (spot.bound[0], spot.bound[1] + 1)
+        both = g.point if isinstance(g, Rows) else i if spot.both is None else spot.both
+        pair = (r, spot.at[i]) if isinstance(g, Weighed) and g.transpose else (spot.at[i], r)
+        weights = self._body(g.inner if isinstance(g, Rows) else g.weights, Spot(pair, bound, both))
+        parts, over, ranks = [f"{self._sign(r)} {weights.parts[0]}", *weights.parts[1:]], [*weights.over], weights.ranks
+        if isinstance(g, Weighed):
+            there = (r, spot.at[1]) if i == 0 else (spot.at[0], r)
+            summed = self._body(g.inner, replace(spot, at=there, bound=bound))
+            parts, over, ranks = [*parts, *summed.parts], [*over, *summed.over], summed.ranks
+        return Quotient(parts, over, ranks, self.style)
 
     def _everywhere(self, g: Along, spot: Spot) -> Quotient:
         """Σ_p C[p,p]/P, Σ_{p,q} C[p,q]/(P P'), and the same without weights."""
@@ -199,14 +244,15 @@ class Summing:
         at = {"shared": (p, p), "both": (p, q), "left": (p, spot.at[1]), "right": (spot.at[0], q)}[g.how]
         letters = {"shared": p, "both": f"{p},{q}", "left": p, "right": q}[g.how]
         body = self._body(g.inner, Spot(at, (spot.bound[0], spot.bound[1] + 1), spot.both))
-        return Quotient(f"{self._sign(letters)} {body.shown}", [*body.over, *self._sizes(g, spot)], body.ranks)
+        parts = [f"{self._sign(letters)} {body.parts[0]}", *body.parts[1:]]
+        return Quotient(parts, [*body.over, *self._sizes(g, spot)], body.ranks, self.style)
 
     def _back(self, g: Along, spot: Spot) -> Quotient:
         """The transposed map: what has no positions, at all of them."""
         same = g.how == "shared" and g.point is None and spot.at[0] != spot.at[1]
         body = self._body(g.inner, replace(NOWHERE, both=spot.both))
-        factors = [*([self._delta(spot.at)] if same else []), *([] if body.shown == "1" else [body.shown])]
-        return Quotient(self.style.times.join(factors), [*body.over, *self._sizes(g, spot)], body.ranks)
+        factors = [*([self._delta(spot.at)] if same else []), *(part for part in body.parts if part != "1")]
+        return Quotient(factors, [*body.over, *self._sizes(g, spot)], body.ranks, self.style)
 
     def _sizes(self, g: Along, spot: Spot) -> list[str]:
         if not g.by.map.is_mean:
@@ -233,10 +279,10 @@ class Summing:
         alone = list(p.terms.values()) == [1] and all(e == 1 for *_, e in shown)
         if not alone:
             found = self._sum(p, spot)
-            return Body(ranks, f"({found})" if len(p.terms) > 1 or found.startswith("-") else found)
+            return Body(ranks, [f"({found})" if len(p.terms) > 1 or found.startswith("-") else found])
         ordered = [name for _, name, _ in sorted(shown, key=lambda f: f[:2]) if name]
         over = [o for name in ordered if isinstance(name, Quotient) for o in name.over]
-        return Body(ranks, self.style.times.join(bracketed(ordered, self.style)) or "1", over)
+        return Body(ranks, apart(ordered, self.style) or ["1"], over)
 
     def _factor(self, p: Poly, spot: Spot) -> tuple[int, str]:
         """A polynomial as one factor."""
@@ -244,7 +290,7 @@ class Summing:
         if not more and c == 1 and len(mono) == 1 and mono[0][1] == 1:
             return self._show(mono[0][0], spot)
         body = self._body(p, spot)
-        shown = body.shown if more else f"({self._sum(p, spot)})"
+        shown = body.parts[0] if more else f"({self._sum(p, spot)})"
         return max(body.ranks, default=SCALAR), shown
 
     def _sum(self, p: Poly, spot: Spot) -> str:
@@ -262,7 +308,7 @@ def in_sympy(p: Poly, text: Summing, tex: Summing, spot: Spot) -> sp.Expr:
     """A right side whose quantities at positions are symbols, with their texts and their LaTeX."""
 
     def rename(g: Gen) -> sp.Expr | None:
-        if type(g) is Scalar and text.data(g) is None:
+        if isinstance(g, Apply) or (type(g) is Scalar and text.data(g) is None):
             return None
         (_, name), (_, latex) = text.show(spot)(g), tex.show(spot)(g)
         return NameSymbol(name, latex) if not isinstance(name, Quotient) else name.symbol(latex)
@@ -301,7 +347,7 @@ def _math(text: str, style: Style) -> str:
 
 
 def _resizes(m: Map) -> bool:
-    return not isinstance(m, Window) or m.stride != 1 or m.padding == "valid"
+    return m.stride != 1 or m.padding == "valid" if isinstance(m, Window) else not isinstance(m, Given)
 
 
 def _equal(g: Along) -> bool:

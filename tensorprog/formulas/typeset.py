@@ -86,16 +86,18 @@ class Quotient(str):
     """A factor such as Σ_k C[p+k,q+k], with what stands below the line, such as |w|.
 
     Attributes:
+        parts: its factors, between which lines may break; the sign of a sum stands before the first that it sums.
         over: numbers and formulas to divide by.
         ranks: of what is summed.
     """
 
+    parts: Sequence[str]
     over: Sequence[str]
     ranks: list[int]
 
-    def __new__(cls, shown: str, over: Sequence[str], ranks: list[int]) -> Quotient:
-        self = str.__new__(cls, shown)
-        self.over, self.ranks = over, ranks
+    def __new__(cls, parts: Sequence[str], over: Sequence[str], ranks: list[int], style: Style) -> Quotient:
+        self = str.__new__(cls, style.times.join(parts))
+        self.parts, self.over, self.ranks = parts, over, ranks
         return self
 
     def symbol(self, tex: str) -> sp.Expr:
@@ -133,24 +135,27 @@ def _divided(
     value = sp.sympify(c)
     sign = "-" if value.could_extract_minus_sign() else "+"
     above, under = (value * (-1 if sign == "-" else 1)).as_numer_denom()
-    top = [*([] if above == 1 else [style.expr(above)]), *(name for r, name in named if r == SCALAR)]
     powers = Counter(o for q, e in below for o in [*q.over] * e)
+    if powers[str(above)]:  # 2/2
+        powers, above = powers - Counter([str(above)]), sp.S.One
+    top = [*([] if above == 1 else [style.expr(above)]), *(name for r, name in named if r == SCALAR)]
     bottom = [*([] if under == 1 else [style.expr(under)]), *(style.power(o, e, False) for o, e in powers.items())]
-    rest = bracketed([name for r, name in named if r != SCALAR and name], style)
+    rest = apart([name for r, name in named if r != SCALAR and name], style)
     if not bottom:
         return sign, [*top, *rest]
     up, down = style.times.join(top) or "1", style.dot.join(bottom)
     lead = rf"\frac{{{up}}}{{{down}}}" if style.tex else f"{up}/{down}" if len(bottom) == 1 else f"{up}/({down})"
-    if len(rest) == 1 and rest[0].startswith(SIGNS):  # σ_w²/9 Σ_k ..
-        return sign, [f"{lead} {rest[0]}"]
+    if rest and rest[0].startswith(SIGNS):  # σ_w²/9 Σ_k ..
+        return sign, [f"{lead} {rest[0]}", *rest[1:]]
     return sign, [lead, *rest]
 
 
-def bracketed(names: Sequence[str], style: Style) -> list[str]:
-    """Factors, sums last and all but the last sum in brackets."""
-    sums = [str(name) for name in names if isinstance(name, Quotient) and any(sign in name for sign in SIGNS)]
+def apart(names: Sequence[str], style: Style) -> list[str]:
+    """Factors, sums last, all but the last sum in brackets and that in its parts."""
+    sums = [name for name in names if isinstance(name, Quotient) and any(sign in name for sign in SIGNS)]
     others = [name for name in names if name not in sums]
-    return [*others, *(rf"\left({s}\right)" if style.tex else f"({s})" for s in sums[:-1]), *sums[-1:]]
+    last = [part for s in sums[-1:] for part in s.parts]
+    return [*others, *(rf"\left({s}\right)" if style.tex else f"({s})" for s in sums[:-1]), *last]
 
 
 def _natural(name: str) -> list[Any]:
@@ -174,7 +179,12 @@ def _shown(g: Gen, style: Style, show: Show) -> tuple[int, str]:
     if isinstance(g, Expect) or not isinstance(g, (Scalar, Apply)) or hasattr(g, "family"):
         return show(g)
     if isinstance(g, Apply):
-        return SCALAR, style.expr(to_sympy(Poly({((g, 1),): 1})))
+
+        def rename(h: Gen) -> sp.Expr | None:
+            name = "" if isinstance(h, Apply) else show(h)[1]
+            return NameSymbol(name, name) if name else None
+
+        return SCALAR, style.expr(to_sympy(Poly({((g, 1),): 1}), rename))
     found = show(g)
     return found if found[1] else (SCALAR, style.expr(g.symbol))
 
@@ -288,7 +298,18 @@ def _broken(lead: str, factors: Sequence[str], style: Style, width: int, length:
             rows[-1] += style.times + factor
         else:
             rows.append((r"\cdot " if style.tex else "·") + factor)
-    return rows
+    return rows if style.tex else [part for row in rows for part in _listed(row, width)]
+
+
+def _listed(row: str, width: int) -> list[str]:
+    """A row of text that is too long, broken behind the commas between arguments."""
+    found = [""]
+    for part in re.split(r"(?<=, )", row):
+        if found[-1] and len(found[-1]) + len(part.rstrip()) > width:
+            found[-1] = found[-1].rstrip()
+            found.append("")
+        found[-1] += part
+    return found
 
 
 _SILENT = re.compile(r"\\(?:mathsf|left|right|operatorname|text|mathrm|mathcal|begin|end|bigl|bigr|!)(?![a-z])")

@@ -112,7 +112,7 @@ class Kernel(DerivedKernel):
         for g, p in self._all():
             left = style.expr(self.symbol if g is None else g.symbol)
             lines.append(Line(left, terms(p, style, show)) if indices is None else indices.line(left, g, p))
-        return lines
+        return [line for line in lines if line.terms != [("+", (line.left,))]]  # of x and x', taken for one input
 
     def _indices(self, style: Style) -> Indices | None:
         """How quantities with positions print; None where there are none."""

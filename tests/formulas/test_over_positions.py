@@ -128,7 +128,8 @@ def test_printing_a_deep_network_does_not_grow_faster_than_its_depth():
 def test_windows_are_spelled():
     w = Window(3, stride=2, dilation=2)
     assert (reads(w, "p", "k"), read_by(w, "p", "k")) == ("2p+2k", "(p-2k)/2")
-    assert reads(Window(3, stride=(1, 2)), "p", "k") == "sp+k"
+    w = Window(3, stride=(1, 2))
+    assert (reads(w, "p", "k"), read_by(w, "p", "k")) == ("(1,2)p+k", "(p-k)/(1,2)")
     assert [count(Window(k), 2) for k in (1, 3, (2, 5))] == [1, 9, 10] and count(Window(1), None) == 1
     assert offsets(Window(4), 2, "", TEXT) == "k in {-1,..,2}²"
     assert offsets(Window(4, padding="valid"), 1, "", TEX) == r"$k \in \{0,\dots,3\}$"
@@ -142,3 +143,42 @@ def test_axes_after_windows_of_known_dimension_are_those_before_them():
         assert start.after(Window(kernel)) is start
     assert start.after(Window((3, 3), padding="valid")) != start
     assert Axes("x", (Window((3, 3)),)) != Axes("x", (Window((3,)),))
+
+
+def test_graphs_are_matrices_that_come_with_the_inputs():
+    found = equations(tp.ntk(tp.programs.gcn(depth=2)))
+    assert found["Σ^(2)(x,x')[p,q]"] == "Σ_(r,s) A[p,r]·A'[q,s]·V[relu](Σ^(1)(x,x')[r,s])"
+    assert found["Σ^(2)(x,x)[p,p]"] == "Σ_(r,s) A[p,r]·A[p,s]·V[relu](Σ^(1)(x,x)[r,s])"
+    assert found["Π^(1)(x,x')[p,q]"] == "V[step](Σ^(1)(x,x')[p,q])·Σ_(r,s) A[r,p]·A'[s,q]·Π^(2)(x,x')[r,s]"
+
+
+def test_attention_is_a_sum_with_scores_of_two_positions_of_one_input():
+    @tp.network
+    def net(net, x, *, phi=tp.relu):
+        h = net.attention("A", phi(net.dense(("W", 1), phi(net.embed("U", x)))), tied=True, causal=True)
+        return net.readout("V", net.global_pool(phi(h)))
+
+    found = equations(tp.nngp(net()))
+    assert found["s7[p,q]"] == "V[relu](Σ^(1)(x,x)[p,q])" and found["m8[p,q]"] == "exp(s7[p,q])"
+    assert found["m10[p,q]"] == "1[q≤p]·m8[p,q]" and found["sum11[p,q]"] == "Σ_r m10[p,r]"
+    assert found["E^(1)(x,x')[p,q]"] == "Σ_s m31[q,s]·Σ_t m12[p,t]·V[relu](Σ^(1)(x,x')[t,s])"
+    assert "E^(1)(x,x)[p,p]" not in found, "what only says that it is taken at x' = x"
+
+
+SPATIAL = sorted(name for name, build in tp.programs.GALLERY.items() if build().takes_axes)
+
+
+@pytest.mark.parametrize("kernel", [tp.nngp, tp.ntk])
+@pytest.mark.parametrize("name", SPATIAL)
+def test_names_of_the_gallery_are_unique_and_defined_before_they_are_used(name, kernel):
+    K = kernel(tp.programs.GALLERY[name]())
+    stem = r"[ΣΠE]\^\([\d,]+\)\(x'?,x'?\)(?:\.\d)?"
+    lines = [line.split(" = ", 1) for line in re.sub(r"\n {6,}", " ", K.text().split("\n\n", 1)[1]).splitlines()]
+    lefts = [left.strip() for left, _ in lines]
+    assert len(set(lefts)) == len(lefts)
+    known, both = set(), {re.match(stem, left)[0] for left in lefts[:-1]}
+    for left, right in lines:
+        assert {n for n in re.findall(stem, right) if n in both} <= known
+        known |= set(re.findall(stem, left))
+    tex = K.latex()
+    assert tex.count("{") == tex.count("}") and "windows of" not in K.text() + tex and "Everywhere" not in tex
