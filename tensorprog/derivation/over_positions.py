@@ -9,17 +9,17 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.algebra import Poly, linear_parts
+from tensorprog.derivation.data import input_relation
 from tensorprog.derivation.derivation import Derivation
 from tensorprog.derivation.named import Layout
 from tensorprog.dsl.trace import Datum
 from tensorprog.errors import NoRuleError
-from tensorprog.expectations.angles.gaps import gap
 from tensorprog.expectations.atoms import Expect
-from tensorprog.expectations.bodies import kinks
-from tensorprog.ir.axes import Axes, Sizes
+from tensorprog.ir.axes import Axes, Sizes, table
 from tensorprog.ir.maps import Given
 from tensorprog.limit.equations import reachable
 from tensorprog.limit.evaluate import Atom, numbers
+from tensorprog.limit.gap import Gaps
 from tensorprog.limit.mixing import linear, shared, value_of
 from tensorprog.limit.positions import At, Positional, Whole
 
@@ -43,6 +43,7 @@ class Pair:
             raise NoRuleError("named arrays over positions are read by K(X1, X2) and K.gram; this question has no rule")
         self.d, self.sides, self.sizes, self.layout = d, (a, b), sizes, layout
         self._matrices: dict[tuple[Given, int], np.ndarray] = {}
+        self._gaps = Gaps(d.limit.structure, self.relation, sizes)
         self.equal = (a == b).reshape(len(a), -1).all(axis=1) if sizes[0] == sizes[1] else np.zeros(len(a), bool)
 
     def grams(self) -> dict[sp.Symbol, np.ndarray]:
@@ -78,6 +79,22 @@ class Pair:
             self._matrices[of, side] = of.matrix(given[..., 0] if of.pooled else given)
         return self._matrices[of, side]
 
+    def relation(self, aa: sp.Symbol, ab: sp.Symbol, bb: sp.Symbol) -> tuple[np.ndarray, np.ndarray] | None:
+        """See ``input_relation``, of what is read at every pair of positions."""
+        known = self.d.trace.grams
+        if not {aa, ab, bb} <= known.keys() or {known[aa], known[bb]} != {(datum, datum) for datum in known[ab]}:
+            return None
+        a, b = map(self._patches, known[ab])
+        return input_relation(a, b, *(self._gram(*known[s]) for s in (aa, bb, ab)))
+
+    def _patches(self, datum: Datum) -> np.ndarray:
+        """The vectors that are read at every position, (B, P, 1, ·) or (B, 1, Q, ·)."""
+        x = self._vectors(datum)
+        if datum.by is not None and datum.by.axes is not None:
+            rows = table(datum.by.map, datum.by.axes.at(self.sizes[datum.owner]))
+            x = np.concatenate([np.where(row[:, None] >= 0, x[:, row], 0.0) for row in rows], axis=-1)
+        return x[:, :, None] if datum.owner == 0 else x[:, None]
+
     def with_itself(self, point: int) -> Pair:
         """Each input of one side with itself."""
         return Pair(self.d, self.sides[point], self.sides[point], (self.sizes[point],) * 2, self.layout)
@@ -95,9 +112,9 @@ class Pair:
 
     def _gap(self, g: Expect, value: Callable[[Poly], Any]) -> Array | None:
         """1 − |ρ| of the variables of an atom, 0 where they are one quantity of equal inputs at one position."""
-        if len(g.forms) != 2 or not kinks(g.body, g.variables) or not self._are_twins(*g.forms):
-            return None
-        found = gap(*(np.asarray(value(g.entry(i, j)), float) for i, j in ((0, 0), (1, 1), (0, 1))))
+        found = self._gaps(g, value)
+        if found is None or not self._are_twins(*g.forms):
+            return found
         if found.ndim == 3 and found.shape[-1] == found.shape[-2] and self.equal.any():
             places = np.arange(found.shape[-1])
             found = np.array(np.broadcast_to(found, (len(self.equal), *found.shape[1:])))

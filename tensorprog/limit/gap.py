@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,10 @@ from tensorprog.expectations.angles.gaps import NEAR, Relation, function_relatio
 from tensorprog.expectations.angles.kinked import kinked_relation
 from tensorprog.expectations.atoms import Expect, random_arguments, variables
 from tensorprog.expectations.bodies import kinks
+from tensorprog.ir.axes import Reading, Sizes, table
 from tensorprog.limit.deep import Nested
 from tensorprog.limit.fields import Field
+from tensorprog.limit.positions import Along
 
 Array = Any
 Form = dict[Gaussian, Poly]
@@ -57,7 +60,8 @@ class Part:
     """An independent part of two forms: variances and covariance, and what its gap follows from.
 
     At most one of the sources is set: ``same`` for proportional parts, ``data`` for the symbols of ⟨x,x⟩, ⟨x,x'⟩,
-    ⟨x',x'⟩, ``functions`` for F(u'), F(v') and ``forms`` for affine u', v'.
+    ⟨x',x'⟩, ``functions`` for F(u'), F(v'), ``forms`` for affine u', v' and ``inner`` for what a window reads ``by``
+    positions.
     """
 
     aa: Poly
@@ -67,6 +71,8 @@ class Part:
     data: tuple[sp.Symbol, ...] | None = None
     functions: tuple[Function, Function] | None = None
     forms: tuple[Poly, Poly] | None = None
+    inner: Part | None = None
+    by: Reading | None = None
 
 
 @dataclass(frozen=True)
@@ -86,10 +92,17 @@ class Law:
 
 
 class Structure:
-    """How pairs of forms of a limit are made, found once per pair."""
+    """How pairs of forms of a limit are made, found once per pair.
 
-    def __init__(self, fields: Mapping[Any, Field], cov: Callable[[Gaussian, Gaussian], Poly]) -> None:
-        self.fields, self._cov = fields, cov
+    Args:
+        fields: of matrices.
+        cov: of two Gaussians.
+        shared: of a Gaussian that is a product shared by positions the map, if any, and what it multiplies; else None.
+    """
+
+    def __init__(self, fields: Mapping[Any, Field], cov: Callable[[Gaussian, Gaussian], Poly],
+                 shared: Callable[[Gaussian], tuple[Reading | None, Poly] | None] = lambda g: None) -> None:  # fmt: skip
+        self.fields, self._cov, self._shared = fields, cov, shared
         self._parts: dict[tuple[Poly, Poly], list[Part]] = {}
         self._functions: dict[Poly, Function | None] = {}
 
@@ -113,19 +126,37 @@ class Structure:
         return g.block in self.fields or bool(self._cov(g, h))
 
     def _part(self, left: Form, right: Form) -> Part:
-        covs = (
+        aa, ab, bb = covs = tuple(
             add_all(x * y * self._cov(a, b) for a, x in first.items() for b, y in second.items())
             for first, second in ((left, left), (left, right), (right, right))
         )
-        aa, ab, bb = covs
         if left == right:
             return Part(aa, ab, bb, same=True)
         if not (left and right and ab):
             return Part(aa, ab, bb)
         block = next(iter(left)).block
         if block not in self.fields:
-            return Part(aa, ab, bb, data=_data(aa, ab, bb))
+            return self._over_positions(left, right, covs) or Part(aa, ab, bb, data=_data(aa, ab, bb))
         y, z = (add_all(k * self.fields[block].z[g] for g, k in form.items()) for form in (left, right))
+        return self._source(y, z, covs)
+
+    def _over_positions(self, left: Form, right: Form, covs: tuple[Poly, Poly, Poly]) -> Part | None:
+        """The part of products shared by positions, and of what they read there."""
+        read = {g: self._shared(g) for g in (*left, *right)}
+        if None in read.values():
+            return None
+        y, z = (add_all(k * read[g][1] for g, k in form.items()) for form in (left, right))  # type: ignore[index]
+        by = next(iter(read.values()))[0]  # type: ignore[index]
+        if by is None:
+            return self._source(y, z, covs)
+        inner = [_along(p) for p in covs]
+        if not by.map.is_tied or None in inner:
+            return None
+        return Part(*covs, inner=self._source(y, z, tuple(inner)), by=by)  # type: ignore[arg-type]
+
+    def _source(self, y: Poly, z: Poly, covs: tuple[Poly, Poly, Poly]) -> Part:
+        """The part whose covariances are proportional to E yy, E yz and E zz."""
+        aa, ab, bb = covs
         y, z = self._without_gates(y, z)
         if affine(y) and affine(z):
             return Part(aa, ab, bb, forms=(y, z))
@@ -147,6 +178,12 @@ class Structure:
         if z not in self._functions:
             self._functions[z] = _function_of(z)
         return self._functions[z]
+
+
+def _along(p: Poly) -> Poly | None:
+    """What a map is applied to in a multiple of it."""
+    found = [g for mono in p.terms for g, _ in mono if isinstance(g, Along)]
+    return found[0].inner if len(p.terms) == len(found) == 1 else None
 
 
 def _data(aa: Poly, ab: Poly, bb: Poly) -> tuple[sp.Symbol, ...] | None:
@@ -203,10 +240,12 @@ class Gaps:
     Args:
         structure: of the limit that the atoms belong to.
         data: 1 - |ρ| and |x|/|x'| - 1 of two inputs, given the symbols of ⟨x,x⟩, ⟨x,x'⟩ and ⟨x',x'⟩, or None.
+        sizes: of the positions of two inputs.
     """
 
-    def __init__(self, structure: Structure, data: Data = lambda *symbols: None) -> None:
-        self.structure, self.data = structure, data
+    def __init__(self, structure: Structure, data: Data = lambda *symbols: None,
+                 sizes: tuple[Sizes, Sizes] | None = None) -> None:  # fmt: skip
+        self.structure, self.data, self.sizes = structure, data, sizes
         self._laws = Nested(lambda u, v: self._make(u, v, self._value))
         self._value: Valued = lambda p: 0.0
 
@@ -263,10 +302,30 @@ class Gaps:
             if not any(shifts):
                 return centred[2]
             return _shifted(centred, *(np.broadcast_to(value(m), shape)[rows] for m in shifts))
+        if part.inner is not None and self.sizes is not None and len(shape) == 3:
+            return self._window(part.by, part.inner, shape, rows, value)
         if part.functions and (r := self._function(*part.functions, shape, rows, value)) is not None:
             f, g = part.functions
             return r if f.scale == g.scale else r._replace(stretch=stretch(a, b))
         return self._unknown(a, b, c)
+
+    def _window(self, by: Any, inner: Part, shape: Any, rows: Any, value: Valued) -> Relation:
+        """The relation of two window sums: of one side a position may be absent."""
+        read = [by.axes.at(n) for n in self.sizes or ()]
+        shape = (shape[0], *map(prod, read))
+        values = [np.broadcast_to(value(p), shape) for p in (inner.aa, inner.bb, inner.ab)]
+        parts: list[tuple[Array, Array, Relation]] = []
+        for left, right in zip(*(table(by.map, n) for n in read), strict=True):
+            p, q = left[rows[1]], right[rows[2]]
+            at = rows[0], np.maximum(p, 0), np.maximum(q, 0)
+            a, b, c = (x[at] for x in values)
+            a, b, both = np.where(p >= 0, a, 0.0), np.where(q >= 0, b, 0.0), np.nonzero((p >= 0) & (q >= 0))
+            found = Relation(np.ones_like(a), np.ones_like(a), np.where((a > 0) | (b > 0), stretch(a, b), 0.0))
+            for whole, part in zip(found, self._relation(inner, a[both], b[both], c[both], shape,
+                                                         tuple(x[both] for x in at), value), strict=True):  # fmt: skip
+                whole[both] = part
+            parts.append((a, b, found))
+        return sum_relation(*map(list, zip(*parts, strict=True)))  # type: ignore[arg-type]
 
     def _unknown(self, a: Array, b: Array, c: Array) -> Relation:
         """From the values."""

@@ -157,6 +157,12 @@ class Spatial:
             return ZERO
         return self._fresh(var, ("shared", op.matrix, op.transpose, op.by and op.by.map), f"Ẑ({name})")
 
+    def reads(self, g: Gaussian) -> tuple[Reading | None, Poly] | None:
+        """The map of a product shared by positions, and Z of what it multiplies; None for any other Gaussian."""
+        var = self.made_by.get(g)
+        op = self.limit.program.op(var) if var is not None else None
+        return (op.by, self.limit.z[op.x]) if isinstance(op, MatMul) else None
+
     def place(self, op: Place, var: Var) -> Poly:
         """Z of an initial vector drawn anew for every offset.
 

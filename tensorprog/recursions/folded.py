@@ -312,7 +312,7 @@ class FoldedKernel:
         """
         layers = self._depth(depth)
         if self.net.takes_axes:  # whose numbers come from the kernel itself
-            return self.kernel_at(layers)  # type: ignore[no-any-return]
+            return self._kernel_at(layers)  # type: ignore[no-any-return]
         key = tuple(layers.items())
         if key not in self._at:
             self._at[key] = SizedKernel(self, layers)
