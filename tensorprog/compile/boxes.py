@@ -8,6 +8,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from tensorprog.compile.coefficients import GROUP
 from tensorprog.compile.steps import LANES
 
 VECTOR = ir.VectorType(ir.DoubleType(), LANES)
@@ -55,7 +56,7 @@ add_one, add_two, add_three = map(_adder, (1, 2, 3))
 
 
 def _multiplier(more):
-    """An intrinsic: target.flat[t + j LANES + b] = (or +=) a left.flat[p + j] right.flat[q + j LANES + b], j < count."""
+    """An intrinsic: target.flat[t + k] = (or +=) a left.flat[p + j] right.flat[q + k], k = j LANES + b and j < count."""
 
     def multiply(typing, target, t, left, p, right, q, count, a):
         def code(context, builder, signature, args):
@@ -78,3 +79,37 @@ def _multiplier(more):
 
 
 multiply, multiply_more = map(_multiplier, (False, True))
+
+
+@intrinsic
+def horner(typing, out, o, values, a, b, terms, work):
+    """out.flat[o + k] = work[2 LANES + k] Σ_{m < terms} a_m b_mk work[LANES + k]^m for k < LANES.
+
+    Positions are flat: a_m is values[a + m GROUP] and b_mk values[b + m GROUP + k].
+    """
+
+    def code(context, builder, signature, args):
+        into, table, given = (_data(context, builder, signature.args[n], args[n]) for n in (0, 2, 6))
+        word = args[5].type
+
+        def lanes(data, at):
+            return builder.bitcast(builder.gep(data, [at]), VECTOR.as_pointer())
+
+        def row(start, m):
+            return builder.add(start, builder.mul(m, ir.Constant(word, GROUP)))
+
+        x = builder.load(lanes(given, ir.Constant(word, LANES)), align=8)
+        total = cgutils.alloca_once_value(builder, ir.Constant(VECTOR, [0.0] * LANES))
+        with cgutils.for_range(builder, args[5]) as loop:
+            m = builder.sub(builder.sub(args[5], loop.index), ir.Constant(word, 1))
+            first = _all(builder, builder.load(builder.gep(table, [row(args[3], m)])))
+            second = builder.load(lanes(table, row(args[4], m)), align=8)
+            term = builder.fmul(first, second, flags=("contract",))
+            more = builder.fmul(builder.load(total), x, flags=("contract",))
+            builder.store(builder.fadd(more, term, flags=("contract",)), total)
+        result = builder.fmul(builder.load(total), builder.load(lanes(given, ir.Constant(word, 2 * LANES)), align=8))
+        builder.store(result, lanes(into, args[1]), align=8)
+        return context.get_dummy_value()
+
+    i = types.intp
+    return types.void(out, i, values, i, i, i, work), code

@@ -15,20 +15,20 @@ import numpy as np
 from numba.core.dispatcher import Dispatcher
 
 from tensorprog.compile import boxes as rows
-from tensorprog.compile import machine, steps
+from tensorprog.compile import curves, machine, steps
 from tensorprog.compile.arrays import LEAST, NEAR
 from tensorprog.compile.boxes import add_one, add_three, add_two, multiply, multiply_more
+from tensorprog.compile.curves import begin, exponential, hyperbolic, smooth, turning
 from tensorprog.compile.machine import INLINE, STRICT, _wide, arc_row, asin_row
 from tensorprog.compile.offsets import NDIM
 from tensorprog.compile.steps import CONSTANT, DATA_PART, LANES, OPCODES, WINDOWED
 
-(LIN, MUL, FMA, AXPY, FILL, SAME, DATA, FIRST, SECOND, OUTER, WINDOW, NEAR_GAP, GAP, ARC, ASIN, SUM) = map(
-    OPCODES.get, steps.NAMES
-)
+(LIN, MUL, FMA, AXPY, FILL, SAME, DATA, FIRST, SECOND, OUTER, WINDOW, NEAR_GAP, GAP, ARC, ASIN, EXP, SINH, COSH, SMOOTH,
+ SUM) = map(OPCODES.get, steps.NAMES)
 CHUNK = 32
 FOLD = 8 * LANES
 TRUE = 1e-9  # how far the parts of a variance may be from its sum
-STAMP = crc32(b"".join(Path(str(module.__file__)).read_bytes() for module in (machine, steps, rows))) ^ machine.STAMP
+STAMP = crc32(b"".join(Path(str(module.__file__)).read_bytes() for module in (machine, steps, rows, curves))) ^ machine.STAMP
 
 
 @numba.njit(**STRICT)
@@ -243,32 +243,14 @@ def near_gaps(reg, o, x, y, count, box, boxes, k1, k2, parts, scales, first, las
                 reg[o, t * LANES + lane] = found
 
 
-@numba.njit(**INLINE)
-def _begin(box, sizes, side, row, wraps):
-    """The flat position where row number ``row`` of a box begins, of the first or the second input."""
-    y, z = row % box[NDIM + 1], row // box[NDIM + 1]
-    if side == 0:
-        return ((box[0] + z) * sizes[1] + box[1] + y) * sizes[2] + box[2]
-    z, y = box[0] + z + box[2 * NDIM], box[1] + y + box[2 * NDIM + 1]
-    if wraps:
-        z, y = z % sizes[0], y % sizes[1]
-    return (z * sizes[1] + y) * sizes[2] + box[2] + box[2 * NDIM + 2]
-
-
-@numba.njit(**INLINE)
-def _pieces(box, sizes, wraps):
-    """Where along the last axis the second position wraps round."""
-    return sizes[2] - box[2 * NDIM + 2] if wraps else box[NDIM + 2]
-
-
 @numba.njit(**STRICT)
 def spread(reg, o, box, shape, a, L, R, one, two, wraps, more):
     """reg[o] = (or +=) a · L · R of what is known per first and per second input; −1 for what is not there."""
     _wide()
     width, size = box[NDIM + 2], o * reg.shape[1]
     for row in range(box[NDIM] * box[NDIM + 1]):
-        p, q = _begin(box, shape[0], 0, row, wraps), _begin(box, shape[1], 1, row, wraps)
-        turn = max(0, min(width, _pieces(box, shape[1], wraps)))
+        p, q = begin(box, shape[0], 0, row, wraps), begin(box, shape[1], 1, row, wraps)
+        turn = turning(box, shape[1], wraps)
         for piece in range(2):
             i, j = (0, turn) if piece == 0 else (turn, width)
             t, at = size + (row * width + i) * LANES, (two + q + i - piece * shape[1, 2]) * LANES
@@ -308,8 +290,8 @@ def total(reg, x, count, out, k, rest, part, a):
 
 
 @numba.njit(**STRICT)
-def run_offset(code, numbers, parts, scales, windows, shapes, here, bases, channels, wraps, L, R, lanes, reg, space, at,
-               out, rest):  # fmt: skip
+def run_offset(code, numbers, parts, scales, windows, shapes, here, bases, channels, wraps, L, R, lanes, i, g, series,
+               values, peaks, reg, space, at, out, rest):  # fmt: skip
     """Add the totals of one first input with a group of second inputs over one offset to ``out``, (roots, LANES).
 
     Args:
@@ -320,6 +302,7 @@ def run_offset(code, numbers, parts, scales, windows, shapes, here, bases, chann
         wraps: whether borders are circular.
         L, R: what is known per input, (·,) and (·, LANES), one array after the other.
         lanes: how many inputs there are in the group.
+        i, g, series, values, peaks: of smooth functions, see ``curves.smooth``.
         reg, space, at, rest: see ``workspace``.
     """
     _wide()
@@ -372,20 +355,26 @@ def run_offset(code, numbers, parts, scales, windows, shapes, here, bases, chann
             arc_row(reg, o, code[k, 2], code[k, 3], x, y, z, full, a, b)
         elif op == ASIN:
             asin_row(reg, o, code[k, 2], x, y, full, a, NEAR, b)
+        elif op == EXP:
+            exponential(reg, o, x, y, full)
+        elif op == SINH or op == COSH:
+            hyperbolic(reg, o, x, y, full, op == SINH)
+        elif op == SMOOTH:
+            smooth(reg, o, x, y, box, shape, i, g, series[m], values, peaks, space[0], wraps)
         elif op == SUM:
             total(reg, x, count, out, m, rest, space[0], a)
 
 
 @numba.njit(**STRICT)
-def run_rows(code, numbers, parts, scales, windows, shapes, boxes, offsets, bases, channels, wraps, L, R, lanes, start,
-             stop, reg, space, at, rest, out):  # fmt: skip
+def run_rows(code, numbers, parts, scales, windows, shapes, boxes, offsets, bases, channels, wraps, L, R, lanes, g, series,
+             values, peaks, start, stop, reg, space, at, rest, out):  # fmt: skip
     """The totals of first inputs start..stop with a group of second inputs over some offsets, (rows, roots, LANES)."""
     for i in range(start, stop):
         rest[:] = 0.0
         out[i - start] = 0.0
         for n in offsets:
-            run_offset(code, numbers, parts, scales, windows, shapes, boxes[n], bases, channels, wraps, L[i], R, lanes,
-                       reg, space, at, out[i - start], rest)  # fmt: skip
+            run_offset(code, numbers, parts, scales, windows, shapes, boxes[n], bases, channels, wraps, L[i], R, lanes, i,
+                       g, series, values, peaks, reg, space, at, out[i - start], rest)  # fmt: skip
 
 
 def workspace(registers: int, positions: int, roots: int) -> tuple[np.ndarray, ...]:

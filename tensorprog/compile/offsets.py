@@ -65,7 +65,7 @@ class Layout:
         self.wraps = self._wraps()
         self.levels: list[Level] = []
         self.level: dict[int, int] = {}
-        self.supports: dict[int, Support | None] = {}
+        self.supports: dict[int, Support] = {}
         for i in self.order:
             self._place(i)
         self.offsets = self._offsets()
@@ -73,17 +73,17 @@ class Layout:
 
     def _wraps(self) -> bool:
         shifts = [op.data for i in self.order if (op := self.tape.ops[i]).kind == "along"]
-        circular = {s.map.padding == "circular" for s in shifts}
-        strides = {n for s in shifts for _, n, _ in s.map.along(self.ndim)}
+        windows = [s.map for s in shifts if isinstance(s.map, Window)]
+        circular = {w.padding == "circular" for w in windows}
+        strides = {n for w in windows for _, n, _ in w.along(self.ndim)}
         if len(circular) > 1 or (True in circular and (strides != {1} or self.sizes[0] != self.sizes[1])):
             raise NoRuleError("circular borders beside others, of strided windows or of inputs of different sizes")
         return True in circular
 
     def _place(self, i: int) -> None:
-        """Find level and support of an operation."""
+        """Find level and support of an operation; that of numbers at all positions is where they are read."""
         kind, args, data = self.tape.ops[i]
-        side = self.tape.sides[i]
-        if side == CONST:
+        if self.tape.sides[i] == CONST:
             return
         if kind == "along":
             self._shift(i, args[0], data)
@@ -94,15 +94,21 @@ class Layout:
             if len(found) > 1:
                 raise NoRuleError("arrays of different sizes in one operation")
             self.level[i] = found.pop()
-        elif kind in ("same", "ones"):  # whatever reads them knows where they lie
-            self.supports[i] = None
-            return
+            for a in args:
+                self._settle(a, self.level[i])
         else:
-            raise NoRuleError(f"{kind} of no position")
-        for a in args:
-            if a not in self.level and self.tape.sides[a] != CONST:
-                self.level[a] = self.level[i]
-        if side == PAIR:
+            return
+        if self.tape.sides[i] == PAIR:
+            self.supports[i] = self._support(i)
+
+    def _settle(self, i: int, level: int) -> None:
+        """Place an operation of numbers where it is read."""
+        if i in self.level or self.tape.sides[i] == CONST:
+            return
+        self.level[i] = level
+        for a in self.tape.ops[i].args:
+            self._settle(a, level)
+        if self.tape.sides[i] == PAIR:
             self.supports[i] = self._support(i)
 
     def _number(self, level: Level) -> int:
@@ -111,9 +117,13 @@ class Layout:
         return self.levels.index(level)
 
     def _shift(self, i: int, inner: int, shift: Shift) -> None:
+        assert isinstance(shift.map, Window)
         strides = [s for _, s, _ in shift.map.along(self.ndim)]
-        if inner not in self.level:  # of ones: a window of the input
-            raise NoRuleError("a window of numbers")
+        if inner not in self.level:
+            found = {k for k, level in enumerate(self.levels) if level.sizes == shift.given}
+            if len(found) != 1:
+                raise NoRuleError("a window of numbers")
+            self._settle(inner, found.pop())
         steps = self.levels[self.level[inner]].steps
         if shift.transpose:
             made = tuple(n // s for n, s in zip(steps, strides, strict=True))
@@ -122,20 +132,16 @@ class Layout:
         self.level[i] = self._number(Level(shift.made, made))
         if self.tape.sides[i] == PAIR:
             given = self.supports[inner]
-            self.supports[i] = given if shift.transpose or (given and given.same) else Support(made)
+            self.supports[i] = given if shift.transpose or given.same else Support(made)
 
     def _support(self, i: int) -> Support:
         """Products are 0 where a factor is, sums where all terms are."""
         kind, args, _ = self.tape.ops[i]
         full = Support(self.levels[self.level[i]].steps)
 
-        def of(a: int) -> Support:
-            if self.tape.sides[a] != PAIR:
-                return full
-            found = self.supports[a]
-            return Support(full.steps, self.tape.ops[a].kind == "same") if found is None else found
-
-        one = [of(a) for a in args]
+        if kind == "same":
+            return Support(full.steps, same=True)
+        one = [self.supports.get(a, full) for a in args]
         if kind == "mul":
             return _product(one)
         if kind == "lin":
@@ -151,11 +157,11 @@ class Layout:
         ]
         if len(found) < len(self.totals):
             raise NoRuleError("a sum over positions of numbers")
-        spread = {s.steps for s, _ in found if s is not None and not s.same}
+        spread = {s.steps for s, _ in found if not s.same}
         if len(spread) > 1:
             raise NoRuleError("sums over positions whose offsets have different steps")
-        self.units = spread.pop() if spread else (1,) * self.ndim
-        if not any(s is not None and not s.same for s, _ in found):
+        self.units = next(iter(spread), (1,) * self.ndim)
+        if not spread:
             return np.zeros((1, self.ndim), int)
         if any(u % n for level in self.levels for u, n in zip(self.units, level.steps, strict=True)):
             raise NoRuleError("sums over positions that a strided layer leaves out")

@@ -17,7 +17,7 @@ from tensorprog.errors import NoRuleError
 
 LANES = 8  # second inputs beside each other
 NAMES = ("lin", "mul", "fma", "axpy", "fill", "same", "data", "first", "second", "outer", "window", "near gap", "gap",
-         "arc", "asin", "sum")  # fmt: skip
+         "arc", "asin", "exp", "sinh", "cosh", "smooth", "sum")  # fmt: skip
 OPCODES = {name: code for code, name in enumerate(NAMES)}
 WINDOWED, CONSTANT, DATA_PART = 1, 2, 4  # bits of the kind of a part
 PARTNERS = {"relu": ("arc", 0), "step": ("arc", 1), "relu gap": ("arc", 2), "asin": ("asin", 0), "rsq": ("asin", 1)}
@@ -63,6 +63,7 @@ class Code:
         parts, scales: of covariances, see ``diagonals.apart``.
         windows: (windows, 15): levels before and after, whether transposed, and ``axis_table``.
         left, right: the operations whose values per input are read; None for the data, which are first.
+        series: the (φ, ψ, q1, q2) of smooth functions, see ``coefficients``.
         registers: how many there are; the last is 1 everywhere.
     """
 
@@ -73,6 +74,7 @@ class Code:
     windows: np.ndarray
     left: list[int]
     right: list[int]
+    series: list[tuple[Any, Any, int, int]]
     registers: int
 
 
@@ -91,6 +93,7 @@ class Scheduler:
         self.left: list[int] = []
         self.right: list[int] = []
         self.windows: dict[tuple[Shift, int, int], int] = {}
+        self.series: dict[tuple[Any, Any, int, int], int] = {}
         self.readers = Counter(a for i in layout.order for a in self.tape.ops[i].args if self.tape.sides[i] == PAIR)
 
     def code(self) -> Code:
@@ -129,6 +132,12 @@ class Scheduler:
             self._write("gap", i, [self._row(args[0], i), self._outer(args[1], args[2], i)], level=level)
         elif kind == "near gap":
             self._near(i, args, data)
+        elif kind in ("exp", "sinh", "cosh"):
+            self._write(kind, i, [self._row(args[0], i), self._row(args[1], i)], level=level)
+        elif kind == "smooth":
+            key = (*data, args[3], args[4])
+            rows = [self._row(args[0], i), self._outer(args[1], args[2], i)]
+            self._write(kind, i, rows, level=level, more=(self.series.setdefault(key, len(self.series)), 0))
         else:
             raise NoRuleError(f"the machine over positions has no {kind}")
 
@@ -322,7 +331,7 @@ class Scheduler:
                    for shift, given, made in self.windows]  # fmt: skip
         return Code(np.array(table, np.int64), np.array(list(numbers)), np.array(parts, np.int64).reshape(-1, 7),
                     np.array(scales), np.array(windows, np.int64).reshape(-1, 3 + 4 * NDIM), self.left, self.right,
-                    registers)  # fmt: skip
+                    list(self.series), registers)  # fmt: skip
 
 
 def _padded(values: Sequence[int]) -> list[int]:

@@ -6,24 +6,27 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 import sympy as sp
 
 from tensorprog.compile.backends import UNKNOWN, choose_threads
+from tensorprog.compile.coefficients import Series, series_of
 from tensorprog.compile.offsets import Layout
 from tensorprog.compile.placed import Pair, Placed, lower_placed, per_input
 from tensorprog.compile.steps import LANES, Code, Scheduler, level_shapes, sizes_of
-from tensorprog.compile.tape import LEFT, RIGHT, Tape
+from tensorprog.compile.tape import LEFT, PAIR, RIGHT, Tape
 from tensorprog.derivation.derived import DerivedKernel
 from tensorprog.errors import NoRuleError
 from tensorprog.grams.evaluator import HEIGHT, AnyKernel, by_reference, finite
 
 TABLE = 2**24  # numbers per input that are held at once for one side
+TERMS = 128  # of a series, about
 WORK = 2**23  # entries of registers that a call of the machine works on, about
 REFERENCE = 2**20  # pairs of positions that the reference takes at once
-Offsets = np.ndarray
 
 
 class PositionsEvaluator:
@@ -153,7 +156,8 @@ class Offset:
         channels = a.shape[2]
         totals = [sum(sizes_of(self.tape, self.layout, known, channels, side))
                   for known, side in ((self.code.left, LEFT), (self.code.right, RIGHT))]  # fmt: skip
-        height = max(1, TABLE // max(totals) // LANES) * LANES
+        terms = TERMS * len(self.code.series) * max(map(prod, self.sizes))
+        height = max(1, TABLE // (max(totals) + terms) // LANES) * LANES
         second = a if b is None else b
         for j in range(0, len(second), height):
             columns = slice(j, min(j + height, len(second)))
@@ -161,28 +165,41 @@ class Offset:
             for i in range(j if b is None else 0, len(a), height):
                 rows = slice(i, min(i + height, len(a)))
                 left = self._table(a[rows], LEFT)
-                self._panel(left, right, (rows, columns), b is None, channels, out, threads, told, len(a) * len(second))
+                tables = left[0], right[0], self._series(left[1], right[1])
+                self._panel(tables, (rows, columns), b is None, channels, out, threads, told, len(a) * len(second))
 
-    def _table(self, x: np.ndarray, side: int) -> np.ndarray:
-        """What is known per input, (N, ·)."""
+    def _table(self, x: np.ndarray, side: int) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+        """What is known per input, (N, ·), and the variances that series read, (N, P)."""
         known = self.code.left if side == LEFT else self.code.right
-        values = per_input(self.tape, [i for i in self._order if self.tape.sides[i] != 3], side, x)
+        values = per_input(self.tape, [i for i in self._order if self.tape.sides[i] != PAIR], side, x)
         data = np.ascontiguousarray(x.swapaxes(1, 2)).reshape(len(x), -1)
         counts = sizes_of(self.tape, self.layout, known, x.shape[2], side)[1:]
-        return np.concatenate(
-            [data, *(np.broadcast_to(values[i], (len(x), n)) for i, n in zip(known, counts, strict=True))], axis=1
-        )
+        arrays = [np.broadcast_to(values[i], (len(x), n)) for i, n in zip(known, counts, strict=True)]
+        read = {s[2 + (side == RIGHT)] for s in self.code.series}
+        variances = {i: np.broadcast_to(values[i], (len(x), self.layout.positions(i))) for i in read}
+        return np.concatenate([data, *arrays], axis=1), variances
 
     @cached_property
     def _order(self) -> list[int]:
-        return self.tape.needed([*self.code.left, *self.code.right])
+        return self.tape.needed([*self.code.left, *self.code.right, *(i for s in self.code.series for i in s[2:])])
 
-    def _right(self, x: np.ndarray) -> tuple[np.ndarray, int]:
-        """The same in groups of LANES, (groups, ·, LANES), and how many inputs there are."""
-        found = self._table(x, RIGHT)
+    def _right(self, x: np.ndarray) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+        """The same in groups of LANES, (groups, ·, LANES)."""
+        found, variances = self._table(x, RIGHT)
         groups = -(-len(x) // LANES)
-        found = found[np.minimum(np.arange(groups * LANES), len(x) - 1)]
-        return np.ascontiguousarray(found.reshape(groups, LANES, -1).swapaxes(1, 2)), len(x)
+        padded = np.minimum(np.arange(groups * LANES), len(x) - 1)
+
+        def grouped(of: np.ndarray) -> np.ndarray:
+            return np.ascontiguousarray(of[padded].reshape(groups, LANES, -1).swapaxes(1, 2))
+
+        return grouped(found), {i: grouped(v) for i, v in variances.items()}
+
+    def _series(self, left: dict[int, np.ndarray], right: dict[int, np.ndarray]) -> Series:
+        """The tables of smooth functions: every position of every input is an input of theirs."""
+        sides = [{i: v.ravel() for i, v in of.items()} for of in (left, right)]
+        counts = [max((v.size for v in of.values()), default=0) for of in sides]
+        first, second = ({i: np.pad(v, (0, n - v.size)) for i, v in of.items()} for of, n in zip(sides, counts, strict=True))
+        return series_of(self.code.series, first, second, (0, counts[0]), (0, counts[1]))
 
     def _bases(self, channels: int) -> np.ndarray:
         """Where each array of what is known begins, on both sides."""
@@ -207,37 +224,47 @@ class Offset:
             for i in range(begin, rows.stop, step):
                 yield _Call(i - rows.start, min(i + step, rows.stop) - rows.start, g, "all")
 
-    def _panel(self, left: np.ndarray, right: tuple[np.ndarray, int], panel: tuple[slice, slice], own: bool,
-               channels: int, out: Sequence[np.ndarray], threads: int, told: _Told, pairs: int) -> None:  # fmt: skip
+    def _panel(self, tables: tuple[np.ndarray, np.ndarray, Series], panel: tuple[slice, slice], own: bool, channels: int,
+               out: Sequence[np.ndarray], threads: int, told: _Told, pairs: int) -> None:  # fmt: skip
         from tensorprog.compile.diagonals import workspace
 
-        (table, count), (rows, columns) = right, panel
-        fixed = (self.code.table, self.code.numbers, self.code.parts, self.code.scales, self.code.windows,
-                 level_shapes(self.layout), self.layout.boxes)  # fmt: skip
-        rest = self._bases(channels), channels, self.layout.wraps, left
+        (left, right, series), (rows, columns) = tables, panel
+        count = columns.stop - columns.start
+        code = self.code
+        fixed = (code.table, code.numbers, code.parts, code.scales, code.windows, level_shapes(self.layout),
+                 self.layout.boxes)  # fmt: skip
+        data = self._bases(channels), channels, self.layout.wraps, left
         todo = iter(list(self._calls(rows, columns, own)))
 
-        def work(_: int) -> None:
-            space = workspace(self.code.registers, self.layout.largest, len(self.kernels))
-            for call in todo:
-                lanes = min(LANES, count - call.group * LANES)
-                found = self._run(call, fixed, rest, table[call.group], lanes, space)
-                self._write(call, found, lanes, rows, columns, own, out)
-                told((2 if own and call.which == "all" else 1) * (call.stop - call.start) * lanes / pairs)
+        done: SimpleQueue[float | None] = SimpleQueue()
+
+        def work() -> None:
+            try:
+                space = workspace(self.code.registers, self.layout.largest, len(self.kernels))
+                for call in todo:
+                    lanes = min(LANES, count - call.group * LANES)
+                    more = right[call.group], lanes, call.group, *series, call.start, call.stop, *space
+                    found = self._run(call, lambda which, more=more: (*fixed, self.offsets[which], *data, *more))
+                    self._write(call, found, lanes, rows, columns, own, out)
+                    done.put((2 if own and call.which == "all" else 1) * (call.stop - call.start) * lanes / pairs)
+            finally:
+                done.put(None)
 
         with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(work, range(threads)))
+            running = [pool.submit(work) for _ in range(threads)]
+            for _ in running:
+                while (fraction := done.get()) is not None:
+                    told(fraction)
+        for one in running:
+            one.result()
 
-    def _run(self, call: _Call, fixed: Any, rest: Any, table: np.ndarray, lanes: int, space: Any) -> np.ndarray:
+    def _run(self, call: _Call, arguments: Callable[[str], Any]) -> np.ndarray:
         """The kernels of a call, (rows, kernels, LANES)."""
         from tensorprog.compile.diagonals import run_rows
 
-        bases, channels, wraps, left = rest
-
         def over(which: str) -> np.ndarray:
             out = np.empty((call.stop - call.start, len(self.kernels), LANES))
-            run_rows(*fixed, self.offsets[which], bases, channels, wraps, left, table, lanes, call.start, call.stop, *space,
-                     out)  # fmt: skip
+            run_rows(*arguments(which), out)
             return out
 
         if call.which == "all":
