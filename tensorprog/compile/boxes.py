@@ -56,7 +56,7 @@ add_one, add_two, add_three = map(_adder, (1, 2, 3))
 
 
 def _multiplier(more):
-    """An intrinsic: target.flat[t + k] = (or +=) a left.flat[p + j] right.flat[q + k], k = j LANES + b and j < count."""
+    """An intrinsic: target.flat[t + k] = (or +=) a left.flat[p + j] right.flat[q + k], k = j LANES + b, j < count."""
 
     def multiply(typing, target, t, left, p, right, q, count, a):
         def code(context, builder, signature, args):

@@ -1,4 +1,4 @@
-"""The numba machine over positions: one offset of pairs of positions at a time, LANES pairs of inputs beside each other.
+"""The numba machine over positions: one offset of pairs of positions at a time, LANES pairs of inputs together.
 
 A register holds an array over the box of an offset: entry (t, b) is that of the t-th position of the first input and
 of the second input number b of a group.  Windows are sums of shifted boxes, axis by axis.
@@ -15,7 +15,7 @@ import numpy as np
 from numba.core.dispatcher import Dispatcher
 
 from tensorprog.compile import boxes as rows
-from tensorprog.compile import curves, machine, steps
+from tensorprog.compile import curves, machine, offsets, steps
 from tensorprog.compile.arrays import LEAST, NEAR
 from tensorprog.compile.boxes import add_one, add_three, add_two, multiply, multiply_more
 from tensorprog.compile.curves import begin, exponential, hyperbolic, smooth, turning
@@ -23,12 +23,33 @@ from tensorprog.compile.machine import INLINE, STRICT, _wide, arc_row, asin_row
 from tensorprog.compile.offsets import NDIM
 from tensorprog.compile.steps import CONSTANT, DATA_PART, LANES, OPCODES, WINDOWED
 
-(LIN, MUL, FMA, AXPY, FILL, SAME, DATA, FIRST, SECOND, OUTER, WINDOW, NEAR_GAP, GAP, ARC, ASIN, EXP, SINH, COSH, SMOOTH,
- SUM) = map(OPCODES.get, steps.NAMES)
+(
+    LIN,
+    MUL,
+    FMA,
+    AXPY,
+    FILL,
+    SAME,
+    DATA,
+    FIRST,
+    SECOND,
+    OUTER,
+    WINDOW,
+    NEAR_GAP,
+    GAP,
+    ARC,
+    ASIN,
+    EXP,
+    SINH,
+    COSH,
+    SMOOTH,
+    SUM,
+) = map(OPCODES.get, steps.NAMES)
 CHUNK = 32
 FOLD = 8 * LANES
 TRUE = 1e-9  # how far the parts of a variance may be from its sum
-STAMP = crc32(b"".join(Path(str(module.__file__)).read_bytes() for module in (machine, steps, rows, curves))) ^ machine.STAMP
+SOURCES = [Path(str(module.__file__)).read_bytes() for module in (machine, offsets, steps, rows, curves)]
+STAMP = crc32(b"".join(SOURCES), machine.STAMP)
 
 
 @numba.njit(**STRICT)
@@ -40,7 +61,7 @@ def slide(source, s, target, t, outer, given, made, inner, start, gap, taps, wra
     """
     _wide()
     row = inner * LANES
-    for o in range(outer):
+    for _ in range(outer):
         low, high = max(0, -start), min(made, given - start - gap * (taps - 1))  # where all are there
         if high > low:
             at, first, span = t + low * row, s + (low + start) * row, (high - low) * inner
@@ -90,7 +111,7 @@ def jump(source, s, target, t, outer, given, made, inner, start, stride, gap, ta
     row = inner * LANES
     for j in range(outer * made * row):
         target.flat[t + j] = b
-    for o in range(outer):
+    for _ in range(outer):
         for i in range(given if transposed else made):
             for k in range(taps):
                 y = stride * i + start + gap * k
@@ -174,7 +195,6 @@ def apart(
             p = q = flat = 0
             both_p = both_q = True
             for axis in range(NDIM):
-                taps = (n0, n1, n2)[axis]
                 rest = n1 * n2 if axis == 0 else n2 if axis == 1 else 1
                 m, k = k // rest, k % rest
                 i, j = at[axis], _place(axis, at[axis], box, shapes[parts[n, 6], 1], wraps)
@@ -357,7 +377,7 @@ def run_offset(code, numbers, parts, scales, windows, shapes, here, bases, chann
             asin_row(reg, o, code[k, 2], x, y, full, a, NEAR, b)
         elif op == EXP:
             exponential(reg, o, x, y, full)
-        elif op == SINH or op == COSH:
+        elif op in (SINH, COSH):
             hyperbolic(reg, o, x, y, full, op == SINH)
         elif op == SMOOTH:
             smooth(reg, o, x, y, box, shape, i, g, series[m], values, peaks, space[0], wraps)
@@ -366,15 +386,15 @@ def run_offset(code, numbers, parts, scales, windows, shapes, here, bases, chann
 
 
 @numba.njit(**STRICT)
-def run_rows(code, numbers, parts, scales, windows, shapes, boxes, offsets, bases, channels, wraps, L, R, lanes, g, series,
-             values, peaks, start, stop, reg, space, at, rest, out):  # fmt: skip
+def run_rows(code, numbers, parts, scales, windows, shapes, boxes, which, bases, channels, wraps, L, R, lanes, g,
+             series, values, peaks, start, stop, reg, space, at, rest, out):  # fmt: skip
     """The totals of first inputs start..stop with a group of second inputs over some offsets, (rows, roots, LANES)."""
     for i in range(start, stop):
         rest[:] = 0.0
         out[i - start] = 0.0
-        for n in offsets:
-            run_offset(code, numbers, parts, scales, windows, shapes, boxes[n], bases, channels, wraps, L[i], R, lanes, i,
-                       g, series, values, peaks, reg, space, at, out[i - start], rest)  # fmt: skip
+        for n in which:
+            run_offset(code, numbers, parts, scales, windows, shapes, boxes[n], bases, channels, wraps, L[i], R, lanes,
+                       i, g, series, values, peaks, reg, space, at, out[i - start], rest)  # fmt: skip
 
 
 def workspace(registers: int, positions: int, roots: int) -> tuple[np.ndarray, ...]:

@@ -70,8 +70,8 @@ class Placed:
     totals: tuple[Total, ...]
 
 
-def lower_placed(tape: Tape, poly: Poly, grams: Mapping[sp.Symbol, tuple[Datum, Datum]], hyper: Mapping[sp.Symbol, float],
-                 sizes: Pair) -> Placed:  # fmt: skip
+def lower_placed(tape: Tape, poly: Poly, grams: Mapping[sp.Symbol, tuple[Datum, Datum]],
+                 hyper: Mapping[sp.Symbol, float], sizes: Pair) -> Placed:  # fmt: skip
     """Append a kernel between inputs of these sizes to a tape.
 
     Raises:
@@ -232,8 +232,9 @@ class _Placing(Lowering):
             return
         args, data = [c, t.add("rsqrt", q1), t.add("rsqrt", q2)], []
         for scale, window, i in parts:
-            kind = "const" if t.value(i) is not None else "data" if t.ops[i].kind == "data" else "known"
-            scale *= t.value(i) if kind == "const" else 1.0
+            value = t.value(i)
+            kind = "const" if value is not None else "data" if t.ops[i].kind == "data" else "known"
+            scale *= 1.0 if value is None else value
             data.append((scale, window, kind))
             if kind == "known":
                 p1, p2, gap = t.gaps[i]

@@ -14,6 +14,7 @@ from tensorprog.compile.offsets import NDIM, Layout, axis_table, flat
 from tensorprog.compile.placed import Placed, Shift
 from tensorprog.compile.tape import CONST, LEFT, PAIR, RIGHT, Tape
 from tensorprog.errors import NoRuleError
+from tensorprog.ir.axes import Window
 
 LANES = 8  # second inputs beside each other
 NAMES = ("lin", "mul", "fma", "axpy", "fill", "same", "data", "first", "second", "outer", "window", "near gap", "gap",
@@ -144,10 +145,10 @@ class Scheduler:
     def _lin(self, i: int, args: Sequence[int]) -> None:
         a, b = self.tape.value(args[0]), self.tape.value(args[2])
         level, inner = self.layout.level[i], args[1]
-        if a is not None and b is not None and self.tape.ops[inner].kind == "along" and self.readers[inner] == 1:
-            if inner not in self.at and self.tape.sides[inner] == PAIR:
-                self._window(i, inner, a, b)
-                return
+        late = self.tape.sides[inner] == PAIR and self._is_late(inner) and inner not in self.at
+        if a is not None and b is not None and late and self.tape.ops[inner].kind == "along":
+            self._window(i, inner, a, b)
+            return
         if self.tape.sides[args[0]] == LEFT and self.tape.sides[inner] == RIGHT and b == 0.0:
             self.at[i] = self._outer(args[0], inner, i)
         elif a is not None and b is not None:
@@ -328,7 +329,7 @@ class Scheduler:
             at = [numbers.setdefault(v, len(numbers)) for v in (row.a, row.b)]
             table.append([OPCODES[row.op], *_padded(outs), *_padded(row.reads), *at, row.level, *more])
         windows = [[given, made, int(shift.transpose), *axis_table(shift.map, self.layout.ndim)]
-                   for shift, given, made in self.windows]  # fmt: skip
+                   for shift, given, made in self.windows if isinstance(shift.map, Window)]  # fmt: skip
         return Code(np.array(table, np.int64), np.array(list(numbers)), np.array(parts, np.int64).reshape(-1, 7),
                     np.array(scales), np.array(windows, np.int64).reshape(-1, 3 + 4 * NDIM), self.left, self.right,
                     list(self.series), registers)  # fmt: skip

@@ -113,7 +113,7 @@ class DerivedKernel:
         Inputs with positions are always two: one with itself has pairs of positions as any other.
         """
         if self.net.takes_axes:
-            lengths, same = (None, None), False
+            lengths, same = (None, None), False  # equations of any sizes
         lengths = lengths or self.lengths
         key = (lengths, same)
         if key not in self._derived:
@@ -168,16 +168,16 @@ class DerivedKernel:
         grams = {s: ((p.owner, at(p)), (q.owner, at(q))) for s, (p, q) in d.trace.grams.items()}
         return lower(tape, [d.poly], grams, hyper)[0]
 
-    def _on_pairs(self, a: np.ndarray, b: np.ndarray, lengths: tuple[Length, Length], hyper: Any,
+    def _on_pairs(self, a: np.ndarray, b: np.ndarray, lengths: tuple[Any, Any], hyper: Any,
                  atom: Atom | None = None) -> np.ndarray:  # fmt: skip
         """K(a[p], b[p]) of pairs of inputs.
 
         Args:
             a, b: (P, T, d) and (P, T', d); T = 1 for vectors.
-            lengths: (T, T'), or (None, None).
+            lengths: (T, T'), the sizes of positions, or (None, None).
             hyper: numbers for hyperparameters, by symbol.
             atom: see ``limit.evaluate.numbers``.
         """
         if self.net.takes_axes:
-            return over_positions(self._derive(), a, b, lengths, hyper, atom)  # type: ignore[arg-type]
+            return over_positions(self._derive(), a, b, lengths, hyper, atom)
         return np.broadcast_to(values(self._derive(lengths), (a, b), hyper, atom), len(a))

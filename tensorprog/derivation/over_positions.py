@@ -58,7 +58,7 @@ class Pair:
             c = c[:, :, None] if p.owner == 0 else c[:, None, :]
         else:
             c = np.einsum("bpc,bqc->bpq", x, y) / x.shape[-1]
-        if p.by is None:
+        if p.by is None or p.by.axes is None:
             return c
         axes = p.by.axes or Axes("")
         read = (axes.at(self.sizes[0]), axes.at(self.sizes[1]))

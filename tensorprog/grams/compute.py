@@ -41,7 +41,7 @@ from tensorprog.grams.devices import gram_on_device, namespace
 from tensorprog.grams.doubt import warn_of_errors
 from tensorprog.grams.evaluator import HEIGHT, AnyKernel, Evaluator
 from tensorprog.grams.places import arrays_for, check_room, journal_of, outputs, paths_of
-from tensorprog.grams.positions import PositionsEvaluator
+from tensorprog.grams.images import PositionsEvaluator
 from tensorprog.grams.sequences import PANEL, SHORT, SequenceEvaluator
 from tensorprog.grams.whole import any_sampled, wholes
 from tensorprog.ir.hyper import symbol_values

@@ -145,7 +145,7 @@ def finite(kernel: AnyKernel, value: np.ndarray, dtype: Any) -> np.ndarray:
     return value
 
 
-def by_reference(kernel: AnyKernel, x: np.ndarray, y: np.ndarray, lengths: tuple[Length, Length],
+def by_reference(kernel: AnyKernel, x: np.ndarray, y: np.ndarray, lengths: tuple[Any, Any],
                  hyper: Mapping[sp.Symbol, float]) -> np.ndarray:  # fmt: skip
     """K(x[p], y[p]) by the reference evaluator.
 

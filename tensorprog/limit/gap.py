@@ -41,6 +41,7 @@ Array = Any
 Form = dict[Gaussian, Poly]
 Valued = Callable[[Poly], Array]
 Data = Callable[[sp.Symbol, sp.Symbol, sp.Symbol], tuple[Array, Array] | None]
+Shared = Callable[[Gaussian], tuple[Reading | None, Poly] | None]
 U = variables(1)[0]
 STEEP = 1e4  # variances from which on a smooth function's own width is a small part of a standard deviation
 
@@ -101,7 +102,7 @@ class Structure:
     """
 
     def __init__(self, fields: Mapping[Any, Field], cov: Callable[[Gaussian, Gaussian], Poly],
-                 shared: Callable[[Gaussian], tuple[Reading | None, Poly] | None] = lambda g: None) -> None:  # fmt: skip
+                 shared: Shared = lambda g: None) -> None:  # fmt: skip
         self.fields, self._cov, self._shared = fields, cov, shared
         self._parts: dict[tuple[Poly, Poly], list[Part]] = {}
         self._functions: dict[Poly, Function | None] = {}
@@ -126,10 +127,11 @@ class Structure:
         return g.block in self.fields or bool(self._cov(g, h))
 
     def _part(self, left: Form, right: Form) -> Part:
-        aa, ab, bb = covs = tuple(
+        aa, ab, bb = (
             add_all(x * y * self._cov(a, b) for a, x in first.items() for b, y in second.items())
             for first, second in ((left, left), (left, right), (right, right))
         )
+        covs = aa, ab, bb
         if left == right:
             return Part(aa, ab, bb, same=True)
         if not (left and right and ab):

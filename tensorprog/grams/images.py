@@ -13,15 +13,20 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
+from tensorprog.algebra import Gen
 from tensorprog.compile.backends import UNKNOWN, choose_threads
 from tensorprog.compile.coefficients import Series, series_of
 from tensorprog.compile.offsets import Layout
 from tensorprog.compile.placed import Pair, Placed, lower_placed, per_input
 from tensorprog.compile.steps import LANES, Code, Scheduler, level_shapes, sizes_of
 from tensorprog.compile.tape import LEFT, PAIR, RIGHT, Tape
+from tensorprog.derivation.derivation import Derivation
 from tensorprog.derivation.derived import DerivedKernel
 from tensorprog.errors import NoRuleError
+from tensorprog.expectations.atoms import Expect
 from tensorprog.grams.evaluator import HEIGHT, AnyKernel, by_reference, finite
+from tensorprog.limit.equations import Name, reachable
+from tensorprog.limit.positions import Along
 
 TABLE = 2**24  # numbers per input that are held at once for one side
 TERMS = 128  # of a series, about
@@ -52,12 +57,17 @@ class PositionsEvaluator:
             except NoRuleError as error:
                 if backend is not None:
                     raise NoRuleError(f"{UNKNOWN} ({error})") from error
+        for k in self.kernels:
+            _derived(k)
         self.threads = choose_threads(backend, self.program is not None)
 
     @property
     def text(self) -> str:
         """What the numbers depend on."""
-        return repr([k._derive().text() for k in self.kernels] + [self.sizes, sorted(map(str, self.hyper.items()))])
+        given = sorted(map(str, self.hyper.items()))
+        return repr(
+            [self.sizes, given, *([d.poly, *map(_said, reachable([d.poly]))] for d in map(_derived, self.kernels))]
+        )
 
     def fill(self, a: np.ndarray, b: np.ndarray | None, out: Sequence[np.ndarray],
              advance: Callable[[int], None] | None = None) -> None:  # fmt: skip
@@ -91,6 +101,26 @@ class PositionsEvaluator:
                 result[i, j] = value
                 if own:
                     result[j, i] = value
+
+
+def _derived(kernel: AnyKernel) -> Derivation:
+    """The equations of a kernel.
+
+    Raises:
+        NoRuleError: it is a recursion.
+    """
+    if not isinstance(kernel, DerivedKernel):
+        raise NoRuleError(f"{kernel!r} is a recursion, and its network reads positions; use the kernel itself")
+    return kernel._derive()
+
+
+def _said(g: Gen) -> str:
+    """All that a generator is."""
+    if isinstance(g, Name):
+        return f"{g} = {g.definition}"
+    if isinstance(g, Along):
+        return f"{g} = {g.key} {g.inner}"
+    return f"{g} = {g.body} {g.cov} {g.mean} {g.scalars}" if isinstance(g, Expect) else f"{g} {getattr(g, 'inner', '')}"
 
 
 @dataclass
@@ -136,9 +166,7 @@ class Offset:
         self.tape, self.sizes = Tape(), sizes
         self.kernels: list[Placed] = []
         for k in kernels:
-            if not isinstance(k, DerivedKernel):
-                raise NoRuleError("a recursion over positions")
-            d = k._derive()
+            d = _derived(k)
             self.kernels.append(lower_placed(self.tape, d.poly, d.trace.grams, hyper, sizes))
         self.layout = Layout(self.tape, self.kernels, sizes)
         self.code: Code = Scheduler(self.layout, self.kernels).code()
@@ -198,7 +226,8 @@ class Offset:
         """The tables of smooth functions: every position of every input is an input of theirs."""
         sides = [{i: v.ravel() for i, v in of.items()} for of in (left, right)]
         counts = [max((v.size for v in of.values()), default=0) for of in sides]
-        first, second = ({i: np.pad(v, (0, n - v.size)) for i, v in of.items()} for of, n in zip(sides, counts, strict=True))
+        first, second = ({i: np.pad(v, (0, n - v.size)) for i, v in of.items()}
+                         for of, n in zip(sides, counts, strict=True))  # fmt: skip
         return series_of(self.code.series, first, second, (0, counts[0]), (0, counts[1]))
 
     def _bases(self, channels: int) -> np.ndarray:
@@ -224,8 +253,8 @@ class Offset:
             for i in range(begin, rows.stop, step):
                 yield _Call(i - rows.start, min(i + step, rows.stop) - rows.start, g, "all")
 
-    def _panel(self, tables: tuple[np.ndarray, np.ndarray, Series], panel: tuple[slice, slice], own: bool, channels: int,
-               out: Sequence[np.ndarray], threads: int, told: _Told, pairs: int) -> None:  # fmt: skip
+    def _panel(self, tables: tuple[np.ndarray, np.ndarray, Series], panel: tuple[slice, slice], own: bool,
+               channels: int, out: Sequence[np.ndarray], threads: int, told: _Told, pairs: int) -> None:  # fmt: skip
         from tensorprog.compile.diagonals import workspace
 
         (left, right, series), (rows, columns) = tables, panel
@@ -244,7 +273,7 @@ class Offset:
                 for call in todo:
                     lanes = min(LANES, count - call.group * LANES)
                     more = right[call.group], lanes, call.group, *series, call.start, call.stop, *space
-                    found = self._run(call, lambda which, more=more: (*fixed, self.offsets[which], *data, *more))
+                    found = self._run(call, fixed, (*data, *more))
                     self._write(call, found, lanes, rows, columns, own, out)
                     done.put((2 if own and call.which == "all" else 1) * (call.stop - call.start) * lanes / pairs)
             finally:
@@ -258,13 +287,13 @@ class Offset:
         for one in running:
             one.result()
 
-    def _run(self, call: _Call, arguments: Callable[[str], Any]) -> np.ndarray:
+    def _run(self, call: _Call, fixed: tuple[Any, ...], more: tuple[Any, ...]) -> np.ndarray:
         """The kernels of a call, (rows, kernels, LANES)."""
         from tensorprog.compile.diagonals import run_rows
 
         def over(which: str) -> np.ndarray:
             out = np.empty((call.stop - call.start, len(self.kernels), LANES))
-            run_rows(*arguments(which), out)
+            run_rows(*fixed, self.offsets[which], *more, out)
             return out
 
         if call.which == "all":

@@ -7,7 +7,7 @@ import pytest
 
 import tensorprog as tp
 from tensorprog.errors import NoRuleError
-from tensorprog.grams import positions
+from tensorprog.grams import images as panels
 from tensorprog.grams.compute import evaluator
 
 
@@ -68,9 +68,17 @@ def test_one_two_and_three_axes(shape):
     agree(cnn(), images(3, *shape))
 
 
-@pytest.mark.parametrize("phi", [tp.erf, tp.abs, tp.gelu, lambda u: tp.relu(u) - 0.3 * u], ids=str)
+@pytest.mark.parametrize("phi", [tp.erf, tp.abs, tp.gelu, tp.sin, tp.cos, lambda u: tp.relu(u) - 0.3 * u], ids=str)
 def test_nonlinearities_with_closed_forms(phi):
     agree(cnn(phi=phi), images(3, 3, 4, 2))
+
+
+@pytest.mark.parametrize("how", ["circular", "strided", "one"])
+def test_smooth_nonlinearities_by_series(how):
+    X = images(9, 3, 5, 2)
+    X[1] = X[0]
+    for net in (cnn(phi=tp.tanh, **WINDOWS[how]), cnn(phi=lambda u: u + tp.sigmoid(u), out="flatten")):
+        agree(net, X)
 
 
 def test_inputs_of_different_sizes():
@@ -111,7 +119,7 @@ def test_images_of_zeros():
 
 @pytest.mark.parametrize("out", ["global", "flatten"])
 def test_without_biases_kernels_of_relu_are_homogeneous(out):
-    """relu(a u) = a relu(u), so that K(x, a x) = a K(x, x) to the last digits: the angles are 0, whatever the covariances
+    """relu(a u) = a relu(u), so that K(x, a x) = a K(x, x) to the last digits: the angles are 0, whatever covariances
     say, in every layer and by both evaluators."""
     x = images(1, 5, 4, 2)
     scales = np.array([1.0, 1 + 2**-40, 1.1, 7.0])
@@ -164,7 +172,7 @@ def test_single_precision():
 def test_panels_of_what_is_known_per_input(monkeypatch):
     X, kernels = images(37, 3, 3, 1), both(cnn())
     whole = tp.gram(kernels, X)
-    monkeypatch.setattr(positions, "TABLE", 8 * 300)
+    monkeypatch.setattr(panels, "TABLE", 8 * 300)
     for a, b in zip(tp.gram(kernels, X), whole, strict=True):
         assert a == pytest.approx(b, rel=1e-14)
 
@@ -180,6 +188,16 @@ def pooled(net, x, *, std=0.3):
 def headed(net, x, *, std=0.3):
     h = net.dense("W", net.global_pool(tp.relu(net.conv("U", x)))) + net.bias("c", std=std)
     return net.readout("v", tp.relu(h))
+
+
+@tp.network
+def two_readouts(net, x, *, std=0.3):
+    h = tp.relu(net.conv("U", x) + net.bias("b", std=std))
+    return net.flatten("F", h) + net.readout("v", net.global_pool(h))
+
+
+def test_sums_over_equal_positions_and_over_all():
+    agree(two_readouts(), images(3, 4, 3, 2))
 
 
 @pytest.mark.parametrize(
@@ -204,10 +222,10 @@ def test_all_pairs_are_told_of():
 def test_random_networks():
     rng = np.random.default_rng(7)
     for _ in range(12):
-        ways = [{"kernel": int(rng.integers(1, 4)), "stride": int(rng.integers(1, 3)), "dilation": int(rng.integers(1, 3)),
-                 "padding": "same"} for _ in range(3)]  # fmt: skip
-        net = cnn(first=ways[0], second=ways[1], third=ways[2], out=rng.choice(["global", "flatten"]).item(),
-                  bias=float(rng.choice([0, 0.3])))  # fmt: skip
+        names = ("kernel", "stride", "dilation")
+        ways = [{n: int(rng.integers(1, 4 if n == "kernel" else 3)) for n in names} for _ in range(3)]
+        out, bias = rng.choice(["global", "flatten"]).item(), float(rng.choice([0, 0.3]))
+        net = cnn(first=ways[0], second=ways[1], third=ways[2], out=out, bias=bias)
         agree(net, images(2, *rng.integers(2, 7, size=2), 2, seed=int(rng.integers(99))))
 
 
