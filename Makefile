@@ -79,6 +79,7 @@ bench: $(STAMP)         ## cost of derivations, certificates and training runs
 	$(BIN)/python benchmarks/sampled.py
 	$(BIN)/python benchmarks/empirical.py
 	$(BIN)/python benchmarks/gram.py
+	$(BIN)/python benchmarks/positions.py
 
 # An environment is this checkout's own where it lies in it or was made by it. The documentation installs nothing into
 # another one, and reads this checkout's package from links in build/site.

@@ -20,7 +20,7 @@ from tensorprog.compile.arrays import RULES, Machine
 from tensorprog.compile.lower import Lowering
 from tensorprog.compile.tape import CONST, LEFT, PAIR, RIGHT, Tape, Term
 from tensorprog.dsl.trace import Datum
-from tensorprog.errors import NoRuleError
+from tensorprog.errors import DataError, NoRuleError
 from tensorprog.expectations.atoms import Expect
 from tensorprog.ir.axes import Everywhere, Map, Sizes, Window
 from tensorprog.limit.equations import Name, reachable
@@ -76,6 +76,7 @@ def lower_placed(tape: Tape, poly: Poly, grams: Mapping[sp.Symbol, tuple[Datum, 
 
     Raises:
         NoRuleError: it is no sum over pairs of positions, or has operations that are not derived here.
+        DataError: weights belong to positions, and the sizes differ.
     """
     return _Placing(tape, grams, hyper, sizes).kernel(poly)
 
@@ -207,7 +208,10 @@ class _Placing(Lowering):
     def _same(self, sizes: Pair) -> int:
         """1 where p = q, 0 elsewhere."""
         if sizes[0] != sizes[1]:
-            raise NoRuleError(f"weights belong to positions, and inputs have sizes {sizes[0]} and {sizes[1]}")
+            raise DataError(
+                f"the network has weights for every position, and positions of sizes {sizes[0]} and {sizes[1]} are "
+                "compared; give inputs of one size, or use net.global_pool"
+            )
         return self.tape.add("same", data=sizes, side=PAIR)
 
     def _spread(self, i: int, sizes: Pair, side: int = PAIR) -> int:

@@ -40,8 +40,8 @@ from tensorprog.grams.cluster import pack, results
 from tensorprog.grams.devices import gram_on_device, namespace
 from tensorprog.grams.doubt import warn_of_errors
 from tensorprog.grams.evaluator import HEIGHT, AnyKernel, Evaluator
-from tensorprog.grams.places import arrays_for, check_room, journal_of, outputs, paths_of
 from tensorprog.grams.images import PositionsEvaluator
+from tensorprog.grams.places import arrays_for, check_room, journal_of, outputs, paths_of
 from tensorprog.grams.sequences import PANEL, SHORT, SequenceEvaluator
 from tensorprog.grams.whole import any_sampled, wholes
 from tensorprog.ir.hyper import symbol_values
@@ -243,8 +243,8 @@ def gram(kernels: AnyKernel | Sequence[AnyKernel], X1: Data, X2: Data | None = N
     if xp is not None:
         if any(given is not None for given in (path, client, out, block)) or backend not in (None, "numpy"):
             raise DataError("arrays on a device are computed there, whole: leave out out, backend, block, path, client")
-        if chosen[0].net.takes_sequences:
-            raise NoRuleError("sequences are computed from NumPy arrays only")
+        if chosen[0].net.form != "vectors":
+            raise NoRuleError(f"{chosen[0].net.form} are computed from NumPy arrays only")
         arrays = gram_on_device(evaluator, chosen, _hyper(values, chosen), xp, X1, X2, _dtype(dtype))
         return tuple(arrays) if several else arrays[0]
     job = _job(chosen, X1, X2, values, dtype, backend)
@@ -320,6 +320,11 @@ def source(kernel: AnyKernel, lengths: Sequence[int] | None = None, values: Hype
         DataError: lengths of no sequences, or a symbol without a value.
     """
     hyper = _hyper(values, [kernel])
+    if kernel.net.takes_axes:
+        raise NoRuleError(
+            f"what is compiled for {kernel.net.name} depends on the sizes of its inputs, and has no text; print the "
+            "kernel"
+        )
     if lengths is None or not kernel.net.takes_sequences:
         if lengths is not None:
             raise DataError(f"{kernel.net.name} takes single vectors; leave out lengths={lengths!r}")

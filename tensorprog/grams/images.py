@@ -17,7 +17,7 @@ from tensorprog.algebra import Gen
 from tensorprog.compile.backends import UNKNOWN, choose_threads
 from tensorprog.compile.coefficients import Series, series_of
 from tensorprog.compile.offsets import Layout
-from tensorprog.compile.placed import Pair, Placed, lower_placed, per_input
+from tensorprog.compile.placed import Pair, lower_placed, per_input
 from tensorprog.compile.steps import LANES, Code, Scheduler, level_shapes, sizes_of
 from tensorprog.compile.tape import LEFT, PAIR, RIGHT, Tape
 from tensorprog.derivation.derivation import Derivation
@@ -45,20 +45,19 @@ class PositionsEvaluator:
 
     Raises:
         NoRuleError: the backend cannot compute the kernels.
+        DataError: weights belong to positions, and the sizes differ.
     """
 
     def __init__(self, kernels: Sequence[AnyKernel], sizes: Pair, hyper: Mapping[sp.Symbol, float],
                  backend: str | None = None) -> None:  # fmt: skip
         self.kernels, self.sizes, self.hyper, self.backend = tuple(kernels), sizes, dict(hyper), backend
         self.program: Offset | None = None
-        if backend != "numpy":
-            try:
-                self.program = Offset(self.kernels, sizes, self.hyper)
-            except NoRuleError as error:
-                if backend is not None:
-                    raise NoRuleError(f"{UNKNOWN} ({error})") from error
-        for k in self.kernels:
-            _derived(k)
+        derivations = [_derived(k) for k in self.kernels]
+        try:
+            self.program = Offset(derivations, sizes, self.hyper)
+        except NoRuleError as error:
+            if backend == "numba":
+                raise NoRuleError(f"{UNKNOWN} ({error})") from error
         self.threads = choose_threads(backend, self.program is not None)
 
     @property
@@ -162,12 +161,9 @@ class Offset:
         NoRuleError: they are not of that kind.
     """
 
-    def __init__(self, kernels: Sequence[AnyKernel], sizes: Pair, hyper: Mapping[sp.Symbol, float]) -> None:
+    def __init__(self, derivations: Sequence[Derivation], sizes: Pair, hyper: Mapping[sp.Symbol, float]) -> None:
         self.tape, self.sizes = Tape(), sizes
-        self.kernels: list[Placed] = []
-        for k in kernels:
-            d = _derived(k)
-            self.kernels.append(lower_placed(self.tape, d.poly, d.trace.grams, hyper, sizes))
+        self.kernels = [lower_placed(self.tape, d.poly, d.trace.grams, hyper, sizes) for d in derivations]
         self.layout = Layout(self.tape, self.kernels, sizes)
         self.code: Code = Scheduler(self.layout, self.kernels).code()
         half, own = self.layout.halves() if sizes[0] == sizes[1] else (np.empty(0, int),) * 2

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tensorprog as tp
-from tensorprog.errors import NoRuleError
+from tensorprog.errors import DataError, NoRuleError
 from tensorprog.grams import images as panels
 from tensorprog.grams.compute import evaluator
 
@@ -237,3 +237,23 @@ def test_offsets_that_are_not_needed_are_left_out():
         offsets = evaluator(kernels, ((6, 5),) * 2, {}, None).program.layout.offsets
         assert len(offsets) == count
         assert {tuple(o) for o in offsets} == {tuple(-o) for o in offsets}
+
+
+def test_weights_of_positions_and_unlike_sizes_are_refused_in_words():
+    for kernel in both(cnn(out="flatten")):
+        for backend in (None, "numpy"):
+            with pytest.raises(DataError, match=r"weights for every position.*\(3, 3\) and \(3, 4\)"):
+                kernel.gram(images(2, 3, 3, 1), images(2, 3, 4, 1), backend=backend)
+
+
+def test_what_is_compiled_has_no_text():
+    with pytest.raises(NoRuleError, match="sizes of its inputs"):
+        tp.ntk(cnn()).source()
+
+
+def test_journals_tell_networks_apart(tmp_path):
+    """Two kernels that differ in a number deep in their equations are two computations."""
+    X, path = images(3, 3, 3, 1), tmp_path / "k.npy"
+    tp.ntk(cnn(bias=0.2)).gram(X, path=path)
+    with pytest.raises(DataError, match="another computation"):
+        tp.ntk(cnn(bias=0.25)).gram(X, path=path)
