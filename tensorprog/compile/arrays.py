@@ -19,6 +19,7 @@ from tensorprog.functions import FAMILIES, Fn, X, jumps, member
 from tensorprog.functions import evaluate as evaluate_expr
 
 Array = Any
+OPPOSITE = 0.3  # π − θ below which the V of relu is a series
 LEAST = 1e-300  # of signed gaps, which have no −0
 # 1 − |ρ| below which an angle is not had from ρ to 1e-13.  Near 1 a sum of hundreds of products has an error e of up to
 # 10 roundings; where 1 − |ρ| = g it gives the angle one of e/√(2g), and 1/√(1 − ρ²) a relative one of e/(2g): that
@@ -79,6 +80,7 @@ def _arc(m: Machine, op: Op, gap: Array) -> tuple[Array, Array]:
     def compute() -> tuple[Array, Array]:
         flip = (gap < 0) | (gap > 1)  # ρ < 0
         small = m.xp.where(gap < 0, -gap, m.xp.where(gap > 1, 2 - gap, gap))
+        small = m.unless(gap > 2 - m.near[0], small)  # 1 + ρ is lost in 1 − ρ
         bent = 2 * m.asin(m.xp.sqrt(small / 2))
         theta, plain = m.xp.where(flip, pi - bent, bent), m.xp.where(flip, 2 - small, small)
         sine = m.xp.sqrt(small * (2 - small))
@@ -88,7 +90,10 @@ def _arc(m: Machine, op: Op, gap: Array) -> tuple[Array, Array]:
 
 
 def _relu(m: Machine, op: Op, gap: Array, s1: Array, w1: Array, s2: Array, w2: Array) -> Array:
-    return s1 * s2 * (1 - _arc(m, op, gap)[1])
+    left, opened = _arc(m, op, gap)
+    square = left * left  # of π − θ; (sin θ + (π − θ) cos θ)/π = ((π − θ)³/3 − (π − θ)⁵/30 + ..)/π
+    tail = 1 / 3 - square * (1 / 30 - square * (1 / 840 - square * (1 / 45360 - square / 3991680)))
+    return s1 * s2 * m.xp.where(left < OPPOSITE, left * square * tail / pi, 1 - opened)
 
 
 def _step(m: Machine, op: Op, gap: Array, s1: Array, w1: Array, s2: Array, w2: Array) -> Array:
@@ -150,7 +155,7 @@ def _unless_steep(m: Machine, c: Array, exponent: Array, value: Array) -> Array:
 
 def _acute(m: Machine, op: Op, gap: Array) -> Array:
     """1 − |ρ| of a gap, signed or not."""
-    size = abs(gap)
+    size = m.unless(abs(gap) > 2 - m.near[0], abs(gap))
     return m.xp.where(size > 1, 2 - size, size)
 
 

@@ -95,12 +95,12 @@ def _asin(s, z):
 
 
 @numba.njit(**INLINE)
-def arc_row(reg, o1, o2, o3, x, s2, w2, w, s1, w1):
+def arc_row(reg, o1, o2, o3, x, s2, w2, w, s1, w1, near):
     """Of θ with 1 − cos θ = gap: the V of relu and of step, and 1 − ρ of relu's (see ``arrays``)."""
     for j in range(w):
         signed = reg[x, j]
         flip = (signed < 0.0) | (signed > 1.0)  # ρ < 0
-        small = min(abs(signed), 2.0 - signed)  # 1 − |ρ|
+        small = np.nan if signed > 2.0 - near else min(abs(signed), 2.0 - signed)  # 1 − |ρ|; near 2 it is lost
         square = small * (2.0 - small)
         sine = square * _rsqrt(square) if WIDE else np.sqrt(square)
         z = 0.5 * small if small < 0.5 else (1.0 - small) * (1.0 - small)
@@ -159,7 +159,7 @@ def execute(code, reg, S, G, gi, gj, i, left, w, near, series, values, peaks, wo
             for j in range(full):
                 reg[o, j] = a
         elif op == ARC:
-            arc_row(reg, o, code[k, 2], code[k, 9], x, y, z, full, a, b)
+            arc_row(reg, o, code[k, 2], code[k, 9], x, y, z, full, a, b, near[0])
         elif op == ASIN:
             asin_row(reg, o, code[k, 2], x, y, full, a, near[0], b)
         elif op == GAP:
