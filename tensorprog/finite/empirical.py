@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import sympy as sp
 
-from tensorprog.derivation.data import Inputs, read_inputs, read_pair
+from tensorprog.derivation.data import Inputs, read_pair
 from tensorprog.derivation.ntk import Term, ntk_terms
 from tensorprog.dsl.network import Network, check_network
 from tensorprog.dsl.trace import Datum, Output, Trace

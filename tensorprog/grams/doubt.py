@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from tensorprog.compile.arrays import UNSURE
+from tensorprog.derivation.data import Inputs
 from tensorprog.derivation.derived import DerivedKernel
 from tensorprog.derivation.kernel_account import TOLERANCE, warn
 
@@ -24,15 +28,19 @@ def warn_of_errors(job: Any, noted: int) -> None:
         if not isinstance(kernel, DerivedKernel):
             continue
         for count in (FEW, MANY):
-            account = kernel._found(job.first.take(0, count), _part(job.second, count), job.hyper)
+            account = kernel._found(_part(job.first, count), _part(job.second, count), job.hyper)
             if not account.relative.max(initial=0.0) > TOLERANCE:
                 break
         else:
             warn(account, repr(kernel), kernel._advice(account))
 
 
-def _part(inputs: Any, count: int) -> Any:
-    return None if inputs is None else inputs.take(0, count)
+def _part(inputs: Inputs | None, count: int) -> Any:
+    """The first inputs, in double precision."""
+    if inputs is None:
+        return None
+    part = inputs.take(0, count)
+    return replace(part, data={t: x.astype(np.float64, copy=False) for t, x in part.data.items()})
 
 
 def _subtracts(job: Any) -> bool:

@@ -133,3 +133,22 @@ def test_gated_kernels_of_ten_steps_agree_with_longer_runs(net):
         assert (np.abs(z) > 2).mean() < 0.12
         assert np.abs(z).max() < 6.5
         assert np.sqrt((short.relative**2).mean()) < 2e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [tp.nngp, tp.ntk])
+@pytest.mark.parametrize("net", [lstm(), gru()], ids=["lstm", "gru"])
+def test_the_standard_errors_of_gated_networks_are_those_of_many_seeds(net, kind):
+    """Squared distances from a long run, over squared claims: 1 on average.
+
+    The entries of one matrix move together, so that one seed says little (its ratio is above 1.8² now and then), and
+    the mean of 24 seeds is 1 ± 0.3.
+    """
+    data, upper = np.random.default_rng(5).standard_normal((5, 6, 3)), np.triu_indices(5)
+    long = kind(net, method="sampling", samples=2**19, seed=1000).account(data)
+    ratios = []
+    for seed in range(24):
+        short = kind(net, method="sampling", samples=2**14, seed=seed).account(data)
+        claimed = short.error[upper] ** 2 + long.error[upper] ** 2
+        ratios.append(((short.value - long.value)[upper] ** 2).mean() / claimed.mean())
+    assert 0.5 < np.mean(ratios) < 2
