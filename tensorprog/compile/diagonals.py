@@ -372,7 +372,7 @@ def run_offset(code, numbers, parts, scales, windows, shapes, here, bases, chann
                 c = 1.0 - reg[x, j] * reg[y, j]
                 reg[o, j] = np.nan if c < NEAR or c > 2.0 - NEAR else c
         elif op == ARC:
-            arc_row(reg, o, code[k, 2], code[k, 3], x, y, z, full, a, b)
+            arc_row(reg, o, code[k, 2], code[k, 3], x, y, z, full, a, b, NEAR)
         elif op == ASIN:
             asin_row(reg, o, code[k, 2], x, y, full, a, NEAR, b)
         elif op == EXP:
