@@ -9,7 +9,7 @@ import sympy as sp
 from tensorprog.dsl.parameters import Parameter, start_of
 from tensorprog.dsl.program import exact
 from tensorprog.dsl.trace import Trace
-from tensorprog.errors import ProgramError, a
+from tensorprog.errors import ProgramError, a, shortly
 from tensorprog.ir.axes import Map
 
 
@@ -38,9 +38,9 @@ def _way(by: Map | None) -> str:
 
 def std_of(key: Any, std: Any) -> sp.Expr:
     """The scale of a layer as an exact expression, refused if negative."""
-    std = exact(std, f"std of {key!r}")
+    std = exact(std, f"std of {shortly(key)}")
     if std.is_negative:
-        raise ProgramError(f"std of {key!r} is {std}; a standard deviation cannot be negative")
+        raise ProgramError(f"std of {shortly(key)} is {std}; a standard deviation cannot be negative")
     return std
 
 
@@ -50,4 +50,4 @@ def name_of(key: Any) -> str:
         return key
     if isinstance(key, tuple) and key and isinstance(key[0], str) and all(isinstance(k, int) for k in key[1:]):
         return key[0] + "_".join(map(str, key[1:]))
-    raise ProgramError(f"a parameter is named by a string or by (string, int, ..), got {key!r}")
+    raise ProgramError(f"a parameter is named by a string or by (string, int, ..), got {shortly(key)}")

@@ -28,7 +28,6 @@ SUBJECTS = {  # and their documented methods
     "limit": (lambda: tp.limit(program()), "Z zhat zdot mean cov E value evaluate account text"),
     "program": (program, "matrix vector gaussian scalar from_json to_json"),
     "recursion": (lambda: tp.ntk(NET).recursion(), "__call__ gram text latex source fixed_point"),
-    "network": (lambda: NET, "trace"),
     "vector": (lambda: program().vector("v"), "__add__ __mul__ __pow__ __rsub__ __matmul__ __truediv__"),
     "training": (lambda: tp.unroll(NET, 2), "certify f"),
     "regressor": (lambda: tp.learn.NTKRegressor(NET), "fit predict score set_params"),
@@ -62,7 +61,7 @@ def call(c, name, function, leading=()):
     positional = [value(c, known[i].name if i < len(known) else "") for i in range(c.below(4))]
     keywords = {}
     for _ in range(c.below(3)):
-        key = c.among([p.name for p in known] or ["x"]) if not c.rarely(8) else "nonsense"
+        key = c.among([p.name for p in known] or ["x"])
         if key not in [p.name for p in known[: len(positional)]] and key != "self":
             keywords[key] = value(c, key)
     text = f"{name}(*{positional!r}, **{keywords!r})" if no_long(positional, keywords) else f"{name} of long numbers"

@@ -33,7 +33,7 @@ class Worker:
             line = self.read()
         except BrokenPipeError:
             line = b""
-        if line.endswith(b"\n"):
+        if line is not None and line.endswith(b"\n"):
             return json.loads(line)
         how = "no end" if line is None else f"the process died ({self.process.wait(10)})"
         self.close()

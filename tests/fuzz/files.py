@@ -25,7 +25,7 @@ def expression(c, depth):
     inside = expression(c, depth - 1)
     how = c.below(6)
     if how < 2:
-        return ["fn", c.among(sorted(FAMILIES)), c.among([0, 0, 0, 1, 2, 5, 50, 51]), inside]
+        return ["fn", c.among(sorted(FAMILIES)), c.among([0, 0, 0, 1, 2, 5, 12, 13]), inside]
     if how == 2:
         return ["^", inside, c.among(POWERS)]
     if how == 3:

@@ -1,5 +1,8 @@
 """Odd inputs have an answer or an error of the package, within a time and a memory; and the fuzzer sees where not."""
 
+import subprocess
+import sys
+
 import pytest
 
 from tests.fuzz.choices import Choices, smaller
@@ -33,7 +36,4 @@ def test_a_case_that_does_not_end_or_kills_its_process_is_a_finding(monkeypatch)
 
 
 def started(code):
-    import subprocess
-    import sys
-
     return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
