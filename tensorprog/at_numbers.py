@@ -31,7 +31,7 @@ class AtNumbers(sp.Function):  # type: ignore[misc]
         """The expression in ``X`` that has this function's values around a number; None without one."""
         family = self.family
         if family.pieces:
-            below = sum(bool(x > k) for k in family.kinks)
+            below = sum(_above(x, k) for k in family.kinks)
             generalised = x in family.kinks and any(family.jump(k, family.kinks.index(x)) for k in range(self.order))
             return None if generalised else sp.diff(family.pieces[below], X, self.order)
         smooth = ELEMENTARY.get(family.name) if family.definition is None else family.definition
@@ -49,3 +49,9 @@ class AtNumbers(sp.Function):  # type: ignore[misc]
 
     def _eval_is_extended_real(self) -> bool | None:
         return True if self.args[0].is_number and self.evalf(2).is_Number else None
+
+
+def _above(x: sp.Expr, kink: sp.Expr) -> bool:
+    """Whether x > kink; by its digits where sympy leaves the comparison, as that of a function at its own kink."""
+    above = x > kink
+    return bool(above if above in (sp.true, sp.false) else x.evalf(30) > kink)

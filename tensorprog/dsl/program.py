@@ -59,6 +59,8 @@ def exact(value: Any, what: str = "value") -> sp.Expr:
     if isinstance(value, sp.Expr) and not value.is_Float:
         if value.has(sp.nan, sp.oo, sp.zoo, -sp.oo):
             raise ProgramError(f"{what} is {value}; it must be finite")
+        if value.is_number and value.is_extended_real is False:
+            raise ProgramError(f"{what} is {value}; it must be real")
         return value.xreplace({f: exact(f) for f in value.atoms(sp.Float)})
     if isinstance(value, (bool, str)) or not isinstance(value, (numbers.Real, sp.Float, np.number)):
         raise ProgramError(

@@ -249,7 +249,14 @@ def covariance_violations(names: list[str], cov: list[list[sp.Expr]]) -> Iterato
                 pair = f"({names[i]}, {names[j]})"
                 yield f"the covariance is not symmetric: entry {pair} is {cov[i][j]}, its mirror {cov[j][i]}"
                 return
-    if all(c.is_number and c.is_finite for row in cov for c in row):
-        eigenvalues = np.linalg.eigvalsh(np.array(cov, dtype=float))
+    unreal = next((c for row in cov for c in row if c.is_number and c.is_extended_real is False), None)
+    if unreal is not None:
+        yield f"the covariance of {', '.join(names)} holds {unreal}; it must be real"
+    elif all(c.is_number and c.is_finite for row in cov for c in row):
+        entries = np.array(cov, dtype=float)
+        if not np.isfinite(entries).all():
+            yield f"the covariance of {', '.join(names)} holds a number beyond 1e308"
+            return
+        eigenvalues = np.linalg.eigvalsh(entries)
         if eigenvalues[0] < -1e-12 * max(1.0, eigenvalues[-1]):
             yield f"the covariance of {', '.join(names)} is not positive semidefinite: eigenvalue {eigenvalues[0]:.3g}"

@@ -49,7 +49,7 @@ def case(c):
         "K.gram(X, Y)": lambda: kernel.gram(X, Y), "K.account(X)": lambda: kernel.account(X),
         "float32": lambda: kernel.gram(X, dtype=np.float32), "K.recursion()(X)": lambda: kernel.recursion()(X),
         "empirical": lambda: tp.empirical_ntk(kernel.net, X, width=8),
-        "regressor": lambda: of_sklearn(lambda: tp.learn.NTKRegressor(kernel.net).fit(X, np.ravel(Y)).predict(X)),
+        "regressor": lambda: of_sklearn(lambda: tp.learn.NTKRegressor(kernel.net).fit(X, Y).predict(X)),
     }  # fmt: skip
     name = c.among(sorted(calls))
     return f"{name} of {kernel!r} at X = {X!r}, Y = {Y!r}", calls[name]

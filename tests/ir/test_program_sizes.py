@@ -5,6 +5,7 @@ import time
 from dataclasses import replace
 
 import pytest
+import sympy as sp
 
 import tensorprog as tp
 from tensorprog.ceilings import CEILINGS
@@ -102,6 +103,33 @@ def test_a_long_program_is_read_and_written():
         h = tp.tanh(W @ h)
     lim = tp.limit(tp.Program.from_json(p.to_json()))
     assert lim.cov(h, h) != 0
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda p: p.gaussian("x y", [[1, sp.I], [sp.I, 1]]), "the covariance of x, y is I; it must be real"),
+        (
+            lambda p: p.gaussian("x y", [[10**5000, 0], [0, 1]]),
+            "an integer of some 5001 digits; it must be below 1e308",
+        ),
+        (lambda p: p.gaussian("x y", [[sp.Integer(10) ** 400, 0], [0, 1]]), "holds a number beyond 1e308"),
+        (
+            lambda p: tp.nonlin(lambda a: a + sp.asin(2), p.vector("x")),
+            r"holds asin\(2\); every number in it must be real",
+        ),
+        (lambda p: p.matrix("W", sp.sqrt(-2)), r"is sqrt\(2\)\*I; it must be real"),
+        (lambda p: p.vector("\ud800"), "cannot be printed"),
+    ],
+    ids=["imaginary", "integer", "large", "complex", "scale", "name"],
+)
+def test_numbers_and_names_that_a_program_cannot_have_are_refused(make, words):
+    with pytest.raises(tp.ProgramError, match=words):
+        make(tp.Program())
+
+
+def test_integers_keep_their_digits():
+    assert tp.Program().vector("x", 10**30 + 1).program.to_json().count(str(10**30 + 1)) == 1
 
 
 def test_what_is_written_can_be_read_again():

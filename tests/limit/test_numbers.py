@@ -4,6 +4,7 @@ import pytest
 import sympy as sp
 
 import tensorprog as tp
+from tensorprog.functions import FAMILIES, member
 
 
 @pytest.mark.parametrize(
@@ -23,3 +24,10 @@ def test_the_kernel_of_a_network_without_weights_is_0():
     net = tp.programs.mlp(depth=2, sigma_w=0)
     with pytest.warns(tp.FrozenWarning):
         assert "Θ(x,x') = 0" in tp.ntk(net).text()
+
+
+def test_a_function_of_a_function_at_its_kink_has_a_number():
+    p, at_kink = tp.Program(), member(FAMILIES["abs"], 1)(sp.S.Zero)
+    y = tp.nonlin(lambda a: tp.hard_tanh(3 * at_kink), p.vector("x"))
+    lim = tp.limit(p)
+    assert lim.evaluate(lim.mean(y)) == float(at_kink.evalf()) in (-1, 1)
