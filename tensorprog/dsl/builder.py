@@ -6,8 +6,8 @@ from typing import Any
 
 import sympy as sp
 
+from tensorprog.dsl.decimals import exact
 from tensorprog.dsl.parameters import Parameter, start_of
-from tensorprog.dsl.program import exact
 from tensorprog.dsl.trace import Trace
 from tensorprog.errors import ProgramError, a, shortly
 from tensorprog.ir.axes import Map

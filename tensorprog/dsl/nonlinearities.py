@@ -9,7 +9,8 @@ import numpy as np
 import sympy as sp
 
 from tensorprog import functions
-from tensorprog.dsl.program import Scal, Vec, exact, moment, nonlin
+from tensorprog.dsl.decimals import exact
+from tensorprog.dsl.program import Scal, Vec, moment, nonlin
 from tensorprog.errors import ProgramError, listed, nearest
 from tensorprog.functions import Fn
 from tensorprog.given import flag

@@ -8,7 +8,7 @@ from typing import Any
 
 import sympy as sp
 
-from tensorprog.dsl.program import exact
+from tensorprog.dsl.decimals import exact
 from tensorprog.errors import ProgramError
 from tensorprog.ir.axes import Map
 from tensorprog.ir.instructions import Var

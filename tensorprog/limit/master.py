@@ -10,7 +10,8 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.algebra import ZERO, Algebra, Apply, Gaussian, Gen, Poly, add_all, monomial, to_sympy
-from tensorprog.dsl.program import exact, trace
+from tensorprog.dsl.decimals import exact
+from tensorprog.dsl.program import trace
 from tensorprog.errors import AssumptionError, NoRuleError, ProgramError
 from tensorprog.expectations.normal_form import Expectation
 from tensorprog.ir.graph import ProgramGraph, Variable, as_var

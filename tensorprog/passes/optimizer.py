@@ -8,7 +8,7 @@ from typing import Any
 
 import sympy as sp
 
-from tensorprog.dsl.program import exact
+from tensorprog.dsl.decimals import exact
 from tensorprog.dsl.trace import Trace
 from tensorprog.errors import ProgramError, listed, nearest
 from tensorprog.functions import Softplus, evaluate, from_sympy, no_numbers, without_rule

@@ -19,7 +19,7 @@ from typing import Any
 
 import sympy as sp
 
-from tensorprog.dsl.program import exact
+from tensorprog.dsl.decimals import exact
 from tensorprog.dsl.trace import Trace
 from tensorprog.errors import AssumptionError, ProgramError
 from tensorprog.given import MANY

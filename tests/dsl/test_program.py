@@ -8,7 +8,8 @@ import pytest
 import sympy as sp
 
 import tensorprog as tp
-from tensorprog.dsl.program import Scal, Vec, exact
+from tensorprog.dsl.decimals import exact
+from tensorprog.dsl.program import Scal, Vec
 from tensorprog.errors import ProgramError
 from tensorprog.ir.instructions import MatMul, Moment, Nonlin
 

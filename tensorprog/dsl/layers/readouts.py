@@ -8,7 +8,8 @@ from typing import Any
 import sympy as sp
 
 from tensorprog.dsl.builder import Builder, std_of
-from tensorprog.dsl.program import Vec, exact
+from tensorprog.dsl.decimals import exact
+from tensorprog.dsl.program import Vec
 from tensorprog.dsl.trace import Output, Readout
 from tensorprog.errors import ProgramError
 from tensorprog.ir.axes import Everywhere, Reading
