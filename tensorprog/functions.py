@@ -330,7 +330,10 @@ def evaluate(expr: sp.Expr, values: Mapping[sp.Symbol, Array]) -> Array:
     """
     memo: dict[int, Array] = {}
     with np.errstate(over="ignore", under="ignore"):
-        return _walk(sp.sympify(expr), values, memo)
+        try:
+            return _walk(sp.sympify(expr), values, memo)
+        except ZeroDivisionError as error:
+            raise DataError("a formula divides by a constant 0; check the values of hyperparameters") from error
 
 
 def no_value(missing: Iterable[sp.Symbol], given: Iterable[Any]) -> DataError:

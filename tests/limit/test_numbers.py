@@ -31,3 +31,10 @@ def test_a_function_of_a_function_at_its_kink_has_a_number():
     y = tp.nonlin(lambda a: tp.hard_tanh(3 * at_kink), p.vector("x"))
     lim = tp.limit(p)
     assert lim.evaluate(lim.mean(y)) == float(at_kink.evalf()) in (-1, 1)
+
+
+def test_a_formula_that_divides_by_a_number_below_all_floats_is_refused():
+    p = tp.Program()
+    tp.nonlin(lambda a: a / sp.erfc(1000), p.vector("x"))
+    with pytest.raises(tp.DataError, match="divides by a constant 0"):
+        tp.sample(p, width=4)
