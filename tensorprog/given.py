@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tensorprog.errors import DataError, ProgramError
+from tensorprog.errors import DataError, ProgramError, shortly
 
 MANY = 10**6  # steps, layers and seeds: beyond it no machine ends
 
@@ -25,7 +25,7 @@ def flag(value: Any, what: str) -> bool:
     True
     """
     if not isinstance(value, (bool, np.bool_)):
-        raise ProgramError(f"{what} must be True or False, got {value!r}")
+        raise ProgramError(f"{what} must be True or False, got {shortly(value)}")
     return bool(value)
 
 
@@ -44,7 +44,7 @@ def number(value: Any, what: str, least: float = -math.inf) -> float:
         found = math.inf
     if not math.isfinite(found) or found < least:
         bound = "" if least == -math.inf else f" of at least {least:g}"
-        raise DataError(f"{what} must be a finite number{bound}, got {value!r}")
+        raise DataError(f"{what} must be a finite number{bound}, got {shortly(value)}")
     return found
 
 
@@ -66,7 +66,7 @@ def count(value: Any, what: str, least: int = 1, most: float = MANY) -> int:
     whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if not whole or not least <= value <= most:
         bound = f"of at least {least}" if most == math.inf else f"from {least} to {most}"
-        raise DataError(f"{what} must be an integer {bound}, got {value!r}")
+        raise DataError(f"{what} must be an integer {bound}, got {shortly(value)}")
     return int(value)
 
 
@@ -77,7 +77,7 @@ def file_path(value: Any, what: str) -> Path:
         DataError: no text and no path.
     """
     if not isinstance(value, (str, PathLike)) or isinstance(value, bytes):
-        raise DataError(f"{what} must be a file name, got the {type(value).__name__} {value!r}")
+        raise DataError(f"{what} must be a file name, got the {type(value).__name__} {shortly(value)}")
     return Path(value)
 
 
@@ -95,4 +95,4 @@ def generator(seed: Any, what: str = "seed") -> np.random.Generator:
     whole = isinstance(seed, (int, np.integer)) and not isinstance(seed, bool) and seed >= 0
     if seed is None or whole or isinstance(seed, np.random.Generator):
         return np.random.default_rng(seed)
-    raise DataError(f"{what} must be an integer of at least 0 or a generator of NumPy, got {seed!r}")
+    raise DataError(f"{what} must be an integer of at least 0 or a generator of NumPy, got {shortly(seed)}")

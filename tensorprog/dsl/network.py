@@ -19,7 +19,7 @@ from tensorprog.dsl.net import Net
 from tensorprog.dsl.parameters import frozen_words
 from tensorprog.dsl.parts import Named, Parts
 from tensorprog.dsl.trace import Datum, NeedsAxes, NeedsNames, NeedsSequence, Output, SequenceLengthError, Trace
-from tensorprog.errors import FrozenWarning, ProgramError, TensorProgramError, integer, listed, nearest
+from tensorprog.errors import FrozenWarning, ProgramError, TensorProgramError, integer, listed, nearest, shortly
 from tensorprog.ir.axes import Axes
 from tensorprog.printing import Shown
 
@@ -279,7 +279,7 @@ def check_network(net: Any) -> None:
     if isinstance(net, Network):
         return
     check_called(net)
-    raise ProgramError(f"expected a network such as tp.programs.mlp(depth=2), got {type(net).__name__} {net!r}")
+    raise ProgramError(f"expected a network such as tp.programs.mlp(depth=2), got {type(net).__name__} {shortly(net)}")
 
 
 def _check_arguments(fn: Callable[..., Any], signature: inspect.Signature) -> None:

@@ -75,7 +75,8 @@ def bound(function, positional, keywords):
     except (TypeError, ValueError):
         return
     result = function(*positional, **keywords)
-    tried(lambda: repr(result))
+    if no_long(positional, keywords):  # scikit-learn's estimators print what they were given
+        tried(lambda: repr(result))
 
 
 def of_sklearn(run):

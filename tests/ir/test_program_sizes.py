@@ -128,6 +128,14 @@ def test_numbers_and_names_that_a_program_cannot_have_are_refused(make, words):
         make(tp.Program())
 
 
+@pytest.mark.parametrize(
+    "call", [lambda n: tp.verify(n, [[1.0]]), tp.ntk, lambda n: tp.unroll(tp.programs.mlp(), 2).certify(gia=n)]
+)
+def test_numbers_that_python_does_not_print_are_named_shortly(call):
+    with pytest.raises(tp.ProgramError, match="an integer of some 5001 digits"):
+        call(10**5000)
+
+
 def test_integers_keep_their_digits():
     assert tp.Program().vector("x", 10**30 + 1).program.to_json().count(str(10**30 + 1)) == 1
 
