@@ -1,7 +1,7 @@
 """The pre-norm transformer (Vaswani et al. 2017, Xiong et al. 2020) with scores divided by n, averaged over tokens.
 
-h ← h + Att(LN(h)), h ← h + M φ(N LN(h)); with K = Q the scores converge to σ_q² E x[p] x[q], and attention weighs tokens
-by how alike they are.
+h ← h + Att(LN(h)), h ← h + M φ(N LN(h)); with K = Q the scores converge to σ_q² E x[p] x[q], and attention
+weighs tokens by how alike they are.
 """
 
 from typing import Any

@@ -226,8 +226,8 @@ def check_has_rule(trace: Trace) -> None:
     """
     if trace.ones:
         raise NoRuleError(
-            "a network that adds positions to what a function makes of vectors is not run at finite width; its limiting "
-            "kernels, K(X), are known"
+            "a network that adds positions to what a function makes of vectors is not run at finite width; its "
+            "limiting kernels, K(X), are known"
         )
 
 

@@ -48,7 +48,7 @@ def _subtracts(job: Any) -> bool:
     if job.loop() is not None:
         return False
     lengths = next(iter(job.first.groups)), next(iter((job.second or job.first).groups))
-    program = getattr(job.evaluator(lengths), "program", None)
+    program: Any = getattr(job.evaluator(lengths), "program", None)
     if not hasattr(program, "order"):  # over positions
         return False
     return any(program.tape.value(i) is not None and program.tape.value(i) < 0 for i in program.order)

@@ -1,4 +1,4 @@
-"""Weighted sums over positions of vectors with means: those of x go by positions of x, those of x' by positions of x'."""
+"""Weighted sums over positions of vectors with means: those of x go by its positions, those of x' by its own."""
 
 import numpy as np
 import pytest

@@ -200,7 +200,8 @@ def test_the_first_step_has_the_predicted_exponents(name):
 def test_preactivations_grow_or_vanish_as_the_reasons_say(layer, excess):
     a = [0, HALF, HALF]
     a[layer - 1] += excess
-    run = DirectTraining(tp.programs.mlp(depth=2, phi=tp.relu), read_inputs(X, "X", "vectors"), [1.0], tp.abc(a, [0, 0, 0]),
+    inputs = read_inputs(X, "X", "vectors")
+    run = DirectTraining(tp.programs.mlp(depth=2, phi=tp.relu), inputs, [1.0], tp.abc(a, [0, 0, 0]),
                          tp.SGD(0.5))  # fmt: skip
     v = run.trace.program.named({1: "U(x[0])", 2: "W2(x[0])"}[layer])
     fit = exponent(WIDTHS, [next(run.run(n, SEEDS, 0))[0][v] for n in WIDTHS])
