@@ -68,7 +68,13 @@ def test_one_two_and_three_axes(shape):
     agree(cnn(), images(3, *shape))
 
 
-@pytest.mark.parametrize("phi", [tp.erf, tp.abs, tp.gelu, tp.sin, tp.cos, lambda u: tp.relu(u) - 0.3 * u], ids=str)
+def leaky(u):
+    return tp.relu(u) - 0.3 * u
+
+
+@pytest.mark.parametrize(
+    "phi", [tp.erf, tp.abs, tp.gelu, tp.sin, tp.cos, leaky], ids="erf abs gelu sin cos leaky".split()
+)
 def test_nonlinearities_with_closed_forms(phi):
     agree(cnn(phi=phi), images(3, 3, 4, 2))
 
