@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from tensorprog.dsl.builder import Builder
 from tensorprog.dsl.layers import attention as attending
-from tensorprog.dsl.layers import constants, graphs, linear, norms, readouts, resizing, spatial
+from tensorprog.dsl.layers import channels, constants, graphs, linear, norms, readouts, resizing, spatial
 from tensorprog.dsl.refusals import NoAttribute
 from tensorprog.errors import ProgramError
 from tensorprog.lazy import closest
@@ -40,6 +40,7 @@ class Net(Builder):
     crop = resizing.crop
     pad = resizing.pad
     beside = resizing.beside
+    concat = channels.concat
     aggregate = graphs.aggregate
     weighted_pool = graphs.weighted_pool
 

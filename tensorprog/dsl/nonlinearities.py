@@ -9,6 +9,7 @@ import numpy as np
 import sympy as sp
 
 from tensorprog import functions
+from tensorprog.dsl.concatenated import Channels
 from tensorprog.dsl.decimals import exact
 from tensorprog.dsl.program import Scal, Vec, moment, nonlin
 from tensorprog.errors import ProgramError, listed, nearest
@@ -38,12 +39,16 @@ class Nonlinearity:
     @overload
     def __call__(self, x: Vec) -> Vec: ...
     @overload
+    def __call__(self, x: Channels) -> Channels: ...
+    @overload
     def __call__(self, x: Scal) -> Scal: ...
     @overload
     def __call__(self, x: Number) -> sp.Expr: ...
     def __call__(self, x: Any) -> Any:
         if isinstance(x, Vec):
             return nonlin(self.formula, x)
+        if isinstance(x, Channels):
+            return x.map(self)
         if isinstance(x, Scal):
             return moment(self.formula, params=[x])
         return self.formula(exact(x, f"the argument of {self.name}"))

@@ -73,7 +73,7 @@ def leaky(u):
 
 
 @pytest.mark.parametrize(
-    "phi", [tp.erf, tp.abs, tp.gelu, tp.sin, tp.cos, leaky], ids="erf abs gelu sin cos leaky".split()
+    "phi", [tp.erf, tp.abs, tp.gelu, tp.sin, tp.cos, leaky], ids=["erf", "abs", "gelu", "sin", "cos", "leaky"]
 )
 def test_nonlinearities_with_closed_forms(phi):
     agree(cnn(phi=phi), images(3, 3, 4, 2))

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import sympy as sp
 
 from tensorprog.dsl.builder import Builder, std_of
+from tensorprog.dsl.concatenated import Channels
 from tensorprog.dsl.parts import Named
 from tensorprog.dsl.program import Mat, Vec
 from tensorprog.dsl.trace import Datum
@@ -71,7 +72,7 @@ def matrix_of(net: Builder, key: Key, std: Number, initial: Any, by: Map | None 
     return Mat(t.program, t.program.named(name), identity=p.start or 0)
 
 
-def dense(net: Builder, key: Key, h: Vec, std: Number = 1,
+def dense(net: Builder, key: Key, h: Vec | Channels, std: Number = 1,
           initial: Number | Literal["identity"] | None = None) -> Vec:  # fmt: skip
     """The hidden layer W h; see ``weight``.
 
@@ -83,6 +84,8 @@ def dense(net: Builder, key: Key, h: Vec, std: Number = 1,
     >>> tp.nngp(residual_branch_at_zero())([[1.0]]), tp.ntk(residual_branch_at_zero())([[1.0]])
     (array([[1.]]), array([[2.5]]))
     """
+    if isinstance(h, Channels):
+        return h.read(key, std_of(key, std), lambda own, part, scale: dense(net, own, part, scale, initial))
     matrix = weight(net, key, std, initial)
     stem, program = f"{matrix}({net._label})", net._trace.program
     return matrix.apply(h, program.fresh(f"{stem}_") if stem in program else stem)

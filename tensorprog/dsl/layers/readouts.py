@@ -8,6 +8,7 @@ from typing import Any
 import sympy as sp
 
 from tensorprog.dsl.builder import Builder, std_of
+from tensorprog.dsl.concatenated import Channels
 from tensorprog.dsl.decimals import exact
 from tensorprog.dsl.program import Vec
 from tensorprog.dsl.trace import Output, Readout
@@ -17,12 +18,14 @@ from tensorprog.ir.instructions import InitVector
 from tensorprog.types import Key, Number
 
 
-def readout(net: Builder, key: Key, x: Vec, std: Number = 1, bias: Number = 0,
+def readout(net: Builder, key: Key, x: Vec | Channels, std: Number = 1, bias: Number = 0,
             initial: Number | None = None) -> Output:  # fmt: skip
     """The output std · v·x/√n, v ~ N(0, 1), plus ``bias`` · c with a trained scalar c ~ N(0, 1).
 
     With ``initial=0``, v starts at 0.
     """
+    if isinstance(x, Channels):
+        return x.read(key, std_of(key, std), lambda own, part, scale: readout(net, own, part, scale, bias, initial))
     check_vector(key, x)
     if net._trace.program.axes(x.var) is not None:
         raise ProgramError(
@@ -32,9 +35,11 @@ def readout(net: Builder, key: Key, x: Vec, std: Number = 1, bias: Number = 0,
     return _read(net, key, x, std, bias, initial, None)
 
 
-def flatten(net: Builder, key: Key, x: Vec, std: Number = 1, bias: Number = 0,
+def flatten(net: Builder, key: Key, x: Vec | Channels, std: Number = 1, bias: Number = 0,
             initial: Number | None = None) -> Output:  # fmt: skip
     """The output std · Σ_p v_p·x_p/√(nP) with a vector v_p of its own for each of the P positions; see ``readout``."""
+    if isinstance(x, Channels):
+        return x.read(key, std_of(key, std), lambda own, part, scale: flatten(net, own, part, scale, bias, initial))
     check_vector(key, x)
     axes = net._trace.program.axes(x.var)
     if axes is None:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, get_args
 
-from tensorprog.dsl.builder import Builder
+from tensorprog.dsl.builder import Builder, std_of
+from tensorprog.dsl.concatenated import Channels
 from tensorprog.dsl.layers.linear import embed, matrix_of
 from tensorprog.dsl.program import Vec
 from tensorprog.dsl.trace import Datum, NeedsAxes
@@ -85,6 +86,10 @@ def _windowed(net: Builder, name: str, key: Key, x: Any, by: Map, std: Number, i
         raise ProgramError(f"initial of {key!r} must be None or 0 for a convolution; for c·h beside it add c * h")
     if isinstance(x, Datum):
         return embed(net, key, patches(x, by), std, initial)
+    if isinstance(x, Channels):
+        return x.read(
+            key, std_of(key, std), lambda own, part, scale: _windowed(net, name, own, part, by, scale, initial)
+        )
     reading = Reading(by, axes_of(net, x, f"{name}({key!r}, ..)"))
     matrix = matrix_of(net, key, std, initial, by)
     stem, program = f"{matrix}({net._label})", net._trace.program
@@ -162,6 +167,8 @@ def mixed(net: Builder, call: str, x: Any, by: Map) -> Any:
         if x.by is not None:
             raise ProgramError(f"{call} takes an input or vectors, got the patches {x}")
         return replace(x, mixes=(*x.mixes, Reading(by, axes_of_input(x))))
+    if isinstance(x, Channels):
+        return x.map(lambda part: mixed(net, call, part, by))
     program = net._trace.program
     return Vec(program, program.append(None, Mix(Reading(by, axes_of(net, x, call)), False, x.var)))
 
