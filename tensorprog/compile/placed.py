@@ -173,9 +173,11 @@ class _Placing(Lowering):
         raw = self.tape.add("data", data=side, side=side)
         if side != PAIR:
             self.tape.variances.add(raw)
+        if any(d.mixes or d.part is not None or d.axes is None for d in (p, q)):
+            raise NoRuleError("inputs that are averaged, or arrays by name")
         if p.by is None:
             return raw
-        if p.mixes or not isinstance(p.by.map, Window):
+        if not isinstance(p.by.map, Window):
             raise NoRuleError("a map of inputs that is not a window of patches")
         read = tuple(p.by.axes.at(n) for n in self.sizes)  # type: ignore[union-attr]
         return self._shifted(raw, Shift(p.by.map, False, read), side)  # type: ignore[arg-type]

@@ -14,8 +14,10 @@ from tensorprog.derivation.derivation import Derivation
 from tensorprog.derivation.named import Layout
 from tensorprog.dsl.trace import Datum
 from tensorprog.errors import NoRuleError
+from tensorprog.expectations.angles.gaps import gap
 from tensorprog.expectations.atoms import Expect
-from tensorprog.ir.axes import Axes, Sizes, table
+from tensorprog.expectations.bodies import kinks
+from tensorprog.ir.axes import Axes, Sizes, Window, table
 from tensorprog.ir.maps import Given
 from tensorprog.limit.equations import reachable
 from tensorprog.limit.evaluate import Atom, numbers
@@ -84,6 +86,8 @@ class Pair:
         known = self.d.trace.grams
         if not {aa, ab, bb} <= known.keys() or {known[aa], known[bb]} != {(datum, datum) for datum in known[ab]}:
             return None
+        if any(d.mixes or (d.by is not None and not isinstance(d.by.map, Window)) for d in known[ab]):
+            return None
         a, b = map(self._patches, known[ab])
         return input_relation(a, b, *(self._gram(*known[s]) for s in (aa, bb, ab)))
 
@@ -112,9 +116,13 @@ class Pair:
 
     def _gap(self, g: Expect, value: Callable[[Poly], Any]) -> Array | None:
         """1 − |ρ| of the variables of an atom, 0 where they are one quantity of equal inputs at one position."""
-        found = self._gaps(g, value)
-        if found is None or not self._are_twins(*g.forms):
-            return found
+        known = self._gaps(g, value)
+        if known is None and (len(g.forms) != 2 or not kinks(g.body, g.variables)):
+            return None
+        if not self._are_twins(*g.forms):
+            return known
+        entries = (np.asarray(value(g.entry(i, j)), float) for i, j in ((0, 0), (1, 1), (0, 1)))
+        found = gap(*entries) if known is None else np.asarray(known)
         if found.ndim == 3 and found.shape[-1] == found.shape[-2] and self.equal.any():
             places = np.arange(found.shape[-1])
             found = np.array(np.broadcast_to(found, (len(self.equal), *found.shape[1:])))

@@ -98,12 +98,14 @@ class Structure:
     Args:
         fields: of matrices.
         cov: of two Gaussians.
+        related: whether two Gaussians may be correlated.
         shared: of a Gaussian that is a product shared by positions the map, if any, and what it multiplies; else None.
     """
 
     def __init__(self, fields: Mapping[Any, Field], cov: Callable[[Gaussian, Gaussian], Poly],
-                 shared: Shared = lambda g: None) -> None:  # fmt: skip
-        self.fields, self._cov, self._shared = fields, cov, shared
+                 shared: Shared = lambda g: None,
+                 related: Callable[[Gaussian, Gaussian], bool] = lambda g, h: g.block == h.block) -> None:  # fmt: skip
+        self.fields, self._cov, self._shared, self._related = fields, cov, shared, related
         self._parts: dict[tuple[Poly, Poly], list[Part]] = {}
         self._functions: dict[Poly, Function | None] = {}
 
@@ -118,7 +120,7 @@ class Structure:
         """Both forms restricted to each set of Gaussians that is independent of all others."""
         groups: list[list[Gaussian]] = []
         for g in dict.fromkeys([*left, *right]):
-            linked = [m for m in groups if any(h.block == g.block and self._linked(g, h) for h in m)]
+            linked = [m for m in groups if any(self._related(g, h) and self._linked(g, h) for h in m)]
             groups = [m for m in groups if m not in linked] + [[g, *(h for m in linked for h in m)]]
         for members in groups:
             yield tuple({g: form[g] for g in members if g in form} for form in (left, right))  # type: ignore[misc]

@@ -79,7 +79,9 @@ class Interpreter(Shown):
         self._asked: list[Poly] = []
         self._moments: dict[tuple[Poly, Poly], Poly] = {}
         self._multiples: dict[Var, tuple[Poly, Var]] = {}
-        self.structure = Structure(self.fields, self.expect.cov, self.spatial.reads if self.spatial else lambda g: None)
+        self.structure = Structure(
+            self.fields, self.expect.cov, *((self.spatial.reads, self.spatial.related) if self.spatial else ())
+        )
         for var, op in self.spatial.twins.in_turn() if self.spatial else program:
             interpret(op, var, self)
             if var.kind == "vector":
