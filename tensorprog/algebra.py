@@ -1,7 +1,6 @@
 """Sparse polynomials in interned generators: the working form of every Z and every limit equation.
 
-sympy is the language of users and of results; this leaner form carries the inner loop, where the same
-few products, derivatives and expectations are taken many thousands of times.
+Users and results speak sympy; this leaner form carries the inner loop of products, derivatives and expectations.
 """
 
 from __future__ import annotations
@@ -270,11 +269,10 @@ def _scalar_of(p: Poly) -> Scalar | None:
 
 def _set(p: Poly, gen: Gen, value: int) -> Poly:
     """The polynomial with a number for one generator."""
-    parts = []
-    for mono, c in p.terms.items():
-        e = dict(mono).get(gen, 0)
-        parts.append(Poly({tuple(f for f in mono if f[0] is not gen): c}).scale(value**e))
-    return add_all(parts)
+    return add_all(
+        Poly({tuple(f for f in mono if f[0] is not gen): c}).scale(value ** dict(mono).get(gen, 0))
+        for mono, c in p.terms.items()
+    )
 
 
 def affine(p: Poly) -> bool:

@@ -40,7 +40,7 @@ from tensorprog.limit.equations import Equations, Namer, as_equations, plain_nam
 from tensorprog.limit.evaluate import numbers
 from tensorprog.limit.fields import Field
 from tensorprog.limit.gap import Gaps, Structure
-from tensorprog.limit.points import Spatial
+from tensorprog.limit.generic_points import Spatial
 from tensorprog.limit.zdot import zdot_terms
 from tensorprog.printing import NameSymbol, Shown, counted, shortened, text
 from tensorprog.rationals import check_digits
