@@ -39,7 +39,7 @@ def _part(inputs: Inputs | None, count: int) -> Any:
     """The first inputs, in double precision."""
     if inputs is None:
         return None
-    part = inputs.take(0, count)
+    part = inputs.take(0, min(count, len(inputs)))
     return replace(part, data={t: x.astype(np.float64, copy=False) for t, x in part.data.items()})
 
 
