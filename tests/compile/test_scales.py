@@ -56,6 +56,7 @@ def test_the_nngp_of_large_inputs_is_that_of_signs_behind_the_first_layer(sigma_
 @KERNELS
 @pytest.mark.parametrize("phi", ["relu", "erf", "tanh", "sin", "cos", "sigmoid"])
 @pytest.mark.parametrize("sigma_b", [0.0, 0.3])
+@pytest.mark.filterwarnings("ignore:.*underflow:tensorprog.AccuracyWarning")  # tested in kernels/test_underflow
 def test_zero_inputs_and_those_whose_squares_vanish_are_alike(phi, sigma_b, kernel, backend):
     K = kernel(tp.programs.mlp(depth=2, phi=getattr(tp, phi), sigma_b=sigma_b))
     zero, tiny = X.copy(), X.copy()
