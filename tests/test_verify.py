@@ -13,6 +13,7 @@ from tensorprog.derivation.paths import PathSum
 from tensorprog.ir.instructions import MatMul
 from tensorprog.kernels import methods as methods_module
 from tensorprog.limit.master import Interpreter
+from tests import gallery
 from tests.gates import gru, lstm
 
 verify_module = importlib.import_module("tensorprog.verify")
