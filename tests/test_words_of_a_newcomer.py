@@ -44,11 +44,11 @@ def test_a_name_that_is_not_there_is_answered_with_the_one_that_was_meant(name, 
 
 
 def test_the_gallery_lists_its_networks():
-    with pytest.raises(AttributeError, match="no network 'resnet'; did you mean 'residual_mlp'.* known: deep_linear"):
-        tp.programs.resnet  # noqa: B018
-    with pytest.raises(AttributeError, match="no network 'gan'; known: deep_linear"):
-        tp.programs.gan  # noqa: B018
-    assert not hasattr(tp.programs, "gan") and hasattr(tp.programs, "mlp")
+    with pytest.raises(AttributeError, match="no network 'residual'; did you mean 'residual_mlp'.* known: cnn, deep_linear"):
+        tp.programs.residual  # noqa: B018
+    with pytest.raises(AttributeError, match="no network 'capsule'; known: cnn, deep_linear"):
+        tp.programs.capsule  # noqa: B018
+    assert not hasattr(tp.programs, "capsule") and hasattr(tp.programs, "mlp")
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ class Named(NotAnArray):
     def __init__(self, make: Any, label: str) -> None:
         self._make, self._label = make, label
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return self._label
 
     def __getitem__(self, name: Any) -> Any:

@@ -99,7 +99,16 @@ def rnn(p, x, i, phi, *, layers=1, sigma_w=1, sigma_u=1, sigma_b=0, sigma_h=0, s
     return readout(p, "V", below, sigma_v)
 
 
-TORCH = {f.__name__: f for f in (mlp, deep_linear, tied_mlp, residual_mlp, mean_readout, tied_autoencoder, rnn)}
+def layer_norm_mlp(p, x, i, phi, *, depth=2, sigma_w=1, sigma_b=0, sigma_v=1, eps=0):
+    h = embed(p, "U", x, sigma_w) + (sigma_b * p["b1"] if sigma_b else 0)
+    for l in range(2, depth + 1):
+        h = dense(p, f"W{l}", phi(functional.layer_norm(h, h.shape, eps=eps)), sigma_w)
+        h = h + (sigma_b * p[f"b{l}"] if sigma_b else 0)
+    return readout(p, "V", phi(functional.layer_norm(h, h.shape, eps=eps)), sigma_v)
+
+
+TORCH = {f.__name__: f for f in (mlp, deep_linear, tied_mlp, residual_mlp, mean_readout, tied_autoencoder, rnn,
+                                 layer_norm_mlp)}  # fmt: skip
 RAGGED = (3, 1, 4)
 
 # (architecture, nonlinearity, hyperparameters)
@@ -121,6 +130,8 @@ CASES = [
     ("rnn", "erf", {"layers": 2, "sigma_w": [1.2, 0.9], "sigma_u": [0.7, 1.5], "sigma_b": [0.1, 0.4], "sigma_h": 0.5}),
     ("rnn", "gelu", {"layers": 2, "sigma_b": 0.3, "tied": False}),
     ("rnn", "erf", {"tied": False, "sigma_h": 1, "sigma_b": 0.3}),
+    ("layer_norm_mlp", "tanh", {"depth": 3, "sigma_w": 1.3, "sigma_b": 0.2, "sigma_v": 1.1, "eps": 0.1}),
+    ("layer_norm_mlp", "relu", {}),
 ]
 IDS = [f"{name}-{phi or 'linear'}-{k}" for k, (name, phi, _) in enumerate(CASES)]
 

@@ -179,6 +179,14 @@ def rnn_torch(p, x, i, phi, layers=1, sigma_w=1.0, sigma_b=0.0, sigma_h=0.0):
     return readout(p, "V", below)
 
 
+def layer_norm_mlp_torch(p, x, i, phi, *, depth=2, sigma_w=1, sigma_b=0, sigma_v=1, eps=0):
+    h = embed(p, "U", x, sigma_w) + (sigma_b * p["b1"] if sigma_b else 0)
+    for l in range(2, depth + 1):
+        h = dense(p, f"W{l}", phi(functional.layer_norm(h, h.shape, eps=eps)), sigma_w)
+        h = h + (sigma_b * p[f"b{l}"] if sigma_b else 0)
+    return readout(p, "V", phi(functional.layer_norm(h, h.shape, eps=eps)), sigma_v)
+
+
 OWN = {f.network.__name__: f for f in (biased, back_and_forth, normalised, two_outputs, reread)}
 WITHOUT_PHI = {"deep_linear", "normalised"}
 
@@ -203,6 +211,7 @@ NETWORKS = [
     ("normalised", None, {}, 0.03),
     ("mean_readout", "tanh", {"depth": 3}, 0.05),
     ("mean_readout", "relu", {}, 0.05),
+    ("layer_norm_mlp", "tanh", {"depth": 2, "sigma_b": 0.3, "eps": 0.1}, 0.1),
     ("two_outputs", "tanh", {}, 0.2),
     ("reread", "tanh", {}, 0.1),
 ]

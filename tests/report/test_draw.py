@@ -12,6 +12,7 @@ import sympy as sp
 import tensorprog as tp
 from tensorprog.report.scene import Circle, Path, Scene, Text, move
 from tensorprog.report.subject import subject
+from tests.gallery import NO_STEP, PLAIN, names, two
 from tests.random_cases.generate import network
 
 GALLERY = sorted(tp.programs.GALLERY)
@@ -31,11 +32,11 @@ def gated(net, x):
 def jobs():
     for name in GALLERY:
         net = tp.programs.GALLERY[name]()
-        two = {"lengths": [3, 2]} if net.takes_sequences else {"inputs": 2}
         yield name, lambda net=net: tp.draw(net)
         yield f"{name}, backprop", lambda net=net: tp.draw(net, backprop=True)
-        yield f"{name}, two inputs", lambda net=net, two=two: tp.draw(net, backprop=True, **two)
-        yield f"{name}, one step", lambda net=net: tp.draw(tp.unroll(net, steps=1))
+        yield f"{name}, two inputs", lambda net=net: tp.draw(net, backprop=True, **two(net))
+        if name not in NO_STEP:
+            yield f"{name}, one step", lambda net=net: tp.draw(tp.unroll(net, steps=1))
         yield f"{name}, as written", lambda net=net: tp.draw(net, backprop=True, reduced=False)
         yield f"{name}, reduced", lambda net=net: tp.draw(net, backprop=True, reduced=True)
     yield (
@@ -51,6 +52,8 @@ def jobs():
 
 
 JOBS = dict(jobs())
+LARGE = {f"{name}, one step" for name in GALLERY if name not in PLAIN}
+NAMES = [pytest.param(name, marks=[pytest.mark.slow] * (name in LARGE)) for name in JOBS]
 
 
 def inside(box, frame):
@@ -98,9 +101,15 @@ def collisions(scene):
             yield f"a line runs through the text {t.string!r}"
 
 
-@pytest.mark.parametrize("name", JOBS)
+@pytest.mark.parametrize("name", NAMES)
 def test_nothing_overlaps_or_is_cut_off(name):
     assert list(collisions(JOBS[name]().scene)) == []
+
+
+@pytest.mark.parametrize("name", NO_STEP)
+def test_steps_that_are_not_drawn_are_refused_in_words(name):
+    with pytest.raises(tp.ProgramError, match=NO_STEP[name]):
+        tp.draw(tp.unroll(tp.programs.GALLERY[name](), steps=1))
 
 
 def random_program(seed):
@@ -259,7 +268,7 @@ def test_other_endings_are_refused(tmp_path, name):
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-@pytest.mark.parametrize("name", GALLERY)
+@pytest.mark.parametrize("name", names(("cnn", "gcn")))
 def test_every_ending_has_its_format(tmp_path, name, ending):
     picture = tp.draw(tp.programs.GALLERY[name](), backprop=True)
     found = picture.save(tmp_path / f"a{ending}").read_bytes()
@@ -337,7 +346,7 @@ def test_vectors_of_a_training_run_name_their_step():
     assert {"dh²₀(ξ₀)", "dx¹₀(ξ₀)", "δh²₁(x)", "δx²₂(x)", "dh²₁(ξ₁)", "f₁(x)", "f₂(x)"} <= set(names)
 
 
-@pytest.mark.parametrize("name", JOBS)
+@pytest.mark.parametrize("name", NAMES)
 def test_no_two_vectors_have_one_name(name):
     picture = JOBS[name]()
     assert len(set(picture.names)) == len(picture.names) == len(picture.variables)

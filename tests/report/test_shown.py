@@ -16,7 +16,7 @@ from tests.results import NET, RESULTS, made, program, sgd
 # what results are made of, and what is no result: each prints itself in a line
 INGREDIENTS = {"Var", "Output", "Readout", "Datum", "Parameter", "Nonlinearity", "SGD", "Loss", "Plan", "Scaling",
                "Axes", "Map", "Reading", "Poly", "Gaussian", "NameSymbol", "Folded", "Family", "Layout", "Bound",
-               "Case", "Box", "Handle", "Front", "Line", "Net", "Said"}  # fmt: skip
+               "Named", "Parts", "Channels", "Case", "Box", "Handle", "Front", "Line", "Net", "Said"}  # fmt: skip
 ELSEWHERE = {"NTKRegressor", "NTKClassifier"}  # scikit-learn shows them
 TEXTS_ONLY = ["Vec", "Mat", "Scal", "Parametrization", "Drawing", "Kernel", "OutputKernels", "Recursion"]
 
