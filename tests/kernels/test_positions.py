@@ -303,6 +303,23 @@ def test_tokens_of_a_recurrent_network_are_one_hot_vectors():
     assert K(T) == pytest.approx(K(2.0 * np.eye(4)[T]), rel=1e-13)
 
 
+def test_two_products_of_one_matrix_after_pooling_are_two_quantities():
+    """E relu(a) relu(b) of a = W g, b = W φ(Q g) of one input is no expectation of a quantity with itself."""
+
+    @tp.network
+    def net(net, x, *, pooled=True):
+        h = tp.relu(net.conv("U", x, kernel=1) if pooled else net.embed("U", x[0]))
+        g = net.global_pool(h) if pooled else h
+        a, b = net.dense("W", g), net.dense("W", tp.relu(net.dense("Q", g)))
+        m = tp.moment(lambda u, v: tp.relu(u) * tp.relu(v), a, b)
+        return net.readout("V", tp.nonlin(lambda u, s: s * tp.relu(u), a, params=[m]))
+
+    x = np.random.default_rng(0).standard_normal((2, 1, 2))
+    x = np.concatenate([x, x[:1]])  # two equal inputs
+    value, wanted = tp.nngp(net())(x), tp.nngp(net(pooled=False))(x)
+    assert value == pytest.approx(wanted, rel=1e-13)
+
+
 # ---- copies, accounts ----------------------------------------------------------------------------------
 
 
