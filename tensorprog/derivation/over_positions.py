@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from tensorprog.algebra import Poly, linear_parts
+from tensorprog.algebra import Gaussian, Poly, linear_parts
 from tensorprog.derivation.data import input_relation
 from tensorprog.derivation.derivation import Derivation
 from tensorprog.derivation.named import Layout
@@ -18,6 +18,7 @@ from tensorprog.expectations.angles.gaps import gap
 from tensorprog.expectations.atoms import Expect
 from tensorprog.expectations.bodies import kinks
 from tensorprog.ir.axes import Axes, Sizes, Window, table
+from tensorprog.ir.instructions import Var
 from tensorprog.ir.maps import Given
 from tensorprog.limit.equations import reachable
 from tensorprog.limit.evaluate import Atom, numbers
@@ -119,22 +120,32 @@ class Pair:
         known = self._gaps(g, value)
         if known is None and (len(g.forms) != 2 or not kinks(g.body, g.variables)):
             return None
-        if not self._are_twins(*g.forms):
+        twins = self._twins(*g.forms)
+        if twins is None:
             return known
         entries = (np.asarray(value(g.entry(i, j)), float) for i, j in ((0, 0), (1, 1), (0, 1)))
         found = gap(*entries) if known is None else np.asarray(known)
         if found.ndim == 3 and found.shape[-1] == found.shape[-2] and self.equal.any():
-            places = np.arange(found.shape[-1])
-            found = np.array(np.broadcast_to(found, (len(self.equal), *found.shape[1:])))
-            found[np.ix_(self.equal, places, places)] *= 1 - np.eye(len(places))
+            shape, places = (len(self.equal), *found.shape[1:]), np.arange(found.shape[-1])
+            found, here = np.array(np.broadcast_to(found, shape)), np.ix_(self.equal, places, places)
+            weights = [[np.broadcast_to(value(c), shape)[here] for c in pair] for pair in twins]
+            alike = np.all([np.isclose(c, d, rtol=1e-12, atol=0) for c, d in weights], axis=0)
+            found[here] = np.where(alike & np.eye(len(places), dtype=bool), 0.0, found[here])
         return found
 
-    def _are_twins(self, u: Poly, v: Poly) -> bool:
-        """Whether two forms are the same quantity of the two inputs."""
+    def _twins(self, u: Poly, v: Poly) -> list[tuple[Poly, Poly]] | None:
+        """The coefficients of two forms in what is the same of the two inputs; None where they are in other things."""
+        first, second = ({self._origin(g): c for g, c in linear_parts(p)[1].items()} for p in (u, v))
         spatial = self.d.limit.spatial
         assert spatial is not None
-        first, second = ({spatial.made_by.get(x) for x in linear_parts(p)[1]} for p in (u, v))
-        return {spatial.twin(x) for x in first} == second
+        turned = {(block, spatial.twin(x)): c for (block, x), c in first.items()}
+        return [(c, second[x]) for x, c in turned.items()] if turned.keys() == second.keys() else None
+
+    def _origin(self, g: Gaussian) -> tuple[Any, Var | None]:
+        """The variable that a Gaussian belongs to; of a product with one vector, the matrix and the vector."""
+        assert self.d.limit.spatial is not None
+        made = self.d.limit.spatial.made_by.get(g)
+        return (g.block, g.source) if made is None else (None, made)
 
 
 def over_positions(d: Derivation, a: np.ndarray, b: np.ndarray, sizes: tuple[Sizes, Sizes],

@@ -175,6 +175,7 @@ class Trace(Shown):
 
     def parts_behind(self, var: Var) -> frozenset[str | None]:
         """The names of the arrays that a vector depends on."""
+        self.program.op(var)  # refuses what is not defined here
         behind = nx.ancestors(self.program.graph, var) | {var}
         return frozenset(datum.part for v, (_, datum) in self.embeddings.items() if v in behind)
 

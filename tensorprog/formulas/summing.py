@@ -16,7 +16,7 @@ import sympy as sp
 from tensorprog.algebra import ONE, Apply, Gen, Poly, Scalar, add_all, monomial, to_sympy
 from tensorprog.expectations.atoms import Expect, head_of
 from tensorprog.formulas.spelling import Windows, read_by, reads
-from tensorprog.formulas.typeset import ATOM, GRAM, SCALAR, SUM, Quotient, Show, Style, Term, apart, terms
+from tensorprog.formulas.typeset import ATOM, GRAM, SCALAR, SUM, Quotient, Show, Style, Term, apart, shown, terms
 from tensorprog.ir.axes import Everywhere, Map, Window
 from tensorprog.ir.maps import Given, View
 from tensorprog.limit.positions import Along, At, Causal, How, Rows, Weighed, Whole
@@ -126,9 +126,14 @@ class Summing:
 
     def _outside(self, g: Along, mono: Any, c: Any) -> Poly:
         """Constants before a sum."""
-        constant = tuple(f for f in mono if type(f[0]) is Scalar and self.data(f[0]) is None)
+        constant = tuple(f for f in mono if type(f[0]) is Scalar and not self.data_in(f[0]))
         array = Poly({tuple(f for f in mono if f not in constant): 1})
         return Poly({constant: c}) * monomial(Along(g.by, g.how, g.transpose, array, g.point))
+
+    def data_in(self, g: Gen) -> list[sp.Symbol]:
+        """The inner products of data that a scalar is made of."""
+        read = g.symbol.free_symbols if type(g) is Scalar else ()
+        return sorted((s for s in read if self.data(Scalar(s)) is not None), key=str)
 
     def index(self, sides: Sides, spot: Spot) -> str:
         """[p,q]"""
@@ -150,8 +155,13 @@ class Summing:
             return self._factor(g.inner, replace(spot, at=(here, here), both=g.point))
         if isinstance(g, Expect):
             return ATOM, self._atom(g, spot)
+        if isinstance(g, Apply):
+            return shown(g, self.style, self.show(spot))
         if (data := self.data(g)) is not None:
             return self._inner(data, spot)
+        if found := self.data_in(g):
+            names = {s: NameSymbol(name, name) for s in found if (name := self._show(Scalar(s), spot)[1])}
+            return SCALAR, self.style.expr(g.symbol.xreplace(names))
         rank, name = self.leaf(g, spot.both)
         return rank, name + self.index(self.sides(g), spot)
 
@@ -308,8 +318,10 @@ def in_sympy(p: Poly, text: Summing, tex: Summing, spot: Spot) -> sp.Expr:
     """A right side whose quantities at positions are symbols, with their texts and their LaTeX."""
 
     def rename(g: Gen) -> sp.Expr | None:
-        if isinstance(g, Apply) or (type(g) is Scalar and text.data(g) is None):
+        if isinstance(g, Apply) or (type(g) is Scalar and not text.data_in(g)):
             return None
+        if type(g) is Scalar and text.data(g) is None:
+            return g.symbol.xreplace({s: rename(Scalar(s)) for s in text.data_in(g)})
         (_, name), (_, latex) = text.show(spot)(g), tex.show(spot)(g)
         return NameSymbol(name, latex) if not isinstance(name, Quotient) else name.symbol(latex)
 

@@ -112,12 +112,12 @@ def terms(p: Poly, style: Style, show: Show) -> list[Term]:
         return [("+", ("0",))]
     found = []
     for mono, c in p.terms.items():
-        shown = [(*_shown(g, style, show), g, e) for g, e in mono]
-        ordered = sorted(shown, key=lambda f: (f[0], f[1]))
+        printed = [(*shown(g, style, show), g, e) for g, e in mono]
+        ordered = sorted(printed, key=lambda f: (f[0], f[1]))
         named = [(r, style.power(name, e, _compound(g, name, style))) for r, name, g, e in ordered]
         below = [(name, e) for _, name, _, e in ordered if isinstance(name, Quotient)]
         sign, factors = _divided(c, named, below, style) if below else _multiplied(c, named, style)
-        ranks = [k for r, name, *_ in shown for k in (name.ranks if isinstance(name, Quotient) else [r])]
+        ranks = [k for r, name, *_ in printed for k in (name.ranks if isinstance(name, Quotient) else [r])]
         found.append((_rank(ranks), (sign, tuple(factors or ["1"]))))
     found.sort(key=lambda t: (t[0], [_natural(f) for f in t[1][1]]))
     return [term for _, term in found]
@@ -175,7 +175,8 @@ def _rank(ranks: list[int]) -> int:
     return 2 if GRAM in ranks else 3
 
 
-def _shown(g: Gen, style: Style, show: Show) -> tuple[int, str]:
+def shown(g: Gen, style: Style, show: Show) -> tuple[int, str]:
+    """The rank of a factor and how it prints; of a function, what it is taken of as ``show`` says."""
     if isinstance(g, Expect) or not isinstance(g, (Scalar, Apply)) or hasattr(g, "family"):
         return show(g)
     if isinstance(g, Apply):

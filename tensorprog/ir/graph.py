@@ -104,6 +104,7 @@ class ProgramGraph(Shown):
 
     def axes(self, var: Var) -> Any:
         """The axes of a family, those of pairs of positions for scores; None for a single vector or scalar."""
+        self.op(var)  # refuses what is not defined here
         return self._axes.get(var)
 
     @property

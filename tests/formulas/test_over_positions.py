@@ -165,6 +165,16 @@ def test_attention_is_a_sum_with_scores_of_two_positions_of_one_input():
     assert "E^(1)(x,x)[p,p]" not in found, "what only says that it is taken at x' = x"
 
 
+def test_functions_of_inner_products_stand_at_the_positions_of_their_input():
+    @tp.network
+    def net(net, x, *, phi=tp.relu):
+        h = net.rms_norm(net.embed("U", x))
+        return net.readout("V", net.global_pool(phi(net.attention("A", h, tied=True))))
+
+    found = equations(tp.nngp(net()))
+    assert found["s5[p,q]"] == "(1/sqrt(⟨x[p],x[p]⟩)·1/sqrt(⟨x[q],x[q]⟩)·⟨x[p],x[q]⟩)"
+
+
 SPATIAL = sorted(name for name, build in tp.programs.GALLERY.items() if build().takes_axes)
 
 
@@ -172,7 +182,7 @@ SPATIAL = sorted(name for name, build in tp.programs.GALLERY.items() if build().
 @pytest.mark.parametrize("name", SPATIAL)
 def test_names_of_the_gallery_are_unique_and_defined_before_they_are_used(name, kernel):
     K = kernel(tp.programs.GALLERY[name]())
-    stem = r"[ΣΠE]\^\([\d,]+\)\(x'?,x'?\)(?:\.\d)?|\b(?:sum|[sm])\d+"  # the latter of one input, in attention
+    stem = r"[ΣΠE]\^\([\d,]+\)\(x'?,x'?\)(?:\.\d)?|\b(?:s|m|sum)\d+"
     lines = [line.split(" = ", 1) for line in re.sub(r"\n {6,}", " ", K.text().split("\n\n", 1)[1]).splitlines()]
     lefts = [left.strip() for left, _ in lines]
     assert len(set(lefts)) == len(lefts)

@@ -10,7 +10,7 @@ import scipy.sparse
 import sympy as sp
 
 import tensorprog as tp
-from tensorprog.errors import AssumptionError, DataError, NoRuleError, ProgramError
+from tensorprog.errors import AssumptionError, DataError, ProgramError
 from tests.random_cases.positions import Stack, over_axes, random_stack, unrolled
 
 SMOOTH_BELOW_KINKED = {"sigmoid", "tanh", "gelu"}
@@ -303,6 +303,23 @@ def test_tokens_of_a_recurrent_network_are_one_hot_vectors():
     assert K(T) == pytest.approx(K(2.0 * np.eye(4)[T]), rel=1e-13)
 
 
+def test_two_products_of_one_matrix_after_pooling_are_two_quantities():
+    """E relu(a) relu(b) of a = W g, b = W φ(Q g) of one input is no expectation of a quantity with itself."""
+
+    @tp.network
+    def net(net, x, *, pooled=True):
+        h = tp.relu(net.conv("U", x, kernel=1) if pooled else net.embed("U", x[0]))
+        g = net.global_pool(h) if pooled else h
+        a, b = net.dense("W", g), net.dense("W", tp.relu(net.dense("Q", g)))
+        m = tp.moment(lambda u, v: tp.relu(u) * tp.relu(v), a, b)
+        return net.readout("V", tp.nonlin(lambda u, s: s * tp.relu(u), a, params=[m]))
+
+    x = np.random.default_rng(0).standard_normal((2, 1, 2))
+    x = np.concatenate([x, x[:1]])  # two equal inputs
+    value, wanted = tp.nngp(net())(x), tp.nngp(net(pooled=False))(x)
+    assert value == pytest.approx(wanted, rel=1e-13)
+
+
 # ---- copies, accounts ----------------------------------------------------------------------------------
 
 
@@ -311,7 +328,7 @@ def test_kernels_and_limits_over_positions_are_copied_and_pickled():
     value = K(X)
     for again in (pickle.loads(pickle.dumps(K)), copy.deepcopy(K), copy.copy(K)):
         assert np.array_equal(again(X), value)
-    d = K.derive()
+    d = K._derive()
     assert str(pickle.loads(pickle.dumps(d.limit)).program) == str(d.limit.program)
     form = tp.programs.gcn().form
     assert pickle.loads(pickle.dumps(form)) == form
@@ -462,5 +479,3 @@ def test_gram_matrices_of_graphs_are_those_of_the_equations(name, tmp_path):
     K.gram(X, path=tmp_path / "K.npy")
     other = {**X, "A": [2 * a for a in X["A"]]}  # the same nodes: another job
     assert np.abs(K.gram(other, path=tmp_path / "other.npy") - value).max() > 0.01
-    with pytest.raises(NoRuleError, match="is not run at finite width"):
-        tp.empirical_ntk(tp.programs.GALLERY[name](), X, width=16, seeds=1)
