@@ -76,7 +76,8 @@ class Kernel(DerivedKernel):
         """The named equations in dependency order; the last one is the kernel."""
         indices, other = self._indices(TEXT), self._indices(TEX)
         if indices is not None and other is not None:
-            return [indices.equation(self.symbol if g is None else g.symbol, g, p, other) for g, p in self._all()]
+            found = [indices.equation(self.symbol if g is None else g.symbol, g, p, other) for g, p in self._all()]
+            return [e for e in found if e.lhs != e.rhs]  # of x and x', taken for one input
         return [sp.Eq(self.symbol if g is None else g.symbol, to_sympy(p), evaluate=False) for g, p in self._all()]
 
     def text(self) -> str:
