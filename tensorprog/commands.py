@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tensorprog.ceilings import check_ceiling
-from tensorprog.dsl.network import Network
+from tensorprog.dsl.network import Network, refuse_lengths
 from tensorprog.dsl.nonlinearities import NONLINEARITIES, Nonlinearity, by_name
 from tensorprog.errors import DataError, ProgramError, nearest, shortly
 from tensorprog.files import read_npy
@@ -233,7 +233,7 @@ def _inputs(net: Network, a: argparse.Namespace) -> Any:
     rng = np.random.default_rng(a.data_seed)
     if not net.takes_sequences:
         if a.lengths:
-            raise ProgramError(f"{net.name} takes no sequences; leave out --lengths {a.lengths}")
+            refuse_lengths(net, f"--lengths {a.lengths}")
         check_ceiling("vectors", a.inputs, f"--inputs {a.inputs}")
         check_ceiling("drawn numbers", a.inputs * a.dim, f"--inputs {a.inputs} --dim {a.dim}")
         if net.form == "positions":

@@ -177,7 +177,7 @@ def _measure(check: CoordinateCheck, name: str, direct: DirectTraining, seeds: i
     collected: dict[str, list[np.ndarray]] = {}
     for i, width in enumerate(check.widths):
         parts = []
-        for batch in batches(direct.finite.numbers(width), 0, seeds, float):
+        for batch in batches(direct.finite.numbers(width), width, 0, seeds, float):
             parts.append(_sizes(direct, width, batch, check.steps))
             tell(i * seeds + batch[-1] + 1, f"{name}, width {width}")
         for quantity in parts[0]:

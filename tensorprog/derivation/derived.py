@@ -20,7 +20,7 @@ from tensorprog.derivation.over_positions import over_positions
 from tensorprog.derivation.route import How, is_sampled
 from tensorprog.derivation.sampled.randomised import sampled_gram
 from tensorprog.derivation.underflow import ADVICE, UNDERFLOW, with_underflow
-from tensorprog.dsl.network import Network
+from tensorprog.dsl.network import Network, refuse_lengths
 from tensorprog.errors import ProgramError
 from tensorprog.limit.evaluate import Atom
 
@@ -76,7 +76,7 @@ class DerivedKernel:
     def _lengths(self, lengths: Sequence[Length] | None) -> tuple[Length, Length]:
         if not self.net.takes_sequences:
             if lengths is not None and not (isinstance(lengths, Sequence) and all(t is None for t in lengths)):
-                raise ProgramError(f"{self.net.name} takes single vectors; leave out lengths={lengths!r}")
+                refuse_lengths(self.net, f"lengths={lengths!r}")
             return (None, None)
         if lengths is None:
             return (self.net.fitting_length(),) * 2

@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from types import NoneType
-from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
+from typing import Any, Concatenate, Literal, NoReturn, ParamSpec, TypeVar
 
 import numpy as np
 import sympy as sp
@@ -220,6 +220,12 @@ class Network(Shown):
         if words is not None:
             self._noticed = True
             warnings.warn(f"{self.name}: {words}", FrozenWarning, stacklevel=3)
+
+
+def refuse_lengths(net: Network, given: str) -> NoReturn:
+    """Refuse lengths for a network whose inputs are no sequences."""
+    taken = "vectors at positions" if net.takes_axes else "single vectors"
+    raise ProgramError(f"{net.name} takes {taken}; leave out {given}")
 
 
 def _inputs(lengths: Any, labels: Any) -> list[tuple[Any, str]]:

@@ -23,7 +23,7 @@ from tensorprog.dsl.network import Network
 from tensorprog.finite.execute import Values
 from tensorprog.finite.families import Shared
 from tensorprog.finite.layerwise import Layerwise, Piece, RowsProgram, Use, size
-from tensorprog.finite.sample import normal
+from tensorprog.finite.sample import at_once, normal
 from tensorprog.functions import evaluate
 from tensorprog.passes.parametrization import Parametrization, assign
 from tensorprog.passes.unroll import Plan
@@ -80,7 +80,7 @@ class Descent:
 
         f̂, like f, are the outputs at the decayed initial weights a_t w_0; (S, 0), without any, if none decay.
         """
-        step = max(1, int(MEMORY // (self.numbers(width) * np.dtype(dtype).itemsize)))
+        step = at_once(self.numbers(width), width, dtype, MEMORY)
         for start in range(0, len(seeds), step):
             some = seeds[start : start + step]
             with np.errstate(over="ignore", invalid="ignore"):

@@ -42,7 +42,7 @@ from tensorprog.finite.families import (
     unplaced,
     volume,
 )
-from tensorprog.finite.sample import MEMORY, draw_parameter, normal
+from tensorprog.finite.sample import MEMORY, at_once, draw_parameter, normal
 from tensorprog.functions import evaluate
 from tensorprog.ir.axes import Reading
 from tensorprog.ir.dependent import dependent_products
@@ -378,8 +378,7 @@ def layerwise_ntk(
     matrices = max(len(p.matrices) for p in kernel.programs.values())
     vectors = kernel.volume * kernel.inputs
     weights = max(matrices * width**2, sum(map(math.prod, kernel.shapes(width).values())))
-    each = (weights + vectors * width) * np.dtype(dtype).itemsize
-    step = max(1, int(memory // each))
+    step = at_once(weights + vectors * width, width, dtype, memory)
     parts = []
     with telling() as tell:
         for start in range(0, len(seeds), step):

@@ -15,6 +15,7 @@ import numpy as np
 from tensorprog.errors import DataError, writing
 from tensorprog.files import plain_file, read_json
 from tensorprog.finite.empirical import FiniteNetwork
+from tensorprog.finite.sample import at_once
 from tensorprog.ir.instructions import Var
 from tensorprog.locks import alone
 
@@ -96,7 +97,7 @@ def stream(
     with _series(path, header, kind, shapes) as (file, records):
         for width in widths:
             todo = [s for s in range(seeds) if (width, s) not in records]
-            for batch in _consecutive(numbers(width), todo):
+            for batch in _consecutive(numbers(width), width, todo):
                 for seed, record in zip(batch, run(width, batch), strict=True):
                     records[width, seed] = record
                     if file is not None:
@@ -109,8 +110,8 @@ def stream(
     return records
 
 
-def _consecutive(numbers: int, todo: list[int]) -> list[list[int]]:
-    size = max(1, MEMORY // (np.dtype(float).itemsize * max(1, numbers)))
+def _consecutive(numbers: int, width: int, todo: list[int]) -> list[list[int]]:
+    size = at_once(numbers, width, float, MEMORY)
     return [todo[i : i + size] for i in range(0, len(todo), size)]
 
 

@@ -136,7 +136,7 @@ def sample(
     parts, run = [], dependent_products(program)
     matrices = sum(v.kind == "matrix" for v, _ in program)
     each = matrices * width**2 + (len(program) - matrices) * width
-    for batch in batches(each, seed, seeds or 1, dtype, memory):
+    for batch in batches(each, width, seed, seeds or 1, dtype, memory):
         start = _initial(program, width, batch, hyper, dtype, given)
         rows = slice(batch[0] - seed, batch[-1] - seed + 1)
         start |= {
@@ -196,11 +196,20 @@ def check_settings(width: Any, seed: Any, seeds: Any, dtype: Any) -> None:
         raise DataError(f"dtype must be float64 or float32, got {dtype!r}")
 
 
-def batches(numbers: int, seed: int, seeds: int, dtype: Any, memory: int = MEMORY) -> Iterator[list[int]]:
-    """The seeds in batches that fit into ``memory`` bytes, where one holds so many numbers."""
+def at_once(numbers: int, width: int, dtype: Any, memory: int = MEMORY) -> int:
+    """How many runs at width n fit into ``memory`` bytes, where one holds so many numbers; at least one.
+
+    Raises:
+        DataError: one alone is more than this machine's memory.
+    """
     each = numbers * np.dtype(dtype).itemsize
-    check_memory(each, f"a run of {numbers} numbers", "give a smaller width")
-    size = max(1, int(memory // max(each, 1)))
+    check_memory(each, f"a run at width {shortly(width)}", "give a smaller width")
+    return max(1, int(memory // max(each, 1)))
+
+
+def batches(numbers: int, width: int, seed: int, seeds: int, dtype: Any, memory: int = MEMORY) -> Iterator[list[int]]:
+    """The seeds in batches that fit into ``memory`` bytes."""
+    size = at_once(numbers, width, dtype, memory)
     for start in range(0, seeds, size):
         yield [seed + s for s in range(start, min(start + size, seeds))]
 

@@ -77,7 +77,7 @@ class Kernel(DerivedKernel):
         indices, other = self._indices(TEXT), self._indices(TEX)
         if indices is not None and other is not None:
             found = [indices.equation(self.symbol if g is None else g.symbol, g, p, other) for g, p in self._all()]
-            return [e for e in found if e.lhs != e.rhs]  # what is that of x and x', taken for one input, stays out
+            return [e for e in found if e.lhs != e.rhs]  # of x and x', taken for one input
         return [sp.Eq(self.symbol if g is None else g.symbol, to_sympy(p), evaluate=False) for g, p in self._all()]
 
     def text(self) -> str:

@@ -11,7 +11,7 @@ import networkx as nx
 import sympy as sp
 
 from tensorprog.ceilings import check_ceiling
-from tensorprog.dsl.network import Network, check_called
+from tensorprog.dsl.network import Network, check_called, refuse_lengths
 from tensorprog.dsl.trace import Output, Trace
 from tensorprog.errors import ProgramError
 from tensorprog.given import MANY, flag
@@ -134,7 +134,7 @@ def _of_network(
         if not chosen or not all(isinstance(t, int) and t >= 1 for t in chosen):
             raise ProgramError(f"lengths must be positive integers, one for each input, got {lengths!r}")
     elif lengths is not None:
-        raise ProgramError(f"{net.name} takes single vectors; leave out lengths={lengths!r}")
+        refuse_lengths(net, f"lengths={lengths!r}")
     else:
         chosen = [None] * inputs
     check_ceiling(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tensorprog.derivation.derivation import Length
-from tensorprog.dsl.network import Network
+from tensorprog.dsl.network import Network, refuse_lengths
 from tensorprog.errors import ProgramError
 from tensorprog.passes.separate import Separated, small
 
@@ -33,7 +33,7 @@ def _are_sizes(n: Any) -> bool:
 def _of_sequences(net: Network, lengths: Sequence[int] | None, count: int) -> list[Length]:
     if not net.takes_sequences:
         if lengths is not None:
-            raise ProgramError(f"{net.name} takes single vectors; leave out lengths={lengths}")
+            refuse_lengths(net, f"lengths={lengths}")
         return [None] * count
     if lengths is None:
         return [net.fitting_length()] * count

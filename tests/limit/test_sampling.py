@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import tensorprog as tp
+from tensorprog.dsl.parts import Parts
 from tensorprog.finite.estimate import extrapolate
 
 BOUND = stats.t.ppf(1 - 1e-5, 15)  # of 16 randomisations; 1e-5 for the many numbers that are compared
@@ -27,11 +28,25 @@ def network_program(name, **hyper):
 
     net = tp.programs.GALLERY[name](**hyper)
     rng = np.random.default_rng(0)
-    data = [rng.normal(size=(3, 4)), rng.normal(size=(2, 4))] if net.takes_sequences else rng.normal(size=(2, 4))
+    data = rng.normal(size=(2, 4))
+    if isinstance(net.form, Parts):
+        data = {part: rng.normal(size=(2, 4)) for part in net.form.vectors}
+    elif net.takes_sequences:
+        data = [rng.normal(size=(3, 4)), rng.normal(size=(2, 4))]
     return FiniteNetwork.of(net, read_inputs(data, "X", net.form))
 
 
-@pytest.mark.parametrize("name", sorted(tp.programs.GALLERY))
+OVER_POSITIONS = {name for name, net in tp.programs.GALLERY.items() if net().takes_axes}
+
+
+@pytest.mark.parametrize("name", sorted(OVER_POSITIONS))
+def test_limits_over_positions_are_not_sampled(name):
+    net = tp.programs.GALLERY[name]()
+    with pytest.raises(tp.AssumptionError, match="limits by sampling are not taken over positions"):
+        tp.limit(net.trace([None, None]).program, method="sampling")
+
+
+@pytest.mark.parametrize("name", sorted(set(tp.programs.GALLERY) - OVER_POSITIONS))
 def test_the_gallery_has_the_exact_moments(name):
     finite = network_program(name)
     sampled = tp.limit(finite.program, method="sampling", samples=2**17, values=finite.hyper)

@@ -70,8 +70,8 @@ def test_an_angle_of_the_array_machine_is_found(monkeypatch, way):
 
 
 def test_a_moment_over_n_minus_1_is_found_at_finite_width():
-    def wrong(right, op, values, hyper):
-        return right(op, values, hyper) * 64 / 63
+    def wrong(right, op, values, hyper, sizes):
+        return right(op, values, hyper, sizes) * 64 / 63
 
     undo = registered(execute.run, Moment, wrong)
     try:

@@ -23,6 +23,7 @@ ROUNDS = 64  # of halving a gap between nodes
 SPACING = 1.5  # widest gap between nodes, in units of a function's argument, that cannot skip a feature
 SATURATED = 8.0  # arguments of functions beyond which no feature is looked for
 DISTANT = 64.0  # times the least modulus of a base, beyond which none is
+BEYOND = 1e200  # arguments that are as good as infinite: their differences are numbers
 SINGULAR = 1e-13  # gaps in which a base is 0
 NARROW = 20.0  # features are this much narrower than a standard deviation before rules look for them
 
@@ -114,6 +115,7 @@ def _features(
 
 def _open(z: Array, y: Array, base: bool) -> Array:
     """Gaps between adjacent nodes in which an argument with these values may have a feature."""
+    y = np.clip(y, -BEYOND, BEYOND)
     size, change = np.abs(y), np.abs(np.diff(y))
     low, crossing = np.minimum(size[1:], size[:-1]), (y[1:] < 0) != (y[:-1] < 0)
     dips = np.pad(_dips(size), 1) & (size > (0 if base else SATURATED))
@@ -138,7 +140,7 @@ def _of_grid(f: Callable[[Array], Array], z: Array, base: bool) -> Features:
     base &= gap.min() > SINGULAR and least > 0  # at a singular point there is no width
     far, level = (DISTANT * least, 2 * least) if base else (SATURATED, 1.0)
     with np.errstate(all="ignore"):
-        slopes = np.abs(np.diff(y)) / gap / (low if base else 1.0)
+        slopes = np.abs(np.diff(np.clip(y, -BEYOND, BEYOND))) / gap / (low if base else 1.0)
     slope = np.nanmax(slopes[(low <= far) & ~(base & crossing)], initial=0.0)
     dips = _dips(size) & (size[1:-1] <= far)
     near = z[1:-1][dips]
