@@ -126,7 +126,8 @@ def refine(
         before[active], clear[active] = np.where(np.isfinite(difference), difference, np.nan), quick
         value[active], scale[active] = new, size
         error[active] = np.where(np.isfinite(difference) & (gap <= SPACING), bound, np.inf)
-        active = active[~((error[active] <= atol + max(rtol, ROUNDING) * size) & np.isfinite(size))]
+        judged = (difference <= floor) | (last > 0)  # one difference says nothing of how fast they fall
+        active = active[~((error[active] <= atol + max(rtol, ROUNDING) * size) & np.isfinite(size) & judged)]
         if not len(active):
             break
     return Result(value, error, scale)
