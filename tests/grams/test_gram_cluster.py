@@ -78,7 +78,7 @@ def test_threads_of_a_worker_share_what_they_unpack(monkeypatch):
     compute._unpacked.cache_clear()
     many = distributed.LocalCluster(n_workers=1, threads_per_worker=4, processes=False, dashboard_address=None)
     with many as local, distributed.Client(local) as four:
-        found = K.of(programs.mlp(depth=3, sigma_b=0.1)).gram(X, client=four, block=16)
+        found = K._of(programs.mlp(depth=3, sigma_b=0.1)).gram(X, client=four, block=16)
     assert len(made) == 1 and np.isfinite(found).all()
 
 
