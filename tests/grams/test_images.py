@@ -79,7 +79,7 @@ def test_nonlinearities_with_closed_forms(phi):
     agree(cnn(phi=phi), images(3, 3, 4, 2))
 
 
-@pytest.mark.parametrize("how", ["circular", "strided", "one"])
+@pytest.mark.parametrize("how", ["circular", *(pytest.param(h, marks=pytest.mark.slow) for h in ("strided", "one"))])
 def test_smooth_nonlinearities_by_series(how):
     X = images(9, 3, 5, 2)
     X[1] = X[0]

@@ -318,6 +318,7 @@ def test_two_products_of_one_matrix_after_pooling_are_two_quantities():
     x = np.concatenate([x, x[:1]])  # two equal inputs
     value, wanted = tp.nngp(net())(x), tp.nngp(net(pooled=False))(x)
     assert value == pytest.approx(wanted, rel=1e-13)
+    assert tp.nngp(net()).gram(x) == pytest.approx(wanted, rel=1e-13)
 
 
 # ---- copies, accounts ----------------------------------------------------------------------------------
