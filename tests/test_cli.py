@@ -317,6 +317,7 @@ def test_a_failed_claim_gives_exit_status_1(cli, tmp_path, monkeypatch):
         (["derive", "rnn", "--lengths", "0,2"], ["[0, 2]"]),
         (["derive", "rnn", "--lengths", "a,b"], ["--lengths", "'a,b'"]),
         (["verify", "mlp", "--lengths", "3,2"], ["mlp takes single vectors", "3,2"]),
+        (["verify", "cnn", "--lengths", "3,2"], ["cnn takes vectors at positions", "3,2"]),
         (["verify", "rnn", "--lengths", "0,2"], ["empty sequence"]),
         (["verify", "mlp", "--widths", "64"], ["two or more different widths", "[64]"]),
         (["verify", "mlp", "--widths", "64,64"], ["[64, 64]"]),

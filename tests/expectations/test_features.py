@@ -96,6 +96,12 @@ def test_the_slope_of_an_argument_is_that_beside_its_root():
     assert found.roots == pytest.approx((np.arctanh(0.5) / 100,), rel=1e-12)
 
 
+def test_a_feature_is_found_beside_arguments_beyond_all_numbers():
+    """cosh(u) for u = 3·10⁵ + 10⁶ z overflows but for |z + 0.3| < 10⁻³; as a base it is steep where it is least."""
+    found = features(sp.cosh(U), True, U, 3e5, 1e6, {}, 9.0)
+    assert found.near == pytest.approx((-0.3,), abs=1e-6) and 0.5e6 < found.slope < 2e6
+
+
 def test_an_argument_with_more_features_than_can_be_told_has_no_bound():
     assert features(1000 * Sin(U) - 700, False, U, 0.0, 1e6, {}, 9.0).slope == np.inf
 

@@ -23,8 +23,15 @@ X, Y = rng.normal(size=(30, 3)), rng.normal(size=(30, 2))
 W, B = sp.symbols("sigma_w sigma_b", positive=True)
 
 
-@pytest.mark.parametrize("kind", ["ntk", "nngp"])
-@pytest.mark.parametrize("estimator", [NTKRegressor, NTKClassifier])
+@pytest.mark.parametrize(
+    ("estimator", "kind"),
+    [
+        (NTKRegressor, "nngp"),
+        (NTKClassifier, "ntk"),
+        pytest.param(NTKRegressor, "ntk", marks=pytest.mark.slow),
+        pytest.param(NTKClassifier, "nngp", marks=pytest.mark.slow),
+    ],
+)
 def test_scikit_learn_accepts_the_estimator(estimator, kind):
     results = check_estimator(estimator(kind=kind), on_skip=None)
     assert sum(r["status"] == "passed" for r in results) > 40

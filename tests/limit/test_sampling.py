@@ -76,8 +76,8 @@ def test_a_gated_unit_has_no_formula_and_agrees_with_simulation():
     account = exact.account(exact.E(lambda a: a**2, vectors[0]))
     assert account.statistical
     sampled = tp.limit(p, method="sampling", samples=2**19)
-    widths = [512, 1024, 2048]
-    runs = [tp.sample(p, n, seeds=24) for n in widths]
+    widths = [256, 512, 1024]
+    runs = [tp.sample(p, n, seeds=48) for n in widths]
     assert abs(account.value - sampled.E(lambda a: a**2, vectors[0])) <= account.error + 4 * sampled.stderr(
         sampled.E(lambda a: a**2, vectors[0])
     )

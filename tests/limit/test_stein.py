@@ -65,7 +65,7 @@ def test_a_hyperparameter_below_the_line_of_a_fraction():
     def with_factor(factor):
         def body(net, h):
             W = net.weight("W")
-            return tp.sin(factor(W.T @ (W @ h**3)))
+            return tp.sin(factor(W.T @ (W @ h**2)))
 
         return tp.nngp(network(body))
 
