@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import json
@@ -193,7 +194,7 @@ def verify(
         check = _Check(net, data, values, inputs)
         result.claims += [Claim(h.name, None, h.detail) for h in outputs_on_data(net, data, hyper)]
         result.claims += [check.ways_agree(), check.kernel_on_data()]
-        result.evidence = Evidence(net, data, values, check.kernels, check.fingerprint())
+        result.evidence = Evidence(net, data, values, check.kernels, check.fingerprint(), given=check.copied())
         header = {"network": repr(net), "program": check.fingerprint(), "gvars": [v.name for v in check.gvars]}
         path = folder(out) / "runs.jsonl" if out is not None else None
         records = collect(check.finite, check.gvars, result.widths, seeds, header, path, tell)
@@ -327,6 +328,10 @@ class _Check:
     def _known(self) -> tuple[np.ndarray, np.ndarray]:
         found = self._account(self.kernels["backprop"])
         return found.value, found.error
+
+    def copied(self) -> Any:
+        """The inputs as they were given, where ``data`` holds them in another form."""
+        return None if self.net.form in ("vectors", "sequences") else copy.deepcopy(self.given)
 
     def _account(self, kernel: Kernel) -> KernelAccount:
         if self.net.form not in ("vectors", "sequences"):

@@ -187,6 +187,16 @@ def test_names_are_unique_and_defined_before_they_are_used(build, kind):
     assert lefts[-1] == kernel.symbol
 
 
+def read(right, kernel):
+    """The right side of a line of text as sympy reads it, with the symbols of all equations."""
+    known = sorted({s for e in kernel.equations for s in (e.lhs, *e.rhs.free_symbols)}, key=lambda s: -len(str(s)))
+    pattern = "|".join(re.escape(str(s).replace(" ", "")) for s in known)
+    by_text = {str(s).replace(" ", ""): (f"s{k}_", s) for k, s in enumerate(known)}
+    coded = re.sub(pattern, lambda m: by_text[m[0]][0], re.sub(r"\s+", "", right))
+    coded = re.sub("([⁰¹²³⁴⁵⁶⁷⁸⁹]+)", lambda m: "**" + m[0].translate(str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")), coded)
+    return sp.sympify(coded.replace("·", "*"), locals=dict(by_text.values()))
+
+
 @pytest.mark.parametrize(("build", "kind"), CASES)
 def test_text_has_one_line_an_equation_after_its_header(build, kind):
     kernel = kernel_of(build, kind)
@@ -197,7 +207,11 @@ def test_text_has_one_line_an_equation_after_its_header(build, kind):
     assert len(unbroken) == len(kernel.equations)
     for line, e in zip(unbroken, kernel.equations, strict=True):
         left, right = (side.strip() for side in line.split(" = ", 1))
-        assert left == str(e.lhs) and sorted(right.replace(" ", "")) == sorted(text(e.rhs).replace(" ", ""))
+        assert left == str(e.lhs)
+        if "sqrt" in right:  # sympy has one fraction where the text has factors 1/√v
+            assert sp.expand(read(right, kernel) - e.rhs) == 0
+        else:
+            assert sorted(right.replace(" ", "")) == sorted(text(e.rhs).replace(" ", ""))
     assert "*" not in body and "Symbol" not in body
 
 

@@ -44,7 +44,9 @@ def test_a_name_that_is_not_there_is_answered_with_the_one_that_was_meant(name, 
 
 
 def test_the_gallery_lists_its_networks():
-    with pytest.raises(AttributeError, match="no network 'residual'; did you mean 'residual_mlp'.* known: cnn, deep_linear"):
+    with pytest.raises(
+        AttributeError, match="no network 'residual'; did you mean 'residual_mlp'.* known: cnn, deep_linear"
+    ):
         tp.programs.residual  # noqa: B018
     with pytest.raises(AttributeError, match="no network 'capsule'; known: cnn, deep_linear"):
         tp.programs.capsule  # noqa: B018

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,7 @@ class Evidence(Shown):
         runs: what was simulated: by name the limit (N, N), and for each width the values (S, N, N).
         fingerprint: a hash of program and data.
         command: the command line that it was made by, if it was.
+        given: a copy of inputs over positions or of named arrays, as they were given.
     """
 
     net: Network
@@ -32,6 +34,7 @@ class Evidence(Shown):
     fingerprint: str
     runs: dict[str, tuple[np.ndarray, list[np.ndarray]]] = field(default_factory=dict)
     command: str | None = None
+    given: Any = None
 
     def text(self) -> str:
         """What there is."""

@@ -7,6 +7,7 @@ from functools import singledispatch
 
 from tensorprog.ir.axes import Everywhere, Map, Window
 from tensorprog.ir.instructions import MatMul, Mix
+from tensorprog.ir.maps import Given
 
 
 @singledispatch
@@ -27,6 +28,11 @@ def _(m: Window) -> str:
 @extent.register
 def _(m: Everywhere) -> str:
     return ""
+
+
+@extent.register
+def _(m: Given) -> str:
+    return m.name
 
 
 def _across(n: int | tuple[int, ...]) -> str:

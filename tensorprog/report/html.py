@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from tensorprog.dsl.parts import Parts
 from tensorprog.errors import AssumptionError, DataError, NoRuleError, ProgramError
 from tensorprog.finite.estimate import extrapolate
 from tensorprog.kernels.kernel import Kernel
@@ -107,6 +108,8 @@ def _numbers(v: Any) -> str:
 
 
 def _data(e: Any) -> Any:
+    if e.net.form not in ("vectors", "sequences"):
+        return e.given
     items = [e.data[i] for i in range(len(e.data))]
     return items if e.net.takes_sequences else np.concatenate(items)
 
@@ -266,6 +269,11 @@ def _version(name: str) -> str:
 
 
 def _shape(e: Any) -> str:
+    if isinstance(e.net.form, Parts):
+        return f"{len(e.data)} inputs of the arrays {', '.join(e.net.form.uses)}"
+    if e.net.form == "positions":
+        sizes = ", ".join(dict.fromkeys("×".join(map(str, t)) for t in e.data.lengths))
+        return f"{len(e.data)} inputs of sizes {sizes} with vectors of dimension {e.data.dimension}"
     if not e.net.takes_sequences:
         return f"{len(e.data)} vectors of dimension {e.data.dimension}"
     lengths = ", ".join(map(str, e.data.lengths))

@@ -16,6 +16,7 @@ from tensorprog.formulas.spelling import Windows, read_by, reads
 from tensorprog.formulas.typeset import TEX
 from tensorprog.ir.axes import Everywhere
 from tensorprog.ir.instructions import InitVector, MatMul, Mix, Place, Var
+from tensorprog.ir.maps import Given
 from tensorprog.limit.master import Interpreter
 from tensorprog.passes.backprop import backprop
 from tensorprog.printing import NameSymbol, latex
@@ -124,6 +125,11 @@ def _summed(names: _Names, var: Var) -> str | None:
     if isinstance(m, Everywhere):
         over = r"\frac{1}{P} " if m.is_mean else ""
         return rf"{y}[p] = {over}{x}" if op.transpose else rf"{y} = {over}\sum_{{p}} {x}[p]"
+    if isinstance(m, Given):
+        entry = "r" if m.pooled else "r,p" if op.transpose else "p,r"
+        if m.pooled and op.transpose:
+            return rf"{y}[p] = {m.name}[p] \, {x}"
+        return rf"{y}{'' if m.pooled else '[p]'} = \sum_{{r}} {m.name}[{entry}] \, {x}[r]"
     at = (read_by if op.transpose else reads)(m, "p", "k")
     over = rf"\frac{{1}}{{{windows.size(m, TEX)}}} " if m.is_mean else ""
     return rf"{y}[p] = {over}\sum_{{k}} {x}[{at}]"

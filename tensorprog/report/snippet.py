@@ -10,7 +10,7 @@ import inspect
 import re
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -53,12 +53,24 @@ def snippet(v: Any) -> str:
 
 def inputs(e: Any) -> str:
     """The data of a verification as an expression."""
+    if e.net.form not in ("vectors", "sequences"):
+        return _nested(e.given)
     items = [e.data[i] if e.net.takes_sequences else e.data[i][0] for i in range(len(e.data))]
     if sum(item.size for item in items) > LONGEST:
         rows = [_packed(item) for item in items]
     else:
         rows = [_array(item) if e.net.takes_sequences else f"{item.tolist()}" for item in items]
     return "[\n" + "".join(f"    {row},\n" for row in rows) + "]"
+
+
+def _nested(given: Any) -> str:
+    """Arrays over positions: one, or a list or a dictionary of such; of more than a few numbers packed."""
+    if isinstance(given, Mapping):
+        return "{\n" + "".join(f"    {name!r}: {_nested(x)},\n" for name, x in given.items()) + "}"
+    if isinstance(given, (list, tuple)):
+        return "[" + ", ".join(map(_nested, given)) + "]"
+    item = np.asarray(given.toarray() if hasattr(given, "toarray") else given, float)
+    return _packed(item) if item.size > LONGEST else f"np.array({item.tolist()})"
 
 
 def _array(item: np.ndarray) -> str:

@@ -17,6 +17,7 @@ from tensorprog.cli import main
 from tensorprog.report.html import page
 from tensorprog.report.origins import distributions
 from tensorprog.report.snippet import code
+from tensorprog.report.subject import subject
 from tensorprog.report.tikz import math
 from tests.gallery import inputs_of, names
 
@@ -207,9 +208,13 @@ def test_vectors_are_named_as_in_the_drawing(name):
     net = tp.programs.GALLERY[name]()
     lengths = [3] if net.form == "sequences" else None
     rows = list(distributions(net, lengths))
-    assert [r.name for r in rows] == [n for n in tp.draw(net, backprop=True, lengths=lengths).names if n[0] != "f"]
+    s = subject(net, backprop=True, lengths=lengths)
+    assert [s.name(v) for v in s.drawn] == tp.draw(net, backprop=True, lengths=lengths).names
+    assert [r.name for r in rows] == [s.name(v) for v in s.drawn if v.kind == "vector"]
     for row in rows:
-        assert row.z.startswith(f"Z^{{{math(row.name)}}} ") and not re.search(r"Z\^\{d?[gx]_", row.z)
+        assert re.match(rf"Z\^\{{{re.escape(math(row.name))}\}}(\[p\])? ", row.z) and not re.search(
+            r"Z\^\{d?[gx]_", row.z
+        )
 
 
 def test_operands_are_named_as_in_the_drawing():
