@@ -68,8 +68,8 @@ def two_hidden_layers(net, x):
 
 run = tp.unroll(two_hidden_layers(), steps=1, trainable=["U"])
 lim = run.limit
-delta_h = run.unrolled.delta[1, run.trace.program.named("W(x)")]
-delta_z = run.unrolled.delta[1, run.trace.program.op(run.trace.program.named("W(x)")).x]
+delta_h = run._unrolled.delta[1, run.trace.program.named("W(x)")]
+delta_z = run._unrolled.delta[1, run.trace.program.op(run.trace.program.named("W(x)")).x]
 
 # %% [markdown]
 # Eq. 18: $Z^{\delta z}$, a function of $Z^{W^\top dh}$:
