@@ -169,7 +169,7 @@ tp.unroll(tp.programs.mlp(depth=1, phi=phi, sigma_w=1), steps=1, optimizer=wd).c
 # %%
 rng = np.random.default_rng(0)
 X, y = rng.normal(size=(3, 4)), rng.normal(size=3)
-training = FiniteTraining(tp.programs.mlp(depth=2, phi=tp.tanh), read_inputs(X, "X", False), y, 5, tp.SGD(0.5))
+training = FiniteTraining(tp.programs.mlp(depth=2, phi=tp.tanh), read_inputs(X, "X", "vectors"), y, 5, tp.SGD(0.5))
 for width in (64, 512, 2048):
     (trajectory,) = training.run(width, [0])
     predicted = training.predict(trajectory.f[None, 0], trajectory.chi[None])[0]

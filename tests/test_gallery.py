@@ -19,17 +19,20 @@ def entries():
     return examine_all()
 
 
+@pytest.mark.slow
 def test_every_file_of_the_gallery_has_a_row_and_no_claim_fails(entries):
     assert {e.name for e in entries} == FILES
     assert [e for e in entries if not e.passed] == []
 
 
+@pytest.mark.slow
 def test_the_table_of_the_readme_is_what_the_command_makes(entries):
     found = README.read_text(encoding="utf-8").partition(gallery.START)[2].partition(gallery.END)[0]
     timeless = lambda table: [row.rsplit("|", 2)[0] for row in table.strip().splitlines()]  # noqa: E731
     assert timeless(found) == timeless(markdown(entries)), "run make readme"
 
 
+@pytest.mark.slow
 def test_what_does_not_apply_has_a_reason(entries):
     (mean,) = [e for e in entries if e.name == "mean_readout"]
     assert mean.claims["NNGP"].passed is None and "no Gaussian process" in mean.claims["NNGP"].detail

@@ -34,10 +34,11 @@ NOT_DRAWN = {
     "layer_norm",
     "rms_norm",
     "attention",
+    "concat",
     "scores",
     "softmax",
     "weighted",
-}  # of moments and pairs of positions
+}  # of moments and pairs of positions, and sums written in another way
 PHI = ["relu", "erf", "tanh", "sin", "abs_", "sigmoid", "gelu"]
 PADDINGS = ["same", "valid", "circular"]
 Step = tuple[Any, ...]
