@@ -32,7 +32,7 @@ from tensorprog.formulas.typeset import (
 )
 from tensorprog.formulas.typeset import GRAM as GRAM_RANK
 from tensorprog.limit.equations import reachable
-from tensorprog.printing import NameSymbol, latex, text
+from tensorprog.printing import NameSymbol, inner, latex, text
 from tensorprog.recursions.folding import At, Case, Folded
 from tensorprog.recursions.positioned import Positioned, forms_of, has_positions
 from tensorprog.recursions.ranges import T2, TAU, Bound, L, T
@@ -74,8 +74,10 @@ def _subscript(i: str) -> str:
     return i if i.isdecimal() else f"_{i}" if i.strip("'").isalpha() else f"_({i})"
 
 
-def quantity(family: Family, index: Exprs) -> Quantity:
-    """A family at an index; equal layers are written once."""
+def quantity(family: Family, index: Exprs) -> sp.Expr:
+    """A family at an index; equal layers are written once, data of several arrays by their names."""
+    if family.names is not None:
+        return inner(*family.names)
     copy = "" if family.copy == 1 else f"_{{[{family.copy}]}}"
     head = NameSymbol(f"{family.head}{'' if family.copy == 1 else f'.{family.copy}'}", family.tex + copy)
     l, t, l2, t2 = index
@@ -383,7 +385,7 @@ def _atom(g: Expect, own: Exprs, style: Style) -> str:
     return rf"{head}\bigl[{joined}\bigr]" if style.tex else f"{head}({joined})"
 
 
-def short_covariance(g: Expect, own: Exprs) -> Quantity | None:
+def short_covariance(g: Expect, own: Exprs) -> sp.Expr | None:
     """Σ^(i,j)(x,x') when the covariance is Σ^(i,i)(x,x), Σ^(i,j)(x,x'), Σ^(j,j)(x',x')."""
     if any(g.mean) or len(g.mean) > 2:
         return None

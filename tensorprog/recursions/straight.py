@@ -22,7 +22,7 @@ from tensorprog.expectations.atoms import Expect, variables
 from tensorprog.ir.axes import TOTAL, Map, Reading
 from tensorprog.limit.equations import Name, children, reachable
 from tensorprog.limit.positions import Along, At
-from tensorprog.printing import NameSymbol, inner
+from tensorprog.printing import NameSymbol, inner, reads_data
 
 Index = tuple[int | None, ...]
 TRANSPOSED = [  # what kernels are linear in: gradient covariances and tangent kernels of layers, and of sums of some
@@ -37,7 +37,8 @@ LINEAR = {a[0]: b for pair in TRANSPOSED for a, b in (pair, pair[::-1])}  # with
 class Family:
     """All quantities of one letter and pair of inputs; ``copy`` tells apart those with the same index.
 
-    ``at`` says which of the two vectors has positions, ``view`` by what map data are read, and whether side by side.
+    ``at`` says which of the two vectors has positions, ``view`` by what map data are read, and whether side by side;
+    ``names`` are what data are called where an input has several arrays.
     """
 
     head: str
@@ -46,6 +47,7 @@ class Family:
     copy: int = 1
     at: tuple[bool, bool] = (False, False)
     view: tuple[Map, bool] | None = None
+    names: tuple[str, str] | None = None
 
     @property
     def linear(self) -> bool:
@@ -62,7 +64,7 @@ class Ref(Scalar):
     __slots__ = ("family", "label", "where")
 
     def __init__(self, family: Family, where: Index) -> None:
-        self.label = NameSymbol(f"{family.head}{list(where)}{family.pair}{family.copy}")
+        self.label = NameSymbol(f"{family.head}{list(where)}{family.names or family.pair}{family.copy}")
         super().__init__(self.label)
         self.family, self.where = family, where
 
@@ -125,8 +127,8 @@ class Store:
         if len(inner.terms) != 1:
             return self._mapped(like, transpose, inner) if inner else inner
         ((mono, c),) = inner.terms.items()
-        constant = tuple(f for f in mono if type(f[0]) is Scalar)
-        array = tuple(f for f in mono if type(f[0]) is not Scalar)
+        constant = tuple(f for f in mono if type(f[0]) is Scalar and not reads_data(f[0].symbol))
+        array = tuple(f for f in mono if f not in constant)
         return Poly({constant: c}) * self._mapped(like, transpose, Poly({array: 1}))
 
     def _mapped(self, like: Along, transpose: bool, inner: Poly) -> Poly:
@@ -235,6 +237,8 @@ def leaf_name(g: Gen, names: dict[Ref, Poly]) -> Poly | None:
 
 def gram_symbol(g: Ref) -> sp.Symbol:
     """⟨x_t,x'_t'⟩ as the trace of a network calls it."""
+    if g.family.names is not None:
+        return inner(*g.family.names)
     (a, b), (_, t, _, t2) = g.family.pair, g.where
     by = "" if g.family.view is None else f"·{g.family.view[0]}"
     return inner(f"{a}{by or t or ''}", f"{b}{by or t2 or ''}")
@@ -278,7 +282,8 @@ def read(derivation: Any, store: Store) -> Straight:
 def _gram(p: Any, q: Any) -> tuple[Family, Index]:
     at = (p.axes is not None, q.axes is not None)
     view = None if p.by is None else (p.by.map, True)
-    return Family(*GRAM, (p.label, q.label), at=at, view=view), (None, p.time, None, q.time)
+    names = None if p.part is None else (str(p), str(q))
+    return Family(*GRAM, (p.label, q.label), at=at, view=view, names=names), (None, p.time, None, q.time)
 
 
 def _order(place: Place) -> tuple[bool, str, int, int]:
