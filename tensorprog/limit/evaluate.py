@@ -24,7 +24,7 @@ from tensorprog.errors import DataError, NoRuleError
 from tensorprog.expectations.atoms import Expect, variables
 from tensorprog.expectations.law import Value
 from tensorprog.expectations.numeric import expectation
-from tensorprog.functions import Step, no_value
+from tensorprog.functions import Fn, Step, no_value
 from tensorprog.functions import evaluate as evaluate_expr
 from tensorprog.limit.equations import Name, children, reachable
 from tensorprog.limit.positions import At, Positional
@@ -206,6 +206,8 @@ def _random(seed: int, owners: tuple[int, int], over: bool, at: Callable[[At, An
             half = g.body == Step(*g.variables[:1]) and not any(g.mean) and value(g.cov[0])
             return mpmath.mpf(0.5) if half else draw(_canonical_atom(g, value))
         assert isinstance(g, Apply)
+        if isinstance(g.fn, sp.Lambda) and not g.fn.expr.has(Fn):  # 1/√v, as where v is a number of the data
+            return _in_digits(g.fn)(*(value(a) for a in g.args))
         return draw(str(g.fn(*(sp.Symbol(_digits(value(a))) for a in g.args))))  # in whatever order it names them
 
     return leaf
@@ -220,6 +222,11 @@ def _mp(c: Any) -> Any:
 def _mp_scalar(expr: sp.Expr, value: Callable[[sp.Symbol], Any]) -> Any:
     point = {s: sp.Float(str(value(s)), 60) for s in expr.free_symbols}
     return _mp(sp.N(expr.subs(point), 60))
+
+
+@functools.cache
+def _in_digits(formula: sp.Lambda) -> Callable[..., Any]:
+    return sp.lambdify(formula.variables, formula.expr, "mpmath")  # type: ignore[no-any-return]
 
 
 def _digits(x: Any) -> str:

@@ -6,8 +6,10 @@ deriving there and comparing equation by equation.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -35,7 +37,7 @@ from tensorprog.recursions.ranges import Sizes
 from tensorprog.recursions.sized import SizedKernel, append
 from tensorprog.recursions.sizes import ANY, SMALL, Growing, Over, form_of, over_of, refuse_growing
 from tensorprog.recursions.straight import Store, Straight, read, variables_of
-from tensorprog.recursions.writing import STEPWISE, WAYS, Way, straight
+from tensorprog.recursions.writing import LAYERED, STEPWISE, WAYS, Way, straight
 from tensorprog.types import Data, HyperValues
 
 BLOCK_BYTES = 2**27
@@ -72,9 +74,9 @@ class FoldedKernel:
         self._over = over_of(self.net, over)
         refuse_expanding(*self._sized(self._over.larger(2)[0], 2), kernel.kind == "ntk")
         self._store = Store()
-        self._read: dict[tuple[Sizes, int, bool], Straight] = {}
-        self._derived: dict[tuple[Sizes, int, bool], Derivation] = {}
-        self._most: dict[bool, dict[Sizes, int]] = {False: {}, True: {}}
+        self._read: dict[tuple[Sizes, int, str], Straight] = {}
+        self._derived: dict[tuple[Sizes, int, str], Derivation] = {}
+        self._most: dict[str, dict[Sizes, int]] = defaultdict(dict)
         self.proved: list[Sizes] = []
         self.excluded: set[Sizes] = set()
         self._parts = self._fold(self.form, 2)
@@ -100,6 +102,8 @@ class FoldedKernel:
 
     def _fold(self, form: str | None, inputs: int) -> tuple[Part, ...]:
         """One fold for all sizes, or one for equal and one for different lengths, or of moments taken step by step."""
+        if self._has_scalars:
+            return (self._part(self._over, form, inputs, LAYERED),)
         try:
             return (self._part(self._over, form, inputs),)
         except Growing:
@@ -118,14 +122,14 @@ class FoldedKernel:
         """The fold that holds down to the smallest sizes."""
         failure, best = None, None
         for s in over.examples(inputs):  # before any is read, which takes longer
-            if (s, inputs, ways[0].stepwise) not in self._read:
-                self._derivation(s, inputs, ways[0].stepwise)
+            if (s, inputs, ways[0].by) not in self._read:
+                self._derivation(s, inputs, ways[0].by)
         for way in ways:
             if way.anchored and best is not None:
                 break
             try:
                 systems = {s: self._straight(s, form, inputs, way) for s in over.examples(inputs)}
-                folded = fold(systems, self._store, way.anchored, way.stepwise)
+                folded = fold(systems, self._store, way.anchored, way.by == "stepwise")
                 fails = self._prove(folded, form, inputs, way, over)
             except FoldError as error:
                 failure = failure or error
@@ -170,21 +174,26 @@ class FoldedKernel:
         return same(self._value(sizes, inputs), mine)
 
     def _straight(self, sizes: Sizes, form: str | None, inputs: int, way: Way) -> Straight:
-        key = (sizes, inputs, way.stepwise)
+        key = (sizes, inputs, way.by)
         if key not in self._read:  # every form starts from it
             self._read[key] = read(self._derivation(*key), self._store)
             del self._derived[key]
         return straight(self._read[key], self._store, form, way)
 
-    def _derivation(self, sizes: Sizes, inputs: int, stepwise: bool) -> Derivation:
+    def _derivation(self, sizes: Sizes, inputs: int, by: str) -> Derivation:
         """The derivation at one size, which waits until it is read."""
-        key = (sizes, inputs, stepwise)
+        key = (sizes, inputs, by)
         if key not in self._derived:
-            derive = self.kernel._derive_stepwise if stepwise else self.kernel._derive_straight
-            self._derived[key] = derive(*self._sized(sizes, inputs))
-            self._most[stepwise][sizes] = variables_of(self._derived[key])
-            refuse_growing(self.net.name, self._most[stepwise])
+            self._derived[key] = getattr(self.kernel, f"_derive_{by}")(*self._sized(sizes, inputs))
+            self._most[by][sizes] = variables_of(self._derived[key])
+            refuse_growing(self.net.name, self._most[by])
         return self._derived[key]
+
+    @cached_property
+    def _has_scalars(self) -> bool:
+        """Whether the network reads moments of its vectors, as norms and attention do."""
+        net, lengths = self._sized(self._over.larger(1)[0], 1)
+        return any(var.kind == "scalar" for var, _ in net.trace(lengths).program)
 
     def _value(self, sizes: Sizes, inputs: int) -> Poly:
         """The kernel by its own method of derivation, untouched."""

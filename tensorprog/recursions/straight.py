@@ -19,9 +19,9 @@ from tensorprog.derivation.derivation import Derivation
 from tensorprog.derivation.names import Place
 from tensorprog.errors import FoldError
 from tensorprog.expectations.atoms import Expect, variables
-from tensorprog.ir.axes import TOTAL, Map, Reading
+from tensorprog.ir.axes import TOTAL, Axes, Map, Pairs, Reading
 from tensorprog.limit.equations import Name, children, reachable
-from tensorprog.limit.positions import Along, At
+from tensorprog.limit.positions import Along, Positional, Weighed
 from tensorprog.printing import NameSymbol, inner, reads_data
 
 Index = tuple[int | None, ...]
@@ -38,7 +38,7 @@ class Family:
     """All quantities of one letter and pair of inputs; ``copy`` tells apart those with the same index.
 
     ``at`` says which of the two vectors has positions, ``view`` by what map data are read, and whether side by side;
-    ``names`` are what data are called where an input has several arrays.
+    ``names`` are what data are called where an input has several arrays.  ``single`` ones are scalars of one input.
     """
 
     head: str
@@ -48,6 +48,7 @@ class Family:
     at: tuple[bool, bool] = (False, False)
     view: tuple[Map, bool] | None = None
     names: tuple[str, str] | None = None
+    single: bool = False
 
     @property
     def linear(self) -> bool:
@@ -115,8 +116,9 @@ class Store:
             return self.intern(Apply, g.fn, tuple(self.rebuild(a, leaf, seen) for a in g.args))
         if isinstance(g, Along):
             return self.along(g, self.rebuild(g.inner, leaf, seen))
-        if isinstance(g, At):
-            return self.intern(At, self.rebuild(g.inner, leaf, seen), g.point)
+        if isinstance(g, Positional):
+            fields = (getattr(g, name) for name in g.FIELDS)
+            return self.intern(type(g), *(self.rebuild(v, leaf, seen) if isinstance(v, Poly) else _anywhere(v) for v in fields))
         return monomial(g) if isinstance(g, Ref) else self.intern(Scalar, g.symbol)
 
     def along(self, like: Along, inner: Poly, turned: bool = False) -> Poly:
@@ -131,6 +133,10 @@ class Store:
         array = tuple(f for f in mono if f not in constant)
         return Poly({constant: c}) * self._mapped(like, transpose, Poly({array: 1}))
 
+    def weighed(self, like: Weighed, inner: Poly) -> Poly:
+        """The transposed sum over positions of ``like``, with the same scalars."""
+        return self.intern(Weighed, like.weights, like.axes, like.how, not like.transpose, inner) if inner else inner
+
     def _mapped(self, like: Along, transpose: bool, inner: Poly) -> Poly:
         return self.intern(Along, Reading(like.by.map, None), like.how, transpose, inner, like.point)
 
@@ -140,6 +146,11 @@ class Store:
         body = body.xreplace({s: g.symbol for s, g in gens.items()})
         key = min((_permuted(body, cov, mean, o) for o in _orders(len(mean))), key=lambda k: _sort_key(*k))
         return self.intern(_expect, *key, tuple(sorted(gens.values(), key=lambda g: g.index)))
+
+
+def _anywhere(v: Any) -> Any:
+    """Axes without the input that they belong to."""
+    return Pairs(*(replace(a, source="") for a in (v.left, v.right))) if isinstance(v, Pairs) else v
 
 
 def _single(p: Poly) -> Gen:
@@ -286,6 +297,16 @@ def _gram(p: Any, q: Any) -> tuple[Family, Index]:
     return Family(*GRAM, (p.label, q.label), at=at, view=view, names=names), (None, p.time, None, q.time)
 
 
+WEIGHTS, SCALARS = ("α", r"\alpha"), ("m", "m")
+
+
+def _scalar(place: Place, axes: Axes | Pairs | None) -> tuple[Family, Index]:
+    """A scalar of one input: a weight for pairs of positions, or a number for every position."""
+    head = WEIGHTS if isinstance(axes, Pairs) else SCALARS
+    family = Family(*head, (place.owner, place.owner), at=(axes is not None, isinstance(axes, Pairs)), single=True)
+    return family, (place.layer, place.time, place.layer, place.time)
+
+
 def _order(place: Place) -> tuple[bool, str, int, int]:
     """Covariances are symmetric: of two places in one input the earlier is named first."""
     return len(place.owner) > 1, place.owner, place.layer or 0, place.time or 0
@@ -294,6 +315,8 @@ def _order(place: Place) -> tuple[bool, str, int, int]:
 def _located(g: Name, derivation: Derivation) -> tuple[Family, Index]:
     a, b = g.about
     namer: Any = derivation.limit.system.namer
+    if g.kind == "value" and a is not None and (place := namer.place(a)) is not None:
+        return _scalar(place, derivation.limit.program.axes(a))
     places: tuple[Place, Place] | None = namer.places(a, b) if a is not None and b is not None else None
     if places is None or a is None or b is None:
         raise FoldError(

@@ -1,0 +1,165 @@
+"""The limit with sums and rescaled vectors taken one instruction at a time, so that equations stay as short as layers.
+
+The covariance of h + r is that of h plus that of r, where the two are independent, and that of c h is c c' times that of
+h, where c is made of scalars: 1/√v of a layer norm.  ``Limit`` writes all of them in what the first layer embeds and in
+products with matrices, so that the stream of a residual network is a sum that grows with depth.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sympy as sp
+
+from tensorprog.algebra import Gen, Poly, add_all, affine, linear_parts, monomial
+from tensorprog.derivation.names import EveryName
+from tensorprog.expectations.atoms import Expect
+from tensorprog.ir.graph import ProgramGraph
+from tensorprog.ir.instructions import Moment, Nonlin, Var, Weigh, slots_of
+from tensorprog.limit.equations import Name, summed
+from tensorprog.limit.master import Interpreter
+from tensorprog.limit.positions import At
+
+
+class LayerNames(EveryName):
+    """The same names; what is another quantity, or one at equal inputs, has none of its own, and scalars have places."""
+
+    def _scan(self) -> None:
+        super()._scan()
+        for var, op in self.trace.program:
+            placed = [v for v in op.operands if v in self._depth and v in self._owner]
+            if var.kind == "scalar" and placed:
+                latest = max(reversed(placed), key=self._reach.__getitem__)
+                self._reach[var], self._depth[var] = self._reach[latest], self._depth[latest]
+                self._time[var], self._owner[var] = self._time[latest], self._owner[latest]
+
+    def _place_embedding(self, var: Var, has_layers: bool) -> None:
+        """What is embedded without a layer of its own stands below the first."""
+        super()._place_embedding(var, has_layers)
+        layers = [l for l in self._layers.values() if l is not None]
+        if layers and not self.trace.parameters[self.trace.embeddings[var][0]].indices:
+            self._depth[var] = min(layers) - 1
+
+    def bare(self, p: Poly, kind: str, a: Var | None, b: Var | None) -> bool:
+        return not p or _known(p) or (kind == "moment" and self.identity(kind, a, b) is not None and _atom(p))
+
+
+def _one(p: Poly) -> Gen | None:
+    """The generator that a polynomial is."""
+    gens = [g for mono in p.terms for g, _ in mono]
+    return gens[0] if len(gens) == 1 and p == monomial(gens[0]) else None
+
+
+def _known(p: Poly) -> bool:
+    """Whether p is a number or a name, of two inputs or taken for one with itself."""
+    g = _one(p)
+    return not (p.terms.keys() - {()}) or isinstance(g, Name) or (isinstance(g, At) and _known(g.inner))
+
+
+def _atom(p: Poly) -> bool:
+    return summed(p) or isinstance(_one(p), Expect)
+
+
+class Layered(Interpreter):
+    """A limit whose moments of linear combinations are made of named moments.
+
+    Args:
+        program: a network's program, with its backward pass or without.
+        namer: names by place.
+    """
+
+    def __init__(self, program: ProgramGraph, namer: LayerNames) -> None:
+        self._far: dict[Var, int] = {}
+        self._sums: dict[Var, tuple[tuple[Poly, Var], ...]] = {}
+        self._steps: dict[tuple[Var, Var], Poly] = {}
+        self._weights: set[Var] = set()
+        for var, op in program:
+            self._far[var] = 1 + max((self._far[v] for v in op.operands), default=0)
+            if isinstance(op, (Nonlin, Weigh)):
+                self._weights |= {v for v in op.operands if v.kind == "scalar"}
+        super().__init__(program, namer)
+
+    # ---- what vectors are made of ----------------------------------------------------------------------
+
+    def sum_of(self, var: Var) -> tuple[tuple[Poly, Var], ...]:
+        """The terms of a vector that is a linear combination of others with deterministic coefficients; else nothing."""
+        if var not in self._sums:
+            op = self.program.op(var)
+            self._sums[var] = self._read(op) if isinstance(op, Nonlin) else ()
+        return self._sums[var]
+
+    def _read(self, op: Nonlin) -> tuple[tuple[Poly, Var], ...]:
+        slots = slots_of(op)
+        vectors = {s: v for s, v in slots.items() if v.kind == "vector"}
+        env = {s: self.z[v] for s, v in slots.items() if v.kind == "scalar"}
+        found = {s: op.body.diff(s) for s in vectors}
+        if any(c.free_symbols & vectors.keys() for c in found.values()):
+            return ()
+        if self.algebra.from_sympy(op.body.xreplace(dict.fromkeys(vectors, sp.S.Zero)), env):
+            return ()
+        parts = ((self.algebra.from_sympy(c, env), vectors[s]) for s, c in found.items())
+        return tuple((c, v) for c, v in parts if c)
+
+    # ---- moments ---------------------------------------------------------------------------------------
+
+    def _moment(self, zx: Poly, zy: Poly, x: Var, y: Var) -> Poly:
+        key = (x, y) if (y, x) not in self._steps else (y, x)
+        if key not in self._steps:
+            self._steps[key] = self._named(self._step(*key), *key)
+        return self._steps[key]
+
+    def _step(self, x: Var, y: Var) -> Poly:
+        """A moment in those of what the later of two vectors is made of."""
+        turned = self._is_later(y, x)
+        own, other = (y, x) if turned else (x, y)
+        if parts := self.sum_of(own):
+            return add_all(c * self._part(*((other, v) if turned else (v, other)), len(parts) == 1) for c, v in parts)
+        over = self.spatial.moment(x, y) if self.spatial else None
+        return self.expect.product(self.z[x], self.z[y]) if over is None else over
+
+    def _part(self, x: Var, y: Var, alone: bool) -> Poly:
+        """The moment of a term; of one that is ``alone``, without a name where the other vector is to be taken apart."""
+        later = y if self._is_later(y, x) else x
+        return self._step(x, y) if alone and len(self.sum_of(later)) == 1 else self.moment(x, y)
+
+    def _is_later(self, x: Var, y: Var) -> bool:
+        """Whether x is to be taken apart before y."""
+        return (bool(self.sum_of(x)), self._far[x]) > (bool(self.sum_of(y)), self._far[y])
+
+    def _named(self, value: Poly, x: Var, y: Var) -> Poly:
+        gaussian = all(affine(self.z[v]) and not self._is_gradient(v) for v in (x, y))
+        return self.system.define(value, "cov" if gaussian else "moment", x, y)
+
+    def _is_gradient(self, var: Var) -> bool:
+        namer: Any = self.system.namer
+        return var in namer.primal
+
+    def _name_covariance(self, u: Poly, v: Poly, value: Poly) -> Poly:
+        x, y = self._named_by(u), self._named_by(v)
+        if x is None or y is None or linear_parts(u)[0] or linear_parts(v)[0]:
+            return self.system.define(value, "cov", x, y)
+        return self._moment(self.z[x], self.z[y], x, y) if u == self.z[x] and v == self.z[y] else super()._name_covariance(u, v, value)
+
+    # ---- scalars ---------------------------------------------------------------------------------------
+
+    def mean_of(self, op: Moment) -> Poly:
+        """E of a body that is a quadratic form in vectors, by their moments."""
+        slots = slots_of(op)
+        vectors = [s for s, v in slots.items() if v.kind == "vector"]
+        form = op.body.as_poly(*vectors) if vectors else None
+        if form is None or form.total_degree() > 2:
+            return super().mean_of(op)
+        env = {s: self.z[v] for s, v in slots.items() if v.kind == "scalar"}
+        parts = []
+        for powers, c in form.terms():
+            read = [slots[s] for s, e in zip(vectors, powers, strict=True) for _ in range(e)]
+            if factor := self.algebra.from_sympy(c, env):
+                parts.append(factor * (self.moment(*read) if len(read) == 2 else self.expect(self._product(read))))
+        return add_all(parts)
+
+    def _product(self, read: list[Var]) -> Poly:
+        return self.z[read[0]] if read else Poly({(): 1})
+
+    def define(self, p: Poly, var: Var) -> Poly:
+        """A name for a scalar that vectors read; what scalars alone read stands in them."""
+        return super().define(p, var) if var in self._weights else p
