@@ -11,7 +11,7 @@ from typing import Any
 
 import sympy as sp
 
-from tensorprog.algebra import Gen, Poly, add_all, affine, linear_parts, monomial
+from tensorprog.algebra import Apply, Gen, Poly, add_all, affine, linear_parts, monomial
 from tensorprog.derivation.names import EveryName
 from tensorprog.expectations.atoms import Expect
 from tensorprog.ir.graph import ProgramGraph
@@ -26,12 +26,20 @@ class LayerNames(EveryName):
 
     def _scan(self) -> None:
         super()._scan()
+        count: dict[str, int] = {}
+        self._ordinal: dict[Var, int] = {}
         for var, op in self.trace.program:
             placed = [v for v in op.operands if v in self._depth and v in self._owner]
             if var.kind == "scalar" and placed:
                 latest = max(reversed(placed), key=self._reach.__getitem__)
                 self._reach[var], self._depth[var] = self._reach[latest], self._depth[latest]
                 self._time[var], self._owner[var] = self._time[latest], self._owner[latest]
+            if var in self._owner:
+                self._ordinal[var] = count[self._owner[var]] = count.get(self._owner[var], 0) + 1
+
+    def role(self, a: Var | None, b: Var | None) -> tuple[int, ...]:
+        """Where in the program of an input two vectors stand, or what they are gradients of."""
+        return tuple(sorted(self._ordinal[self.primal.get(v, v)] for v in (a, b) if v is not None))
 
     def _place_embedding(self, var: Var, has_layers: bool) -> None:
         """What is embedded without a layer of its own stands below the first."""
@@ -54,6 +62,12 @@ def _known(p: Poly) -> bool:
     """Whether p is a number or a name, of two inputs or taken for one with itself."""
     g = _one(p)
     return not (p.terms.keys() - {()}) or isinstance(g, Name) or (isinstance(g, At) and _known(g.inner))
+
+
+def _rescaled(p: Poly) -> bool:
+    """Whether p is a name times functions of scalars."""
+    gens = [g for mono in p.terms for g, _ in mono if not isinstance(g, Apply)]
+    return len(p.terms) == 1 and len(gens) == 1 and isinstance(gens[0], Name)
 
 
 def _atom(p: Poly) -> bool:
@@ -127,6 +141,10 @@ class Layered(Interpreter):
         return (bool(self.sum_of(x)), self._far[x]) > (bool(self.sum_of(y)), self._far[y])
 
     def _named(self, value: Poly, x: Var, y: Var) -> Poly:
+        """A name for a moment, but for what sums leave of another one, where two vectors are not rescaled alike."""
+        terms = [len(self.sum_of(v)) for v in (x, y)]
+        if any(terms) and terms != [1, 1] and _rescaled(value):
+            return value
         gaussian = all(affine(self.z[v]) and not self._is_gradient(v) for v in (x, y))
         return self.system.define(value, "cov" if gaussian else "moment", x, y)
 

@@ -8,7 +8,7 @@ equal polynomials.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from tensorprog.limit.positions import Along, Positional, Weighed
 from tensorprog.printing import NameSymbol, inner, reads_data
 
 Index = tuple[int | None, ...]
+Role = tuple[int, ...]
 TRANSPOSED = [  # what kernels are linear in: gradient covariances and tangent kernels of layers, and of sums of some
     (("Π", r"\Pi"), ("Θ", r"\Theta")),
     (("D", "D"), ("Ψ", r"\Psi")),
@@ -220,10 +221,14 @@ def refs_of(p: Poly) -> set[Ref]:
 
 @dataclass
 class Straight:
-    """Equations by quantity, in dependency order, and the kernel's own."""
+    """Equations by quantity, in dependency order, and the kernel's own.
+
+    ``roles`` say of quantities where in its layer what they are about stands, where derivations tell.
+    """
 
     equations: dict[Ref, Poly] = field(default_factory=dict)
     kernel: Poly = ONE
+    roles: dict[Gen, Role] = field(default_factory=dict)
 
     @property
     def linear(self) -> list[Ref]:
@@ -263,9 +268,13 @@ def read(derivation: Any, store: Store) -> Straight:
     """
     system = Straight()
     refs: dict[Gen, Poly] = {}
-    used: dict[tuple[Family, Index], int] = {}
     ends, free = [data[0] for data in derivation.trace.inputs], set[Ref]()
     grams = {s: _gram(p, q) for s, (p, q) in derivation.trace.grams.items()}
+    names = [g for g in reachable([derivation.poly]) if isinstance(g, Name)]
+    located = {g: _located(g, derivation) for g in names}
+    roles = _roles(located, derivation)
+    copies = ranks({g: (*located[g], role) for g, role in roles.items()})
+    used: dict[tuple[Family, Index], int] = {}
 
     def leaf(g: Gen) -> Poly | None:
         if isinstance(g, Name):
@@ -273,21 +282,43 @@ def read(derivation: Any, store: Store) -> Straight:
         return store.ref(*grams[g.symbol]) if g.symbol in grams else None
 
     seen: dict[Gen, Poly] = {}
-    for g in reachable([derivation.poly]):
-        if isinstance(g, Name):
-            family, index = _located(g, derivation)
-            p = store.rebuild(g.definition, leaf, seen)
-            if refs_of(p) <= free:  # the same for all data, such as gradients of linear layers: about both inputs
-                family = replace(family, pair=(ends[0].label, ends[-1].label))
-            copy = used[family, index] = used.get((family, index), 0) + 1
-            refs[g] = store.ref(replace(family, copy=copy), index)
-            ref = _single(refs[g])
-            assert isinstance(ref, Ref)
-            system.equations[ref] = p
-            if refs_of(p) <= free:
-                free.add(ref)
+    for g in names:
+        family, index = located[g]
+        p = store.rebuild(g.definition, leaf, seen)
+        if refs_of(p) <= free:  # the same for all data, such as gradients of linear layers: about both inputs
+            family = replace(family, pair=(ends[0].label, ends[-1].label))
+        copy = used[family, index] = used.get((family, index), 0) + 1
+        refs[g] = store.ref(replace(family, copy=copies.get(g, copy)), index)
+        ref = _single(refs[g])
+        assert isinstance(ref, Ref)
+        system.equations[ref] = p
+        if g in roles:
+            system.roles[ref] = roles[g]
+        elif refs_of(p) <= free:
+            free.add(ref)
     system.kernel = store.rebuild(derivation.poly, leaf, seen)
     return system
+
+
+def _roles(located: Mapping[Name, tuple[Family, Index]], derivation: Derivation) -> dict[Name, Role]:
+    """Where in their layer the vectors of quantities stand, and a number for those that agree in it."""
+    role = getattr(derivation.limit.system.namer, "role", None)
+    found: dict[Name, Role] = {}
+    used: dict[Any, int] = {}
+    for g, place in located.items() if role is not None else ():
+        key = (*place, role(*g.about))
+        used[key] = used.get(key, 0) + 1
+        found[g] = (*key[-1], used[key])
+    return found
+
+
+def ranks(roles: Mapping[Any, tuple[Family, Index, Role]]) -> dict[Any, int]:
+    """The number of each quantity among those of its letter and index, whatever their inputs, counted from the last."""
+    by_place: dict[Any, set[Role]] = {}
+    for family, index, role in roles.values():
+        by_place.setdefault((family.head, index), set()).add(role)
+    order = {place: sorted(found, reverse=True) for place, found in by_place.items()}
+    return {g: 1 + order[family.head, index].index(role) for g, (family, index, role) in roles.items()}
 
 
 def _gram(p: Any, q: Any) -> tuple[Family, Index]:

@@ -9,14 +9,14 @@ from tensorprog.recursions.rewrite import (
     forward,
     inline,
     needed,
-    renumber,
+    ranked,
     spread,
     tidy,
     transpose,
     used_once,
     without_aliases,
 )
-from tensorprog.recursions.straight import Store, Straight
+from tensorprog.recursions.straight import Store, Straight, refs_of
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def straight(system: Straight, store: Store, form: str | None, way: Way) -> Stra
     """
     if way.by == "layered":
         system = layered(system, store)
-        return renumber(needed(transpose(system, store)), store, from_end=True) if form == "forward" else system
+        return ranked(needed(transpose(system, store)), store) if form == "forward" else system
     if way.by == "stepwise":
         system = _without_single(system, store)
         return needed(transpose(system, store)) if form == "forward" else system
@@ -62,11 +62,13 @@ def straight(system: Straight, store: Store, form: str | None, way: Way) -> Stra
 
 
 def layered(system: Straight, store: Store) -> Straight:
-    """Without products that stand in one sum only, whatever their index; the last of each index is the first copy."""
-    system = renumber(needed(spread(system, store)), store, from_end=True)
+    """Without products that stand in one sum only, whatever their inputs and their index."""
+    system = needed(spread(system, store))
+    ends = {r for r in used_once(system) if r in refs_of(system.kernel) and not r.family.linear}
+    system = ranked(inline(system, store, ends), store)
     once = used_once(system)
-    kept = {r.family for r in system.equations if r not in once}
-    return renumber(inline(system, store, {r for r in once if r.family not in kept}), store, from_end=True)
+    kept = {(r.family.head, r.family.copy) for r in system.equations if r not in once}
+    return ranked(inline(system, store, {r for r in once if (r.family.head, r.family.copy) not in kept}), store)
 
 
 def _without_single(system: Straight, store: Store) -> Straight:
