@@ -7,11 +7,11 @@ products with matrices, so that the stream of a residual network is a sum that g
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Set
 
 import sympy as sp
 
-from tensorprog.algebra import Apply, Gen, Poly, add_all, affine, linear_parts, monomial
+from tensorprog.algebra import ONE, Apply, Gaussian, Gen, Poly, Scalar, add_all, affine, linear_parts, monomial
 from tensorprog.derivation.names import EveryName
 from tensorprog.expectations.atoms import Expect
 from tensorprog.ir.graph import ProgramGraph
@@ -19,10 +19,20 @@ from tensorprog.ir.instructions import Moment, Nonlin, Var, Weigh, slots_of
 from tensorprog.limit.equations import Name, summed
 from tensorprog.limit.master import Interpreter
 from tensorprog.limit.positions import At
+from tensorprog.printing import reads_data
+
+
+HAT = "\N{COMBINING CIRCUMFLEX ACCENT}"
+Sum = tuple[tuple[Poly, Var], ...]  # with coefficients
 
 
 class LayerNames(EveryName):
-    """The same names; what is another quantity, or one at equal inputs, has none of its own, and scalars have places."""
+    """The same names; what is another quantity, or one at equal inputs, has none of its own, and scalars have places.
+
+    ``rescaled`` says of vectors whether they are others times functions of scalars.
+    """
+
+    rescaled: Callable[[Var], bool] = staticmethod(lambda var: False)
 
     def _scan(self) -> None:
         super()._scan()
@@ -49,7 +59,13 @@ class LayerNames(EveryName):
             self._depth[var] = min(layers) - 1
 
     def bare(self, p: Poly, kind: str, a: Var | None, b: Var | None) -> bool:
-        return not p or _known(p) or (kind == "moment" and self.identity(kind, a, b) is not None and _atom(p))
+        return _known(p) or (kind == "moment" and self.identity(kind, a, b) is not None and _atom(p))
+
+    def head(self, kind: str, a: Var, b: Var) -> tuple[str, str]:
+        """The letter of a quantity; with a hat for what norms give."""
+        head, tex = super().head(kind, a, b)
+        rescaled = all(self.rescaled(self.primal.get(v, v)) for v in (a, b))
+        return (f"{head}{HAT}", rf"\hat{{{tex}}}") if rescaled else (head, tex)
 
 
 def _one(p: Poly) -> Gen | None:
@@ -59,9 +75,13 @@ def _one(p: Poly) -> Gen | None:
 
 
 def _known(p: Poly) -> bool:
-    """Whether p is a number or a name, of two inputs or taken for one with itself."""
+    """Whether p is made of hyperparameters, or a name, of two inputs or taken for one with itself."""
     g = _one(p)
-    return not (p.terms.keys() - {()}) or isinstance(g, Name) or (isinstance(g, At) and _known(g.inner))
+    return all(_is_constant(h) for mono in p.terms for h, _ in mono) or isinstance(g, Name) or (isinstance(g, At) and _known(g.inner))
+
+
+def _is_constant(g: Gen) -> bool:
+    return type(g) is Scalar and not reads_data(g.symbol)
 
 
 def _rescaled(p: Poly) -> bool:
@@ -84,9 +104,11 @@ class Layered(Interpreter):
 
     def __init__(self, program: ProgramGraph, namer: LayerNames) -> None:
         self._far: dict[Var, int] = {}
-        self._sums: dict[Var, tuple[tuple[Poly, Var], ...]] = {}
+        self._sums: dict[Var, Sum] = {}
         self._steps: dict[tuple[Var, Var], Poly] = {}
         self._weights: set[Var] = set()
+        self._forward = {var for var, _ in namer.trace.program}
+        namer.rescaled = self._is_rescaled
         for var, op in program:
             self._far[var] = 1 + max((self._far[v] for v in op.operands), default=0)
             if isinstance(op, (Nonlin, Weigh)):
@@ -95,17 +117,22 @@ class Layered(Interpreter):
 
     # ---- what vectors are made of ----------------------------------------------------------------------
 
-    def sum_of(self, var: Var) -> tuple[tuple[Poly, Var], ...]:
-        """The terms of a vector that is a linear combination of others with deterministic coefficients; else nothing."""
+    def sum_of(self, var: Var) -> Sum:
+        """The terms of a vector that is a linear combination of others; nothing where it is none.
+
+        Coefficients are made of scalars, those of gradients of functions of the forward pass too.
+        """
         if var not in self._sums:
             op = self.program.op(var)
             self._sums[var] = self._read(op) if isinstance(op, Nonlin) else ()
         return self._sums[var]
 
-    def _read(self, op: Nonlin) -> tuple[tuple[Poly, Var], ...]:
+    def _read(self, op: Nonlin) -> Sum:
         slots = slots_of(op)
         vectors = {s: v for s, v in slots.items() if v.kind == "vector"}
-        env = {s: self.z[v] for s, v in slots.items() if v.kind == "scalar"}
+        if self._is_backward(op):  # functions of forward vectors are coefficients
+            vectors = {s: v for s, v in vectors.items() if v not in self._forward}
+        env = {s: self.z[v] for s, v in slots.items() if s not in vectors}
         found = {s: op.body.diff(s) for s in vectors}
         if any(c.free_symbols & vectors.keys() for c in found.values()):
             return ()
@@ -113,6 +140,13 @@ class Layered(Interpreter):
             return ()
         parts = ((self.algebra.from_sympy(c, env), vectors[s]) for s, c in found.items())
         return tuple((c, v) for c, v in parts if c)
+
+    def _is_backward(self, op: Nonlin) -> bool:
+        return any(v not in self._forward for v in op.operands)
+
+    def _is_rescaled(self, var: Var) -> bool:
+        parts = self.sum_of(var)
+        return len(parts) == 1 and not all(_is_constant(g) for mono in parts[0][0].terms for g, _ in mono)
 
     # ---- moments ---------------------------------------------------------------------------------------
 
@@ -126,10 +160,40 @@ class Layered(Interpreter):
         """A moment in those of what the later of two vectors is made of."""
         turned = self._is_later(y, x)
         own, other = (y, x) if turned else (x, y)
-        if parts := self.sum_of(own):
-            return add_all(c * self._part(*((other, v) if turned else (v, other)), len(parts) == 1) for c, v in parts)
+        found: list[Poly] = []
+        for c, v in self.sum_of(own):
+            if c.support:
+                part = self._of_products(c, v, self.sum_of(other) or ((ONE, other),), turned)
+                if part is None:
+                    break
+            else:
+                part = c * self._part(*((other, v) if turned else (v, other)), len(self.sum_of(own)) == 1)
+            found.append(part)
+        else:
+            if found:
+                return add_all(found)
         over = self.spatial.moment(x, y) if self.spatial else None
         return self.expect.product(self.z[x], self.z[y]) if over is None else over
+
+    def _of_products(self, c: Poly, v: Var, terms: Sum, turned: bool) -> Poly | None:
+        """E (c v)(Σ d w) = Σ E c d · E v w; None where c, d and v, w are not independent."""
+        found: list[Poly] = []
+        for d, w in terms:
+            if self._is_alone(v, c.support | d.support | self.z[w].support):
+                continue
+            if self._is_alone(w, c.support | d.support | self.z[v].support):
+                continue
+            outer, inner = self.z[v].support | self.z[w].support, c.support | d.support
+            if not outer.isdisjoint(inner) or self.expect.correlated(outer, inner):
+                return None
+            if moment := self.moment(*((w, v) if turned else (v, w))):
+                found.append(moment * self.expect.product(c, d))
+        return add_all(found)
+
+    def _is_alone(self, var: Var, rest: Set[Gaussian]) -> bool:
+        """Whether a vector is a centred Gaussian that is independent of all else."""
+        z = self.z[var]
+        return affine(z) and not linear_parts(z)[0] and not self.expect.correlated(z.support, rest)
 
     def _part(self, x: Var, y: Var, alone: bool) -> Poly:
         """The moment of a term; of one that is ``alone``, without a name where the other vector is to be taken apart."""
@@ -145,18 +209,19 @@ class Layered(Interpreter):
         terms = [len(self.sum_of(v)) for v in (x, y)]
         if any(terms) and terms != [1, 1] and _rescaled(value):
             return value
-        gaussian = all(affine(self.z[v]) and not self._is_gradient(v) for v in (x, y))
+        gaussian = all(affine(self.z[v]) and v in self._forward for v in (x, y))
         return self.system.define(value, "cov" if gaussian else "moment", x, y)
-
-    def _is_gradient(self, var: Var) -> bool:
-        namer: Any = self.system.namer
-        return var in namer.primal
 
     def _name_covariance(self, u: Poly, v: Poly, value: Poly) -> Poly:
         x, y = self._named_by(u), self._named_by(v)
         if x is None or y is None or linear_parts(u)[0] or linear_parts(v)[0]:
             return self.system.define(value, "cov", x, y)
         return self._moment(self.z[x], self.z[y], x, y) if u == self.z[x] and v == self.z[y] else super()._name_covariance(u, v, value)
+
+    def known(self, p: Poly) -> Poly:
+        """The name of p, as it is or with names for its terms; p where it has none."""
+        named = add_all(self.system.lookup(term) or term for term in (Poly({m: c}) for m, c in p.terms.items()))
+        return self.system.lookup(named) or super().known(p)
 
     # ---- scalars ---------------------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ Index = tuple[int | None, ...]
 Role = tuple[int, ...]
 TRANSPOSED = [  # what kernels are linear in: gradient covariances and tangent kernels of layers, and of sums of some
     (("Π", r"\Pi"), ("Θ", r"\Theta")),
+    (("Π̂", r"\hat{\Pi}"), ("Θ̂", r"\hat{\Theta}")),
     (("D", "D"), ("Ψ", r"\Psi")),
     (("B", "B"), ("Φ", r"\Phi")),
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 from tensorprog.recursions.rewrite import (
     forward,
@@ -16,7 +17,7 @@ from tensorprog.recursions.rewrite import (
     used_once,
     without_aliases,
 )
-from tensorprog.recursions.straight import Store, Straight, refs_of
+from tensorprog.recursions.straight import Ref, Store, Straight
 
 
 @dataclass(frozen=True)
@@ -62,13 +63,15 @@ def straight(system: Straight, store: Store, form: str | None, way: Way) -> Stra
 
 
 def layered(system: Straight, store: Store) -> Straight:
-    """Without products that stand in one sum only, whatever their inputs and their index."""
+    """Without products that stand in one sum only, whatever their inputs."""
     system = needed(spread(system, store))
-    ends = {r for r in used_once(system) if r in refs_of(system.kernel) and not r.family.linear}
-    system = ranked(inline(system, store, ends), store)
     once = used_once(system)
-    kept = {(r.family.head, r.family.copy) for r in system.equations if r not in once}
-    return ranked(inline(system, store, {r for r in once if (r.family.head, r.family.copy) not in kept}), store)
+
+    def group(r: Ref) -> Any:
+        return r.family.head, r.where, system.roles[r]
+
+    kept = {group(r) for r in system.equations if r not in once}
+    return ranked(inline(system, store, {r for r in once if group(r) not in kept}), store)
 
 
 def _without_single(system: Straight, store: Store) -> Straight:
