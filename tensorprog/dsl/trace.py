@@ -150,6 +150,8 @@ class Trace(Shown):
         parts: what inputs of named arrays consist of.
         ones: the constant vector 1 over axes, where one was needed.
         placed: whether inputs have positions.
+        called: what layers named, by name: its letters and its indices.
+        met: how often each input met layers without a name.
     """
 
     program: Program = field(default_factory=Program)
@@ -164,6 +166,8 @@ class Trace(Shown):
     parts: Parts = field(default_factory=Parts)
     ones: dict[Axes, Var] = field(default_factory=dict)
     placed: bool = False
+    called: dict[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
+    met: dict[tuple[str, str], int] = field(default_factory=dict)
     _symbols: dict[tuple[Datum, Datum], sp.Symbol] = field(default_factory=dict, repr=False, compare=False)
 
     def text(self) -> str:

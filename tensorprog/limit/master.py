@@ -261,6 +261,8 @@ class Interpreter(Shown):
         return self.algebra.from_sympy(op.covariance(a.source), {})
 
     def _name_covariance(self, u: Poly, v: Poly, value: Poly) -> Poly:
+        if not {u, v} & self._form_var.keys() and {back := u.scale(-1), v.scale(-1)} <= self._form_var.keys():
+            u, v = back, v.scale(-1)  # E (-u)(-v) = E u v
         return self.system.define(value, "cov", self._named_by(u), self._named_by(v))
 
     def _named_by(self, u: Poly) -> Var | None:
