@@ -33,6 +33,7 @@ from tensorprog.limit.evaluate import same
 from tensorprog.recursions.fixed import fixed_point
 from tensorprog.recursions.folding import Folded, describe, describe_poly, fold, unroll
 from tensorprog.recursions.indexed import Printer
+from tensorprog.recursions.layered import period
 from tensorprog.recursions.ranges import Sizes
 from tensorprog.recursions.sized import SizedKernel, append
 from tensorprog.recursions.sizes import ANY, SMALL, Growing, Over, form_of, over_of, refuse_growing
@@ -176,7 +177,7 @@ class FoldedKernel:
     def _straight(self, sizes: Sizes, form: str | None, inputs: int, way: Way) -> Straight:
         key = (sizes, inputs, way.by)
         if key not in self._read:  # every form starts from it
-            self._read[key] = read(self._derivation(*key), self._store)
+            self._read[key] = read(self._derivation(*key), self._store, self._period if way.by == "layered" else 0)
             del self._derived[key]
         return straight(self._read[key], self._store, form, way)
 
@@ -194,6 +195,12 @@ class FoldedKernel:
         """Whether the network reads moments of its vectors, as norms and attention do."""
         net, lengths = self._sized(self._over.larger(1)[0], 1)
         return any(var.kind == "scalar" for var, _ in net.trace(lengths).program)
+
+    @cached_property
+    def _period(self) -> int:
+        """How many instructions of one input one more layer has."""
+        smaller, larger, *_ = self._over.examples(1)
+        return period(*(net.trace(lengths) for net, lengths in (self._sized(s, 1) for s in (smaller, larger))))
 
     def _value(self, sizes: Sizes, inputs: int) -> Poly:
         """The kernel by its own method of derivation, untouched."""

@@ -13,6 +13,7 @@ import sympy as sp
 
 from tensorprog.algebra import ONE, Apply, Gaussian, Gen, Poly, Scalar, add_all, affine, linear_parts, monomial
 from tensorprog.derivation.names import EveryName
+from tensorprog.dsl.trace import Trace
 from tensorprog.expectations.atoms import Expect
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import Moment, Nonlin, Var, Weigh, slots_of
@@ -47,9 +48,15 @@ class LayerNames(EveryName):
             if var in self._owner:
                 self._ordinal[var] = count[self._owner[var]] = count.get(self._owner[var], 0) + 1
 
-    def role(self, a: Var | None, b: Var | None) -> tuple[int, ...]:
-        """Where in the program of an input two vectors stand, or what they are gradients of."""
-        return tuple(sorted(self._ordinal[self.primal.get(v, v)] for v in (a, b) if v is not None))
+    @property
+    def count(self) -> int:
+        """How many vectors and scalars the program of one input has."""
+        return max(self._ordinal.values(), default=0)
+
+    def role(self, a: Var | None, b: Var | None, period: int) -> tuple[int, ...]:
+        """Where in a layer of so many instructions two vectors stand, or what they are gradients of."""
+        primals = [self.primal.get(v, v) for v in (a, b) if v is not None]
+        return tuple(sorted(self._ordinal[v] - period * (self._depth[v] or 0) for v in primals))
 
     def _place_embedding(self, var: Var, has_layers: bool) -> None:
         """What is embedded without a layer of its own stands below the first."""
@@ -92,6 +99,11 @@ def _rescaled(p: Poly) -> bool:
 
 def _atom(p: Poly) -> bool:
     return summed(p) or isinstance(_one(p), Expect)
+
+
+def period(smaller: Trace, larger: Trace) -> int:
+    """How many vectors and scalars one more layer has."""
+    return LayerNames(larger, []).count - LayerNames(smaller, []).count
 
 
 class Layered(Interpreter):

@@ -8,7 +8,7 @@ None of them changes a value.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -17,7 +17,7 @@ from tensorprog.algebra import ONE, ZERO, Gen, Poly, Scalar, add_all, merge, mon
 from tensorprog.expectations.atoms import Expect
 from tensorprog.limit.positions import Along, Weighed
 from tensorprog.recursions.adjoint import adjoint, gathered, is_linear
-from tensorprog.recursions.straight import GRAM, LINEAR, Family, Index, Ref, Store, Straight, ranks, refs_of
+from tensorprog.recursions.straight import GRAM, LINEAR, Family, Index, Ref, Store, Straight, refs_of
 
 Mono = Any
 
@@ -65,7 +65,6 @@ def transpose(system: Straight, store: Store) -> Straight:
     result = Straight({r: p for r, p in system.equations.items() if not r.family.linear}, add_all(total))
     for r in reversed(linear):
         result.equations[_ref(new[r])] = add_all(sums[r])
-    result.roles = {_ref(new[r]) if r in new else r: role for r, role in system.roles.items()}
     return result
 
 
@@ -286,7 +285,7 @@ def _weight(g: Gen) -> float:
 def inline(system: Straight, store: Store, removable: set[Ref]) -> Straight:
     """Write out the ``removable`` quantities; those that nothing reads disappear."""
     removed: dict[Gen, Poly] = {}
-    result = Straight(roles=system.roles)
+    result = Straight()
 
     def leaf(g: Gen) -> Poly | None:
         return removed.get(g)
@@ -320,7 +319,7 @@ def needed(system: Straight) -> Straight:
     for r in reversed(system.equations):
         if r in needed:
             needed |= refs_of(system.equations[r])
-    return Straight({r: p for r, p in system.equations.items() if r in needed}, system.kernel, system.roles)
+    return Straight({r: p for r, p in system.equations.items() if r in needed}, system.kernel)
 
 
 def spread(system: Straight, store: Store) -> Straight:
@@ -332,7 +331,7 @@ def spread(system: Straight, store: Store) -> Straight:
         return monomial(g)
 
     parts = [_product(c, (opened(g) ** e for g, e in mono)) for mono, c in system.kernel.terms.items()]
-    return Straight(system.equations, add_all(parts), system.roles)
+    return Straight(system.equations, add_all(parts))
 
 
 def used_once(system: Straight) -> set[Ref]:
@@ -360,20 +359,11 @@ def _factors(p: Poly) -> Iterator[Ref]:
 def renumber(system: Straight, store: Store) -> Straight:
     """Number the copies of each index 1, 2, .. again."""
     used: dict[tuple[Family, Index], int] = {}
-    copies: dict[Ref, int] = {}
+    new: dict[Ref, Poly] = {}
     for r in system.equations:
         family = replace(r.family, copy=1)
-        used[family, r.where] = copies[r] = used.get((family, r.where), 0) + 1
-    return _numbered(system, store, copies)
-
-
-def ranked(system: Straight, store: Store) -> Straight:
-    """With the copies of each index numbered by their roles, from the last."""
-    return _numbered(system, store, ranks({r: (r.family, r.where, system.roles[r]) for r in system.equations}))
-
-
-def _numbered(system: Straight, store: Store, copies: Mapping[Ref, int]) -> Straight:
-    new = {r: store.ref(replace(r.family, copy=copy), r.where) for r, copy in copies.items()}
+        used[family, r.where] = used.get((family, r.where), 0) + 1
+        new[r] = store.ref(replace(family, copy=used[family, r.where]), r.where)
     if all(_ref(p) is r for r, p in new.items()):
         return system
 
@@ -381,8 +371,7 @@ def _numbered(system: Straight, store: Store, copies: Mapping[Ref, int]) -> Stra
         return new.get(g) if isinstance(g, Ref) else None
 
     equations = {_ref(new[r]): store.rebuild(p, leaf) for r, p in system.equations.items()}
-    roles = {_ref(new[r]): system.roles[r] for r in new if r in system.roles}
-    return Straight(equations, store.rebuild(system.kernel, leaf), roles)
+    return Straight(equations, store.rebuild(system.kernel, leaf))
 
 
 def terms_of(p: Poly) -> Iterator[Poly]:

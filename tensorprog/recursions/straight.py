@@ -25,7 +25,6 @@ from tensorprog.limit.positions import Along, Positional, Weighed
 from tensorprog.printing import NameSymbol, inner, reads_data
 
 Index = tuple[int | None, ...]
-Role = tuple[int, ...]
 TRANSPOSED = [  # what kernels are linear in: gradient covariances and tangent kernels of layers, and of sums of some
     (("Π", r"\Pi"), ("Θ", r"\Theta")),
     (("Π̂", r"\hat{\Pi}"), ("Θ̂", r"\hat{\Theta}")),
@@ -222,14 +221,10 @@ def refs_of(p: Poly) -> set[Ref]:
 
 @dataclass
 class Straight:
-    """Equations by quantity, in dependency order, and the kernel's own.
-
-    ``roles`` say of quantities where in its layer what they are about stands, where derivations tell.
-    """
+    """Equations by quantity, in dependency order, and the kernel's own."""
 
     equations: dict[Ref, Poly] = field(default_factory=dict)
     kernel: Poly = ONE
-    roles: dict[Gen, Role] = field(default_factory=dict)
 
     @property
     def linear(self) -> list[Ref]:
@@ -261,8 +256,13 @@ def gram_symbol(g: Ref) -> sp.Symbol:
     return inner(f"{a}{by or t or ''}", f"{b}{by or t2 or ''}")
 
 
-def read(derivation: Any, store: Store) -> Straight:
+def read(derivation: Any, store: Store, period: int = 0) -> Straight:
     """The equations that a derivation's kernel needs.
+
+    Args:
+        derivation: at one size.
+        store: shared by all sizes.
+        period: how many instructions a layer has, where roles are told apart by it.
 
     Raises:
         FoldError: a quantity of the derivation has no place (layer, time, input) in its network.
@@ -273,8 +273,7 @@ def read(derivation: Any, store: Store) -> Straight:
     grams = {s: _gram(p, q) for s, (p, q) in derivation.trace.grams.items()}
     names = [g for g in reachable([derivation.poly]) if isinstance(g, Name)]
     located = {g: _located(g, derivation) for g in names}
-    roles = _roles(located, derivation)
-    copies = ranks({g: (*located[g], role) for g, role in roles.items()})
+    roles = _roles(located, derivation, period)
     used: dict[tuple[Family, Index], int] = {}
 
     def leaf(g: Gen) -> Poly | None:
@@ -289,37 +288,31 @@ def read(derivation: Any, store: Store) -> Straight:
         if refs_of(p) <= free:  # the same for all data, such as gradients of linear layers: about both inputs
             family = replace(family, pair=(ends[0].label, ends[-1].label))
         copy = used[family, index] = used.get((family, index), 0) + 1
-        refs[g] = store.ref(replace(family, copy=copies.get(g, copy)), index)
+        refs[g] = store.ref(replace(family, copy=roles.get(g, copy)), index)
         ref = _single(refs[g])
         assert isinstance(ref, Ref)
         system.equations[ref] = p
-        if g in roles:
-            system.roles[ref] = roles[g]
-        elif refs_of(p) <= free:
+        if g not in roles and refs_of(p) <= free:
             free.add(ref)
     system.kernel = store.rebuild(derivation.poly, leaf, seen)
     return system
 
 
-def _roles(located: Mapping[Name, tuple[Family, Index]], derivation: Derivation) -> dict[Name, Role]:
-    """Where in their layer the vectors of quantities stand, and a number for those that agree in it."""
+def _roles(located: Mapping[Name, tuple[Family, Index]], derivation: Derivation, period: int) -> dict[Name, int]:
+    """Numbers of quantities that say where in their layer stands what they are about."""
     role = getattr(derivation.limit.system.namer, "role", None)
-    found: dict[Name, Role] = {}
+    found: dict[Name, int] = {}
     used: dict[Any, int] = {}
     for g, place in located.items() if role is not None else ():
-        key = (*place, role(*g.about))
-        used[key] = used.get(key, 0) + 1
-        found[g] = (*key[-1], used[key])
+        key = (*place, role(*g.about, period))
+        again = used[key] = used.get(key, 0) + 1
+        found[g] = _number(*key[-1], again)
     return found
 
 
-def ranks(roles: Mapping[Any, tuple[Family, Index, Role]]) -> dict[Any, int]:
-    """The number of each quantity among those of its letter and index, whatever their inputs, counted from the last."""
-    by_place: dict[Any, set[Role]] = {}
-    for family, index, role in roles.values():
-        by_place.setdefault((family.head, index), set()).add(role)
-    order = {place: sorted(found, reverse=True) for place, found in by_place.items()}
-    return {g: 1 + order[family.head, index].index(role) for g, (family, index, role) in roles.items()}
+def _number(*parts: int) -> int:
+    """One number for several, each between -499 and 500."""
+    return sum((part + 499) * 1000**i for i, part in enumerate(reversed(parts)))
 
 
 def _gram(p: Any, q: Any) -> tuple[Family, Index]:

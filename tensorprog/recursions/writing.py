@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 from tensorprog.recursions.rewrite import (
     forward,
     inline,
     needed,
-    ranked,
     spread,
     tidy,
     transpose,
     used_once,
     without_aliases,
 )
-from tensorprog.recursions.straight import Ref, Store, Straight
+from tensorprog.recursions.straight import Store, Straight
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ def straight(system: Straight, store: Store, form: str | None, way: Way) -> Stra
     """
     if way.by == "layered":
         system = layered(system, store)
-        return ranked(needed(transpose(system, store)), store) if form == "forward" else system
+        return needed(transpose(system, store)) if form == "forward" else system
     if way.by == "stepwise":
         system = _without_single(system, store)
         return needed(transpose(system, store)) if form == "forward" else system
@@ -63,15 +61,11 @@ def straight(system: Straight, store: Store, form: str | None, way: Way) -> Stra
 
 
 def layered(system: Straight, store: Store) -> Straight:
-    """Without products that stand in one sum only, whatever their inputs."""
+    """Without products that stand in one sum only, whatever their inputs and their index."""
     system = needed(spread(system, store))
     once = used_once(system)
-
-    def group(r: Ref) -> Any:
-        return r.family.head, r.where, system.roles[r]
-
-    kept = {group(r) for r in system.equations if r not in once}
-    return ranked(inline(system, store, {r for r in once if group(r) not in kept}), store)
+    kept = {(r.family.head, r.family.copy) for r in system.equations if r not in once}
+    return inline(system, store, {r for r in once if (r.family.head, r.family.copy) not in kept})
 
 
 def _without_single(system: Straight, store: Store) -> Straight:
