@@ -34,6 +34,7 @@ from tensorprog.recursions.fixed import fixed_point
 from tensorprog.recursions.folding import Folded, describe, describe_poly, fold, unroll
 from tensorprog.recursions.indexed import Printer
 from tensorprog.recursions.layered import period
+from tensorprog.recursions.lettering import lettered
 from tensorprog.recursions.ranges import Sizes
 from tensorprog.recursions.sized import SizedKernel, append
 from tensorprog.recursions.sizes import ANY, SMALL, Growing, Over, form_of, over_of, refuse_growing
@@ -84,7 +85,8 @@ class FoldedKernel:
         self._others: dict[tuple[str | None, int], tuple[Part, ...]] = {(self.form, 2): self._parts}
         self._programs: dict[int, Any] = {}
         self._at: dict[Any, SizedKernel] = {}
-        self._printer = Printer([(p.over.related, p.folded) for p in self._parts], kernel, self._over.depth)
+        shown = [(p.over.related, lettered(p.folded, self._store)) for p in self._parts]
+        self._printer = Printer(shown, kernel, self._over.depth)
 
     def __deepcopy__(self, memo: Any) -> Self:
         return self  # it answers the same questions in the same way for ever

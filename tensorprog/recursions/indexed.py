@@ -59,14 +59,15 @@ class Quantity(sp.Expr):  # type: ignore[misc]
         return self._written(latex, r"\langle {}_{{{}}},{}_{{{}}}\rangle").replace("_{}", "")
 
     def _written(self, show: Any, gram: str) -> str:
-        head, (a, b), layers, times = self.args
+        head, (a, *others), layers, times = self.args
+        b = others[0] if others else a
         shown = [show(i).replace(" ", "") for i in (*layers, *times)]
         if head.name == GRAM[0]:
             t, t2 = (_subscript(i) for i in shown) if show is text and shown else shown or ("", "")
             return gram.format(a, t, b, t2)
         index = ",".join(shown)
         power = f"^({index})" if show is text else f"^{{({index})}}"
-        return f"{show(head)}{power if index else ''}({a},{b})"
+        return f"{show(head)}{power if index else ''}({','.join(map(str, self.args[1]))})"
 
 
 def _subscript(i: str) -> str:
@@ -83,7 +84,8 @@ def quantity(family: Family, index: Exprs) -> sp.Expr:
     l, t, l2, t2 = index
     layers = [i for i in ([l] if l == l2 else [l, l2]) if i is not None]
     times = [] if t is None and t2 is None else [t, t2]
-    return Quantity(head, sp.Tuple(*map(sp.Symbol, family.pair)), sp.Tuple(*layers), sp.Tuple(*times))
+    pair = family.pair[:1] if family.single else family.pair
+    return Quantity(head, sp.Tuple(*map(sp.Symbol, pair)), sp.Tuple(*layers), sp.Tuple(*times))
 
 
 # ---- indices ---------------------------------------------------------------------------------------

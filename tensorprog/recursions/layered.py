@@ -30,10 +30,10 @@ Sum = tuple[tuple[Poly, Var], ...]  # with coefficients
 class LayerNames(EveryName):
     """The same names; what is another quantity, or one at equal inputs, has none of its own, and scalars have places.
 
-    ``rescaled`` says of vectors whether they are others times functions of scalars.
+    ``original`` is the vector that another one is a multiple of, by functions of scalars; itself where it is none.
     """
 
-    rescaled: Callable[[Var], bool] = staticmethod(lambda var: False)
+    original: Callable[[Var], Var] = staticmethod(lambda var: var)
 
     def _scan(self) -> None:
         super()._scan()
@@ -58,6 +58,19 @@ class LayerNames(EveryName):
         primals = [self.primal.get(v, v) for v in (a, b) if v is not None]
         return tuple(sorted(self._ordinal[v] - period * (self._depth[v] or 0) for v in primals))
 
+    def letters(self, a: Var | None, b: Var | None) -> str:
+        """What may stand below the letter of a quantity: of which matrix, or of which head."""
+        a = self.primal.get(a, a) if a is not None else None
+        if a is None or (b is not None and self._ordinal[self.primal.get(b, b)] != self._ordinal[a]):
+            return ""
+        if a.kind == "scalar":
+            return ",".join(map(str, self.trace.called.get(a.name, ("", ()))[1][1:]))
+        return self._below.get(self.original(a), "")
+
+    def stem(self, a: Var) -> str:
+        """The letter of a scalar."""
+        return self.trace.called.get(a.name, ("m", ()))[0]
+
     def _place_embedding(self, var: Var, has_layers: bool) -> None:
         """What is embedded without a layer of its own stands below the first."""
         super()._place_embedding(var, has_layers)
@@ -71,7 +84,7 @@ class LayerNames(EveryName):
     def head(self, kind: str, a: Var, b: Var) -> tuple[str, str]:
         """The letter of a quantity; with a hat for what norms give."""
         head, tex = super().head(kind, a, b)
-        rescaled = all(self.rescaled(self.primal.get(v, v)) for v in (a, b))
+        rescaled = all(self.original(v) != v for v in (self.primal.get(a, a), self.primal.get(b, b)))
         return (f"{head}{HAT}", rf"\hat{{{tex}}}") if rescaled else (head, tex)
 
 
@@ -120,7 +133,7 @@ class Layered(Interpreter):
         self._steps: dict[tuple[Var, Var], Poly] = {}
         self._weights: set[Var] = set()
         self._forward = {var for var, _ in namer.trace.program}
-        namer.rescaled = self._is_rescaled
+        namer.original = self._original
         for var, op in program:
             self._far[var] = 1 + max((self._far[v] for v in op.operands), default=0)
             if isinstance(op, (Nonlin, Weigh)):
@@ -156,9 +169,10 @@ class Layered(Interpreter):
     def _is_backward(self, op: Nonlin) -> bool:
         return any(v not in self._forward for v in op.operands)
 
-    def _is_rescaled(self, var: Var) -> bool:
+    def _original(self, var: Var) -> Var:
         parts = self.sum_of(var)
-        return len(parts) == 1 and not all(_is_constant(g) for mono in parts[0][0].terms for g, _ in mono)
+        rescaled = len(parts) == 1 and not all(_is_constant(g) for mono in parts[0][0].terms for g, _ in mono)
+        return parts[0][1] if rescaled else var
 
     # ---- moments ---------------------------------------------------------------------------------------
 

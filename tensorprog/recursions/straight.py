@@ -8,6 +8,7 @@ equal polynomials.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -54,7 +55,7 @@ class Family:
     @property
     def linear(self) -> bool:
         """Whether kernels are sums over these quantities, such as Π or Θ."""
-        return self.head in LINEAR
+        return self.head.partition("_")[0] in LINEAR
 
 
 GRAM = ("⟨⟩", r"\langle\rangle")
@@ -79,6 +80,7 @@ class Store:
 
     def __init__(self) -> None:
         self._known: dict[Any, Poly] = {}
+        self.letters: dict[tuple[str, int], Counter[str]] = {}  # of quantities with a role: what stands below them
 
     def intern(self, make: Callable[..., Gen], *key: Any) -> Poly:
         """The generator ``make(*key)`` as a polynomial, made once."""
@@ -274,6 +276,9 @@ def read(derivation: Any, store: Store, period: int = 0) -> Straight:
     names = [g for g in reachable([derivation.poly]) if isinstance(g, Name)]
     located = {g: _located(g, derivation) for g in names}
     roles = _roles(located, derivation, period)
+    for g, number in roles.items():
+        count = store.letters.setdefault((located[g][0].head, number), Counter())
+        count[derivation.limit.system.namer.letters(*g.about)] += 1
     used: dict[tuple[Family, Index], int] = {}
 
     def leaf(g: Gen) -> Poly | None:
@@ -322,13 +327,10 @@ def _gram(p: Any, q: Any) -> tuple[Family, Index]:
     return Family(*GRAM, (p.label, q.label), at=at, view=view, names=names), (None, p.time, None, q.time)
 
 
-WEIGHTS, SCALARS = ("α", r"\alpha"), ("m", "m")
-
-
-def _scalar(place: Place, axes: Axes | Pairs | None) -> tuple[Family, Index]:
-    """A scalar of one input: a weight for pairs of positions, or a number for every position."""
-    head = WEIGHTS if isinstance(axes, Pairs) else SCALARS
-    family = Family(*head, (place.owner, place.owner), at=(axes is not None, isinstance(axes, Pairs)), single=True)
+def _scalar(place: Place, axes: Axes | Pairs | None, head: str) -> tuple[Family, Index]:
+    """A scalar of one input: for pairs of positions, for every position, or one number."""
+    at = (axes is not None, isinstance(axes, Pairs))
+    family = Family(head, head, (place.owner, place.owner), at=at, single=True)
     return family, (place.layer, place.time, place.layer, place.time)
 
 
@@ -341,7 +343,7 @@ def _located(g: Name, derivation: Derivation) -> tuple[Family, Index]:
     a, b = g.about
     namer: Any = derivation.limit.system.namer
     if g.kind == "value" and a is not None and (place := namer.place(a)) is not None:
-        return _scalar(place, derivation.limit.program.axes(a))
+        return _scalar(place, derivation.limit.program.axes(a), namer.stem(a))
     places: tuple[Place, Place] | None = namer.places(a, b) if a is not None and b is not None else None
     if places is None or a is None or b is None:
         raise FoldError(
