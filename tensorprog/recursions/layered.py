@@ -12,7 +12,7 @@ from collections.abc import Callable, Set
 import sympy as sp
 
 from tensorprog.algebra import ONE, Apply, Gaussian, Gen, Poly, Scalar, add_all, affine, linear_parts, monomial
-from tensorprog.derivation.names import EveryName
+from tensorprog.derivation.names import EveryName, Place
 from tensorprog.dsl.trace import Trace
 from tensorprog.expectations.atoms import Expect
 from tensorprog.ir.graph import ProgramGraph
@@ -80,6 +80,12 @@ class LayerNames(EveryName):
 
     def bare(self, p: Poly, kind: str, a: Var | None, b: Var | None) -> bool:
         return _known(p) or (kind == "moment" and self.identity(kind, a, b) is not None and _atom(p))
+
+    def identity(self, kind: str, a: Var | None, b: Var | None) -> tuple[str, Place, Place] | None:
+        """Scalars of different layers are told apart as well."""
+        if kind == "value" and a is not None and (place := self.place(a)) is not None:
+            return self.stem(a), place, place
+        return super().identity(kind, a, b)
 
     def head(self, kind: str, a: Var, b: Var) -> tuple[str, str]:
         """The letter of a quantity; with a hat for what norms give."""

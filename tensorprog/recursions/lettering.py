@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from tensorprog.algebra import Gen, Poly
 from tensorprog.recursions.folding import At, Case, Folded
-from tensorprog.recursions.straight import GRAM, LINEAR, Family, Store
+from tensorprog.recursions.layered import HAT
+from tensorprog.recursions.straight import GRAM, LINEAR, PARTS, Family, Store
 
 Kind = tuple[str, int]  # letter and role
 
@@ -32,8 +33,21 @@ def lettered(folded: Folded, store: Store) -> Folded:
     def case(c: Case) -> Case:
         return Case(shown.get(c.family, c.family), c.box, renamed(c.form))
 
+    cases = sorted(folded.cases, key=lambda c: _turn(c, kinds))
     layouts = {shown.get(family, family): layout for family, layout in folded.layouts.items()}
-    return Folded(folded.sizes, layouts, [case(c) for c in folded.cases], [case(c) for c in folded.terms])
+    return Folded(folded.sizes, layouts, [case(c) for c in cases], [case(c) for c in folded.terms])
+
+
+def _turn(c: Case, kinds: dict[Kind, str]) -> tuple[int, int]:
+    """In which order equations are read: where a network begins, its norm, a layer, what the next one reads, gradients."""
+    if c.family.linear:
+        return 4, 0
+    begins = all(low.base == "" and low == high for low, high in zip(c.box.lower, c.box.upper, strict=True))
+    main = not kinds[c.family.head, c.family.copy] and not c.family.single
+    place = c.family.copy
+    while place >= PARTS:
+        place //= PARTS
+    return 0 if begins else 2 if not main else 1 if HAT in c.family.head else 3, place
 
 
 def _families(folded: Folded) -> list[Family]:

@@ -315,9 +315,12 @@ def _roles(located: Mapping[Name, tuple[Family, Index]], derivation: Derivation,
     return found
 
 
+PARTS = 10**6
+
+
 def _number(*parts: int) -> int:
-    """One number for several, each between -499 and 500."""
-    return sum((part + 499) * 1000**i for i, part in enumerate(reversed(parts)))
+    """One number for several, each less than half a million, the first above all."""
+    return sum((part + PARTS // 2) * PARTS**i for i, part in enumerate(reversed(parts)))
 
 
 def _gram(p: Any, q: Any) -> tuple[Family, Index]:
