@@ -25,6 +25,7 @@ from tensorprog.derivation.kernel_account import KernelAccount
 from tensorprog.derivation.route import refuse_expanding
 from tensorprog.derivation.underflow import warn_of_underflow
 from tensorprog.dsl.network import Network
+from tensorprog.dsl.trace import Trace
 from tensorprog.errors import DataError, FoldError, ProgramError, nearest
 from tensorprog.formulas.typeset import for_notebooks
 from tensorprog.given import flag
@@ -105,10 +106,9 @@ class FoldedKernel:
 
     def _fold(self, form: str | None, inputs: int) -> tuple[Part, ...]:
         """One fold for all sizes, or one for equal and one for different lengths, or of moments taken step by step."""
-        if self._has_scalars:
-            return (self._part(self._over, form, inputs, LAYERED),)
+        ways = (LAYERED, WAYS) if self._in_layers else (WAYS, LAYERED) if self.net.takes_axes else (WAYS,)
         try:
-            return (self._part(self._over, form, inputs),)
+            return (self._first_part(form, inputs, ways),)
         except Growing:
             raise
         except FoldError as error:
@@ -120,6 +120,17 @@ class FoldedKernel:
                 return (self._part(deeper, form, inputs, STEPWISE),)
             except FoldError:
                 raise error from None
+
+    def _first_part(self, form: str | None, inputs: int, ways: Sequence[Sequence[Way]]) -> Part:
+        """The fold by the first of some kinds of equations that repeat; the error of the first where none do."""
+        failure: FoldError | None = None
+        for some in ways:
+            try:
+                return self._part(self._over, form, inputs, some)
+            except FoldError as error:
+                failure = failure or error
+        assert failure is not None
+        raise failure
 
     def _part(self, over: Over, form: str | None, inputs: int, ways: Sequence[Way] = WAYS) -> Part:
         """The fold that holds down to the smallest sizes."""
@@ -193,16 +204,19 @@ class FoldedKernel:
         return self._derived[key]
 
     @cached_property
-    def _has_scalars(self) -> bool:
-        """Whether the network reads moments of its vectors, as norms and attention do."""
-        net, lengths = self._sized(self._over.larger(1)[0], 1)
-        return any(var.kind == "scalar" for var, _ in net.trace(lengths).program)
+    def _traces(self) -> list[Trace]:
+        """The network on one input, at two sizes."""
+        return [net.trace(lengths) for net, lengths in (self._sized(s, 1) for s in self._over.examples(1)[:2])]
+
+    @cached_property
+    def _in_layers(self) -> bool:
+        """Whether layers have moments of their vectors, as norms and attention do."""
+        return any(var.kind == "scalar" for var, _ in self._traces[-1].program)
 
     @cached_property
     def _period(self) -> int:
         """How many instructions of one input one more layer has."""
-        smaller, larger, *_ = self._over.examples(1)
-        return period(*(net.trace(lengths) for net, lengths in (self._sized(s, 1) for s in (smaller, larger))))
+        return period(*self._traces)
 
     def _value(self, sizes: Sizes, inputs: int) -> Poly:
         """The kernel by its own method of derivation, untouched."""

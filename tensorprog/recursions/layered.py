@@ -7,6 +7,7 @@ products with matrices, so that the stream of a residual network is a sum that g
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Set
 
 import sympy as sp
@@ -72,11 +73,12 @@ class LayerNames(EveryName):
         return self.trace.called.get(a.name, ("m", ()))[0]
 
     def _place_embedding(self, var: Var, has_layers: bool) -> None:
-        """What is embedded without a layer of its own stands below the first."""
+        """What is embedded without a layer of its own is a matrix of the first that lacks one, else stands below it."""
         super()._place_embedding(var, has_layers)
-        layers = [l for l in self._layers.values() if l is not None]
-        if layers and not self.trace.parameters[self.trace.embeddings[var][0]].indices:
-            self._depth[var] = min(layers) - 1
+        count = Counter(l for l in self._layers.values() if l is not None)
+        if count and not self.trace.parameters[self.trace.embeddings[var][0]].indices:
+            first = min(count)
+            self._depth[var] = first if count[first] < count.get(first + 1, 0) else first - 1
 
     def bare(self, p: Poly, kind: str, a: Var | None, b: Var | None) -> bool:
         return _known(p) or (kind == "moment" and self.identity(kind, a, b) is not None and _atom(p))
