@@ -27,7 +27,7 @@ from tensorprog.passes.backprop import backprop
 from tensorprog.passes.decouple import decouple
 from tensorprog.passes.optimizer import among, check_rates, learning_rates, trained_names
 from tensorprog.passes.parametrization import Parametrization, check_parametrization, scaling
-from tensorprog.recursions.layered import LayerNames, Layered
+from tensorprog.recursions.layered import Layered, LayerNames
 from tensorprog.recursions.stepwise import StepNames, Stepwise
 from tensorprog.sgd.training import one_step_kernel
 from tensorprog.types import Number
