@@ -208,8 +208,10 @@ class FoldedKernel:
 
     @cached_property
     def _traces(self) -> list[Trace]:
-        """The network on one input, at two sizes."""
-        return [net.trace(lengths) for net, lengths in (self._sized(s, 1) for s in self._over.examples(1)[:2])]
+        """The network on one input, with some layers and with one more."""
+        given = dict(self._over.larger(1)[0])
+        sizes = [tuple({k: depth if k == "L" else v for k, v in given.items()}.items()) for depth in (3, 4)]
+        return [net.trace(lengths) for net, lengths in (self._sized(s, 1) for s in sizes)]
 
     @cached_property
     def _in_layers(self) -> bool:
