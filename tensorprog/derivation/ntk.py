@@ -158,7 +158,7 @@ def sum_terms(terms: Iterator[Term], limit: Interpreter) -> Poly:
         if axes == (None, None) and t.activation is None and (total := _summed(gradient)) is not None:
             axes, gradient = (total.by.axes, total.by.axes), total.inner
         products[axes].append((gradient, limit.algebra.from_sympy(t.factor, {}) * activation))
-    return add_all(_total(*axes, group(of, limit), limit) for axes, of in products.items())
+    return limit.averaged(add_all(_total(*axes, group(of, limit), limit) for axes, of in products.items()))
 
 
 def _summed(p: Poly) -> Along | None:

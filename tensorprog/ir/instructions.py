@@ -224,6 +224,57 @@ class Weigh:
 
 
 @dataclass(frozen=True, slots=True)
+class Score:
+    """Scalars for all pairs of positions of an input that stay random: s[p,q] = (1/√n) Σ_α x_α[p] y_α[q].
+
+    In the limit they are jointly Gaussian, Cov(s[p,q], s'[r,t]) = E x[p] x'[r] · E y[q] y'[t].  ``gradient`` is the one
+    of the two that a backward pass made, where the scalars are the derivatives of an output by weights.
+    """
+
+    x: Var
+    y: Var
+    gradient: Var | None = None
+
+    @property
+    def operands(self) -> tuple[Var, ...]:
+        return (self.x, self.y)
+
+
+@dataclass(frozen=True, slots=True)
+class Softmax:
+    """exp s[p,q] / Σ_q exp s[p,q] of scalars for pairs of positions, over all q, or those up to p where ``causal``."""
+
+    s: Var
+    causal: bool = False
+
+    @property
+    def operands(self) -> tuple[Var, ...]:
+        return (self.s,)
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """A vector as each of infinitely many heads reads it, all with random matrices of their own."""
+
+    x: Var
+
+    @property
+    def operands(self) -> tuple[Var, ...]:
+        return (self.x,)
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What these heads make, added up: (1/√H) Σ_h x_h, H → ∞; the transpose of ``Copied``."""
+
+    x: Var
+
+    @property
+    def operands(self) -> tuple[Var, ...]:
+        return (self.x,)
+
+
+@dataclass(frozen=True, slots=True)
 class Nonlin:
     """Coordinatewise ``body`` in ``vector_slot(i)`` for args and ``scalar_slot(j)`` for params."""
 
@@ -277,13 +328,13 @@ class Difference:
 
 
 Instruction = (
-    InitMatrix | InitVector | InitScalar | MatMul | Mix | Place | Outer | RowSum | Mask | Weigh | Nonlin | Moment
-    | Difference
+    InitMatrix | InitVector | InitScalar | MatMul | Mix | Place | Outer | RowSum | Mask | Weigh | Score | Softmax
+    | Copied | Gathered | Nonlin | Moment | Difference
 )  # fmt: skip
 RESULT_KIND: dict[type, Kind] = {
     InitMatrix: "matrix", InitVector: "vector", InitScalar: "scalar",
     MatMul: "vector", Mix: "vector", Place: "vector", Outer: "scalar", RowSum: "scalar", Mask: "scalar",
-    Weigh: "vector", Nonlin: "vector", Moment: "scalar", Difference: "vector",
+    Weigh: "vector", Score: "scalar", Softmax: "scalar", Copied: "vector", Gathered: "vector", Nonlin: "vector", Moment: "scalar", Difference: "vector",
 }  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from tensorprog.errors import AssumptionError
 from tensorprog.ir.axes import Axes, Pairs, Reading
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import (
+    Gathered,
     InitMatrix,
     InitScalar,
     InitVector,
@@ -32,6 +33,7 @@ from tensorprog.ir.instructions import (
     Weigh,
     slots_of,
 )
+from tensorprog.limit.chance import Chance
 from tensorprog.limit.positions import Along, At, Causal, How, Rows, Weighed, Whole
 from tensorprog.printing import NameSymbol
 
@@ -103,6 +105,10 @@ class Twins:
             return field.left.maps, field.right.maps
         return field.map if isinstance(field, Reading) else field.maps if isinstance(field, Axes) else field
 
+    def shape(self, var: Var) -> int:
+        """The number of what a vector or scalar is, whatever its input."""
+        return self._shape[var]
+
     def of(self, var: Var, point: int) -> Var:
         """The vector of input number ``point`` that is what ``var`` is of its own."""
         if self.input[var] in (None, point):
@@ -133,6 +139,7 @@ class Spatial:
         self.matrices = {op.matrix for _, op in limit.program if isinstance(op, MatMul) and self._is_over(op)}
         self.made_by: dict[Gaussian, Var] = {}
         self.covers: dict[Gen, frozenset[Any]] = {}  # blocks that a mixed vector depends on at any position
+        self.chance = Chance(self)
         self._gens: dict[Any, Poly] = {}
         self._linear: dict[Var, bool] = {}
 
@@ -177,20 +184,26 @@ class Spatial:
     def mix(self, op: Mix | Weigh, var: Var) -> Poly:
         """Z of a weighted sum over positions: Gaussian where what it sums is, else known by its second moments."""
         z = self.limit.z[op.x]
-        if isinstance(op, Weigh) and not self.limit.z[op.weights]:
-            return ZERO
+        if isinstance(op, Weigh):
+            self.chance.note(op)
+            if not self.limit.z[op.weights]:
+                return ZERO
         if not z.support:
             return self.summed(op, SIDES[self.twins.input[op.x] or 0], z, self.twins.input[op.x]) if z else ZERO
         point = self.twins.input[op.x]
         if affine(z):
             mean = linear_parts(z)[0]
-            centred = self._fresh(var, ("mixed", var), f"Z({var})")
-            (g,) = centred.support
-            self.covers[g] = self._covered(z.support)
-            return centred + (self.summed(op, SIDES[point or 0], mean, point) if mean else ZERO)
+            return self.fresh_sum(var, z) + (self.summed(op, SIDES[point or 0], mean, point) if mean else ZERO)
         blend = Blend(NameSymbol(f"Z({var})"), z.support, var)
         self.covers[blend] = self._covered(z.support)
         return monomial(blend)
+
+    def fresh_sum(self, var: Var, z: Poly) -> Poly:
+        """A centred Gaussian that is correlated with what the summands z are correlated with."""
+        centred = self._fresh(var, ("mixed", var), f"Z({var})")
+        (g,) = centred.support
+        self.covers[g] = self._covered(z.support)
+        return centred
 
     def _fresh(self, var: Var, block: Any, name: str) -> Poly:
         g = Gaussian(NameSymbol(name, _latex(name)), block, var)
@@ -272,6 +285,10 @@ class Spatial:
             return self._mixed_covariance(b, a)
         first = self.limit.program.op(x) if a in self.covers else None
         second = self.limit.program.op(y) if b in self.covers else None
+        if isinstance(first, Gathered) != isinstance(second, Gathered):  # a sum over heads is opened with another one
+            first, second = (None if isinstance(op, Gathered) else op for op in (first, second))
+            if first is second:
+                raise AssumptionError(f"the covariance of {a} and {b}, a sum over heads, is not derived")
         u = linear_parts(self.limit.z[first.x])[1] if first else {a: ONE}
         v = linear_parts(self.limit.z[second.x])[1] if second else {b: ONE}
         if not self.limit.expect.correlated(u, v):  # asked first: the same vector of the other input may come later
@@ -284,9 +301,11 @@ class Spatial:
         inner = add_all(c * d * self.limit.expect.cov(g, h) for g, c in u.items() for h, d in v.items())
         return self._applied(first, second, inner)
 
-    def _applied(self, first: Mix | Weigh | None, second: Mix | Weigh | None, inner: Poly) -> Poly:
+    def _applied(self, first: Any, second: Any, inner: Poly) -> Poly:
         if not inner:
             return ZERO
+        if isinstance(first, Gathered):
+            return self.chance.averaged(inner)
         if isinstance(first, Mix) and isinstance(second, Mix):  # noqa: SIM102
             if first.transpose == second.transpose and alike(first.by, second.by):
                 return self.along(first.by, "both", first.transpose, inner, None)

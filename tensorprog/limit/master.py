@@ -17,7 +17,9 @@ from tensorprog.expectations.normal_form import Expectation
 from tensorprog.ir.graph import ProgramGraph, Variable, as_var
 from tensorprog.ir.hyper import by_symbol, program_symbols
 from tensorprog.ir.instructions import (
+    Copied,
     Difference,
+    Gathered,
     InitMatrix,
     InitScalar,
     InitVector,
@@ -29,6 +31,8 @@ from tensorprog.ir.instructions import (
     Outer,
     Place,
     RowSum,
+    Score,
+    Softmax,
     Var,
     Weigh,
     slots_of,
@@ -208,6 +212,10 @@ class Interpreter(Shown):
         """The name whose definition is p, or p."""
         return self.system.lookup(p) or p
 
+    def averaged(self, p: Poly) -> Poly:
+        """E p over scores that stay random; p where there are none."""
+        return self.spatial.chance.averaged(p) if self.spatial else p
+
     def correlated(self, x: Var, y: Var) -> bool:
         """Whether E Z^x Z^y is not 0."""
         return bool(self._moment(self.z[x], self.z[y], x, y))
@@ -363,6 +371,29 @@ def _(op: Place, var: Var, limit: Interpreter) -> None:
 def _(op: Outer, var: Var, limit: Interpreter) -> None:
     assert limit.spatial is not None
     limit.z[var] = limit.define(limit.spatial.outer(op, var), var)
+
+
+@interpret.register(Score)
+def _(op: Score, var: Var, limit: Interpreter) -> None:
+    assert limit.spatial is not None
+    limit.z[var] = limit.define(limit.spatial.chance.score(op, var), var)
+
+
+@interpret.register(Softmax)
+def _(op: Softmax, var: Var, limit: Interpreter) -> None:
+    assert limit.spatial is not None
+    limit.z[var] = limit.define(limit.spatial.chance.softmax(op, var), var)
+
+
+@interpret.register(Copied)
+def _(op: Copied, var: Var, limit: Interpreter) -> None:
+    limit.z[var] = limit.z[op.x]
+
+
+@interpret.register(Gathered)
+def _(op: Gathered, var: Var, limit: Interpreter) -> None:
+    assert limit.spatial is not None
+    limit.z[var] = limit.spatial.chance.gathered(op, var)
 
 
 @interpret.register(RowSum)

@@ -76,6 +76,13 @@ def value_of(g: Positional, values: Sequence[Array], sizes: tuple[Sizes, Sizes],
     return weights @ c if side == 0 else c @ np.swapaxes(weights, -1, -2)
 
 
+def softmax(s: Array, causal: bool) -> Array:
+    """exp s[p,q] / Σ_q exp s[p,q] along the last axis, over the q up to p where ``causal``."""
+    s = np.where(np.tri(*s.shape[-2:], dtype=bool), s, -np.inf) if causal else s
+    e = np.exp(s - s.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
 def _spread(c: Array, axis: int, sizes: Sizes) -> Array:
     """What does not depend on a position, at all of them."""
     shape = [1] * max(0, 2 - c.ndim) + list(c.shape)

@@ -23,8 +23,10 @@ from tensorprog.dsl.trace import Datum, Output, Readout, Trace
 from tensorprog.errors import AssumptionError, DataError, NoRuleError, ProgramError
 from tensorprog.ir.axes import Axes, Pairs, Reading, Sizes, ndims_of, table
 from tensorprog.ir.instructions import (
+    Copied,
     Covariances,
     Difference,
+    Gathered,
     InitMatrix,
     InitScalar,
     InitVector,
@@ -36,6 +38,8 @@ from tensorprog.ir.instructions import (
     Outer,
     Place,
     RowSum,
+    Score,
+    Softmax,
     Var,
     Weigh,
     scalar_slot,
@@ -369,6 +373,16 @@ def _(op: Outer, var: Var, s: _Separate) -> None:
         x, y = s.of(op.x, p), s.of(op.y, q)
         body, args = (vector_slot(0) ** 2, (x,)) if x == y else (vector_slot(0) * vector_slot(1), (x, y))
         s.at[var, i] = s.new.program.append(f"{var}[{p + 1},{q + 1}]", Moment(body, args))
+
+
+@apart.register(Score)
+@apart.register(Softmax)
+@apart.register(Copied)
+@apart.register(Gathered)
+def _(op: Any, var: Var, s: _Separate) -> None:
+    raise AssumptionError(
+        "attention scores over √n stay random; their networks are derived over positions, not with a vector for each"
+    )
 
 
 @apart.register(RowSum)
