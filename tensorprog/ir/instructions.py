@@ -334,7 +334,8 @@ Instruction = (
 RESULT_KIND: dict[type, Kind] = {
     InitMatrix: "matrix", InitVector: "vector", InitScalar: "scalar",
     MatMul: "vector", Mix: "vector", Place: "vector", Outer: "scalar", RowSum: "scalar", Mask: "scalar",
-    Weigh: "vector", Score: "scalar", Softmax: "scalar", Copied: "vector", Gathered: "vector", Nonlin: "vector", Moment: "scalar", Difference: "vector",
+    Weigh: "vector", Score: "scalar", Softmax: "scalar", Copied: "vector", Gathered: "vector",
+    Nonlin: "vector", Moment: "scalar", Difference: "vector",
 }  # fmt: skip
 
 

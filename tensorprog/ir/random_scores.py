@@ -31,8 +31,8 @@ def check_drawn(op: Moment, program: ProgramGraph) -> None:
     for v in op.params:
         if random and v not in random and not isinstance(program.op(v), (InitScalar, Mask)):
             raise NoRuleError(
-                f"`{random[0]}` is a random score and `{v}` a mean over coordinates; the gradient of a function of both "
-                "is not derived"
+                f"`{random[0]}` is a random score and `{v}` a mean over coordinates; the gradient of a function of "
+                "both is not derived"
             )
 
 

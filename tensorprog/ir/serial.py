@@ -390,7 +390,8 @@ _FIELD_IN: dict[str, Callable[..., Any]] = {
     "variance": _expr, "mean": _expr, "value": _expr, "body": _expr, "cov": _cov,
     "matrix": _operand, "x": _operand, "y": _operand, "s": _operand, "weights": _operand,
     "transpose": _flag, "args": _operands, "params": _operands,
-    "gradient": _operand, "causal": _flag, "arg_deltas": _changes, "param_deltas": _changes, "theta": _operand, "source": _source,
+    "gradient": _operand, "causal": _flag,
+    "arg_deltas": _changes, "param_deltas": _changes, "theta": _operand, "source": _source,
     "axes": lambda value, *_: axes_in(value), "by": lambda value, *_: reading_in(value),
 }  # fmt: skip
 

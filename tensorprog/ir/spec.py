@@ -13,8 +13,8 @@ import sympy as sp
 from tensorprog.errors import NoRuleError
 from tensorprog.ir.axes import Axes, Pairs
 from tensorprog.ir.instructions import (
-    Covariances,
     Copied,
+    Covariances,
     Difference,
     Gathered,
     InitMatrix,

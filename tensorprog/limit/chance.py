@@ -2,7 +2,7 @@
 
 s[p,q] = ⟨Q x[p], K x[q]⟩/√n, with a matrix Q that nothing else reads, is Gaussian given everything else, with the
 covariance E Q x[p] Q x'[r] · E K x[q] K x'[t], and what does not read s does not depend on it.  So the equations of a
-limit hold given s.  Heads of which there are infinitely many give averages over s; everything else is averaged at the end.
+limit hold given s.  Infinitely many heads give averages over s; everything else is averaged at the end.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 from tensorprog.algebra import ZERO, Gen, Poly, add_all, affine, linear_parts, monomial
 from tensorprog.errors import AssumptionError
 from tensorprog.ir.instructions import Copied, Gathered, MatMul, Score, Softmax, Var, Weigh
+from tensorprog.ir.random_scores import behind, drawn_from, softmax_gradient
 from tensorprog.limit.equations import Name, children
 from tensorprog.limit.positions import Along, At, Contracted, Drawn, Mean, Soft, Weighed, Whole
-from tensorprog.ir.random_scores import behind, drawn_from, softmax_gradient
 
 ELSEWHERE = (
     "scores over √n are Gaussian where one of their vectors is a product with a matrix that nothing else reads and the "
@@ -82,8 +82,8 @@ class Chance:
         z = self.limit.z[op.x]
         if z and (not affine(z) or linear_parts(z)[0]):
             raise AssumptionError(
-                f"`{op.x}` is added up over heads and is no product with a matrix of every head; put a dense layer at the "
-                "end of each head"
+                f"`{op.x}` is added up over heads and is no product with a matrix of every head; put a dense layer at "
+                "the end of each head"
             )
         return self.spatial.fresh_sum(var, z) if z else ZERO
 
@@ -196,8 +196,8 @@ class Chance:
         rows, columns = left.scores
         of_each = [self.spatial.at(rows, k) for k in (0, 1)], [self._whole(columns, k) for k in (0, 1)]
         return self._gen(
-            Contracted, rows, *of_each[0], columns, *of_each[1], *(left.slopes or (None, None)), left.causal, first.axes,
-            g.transpose, first.inner,
+            Contracted, rows, *of_each[0], columns, *of_each[1], *(left.slopes or (None, None)), left.causal,
+            first.axes, g.transpose, first.inner,
         )  # fmt: skip
 
     def _whole(self, p: Poly, point: int) -> Poly:

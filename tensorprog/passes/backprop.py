@@ -39,8 +39,8 @@ from tensorprog.ir.instructions import (
     Weigh,
     slots_of,
 )
-from tensorprog.passes.emit import Emitter
 from tensorprog.ir.random_scores import check_drawn, drawn_from
+from tensorprog.passes.emit import Emitter
 
 
 @dataclass

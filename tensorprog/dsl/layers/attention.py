@@ -18,7 +18,6 @@ from tensorprog.ir.instructions import Copied, Gathered, Mask, Outer, RowSum, Sc
 from tensorprog.ir.random_scores import drawn_from
 from tensorprog.types import Number
 
-
 SCALES = ("1/n", "1/sqrt(n)")
 INFINITE = "infinite"
 
@@ -26,8 +25,8 @@ INFINITE = "infinite"
 def scores(net: Builder, x: Vec, y: Vec, scale: Literal["1/n", "1/sqrt(n)"] = "1/n") -> Scal:
     """s[p,q] = (1/n) Σ_α x_α[p] y_α[q] between all positions of an input, or with 1/√n.
 
-    With 1/√n they stay random in the limit: Gaussian, with Cov(s[p,q], s'[r,t]) = E x[p] x'[r] · E y[q] y'[t], where x is
-    a product with a matrix that nothing else reads.
+    With 1/√n they stay random in the limit: Gaussian, with Cov(s[p,q], s'[r,t]) = E x[p] x'[r] · E y[q] y'[t], where x
+    is a product with a matrix that nothing else reads.
     """
     axes_of(net, x, "scores(..)")
     axes_of(net, y, "scores(..)")
@@ -79,13 +78,15 @@ def attention(net: Builder, key: str, x: Vec, heads: int | Literal["infinite"] =
         std, std_q, std_v: scales of O, of Q and K, and of V.
 
     Raises:
-        ProgramError: a number of heads or a scale that there is not; K = Q with scores over √n, which grow without bound.
+        ProgramError: a number of heads or a scale that there is not; K = Q with scores over √n, which diverge.
 
     Reference:
         Hron et al. 2020, "Infinite attention", for 1/√n and infinitely many heads.
     """
     if _is_root(scale) and tied:
-        raise ProgramError("tied=True has no limit with scale='1/sqrt(n)': ⟨Q x, Q x⟩/√n grows like √n; use scale='1/n'")
+        raise ProgramError(
+            "tied=True has no limit with scale='1/sqrt(n)': ⟨Q x, Q x⟩/√n grows like √n; use scale='1/n'"
+        )
     if heads == INFINITE:
         head = Vec(net._trace.program, net._trace.program.append(None, Copied(x.var)))
         out = _head(net, key, 1, head, scale, tied, causal, exact(std, "std"), std_q, std_v)
