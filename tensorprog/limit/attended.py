@@ -1,7 +1,7 @@
 """E Σ a[p,q] a'[r,t] C[q,t] over random scores where every position attends to one or two.
 
 Of two scores a softmax knows the difference u: a[p,:] = b + tanh(u/2)/2 · e with b = (1,1)/2, e = (1,−1), and its
-gradient is σ'(u) e (e·da), σ' = (1 − tanh²(u/2))/4.  So two expectations of two Gaussian variables are all that is needed.
+gradient is σ'(u) e (e·da), σ' = (1 − tanh²(u/2))/4.  So two expectations of two Gaussian variables are all it takes.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def contracted(g: Contracted, value: Callable[[Poly], Any], sizes: tuple[Sizes, 
     v = own[1][..., :1, :] * np.swapaxes(_form(e2, full(g.columns1, T, T), e2), -1, -2)
     between = rows * (e @ columns @ e2.T)
     inner = full(g.inner, *((P, R) if g.transpose else (Q, T)))
-    if g.slope_rows is None:
+    if g.slope_rows is None or g.slope_columns is None:
         c = known(expectation(WEIGHTS, (U, V), [[u, between], [between, v]])).value
         steady = (base.T, base2) if g.transpose else (base, base2.T)
         fixed = steady[0] @ inner @ steady[1]

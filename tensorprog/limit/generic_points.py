@@ -25,13 +25,16 @@ from tensorprog.ir.instructions import (
     Mask,
     MatMul,
     Mix,
+    Moment,
     Nonlin,
     Outer,
     Place,
     RowSum,
     Var,
     Weigh,
+    scalar_slot,
     slots_of,
+    vector_slot,
 )
 from tensorprog.limit.chance import Chance
 from tensorprog.limit.positions import Along, At, Causal, How, Rows, Weighed, Whole
@@ -85,8 +88,10 @@ class Twins:
             inputs = [self.input[v] for v in op.operands if self.input.get(v) is not None]
             point = inputs[0] if inputs else None
         self.input[var] = point
-        if not isinstance(op, (InitMatrix, InitVector, InitScalar)):
-            key: Any = (type(op), *map(self._blank, (getattr(op, f.name) for f in fields(op))))
+        if isinstance(op, (Nonlin, Moment)):
+            key: Any = self._function(op)
+        elif not isinstance(op, (InitMatrix, InitVector, InitScalar)):
+            key = (type(op), *map(self._blank, (getattr(op, f.name) for f in fields(op))))
         elif point is not None:
             count = self._embedded[point] = self._embedded.get(point, 0) + 1
             key = ("data", count, axes and axes.maps)
@@ -95,6 +100,16 @@ class Twins:
         shape = self._shape[var] = self._shapes.setdefault(key, len(self._shapes))
         if point is not None:
             self._known.setdefault((shape, point), var)
+
+    def _function(self, op: Nonlin | Moment) -> Any:
+        """What a function of vectors and scalars is, in whatever order it reads them."""
+        order: list[tuple[Any, ...]] = []
+        moved: dict[sp.Symbol, sp.Symbol] = {}
+        for operands, slot in ((op.args, vector_slot), (op.params, scalar_slot)):
+            found = sorted(range(len(operands)), key=lambda i: self._shape[operands[i]])
+            order.append(tuple(self._shape[operands[i]] for i in found))
+            moved |= {slot(i): slot(k) for k, i in enumerate(found)}
+        return type(op), op.body if all(a == b for a, b in moved.items()) else op.body.xreplace(moved), *order
 
     def _blank(self, field: Any) -> Any:
         if isinstance(field, Var):

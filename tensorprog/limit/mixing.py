@@ -78,7 +78,7 @@ def value_of(g: Positional, values: Sequence[Array], sizes: tuple[Sizes, Sizes],
 
 def softmax(s: Array, causal: bool) -> Array:
     """exp s[p,q] / Σ_q exp s[p,q] along the last axis, over the q up to p where ``causal``."""
-    s = np.where(np.tri(*s.shape[-2:], dtype=bool), s, -np.inf) if causal else s
+    s = np.where(np.tri(*s.shape[-2:]) > 0, s, -np.inf) if causal else s
     e = np.exp(s - s.max(axis=-1, keepdims=True))
     return e / e.sum(axis=-1, keepdims=True)
 

@@ -183,8 +183,13 @@ class Contracted(Positional):
         "transpose", "inner",
     )  # fmt: skip
 
-    def __init__(self, *fields: Any) -> None:
-        names = (*self.FIELDS, "_symbol")
-        super().__init__(fields[len(self.FIELDS)] if len(fields) == len(names) else None)
-        for name, value in zip(self.FIELDS, fields, strict=False):
-            setattr(self, name, value)
+    def __init__(
+        self, rows: Poly, rows0: Poly, rows1: Poly, columns: Poly, columns0: Poly, columns1: Poly,
+        slope_rows: Poly | None, slope_columns: Poly | None, causal: bool, axes: Pairs, transpose: bool, inner: Poly,
+        symbol: NameSymbol | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(symbol)
+        self.rows, self.rows0, self.rows1 = rows, rows0, rows1
+        self.columns, self.columns0, self.columns1 = columns, columns0, columns1
+        self.slope_rows, self.slope_columns, self.causal = slope_rows, slope_columns, causal
+        self.axes, self.transpose, self.inner = axes, transpose, inner

@@ -1,7 +1,7 @@
 """Kernels with random scores by sampling: the equations on all pairs of inputs at once, given drawn scores.
 
-Scores are drawn for all inputs together, s_i = L_i w M_iᵀ with L Lᵀ and M Mᵀ the Gram matrices of rows and columns and w
-of independent N(0, 1), so that every draw gives a Gram matrix.  Averages within the equations, over infinitely many
+Scores are drawn for all inputs together, s_i = L_i w M_iᵀ with L Lᵀ and M Mᵀ the Gram matrices of rows and columns and
+w of independent N(0, 1), so that every draw gives a Gram matrix.  Averages within the equations, over infinitely many
 heads, are means over draws; what is conditional on scores is computed for every draw and averaged at the end.
 """
 
@@ -54,6 +54,7 @@ def sampled_scores(net: Network, d: Derivation, first: Inputs, second: Inputs | 
     order = Order(net, first, second)
     if len(order.data) > 1:
         raise NoRuleError("kernels with random attention scores are sampled for inputs of one size; take them apart")
+    sizes: Any
     ((sizes, data),) = order.data.items()
     draws = max(64, (how.samples or SAMPLES) // REPLICATES)
     if how.samples is None and how.rtol is not None:
@@ -190,7 +191,7 @@ class Joint(Pair):
         left, right = self._factor(g.rows, value, P), self._factor(g.columns, value, Q)
         inner = self._pairs(value(g.inner), *((P, P) if g.transpose else (Q, Q)))
         slopes = None
-        if g.slope_rows is not None:
+        if g.slope_rows is not None and g.slope_columns is not None:
             slopes = self._pairs(value(g.slope_rows), P, P), self._pairs(value(g.slope_columns), Q, Q)
         law = self._laws.setdefault((g.rows, g.columns), len(self._laws))
         total: Array = 0.0
