@@ -20,7 +20,7 @@ from tensorprog.errors import AssumptionError
 from tensorprog.ir.axes import TOTAL, Axes, Reading
 from tensorprog.ir.instructions import MatMul, Var
 from tensorprog.limit.equations import Name
-from tensorprog.limit.generic_points import alike
+from tensorprog.limit.twins import alike
 from tensorprog.limit.master import Interpreter
 from tensorprog.limit.positions import Along
 from tensorprog.passes.backprop import Gradients

@@ -23,6 +23,7 @@ class Net(Builder):
     dense = linear.dense
     bias = constants.bias
     state = constants.state
+    dropout = constants.dropout
     readout = readouts.readout
     average = readouts.average
     flatten = readouts.flatten

@@ -22,6 +22,7 @@ from tensorprog.ir.instructions import (
     InitMatrix,
     InitScalar,
     InitVector,
+    Kept,
     Mask,
     MatMul,
     Mix,
@@ -37,6 +38,7 @@ from tensorprog.ir.instructions import (
     slots_of,
 )
 from tensorprog.limit.mixing import softmax
+from tensorprog.limit.sampling import kept
 
 Array = Any
 Values = dict[Var, Array]
@@ -194,6 +196,11 @@ def _(op: Softmax, values: Values, hyper: Mapping[sp.Symbol, float], sizes: Grid
 @run.register(Gathered)
 def _(op: Any, values: Values, hyper: Mapping[sp.Symbol, float], sizes: Grid) -> Array:
     raise NoRuleError("infinitely many heads are a limit; a network of finite width has heads=64, or another number")
+
+
+@run.register(Kept)
+def _(op: Kept, values: Values, hyper: Mapping[sp.Symbol, float], sizes: Grid) -> Array:
+    return kept(values[op.x], float(evaluate(op.rate, hyper)))
 
 
 @run.register(RowSum)

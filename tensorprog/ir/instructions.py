@@ -275,6 +275,26 @@ class Gathered:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """A mask made of a Gaussian vector: entries 1/(1 − rate) where its own are above their quantile, else 0.
+
+    So they are independent, 0 with probability ``rate``, and of mean 1.  No gradient passes.
+    """
+
+    x: Var
+    rate: sp.Expr
+
+    @property
+    def operands(self) -> tuple[Var, ...]:
+        return (self.x,)
+
+    @property
+    def threshold(self) -> sp.Expr:
+        """m with P(g + m > 0) = 1 − rate for g ~ N(0, 1)."""
+        return sp.sqrt(2) * sp.erfinv(1 - 2 * self.rate)
+
+
+@dataclass(frozen=True, slots=True)
 class Nonlin:
     """Coordinatewise ``body`` in ``vector_slot(i)`` for args and ``scalar_slot(j)`` for params."""
 
@@ -329,12 +349,12 @@ class Difference:
 
 Instruction = (
     InitMatrix | InitVector | InitScalar | MatMul | Mix | Place | Outer | RowSum | Mask | Weigh | Score | Softmax
-    | Copied | Gathered | Nonlin | Moment | Difference
+    | Copied | Gathered | Kept | Nonlin | Moment | Difference
 )  # fmt: skip
 RESULT_KIND: dict[type, Kind] = {
     InitMatrix: "matrix", InitVector: "vector", InitScalar: "scalar",
     MatMul: "vector", Mix: "vector", Place: "vector", Outer: "scalar", RowSum: "scalar", Mask: "scalar",
-    Weigh: "vector", Score: "scalar", Softmax: "scalar", Copied: "vector", Gathered: "vector",
+    Weigh: "vector", Score: "scalar", Softmax: "scalar", Copied: "vector", Gathered: "vector", Kept: "vector",
     Nonlin: "vector", Moment: "scalar", Difference: "vector",
 }  # fmt: skip
 
@@ -347,7 +367,7 @@ def slots_of(op: Any) -> dict[sp.Symbol, Var]:
 
 def symbols_of(op: Instruction) -> Iterator[sp.Symbol]:
     """The symbols of an instruction that are no placeholders; those of inner products of data are left out."""
-    fields = [getattr(op, name) for name in ("variance", "mean", "value", "body") if hasattr(op, name)]
+    fields = [getattr(op, name) for name in ("variance", "mean", "value", "body", "rate") if hasattr(op, name)]
     if isinstance(op, InitVector) and isinstance(op.cov, tuple):
         fields += [c for _, c in op.cov]
     return (s for e in fields for s in e.free_symbols if not isinstance(s, Slot))

@@ -25,6 +25,7 @@ from tensorprog.ir.instructions import (
     InitScalar,
     InitVector,
     Instruction,
+    Kept,
     Mask,
     MatMul,
     Mix,
@@ -219,7 +220,7 @@ _INSTRUCTIONS: dict[str, type] = {
     c.__name__: c
     for c in (
         InitMatrix, InitVector, InitScalar, MatMul, Mix, Place, Outer, RowSum, Mask, Weigh, Score, Softmax, Copied,
-        Gathered, Nonlin, Moment, Difference,
+        Gathered, Kept, Nonlin, Moment, Difference,
     )
 }  # fmt: skip
 OPTIONAL = ("axes", "source", "by", "gradient")  # left out where they are None
@@ -387,7 +388,7 @@ def _source(value: Any, name: str, *_: Any) -> str:
 
 
 _FIELD_IN: dict[str, Callable[..., Any]] = {
-    "variance": _expr, "mean": _expr, "value": _expr, "body": _expr, "cov": _cov,
+    "variance": _expr, "mean": _expr, "value": _expr, "rate": _expr, "body": _expr, "cov": _cov,
     "matrix": _operand, "x": _operand, "y": _operand, "s": _operand, "weights": _operand,
     "transpose": _flag, "args": _operands, "params": _operands,
     "gradient": _operand, "causal": _flag,

@@ -20,6 +20,7 @@ from tensorprog.ir.instructions import (
     InitMatrix,
     InitScalar,
     InitVector,
+    Kept,
     Mask,
     MatMul,
     Mix,
@@ -126,6 +127,13 @@ def _head(op: Copied | Gathered, name: str, program: Earlier) -> Iterator[str]:
     yield from _reads(name, (op.x,), "vector", program)
 
 
+def _kept(op: Kept, name: str, program: Earlier) -> Iterator[str]:
+    yield from _reads(name, (op.x,), "vector", program)
+    yield from _number(name, "rate", op.rate, nonnegative=True)
+    if op.x in program and not (isinstance(program.op(op.x), InitVector) and program.op(op.x).covariance(op.x) == 1):
+        yield f"`{name}` is made of `{op.x}`, which is no initial vector with entries N(0, 1)"
+
+
 def _row_sum(op: RowSum | Softmax, name: str, program: Earlier) -> Iterator[str]:
     yield from _reads(name, (op.s,), "scalar", program)
     if op.s in program and not isinstance(program.axes(op.s), Pairs):
@@ -209,7 +217,7 @@ def _difference(op: Difference, name: str, program: Earlier) -> Iterator[str]:
 
 for _type, _rule in {InitMatrix: _matrix, InitVector: _vector, InitScalar: _scalar, MatMul: _matmul,
                      Mix: _mix, Place: _place, Outer: _outer, RowSum: _row_sum, Mask: _mask, Weigh: _weigh,
-                     Score: _score, Softmax: _row_sum, Copied: _head, Gathered: _head,
+                     Score: _score, Softmax: _row_sum, Copied: _head, Gathered: _head, Kept: _kept,
                      Nonlin: _function, Moment: _function,
                      Difference: _difference}.items():  # fmt: skip
     violations.register(_type)(_rule)  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ from tensorprog.dsl.decimals import exact
 from tensorprog.dsl.program import trace
 from tensorprog.errors import AssumptionError, NoRuleError, ProgramError
 from tensorprog.expectations.normal_form import Expectation
+from tensorprog.functions import Step
 from tensorprog.ir.graph import ProgramGraph, Variable, as_var
 from tensorprog.ir.hyper import by_symbol, program_symbols
 from tensorprog.ir.instructions import (
@@ -23,6 +24,7 @@ from tensorprog.ir.instructions import (
     InitMatrix,
     InitScalar,
     InitVector,
+    Kept,
     Mask,
     MatMul,
     Mix,
@@ -394,6 +396,13 @@ def _(op: Copied, var: Var, limit: Interpreter) -> None:
 def _(op: Gathered, var: Var, limit: Interpreter) -> None:
     assert limit.spatial is not None
     limit.z[var] = limit.spatial.chance.gathered(op, var)
+
+
+@interpret.register(Kept)
+def _(op: Kept, var: Var, limit: Interpreter) -> None:
+    step = limit.algebra.apply(Step, (limit.z[op.x] + limit.algebra.scalar(op.threshold),))
+    limit.expect.know(step, limit.algebra.from_sympy(1 - op.rate, {}))
+    limit.z[var] = step * limit.algebra.from_sympy(1 / (1 - op.rate), {})
 
 
 @interpret.register(RowSum)

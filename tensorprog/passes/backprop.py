@@ -24,6 +24,7 @@ from tensorprog.ir.instructions import (
     InitMatrix,
     InitScalar,
     InitVector,
+    Kept,
     Mask,
     MatMul,
     Mix,
@@ -201,7 +202,8 @@ def _(op: RowSum, d: sp.Expr, tape: Tape) -> None:
 
 
 @pull.register(Mask)
-def _(op: Mask, d: sp.Expr, tape: Tape) -> None:
+@pull.register(Kept)
+def _(op: Mask | Kept, d: sp.Expr, tape: Tape) -> None:
     return
 
 

@@ -23,6 +23,7 @@ from tensorprog.ir.instructions import (
     InitScalar,
     InitVector,
     Instruction,
+    Kept,
     Mask,
     MatMul,
     Mix,
@@ -211,6 +212,13 @@ def _(op: Softmax, var: Var, build: _Build) -> Var:
 def _(op: Copied | Gathered, var: Var, build: _Build) -> Var:
     result = build.merged(var.name, type(op)(build.kept[op.x]))
     build._bodies[result] = build.ref(result)  # an X-var that cannot be fused into what reads it
+    return result
+
+
+@rewrite.register(Kept)
+def _(op: Kept, var: Var, build: _Build) -> Var:
+    result = build.merged(var.name, Kept(build.kept[op.x], op.rate))
+    build._bodies[result] = build.ref(result)  # an X-var whose gradient is not that of its formula
     return result
 
 

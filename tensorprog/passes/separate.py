@@ -30,6 +30,7 @@ from tensorprog.ir.instructions import (
     InitMatrix,
     InitScalar,
     InitVector,
+    Kept,
     Mask,
     MatMul,
     Mix,
@@ -383,6 +384,12 @@ def _(op: Any, var: Var, s: _Separate) -> None:
     raise AssumptionError(
         "attention scores over √n stay random; their networks are derived over positions, not with a vector for each"
     )
+
+
+@apart.register(Kept)
+def _(op: Kept, var: Var, s: _Separate) -> None:
+    for p in s.positions(var):
+        s.at[var, p] = s.new.program.append(s.named(var, p), Kept(s.of(op.x, p), op.rate))
 
 
 @apart.register(RowSum)
