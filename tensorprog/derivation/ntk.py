@@ -20,9 +20,9 @@ from tensorprog.errors import AssumptionError
 from tensorprog.ir.axes import TOTAL, Axes, Reading
 from tensorprog.ir.instructions import MatMul, Var
 from tensorprog.limit.equations import Name
-from tensorprog.limit.twins import alike
 from tensorprog.limit.master import Interpreter
 from tensorprog.limit.positions import Along
+from tensorprog.limit.twins import alike
 from tensorprog.passes.backprop import Gradients
 
 Counts = Callable[[Var, Var], bool]

@@ -15,8 +15,8 @@ import sympy as sp
 
 from tensorprog.algebra import ONE, Apply, Gen, Poly, Scalar, add_all, monomial, to_sympy
 from tensorprog.expectations.atoms import Expect, head_of
-from tensorprog.formulas.random_scores import head
-from tensorprog.formulas.random_scores import said as random_said
+from tensorprog.formulas.softmaxes import head
+from tensorprog.formulas.softmaxes import said as random_said
 from tensorprog.formulas.spelling import Windows, read_by, reads
 from tensorprog.formulas.typeset import ATOM, GRAM, SCALAR, SUM, Quotient, Show, Style, Term, apart, shown, terms
 from tensorprog.ir.axes import Everywhere, Map, Window

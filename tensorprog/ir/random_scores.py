@@ -6,11 +6,13 @@ over √n: ``backprop`` keeps the first over √n and the second as it is, and b
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import networkx as nx
 
 from tensorprog.errors import NoRuleError
 from tensorprog.ir.graph import ProgramGraph
-from tensorprog.ir.instructions import InitScalar, Mask, Moment, RowSum, Score, Softmax, Var, scalar_slot
+from tensorprog.ir.instructions import Gathered, InitScalar, Mask, Moment, RowSum, Score, Softmax, Var, scalar_slot
 
 
 def drawn_from(program: ProgramGraph, scalar: Var) -> frozenset[Var]:
@@ -19,6 +21,15 @@ def drawn_from(program: ProgramGraph, scalar: Var) -> frozenset[Var]:
     if isinstance(op, Score):
         return frozenset([scalar])
     return frozenset().union(*(drawn_from(program, v) for v in op.operands if v.kind == "scalar"))
+
+
+def are_random(program: ProgramGraph, ends: Iterable[Var]) -> bool:
+    """Whether some of these vectors depend on random scores, but for those of infinitely many heads."""
+    touched: set[Var] = set()
+    for var, op in program:
+        if isinstance(op, Score) or (not isinstance(op, Gathered) and not touched.isdisjoint(op.operands)):
+            touched.add(var)
+    return not touched.isdisjoint(ends)
 
 
 def check_drawn(op: Moment, program: ProgramGraph) -> None:

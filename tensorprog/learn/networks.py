@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,15 +13,15 @@ import sympy as sp
 from tensorprog import programs
 from tensorprog.compile.arrays import host
 from tensorprog.derivation.data import Form, read_inputs, read_pair
-from tensorprog.derivation.kernel_account import KernelAccount, warn
+from tensorprog.derivation.kernel_account import KernelAccount, outside, warn
 from tensorprog.derivation.route import is_sampled
 from tensorprog.dsl.network import Network, check_network
 from tensorprog.dsl.trace import Trace
-from tensorprog.errors import DataError, ProgramError, nearest
+from tensorprog.errors import DataError, MixtureWarning, ProgramError, nearest
 from tensorprog.grams.compute import gram
 from tensorprog.ir.hyper import check_values, symbol_values
 from tensorprog.ir.instructions import Moment, Nonlin, Slot
-from tensorprog.kernels.kernel import Kernel
+from tensorprog.kernels.kernel import MIXTURE, Kernel
 from tensorprog.kernels.methods import nngp, ntk
 
 KINDS: dict[str, Callable[[Network], Kernel]] = {"ntk": ntk, "nngp": nngp}
@@ -42,7 +43,11 @@ def kernel_of(network: Network | None, kind: str) -> Kernel:
         check_network(network)
     if not isinstance(kind, str) or kind not in KINDS:
         raise ProgramError(f"unknown kind of kernel {kind!r}; {nearest(str(kind), KINDS)}")
-    return _made(network or default_network(), kind)
+    kernel = _made(network or default_network(), kind)
+    if network is not None and kernel._derive().trace.is_mixture:
+        message = f"{network!r}: {MIXTURE[kind]}; take heads='infinite' for a Gaussian process"
+        warnings.warn(message, MixtureWarning, stacklevel=outside())
+    return kernel
 
 
 @functools.lru_cache(maxsize=64)

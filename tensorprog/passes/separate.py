@@ -378,11 +378,19 @@ def _(op: Outer, var: Var, s: _Separate) -> None:
 
 @apart.register(Score)
 @apart.register(Softmax)
+def _(op: Any, var: Var, s: _Separate) -> None:
+    raise AssumptionError(
+        "with finitely many heads attention scores over √n are random and move by O(1) in training, so that no "
+        "constant kernel describes it; with heads='infinite' they move by 1/√H, and the kernel is constant"
+    )
+
+
 @apart.register(Copied)
 @apart.register(Gathered)
 def _(op: Any, var: Var, s: _Separate) -> None:
     raise AssumptionError(
-        "attention scores over √n stay random; their networks are derived over positions, not with a vector for each"
+        "training with infinitely many heads is not written as a program: no SGD step, no path sums; its kernel is "
+        "tp.ntk(net), which training leaves as it is, since the scores of each of H heads move by 1/√H"
     )
 
 
