@@ -54,6 +54,8 @@ class _Statistical(Exception):
 def is_sampled(kernel: Any, first: Inputs, second: Inputs | None, hyper: Mapping[sp.Symbol, float]) -> bool:
     """Whether the numbers of a kernel on inputs are to be sampled."""
     if kernel.net.takes_axes:
+        if kernel._how.route == "exact":
+            return False
         drawn = is_drawn(kernel._derive(), (*first.groups, *(second or first).groups))
         if drawn or (kernel._how.route == "sampling" and is_random(kernel._derive())):
             return True

@@ -166,8 +166,8 @@ class Kernel(DerivedKernel):
         """
         if self.net.takes_axes and is_random(self._derive()):
             raise FoldError(
-                f"{self.net.name} has averages over random scores, whose equations are not folded; K(X) at any depth is "
-                "computed"
+                f"{self.net.name} has averages over random scores, whose equations are not folded; K(X) is computed "
+                "at any depth"
             )
         return Recursion(self, form, over)
 

@@ -83,5 +83,6 @@ def dropout(net: Builder, h: Vec, rate: Number) -> Vec:
         raise ProgramError("dropout(..) takes vectors without positions: masks of positions are not derived")
     if rate == 0:
         return h
-    mask = state(net, program.fresh("mask"))
+    known = [v for v in net._trace.states if v.name.startswith("dropout") and v.name.endswith(f"({net._label})")]
+    mask = state(net, ("dropout", len(known) + 1))
     return nonlin(lambda a, m: a * m, h, Vec(program, program.append(None, Kept(mask.var, rate))))
