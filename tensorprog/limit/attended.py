@@ -6,6 +6,7 @@ gradient is σ'(u) e (e·da), σ' = (1 − tanh²(u/2))/4.  So two expectations 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -13,19 +14,19 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from tensorprog.algebra import Poly
+from tensorprog.algebra import ZERO, Poly, Scalar, monomial
 from tensorprog.errors import NoRuleError
-from tensorprog.expectations.atoms import variables
-from tensorprog.expectations.law import Value
-from tensorprog.expectations.numeric import expectation
+from tensorprog.expectations.atoms import Expect, variables
 from tensorprog.functions import Tanh
 from tensorprog.ir.axes import Sizes
+from tensorprog.limit.evaluate import Atom
 from tensorprog.limit.mixing import spread
 from tensorprog.limit.positions import Contracted
 
 Array = Any
 FEW = 2  # positions that one attends to, up to which averages are exact
 U, V = variables(2)
+ENTRIES = tuple(monomial(Scalar(sp.Dummy(name))) for name in ("var u", "cov", "var v"))
 WEIGHTS = Tanh(U / 2) * Tanh(V / 2) / 4
 SLOPES = sp.expand((1 - Tanh(U / 2) ** 2) * (1 - Tanh(V / 2) ** 2) / 16)
 
@@ -35,8 +36,14 @@ def few(g: Contracted, sizes: tuple[Sizes, Sizes]) -> bool:
     return all(math.prod(g.axes.right.at(n)) <= FEW for n in sizes)
 
 
-def contracted(g: Contracted, value: Callable[[Poly], Any], sizes: tuple[Sizes, Sizes]) -> Array:
+def contracted(g: Contracted, value: Callable[[Poly], Any], sizes: tuple[Sizes, Sizes], atom: Atom) -> Array:
     """The average at all positions of both inputs.
+
+    Args:
+        g: the average.
+        value: of polynomials.
+        sizes: of the inputs.
+        atom: the value of an expectation, as in ``limit.evaluate.numbers``.
 
     Raises:
         NoRuleError: more than two positions.
@@ -61,28 +68,21 @@ def contracted(g: Contracted, value: Callable[[Poly], Any], sizes: tuple[Sizes, 
     v = own[1][..., :1, :] * np.swapaxes(_form(e2, full(g.columns1, T, T), e2), -1, -2)
     between = rows * (e @ columns @ e2.T)
     inner = full(g.inner, *((P, R) if g.transpose else (Q, T)))
+    entries = dict(zip(ENTRIES, (u, between, v), strict=True))
+    c = atom(_expectation(g), lambda p: entries[p], None)
     if g.slope_rows is None or g.slope_columns is None:
-        c = known(expectation(WEIGHTS, (U, V), [[u, between], [between, v]])).value
         steady = (base.T, base2) if g.transpose else (base, base2.T)
         fixed = steady[0] @ inner @ steady[1]
     else:
-        c = known(expectation(SLOPES, (U, V), [[u, between], [between, v]])).value
         c = c * full(g.slope_rows, P, R) * (e @ full(g.slope_columns, Q, T) @ e2.T)
         fixed = 0.0
     return fixed + (e.T @ (c * inner) @ e2 if g.transpose else c * (e @ inner @ e2.T))
 
 
-def known(v: Value) -> Value:
-    """A value that is as good as exact.
-
-    Raises:
-        NoRuleError: it is not.
-    """
-    if v.unsure:
-        raise NoRuleError(
-            "an average over random scores is known to few digits; check the scale of std_q and of the inputs"
-        )
-    return v
+@functools.lru_cache(maxsize=4096)
+def _expectation(g: Contracted) -> Expect:
+    """What is unknown of an average, as one expectation of it alone; its covariance is given with its value."""
+    return Expect(WEIGHTS if g.slope_rows is None else SLOPES, ENTRIES, (ZERO, ZERO), {}, (ZERO, ZERO))
 
 
 def _of_two(positions: int, read: int, causal: bool) -> tuple[Array, Array]:

@@ -116,7 +116,7 @@ class Joint(Pair):
     def _step(self) -> int:
         return max(1, NUMBERS // (self.count**2 * self.sides[0].shape[1] ** 2))
 
-    def positional(self, g: Positional, value: Callable[[Poly], Any], at: Any) -> Array:
+    def positional(self, g: Positional, value: Callable[[Poly], Any], at: Any, atom: Any) -> Array:
         """The value of what runs over positions, (draws, N N, P, Q)."""
         if isinstance(g, At):
             return self._own(g, value(g.inner))
@@ -131,7 +131,7 @@ class Joint(Pair):
             return found.mean(axis=0, keepdims=True) if found.ndim == 4 else found
         if isinstance(g, Contracted):
             return self._contracted(g, value)
-        return super().positional(g, value, at)
+        return super().positional(g, value, at, atom)
 
     def _gap(self, g: Expect, value: Callable[[Poly], Any]) -> Array | None:
         return None
