@@ -384,6 +384,6 @@ def layerwise_ntk(
         for start in range(0, len(seeds), step):
             some = seeds[start : start + step]
             drawn = kernel.draw(width, some, dtype), kernel.states(width, some, dtype)
-            parts.append(kernel(*drawn, memory, heads=heads or (0, 0)))
+            parts.append(kernel(*drawn, memory, trained, heads or (0, 0)))
             tell(start + len(some), len(seeds), f"width {width}")
     return np.concatenate(parts)

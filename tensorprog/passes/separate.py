@@ -93,9 +93,7 @@ class Separated(Network):
 
     def named(self, given: Iterable[str]) -> dict[str, str]:
         """The parameters here that each of some names or kinds of the network stands for, with it."""
-        known = self.trace([self.fitting_length()]).trainable
-        found = {m: g for g in given for m in known if m == g or re.fullmatch(rf"{re.escape(g)}(\.\d+)+", m)}
-        return found | {g: g for g in given if g not in found.values()}
+        return named(self.trace([self.fitting_length()]), given)
 
     def fitting_length(self, wanted: int = 3) -> int:
         """The number of positions."""
@@ -110,6 +108,12 @@ class Separated(Network):
         traced = self.net.trace([None] * len(lengths), labels)
         names = (data[0].label for data in traced.inputs)
         return separate(traced, {n: known[t] for n, t in zip(names, lengths, strict=True)})  # type: ignore
+
+
+def named(trace: Trace, given: Iterable[str]) -> dict[str, str]:
+    """The parameters of a network taken apart that each of some names of the whole stands for, with it."""
+    found = {m: g for g in given for m in trace.trainable if m == g or re.fullmatch(rf"{re.escape(g)}(\.\d+)+", m)}
+    return found | {g: g for g in given if g not in found.values()}
 
 
 def axes_count(net: Network) -> int | None:

@@ -10,7 +10,7 @@ import tensorprog as tp
 from tensorprog.derivation.data import read_inputs
 from tensorprog.finite.direct import DirectTraining
 from tensorprog.finite.estimate import exponent
-from tensorprog.passes.parametrization import assign, scaling
+from tensorprog.passes.scaling import assign, scaling
 
 HALF = sp.Rational(1, 2)
 REFERENCE = {
