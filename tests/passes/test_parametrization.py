@@ -136,7 +136,7 @@ def test_bad_exponents_are_named(arguments, culprit):
     with pytest.raises(tp.ProgramError, match=culprit):
         tp.abc(*arguments)
     with pytest.raises(tp.ProgramError, match="tp.mup"):
-        tp.unroll(tp.programs.mlp(), steps=1, parametrization="mup")
+        tp.unroll(tp.programs.mlp(), steps=1, parametrization=3)
 
 
 # ---- what simulation finds ---------------------------------------------------------------------------
