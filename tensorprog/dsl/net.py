@@ -37,6 +37,7 @@ class Net(Builder):
     avg_pool = spatial.avg_pool
     conv_transpose = spatial.conv_transpose
     global_pool = spatial.global_pool
+    at = resizing.at
     crop = resizing.crop
     pad = resizing.pad
     beside = resizing.beside

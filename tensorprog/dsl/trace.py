@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 import networkx as nx
 import sympy as sp
 
+from tensorprog.dsl.decimals import exact
 from tensorprog.dsl.parameters import Parameter
 from tensorprog.dsl.parts import Parts
 from tensorprog.dsl.program import Program
@@ -103,7 +104,7 @@ class Readout:
 
 @dataclass(frozen=True, repr=False)
 class Output(NotAnArray):
-    """The scalar output f(ξ): a sum of readouts and of trained output biases."""
+    """The scalar output f(ξ): a sum of readouts and of trained output biases; f + g, f − g, c f and f/c are outputs."""
 
     _WHAT = "an output of the network"
 
@@ -119,18 +120,43 @@ class Output(NotAnArray):
 
     __radd__ = __add__
 
+    def __neg__(self) -> Output:
+        return self * -1
+
+    def __sub__(self, other: Any) -> Output:
+        return self + (-other if isinstance(other, Output) else other)
+
+    def __rsub__(self, other: Any) -> Output:
+        return -self + other
+
+    def __mul__(self, factor: Any) -> Output:
+        if isinstance(factor, NotAnArray):
+            self._refuse(f"{self}·({factor})")
+        c = exact(factor, f"the factor of the output {self}")
+        readouts = tuple(replace(r, std=c * r.std) for r in self.readouts)
+        return Output(readouts, tuple((name, c * std) for name, std in self.biases))
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, divisor: Any) -> Output:
+        if isinstance(divisor, NotAnArray):
+            self._refuse(f"{self}/({divisor})")
+        c = exact(divisor, f"the divisor of the output {self}")
+        if c == 0:
+            raise ProgramError(f"the output {self} cannot be divided by 0")
+        return self * (1 / c)
+
     def __repr__(self) -> str:
         terms = [f"{r.name}·{r.x.name}/√n" for r in self.readouts] + [name for name, _ in self.biases]
         return " + ".join(terms) or "0"
 
     def _instead(self, name: str) -> str:
-        return 'net.readout("V", h) last; outputs are returned, or added to other outputs, and scale by std='
+        return 'net.readout("V", h) last; outputs are returned, added, subtracted, and multiplied by numbers'
 
     def _no_operator(self, *other: Any) -> NoReturn:
         self._refuse(f"arithmetic with {self}")
 
-    __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _no_operator
-    __pow__ = __rpow__ = __neg__ = __pos__ = __abs__ = __matmul__ = __rmatmul__ = _no_operator
+    __rtruediv__ = __pow__ = __rpow__ = __pos__ = __abs__ = __matmul__ = __rmatmul__ = _no_operator
 
 
 @dataclass(repr=False)
@@ -150,6 +176,7 @@ class Trace(Shown):
         parts: what inputs of named arrays consist of.
         ones: the constant vector 1 over axes, where one was needed.
         placed: whether inputs have positions.
+        bias_stds: the scale of every output bias, which outputs made of outputs multiply.
     """
 
     program: Program = field(default_factory=Program)
@@ -164,6 +191,7 @@ class Trace(Shown):
     parts: Parts = field(default_factory=Parts)
     ones: dict[Axes, Var] = field(default_factory=dict)
     placed: bool = False
+    bias_stds: dict[str, sp.Expr] = field(default_factory=dict)
     _symbols: dict[tuple[Datum, Datum], sp.Symbol] = field(default_factory=dict, repr=False, compare=False)
 
     def text(self) -> str:

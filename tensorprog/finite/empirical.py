@@ -22,6 +22,7 @@ from tensorprog.finite.families import NONE, At, Grid, embedded, is_untied, read
 from tensorprog.finite.layerwise import layerwise_ntk
 from tensorprog.finite.sample import check_settings, draw_parameter, normal
 from tensorprog.functions import evaluate
+from tensorprog.given import flag
 from tensorprog.ir.axes import Axes, Reading, Sizes
 from tensorprog.ir.dependent import dependent_products
 from tensorprog.ir.graph import ProgramGraph
@@ -263,6 +264,7 @@ def empirical_ntk(
     rates: Mapping[Pattern, Number] | None = None,
     parametrization: ParametrizationChoice | None = None,
     outputs: int | Sequence[int] | None = None,
+    trace: bool = False,
     progress: Progress = None,
 ) -> np.ndarray:
     """The NTK of one network of width n at initialization, from its own gradients (TP2b Eq. 99).
@@ -280,6 +282,7 @@ def empirical_ntk(
         trainable, rates, parametrization: which parameters train, and how fast, as for ``tp.ntk``; terms that vanish in
             the limit have their powers of n.
         outputs: of a network with several: the number of one, or several numbers; None for all.
+        trace: the sum over these outputs, each with itself, instead of all pairs of them.
         progress: True for a bar, False for none; None for one where the work is long and somebody looks on.
 
     Returns:
@@ -306,8 +309,8 @@ def empirical_ntk(
         layerwise_ntk, first=first, second=second, width=width, seeds=chosen, hyper=hyper, dtype=dtype, trained=trained
     )
     with telling(progress):
-        if len(which) == 1:
-            result = run(one_output(net, which[0]))
+        if len(which) == 1 or flag(trace, "trace"):
+            result = np.sum([run(one_output(net, k)) for k in which], axis=0)
         else:
             result = _between_outputs(lambda k, l: run(net, heads=(k, l)), which, second is None)
     if not np.isfinite(result).all():

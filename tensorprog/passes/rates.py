@@ -215,6 +215,4 @@ def unknown(trace: Trace, pattern: Pattern, what: str) -> ProgramError:
 
 def stds_of(trace: Trace) -> dict[str, sp.Expr]:
     """The scale of every parameter."""
-    stds = {n: p.std for n, p in trace.parameters.items()}
-    stds |= {n: std for heads in trace.heads for f in heads for n, std in f.biases}
-    return stds | {r.name: r.std for heads in trace.heads for f in heads for r in f.readouts if r.trained}
+    return {n: p.std for n, p in trace.parameters.items()} | trace.bias_stds

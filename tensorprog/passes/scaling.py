@@ -60,7 +60,7 @@ def scaling(trace: Trace, parametrization: Parametrization | None) -> Scaling:
     check_parametrization(chosen)
     layers = assign(trace, chosen)
     r = _check(trace, chosen).r
-    last = next(x for x in layers.values() if x.role == "readout")
+    last = chosen.layers(sum(p.kind == "matrix" for p in trace.parameters.values()))[-1]
     theta = max(sp.S.Zero, 1 - last.init)
     gradient = min(last.init, last.rate)
     offset = {
@@ -91,11 +91,12 @@ def assign(trace: Trace, parametrization: Parametrization) -> dict[str, Layer]:
     a, b = parametrization.output_bias
     for name, kind in trace.trainable.items():
         if kind == "output bias":
-            result[name] = Layer(len(layers), kind, a, b, parametrization.c)
-    if not all(r.trained for heads in trace.heads for f in heads for r in f.readouts):
+            result[name] = Layer(len(layers), kind, a, b, parametrization.rates[-1])
+    fixed = not all(r.trained for heads in trace.heads for f in heads for r in f.readouts)
+    if fixed and layers[-1].init != HALF:
         raise ProgramError(
             f"{parametrization.name} needs a readout that is trained; net.average has the fixed weights 1/√n, "
-            "which is for the NTK parametrization only: use net.readout"
+            "which is for readouts of that size only: use net.readout"
         )
     return result
 

@@ -55,6 +55,7 @@ def _read(net: Builder, key: Key, x: Vec, std: Number, bias: Number, initial: Nu
     if p.var is None:
         t.parameters[name] = replace(p, var=t.program.vector(name, 1 if p.start is None else 0).var)
     biases = ((f"{name}.bias", bias),) if bias != 0 else ()
+    t.bias_stds |= dict(biases)
     return Output((Readout(name, t.program.named(name), x.var, std, by=by),), biases)
 
 
