@@ -150,7 +150,8 @@ def _every_output(net: Network, inputs: Data, which: list[int], widths: list[int
         result.claims += [replace(c, name=f"output {k}: {c.name}") for c in one.claims]
         result.errors |= {f"{name} of output {k}": fit for name, fit in one.errors.items()}
     length = next(iter(read_inputs(inputs, "inputs", net.form).groups))
-    K = ntk(net, outputs=which, lengths=length and (length, length), **trains)(inputs, values=values, progress=progress)
+    lengths = (length, length) if net.takes_sequences and length else None
+    K = ntk(net, outputs=which, lengths=lengths, **trains)(inputs, values=values, progress=progress)
     run = functools.partial(empirical_ntk, net, inputs, seeds=seeds, values=values, outputs=which, progress=progress)
     runs = [run(width=n, **trains) for n in result.widths]
     upper = np.triu_indices(len(which), 1)

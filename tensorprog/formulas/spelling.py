@@ -10,7 +10,7 @@ from typing import Any
 
 from tensorprog.formulas.typeset import Style
 from tensorprog.ir.axes import Map, Window, ndims_of
-from tensorprog.ir.maps import Given, Spot, Spread, View
+from tensorprog.ir.maps import Given, Position, Spread, View
 
 OUTSIDE = "terms outside are left out"
 BORDERS = {  # what is said of positions beyond the border
@@ -46,8 +46,8 @@ def _(m: View, p: str, k: str) -> str:
 
 
 @reads.register
-def _(m: Spot, p: str, k: str) -> str:
-    return ",".join(map(str, m.place)) if isinstance(m.place, tuple) else str(m.place)
+def _(m: Position, p: str, k: str) -> str:
+    return f"({','.join(map(str, m.place))})" if isinstance(m.place, tuple) else str(m.place)
 
 
 @singledispatch

@@ -42,6 +42,10 @@ class Spread(Map):
 class View(Map):
     """A map by which every position reads one position or none, with the factor 1."""
 
+    @property
+    def is_mean(self) -> bool:
+        return False
+
     def shift(self, sizes: Sizes) -> tuple[Sizes, Sizes]:
         """The sizes of the result, and by how much p is ahead of what it reads, along each axis."""
         raise NotImplementedError
@@ -104,10 +108,10 @@ class Beside(View):
 
 
 @dataclass(frozen=True)
-class Spot(View):
+class Position(View):
     """One position, read by a vector without axes; counted from the end where it is negative.
 
-    >>> Spot((1, -1)).reads((2, 3))
+    >>> Position((1, -1)).reads((2, 3))
     array([[5]])
     """
 
@@ -184,4 +188,4 @@ def _inverse(x: np.ndarray) -> np.ndarray:
     return np.divide(1.0, x, out=np.zeros_like(x), where=x != 0)
 
 
-MAPS: dict[str, type[Map]] = {c.__name__: c for c in (Window, Everywhere, Spread, Margins, Beside, Spot, Given)}
+MAPS: dict[str, type[Map]] = {c.__name__: c for c in (Window, Everywhere, Spread, Margins, Beside, Position, Given)}

@@ -17,7 +17,7 @@ from tensorprog.dsl.trace import Datum
 from tensorprog.errors import ProgramError
 from tensorprog.ir.axes import Axes, Reading
 from tensorprog.ir.instructions import InitVector, Mix, Nonlin, Var, vector_slot
-from tensorprog.ir.maps import Beside, Margins, Spot, View
+from tensorprog.ir.maps import Beside, Margins, Position, View
 
 
 def crop(net: Builder, x: Vec | Datum, before: Extent = 0, after: Extent = 0) -> Any:
@@ -86,7 +86,7 @@ def at(net: Builder, x: Vec | Datum, place: Extent) -> Any:
            [1. , 2. ]])
     """
     place = extent("place of at(..)", place, lambda n: True, "an integer")
-    return _viewed(net, "at(..)", x, Spot(place))
+    return _viewed(net, "at(..)", x, Position(place))
 
 
 def _margin(name: str, what: str, value: Any) -> Extent:
