@@ -15,10 +15,11 @@ import numpy as np
 
 from tensorprog.algebra import Poly
 from tensorprog.derivation.data import Inputs, read_inputs
-from tensorprog.derivation.kernel_account import KernelAccount
+from tensorprog.derivation.kernel_account import KernelAccount, warn
 from tensorprog.derivation.names import NetworkNames
 from tensorprog.derivation.ntk import ntk_terms, readout_terms, sum_terms
 from tensorprog.derivation.route import SAMPLED, TRIED, gates_are_sampled, shortened
+from tensorprog.derivation.underflow import ADVICE, UNDERFLOW
 from tensorprog.dsl.network import Network, check_network
 from tensorprog.errors import AccuracyError, DataError, NoRuleError, folder
 from tensorprog.finite.apart import Apart
@@ -272,6 +273,8 @@ class _Check:
     @functools.cached_property
     def _known(self) -> tuple[np.ndarray, np.ndarray]:
         found = self._account(self.kernels["backprop"])
+        if UNDERFLOW in found.methods:  # what is 0 on both sides agrees
+            warn(found, repr(self.kernels["backprop"]), ADVICE)
         return found.value, found.error
 
     def copied(self) -> Any:

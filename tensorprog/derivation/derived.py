@@ -160,7 +160,7 @@ class DerivedKernel:
             account = KernelAccount(drawn.value, drawn.stderr, True, (SAMPLING,), drawn.samples)
         else:
             account = exact_account(self._derive, first, other, hyper, accounted)
-        return with_underflow(account, first, other)
+        return with_underflow(account, first, other, [*self.net.hyperparameters.values(), *hyper.values()])
 
     def _lower(self, tape: Tape, lengths: tuple[Length, Length], hyper: Mapping[sp.Symbol, float],
               same: bool = False) -> int:  # fmt: skip
