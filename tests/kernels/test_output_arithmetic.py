@@ -37,9 +37,8 @@ def tokens(net, x, *, mix="attention"):
     h = net.embed("U", x, std=1.3)
     h = h + net.attention("A", h, tied=True) if mix == "attention" else tp.relu(net.conv("C", h, 3))
     h = tp.relu(net.dense("W", tp.tanh(h), std=0.9) + net.bias("b", std=0.4))
-    return *(net.readout("V", net.at(h, p)) for p in (0, 1, -1)), net.readout("V", net.at(h, 0)) - net.average(
-        net.at(h, 2)
-    )
+    each = [net.readout("V", net.at(h, p)) for p in (0, 1, -1)]
+    return *each, each[0] - 0.5 * net.readout("Q", net.at(h, 2))
 
 
 @pytest.mark.parametrize("kernel", [tp.ntk, tp.nngp])
@@ -68,7 +67,7 @@ def empirical(net, X, **options):
 @pytest.mark.parametrize(
     ("net", "X"),
     [(mixture(), X), (mixture(random=False), X), (tokens(), SIGNALS), (tokens(mix="conv"), SIGNALS)],
-    ids=str,
+    ids=["sums", "averages", "attention", "convolution"],
 )
 def test_outputs_at_finite_width_are_those_of_autograd(net, X):
     before = torch.get_default_dtype()
