@@ -17,7 +17,7 @@ from tensorprog.algebra import Poly
 from tensorprog.derivation.data import Inputs, read_inputs
 from tensorprog.derivation.kernel_account import KernelAccount, warn
 from tensorprog.derivation.names import NetworkNames
-from tensorprog.derivation.ntk import ntk_terms, readout_terms, sum_terms
+from tensorprog.derivation.ntk import nngp_terms, ntk_terms, sum_terms
 from tensorprog.derivation.route import SAMPLED, TRIED, gates_are_sampled, shortened
 from tensorprog.derivation.underflow import ADVICE, UNDERFLOW
 from tensorprog.dsl.network import Network, check_network
@@ -342,7 +342,8 @@ class _Check:
         if self.sampled:
             found = self._account(nngp(self.net))
             return found.value, found.error
-        K = self._gram(lambda i, j: readout_terms(self.traced.trace, i, j))
+        trace = self.traced.trace
+        K = self._gram(lambda i, j: nngp_terms(trace, trace.outputs[i], trace.outputs[j]))
         return K, np.zeros_like(K)
 
     def _moments(self, widths: list[int], records: list[list[Record]]) -> Claim:

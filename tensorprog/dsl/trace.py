@@ -92,7 +92,11 @@ class Datum(NotAnArray):
 
 @dataclass(frozen=True)
 class Readout:
-    """One term std·v·x/√n of an output; ``trained`` is False for the constant vector of an average."""
+    """One term std·v·x/√n of an output; ``trained`` is False for the constant vector of an average.
+
+    ``of_input``: the average of an embedding that nothing else reads, (1/√n) Σ_α u_α·ξ/√d, which is a readout of the
+    input: Σ_α u_α/√n is N(0, 1) and trains as a vector of its own does.
+    """
 
     name: str
     v: Var
@@ -100,6 +104,7 @@ class Readout:
     std: sp.Expr
     trained: bool = True
     by: Reading | None = None  # over positions, (1/√|w|) Σ_k v_k·x[m_k]/√n
+    of_input: bool = False
 
 
 @dataclass(frozen=True, repr=False)
@@ -253,4 +258,4 @@ class Trace(Shown):
         """The simple GIA check: every readout vector is random and centred, or 0, and read by the readout only."""
         read = {v for _, op in self.program for v in op.operands}
         readouts = [r for heads in self.heads for f in heads for r in f.readouts]
-        return all(r.trained and r.v not in read for r in readouts)
+        return all((r.trained and r.v not in read) or (r.of_input and r.x not in read) for r in readouts)

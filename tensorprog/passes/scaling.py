@@ -95,8 +95,8 @@ def assign(trace: Trace, parametrization: Parametrization) -> dict[str, Layer]:
     fixed = not all(r.trained for heads in trace.heads for f in heads for r in f.readouts)
     if fixed and layers[-1].init != HALF:
         raise ProgramError(
-            f"{parametrization.name} needs a readout that is trained; net.average has the fixed weights 1/√n, "
-            "which is for readouts of that size only: use net.readout"
+            f"{parametrization.name} needs a readout that is trained; net.average, and net.readout of an input, have "
+            "the fixed weights 1/√n, which is for readouts of that size only: use net.readout of a vector"
         )
     return result
 

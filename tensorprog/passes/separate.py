@@ -281,7 +281,7 @@ class _Separate:
 
     def _readouts(self, r: Readout) -> Iterable[Readout]:
         if r.by is None:
-            yield Readout(r.name, self.of(r.v, None), self.of(r.x, None), r.std, r.trained)
+            yield Readout(r.name, self.of(r.v, None), self.of(r.x, None), r.std, r.trained, of_input=r.of_input)
             return
         scale = self.weight(r.by)
         for k, q in self.pairs(r.by, False, None):
