@@ -21,6 +21,7 @@ class Net(Builder):
     embed = linear.embed
     weight = linear.weight
     dense = linear.dense
+    low_rank = linear.low_rank
     bias = constants.bias
     state = constants.state
     readout = readouts.readout

@@ -181,6 +181,7 @@ class Trace(Shown):
         parts: what inputs of named arrays consist of.
         ones: the constant vector 1 over axes, where one was needed.
         placed: whether inputs have positions.
+        narrow: layers whose rank is a share of the width below 1, with that share.
         bias_stds: the scale of every output bias, which outputs made of outputs multiply.
     """
 
@@ -197,6 +198,7 @@ class Trace(Shown):
     ones: dict[Axes, Var] = field(default_factory=dict)
     placed: bool = False
     bias_stds: dict[str, sp.Expr] = field(default_factory=dict)
+    narrow: dict[str, float] = field(default_factory=dict)
     _symbols: dict[tuple[Datum, Datum], sp.Symbol] = field(default_factory=dict, repr=False, compare=False)
 
     def text(self) -> str:

@@ -186,7 +186,9 @@ def matching(trace: Trace, pattern: Pattern) -> frozenset[str]:
     """
     kinds = trace.trainable
     if isinstance(pattern, tuple):
-        return frozenset(n for n, p in trace.parameters.items() if _whole(p.key)[: len(pattern)] == pattern)
+        head, *rest = pattern or (None,)
+        keys = {n: _whole(p.key) for n, p in trace.parameters.items()}
+        return frozenset(n for n, k in keys.items() if head in _families(k) and list(k[1 : len(pattern)]) == rest)
     if not isinstance(pattern, str):
         return frozenset()
     if pattern in kinds:

@@ -169,7 +169,12 @@ class _Separate:
     """The trace that is built, and where the vectors of the old one are in it."""
 
     def __init__(self, trace: Trace, sizes: Mapping[str, Sizes], matrix: Matrix | None) -> None:
-        self.old, self.new, self.sizes, self.matrix_of = trace, Trace(bias_stds=trace.bias_stds), sizes, matrix
+        self.old, self.new, self.sizes, self.matrix_of = (
+            trace,
+            Trace(bias_stds=trace.bias_stds, narrow=trace.narrow),
+            sizes,
+            matrix,
+        )
         self.at: dict[tuple[Var, int | None], Var] = {}
         self.placed = {r.v for heads in trace.heads for f in heads for r in f.readouts if r.by is not None}
         self.placed |= {op.x for _, op in trace.program if isinstance(op, Place)}

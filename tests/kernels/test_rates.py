@@ -180,3 +180,58 @@ def test_verification_is_of_what_trains():
 def test_wrong_names_and_rates_are_refused_with_those_there_are(call, words):
     with pytest.raises(tp.TensorProgramError, match=words):
         call()
+
+
+# ---- adapters ------------------------------------------------------------------------------------------
+
+
+@tp.network
+def adapted(net, x, *, rank=0.25, key="L", start=0):
+    h = tp.tanh(net.embed("U", x))
+    g = net.dense("W", h, std=1.3) + net.low_rank(key, h, rank, std=0.6, initial=start)
+    return net.readout("V", tp.tanh(g))
+
+
+def test_adapters_that_start_at_zero_have_the_kernel_of_the_layer_they_adapt():
+    """B = 0: ∂f/∂A = 0, ∂f/∂B = σ_B dg (A h)ᵀ/√k, so that K = σ_B² E h h' E dg dg', as W's with σ_B for σ_W."""
+    base = tp.ntk(adapted(), trainable=["W"])(X) / 1.3**2
+    for name, key in (("L", "L"), (("L", 3), ("L", 3))):
+        K = tp.ntk(adapted(key=key), trainable=[name])
+        assert close(K(X), 0.6**2 * base) and close(K.gram(X), 0.6**2 * base)
+        assert close(tp.ntk(adapted(key=key), trainable=["L.B"])(X), 0.6**2 * base)
+    assert not tp.ntk(adapted(), trainable=["L.A"])(X).any()
+    assert close(tp.nngp(adapted())(X), tp.nngp(adapted(start=0, rank=1))(X))
+
+
+@pytest.mark.parametrize("start", [0, None])
+def test_adapters_of_a_quarter_of_the_width_have_the_kernel_of_the_limit(start):
+    """Rectangular matrices by hand, width 512 and rank 128: all four gradients in NumPy, within 4 standard errors."""
+    n, k, rows = 512, 128, []
+    for seed in range(12):
+        draw = np.random.default_rng(seed).standard_normal
+        u, w, a, v = draw((n, 3)), draw((n, n)), draw((k, n)), draw(n)
+        b = np.zeros((n, k)) if start == 0 else draw((n, k))
+        h = np.tanh(X[:2] @ u.T / np.sqrt(3))
+        z = h @ a.T / np.sqrt(n)
+        g = 1.3 * h @ w.T / np.sqrt(n) + 0.6 * z @ b.T / np.sqrt(k)
+        dg = (1 - np.tanh(g) ** 2) * v / np.sqrt(n)
+        dz = 0.6 * dg @ b / np.sqrt(k)
+        rows.append(0.36 * (dg @ dg.T) * (z @ z.T) / k + (dz @ dz.T) * (h @ h.T) / n)
+    expected = tp.ntk(adapted(start=start), trainable=["L"])(X[:2])
+    error = np.std(rows, axis=0, ddof=1) / np.sqrt(len(rows))
+    assert (np.abs(np.mean(rows, axis=0) - expected) < 4 * error + 2 * np.abs(expected) / n).all()
+
+
+@pytest.mark.parametrize("rank", [0, 2, 4, -0.5, "8", True])
+def test_ranks_that_are_no_share_are_refused(rank):
+    if rank is True:
+        rank = (1,)
+    with pytest.raises(tp.ProgramError, match="a share of the width"):
+        tp.ntk(adapted(rank=rank))
+
+
+def test_shares_below_one_are_not_run_at_finite_width():
+    with pytest.raises(tp.NoRuleError, match=r"L.B \(rank = 0.25\)"):
+        tp.empirical_ntk(adapted(), X, width=8)
+    found = np.mean(tp.empirical_ntk(adapted(rank=1), X[:2], width=512, seeds=8, trainable=["L"]), axis=0)
+    assert np.allclose(found, tp.ntk(adapted(), trainable=["L"])(X[:2]), atol=0.03)

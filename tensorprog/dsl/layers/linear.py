@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import sympy as sp
 
-from tensorprog.dsl.builder import Builder, std_of
+from tensorprog.dsl.builder import Builder, name_of, std_of
 from tensorprog.dsl.concatenated import Channels
 from tensorprog.dsl.parts import Named
 from tensorprog.dsl.program import Mat, Vec
@@ -89,3 +89,38 @@ def dense(net: Builder, key: Key, h: Vec | Channels, std: Number = 1,
     matrix = weight(net, key, std, initial)
     stem, program = f"{matrix}({net._label})", net._trace.program
     return matrix.apply(h, program.fresh(f"{stem}_") if stem in program else stem)
+
+
+def low_rank(net: Builder, key: Key, x: Vec, rank: float = 1, std: Number = 1, initial: Number | None = None) -> Vec:
+    """B A x with A of shape k×n, entries N(0, 1/n), and B of shape n×k, entries N(0, std²/k), of rank k = rank · n.
+
+    In the limit A x is Gaussian with the second moments of x, and B A x with those of x times std², whatever the share
+    is.  Adapters are those with ``initial=0``, at which B starts and trains: W x + B A x is W x at first, and
+    ``trainable=[key]`` is the kernel of training A and B alone.
+
+    Args:
+        key: "L" names the parameters "L.A" and "L.B", and both together.
+        x: a vector.
+        rank: k/n, the share of the width, above 0 and at most 1; networks of finite width are run with k = n alone.
+        std, initial: of B, as for ``dense``.
+
+    >>> import tensorprog as tp
+    >>> @tp.network
+    ... def adapted(net, x):
+    ...     h = tp.relu(net.embed("U", x))
+    ...     return net.readout("V", net.dense("W", h) + net.low_rank("L", h, rank=0.1, std=2, initial=0))
+    >>> tp.ntk(adapted(), trainable=["L"])([[1.0]]), tp.nngp(adapted())([[1.0]])
+    (array([[2.]]), array([[0.5]]))
+    """
+    number = isinstance(rank, (int, float)) and not isinstance(rank, bool)
+    if not number or not 0 < rank <= 1:
+        raise ProgramError(
+            f"rank of low_rank({key!r}, ..) is a share of the width, above 0 and at most 1, got {rank!r}: a rank that "
+            "stays finite leaves B A random at infinite width, whose kernel is a mixture and is not derived"
+        )
+    name_of(key)
+    head, *rest = key if isinstance(key, tuple) else (key,)
+    a, b = (f"{head}.A", *rest), (f"{head}.B", *rest)
+    if rank < 1:
+        net._trace.narrow[name_of(b)] = rank
+    return dense(net, b, dense(net, a, x), std, initial)
