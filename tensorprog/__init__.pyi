@@ -3,6 +3,8 @@ from tensorprog import nn as nn
 from tensorprog import programs as programs
 from tensorprog.coordinates import CoordinateCheck as CoordinateCheck
 from tensorprog.coordinates import coordinate_check as coordinate_check
+from tensorprog.dsl.laws import WeightLaw as WeightLaw
+from tensorprog.dsl.laws import law as law
 from tensorprog.dsl.network import Net as Net
 from tensorprog.dsl.network import Network as Network
 from tensorprog.dsl.network import network as network

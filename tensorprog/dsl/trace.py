@@ -17,7 +17,7 @@ from tensorprog.dsl.refusals import NotAnArray
 from tensorprog.errors import ProgramError
 from tensorprog.ir.axes import Axes, Reading
 from tensorprog.ir.instructions import Var
-from tensorprog.printing import Shown, counted, inner
+from tensorprog.printing import NameSymbol, Shown, counted, inner
 
 
 class NeedsSequence(ProgramError):
@@ -181,6 +181,7 @@ class Trace(Shown):
         parts: what inputs of named arrays consist of.
         ones: the constant vector 1 over axes, where one was needed.
         placed: whether inputs have positions.
+        vectors: data by the symbols that stand for them, where weights are not Gaussian.
         narrow: layers whose rank is a share of the width below 1, with that share.
         bias_stds: the scale of every output bias, which outputs made of outputs multiply.
     """
@@ -199,6 +200,7 @@ class Trace(Shown):
     placed: bool = False
     bias_stds: dict[str, sp.Expr] = field(default_factory=dict)
     narrow: dict[str, float] = field(default_factory=dict)
+    vectors: dict[sp.Symbol, Datum] = field(default_factory=dict)
     _symbols: dict[tuple[Datum, Datum], sp.Symbol] = field(default_factory=dict, repr=False, compare=False)
 
     def text(self) -> str:
@@ -225,6 +227,12 @@ class Trace(Shown):
             self.grams[symbol] = (a, b)
         return self._symbols[a, b]
 
+    def vector(self, datum: Datum) -> sp.Symbol:
+        """The symbol that stands for a datum itself, where more than its inner products matters."""
+        symbol = NameSymbol(f"ξ({datum})", rf"\xi({datum})")
+        self.vectors[symbol] = datum
+        return symbol
+
     def covariance(self, a: Var, b: Var) -> sp.Expr:
         """σ_u² ⟨ξ,ξ'⟩ of two data embedded by one matrix."""
         if not all(isinstance(v, Var) and v in self.embeddings for v in (a, b)):
@@ -248,6 +256,11 @@ class Trace(Shown):
         """The kind of every trainable parameter by name; output biases are among them."""
         biases = (name for heads in self.heads for f in heads for name, _ in f.biases)
         return {name: p.kind for name, p in self.parameters.items()} | dict.fromkeys(biases, "output bias")
+
+    @property
+    def has_laws(self) -> bool:
+        """Whether weights have other laws than the Gaussian."""
+        return any(p.law is not None for p in self.parameters.values())
 
     @property
     def random(self) -> frozenset[str]:

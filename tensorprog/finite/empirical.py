@@ -242,6 +242,7 @@ def hyper_values(trace: Trace, inputs: Inputs, values: HyperValues | None, extra
     if trace.program.has_axes:
         return hyper
     data = [inputs[i] for i in range(len(inputs))]
+    hyper |= {s: data[datum.owner][(datum.time or 1) - 1] for s, datum in trace.vectors.items()}
     for name, datum in trace.embeddings.values():
         for other_name, other in trace.embeddings.values():
             if name == other_name:

@@ -165,7 +165,7 @@ def resolved(trace: Trace, factors: Iterable[tuple[Pattern, sp.Expr]]) -> dict[s
     """The factors of the parameters that patterns name; a name counts more than a family, and that than a kind."""
     found: dict[str, sp.Expr] = {}
     for pattern, factor in sorted(factors, key=lambda item: _rank(trace, item[0])):
-        found |= dict.fromkeys(matching(trace, pattern), factor)
+        found |= dict.fromkeys(sorted(matching(trace, pattern)), factor)
     return found
 
 

@@ -251,7 +251,7 @@ class Training(Shown):
         samples = "; ".join(", ".join(self.trace.inputs[j][0].label for j in step) for step in plan.schedule)
         ask = ".f(t), .delta_f(t), .Z(t, vector)" + ("" if isinstance(self, FeatureTraining) else ", .certify()")
         rows = [f"{self.title}: {self.regime}", f"  trained: {', '.join(sorted(plan.trained))}",
-                *([f"  rates: {dict(plan.rates)}"] if plan.rates else []),
+                *([f"  rates: {dict(sorted(plan.rates.items()))}"] if plan.rates else []),
                 f"  loss: {plan.loss.name}", f"  samples: {samples}", f"  followed: {tests}",
                 f"  program: {counted(len(self.program), 'instruction')}", f"  ask {ask}"]  # fmt: skip
         return "\n".join(rows)
