@@ -8,6 +8,7 @@ import sympy as sp
 
 from tensorprog.expectations.atoms import Expect, head_of, products
 from tensorprog.expectations.closed.printed import closed_form
+from tensorprog.expectations.lawful import Lawful
 from tensorprog.formulas.typeset import TEX, TEXT, Line, Said, Style
 
 PLAIN, SHORT = ("q", "c", "q'"), ("Σ(x,x)", "Σ(x,x')", "Σ(x',x')")  # Var u, Cov(u, v), Var v
@@ -26,7 +27,7 @@ def legend(atoms: list[Expect], short: bool = False, grams: bool = False) -> lis
     """
     kinds = _kinds(_by_head(atoms, TEXT))
     lines = [_text(head, g, SHORT if short else PLAIN) for head, g in kinds.values()]
-    return [*lines, *([INNER[False]] if grams else [])]
+    return [*lines, *_of_laws(atoms), *([INNER[False]] if grams else [])]
 
 
 def said(
@@ -46,7 +47,13 @@ def said(
     found = _by_head(atoms, TEX)
     meanings = []
     for kind, (head, g) in _kinds(found).items():
-        own = [h for h in atoms if products(h) is not None and (_kind(h) == kind or (_square(h) and not kind[0]))]
+        own = [
+            h
+            for h in atoms
+            if not isinstance(h, Lawful)
+            and products(h) is not None
+            and (_kind(h) == kind or (_square(h) and not kind[0]))
+        ]
         meanings.append(_meaning(head, g))
         if not kind[0] and any(h not in long for h in own):
             full = _bracketed(head, "C(x,x), C(x,x'), C(x',x')")
@@ -54,7 +61,7 @@ def said(
         elif not kind[0] and any(map(_square, own)):
             meanings.append(f"${_bracketed(head, 'q')} = {_bracketed(head, 'q, q, q')}$")
     forms = [f for head, g in found.items() if closed and (f := _closed(head, g))]
-    return Said(list(notes), [*meanings, *([INNER[True]] if grams else []), *about], forms)
+    return Said(list(notes), [*meanings, *_of_laws(atoms), *([INNER[True]] if grams else []), *about], forms)
 
 
 def _by_head(atoms: list[Expect], style: Style) -> dict[str, Expect]:
@@ -62,9 +69,23 @@ def _by_head(atoms: list[Expect], style: Style) -> dict[str, Expect]:
     found: dict[str, Expect] = {}
     for g in atoms:
         head = head_of(g, style.tex)
-        if products(g) is not None and (head not in found or len(found[head].mean) < len(g.mean)):
+        if (
+            products(g) is not None
+            and not isinstance(g, Lawful)
+            and (head not in found or len(found[head].mean) < len(g.mean))
+        ):
             found[head] = g
     return found
+
+
+def _of_laws(atoms: list[Expect]) -> list[str]:
+    """What expectations over weights that are not Gaussian are."""
+    laws = {name: law.name for g in atoms if isinstance(g, Lawful) for name, law in g.laws.items()}
+    if not laws:
+        return []
+    shown = ", ".join(f"{name} {law}" for name, law in laws.items())
+    return [f"{{{shown}}}: the same expectation where these weights have that law, of variance 1; the variables have the "
+            "covariance that is shown, and are not Gaussian"]  # fmt: skip
 
 
 def _kinds(found: dict[str, Expect]) -> dict[tuple[bool, bool], tuple[str, Expect]]:

@@ -186,7 +186,8 @@ def fingerprint(polys: Iterable[Poly], seed: int = 0) -> list[Any]:
             return draw(g.key, *(_digits(value(p)) for p in g.reads))
         if isinstance(g, Expect):
             half = g.body == Step(*g.variables[:1]) and not any(g.mean) and value(g.cov[0])
-            return mpmath.mpf(0.5) if half else draw(_canonical_atom(g, value))
+            laws = [f"{law.name}" for law in g.laws.values()] if isinstance(g, Lawful) else []
+            return mpmath.mpf(0.5) if half else draw(_canonical_atom(g, value), *sorted(laws))
         assert isinstance(g, Apply)
         return draw(str(g.fn(*(sp.Symbol(_digits(value(a))) for a in g.args))))  # in whatever order it names them
 
