@@ -25,7 +25,7 @@ def legend(atoms: list[Expect], short: bool = False, grams: bool = False) -> lis
         short: whether V_φ[Σ(x,x')] stands for V_φ[Σ(x,x), Σ(x,x'), Σ(x',x')].
         grams: whether inner products of data occur.
     """
-    kinds = _kinds(_by_head(atoms, TEXT))
+    kinds = _kinds(_by_head([g for g in atoms if not isinstance(g, Lawful)], TEXT))
     lines = [_text(head, g, SHORT if short else PLAIN) for head, g in kinds.values()]
     return [*lines, *_of_laws(atoms), *([INNER[False]] if grams else [])]
 
@@ -44,16 +44,11 @@ def said(
         notes: sentences that come first.
         about: what indices mean.
     """
-    found = _by_head(atoms, TEX)
+    plain = [g for g in atoms if not isinstance(g, Lawful)]
+    found = _by_head(plain, TEX)
     meanings = []
     for kind, (head, g) in _kinds(found).items():
-        own = [
-            h
-            for h in atoms
-            if not isinstance(h, Lawful)
-            and products(h) is not None
-            and (_kind(h) == kind or (_square(h) and not kind[0]))
-        ]
+        own = [h for h in plain if products(h) is not None and (_kind(h) == kind or (_square(h) and not kind[0]))]
         meanings.append(_meaning(head, g))
         if not kind[0] and any(h not in long for h in own):
             full = _bracketed(head, "C(x,x), C(x,x'), C(x',x')")
@@ -69,11 +64,7 @@ def _by_head(atoms: list[Expect], style: Style) -> dict[str, Expect]:
     found: dict[str, Expect] = {}
     for g in atoms:
         head = head_of(g, style.tex)
-        if (
-            products(g) is not None
-            and not isinstance(g, Lawful)
-            and (head not in found or len(found[head].mean) < len(g.mean))
-        ):
+        if products(g) is not None and (head not in found or len(found[head].mean) < len(g.mean)):
             found[head] = g
     return found
 
@@ -81,11 +72,9 @@ def _by_head(atoms: list[Expect], style: Style) -> dict[str, Expect]:
 def _of_laws(atoms: list[Expect]) -> list[str]:
     """What expectations over weights that are not Gaussian are."""
     laws = {name: law.name for g in atoms if isinstance(g, Lawful) for name, law in g.laws.items()}
-    if not laws:
-        return []
     shown = ", ".join(f"{name} {law}" for name, law in laws.items())
-    return [f"{{{shown}}}: the same expectation where these weights have that law, of variance 1; the variables have the "
-            "covariance that is shown, and are not Gaussian"]  # fmt: skip
+    words = "entries of this law and variance 1: variables have the covariance that is shown, and are not Gaussian"
+    return [f"{shown}: {words}"] if laws else []
 
 
 def _kinds(found: dict[str, Expect]) -> dict[tuple[bool, bool], tuple[str, Expect]]:

@@ -35,12 +35,12 @@ class SGD:
     """
 
     def __init__(self, lr: Rate, momentum: Number = 0, weight_decay: Number = 0, nesterov: bool = False) -> None:
-        self.rates = factors_of(lr, "lr", "the learning rate of") if isinstance(lr, Mapping) else None
-        self.lr = sp.S.One if self.rates is not None else lr
+        self._rates = factors_of(lr, "lr", "the learning rate of") if isinstance(lr, Mapping) else None
+        self.lr = sp.S.One if self._rates is not None else lr
         if not callable(self.lr) and not isinstance(self.lr, (list, tuple)):
             self.lr = exact(self.lr, "lr")
         self.momentum, self.weight_decay = exact(momentum, "momentum"), exact(weight_decay, "weight_decay")
-        if self.rates is not None and self.weight_decay != 0:
+        if self._rates is not None and self.weight_decay != 0:
             raise ProgramError("weight_decay needs one learning rate for all parameters: lr is a mapping")
         if self.momentum.is_number and not (self.momentum.is_real and 0 <= self.momentum < 1):
             raise ProgramError(f"momentum must be in [0, 1), got {momentum}")
@@ -54,7 +54,7 @@ class SGD:
 
     def __repr__(self) -> str:
         kind = ", nesterov=True" if self.nesterov else ""
-        lr = self.lr if self.rates is None else dict(self.rates)
+        lr = self.lr if self._rates is None else dict(self._rates)
         return f"SGD(lr={lr}, momentum={self.momentum}, weight_decay={self.weight_decay}{kind})"
 
     @property

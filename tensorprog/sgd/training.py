@@ -418,7 +418,7 @@ def make_plan(
         trained=chosen.check(trace).trained(trace),
         probes=tuple(probes),
         scaling=scaling(trace, chosen.parametrization),
-        rates=chosen.with_learning_rates(trace, optimizer.rates),
+        rates=chosen.with_learning_rates(trace, optimizer._rates),
     )
     if probes and plan.scaling.keeps_changes:
         raise ProgramError("probes follow the NTK, which is for parametrizations of the kernel regime")
