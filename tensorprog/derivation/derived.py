@@ -13,7 +13,7 @@ from tensorprog.compile.lower import lower
 from tensorprog.compile.tape import Tape
 from tensorprog.derivation.compiling import COMPILING
 from tensorprog.derivation.data import Inputs
-from tensorprog.derivation.derivation import Derivation, Derive, Length, Trains, derived
+from tensorprog.derivation.derivation import Derivation, Derive, Length, derived
 from tensorprog.derivation.exact import at, exact_account, values
 from tensorprog.derivation.kernel_account import SAMPLING, KernelAccount
 from tensorprog.derivation.over_positions import over_positions
@@ -23,6 +23,7 @@ from tensorprog.derivation.underflow import ADVICE, UNDERFLOW, with_underflow
 from tensorprog.dsl.network import Network, refuse_lengths
 from tensorprog.errors import ProgramError
 from tensorprog.limit.evaluate import Atom
+from tensorprog.passes.rates import Rates
 
 
 class DerivedKernel:
@@ -54,7 +55,7 @@ class DerivedKernel:
         assume_gia: bool = False,
         derive_straight: Derive | None = None,
         how: How | None = None,
-        trained: Trains | None = None,
+        trained: Rates | None = None,
         derive_by_paths: Derive | None = None,
         derive_stepwise: Derive | None = None,
     ) -> None:
@@ -128,7 +129,7 @@ class DerivedKernel:
 
     def _symbols(self) -> set[sp.Symbol] | None:
         """The symbols of the network, and those of the rates of its parameters."""
-        rates = self._trained.of(self._derive().trace) if self._trained is not None else None
+        rates = self._trained.moving(self._derive().trace) if self._trained is not None else None
         found = self.net.symbols
         return None if found is None else found.union(*(r.free_symbols for r in (rates or {}).values()))
 
@@ -154,7 +155,7 @@ class DerivedKernel:
                 other,
                 hyper,
                 self._how.sampling,
-                self._trained.of if self._trained is not None else None,
+                self._trained.moving if self._trained is not None else None,
             )
             account = KernelAccount(drawn.value, drawn.stderr, True, (SAMPLING,), drawn.samples)
         else:

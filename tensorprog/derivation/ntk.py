@@ -209,4 +209,13 @@ def nngp(trace: Trace, limit: Interpreter, i: int, j: int) -> Poly:
 
 def nngp_between(trace: Trace, f: Output, f2: Output, limit: Interpreter) -> Poly:
     """The same between any two outputs."""
-    return sum_terms(output_terms(f, f2, trace.random), limit)
+    return sum_terms(nngp_terms(trace, f, f2), limit)
+
+
+def nngp_terms(trace: Trace, f: Output, f2: Output) -> Iterator[Term]:
+    """Its terms: random readouts, random readouts of the input, and output biases."""
+    yield from output_terms(f, f2, trace.random)
+    for r in f.readouts:
+        for r2 in f2.readouts:
+            if r.of_input and r2.of_input:
+                yield Term(r.std * r2.std, activation=(r.x, r2.x))

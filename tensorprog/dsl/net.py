@@ -21,6 +21,7 @@ class Net(Builder):
     embed = linear.embed
     weight = linear.weight
     dense = linear.dense
+    low_rank = linear.low_rank
     bias = constants.bias
     state = constants.state
     readout = readouts.readout
@@ -37,6 +38,7 @@ class Net(Builder):
     avg_pool = spatial.avg_pool
     conv_transpose = spatial.conv_transpose
     global_pool = spatial.global_pool
+    at = resizing.at
     crop = resizing.crop
     pad = resizing.pad
     beside = resizing.beside

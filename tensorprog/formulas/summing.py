@@ -18,7 +18,7 @@ from tensorprog.expectations.atoms import Expect, head_of
 from tensorprog.formulas.spelling import Windows, read_by, reads
 from tensorprog.formulas.typeset import ATOM, GRAM, SCALAR, SUM, Quotient, Show, Style, Term, apart, shown, terms
 from tensorprog.ir.axes import Everywhere, Map, Window
-from tensorprog.ir.maps import Given, View
+from tensorprog.ir.maps import Given, Position, View
 from tensorprog.limit.positions import Along, At, Causal, How, Rows, Weighed, Whole
 from tensorprog.printing import NameSymbol
 
@@ -193,6 +193,8 @@ class Summing:
     def _along(self, g: Along, spot: Spot) -> Quotient:
         if isinstance(g.by.map, Everywhere):
             return self._back(g, spot) if g.transpose else self._everywhere(g, spot)
+        if isinstance(g.by.map, Position) and g.transpose:
+            return self._at_one(g, g.by.map, spot)
         return self._window(g.by.map, g.how, g.transpose, spot.at, spot,
                             lambda there, bound: self._body(g.inner, replace(spot, at=there, bound=bound)),
                             apart=g.point is None)  # fmt: skip
@@ -263,6 +265,15 @@ class Summing:
         body = self._body(g.inner, replace(NOWHERE, both=spot.both))
         factors = [*([self._delta(spot.at)] if same else []), *(part for part in body.parts if part != "1")]
         return Quotient(factors, [*body.over, *self._sizes(g, spot)], body.ranks, self.style)
+
+    def _at_one(self, g: Along, m: Position, spot: Spot) -> Quotient:
+        """What has no positions, at the one position that read it."""
+        body, place = self._body(g.inner, spot), reads(m, "p", "k")
+        used = {"both": [0, 1], "left": [0], "right": [1], "shared": [0, 1]}[g.how]
+        one, equal = (r"\mathbf{1}", " = ") if self.style.tex else ("1", "=")
+        here = dict.fromkeys(f"{one}[{spot.at[i]}{equal}{place}]" for i in used)
+        parts = [*here, *(part for part in body.parts if part != "1")]
+        return Quotient(parts, body.over, body.ranks, self.style)
 
     def _sizes(self, g: Along, spot: Spot) -> list[str]:
         if not g.by.map.is_mean:
@@ -351,7 +362,7 @@ def said(summing: Summing, gens: Collection[Gen]) -> list[str]:
 
 def maps_of(gens: Iterable[Gen]) -> list[Map]:
     """The maps whose offsets are summed over."""
-    return [g.by.map for g in gens if isinstance(g, Along) and not isinstance(g.by.map, Everywhere)]
+    return [g.by.map for g in gens if isinstance(g, Along) and not isinstance(g.by.map, Everywhere | Position)]
 
 
 def _math(text: str, style: Style) -> str:

@@ -18,6 +18,7 @@ from tensorprog.ir.graph import ProgramGraph, Variable, as_var
 from tensorprog.ir.hyper import by_symbol, program_symbols
 from tensorprog.ir.instructions import (
     Difference,
+    Entries,
     InitMatrix,
     InitScalar,
     InitVector,
@@ -63,9 +64,11 @@ class Interpreter(Shown):
         self.system = Equations(namer)
         known: dict[Gen, int | None] = {}
         self.spatial = Spatial(self) if program.has_axes else None
-        over = (self.spatial.related, self.spatial.blended) if self.spatial else ()
+        over: dict[str, Any] = {"law": self._law}
+        if self.spatial:
+            over |= {"related": self.spatial.related, "blended": self.spatial.blended}
         self.expect = Expectation(
-            self.algebra, self._base_cov, self._name_covariance, lambda p: positive(p, known), *over
+            self.algebra, self._base_cov, self._name_covariance, lambda p: positive(p, known), **over
         )
         self.z: dict[Var, Poly] = {}
         self.zhats: dict[Var, Poly] = {}
@@ -250,6 +253,10 @@ class Interpreter(Shown):
         field = self.fields[a.block]
         value = self._moment(field.z[a], field.z[b], a.source, b.source)
         return field.variance * value if value else ZERO
+
+    def _law(self, g: Gaussian) -> Entries | None:
+        """Of what weights that are not Gaussian a base variable is made."""
+        return getattr(self.program.op(g.source), "law", None) if g.block == INITIAL else None
 
     def _initial_cov(self, a: Gaussian, b: Gaussian) -> Poly:
         op = self.program.op(b.source)  # the later of the two lists their covariance

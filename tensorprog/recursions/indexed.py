@@ -190,7 +190,7 @@ class Printer:
         given = ", ".join(f"{k}={v}" for k, v in net.hyperparameters.items() if k != depth)
         sizes = {"L": f"{depth} L", "T": "lengths T and T', τ = T' - T"}
         over = ", ".join(sizes[s] for s in self.parts[0][1].sizes if s in sizes)
-        return f"{self.kernel.kind.upper()} of {net.name}({given}), {over}"
+        return f"{self.kernel.kind.upper()} of {net.name}({given}), {over}{self.kernel._training}"
 
     def _atoms(self) -> tuple[list[Expect], bool]:
         """The expectations that occur, and whether inner products of data do."""
