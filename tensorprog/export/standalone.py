@@ -117,7 +117,7 @@ def _body(kernel: Any, speller: Speller, integrals: Integrals, library: Library)
     """As loops where the equations fold, else one by one."""
     if not kernel.net.takes_axes:
         try:
-            folded = FoldedKernel(kernel, "forward" if kernel.kind == "ntk" else None, _over(kernel.net))
+            folded = FoldedKernel(kernel, "forward" if kernel.kind == "ntk" else None, one_layer(kernel.net))
             if not _left_out(folded, kernel):
                 lines = looped(folded, speller, integrals)
                 return Body(lines, folded.text().split("\n\n", 1)[1], _sizes(folded, kernel), _limits(folded))
@@ -136,8 +136,8 @@ def _body(kernel: Any, speller: Speller, integrals: Integrals, library: Library)
     return Body(lines, kernel.text().split("\n\n", 1)[1], {}, notes)
 
 
-def _over(net: Network) -> str | None:
-    """What is folded over: one layer of a sequence is not."""
+def one_layer(net: Network) -> str | None:
+    """What a network of one layer over a sequence is folded over; None for all that there is."""
     name = kernel_depth(net)
     return "lengths" if name and net.takes_sequences and net.hyperparameters[name] == 1 else None
 
