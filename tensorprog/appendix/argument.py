@@ -11,7 +11,7 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.algebra import Poly, to_sympy
-from tensorprog.appendix.document import Document, Section, Statement
+from tensorprog.appendix.document import DerivationDocument, Section, Statement
 from tensorprog.appendix.lines import Limits, Names, grouped, instruction
 from tensorprog.appendix.origins_in_code import traced_with_lines
 from tensorprog.derivation.derivation import Derivation
@@ -44,7 +44,7 @@ from tensorprog.sgd.training import Training
 PROVED = 2  # how many sizes of a proof are checked once more
 
 
-def derivation(what: Any) -> Document:
+def derivation(what: Any) -> DerivationDocument:
     r"""The derivation of a kernel as a document: the argument, not only the result.
 
     The network as a program with backward pass, Z of every vector with the reason for every Ż, the covariances, the
@@ -77,17 +77,17 @@ def derivation(what: Any) -> Document:
         return _run(what)
     if isinstance(what, ProgramGraph):
         limit = Interpreter(what)
-        return Document(f"The limit of a program of {len(what)} instructions", [
+        return DerivationDocument(f"The limit of a program of {len(what)} instructions", [
             _program_section("Program", list(what), {}, Names()), _limits_section(limit, [v for v, _ in what], Names()),
             _assumptions_of_program()])  # fmt: skip
     raise ProgramError(f"tp.derivation takes a network, a kernel, a program or a training run, got {what!r}")
 
 
-def _run(run: Training) -> Document:
+def _run(run: Training) -> DerivationDocument:
     limit = run._interpreter
     program = list(run.program)
     certificate = Section("What the run certifies", [line.strip() for line in run.certify().text().splitlines()])
-    return Document(f"Training {run.net!r}, unrolled", [_program_section("Program of the run", program, {}, Names()),
+    return DerivationDocument(f"Training {run.net!r}, unrolled", [_program_section("Program of the run", program, {}, Names()),
                     _limits_section(limit, [v for v, _ in program], Names()), certificate, _assumptions_of_program()])  # fmt: skip
 
 
@@ -127,13 +127,13 @@ class _Argument:
         self.d: Derivation = kernel._derive()
         self.ntk = kernel.kind == "ntk"
 
-    def document(self) -> Document:
+    def document(self) -> DerivationDocument:
         what = "neural tangent kernel" if self.ntk else "NNGP kernel"
         sections = [self.architecture(), *self.programs(), self.covariances()]
         if self.ntk:
             sections.append(self.pairs())
         sections += [*self.induction(), self.closed_forms(), self.assumptions(), *self.without_gia()]
-        return Document(f"The {what} of {self.net!r}", sections)
+        return DerivationDocument(f"The {what} of {self.net!r}", sections)
 
     # ---- the network -----------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,15 +13,16 @@ import numpy as np
 
 from tensorprog.algebra import Poly, Scalar
 from tensorprog.appendix.evaluating import Circular, Evaluation, ascii_name
-from tensorprog.appendix.quantities import Engine, Key, Setting, engine, shown
+from tensorprog.appendix.quantities import Engine, Key, Setting, engine, key_of, shown
 from tensorprog.appendix.reading import read
 from tensorprog.appendix.repairs import guesses, of_function, of_numbers
 from tensorprog.appendix.terms import Mean, Node, Quantity, Rule, Sym, addends, walk, written
 from tensorprog.derivation.derived import DerivedKernel
 from tensorprog.errors import DataError, TensorProgramError, integer
-from tensorprog.expectations.atoms import Expect
+from tensorprog.expectations.atoms import Expect, head_of
 from tensorprog.formulas.typeset import ATOM, QUANTITY, SCALAR, TEXT, terms
 from tensorprog.kernels.kernel import Kernel
+from tensorprog.limit.equations import Name
 from tensorprog.limit.evaluate import numbers
 from tensorprog.printing import NameSymbol, Shown, counted
 
@@ -114,9 +116,18 @@ def check_formula(K: Kernel, claimed: Any, *, settings: int = SETTINGS, seed: in
     rules = read(claimed)
     named = {ascii_name(s.name) for r in rules for n in (r.left, r.right) for s in walk(n) if isinstance(s, Sym)}
     quantities = {q for r in rules for n in (r.left, r.right) for q in walk(n) if isinstance(q, Quantity)}
-    index = {(q.head, len(q.index)) for q in quantities} if any(map(_open_indices, rules)) else None
-    found = engine(K, named, index)
+    index = {(q.head, len(q.index)) for q in quantities}
+    indexed = any(map(_open_indices, rules))
+    found = engine(K, named, index if indexed else None)
+    if not indexed and any(_unknown(q, found, rules) for q in quantities):  # such as layers that K has no names for
+        found = engine(K, named, index, indexed=False)
     return _Claim(K, found, rules, found.settings(count, seed)).check()
+
+
+def _unknown(q: Quantity, found: Engine, rules: list[Rule]) -> bool:
+    """Whether a quantity is neither claimed nor known."""
+    claimed = any(isinstance(r.left, Quantity) and r.left.head == q.head and len(r.left.index) == len(q.index) for r in rules)
+    return key_of(q) not in found.polys and not (claimed and not any(r.left == q for r in rules))
 
 
 def _open_indices(r: Rule) -> bool:
@@ -189,12 +200,12 @@ class _Claim:
                 return False
 
         names = [*self.settings[0].hyper, "d"]
-        repairs = list(dict.fromkeys(words for words, changed in guesses(rule.right, env, names) if holds(changed)))
+        repairs = list(itertools.islice(dict.fromkeys(w for w, changed in guesses(rule.right, env, names) if holds(changed)), 4))
         claimed = [e.value(rule.right, env) for e in self.local]
         hyper = [s.hyper for s in self.settings]
         repairs += [] if repairs else of_numbers(claimed, right, hyper, close)
-        if not repairs and self._is_without_zdot(key, claimed):
-            repairs = ["the term that Ż brings, which assuming gradient independence drops"]
+        if missing and not extra and not repairs and self._from_zdot(key, missing):
+            repairs = [f"the term of Ż, {' and '.join(missing)}"]
         return FormulaCheck(False, digits_of(self.pairs), len(self.settings), tuple(self.compared), shown(key), *pair,
                             missing=missing, extra=extra, repairs=tuple(repairs))  # fmt: skip
 
@@ -222,14 +233,11 @@ class _Claim:
     def _term_values(self, mono: Any, c: Any) -> list[float]:
         return [float(numbers([Poly({mono: c})], _by_symbol(self.engine, s))[0]) for s in self.settings]
 
-    def _is_without_zdot(self, key: Key, claimed: list[float]) -> bool:
-        """Whether the claim is what the assumption of gradient independence gives."""
-        try:
-            other = engine(self.K.under_gia, set(self.settings[0].hyper))
-            values = [s.values.get(key) for s in other.settings(len(self.settings), 0)]
-        except TensorProgramError:
-            return False
-        return all(v is not None and close(v, c) for v, c in zip(values, claimed, strict=True))
+    def _from_zdot(self, key: Key, missing: tuple[str, ...]) -> bool:
+        """Whether missing terms are those that a Ż brings: with mean derivatives, E of one variable, or their names a."""
+        terms = {self._term_text(m, c): m for m, c in self.engine.terms[key].terms.items()}
+        return all(any(isinstance(g, Expect) and len(g.mean) == 1 and head_of(g, False).startswith("E")
+                       or isinstance(g, Name) and g.kind == "zdot" for g, _ in terms[words]) for words in missing)  # fmt: skip
 
     # ---- closed forms ----------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-from tensorprog.errors import integer
+from tensorprog.errors import NoRuleError, integer
 from tensorprog.formulas.typeset import for_notebooks
 from tensorprog.printing import Shown, counted
 from tensorprog.report.mathml import from_latex
@@ -77,7 +77,7 @@ class DerivationCheck(Shown):
         return "\n".join([f"{len(self.failed)} of {counted(self.checked, 'line')} fail:", *(f"  {f}" for f in self.failed)])
 
 
-class Document(Shown):
+class DerivationDocument(Shown):
     """A derivation in the order in which the appendix of a paper argues: see ``tp.derivation``.
 
     Attributes:
@@ -160,7 +160,7 @@ class Document(Shown):
             parts += [f"<p>{escape(w)}</p>" for w in section.words]
             if section.statements:
                 items = (
-                    f"<li><math>{from_latex(s.tex)}</math>{': ' + escape(s.reason) if s.reason else ''}"
+                    f"<li>{_formula(s)}{': ' + escape(s.reason) if s.reason else ''}"
                     + (f"; likewise {escape(', '.join(dict.fromkeys(o.name for o in s.others)))}" if s.others else "")
                     + "</li>"
                     for s in section.statements
@@ -171,6 +171,14 @@ class Document(Shown):
 
     def _repr_latex_(self) -> str:
         return for_notebooks("\n".join(tex for s in self.sections for _, tex in s.formulas if tex))
+
+
+def _formula(s: Statement) -> str:
+    """A line as MathML, or as text where that has no form."""
+    try:
+        return f"<math>{from_latex(s.tex)}</math>"
+    except NoRuleError:
+        return escape(s.text)
 
 
 SPECIAL = {"\\": r"\textbackslash{}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",

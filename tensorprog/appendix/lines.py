@@ -72,7 +72,12 @@ def instruction(var: Var, op: Any, where: str, names: Names) -> Statement | None
     if what == name:
         return None
     tail = f"{kind}{', ' if where else ''}{where}"
-    return Statement(name, f"{name} := {what}   ({tail})", f"{math(name)} := {math(what)}", tail)
+    tex = f"{math(name)} := {math(what)}"
+    if isinstance(op, InitMatrix):
+        tex = rf"{math(name)}_{{ij}} \sim \mathcal{{N}}({latex(sp.S.Zero)}, {latex(op.variance)} / n)"
+    if isinstance(op, InitVector):
+        tex = rf"{math(name)}_{{i}} \sim \mathcal{{N}}({latex(op.mean)}, {latex(op.covariance(var))})"
+    return Statement(name, f"{name} := {what}   ({tail})", tex, tail)
 
 
 class Limits:
@@ -230,7 +235,8 @@ class Point:
         if known and e in known:
             return known[e]
         if e.is_Symbol:
-            return abs(self.draw(str(e))) + 0.1 if _positive(e) else self.draw(str(e))
+            drawn = self.draw(str(e))
+            return drawn if str(e).startswith(("Z", "Ẑ")) else abs(drawn) + 0.1  # variances have roots
         if e.is_number and not e.has(Fn):
             return mpmath.mpf(str(sp.N(e, 60)))
         parts = [self.value(a, known) for a in e.args]
@@ -242,11 +248,15 @@ class Point:
             return mpmath.power(*parts)
         if isinstance(e, Fn):
             return self.function(type(e), parts[0])
+        if any(isinstance(p, mpmath.mpc) for p in parts):
+            return self.draw(str(e.func), *map(str, parts))
         found = e.func(*(sp.Float(str(p), 60) for p in parts))
         return mpmath.mpf(str(sp.N(found, 60))) if found.is_number else self.draw(str(e.func), *map(str, parts))
 
     def function(self, cls: type[Fn], x: Any) -> Any:
         """A member of the table: by its pieces or definition; an abstract one, or a δ, is a random function."""
+        if isinstance(x, mpmath.mpc):
+            return self.draw(cls.family.name, cls.order, mpmath.nstr(x, 40))
         family, at = cls.family, sp.Float(str(x), 60)
         if family.pieces and not (cls.order and family.name in ("step", "sign")):
             piece = family.pieces[sum(bool(at > k) for k in family.kinks)]
@@ -257,7 +267,3 @@ class Point:
         if family.definition is not None:
             return mpmath.mpf(str(sp.N(sp.diff(family.definition, X, cls.order).subs(X, at), 60)))
         return self.draw(family.name, cls.order, mpmath.nstr(x, 40))
-
-
-def _positive(e: sp.Symbol) -> bool:
-    return bool(e.is_positive or e.is_nonnegative or getattr(e, "is_norm", False))

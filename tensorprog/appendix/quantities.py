@@ -26,6 +26,7 @@ from tensorprog.limit.evaluate import numbers
 from tensorprog.printing import NameSymbol, inner
 from tensorprog.recursions.folded import FoldedKernel
 from tensorprog.recursions.folding import unroll
+from tensorprog.recursions.sizes import DEPTHS
 from tensorprog.recursions.straight import Ref, Store, Straight, leaf_name
 
 Key = tuple[str, tuple[int, ...], tuple[str, str], int]  # letter, index, inputs, copy
@@ -72,6 +73,12 @@ class Engine:
     limit: Any
     functions: dict[str, tuple[sp.Expr, tuple[sp.Symbol, ...]]] = field(default_factory=dict)
 
+    @property
+    def constants(self) -> dict[str, float]:
+        """The hyperparameters that are numbers, by name."""
+        given = self.kernel.net.hyperparameters.items()
+        return {k: float(v) for k, v in given if k not in DEPTHS and not isinstance(v, bool) and _is_number(v) and v != 0}
+
     def settings(self, count: int, seed: int) -> list[Setting]:
         """Random settings."""
         rng = np.random.default_rng(seed)
@@ -97,7 +104,8 @@ class Engine:
         given = {**hyper, **{NameSymbol(name): v for name, v in grams.items()}}
         found = [float(v) for v in numbers(polys, given)]
         values = dict(zip(keys, found, strict=False))
-        return Setting(grams, {str(s): v for s, v in hyper.items()}, values, found[-1], sides)
+        named = {**self.constants, **{str(s): v for s, v in hyper.items()}}
+        return Setting(grams, named, values, found[-1], sides)
 
     # ---- expectations ----------------------------------------------------------------------------
 
@@ -157,19 +165,22 @@ def key_of(q: Quantity) -> Key | None:
     return q.head, tuple(index), q.pair, q.copy
 
 
-def engine(kernel: Any, symbolic: set[str], index: set[tuple[str, int]] | None = None) -> Engine:
+def engine(kernel: Any, symbolic: set[str], index: set[tuple[str, int]] | None = None, indexed: bool = True) -> Engine:
     """The quantities of a kernel.
 
     Args:
         kernel: the kernel.
         symbolic: hyperparameters that the claim names, which become symbols.
-        index: letters of the quantities of an indexed claim, with the number of their indices; None for one size.
+        index: letters of the claimed quantities with the number of their indices, where those of folded equations are
+            asked for; None for those that the kernel prints.
+        indexed: whether there are indices that are no numbers, so that the claim is about other sizes too.
     """
     kernel = concrete(kernel, symbolic)
     if kernel.net.takes_axes:
         raise NoRuleError(f"claims about networks over positions are not read; {kernel.net.name} is one")
-    found = None if index is None else _folded(kernel, index)
-    return found or _plain(kernel)
+    if index is not None:
+        return _folded(kernel, index, indexed) or _plain(kernel)
+    return _plain(kernel)
 
 
 def concrete(kernel: Any, symbolic: set[str]) -> Any:
@@ -177,13 +188,15 @@ def concrete(kernel: Any, symbolic: set[str]) -> Any:
     net = kernel.net
     given = dict(net.hyperparameters)
     for name, value in given.items():
-        if name in symbolic and not isinstance(value, (list, tuple)):
-            number = sp.sympify(value) if isinstance(value, (int, float, sp.Expr)) else None
-            if number is not None and number.is_number:
-                given[name] = sp.Symbol(name, positive=True)
+        if name in symbolic and name not in DEPTHS and not isinstance(value, bool) and _is_number(value):
+            given[name] = sp.Symbol(name, positive=True)
         if name == "phi" and _abstract(value):
             given[name] = WAVE
     return kernel if given == dict(net.hyperparameters) else kernel._of(Network(net.fn, given, net.name))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) or bool(getattr(value, "is_number", False))
 
 
 def _abstract(phi: Any) -> bool:
@@ -210,7 +223,7 @@ def _plain(kernel: Any) -> Engine:
 
 def _own_sizes(kernel: Any) -> dict[str, int]:
     sizes = {} if kernel.lengths[0] is None else {"T": kernel.lengths[0], "T'": kernel.lengths[1]}
-    depth = next((v for k, v in kernel.net.hyperparameters.items() if k in ("depth", "layers")), None)
+    depth = next((v for k, v in kernel.net.hyperparameters.items() if k in DEPTHS), None)
     return {**sizes, **({"L": depth} if type(depth) is int else {})}
 
 
@@ -221,7 +234,7 @@ def _kernel_key(kernel: Any) -> Key:
 TRANSPOSED = ("Θ", "Ψ", "Φ")
 
 
-def _folded(kernel: Any, index: set[tuple[str, int]]) -> Engine | None:
+def _folded(kernel: Any, index: set[tuple[str, int]], indexed: bool) -> Engine | None:
     """At sizes large enough for the indexed equations of the forms that are claimed; None where there are none."""
     forms: list[str | None] = [None]
     if kernel.kind == "ntk":
@@ -236,15 +249,19 @@ def _folded(kernel: Any, index: set[tuple[str, int]]) -> Engine | None:
             folded = FoldedKernel(kernel, form, "lengths" if short else None)
         except FoldError:
             return None
-        sizes = {"L": max(4, _own_sizes(kernel).get("L", 1))} if folded._over.depth else {}
-        if folded._over.depth and folded._over.lengths:
-            sizes["L"] = max(2, _own_sizes(kernel)["L"])
+        own = _own_sizes(kernel)
+        sizes = {"L": max(4 if not folded._over.lengths else 2, own.get("L", 1))} if folded._over.depth else {}
         if folded._over.lengths:
             sizes |= dict(zip(("T", "T'"), LENGTHS, strict=True))
+        if not indexed:
+            sizes = {k: own[k] for k in sizes}
         part = next(p for p in folded._parts if p.over.holds(sizes))
-        straight = unroll(part.folded, sizes, folded._store)
-        names, own, value = _as_names(straight)
-        found |= {**own, **{k: v for k, v in found.items() if k in own and k not in terms}}
+        try:
+            straight = unroll(part.folded, sizes, folded._store)
+        except FoldError:
+            return None
+        names, quantities, value = _as_names(straight)
+        found |= quantities
         terms |= names
         net, lengths = folded._sized(tuple(sizes.items()), 2)
         kernel_ = kernel._of(net)
