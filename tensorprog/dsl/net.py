@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from tensorprog.dsl.builder import Builder
 from tensorprog.dsl.layers import attention as attending
-from tensorprog.dsl.layers import channels, constants, graphs, linear, norms, readouts, resizing, spatial
+from tensorprog.dsl.layers import channels, constants, graphs, linear, norms, readouts, recurrent, resizing, spatial
 from tensorprog.dsl.refusals import NoAttribute
 from tensorprog.errors import ProgramError
 from tensorprog.lazy import closest
@@ -32,6 +32,8 @@ class Net(Builder):
     weighted = attending.weighted
     layer_norm = norms.layer_norm
     rms_norm = norms.rms_norm
+    gru = recurrent.gru
+    lstm = recurrent.lstm
     conv = spatial.conv
     local = spatial.local
     avg_pool = spatial.avg_pool

@@ -40,6 +40,7 @@ from tensorprog.limit.equations import Equations, Namer, as_equations, plain_nam
 from tensorprog.limit.evaluate import numbers
 from tensorprog.limit.fields import Field
 from tensorprog.limit.gap import Gaps, Structure
+from tensorprog.limit.gated import factored
 from tensorprog.limit.generic_points import Spatial
 from tensorprog.limit.zdot import zdot_terms
 from tensorprog.printing import NameSymbol, Shown, counted, shortened, text
@@ -228,7 +229,7 @@ class Interpreter(Shown):
         key = (zx, zy)
         value = self._moments.get(key)
         if value is None:
-            over = self.spatial.moment(x, y) if self.spatial else None
+            over = self.spatial.moment(x, y) if self.spatial else factored(self, x, y)
             value = self.system.define(self.expect.product(zx, zy) if over is None else over, "moment", x, y)
             self._moments[key] = self._moments[zy, zx] = value
         return value
