@@ -1,8 +1,9 @@
 """Which way to the numbers of a kernel: exact expectations or sampling, chosen before time is spent.
 
 Two things make the exact way useless.  Products of gates, expanded, have exponentially many terms: they are counted
-on the program, without expanding them; where gates are independent, their moments are products (``limit.gated``).  And an expectation of many correlated variables is itself computed from
-random points: one pair of inputs is tried, up to the first such expectation.
+on the program, without expanding them; moments of gates that are independent are products (``limit.gated``).  And an
+expectation of many correlated variables is itself computed from random points: one pair of inputs is tried, up to the
+first such expectation.
 """
 
 from __future__ import annotations
@@ -137,11 +138,16 @@ def refuse_expanding(net: Network, lengths: Iterable[int | None], backward: bool
     """
     longest = max(lengths, key=lambda t: t or 0)
     products = terms(net, longest, backward)
+    at = f" at T = {longest}" if longest else ""
     if products > FEW:
-        at = f" at T = {longest}" if longest else ""
         raise FoldError(
             f"{net.name} does not fold: a recursion is read off larger sizes, and{at} products of gates expand to "
-            f"{products} terms in one vector (at most {FEW} are derived); numbers, K(X), are sampled at any size"
+            f"{products} terms in one vector (at most {FEW} are derived); numbers, K(X), are computed at any size"
+        )
+    if longest and products >= longest > 2:
+        raise FoldError(
+            f"{net.name} does not fold: every step multiplies the state by gates, so that its first steps are other "
+            f"equations than the later ones ({products} products{at}); numbers, K(X), are computed at any size"
         )
 
 

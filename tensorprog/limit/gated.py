@@ -14,10 +14,9 @@ from typing import Any
 
 import sympy as sp
 
-from tensorprog.algebra import ONE, Gaussian, Poly, add_all, constant
+from tensorprog.algebra import ONE, Apply, Gaussian, Poly, add_all, constant
 from tensorprog.ir.instructions import Nonlin, Var, slots_of
 
-FEW = 9  # products of terms that are expanded as they are
 MANY = 64  # terms of a body beyond which it is
 
 
@@ -40,10 +39,10 @@ def factored(limit: Any, x: Var, y: Var) -> Poly | None:
         limit: the interpreter of a program without positions.
         x, y: vectors.
     """
-    if len(limit.z[x].terms) * len(limit.z[y].terms) < FEW:
-        return None
+    if hasattr(limit.system.namer, "identity"):
+        return None  # equations that are to be folded are written out
     left, right = terms_of(limit, x, 0), terms_of(limit, y, 1)
-    if max(len(factors) for _, factors in (*left, *right)) < 2 or len(left) * len(right) > MANY:
+    if not any(_is_gated(limit, factors) for _, factors in (*left, *right)) or len(left) * len(right) > MANY:
         return None
     parts = []
     for c, factors in left:
@@ -53,6 +52,16 @@ def factored(limit: Any, x: Var, y: Var) -> Poly | None:
                 return None  # correlated gates: nothing is gained
             parts.append(c * d * _product(limit, groups))
     return add_all(parts)
+
+
+def _is_gated(limit: Any, factors: Sequence[Factor]) -> bool:
+    """Whether a term multiplies a vector that is made of products of functions."""
+    made = (f.var for f in factors if f.var is not None and len(factors) > 1)
+    return any(
+        isinstance(limit.program.op(v), Nonlin)
+        and any(sum(isinstance(g, Apply) for g, _ in mono) > 1 for mono in limit.z[v].terms)
+        for v in made
+    )
 
 
 def _product(limit: Any, groups: Sequence[Sequence[Factor]]) -> Poly:

@@ -43,7 +43,8 @@ def means(f, q):
 
 def data(x, y):
     """⟨x_t, x_t⟩, ⟨x_t, y_t⟩, ⟨y_t, y_t⟩, scaled, with the biases."""
-    return np.array([[U**2 * a @ b / len(a) + B**2 for a, b in ((p, p), (p, q), (q, q))] for p, q in zip(x, y)])
+    return np.array([[U**2 * a @ b / len(a) + B**2 for a, b in ((p, p), (p, q), (q, q))]
+                     for p, q in zip(x, y, strict=True)])  # fmt: skip
 
 
 def gru_by_hand(x, y):
