@@ -12,6 +12,7 @@ from tensorprog.dsl.layers.spatial import axes_of
 from tensorprog.dsl.nonlinearities import exp
 from tensorprog.dsl.program import Scal, Vec, exact, moment
 from tensorprog.errors import ProgramError
+from tensorprog.given import flag
 from tensorprog.ir.axes import Pairs
 from tensorprog.ir.instructions import Mask, Outer, RowSum, Weigh
 from tensorprog.types import Key, Number
@@ -30,16 +31,25 @@ def _scores(net: Builder, x: Vec, y: Vec, name: str) -> Scal:
 
 def softmax(net: Builder, s: Scal, causal: bool = False) -> Scal:
     """exp s[p,q] / Σ_q exp s[p,q], over the positions q, or those not after p if ``causal``."""
+    return _normalised(net, exp(_between_positions(net, s, "softmax")), causal, net._called("a", net._again("weights")))
+
+
+def normalised(net: Builder, s: Scal, causal: bool = False) -> Scal:
+    """s[p,q] / Σ_q s[p,q], over the positions q, or those not after p if ``causal``: weights of linear attention."""
+    return _normalised(net, _between_positions(net, s, "normalised"), causal, net._called("a", net._again("weights")))
+
+
+def _between_positions(net: Builder, s: Scal, call: str) -> Scal:
     if not isinstance(s, Scal) or not isinstance(net._trace.program.axes(s.var), Pairs):
-        raise ProgramError(f"softmax({s}) takes scores between positions, as net.scores(..) makes them")
-    return _softmax(net, s, causal, net._called("a", net._again("softmax")))
+        raise ProgramError(f"{call}({s}) takes scores between positions, as net.scores(..) makes them")
+    return s
 
 
-def _softmax(net: Builder, s: Scal, causal: bool, name: str) -> Scal:
+def _normalised(net: Builder, weights: Scal, causal: bool, name: str) -> Scal:
     program = net._trace.program
-    weights = exp(s)
-    if causal:
-        weights = weights * Scal(program, program.append(None, Mask(program.axes(s.var)), "mask"))
+    if flag(causal, "causal"):
+        axes = program.axes(weights.var)
+        weights = weights * Scal(program, program.append(None, Mask(axes), "mask"))
     total = Scal(program, program.append(None, RowSum(weights.var), "sum"))
     return moment(lambda w, z: w / z, params=[weights, total], name=name)
 
@@ -80,7 +90,8 @@ def attention(net: Builder, key: Key, x: Vec, heads: int = 1, scale: Literal["1/
         at = (*index_of(key), h) if heads > 1 else index_of(key)
         q = dense(net, part_of(key, "q", h), x, std_q)
         k = q if tied else dense(net, part_of(key, "k", h), x, std_q)
-        a = _softmax(net, _scores(net, q, k, net._called("s", *at)), causal, net._called("a", *at))
+        s = _scores(net, q, k, net._called("s", *at))
+        a = _normalised(net, exp(s), causal, net._called("a", *at))
         y = _weighted(net, a, dense(net, part_of(key, "v", h), x, std_v), net._called("y", *at))
         out = dense(net, part_of(key, "o", h), y, exact(std, "std") / sp.sqrt(heads))
         total = out if total is None else total + out

@@ -54,6 +54,27 @@ class _Cell:
         return self.net._called(f"{stem}{gate}", *index_of(self.key), time=self.time)
 
 
+def rnn(net: Builder, key: Key, x: Sequence[Datum] | Sequence[Vec], phi: Any = tanh, std: Number = 1, std_u: Number = 1,
+        bias: Number = 0, tied: bool = True, reverse: bool = False, start: Vec | None = None) -> list[Vec]:  # fmt: skip
+    """The recurrent layer h ← φ(W h + U x + b) (Elman 1990): its states at all times; arguments are those of ``gru``.
+
+    >>> import tensorprog as tp
+    >>> @tp.network
+    ... def last(net, x):
+    ...     return net.readout("V", net.rnn("R", x, tp.relu)[-1])
+    >>> S = [[[1.0], [2.0]]]
+    >>> bool(tp.ntk(last())(S) == tp.ntk(tp.programs.rnn(phi=tp.relu))(S))
+    True
+    """
+    if not callable(phi):
+        raise ProgramError(f"phi of rnn is a function such as tp.tanh, got {shortly(phi)}")
+    state, states = start, []
+    for x_t, at in _times(net, key, x, (std, std_u, bias), tied, reverse, start):
+        state = phi(at.pre("", x_t, state))
+        states.append(state)
+    return states[::-1] if reverse else states
+
+
 def gru(net: Builder, key: Key, x: Sequence[Datum] | Sequence[Vec], std: Number = 1, std_u: Number = 1,
         bias: Number = 0, tied: bool = True, reset: Literal["after", "before"] = "after", reverse: bool = False,
         start: Vec | None = None) -> list[Vec]:  # fmt: skip
