@@ -15,8 +15,23 @@ import sympy as sp
 
 from tensorprog.algebra import ONE, Apply, Gen, Poly, Scalar, add_all, monomial, to_sympy
 from tensorprog.expectations.atoms import Expect, head_of
+from tensorprog.formulas.fractions import split
 from tensorprog.formulas.spelling import Windows, read_by, reads
-from tensorprog.formulas.typeset import ATOM, GRAM, SCALAR, SUM, Quotient, Show, Style, Term, apart, shown, terms
+from tensorprog.formulas.typeset import (
+    ATOM,
+    GRAM,
+    SCALAR,
+    SUM,
+    Quotient,
+    Show,
+    Style,
+    Term,
+    apart,
+    bottom,
+    divided,
+    shown,
+    terms,
+)
 from tensorprog.ir.axes import Everywhere, Map, Window
 from tensorprog.ir.maps import Given, Position, View
 from tensorprog.limit.positions import Along, At, Causal, How, Rows, Weighed, Whole
@@ -103,6 +118,10 @@ class Summing:
 
     def terms(self, p: Poly, spot: Spot) -> list[Term]:
         """The terms of a right side."""
+        alone = next((g for mono in p.terms for g, _ in mono), None)
+        if isinstance(alone, At) and p == monomial(alone):  # an equation about one input
+            here = spot.at if isinstance(alone, Whole) else (spot.at[alone.point],) * 2
+            return self.terms(alone.inner, replace(spot, at=here, both=alone.point))
         return terms(self.spread(p), self.style, self.show(spot))
 
     def spread(self, p: Poly) -> Poly:
@@ -295,7 +314,9 @@ class Summing:
 
     def _body(self, p: Poly, spot: Spot) -> Body:
         """What is summed: in brackets where it is a sum; of one term the numbers below it are handed on."""
-        shown = [(*self._show(g, spot), e) for mono in p.terms for g, e in mono]
+        above, powers = split(next(iter(p.terms), ()))
+        under = bottom(powers, self.style, self.show(spot)) if len(p.terms) == 1 else []
+        shown = [(*self._show(g, spot), e) for mono in p.terms for g, e in mono if not under or (g, e) in above]
         ranks = [k for rank, name, _ in shown for k in (name.ranks if isinstance(name, Quotient) else [rank])]
         alone = list(p.terms.values()) == [1] and all(e == 1 for *_, e in shown)
         if not alone:
@@ -303,7 +324,7 @@ class Summing:
             return Body(ranks, [f"({found})" if len(p.terms) > 1 or found.startswith("-") else found])
         ordered = [name for _, name, _ in sorted(shown, key=lambda f: f[:2]) if name]
         over = [o for name in ordered if isinstance(name, Quotient) for o in name.over]
-        return Body(ranks, apart(ordered, self.style) or ["1"], over)
+        return Body(ranks, divided(apart(ordered, self.style), under, self.style) or ["1"], over)
 
     def _factor(self, p: Poly, spot: Spot) -> tuple[int, str]:
         """A polynomial as one factor."""
