@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import sympy as sp
 
 from tensorprog.algebra import Apply, Gen, Poly, Scalar, monomial, to_sympy
+
+SIGN = re.compile(r"Σ_(?:\w |\()|\\sum")  # of a sum Σ_k, which Σ_N is not
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def written(parts: Iterable[tuple[str, bool, sp.Rational]], tex: bool) -> list[s
     powers: dict[tuple[str, bool], Any] = {}
     for name, compound, power in parts:
         powers[name, compound] = powers.get((name, compound), 0) + power
-    if len(powers) == 1 and set(powers.values()) == {1} and (tex or next(iter(powers))[0].startswith("Σ")):
+    if len(powers) == 1 and set(powers.values()) == {1} and (tex or SIGN.match(next(iter(powers))[0])):
         return [next(iter(powers))[0]]  # a sum as the whole denominator
     whole, halves, others = [], [], []
     for (name, compound), power in sorted(powers.items(), key=lambda item: item[0][0].replace("'", "~")):  # x before x'

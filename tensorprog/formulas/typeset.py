@@ -12,7 +12,7 @@ import sympy as sp
 
 from tensorprog.algebra import Apply, Gen, Poly, Scalar, to_sympy
 from tensorprog.expectations.atoms import Expect
-from tensorprog.formulas.fractions import Below, base_of, split, written
+from tensorprog.formulas.fractions import SIGN, Below, base_of, split, written
 from tensorprog.printing import NameSymbol, latex, text
 
 TEX_WIDTH = 62  # characters that fit on a line of an article in 10pt
@@ -65,7 +65,6 @@ class Line:
     where: str = ""
 
 
-SIGNS = ("Σ_", r"\sum")  # of sums, before which no sign of a product stands
 RAGGED, PAR = r"{\raggedright\noindent", r"\par}"  # around prose, whose formulas break at relations only
 
 
@@ -156,7 +155,7 @@ def _divided(
     if not down:
         return sign, [*top, *rest]
     lead = fraction(style.times.join(top) or "1", down, style)
-    if rest and rest[0].startswith(SIGNS):  # σ_w²/9 Σ_k ..
+    if rest and SIGN.match(rest[0]):  # σ_w²/9 Σ_k ..
         return sign, [f"{lead} {rest[0]}", *rest[1:]]
     return sign, [lead, *rest]
 
@@ -172,7 +171,7 @@ def _base(b: Below, style: Style, show: Show) -> tuple[str, bool]:
         return shown(Scalar(b.base), style, show)[1], isinstance(b.base, sp.Add | sp.Mul)
     base = base_of(b, _renaming(show))
     name = style.expr(base)
-    return name, isinstance(base, sp.Add | sp.Mul) or name.startswith(SIGNS)
+    return name, isinstance(base, sp.Add | sp.Mul) or bool(SIGN.match(name))
 
 
 def fraction(up: str, down: Sequence[str], style: Style) -> str:
@@ -203,12 +202,12 @@ def divided(factors: Sequence[str], down: Sequence[str], style: Style) -> list[s
 
 def _no_sum(factor: str) -> bool:
     """Whether a factor is no sum, nor begins one."""
-    return not any(sign in factor for sign in SIGNS)
+    return not SIGN.search(factor)
 
 
 def apart(names: Sequence[str], style: Style) -> list[str]:
     """Factors, sums last, all but the last sum in brackets and that in its parts."""
-    sums = [name for name in names if isinstance(name, Quotient) and any(sign in name for sign in SIGNS)]
+    sums = [name for name in names if isinstance(name, Quotient) and SIGN.search(name)]
     others = [name for name in names if name not in sums]
     last = [part for s in sums[-1:] for part in s.parts]
     return [*others, *(rf"\left({s}\right)" if style.tex else f"({s})" for s in sums[:-1]), *last]

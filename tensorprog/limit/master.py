@@ -216,6 +216,10 @@ class Interpreter(Shown):
         """Whether E Z^x Z^y is not 0."""
         return bool(self._moment(self.z[x], self.z[y], x, y))
 
+    def mean_of(self, op: Moment) -> Poly:
+        """The limit E ψ(Z..; θ) of a moment."""
+        return self.expect(self.algebra.from_sympy(op.body, {s: self.z[v] for s, v in slots_of(op).items()}))
+
     def define(self, p: Poly, var: Var) -> Poly:
         """A name for the limit of a scalar variable."""
         return self.system.define(p, "value", var)
@@ -408,5 +412,4 @@ def _(op: Difference, var: Var, limit: Interpreter) -> None:
 
 @interpret.register(Moment)
 def _(op: Moment, var: Var, limit: Interpreter) -> None:
-    body = limit.algebra.from_sympy(op.body, {s: limit.z[v] for s, v in slots_of(op).items()})
-    limit.z[var] = limit.define(limit.expect(body), var)
+    limit.z[var] = limit.define(limit.mean_of(op), var)
