@@ -23,7 +23,7 @@ from tensorprog.passes.backprop import backprop
 from tensorprog.passes.decouple import decouple
 from tensorprog.passes.parametrization import ParametrizationChoice
 from tensorprog.passes.rates import ALL, Rates
-from tensorprog.recursions.layered import LayerNames, Layered
+from tensorprog.recursions.layered import Layered, LayerNames
 from tensorprog.recursions.stepwise import StepNames, Stepwise
 from tensorprog.sgd.training import one_step_kernel
 from tensorprog.types import Number, Pattern
