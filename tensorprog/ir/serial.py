@@ -223,7 +223,7 @@ _INSTRUCTIONS: dict[str, type] = {
         Gathered, Kept, Nonlin, Moment, Difference,
     )
 }  # fmt: skip
-OPTIONAL = ("axes", "source", "by", "gradient")  # left out where they are None
+OPTIONAL = ("axes", "source", "by", "gradient", "law")  # left out where they are None
 
 
 def to_json(program: ProgramGraph) -> str:
@@ -234,6 +234,8 @@ def to_json(program: ProgramGraph) -> str:
 
 def _fields(name: str, op: Instruction) -> dict[str, Any]:
     found = {key: getattr(op, key) for key in op.__dataclass_fields__}
+    if found.get("law") is not None:
+        raise ProgramError(f"`{name}` is made of weights of a law of their own, which a file does not hold")
     try:
         fields = {key: _field_out(v) for key, v in found.items() if key not in OPTIONAL or v is not None}
     except RecursionError as error:

@@ -54,6 +54,13 @@ class Chance:
 
     # ---- instructions ----------------------------------------------------------------------------------
 
+    def found(self, op: Score | Softmax | Gathered, var: Var) -> Poly:
+        """What an instruction converges to."""
+        if isinstance(op, Gathered):
+            return self.gathered(op, var)
+        value = self.score(op, var) if isinstance(op, Score) else self.softmax(op, var)
+        return self.limit.define(value, var)  # type: ignore[no-any-return]
+
     def score(self, op: Score, var: Var) -> Poly:
         """Random scores.
 
