@@ -1,6 +1,13 @@
 from tensorprog import learn as learn
 from tensorprog import nn as nn
 from tensorprog import programs as programs
+from tensorprog.appendix.argument import derivation as derivation
+from tensorprog.appendix.claim import FormulaCheck as FormulaCheck
+from tensorprog.appendix.claim import check_formula as check_formula
+from tensorprog.appendix.comparison import Comparison as Comparison
+from tensorprog.appendix.comparison import compare as compare
+from tensorprog.appendix.document import DerivationCheck as DerivationCheck
+from tensorprog.appendix.document import DerivationDocument as DerivationDocument
 from tensorprog.coordinates import CoordinateCheck as CoordinateCheck
 from tensorprog.coordinates import coordinate_check as coordinate_check
 from tensorprog.dsl.laws import WeightLaw as WeightLaw

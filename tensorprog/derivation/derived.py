@@ -42,6 +42,7 @@ class DerivedKernel:
         trained: what is trained, and how fast; None for everything at rate 1.
         derive_by_paths: the derivation by path sums, whose equations run forward only.
         derive_stepwise: the derivation with moments taken step by step, which running sums are folded from.
+        derive_layered: that with sums and rescaled vectors named, which norms and attention are folded from.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class DerivedKernel:
         trained: Rates | None = None,
         derive_by_paths: Derive | None = None,
         derive_stepwise: Derive | None = None,
+        derive_layered: Derive | None = None,
     ) -> None:
         self.net, self.kind, self.method, self._assume_gia = net, kind, method, assume_gia
         self._how, self._trained = how or How("exact"), trained
@@ -65,6 +67,7 @@ class DerivedKernel:
         self._derive_by_method, self._derive_under_gia = derive, derive_under_gia
         self._derive_straight = derive_straight or derive
         self._derive_stepwise = derive_stepwise or self._derive_straight
+        self._derive_layered = derive_layered or self._derive_straight
         self._derive_by_paths = derive_by_paths
         self.lengths = self._lengths(lengths)
         self._derived: dict[Any, Derivation] = {}

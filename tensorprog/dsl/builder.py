@@ -12,6 +12,7 @@ from tensorprog.dsl.parameters import Parameter, start_of
 from tensorprog.dsl.trace import Trace
 from tensorprog.errors import ProgramError, a, shortly
 from tensorprog.ir.axes import Map
+from tensorprog.types import Key
 
 
 class Builder:
@@ -33,6 +34,22 @@ class Builder:
             raise ProgramError(f"parameter {name!r} is used in two ways: {_way(known.by)}, and {_way(by)}")
         return name
 
+    def _called(self, stem: str, *index: int, time: int | None = None) -> str:
+        """The name of what a layer computes, such as a^(2,1)(x), for programs and equations, which know its time."""
+        shown = [*index, *(() if time is None else (time,))]
+        of = f"{stem}^({','.join(map(str, shown))})" if shown else stem
+        name = f"{of}({self._label})"
+        if name in self._trace.program:
+            name = self._trace.program.fresh(f"{name}_")
+        self._trace.called[name] = stem, index
+        return name
+
+    def _again(self, what: str) -> int:
+        """How many times an input has met this, with this time."""
+        met = self._trace.met
+        met[what, self._label] = met.get((what, self._label), 0) + 1
+        return met[what, self._label]
+
 
 def _way(by: Map | None) -> str:
     return "once for all positions" if by is None else f"with weights for every offset of {by}"
@@ -44,6 +61,22 @@ def std_of(key: Any, std: Any) -> sp.Expr:
     if std.is_negative:
         raise ProgramError(f"std of {shortly(key)} is {std}; a standard deviation cannot be negative")
     return std
+
+
+def part_of(key: Key, part: str, *index: int) -> tuple[Any, ...]:
+    """The key of a weight of a layer.
+
+    >>> part_of("A", "q", 1), part_of(("A", 3), "q", 1)
+    (('Aq', 1), ('Aq', 3, 1))
+    """
+    name_of(key)
+    stem, *own = (key,) if isinstance(key, str) else key
+    return (f"{stem}{part}", *own, *index)
+
+
+def index_of(key: Key) -> tuple[int, ...]:
+    """The integers of a key: () of "A", (3,) of ("A", 3)."""
+    return () if isinstance(key, str) else tuple(k for k in key if isinstance(k, int))
 
 
 def name_of(key: Any) -> str:

@@ -184,6 +184,8 @@ class Trace(Shown):
         vectors: data by the symbols that stand for them, where weights are not Gaussian.
         narrow: layers whose rank is a share of the width below 1, with that share.
         bias_stds: the scale of every output bias, which outputs made of outputs multiply.
+        called: what layers named, by name: its letters and its indices.
+        met: how often each input met layers without a name.
     """
 
     program: Program = field(default_factory=Program)
@@ -201,6 +203,8 @@ class Trace(Shown):
     bias_stds: dict[str, sp.Expr] = field(default_factory=dict)
     narrow: dict[str, float] = field(default_factory=dict)
     vectors: dict[sp.Symbol, Datum] = field(default_factory=dict)
+    called: dict[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
+    met: dict[tuple[str, str], int] = field(default_factory=dict)
     _symbols: dict[tuple[Datum, Datum], sp.Symbol] = field(default_factory=dict, repr=False, compare=False)
 
     def text(self) -> str:

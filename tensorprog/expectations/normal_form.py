@@ -196,14 +196,15 @@ class Expectation:
             support, members = set(factor[0].support), [factor]
             rest = []
             for other_support, others in groups:
-                if self._linked(support, other_support):
+                if self.linked(support, other_support):
                     support, members = support | other_support, others + members
                 else:
                     rest.append((other_support, others))
             groups = [*rest, (support, members)]
         return [tuple(sorted(members, key=lambda f: f[0].index)) for _, members in groups]
 
-    def _linked(self, a: Set[Gaussian], b: Set[Gaussian]) -> bool:
+    def linked(self, a: Set[Gaussian], b: Set[Gaussian]) -> bool:
+        """Whether two sets of Gaussians share one or are correlated."""
         return not a.isdisjoint(b) or self.correlated(a, b)
 
     def correlated(self, a: Collection[Gaussian], b: Collection[Gaussian]) -> bool:

@@ -15,8 +15,23 @@ import sympy as sp
 
 from tensorprog.algebra import ONE, Apply, Gen, Poly, Scalar, add_all, monomial, to_sympy
 from tensorprog.expectations.atoms import Expect, head_of
+from tensorprog.formulas.fractions import split
 from tensorprog.formulas.spelling import Windows, read_by, reads
-from tensorprog.formulas.typeset import ATOM, GRAM, SCALAR, SUM, Quotient, Show, Style, Term, apart, shown, terms
+from tensorprog.formulas.typeset import (
+    ATOM,
+    GRAM,
+    SCALAR,
+    SUM,
+    Quotient,
+    Show,
+    Style,
+    Term,
+    apart,
+    bottom,
+    divided,
+    shown,
+    terms,
+)
 from tensorprog.ir.axes import Everywhere, Map, Window
 from tensorprog.ir.maps import Given, Position, View
 from tensorprog.limit.positions import Along, At, Causal, How, Rows, Weighed, Whole
@@ -103,6 +118,10 @@ class Summing:
 
     def terms(self, p: Poly, spot: Spot) -> list[Term]:
         """The terms of a right side."""
+        alone = next((g for mono in p.terms for g, _ in mono), None)
+        if isinstance(alone, At) and p == monomial(alone):  # an equation about one input
+            here = spot.at if isinstance(alone, Whole) else (spot.at[alone.point],) * 2
+            return self.terms(alone.inner, replace(spot, at=here, both=alone.point))
         return terms(self.spread(p), self.style, self.show(spot))
 
     def spread(self, p: Poly) -> Poly:
@@ -237,17 +256,25 @@ class Summing:
         return Quotient([first, *entries[1:], *summed.parts], summed.over, summed.ranks, self.style)
 
     def _scored(self, g: Weighed | Rows, spot: Spot) -> Quotient:
-        """Σ_r a[p,r] C[r,q] with scalars a of pairs of positions of one input, and Σ_r a[p,r]."""
-        i = 1 if isinstance(g, Weighed) and g.how == "right" else 0
-        r, bound = PLACES[spot.bound[1]][i], (spot.bound[0], spot.bound[1] + 1)
-        both = g.point if isinstance(g, Rows) else i if spot.both is None else spot.both
-        pair = (r, spot.at[i]) if isinstance(g, Weighed) and g.transpose else (spot.at[i], r)
-        weights = self._body(g.inner if isinstance(g, Rows) else g.weights, Spot(pair, bound, both))
-        parts, over, ranks = [f"{self._sign(r)} {weights.parts[0]}", *weights.parts[1:]], [*weights.over], weights.ranks
+        """Σ_(r,s) a[p,r] a'[q,s] C[r,s] with scalars a, a' of pairs of positions of one input, and Σ_r a[p,r]."""
+        bound = (spot.bound[0], spot.bound[1] + 1)
+        sums = {0: g} if isinstance(g, Rows) else _sides_of(g)
+        letters = {i: PLACES[spot.bound[1]][i] for i in sorted(sums)}
+        parts: list[str] = []
+        over: list[str] = []
+        ranks: list[int] = []
+        for i, r in letters.items():
+            h = sums[i]
+            both = h.point if isinstance(h, Rows) else i if spot.both is None else spot.both
+            pair = (r, spot.at[i]) if isinstance(h, Weighed) and h.transpose else (spot.at[i], r)
+            weights = self._body(h.inner if isinstance(h, Rows) else h.weights, Spot(pair, bound, both))
+            parts, over, ranks = [*parts, *weights.parts], [*over, *weights.over], weights.ranks
         if isinstance(g, Weighed):
-            there = (r, spot.at[1]) if i == 0 else (spot.at[0], r)
-            summed = self._body(g.inner, replace(spot, at=there, bound=bound))
+            inner = sums[max(sums, key=lambda i: sums[i] is not g)].inner
+            there = (letters.get(0, spot.at[0]), letters.get(1, spot.at[1]))
+            summed = self._body(inner, replace(spot, at=there, bound=bound))
             parts, over, ranks = [*parts, *summed.parts], [*over, *summed.over], summed.ranks
+        parts = [f"{self._sign(','.join(letters.values()))} {parts[0]}", *parts[1:]]
         return Quotient(parts, over, ranks, self.style)
 
     def _everywhere(self, g: Along, spot: Spot) -> Quotient:
@@ -295,7 +322,9 @@ class Summing:
 
     def _body(self, p: Poly, spot: Spot) -> Body:
         """What is summed: in brackets where it is a sum; of one term the numbers below it are handed on."""
-        shown = [(*self._show(g, spot), e) for mono in p.terms for g, e in mono]
+        above, powers = split(next(iter(p.terms), ()))
+        under = bottom(powers, self.style, self.show(spot)) if len(p.terms) == 1 else []
+        shown = [(*self._show(g, spot), e) for mono in p.terms for g, e in mono if not under or (g, e) in above]
         ranks = [k for rank, name, _ in shown for k in (name.ranks if isinstance(name, Quotient) else [rank])]
         alone = list(p.terms.values()) == [1] and all(e == 1 for *_, e in shown)
         if not alone:
@@ -303,7 +332,7 @@ class Summing:
             return Body(ranks, [f"({found})" if len(p.terms) > 1 or found.startswith("-") else found])
         ordered = [name for _, name, _ in sorted(shown, key=lambda f: f[:2]) if name]
         over = [o for name in ordered if isinstance(name, Quotient) for o in name.over]
-        return Body(ranks, apart(ordered, self.style) or ["1"], over)
+        return Body(ranks, divided(apart(ordered, self.style), under, self.style) or ["1"], over)
 
     def _factor(self, p: Poly, spot: Spot) -> tuple[int, str]:
         """A polynomial as one factor."""
@@ -320,6 +349,13 @@ class Summing:
             lead = ("-" if sign == "-" else "") if n == 0 else f" {sign} "
             found += lead + self.style.times.join(factors)
         return found
+
+
+def _sides_of(g: Weighed) -> dict[int, Weighed]:
+    """The weighted sums over the positions of each input, of what may be one over those of both."""
+    inner = next((h for mono in g.inner.terms for h, _ in mono), None)
+    nested = isinstance(inner, Weighed) and g.inner == monomial(inner) and inner.how != g.how
+    return {("left", "right").index(h.how): h for h in ([g, inner] if nested else [g])}  # type: ignore[misc, union-attr]
 
 
 # ---- in sympy, and in words ------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from tensorprog.passes.backprop import backprop
 from tensorprog.passes.decouple import decouple
 from tensorprog.passes.parametrization import ParametrizationChoice
 from tensorprog.passes.rates import ALL, Rates
+from tensorprog.recursions.layered import Layered, LayerNames
 from tensorprog.recursions.stepwise import StepNames, Stepwise
 from tensorprog.sgd.training import one_step_kernel
 from tensorprog.types import Number, Pattern
@@ -146,6 +147,7 @@ def ntk(net: Network, method: str = "auto", lengths: Sequence[int] | None = None
     under_gia = functools.partial(_by_backprop, chosen=chosen, assume_gia=True) if formulas == "backprop" else None
     straight = functools.partial(_by_backprop, chosen=chosen, names=EveryName)
     stepwise = functools.partial(_by_backprop, chosen=chosen, names=StepNames, limits=Stepwise)
+    layered = functools.partial(_by_backprop, chosen=chosen, names=LayerNames, limits=Layered)
     derive = functools.partial(NTK_METHODS[formulas], chosen=chosen)
     return Kernel(
         net,
@@ -156,6 +158,7 @@ def ntk(net: Network, method: str = "auto", lengths: Sequence[int] | None = None
         under_gia,
         derive_straight=straight,
         derive_stepwise=stepwise,
+        derive_layered=layered,
         how=how,
         trained=chosen if chosen != ALL else None,
         derive_by_paths=functools.partial(_by_paths, chosen=chosen),
@@ -194,4 +197,15 @@ def nngp(net: Network, lengths: Sequence[int] | None = None, method: str = "auto
     net = one_output(net, which[0])
     straight = functools.partial(_nngp, names=EveryName)
     stepwise = functools.partial(_nngp, names=StepNames, limits=Stepwise)
-    return Kernel(net, "nngp", formulas, _nngp, lengths, derive_straight=straight, derive_stepwise=stepwise, how=how)
+    layered = functools.partial(_nngp, names=LayerNames, limits=Layered)
+    return Kernel(
+        net,
+        "nngp",
+        formulas,
+        _nngp,
+        lengths,
+        derive_straight=straight,
+        derive_stepwise=stepwise,
+        derive_layered=layered,
+        how=how,
+    )
