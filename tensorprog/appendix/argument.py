@@ -246,7 +246,7 @@ class _Argument:
         limit = Interpreter(program, NetworkNames(trace, gradients))
         j, names = len(trace.inputs) - 1, self._called(limit, len(trace.inputs))
         found, vanishing = [], []
-        trained = self.kernel._trained.of(trace) if self.kernel._trained is not None else None
+        trained = self.kernel._trained.moving(trace) if self.kernel._trained is not None else None
         for t in ntk_terms(trace, gradients, 0, j, trained=trained):
             dead = t.gradient is not None and not limit.correlated(*t.gradient)
             line = self._pair(t, limit, dead, names)
