@@ -21,6 +21,7 @@ from tensorprog.derivation.ntk import Term, ntk_terms, sum_terms
 from tensorprog.dsl.network import Network
 from tensorprog.errors import FoldError, NoRuleError, ProgramError, TensorProgramError
 from tensorprog.expectations.atoms import Expect, head_of
+from tensorprog.expectations.lawful import Lawful
 from tensorprog.expectations.closed.printed import C, Q2, Q, closed_form
 from tensorprog.expectations.quadrature.nodes import legendre
 from tensorprog.functions import evaluate
@@ -326,7 +327,7 @@ class _Argument:
     def closed_forms(self) -> Section:
         found: dict[str, Statement] = {}
         for g in reachable([self.d.poly]):
-            if isinstance(g, Expect) and not any(g.mean):
+            if isinstance(g, Expect) and not isinstance(g, Lawful) and not any(g.mean):
                 form = closed_form(g.body, g.variables)
                 arguments = "q" if len(g.mean) == 1 else "q, c, q'"
                 if form is not None and (len(g.mean) == 2 or head_of(g, False).startswith("E")):
