@@ -29,6 +29,7 @@ HERE = "tests/kernels/test_positions.py"
 ELSEWHERE = {
     "net.aggregate": HERE, "net.aggregate(normalise)": HERE, "net.aggregate(loops)": HERE,
     "net.weighted_pool": HERE, "net.weighted_pool(normalise)": HERE,
+    "net.embed(law)": "tests/kernels/test_laws.py", "net.bias(law)": "tests/kernels/test_laws.py",
 }  # fmt: skip
 NOT_DRAWN = {
     "layer_norm",
