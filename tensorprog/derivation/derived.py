@@ -22,7 +22,7 @@ from tensorprog.derivation.sampled.randomised import Sampled, sampled_gram
 from tensorprog.derivation.sampled.scores import sampled_scores
 from tensorprog.derivation.underflow import ADVICE, UNDERFLOW, with_underflow
 from tensorprog.dsl.network import Network, refuse_lengths
-from tensorprog.errors import ProgramError
+from tensorprog.errors import NoRuleError, ProgramError
 from tensorprog.limit.evaluate import Atom
 from tensorprog.passes.rates import Rates
 
@@ -169,6 +169,8 @@ class DerivedKernel:
               same: bool = False) -> int:  # fmt: skip
         """The kernel between inputs of these lengths, or of one with itself, as an operation of a tape."""
         d = self._derive(lengths, same)
+        if d.trace.has_laws:
+            raise NoRuleError(f"{self!r} has weights that are not Gaussian, whose integrals are not compiled; use K(X)")
         grams = {s: ((p.owner, at(p)), (q.owner, at(q))) for s, (p, q) in d.trace.grams.items()}
         return lower(tape, [d.poly], grams, hyper)[0]
 

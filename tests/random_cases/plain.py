@@ -100,6 +100,10 @@ class _Net:
     def dense(self, key: Any, h: Array, std: float = 1, initial: Any = None) -> Array:
         return self.weight(key, std, initial) @ h
 
+    def low_rank(self, key: Any, h: Array, rank: float = 1, std: float = 1, initial: Any = None) -> Array:
+        head, rest = (key, ()) if isinstance(key, str) else (key[0], key[1:])
+        return self.dense((f"{head}.B", *rest), self.dense((f"{head}.A", *rest), h), std, initial)
+
     def bias(self, key: Any, std: float = 1, initial: Any = None) -> Array:
         if not std:
             return initial or 0
@@ -121,7 +125,7 @@ class _Net:
 
 
 def _name(key: Any) -> str:
-    return key if isinstance(key, str) else f"{key[0]}{key[1]}"
+    return key if isinstance(key, str) else key[0] + "_".join(map(str, key[1:]))
 
 
 def _outputs(case: Case, draws: Draws, width: int, xp: Any = NUMPY) -> list[list[Any]]:
