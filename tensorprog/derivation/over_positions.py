@@ -14,7 +14,7 @@ from tensorprog.derivation.derivation import Derivation
 from tensorprog.derivation.named import Layout
 from tensorprog.dsl.trace import Datum
 from tensorprog.errors import NoRuleError
-from tensorprog.expectations.angles.gaps import gap
+from tensorprog.expectations.angles.gaps import NEAR, gap
 from tensorprog.expectations.atoms import Expect
 from tensorprog.expectations.bodies import kinks
 from tensorprog.ir.axes import Axes, Sizes, Window, table
@@ -22,7 +22,7 @@ from tensorprog.ir.instructions import Var
 from tensorprog.ir.maps import Given
 from tensorprog.limit.equations import reachable
 from tensorprog.limit.evaluate import Atom, numbers
-from tensorprog.limit.gap import Gaps
+from tensorprog.limit.gap import Angle, Gaps
 from tensorprog.limit.mixing import linear, shared, value_of
 from tensorprog.limit.positions import At, Positional, Whole
 
@@ -38,29 +38,31 @@ class Pair:
         a, b: (B, P, C) and (B, Q, C); the pairs are a[i], b[i].
         sizes: of the positions of both.
         layout: the columns of named arrays.
+        near, angle: see ``Gaps``.
     """
 
     def __init__(self, d: Derivation, a: np.ndarray, b: np.ndarray, sizes: tuple[Sizes, Sizes],
-                 layout: Layout | None = None) -> None:  # fmt: skip
+                 layout: Layout | None = None, near: float = NEAR, angle: Angle = gap) -> None:  # fmt: skip
         if d.trace.parts.over and layout is None:
             raise NoRuleError("named arrays over positions are read by K(X1, X2) and K.gram; this question has no rule")
         self.d, self.sides, self.sizes, self.layout = d, (a, b), sizes, layout
         self._matrices: dict[tuple[Given, int], np.ndarray] = {}
-        self._gaps = Gaps(d.limit.structure, self.relation, sizes)
+        self._gaps = Gaps(d.limit.structure, self.relation, sizes, near, angle)
         self.equal = (a == b).reshape(len(a), -1).all(axis=1) if sizes[0] == sizes[1] else np.zeros(len(a), bool)
 
     def grams(self) -> dict[sp.Symbol, np.ndarray]:
         """The inner products of what is embedded, (B, P, Q), (B, P, 1) or (B, 1, Q)."""
-        return {s: self._gram(*pair) for s, pair in self.d.trace.grams.items()}
+        return {s: self.gram(*pair) for s, pair in self.d.trace.grams.items()}
 
-    def _gram(self, p: Datum, q: Datum) -> np.ndarray:
+    def gram(self, p: Datum, q: Datum) -> np.ndarray:
+        """One of them."""
         one = p.owner == q.owner
         x, y = self._vectors(p), self._vectors(q)
         if one:
             c = np.einsum("bpc,bpc->bp", x, y) / x.shape[-1]
             c = c[:, :, None] if p.owner == 0 else c[:, None, :]
         else:
-            c = np.einsum("bpc,bqc->bpq", x, y) / x.shape[-1]
+            c = np.matmul(x, y.swapaxes(1, 2)) / x.shape[-1]
         if p.by is None or p.by.axes is None:
             return c
         axes = p.by.axes or Axes("")
@@ -90,7 +92,7 @@ class Pair:
         if any(d.mixes or (d.by is not None and not isinstance(d.by.map, Window)) for d in known[ab]):
             return None
         a, b = map(self._patches, known[ab])
-        return input_relation(a, b, *(self._gram(*known[s]) for s in (aa, bb, ab)))
+        return input_relation(a, b, *(self.gram(*known[s]) for s in (aa, bb, ab)))
 
     def _patches(self, datum: Datum) -> np.ndarray:
         """The vectors that are read at every position, (B, P, 1, ·) or (B, 1, Q, ·)."""
@@ -113,9 +115,9 @@ class Pair:
                 at(g, value) if isinstance(g, At) else value_of(g, [value(p) for p in g.reads], self.sizes, self.matrix)
             )
 
-        return numbers(polys, {**hyper, **self.grams()}, self._gap, atom, positions)
+        return numbers(polys, {**hyper, **self.grams()}, self.gap, atom, positions)
 
-    def _gap(self, g: Expect, value: Callable[[Poly], Any]) -> Array | None:
+    def gap(self, g: Expect, value: Callable[[Poly], Any]) -> Array | None:
         """1 − |ρ| of the variables of an atom, 0 where they are one quantity of equal inputs at one position."""
         known = self._gaps(g, value)
         if known is None and (len(g.forms) != 2 or not kinks(g.body, g.variables)):
@@ -162,7 +164,7 @@ def over_positions(d: Derivation, a: np.ndarray, b: np.ndarray, sizes: tuple[Siz
     for point in {g.point for g in found}:
         of = [g for g in found if g.point == point]
         arrays = pair.with_itself(point).values([g.inner for g in of], hyper, _told(atom, point), _diagonal)
-        known.update((g, _taken(g, c)) for g, c in zip(of, arrays, strict=True))
+        known.update((g, taken(g, c)) for g, c in zip(of, arrays, strict=True))
     value = pair.values([d.poly], hyper, _told(atom, None), lambda g, value: known[g])[0]
     return np.broadcast_to(value, (len(a), 1, 1))[:, 0, 0]
 
@@ -172,10 +174,10 @@ def _told(atom: Callable[..., Array] | None, point: int | None) -> Atom | None:
 
 
 def _diagonal(g: At, value: Callable[[Poly], Any]) -> Array:
-    return _taken(g, value(g.inner))
+    return taken(g, value(g.inner))
 
 
-def _taken(g: At, c: Array) -> Array:
+def taken(g: At, c: Array) -> Array:
     """What is asked of an array of an input with itself: all of it, or p = q."""
     c = np.asarray(c, float)
     if c.ndim < 2 or isinstance(g, Whole):

@@ -1,0 +1,208 @@
+"""Kernels over positions as whole arrays (B, P, Q) of blocks of pairs of inputs, where offsets are mixed.
+
+What belongs to one input, such as the weights of attention or the variances at its positions, is found once per input
+and read by all of its pairs.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from math import isqrt
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+import sympy as sp
+
+from tensorprog.algebra import Poly
+from tensorprog.compile.arrays import NEAR, RULES, UNSURE, Machine
+from tensorprog.compile.backends import tiles
+from tensorprog.compile.entrywise import Whole
+from tensorprog.compile.tape import LEFT, PAIR, RIGHT
+from tensorprog.derivation.derivation import Derivation
+from tensorprog.derivation.named import Layout
+from tensorprog.derivation.over_positions import Pair, taken
+from tensorprog.expectations.angles import gaps as exact
+from tensorprog.grams.mixed import angle, angles, mixed
+from tensorprog.ir.axes import Sizes
+from tensorprog.limit.evaluate import expected
+
+Array = Any
+Own = dict[int, Array]  # what is known per input, by operation
+ENTRIES = 2**16  # of an array of a block, about
+HELD = 2**24  # numbers in all arrays of a block, about
+KEPT = 4  # sets of inputs whose own values are remembered: where inputs have many sizes, each meets all others
+
+
+class Entries:
+    """Kernels on whole arrays.
+
+    Args:
+        derivations: the kernels.
+        hyper: numbers for hyperparameters.
+    """
+
+    def __init__(self, derivations: Sequence[Derivation], hyper: Mapping[sp.Symbol, float]) -> None:
+        self.derivations, self.whole = tuple(derivations), Whole()
+        for d in derivations:
+            self.whole.add(d.poly, d.trace.grams, hyper)
+        pair, self.read, own = self.whole.orders()
+        self.named = {i for of in self.whole.places for i in of.values()} | {*self.read, *self.whole.roots}
+        self.pair, self.own = (self._with_ends(order) for order in (pair, own))
+        atoms = [i for i in (*own, *pair) if self.whole.tape.ops[i].kind == "atom"]
+        plain = all(i in self.whole.arcs or len(self.whole.gens[i][0].forms) < 2 for i in atoms)
+        self.near = NEAR if plain else exact.NEAR
+        self._known: dict[Any, tuple[np.ndarray, Own]] = {}
+
+    def _with_ends(self, order: Sequence[int]) -> list[tuple[int, list[int]]]:
+        """Operations, each with those that nobody asks for after it."""
+        last = {a: i for i in order for a in self.whole.tape.ops[i].args}
+        ends: dict[int, list[int]] = {}
+        for a, i in last.items():
+            if a not in self.named:
+                ends.setdefault(i, []).append(a)
+        return [(i, ends.get(i, [])) for i in order]
+
+    def fill(self, a: np.ndarray, b: np.ndarray | None, sizes: tuple[Sizes, Sizes], layout: Layout | None,
+             out: Sequence[np.ndarray], threads: int, told: Callable[[float], None]) -> None:  # fmt: skip
+        """Compute every kernel between a and b, or of a with itself."""
+        second = a if b is None else b
+        known = self._of(a, sizes[0], layout), self._of(second, sizes[1], layout)
+        width = self._width(a.shape[1] * second.shape[1])
+        high = min(len(a), max(1, isqrt(width)))
+        todo = iter([t for t in tiles((0, len(a), 0, len(second)), high, max(1, width // high))
+                     if b is not None or t[2] < t[1]])  # fmt: skip
+        done: SimpleQueue[float | None] = SimpleQueue()
+
+        def work() -> None:
+            try:
+                for i0, i1, j0, j1 in todo:
+                    i, j = (k.ravel() for k in np.mgrid[i0:i1, j0:j1])
+                    i, j = (i, j) if b is not None else (i[i >= j], j[i >= j])
+                    own = {**_rows(known[0], i, self._sides(LEFT)), **_rows(known[1], j, self._sides(RIGHT))}
+                    values = Block(self, (a[i], second[j]), sizes, layout, own).run(self.pair, self.whole.roots)
+                    _write(out, values, i, j, b is None)
+                    weight = len(i) if b is not None else 2 * len(i) - np.count_nonzero(i == j)
+                    done.put(weight / (len(a) * len(second)))
+            finally:
+                done.put(None)
+
+        with ThreadPoolExecutor(threads) as pool:
+            running = [pool.submit(work) for _ in range(threads)]
+            for _ in running:
+                while (fraction := done.get()) is not None:
+                    told(fraction)
+        for one in running:
+            one.result()
+
+    def _width(self, pairs: int) -> int:
+        """How many pairs of inputs a block has, given how many pairs of positions they have."""
+        arrays = 1 + sum(self.whole.tape.sides[i] == PAIR for i in self.named)
+        return max(1, min(ENTRIES, HELD // arrays) // pairs)
+
+    @functools.cached_property
+    def _by_side(self) -> dict[int, set[int]]:
+        sides = self.whole.tape.sides
+        return {side: {i for i in {*self.read, *self.named} if sides[i] == side} for side in (LEFT, RIGHT)}
+
+    def _sides(self, side: int) -> set[int]:
+        return self._by_side[side]
+
+    def _of(self, x: np.ndarray, sizes: Sizes, layout: Layout | None) -> Own:
+        """What is known of every input, on both sides."""
+        key = id(x), sizes
+        if key not in self._known:
+            while len(self._known) >= KEPT:
+                self._known.pop(next(iter(self._known)))
+            self._known[key] = x, self._found(x, sizes, layout)
+        return self._known[key][1]
+
+    def _found(self, x: np.ndarray, sizes: Sizes, layout: Layout | None) -> Own:
+        width, parts = self._width(x.shape[1] ** 2), list[Own]()
+        wanted = self._sides(LEFT) | self._sides(RIGHT)
+        for start in range(0, len(x), width):
+            some = x[start : start + width]
+            block = Block(self, (some, some), (sizes, sizes), layout, None)
+            block.run(self.own, [])
+            values = {i: np.asarray(v) for i, v in block.values.items() if i in wanted}
+            parts.append({i: v for i, v in values.items() if i in self.read or 1 in v.shape[-2:]})
+        return {i: np.concatenate([part[i] for part in parts]) if v.ndim == 3 and len(v) == len(x[:width]) else v
+                for i, v in parts[0].items()}  # fmt: skip
+
+
+def _rows(known: Own, rows: np.ndarray, wanted: set[int]) -> Own:
+    return {i: known[i][rows] if known[i].ndim == 3 and len(known[i]) > 1 else known[i] for i in wanted if i in known}
+
+
+def _write(out: Sequence[np.ndarray], values: Sequence[Array], i: np.ndarray, j: np.ndarray, own: bool) -> None:
+    for result, value in zip(out, values, strict=True):
+        value = np.broadcast_to(value, (len(i), 1, 1))[:, 0, 0]
+        with np.errstate(over="ignore"):
+            result[i, j] = value
+            if own:
+                result[j, i] = value
+
+
+class Block:
+    """Some pairs of inputs, or some inputs each with itself, and the values of operations so far.
+
+    Args:
+        program: the kernels.
+        sides: (B, P, C) and (B, Q, C).
+        sizes, layout: see ``Pair``.
+        known: what is known per input; None for inputs with themselves, where it is found.
+    """
+
+    def __init__(self, program: Entries, sides: tuple[np.ndarray, np.ndarray], sizes: tuple[Sizes, Sizes],
+                 layout: Layout | None, known: Own | None) -> None:  # fmt: skip
+        self.whole, self.sizes, self.count = program.whole, sizes, len(sides[0])
+        self.pairs = [Pair(d, *sides, sizes, layout, program.near, angle) for d in program.derivations]
+        self.values: dict[int, Array] = dict(known or {})
+        self.machine, self._arcs = Machine(np, (0.0, 0.0)), dict[tuple[int, ...], tuple[Array, Array]]()
+
+    def run(self, order: Sequence[tuple[int, list[int]]], roots: Sequence[int]) -> list[Array]:
+        """Run operations; the values of the roots."""
+        with np.errstate(all="ignore"):
+            for i, ends in order:
+                if i not in self.values:
+                    self.values[i] = self._value(i)
+                for a in ends:
+                    self.values.pop(a, None)
+        return [self.values[i] for i in roots]
+
+    def _value(self, i: int) -> Array:
+        op = self.whole.tape.ops[i]
+        args = [self.values[a] for a in op.args]
+        if op.kind == "data":
+            return self.pairs[0].gram(*op.data)
+        if op.kind == "at":
+            return taken(self.whole.gens[i][0], args[0])
+        if op.kind == "positions":
+            return mixed(self.whole.gens[i][0], args, self.sizes, self.pairs[0].matrix)
+        if op.kind == "atom":
+            return self._expectation(i, op.args, args)
+        return RULES[op.kind](self.machine, op, *args)
+
+    def _expectation(self, i: int, at: tuple[int, ...], args: Sequence[Array]) -> Array:
+        (g, k), which = self.whole.gens[i], self.whole.arcs.get(i)
+        if which is not None and at in self._arcs:
+            return self._arcs[at][which]
+        gap = self.pairs[k].gap(g, functools.partial(self._poly, k))
+        if which is not None and gap is not None and (found := angles(gap, args[0], args[2], args[1])) is not None:
+            self._arcs[at] = found
+            return found[which]
+        return UNSURE.value(expected(g, functools.partial(self._poly, k), gap))
+
+    def _poly(self, k: int, p: Poly) -> Array:
+        """The value of a polynomial of a derivation.
+
+        Raises:
+            KeyError: it has a generator that no kernel depends on.
+        """
+        at = self.whole.places[k]
+        terms = (functools.reduce(operator.mul, (self.values[at[g]] ** e if e > 1 else self.values[at[g]] for g, e in mono),
+                                  float(c)) for mono, c in p.terms.items())  # fmt: skip
+        return functools.reduce(operator.add, terms, 0.0)
