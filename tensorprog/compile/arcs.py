@@ -96,6 +96,33 @@ def windows(c, out, left, right, scale, transposed):
                     q = stop
 
 
+@numba.njit(**STRICT)
+def along_first(c, out, reads, scale, transposed):
+    """out[b,p,q] += scale Σ_k c[b, reads[k,p], q], or transposed out[b, reads[k,p], q] += scale c[b,p,q]."""
+    _wide()
+    for b in range(c.shape[0]):
+        for k in range(reads.shape[0]):
+            for p in range(reads.shape[1]):
+                m = reads[k, p]
+                s, t = (p, m) if transposed else (m, p)
+                if m >= 0:
+                    for q in range(c.shape[2]):
+                        out[b, t, q] += scale * c[b, s, q]
+
+
+@numba.njit(**STRICT)
+def along_last(c, out, reads, scale, transposed):
+    """The same of q."""
+    for b in range(c.shape[0]):
+        for p in range(c.shape[1]):
+            for k in range(reads.shape[0]):
+                for q in range(reads.shape[1]):
+                    m = reads[k, q]
+                    s, t = (q, m) if transposed else (m, q)
+                    if m >= 0:
+                        out[b, p, t] += scale * c[b, p, s]
+
+
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
 def _stamp():
     return STAMP

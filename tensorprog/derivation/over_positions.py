@@ -54,8 +54,8 @@ class Pair:
         """The inner products of what is embedded, (B, P, Q), (B, P, 1) or (B, 1, Q)."""
         return {s: self.gram(*pair) for s, pair in self.d.trace.grams.items()}
 
-    def gram(self, p: Datum, q: Datum) -> np.ndarray:
-        """One of them."""
+    def gram(self, p: Datum, q: Datum, windows: Callable[..., Array] = shared) -> np.ndarray:
+        """One of them, ``windows`` being what sums over patches."""
         one = p.owner == q.owner
         x, y = self._vectors(p), self._vectors(q)
         if one:
@@ -67,7 +67,7 @@ class Pair:
             return c
         axes = p.by.axes or Axes("")
         read = (axes.at(self.sizes[0]), axes.at(self.sizes[1]))
-        return linear(p.by.map, False, c, p.owner, read[p.owner]) if one else shared(p.by.map, False, c, read)
+        return linear(p.by.map, False, c, p.owner, read[p.owner]) if one else windows(p.by.map, False, c, read)
 
     def _vectors(self, p: Datum) -> np.ndarray:
         """What is embedded, (B, P, C); (B, 1, C) of a vector for the whole input."""

@@ -20,6 +20,7 @@ from tensorprog.compile.arrays import UNSURE
 from tensorprog.compile.schedule import TILE
 from tensorprog.derivation.compiling import COMPILING
 from tensorprog.derivation.data import Inputs, read_pair
+from tensorprog.derivation.named import Layout
 from tensorprog.derivation.underflow import warn_of_underflow
 from tensorprog.errors import DataError, NoRuleError, unknown_keywords
 from tensorprog.files import read_memory
@@ -80,7 +81,7 @@ class Job:
 
     def evaluator(self, lengths: tuple[Any, Any]) -> Evaluator | PositionsEvaluator:
         """The compiled kernels for a pair of lengths, kept with the first kernel."""
-        return evaluator(self.kernels, lengths, self.hyper, self.backend)
+        return evaluator(self.kernels, lengths, self.hyper, self.backend, self.first.layout)
 
     def loop(self) -> SequenceEvaluator | None:
         """The kernels as a loop over time, where some sequences are long; None where their equations have none."""
@@ -294,10 +295,10 @@ def _in_blocks(job: Job, size: int, stores: list[Store], journals: list[Journal]
 
 
 def evaluator(kernels: tuple[AnyKernel, ...], lengths: tuple[Any, Any], hyper: dict[Any, float],
-              backend: str | None) -> Any:  # fmt: skip
-    """The compiled kernels for a pair of lengths, or of sizes."""
-    kind = PositionsEvaluator if kernels[0].net.takes_axes else Evaluator
-    return _kept(kernels, lengths, hyper, backend, partial(kind, kernels, lengths, hyper, backend))
+              backend: str | None, layout: Layout | None = None) -> Any:  # fmt: skip
+    """The compiled kernels for a pair of lengths, or of sizes, of named arrays with a layout."""
+    kind: Any = partial(PositionsEvaluator, layout=layout) if kernels[0].net.takes_axes else Evaluator
+    return _kept(kernels, (lengths, layout), hyper, backend, partial(kind, kernels, lengths, hyper, backend))
 
 
 def _kept(kernels: tuple[AnyKernel, ...], what: Any, hyper: dict[Any, float], backend: str | None,

@@ -26,7 +26,7 @@ from tensorprog.derivation.derivation import Derivation
 from tensorprog.derivation.named import Layout
 from tensorprog.derivation.over_positions import Pair, taken
 from tensorprog.expectations.angles import gaps as exact
-from tensorprog.grams.mixed import angle, angles, mixed
+from tensorprog.grams.mixed import angle, angles, mixed, windows
 from tensorprog.ir.axes import Sizes
 from tensorprog.limit.evaluate import expected
 
@@ -82,7 +82,7 @@ class Entries:
                 for i0, i1, j0, j1 in todo:
                     i, j = (k.ravel() for k in np.mgrid[i0:i1, j0:j1])
                     i, j = (i, j) if b is not None else (i[i >= j], j[i >= j])
-                    own = {**_rows(known[0], i, self._sides(LEFT)), **_rows(known[1], j, self._sides(RIGHT))}
+                    own = Values(known, (i, j), self.whole.tape.sides)
                     values = Block(self, (a[i], second[j]), sizes, layout, own).run(self.pair, self.whole.roots)
                     _write(out, values, i, j, b is None)
                     weight = len(i) if b is not None else 2 * len(i) - np.count_nonzero(i == j)
@@ -103,14 +103,6 @@ class Entries:
         arrays = 1 + sum(self.whole.tape.sides[i] == PAIR for i in self.named)
         return max(1, min(ENTRIES, HELD // arrays) // pairs)
 
-    @functools.cached_property
-    def _by_side(self) -> dict[int, set[int]]:
-        sides = self.whole.tape.sides
-        return {side: {i for i in {*self.read, *self.named} if sides[i] == side} for side in (LEFT, RIGHT)}
-
-    def _sides(self, side: int) -> set[int]:
-        return self._by_side[side]
-
     def _of(self, x: np.ndarray, sizes: Sizes, layout: Layout | None) -> Own:
         """What is known of every input, on both sides."""
         key = id(x), sizes
@@ -122,10 +114,10 @@ class Entries:
 
     def _found(self, x: np.ndarray, sizes: Sizes, layout: Layout | None) -> Own:
         width, parts = self._width(x.shape[1] ** 2), list[Own]()
-        wanted = self._sides(LEFT) | self._sides(RIGHT)
+        wanted = {i for i in self.named if self.whole.tape.sides[i] in (LEFT, RIGHT)}
         for start in range(0, len(x), width):
             some = x[start : start + width]
-            block = Block(self, (some, some), (sizes, sizes), layout, None)
+            block = Block(self, (some, some), (sizes, sizes), layout, {})
             block.run(self.own, [])
             values = {i: np.asarray(v) for i, v in block.values.items() if i in wanted}
             parts.append({i: v for i, v in values.items() if i in self.read or 1 in v.shape[-2:]})
@@ -133,8 +125,24 @@ class Entries:
                 for i, v in parts[0].items()}  # fmt: skip
 
 
-def _rows(known: Own, rows: np.ndarray, wanted: set[int]) -> Own:
-    return {i: known[i][rows] if known[i].ndim == 3 and len(known[i]) > 1 else known[i] for i in wanted if i in known}
+class Values(dict[int, Array]):
+    """Values by operation, of which those known per input are read when asked for.
+
+    Args:
+        known: what is known of all first and of all second inputs.
+        rows: which of them the pairs are of.
+        sides: of operations.
+    """
+
+    def __init__(self, known: tuple[Own, Own], rows: tuple[np.ndarray, np.ndarray], sides: Sequence[int]) -> None:
+        super().__init__()
+        self._known, self._rows, self._sides_of = known, rows, sides
+
+    def __missing__(self, i: int) -> Array:
+        which = self._sides_of[i] >> 1
+        found = self._known[which][i]
+        self[i] = found[self._rows[which]] if found.ndim == 3 and len(found) > 1 else found
+        return self[i]
 
 
 def _write(out: Sequence[np.ndarray], values: Sequence[Array], i: np.ndarray, j: np.ndarray, own: bool) -> None:
@@ -153,14 +161,14 @@ class Block:
         program: the kernels.
         sides: (B, P, C) and (B, Q, C).
         sizes, layout: see ``Pair``.
-        known: what is known per input; None for inputs with themselves, where it is found.
+        values: those that are known.
     """
 
     def __init__(self, program: Entries, sides: tuple[np.ndarray, np.ndarray], sizes: tuple[Sizes, Sizes],
-                 layout: Layout | None, known: Own | None) -> None:  # fmt: skip
+                 layout: Layout | None, values: dict[int, Array]) -> None:  # fmt: skip
         self.whole, self.sizes, self.count = program.whole, sizes, len(sides[0])
         self.pairs = [Pair(d, *sides, sizes, layout, program.near, angle) for d in program.derivations]
-        self.values: dict[int, Array] = dict(known or {})
+        self.values = values
         self.machine, self._arcs = Machine(np, (0.0, 0.0)), dict[tuple[int, ...], tuple[Array, Array]]()
 
     def run(self, order: Sequence[tuple[int, list[int]]], roots: Sequence[int]) -> list[Array]:
@@ -177,7 +185,7 @@ class Block:
         op = self.whole.tape.ops[i]
         args = [self.values[a] for a in op.args]
         if op.kind == "data":
-            return self.pairs[0].gram(*op.data)
+            return self.pairs[0].gram(*op.data, windows)
         if op.kind == "at":
             return taken(self.whole.gens[i][0], args[0])
         if op.kind == "positions":

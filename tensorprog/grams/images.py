@@ -67,9 +67,8 @@ class PositionsEvaluator:
     def text(self) -> str:
         """What the numbers depend on."""
         given = sorted(map(str, self.hyper.items()))
-        return repr(
-            [self.sizes, given, *([d.poly, *map(_said, reachable([d.poly]))] for d in map(_derived, self.kernels))]
-        )
+        equations = ([d.poly, *map(_said, reachable([d.poly]))] for d in map(_derived, self.kernels))
+        return repr([self.sizes, self.layout, given, *equations])
 
     def fill(self, a: np.ndarray, b: np.ndarray | None, out: Sequence[np.ndarray],
              advance: Callable[[int], None] | None = None) -> None:  # fmt: skip
