@@ -70,7 +70,7 @@ def arcs(gap, c, s1, s2, relu, step):
 
 @numba.njit(**STRICT)
 def windows(c, out, left, right, scale, transposed):
-    """out[b,p,q] += scale Σ_k c[b, left[k,p], right[k,q]], or transposed out[b, left[k,p], right[k,q]] += scale c[b,p,q].
+    """out[b,p,q] += scale Σ_k c[b, left[k,p], right[k,q]]; transposed, out[b, left[k,p], right[k,q]] += scale c[b,p,q].
 
     Entries of ``left`` and ``right`` are −1 where nothing is read.
     """

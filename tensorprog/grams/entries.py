@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from math import isqrt
 from queue import SimpleQueue
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from tensorprog.algebra import Poly
+from tensorprog.algebra import Gen, Poly
 from tensorprog.compile.arrays import NEAR, RULES, UNSURE, Machine
 from tensorprog.compile.backends import tiles
 from tensorprog.compile.entrywise import Whole
@@ -210,7 +210,10 @@ class Block:
         Raises:
             KeyError: it has a generator that no kernel depends on.
         """
-        at = self.whole.places[k]
-        terms = (functools.reduce(operator.mul, (self.values[at[g]] ** e if e > 1 else self.values[at[g]] for g, e in mono),
-                                  float(c)) for mono, c in p.terms.items())  # fmt: skip
+
+        def power(g: Gen, e: int) -> Array:
+            value = self.values[self.whole.places[k][g]]
+            return value**e if e > 1 else value
+
+        terms = (functools.reduce(operator.mul, (power(*f) for f in mono), float(c)) for mono, c in p.terms.items())
         return functools.reduce(operator.add, terms, 0.0)

@@ -1,5 +1,5 @@
-"""Gram matrices of inputs with positions: offset by offset by the numba machine, as whole arrays where offsets are mixed,
-or by the reference evaluator."""
+"""Gram matrices of inputs with positions: offset by offset by the numba machine, by whole arrays where offsets are
+mixed, or by the reference evaluator."""
 
 from __future__ import annotations
 

@@ -44,6 +44,7 @@ Data = Callable[[sp.Symbol, sp.Symbol, sp.Symbol], tuple[Array, Array] | None]
 Angle = Callable[[Array, Array, Array], Array]
 Shared = Callable[[Gaussian], tuple[Reading | None, Poly] | None]
 U = variables(1)[0]
+LOST = 2e-15  # 1 - |ρ| of values that is nothing but rounding: that of equal tokens, nodes or patches
 STEEP = 1e4  # variances from which on a smooth function's own width is a small part of a standard deviation
 
 
@@ -79,7 +80,7 @@ class Part:
 
 @dataclass
 class Law:
-    """The law of a pair of forms as arrays: variances, covariance, 1 - |ρ| and √(q1/q2) - 1, None for that of q1, q2."""
+    """The law of a pair of forms as arrays: variances, covariance, 1 - |ρ|; √(q1/q2) - 1 where it is known better."""
 
     q1: Array
     q2: Array
@@ -349,8 +350,9 @@ class Gaps:
         return sum_relation(*map(list, zip(*parts, strict=True)))  # type: ignore[arg-type]
 
     def _unknown(self, a: Array, b: Array, c: Array) -> Relation:
-        """From the values."""
-        return relation(gap(a, b, c), c, stretch(a, b))
+        """From the values: what rounding cannot tell from equal variables is taken for such."""
+        found = gap(a, b, c)
+        return relation(np.where(found < LOST, 0.0, found), c, stretch(a, b))
 
     def _function(self, f: Function, g: Function, shape: Any, rows: Any, value: Valued) -> Relation | None:
         law = self._law(f.form, g.form, value)
