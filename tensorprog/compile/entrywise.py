@@ -132,8 +132,8 @@ FOLDED = ("const", "lin", "mul", "fma", "axpy", "formula")
 
 def _side(g: Positional) -> int:
     """What a map reads of inputs beside its array: sizes, and matrices."""
-    if isinstance(g, (Rows, Causal)) or (isinstance(g, Along) and g.point is not None):
-        return LEFT << g.point  # type: ignore[union-attr, no-any-return]
+    if isinstance(g, Rows | Causal | Along) and g.point is not None:
+        return LEFT << g.point
     if isinstance(g, Weighed):
         return LEFT if g.how == "left" else RIGHT
     assert isinstance(g, Along)

@@ -185,7 +185,8 @@ class Block:
         op = self.whole.tape.ops[i]
         args = [self.values[a] for a in op.args]
         if op.kind == "data":
-            return self.pairs[0].gram(*op.data, windows)
+            p, q = op.data
+            return self.pairs[0].gram(p, q, windows)
         if op.kind == "at":
             return taken(self.whole.gens[i][0], args[0])
         if op.kind == "positions":

@@ -80,18 +80,19 @@ class PositionsEvaluator:
         own, second = b is None, a if b is None else b
         a, second = (x.astype(np.float64, copy=False) for x in (a, second))
         told, left_open = _Told(advance, len(a), len(second), own), np.ones((len(a), len(second)), bool)
-        if self.threads and isinstance(self.program, Entries):
-            self.program.fill(a, b, self.sizes, self.layout, out, self.threads, told)
-        elif self.threads:
-            if not own and len(second) < LANES < len(a) and self.sizes[0] == self.sizes[1]:
-                self.fill(second, a, [result.T for result in out], advance)
-                return
-            self.program.fill(a, None if own else second, out, self.threads, told)
-        if self.threads:
-            left_open = ~np.all([np.isfinite(result) for result in out], axis=0)
-        self._mend(a, second, own, left_open, out)
         if not self.threads:
+            self._mend(a, second, own, left_open, out)
             told(1.0)
+            return
+        if isinstance(self.program, Entries):
+            self.program.fill(a, None if own else second, self.sizes, self.layout, out, self.threads, told)
+        elif not own and len(second) < LANES < len(a) and self.sizes[0] == self.sizes[1]:
+            self.fill(second, a, [result.T for result in out], advance)
+            return
+        else:
+            self.program.fill(a, None if own else second, out, self.threads, told)
+        left_open = ~np.all([np.isfinite(result) for result in out], axis=0)
+        self._mend(a, second, own, left_open, out)
 
     def _mend(self, a: np.ndarray, b: np.ndarray, own: bool, left_open: np.ndarray, out: Sequence[np.ndarray]) -> None:
         """Pairs that the machine left open, by the reference."""

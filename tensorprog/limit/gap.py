@@ -292,7 +292,8 @@ class Gaps:
             if entries is None:
                 values = self._parts(u, v, value)
                 entries = [sum(column) for column in zip(*values, strict=True)]
-            law = Law(*entries, self._angle(*entries))
+            q1, q2, c = entries
+            law = Law(q1, q2, c, self._angle(q1, q2, c))
             found = law.gap < self.near
             if found.any():
                 values = values or self._parts(u, v, value)
