@@ -4,9 +4,9 @@
 
 Half of the nodes of every graph are red, half are blue.  In one class edges join nodes of one colour more often, in
 another nodes of different colours, in the third both alike; numbers of nodes and mean degrees are the same.  A node
-knows its colour, with noise.  NTK and NNGP by ``K.gram``, support vector machines with five stratified folds, their C by
-three-fold cross-validation inside; the baseline knows the mean features and how many nodes have each degree.  Then the
-time of all pairs against the number of nodes, all graphs of one size, as CPU time of all threads divided by two.
+knows its colour, with noise.  NTK and NNGP by ``K.gram``, support vector machines with five stratified folds, their C
+by three-fold cross-validation inside; the baseline knows the mean features and how many nodes have each degree.  Then
+the time of all pairs against the number of nodes, all graphs of one size, as CPU time of all threads divided by two.
 """
 
 from __future__ import annotations

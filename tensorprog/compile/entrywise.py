@@ -37,6 +37,7 @@ class Whole:
         tape: the operations.
         roots: of each kernel.
         places: of each derivation the operation of every generator.
+        polys: and of every polynomial that an operation reads.
         gens: the generator behind an operation that is run by name, and the number of its derivation.
         arcs: of expectations of relu and of step which of the two they are.
     """
@@ -44,6 +45,7 @@ class Whole:
     tape: Tape = field(default_factory=Tape)
     roots: list[int] = field(default_factory=list)
     places: list[dict[Gen, int]] = field(default_factory=list)
+    polys: list[dict[Poly, int]] = field(default_factory=list)
     gens: dict[int, tuple[Any, int]] = field(default_factory=dict)
     arcs: dict[int, int] = field(default_factory=dict)
 
@@ -56,6 +58,7 @@ class Whole:
         lowering = _Lowering(self, grams, hyper)
         self.roots += lowering.run([poly])
         self.places.append(lowering.at)
+        self.polys.append(lowering.polys)
 
     def orders(self) -> tuple[list[int], list[int], list[int]]:
         """The operations to run for a pair of inputs; those known per input that they read; those to run for each
@@ -75,13 +78,15 @@ class _Lowering(Lowering):
     def __init__(self, whole: Whole, grams: Grams, hyper: Mapping[sp.Symbol, float]) -> None:
         super().__init__(whole.tape, {}, hyper)
         self.whole, self.data = whole, grams
+        self.polys: dict[Poly, int] = {}
 
     def poly(self, p: Poly) -> int:
         """Σ c Π g with the factors of all terms taken out, and terms in the order in which they were made."""
         terms = [(float(c), Counter({self.at[g]: e for g, e in mono})) for mono, c in self._by_age(p)]
         shared = reduce(Counter.__and__, (of for _, of in terms)) if len(terms) > 1 else Counter[int]()
         inner = self.tape.sum((c, list((of - shared).elements())) for c, of in terms)
-        return self.tape.product([inner, *shared.elements()]) if shared else inner
+        self.polys[p] = self.tape.product([inner, *shared.elements()]) if shared else inner
+        return self.polys[p]
 
     @staticmethod
     def _by_age(p: Poly) -> list[Any]:

@@ -14,7 +14,7 @@ from tensorprog.derivation.derivation import Derivation
 from tensorprog.derivation.named import Layout
 from tensorprog.dsl.trace import Datum
 from tensorprog.errors import NoRuleError
-from tensorprog.expectations.angles.gaps import NEAR, gap
+from tensorprog.expectations.angles.gaps import gap
 from tensorprog.expectations.atoms import Expect
 from tensorprog.expectations.bodies import kinks
 from tensorprog.ir.axes import Axes, Sizes, Window, table
@@ -22,7 +22,7 @@ from tensorprog.ir.instructions import Var
 from tensorprog.ir.maps import Given
 from tensorprog.limit.equations import reachable
 from tensorprog.limit.evaluate import Atom, numbers
-from tensorprog.limit.gap import Angle, Gaps
+from tensorprog.limit.gap import Gaps
 from tensorprog.limit.mixing import linear, shared, value_of
 from tensorprog.limit.positions import At, Positional, Whole
 
@@ -38,16 +38,16 @@ class Pair:
         a, b: (B, P, C) and (B, Q, C); the pairs are a[i], b[i].
         sizes: of the positions of both.
         layout: the columns of named arrays.
-        near, angle: see ``Gaps``.
+        gaps: makes what knows the angles of nearly equal variables.
     """
 
     def __init__(self, d: Derivation, a: np.ndarray, b: np.ndarray, sizes: tuple[Sizes, Sizes],
-                 layout: Layout | None = None, near: float = NEAR, angle: Angle = gap) -> None:  # fmt: skip
+                 layout: Layout | None = None, gaps: Callable[..., Gaps] = Gaps) -> None:  # fmt: skip
         if d.trace.parts.over and layout is None:
             raise NoRuleError("named arrays over positions are read by K(X1, X2) and K.gram; this question has no rule")
         self.d, self.sides, self.sizes, self.layout = d, (a, b), sizes, layout
         self._matrices: dict[tuple[Given, int], np.ndarray] = {}
-        self._gaps = Gaps(d.limit.structure, self.relation, sizes, near, angle)
+        self._gaps = gaps(d.limit.structure, self.relation, sizes)
         self.equal = (a == b).reshape(len(a), -1).all(axis=1) if sizes[0] == sizes[1] else np.zeros(len(a), bool)
 
     def grams(self) -> dict[sp.Symbol, np.ndarray]:

@@ -200,7 +200,8 @@ def gram(kernels: AnyKernel | Sequence[AnyKernel], X1: Data, X2: Data | None = N
         kernels: a kernel, or several of networks that take the same inputs; also recursions, at a depth by
             ``Recursion.at``.
         X1: inputs, as for a kernel: (N, d), (N, T, d) or a list of (T_i, d); NumPy arrays or anything they can be
-            made of, or arrays of torch, CuPy or JAX, which stay on their device.
+            made of, or arrays of torch, CuPy or JAX, which stay on their device; those with positions are computed by
+            the processor, and only results go back to their device.
         X2: like X1; None for X1 with itself: symmetric, its diagonal compares each input with itself.
         values: numbers for hyperparameters that are symbols, by symbol or by name.
         dtype: float64, or float32: inputs and results are rounded to it, and so are inner products in blocks
@@ -244,9 +245,8 @@ def gram(kernels: AnyKernel | Sequence[AnyKernel], X1: Data, X2: Data | None = N
     if xp is not None:
         if any(given is not None for given in (path, client, out, block)) or backend not in (None, "numpy"):
             raise DataError("arrays on a device are computed there, whole: leave out out, backend, block, path, client")
-        if chosen[0].net.form != "vectors":
-            raise NoRuleError(f"{chosen[0].net.form} are computed from NumPy arrays only")
-        arrays = gram_on_device(evaluator, chosen, _hyper(values, chosen), xp, X1, X2, _dtype(dtype))
+        again = partial(gram, chosen, values=values, dtype=dtype, memory=memory, progress=progress)
+        arrays = gram_on_device(evaluator, chosen, _hyper(values, chosen), xp, X1, X2, _dtype(dtype), again)
         return tuple(arrays) if several else arrays[0]
     job = _job(chosen, X1, X2, values, dtype, backend)
     if any_sampled(job):

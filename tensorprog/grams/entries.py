@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from tensorprog.algebra import Gen, Poly
+from tensorprog.algebra import Poly
 from tensorprog.compile.arrays import NEAR, RULES, UNSURE, Machine
 from tensorprog.compile.backends import tiles
+from tensorprog.compile.blas import one_thread
 from tensorprog.compile.entrywise import Whole
 from tensorprog.compile.tape import LEFT, PAIR, RIGHT
 from tensorprog.derivation.derivation import Derivation
@@ -29,6 +30,7 @@ from tensorprog.expectations.angles import gaps as exact
 from tensorprog.grams.mixed import angle, angles, mixed, windows
 from tensorprog.ir.axes import Sizes
 from tensorprog.limit.evaluate import expected
+from tensorprog.limit.gap import Gaps
 
 Array = Any
 Own = dict[int, Array]  # what is known per input, by operation
@@ -90,7 +92,7 @@ class Entries:
             finally:
                 done.put(None)
 
-        with ThreadPoolExecutor(threads) as pool:
+        with ThreadPoolExecutor(threads) as pool, one_thread:
             running = [pool.submit(work) for _ in range(threads)]
             for _ in running:
                 while (fraction := done.get()) is not None:
@@ -109,7 +111,8 @@ class Entries:
         if key not in self._known:
             while len(self._known) >= KEPT:
                 self._known.pop(next(iter(self._known)))
-            self._known[key] = x, self._found(x, sizes, layout)
+            with one_thread:
+                self._known[key] = x, self._found(x, sizes, layout)
         return self._known[key][1]
 
     def _found(self, x: np.ndarray, sizes: Sizes, layout: Layout | None) -> Own:
@@ -167,7 +170,11 @@ class Block:
     def __init__(self, program: Entries, sides: tuple[np.ndarray, np.ndarray], sizes: tuple[Sizes, Sizes],
                  layout: Layout | None, values: dict[int, Array]) -> None:  # fmt: skip
         self.whole, self.sizes, self.count = program.whole, sizes, len(sides[0])
-        self.pairs = [Pair(d, *sides, sizes, layout, program.near, angle) for d in program.derivations]
+        self.pairs = [
+            Pair(d, *sides, sizes, layout, functools.partial(
+                Gaps, near=program.near, angle=angle, entries=functools.partial(self._some, k)))
+            for k, d in enumerate(program.derivations)
+        ]  # fmt: skip
         self.values = values
         self.machine, self._arcs = Machine(np, (0.0, 0.0)), dict[tuple[int, ...], tuple[Array, Array]]()
 
@@ -205,16 +212,21 @@ class Block:
             return found[which]
         return UNSURE.value(expected(g, functools.partial(self._poly, k), gap))
 
-    def _poly(self, k: int, p: Poly) -> Array:
-        """The value of a polynomial of a derivation.
+    def _poly(self, k: int, p: Poly, on: Callable[[Array], Array] = lambda x: x) -> Array:
+        """The value of a polynomial of a derivation, or of what is taken of all values ``on`` the way.
 
         Raises:
             KeyError: it has a generator that no kernel depends on.
         """
+        at, known = self.whole.places[k], self.whole.polys[k].get(p)
+        if known in self.values:
+            return on(self.values[known])
+        terms = (
+            [float(c), *(on(self.values[at[g]]) for g, e in mono for _ in range(e))] for mono, c in p.terms.items()
+        )
+        return functools.reduce(operator.add, (functools.reduce(operator.mul, of) for of in terms), 0.0)
 
-        def power(g: Gen, e: int) -> Array:
-            value = self.values[self.whole.places[k][g]]
-            return value**e if e > 1 else value
-
-        terms = (functools.reduce(operator.mul, (power(*f) for f in mono), float(c)) for mono, c in p.terms.items())
-        return functools.reduce(operator.add, terms, 0.0)
+    def _some(self, k: int, p: Poly, shape: tuple[int, ...], rows: Any) -> Array:
+        """Some entries of it, as an array of this shape."""
+        found = self._poly(k, p, lambda x: np.broadcast_to(x, shape)[rows])
+        return found if np.ndim(found) else np.broadcast_to(found, shape)[rows]

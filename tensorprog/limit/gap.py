@@ -42,6 +42,7 @@ Form = dict[Gaussian, Poly]
 Valued = Callable[[Poly], Array]
 Data = Callable[[sp.Symbol, sp.Symbol, sp.Symbol], tuple[Array, Array] | None]
 Angle = Callable[[Array, Array, Array], Array]
+Some = Callable[[Poly, tuple[int, ...], Any], Array]
 Shared = Callable[[Gaussian], tuple[Reading | None, Poly] | None]
 U = variables(1)[0]
 LOST = 2e-15  # 1 - |ρ| of values that is nothing but rounding: that of equal tokens, nodes or patches
@@ -256,12 +257,14 @@ class Gaps:
         sizes: of the positions of two inputs.
         near: gaps from which on those of the values will do.
         angle: what finds these.
+        entries: the value of a polynomial at some entries of arrays of a shape; of all of them by default.
     """
 
     def __init__(self, structure: Structure, data: Data = lambda *symbols: None,
                  sizes: tuple[Sizes, Sizes] | None = None, near: float = NEAR,
-                 angle: Angle = gap) -> None:  # fmt: skip
+                 angle: Angle = gap, entries: Some | None = None) -> None:  # fmt: skip
         self.structure, self.data, self.sizes, self.near, self._angle = structure, data, sizes, near, angle
+        self._some = entries or (lambda p, shape, rows: np.broadcast_to(self._value(p), shape)[rows])
         self._entries: dict[tuple[Poly, Poly], list[Array]] = {}
         self._laws = Nested(lambda u, v: self._make(u, v, self._value))
         self._value: Valued = lambda p: 0.0
@@ -287,29 +290,25 @@ class Gaps:
         return self._laws(u, v)
 
     def _make(self, u: Poly, v: Poly, value: Valued) -> Law | None:
-        entries, values = self._entries.get((u, v)), None
+        entries, parts = self._entries.get((u, v)), self.structure.parts(u, v)
         try:
             if entries is None:
-                values = self._parts(u, v, value)
+                values = [[value(p) for p in (part.aa, part.bb, part.ab)] for part in parts]
                 entries = [sum(column) for column in zip(*values, strict=True)]
             q1, q2, c = entries
             law = Law(q1, q2, c, self._angle(q1, q2, c))
             found = law.gap < self.near
             if found.any():
-                values = values or self._parts(u, v, value)
-                self._refine(law, self.structure.parts(u, v), values, np.nonzero(found) if found.ndim else found, value)
+                self._refine(law, parts, np.nonzero(found) if found.ndim else found, value)
         except KeyError:  # a covariance that the evaluated quantity does not depend on
             return None
         return law
 
-    def _parts(self, u: Poly, v: Poly, value: Valued) -> list[list[Array]]:
-        """Variances and covariance of every part."""
-        return [[value(p) for p in (part.aa, part.bb, part.ab)] for part in self.structure.parts(u, v)]
-
-    def _refine(self, law: Law, parts: list[Part], values: list[list[Array]], rows: Any, value: Valued) -> None:
+    def _refine(self, law: Law, parts: list[Part], rows: Any, value: Valued) -> None:
         """Replace the entries of gap and stretch that the values have lost."""
         shape = law.gap.shape
-        a, b, c = ([np.broadcast_to(x, shape)[rows] for x in column] for column in zip(*values, strict=True))
+        a, b, c = ([self._some(p, shape, rows) for p in of]
+                   for of in zip(*((p.aa, p.bb, p.ab) for p in parts), strict=True))  # fmt: skip
         found = [self._relation(*of, shape, rows, value) for of in zip(parts, a, b, c, strict=True)]
         law.refine(rows, sum_relation(a, b, found))
 
