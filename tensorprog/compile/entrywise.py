@@ -20,7 +20,9 @@ from tensorprog.compile.lower import Lowering, function_factors
 from tensorprog.compile.tape import CONST, LEFT, PAIR, RIGHT, Tape
 from tensorprog.dsl.trace import Datum
 from tensorprog.expectations.atoms import Expect
-from tensorprog.functions import Relu, Step
+from tensorprog.expectations.closed.pairs import find_pair
+from tensorprog.expectations.series.mehler import split
+from tensorprog.functions import Fn, Relu, Step, X
 from tensorprog.ir.maps import Given
 from tensorprog.limit.positions import Along, At, Causal, Positional, Rows, Weighed
 
@@ -40,6 +42,7 @@ class Whole:
         polys: and of every polynomial that an operation reads.
         gens: the generator behind an operation that is run by name, and the number of its derivation.
         arcs: of expectations of relu and of step which of the two they are.
+        smooth: of expectations of two smooth functions without a closed form these, of X.
     """
 
     tape: Tape = field(default_factory=Tape)
@@ -48,6 +51,7 @@ class Whole:
     polys: list[dict[Poly, int]] = field(default_factory=list)
     gens: dict[int, tuple[Any, int]] = field(default_factory=dict)
     arcs: dict[int, int] = field(default_factory=dict)
+    smooth: dict[int, tuple[sp.Expr, sp.Expr]] = field(default_factory=dict)
 
     def add(self, poly: Poly, grams: Grams, hyper: Mapping[sp.Symbol, float]) -> None:
         """Append a kernel.
@@ -129,7 +133,18 @@ class _Lowering(Lowering):
         factors = None if any(g.mean) or g.scalars else function_factors(g.body, g.variables)
         if factors in ARCS:
             self.whole.arcs[i] = ARCS[factors]  # type: ignore[index]
+        elif k == 2 and not any(g.mean) and not g.scalars and not _is_closed(factors):
+            self._note_smooth(i, g)
         return i
+
+    def _note_smooth(self, i: int, g: Expect) -> None:
+        if (parts := split(g.body, g.variables)) is not None:
+            of = {parts.u: parts.first.subs(parts.u, X), parts.v: parts.second.subs(parts.v, X)}
+            self.whole.smooth[i] = of[g.variables[0]], of[g.variables[1]]
+
+
+def _is_closed(factors: tuple[tuple[type[Fn], int], ...] | None) -> bool:
+    return factors is not None and len(factors) == 2 and find_pair(factors[0][0], factors[1][0]) is not None
 
 
 FOLDED = ("const", "lin", "mul", "fma", "axpy", "formula")

@@ -27,7 +27,8 @@ from tensorprog.derivation.derivation import Derivation
 from tensorprog.derivation.named import Layout
 from tensorprog.derivation.over_positions import Pair, taken
 from tensorprog.expectations.angles import gaps as exact
-from tensorprog.grams.mixed import angle, angles, mixed, windows
+from tensorprog.expectations.numeric import expectation
+from tensorprog.grams.mixed import angle, angles, mixed, per_side, windows
 from tensorprog.ir.axes import Sizes
 from tensorprog.limit.evaluate import expected
 from tensorprog.limit.gap import Gaps
@@ -139,12 +140,12 @@ class Values(dict[int, Array]):
 
     def __init__(self, known: tuple[Own, Own], rows: tuple[np.ndarray, np.ndarray], sides: Sequence[int]) -> None:
         super().__init__()
-        self._known, self._rows, self._sides_of = known, rows, sides
+        self._known, self.rows, self._sides_of = known, rows, sides
 
     def __missing__(self, i: int) -> Array:
         which = self._sides_of[i] >> 1
         found = self._known[which][i]
-        self[i] = found[self._rows[which]] if found.ndim == 3 and len(found) > 1 else found
+        self[i] = found[self.rows[which]] if found.ndim == 3 and len(found) > 1 else found
         return self[i]
 
 
@@ -210,7 +211,25 @@ class Block:
         if which is not None and gap is not None and (found := angles(gap, args[0], args[2], args[1])) is not None:
             self._arcs[at] = found
             return found[which]
+        if i in self.whole.smooth and gap is None and (given := per_side(args[0], args[2], args[1])) is not None:
+            return self._series(i, *given)
         return UNSURE.value(expected(g, functools.partial(self._poly, k), gap))
+
+    def _series(self, i: int, q1: Array, q2: Array, c: Array) -> Array:
+        """The expectation of a product of smooth functions, one by one where no series serves."""
+        from tensorprog.compile.termwise import summed
+
+        every = np.arange(self.count)
+        rows = self.values.rows if isinstance(self.values, Values) else (every, every)
+        (one, first), (two, second) = (np.unique(of, return_index=True, return_inverse=True)[1:] for of in rows)
+        found = summed(self.whole.smooth[i], q1[one], q2[two], first, second, c)
+        left_open = np.isnan(found)
+        if left_open.any():
+            g, _ = self.whole.gens[i]
+            a, d = (np.broadcast_to(q, c.shape)[left_open] for q in (q1[:, :, None], q2[:, None]))
+            cov = [[a, c[left_open]], [c[left_open], d]]
+            found[left_open] = UNSURE.value(expectation(g.body, g.variables, cov))
+        return found
 
     def _poly(self, k: int, p: Poly, on: Callable[[Array], Array] = lambda x: x) -> Array:
         """The value of a polynomial of a derivation, or of what is taken of all values ``on`` the way.

@@ -79,7 +79,7 @@ def angle(q1: Array, q2: Array, c: Array) -> Array:
     """1 − |c|/√(q1 q2), see ``gaps.gap``."""
     from tensorprog.compile.arcs import gaps
 
-    if (given := _sides(q1, q2, c)) is None:
+    if (given := per_side(q1, q2, c)) is None:
         return exact.gap(q1, q2, c)
     first, second, c = given
     out = np.empty(c.shape)
@@ -92,7 +92,7 @@ def angles(gap: Array, q1: Array, q2: Array, c: Array) -> tuple[Array, Array] | 
     """E relu(u) relu(v) and E step(u) step(v); None for variances that are no numbers per position of one input."""
     from tensorprog.compile.arcs import arcs
 
-    if (given := _sides(q1, q2, c)) is None:
+    if (given := per_side(q1, q2, c)) is None:
         return None
     first, second, c = given
     relu, step = np.empty(c.shape), np.empty(c.shape)
@@ -100,8 +100,8 @@ def angles(gap: Array, q1: Array, q2: Array, c: Array) -> tuple[Array, Array] | 
     return relu, step
 
 
-def _sides(q1: Array, q2: Array, c: Array) -> tuple[Array, Array, Array] | None:
-    """Variances as (B, P) and (B, Q), covariances as (B, P, Q)."""
+def per_side(q1: Array, q2: Array, c: Array) -> tuple[Array, Array, Array] | None:
+    """Variances as (B, P) and (B, Q), covariances as (B, P, Q); None for others."""
     q1, q2, c = (np.asarray(x, float) for x in (q1, q2, c))
     if c.ndim != 3 or (q1.ndim == 3 and q1.shape[2] > 1) or (q2.ndim == 3 and q2.shape[1] > 1):
         return None

@@ -150,7 +150,13 @@ def borders(net, x):
     return net.flatten("v", tp.relu(net.conv_transpose("T", tp.relu(h), stride=2)))
 
 
-IMAGES = {"pool": pooled(), "head": headed(), "borders": borders(), "erf": pooled(phi=tp.erf)}
+IMAGES = {
+    "pool": pooled(),
+    "head": headed(),
+    "borders": borders(),
+    "erf": pooled(phi=tp.erf),
+    "tanh": pooled(phi=tp.tanh),
+}
 
 
 @pytest.mark.parametrize("name", IMAGES)
@@ -160,6 +166,14 @@ def test_pools_below_layers_heads_and_borders(name):
     X[1, :2] = X[0, :2] = 0.0
     X[2] = X[3]
     agree(IMAGES[name], X)
+
+
+def test_smooth_functions_where_no_series_serves():
+    """tanh of variances of hundreds is a step: nearly equal patches are taken one by one."""
+    X = 30 * normal(3, 3, 3, 2)
+    X[1] = X[0] + 1e-3 * X[2]
+    kernel = tp.nngp(pooled(phi=tp.tanh))
+    assert kernel.gram(X) == pytest.approx(kernel(X), rel=1e-13)
 
 
 def test_gates_by_means_over_positions():
