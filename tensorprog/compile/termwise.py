@@ -14,6 +14,7 @@ from tensorprog.compile.rowwise import ACCEPTED, ORDERS
 from tensorprog.expectations.series.tabulated import Tabulated, tabulated
 
 Array = Any
+OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 CHUNK = 8  # entries of one p that take the same number of terms
 
 
@@ -54,7 +55,7 @@ def _terms(table: Tabulated, q: Array, count: int, want: int) -> Array:
     return np.ascontiguousarray(out[:, want < 0 :: 2])
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"}, _nrt=True)
+@numba.njit(**OPTIONS)
 def series(c, r1, r2, first, second, t1, t2, i, j, levels, want, orders, cut, accepted, out):
     """out = Σ_m first[i,p,m] second[j,m,q] ρ^m of ρ = c r1 r2, or of every second power where there is a parity."""
     odd = 1 if want < 0 else 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from math import isqrt
 from queue import SimpleQueue
@@ -37,6 +37,7 @@ Array = Any
 Own = dict[int, Array]  # what is known per input, by operation
 ENTRIES = 2**16  # of an array of a block, about
 HELD = 2**24  # numbers in all arrays of a block, about
+OWN = 2**25  # numbers known of the inputs of one side that are held at once, about
 KEPT = 4  # sets of inputs whose own values are remembered: where inputs have many sizes, each meets all others
 
 
@@ -71,33 +72,64 @@ class Entries:
 
     def fill(self, a: np.ndarray, b: np.ndarray | None, sizes: tuple[Sizes, Sizes], layout: Layout | None,
              out: Sequence[np.ndarray], threads: int, told: Callable[[float], None]) -> None:  # fmt: skip
-        """Compute every kernel between a and b, or of a with itself."""
+        """Compute every kernel between a and b, or of a with itself, in panels whose own values fit into memory."""
         second = a if b is None else b
-        known = self._of(a, sizes[0], layout), self._of(second, sizes[1], layout)
-        width = self._width(a.shape[1] * second.shape[1])
-        high = min(len(a), max(1, isqrt(width)))
-        todo = iter([t for t in tiles((0, len(a), 0, len(second)), high, max(1, width // high))
-                     if b is not None or t[2] < t[1]])  # fmt: skip
+        high, wide = (self._height(x, n, layout) for x, n in zip((a, second), sizes, strict=True))
+        for i in range(0, len(a), high):
+            for j in range(0, i + 1 if b is None else len(second), wide):
+                x, y = (z if step == len(z) else z[k : k + step] for z, k, step in ((a, i, high), (second, j, wide)))
+                known = self._of(x, sizes[0], layout), self._of(y, sizes[1], layout)
+                panel = [result[i : i + high, j : j + wide] for result in out]
+                mirror = [result[j : j + wide, i : i + high].T for result in out] if b is None else []
+                work = self._worker((x, y), sizes, layout, known, panel, mirror, b is None and i == j)
+                self._run(work, threads, lambda n: told(n / (len(a) * len(second))))
+
+    def _height(self, x: np.ndarray, sizes: Sizes, layout: Layout | None) -> int:
+        """How many inputs a panel has."""
+        one_sided = sum(self.whole.tape.sides[i] in (LEFT, RIGHT) for i in self.named)
+        if len(x) * one_sided * x.shape[1] ** 2 <= OWN:
+            return len(x)
+        return max(1, min(len(x), OWN // sum(v.size for v in self._found(x[:1], sizes, layout).values())))
+
+    def _worker(self, sides: tuple[np.ndarray, np.ndarray], sizes: tuple[Sizes, Sizes], layout: Layout | None,
+                known: tuple[Own, Own], out: Sequence[np.ndarray], mirror: Sequence[np.ndarray],
+                triangle: bool) -> Callable[[], Iterator[float]]:  # fmt: skip
+        """What fills a panel, on one thread or several, and tells how many entries each block has filled."""
+        x, y = sides
+        width = self._width(x.shape[1] * y.shape[1])
+        high = min(len(x), max(1, isqrt(width)))
+        todo = iter([t for t in tiles((0, len(x), 0, len(y)), high, max(1, width // high))
+                     if not triangle or t[2] < t[1]])  # fmt: skip
+
+        def work() -> Iterator[float]:
+            for i0, i1, j0, j1 in todo:
+                i, j = (k.ravel() for k in np.mgrid[i0:i1, j0:j1])
+                i, j = (i[i >= j], j[i >= j]) if triangle else (i, j)
+                own = Values(known, (i, j), self.whole.tape.sides)
+                values = Block(self, (x[i], y[j]), sizes, layout, own).run(self.pair, self.whole.roots)
+                for results in (out, mirror):
+                    _write(results, values, i, j)
+                yield float((2 if mirror else 1) * len(i) - (np.count_nonzero(i == j) if triangle else 0))
+
+        return work
+
+    @staticmethod
+    def _run(work: Callable[[], Iterator[float]], threads: int, told: Callable[[float], None]) -> None:
+        """Work on threads, of which this one tells what they have done."""
         done: SimpleQueue[float | None] = SimpleQueue()
 
-        def work() -> None:
+        def all_of_it() -> None:
             try:
-                for i0, i1, j0, j1 in todo:
-                    i, j = (k.ravel() for k in np.mgrid[i0:i1, j0:j1])
-                    i, j = (i, j) if b is not None else (i[i >= j], j[i >= j])
-                    own = Values(known, (i, j), self.whole.tape.sides)
-                    values = Block(self, (a[i], second[j]), sizes, layout, own).run(self.pair, self.whole.roots)
-                    _write(out, values, i, j, b is None)
-                    weight = len(i) if b is not None else 2 * len(i) - np.count_nonzero(i == j)
-                    done.put(weight / (len(a) * len(second)))
+                for count in work():
+                    done.put(count)
             finally:
                 done.put(None)
 
         with ThreadPoolExecutor(threads) as pool, one_thread:
-            running = [pool.submit(work) for _ in range(threads)]
+            running = [pool.submit(all_of_it) for _ in range(threads)]
             for _ in running:
-                while (fraction := done.get()) is not None:
-                    told(fraction)
+                while (count := done.get()) is not None:
+                    told(count)
         for one in running:
             one.result()
 
@@ -109,12 +141,14 @@ class Entries:
     def _of(self, x: np.ndarray, sizes: Sizes, layout: Layout | None) -> Own:
         """What is known of every input, on both sides."""
         key = id(x), sizes
-        if key not in self._known:
-            while len(self._known) >= KEPT:
-                self._known.pop(next(iter(self._known)))
-            with one_thread:
-                self._known[key] = x, self._found(x, sizes, layout)
-        return self._known[key][1]
+        if key in self._known:
+            return self._known[key][1]
+        with one_thread:
+            found = self._found(x, sizes, layout)
+        while len(self._known) >= KEPT:
+            self._known.pop(next(iter(self._known)), None)
+        self._known[key] = x, found
+        return found
 
     def _found(self, x: np.ndarray, sizes: Sizes, layout: Layout | None) -> Own:
         width, parts = self._width(x.shape[1] ** 2), list[Own]()
@@ -149,13 +183,10 @@ class Values(dict[int, Array]):
         return self[i]
 
 
-def _write(out: Sequence[np.ndarray], values: Sequence[Array], i: np.ndarray, j: np.ndarray, own: bool) -> None:
-    for result, value in zip(out, values, strict=True):
-        value = np.broadcast_to(value, (len(i), 1, 1))[:, 0, 0]
-        with np.errstate(over="ignore"):
-            result[i, j] = value
-            if own:
-                result[j, i] = value
+def _write(out: Sequence[np.ndarray], values: Sequence[Array], i: np.ndarray, j: np.ndarray) -> None:
+    with np.errstate(over="ignore"):
+        for result, value in zip(out, values, strict=False):
+            result[i, j] = np.broadcast_to(value, (len(i), 1, 1))[:, 0, 0]
 
 
 class Block:

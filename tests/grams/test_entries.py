@@ -243,6 +243,14 @@ def test_what_is_of_one_input_is_found_once(monkeypatch):
     assert found_in_blocks == pytest.approx(kernel(X), rel=1e-13)
 
 
+def test_panels_whose_own_values_fit(monkeypatch):
+    X, kernels = normal(5, 4, 3), both(blocks())
+    whole, other = tp.gram(kernels, X), tp.gram(kernels, X, X[3:])
+    monkeypatch.setattr(entries, "OWN", 2000)
+    for a, b, c, d in zip(tp.gram(kernels, X.copy()), whole, tp.gram(kernels, X.copy(), X[3:]), other, strict=True):
+        assert a == pytest.approx(b, rel=1e-14) and c == pytest.approx(d, rel=1e-14) and (a == a.T).all()
+
+
 def test_thresholds_say_how_near_angles_may_be_read(monkeypatch):
     """From 1e-4 on an angle read from a covariance serves relu and step; others take it from 1e-2 on."""
     for phi, near in ((tp.relu, 1e-4), (tp.abs, gaps.NEAR)):
