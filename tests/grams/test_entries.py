@@ -66,7 +66,15 @@ ATTENTION = {
 }
 
 
-@pytest.mark.parametrize("how", ATTENTION)
+SLOW = {"heads", "uniform", "erf"}
+
+
+def cases(of):
+    """Some are run on request."""
+    return [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in of]
+
+
+@pytest.mark.parametrize("how", cases(ATTENTION))
 def test_attention_and_norms(how):
     X = normal(4, 4, 3)
     agree(blocks(**ATTENTION[how]), X)
@@ -159,7 +167,7 @@ IMAGES = {
 }
 
 
-@pytest.mark.parametrize("name", IMAGES)
+@pytest.mark.parametrize("name", cases(IMAGES))
 def test_pools_below_layers_heads_and_borders(name):
     X = normal(4, 4, 4, 2)
     agree(IMAGES[name], X)
