@@ -24,7 +24,7 @@ from tensorprog.expectations.closed.pairs import find_pair
 from tensorprog.expectations.series.mehler import split
 from tensorprog.functions import Fn, Relu, Step, X
 from tensorprog.ir.maps import Given
-from tensorprog.limit.positions import Along, At, Causal, Positional, Rows, Weighed
+from tensorprog.limit.positions import Along, At, Positional, Weighed
 
 Grams = Mapping[sp.Symbol, tuple[Datum, Datum]]
 ARCS = {((Relu, 0), (Relu, 1)): 0, ((Step, 0), (Step, 1)): 1}  # which result of an angle
@@ -152,11 +152,10 @@ FOLDED = ("const", "lin", "mul", "fma", "axpy", "formula")
 
 def _side(g: Positional) -> int:
     """What a map reads of inputs beside its array: sizes, and matrices."""
-    if isinstance(g, Rows | Causal | Along) and g.point is not None:
-        return LEFT << g.point
+    if (point := getattr(g, "point", None)) is not None:
+        return LEFT << int(point)
     if isinstance(g, Weighed):
         return LEFT if g.how == "left" else RIGHT
-    assert isinstance(g, Along)
-    if g.how in ("left", "right") and (g.transpose or isinstance(g.by.map, Given)):
+    if isinstance(g, Along) and g.how in ("left", "right") and (g.transpose or isinstance(g.by.map, Given)):
         return LEFT if g.how == "left" else RIGHT
     return PAIR

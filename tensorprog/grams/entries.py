@@ -27,11 +27,14 @@ from tensorprog.derivation.derivation import Derivation
 from tensorprog.derivation.named import Layout
 from tensorprog.derivation.over_positions import Pair, taken
 from tensorprog.expectations.angles import gaps as exact
+from tensorprog.expectations.atoms import Expect
 from tensorprog.expectations.numeric import expectation
 from tensorprog.grams.mixed import angle, angles, mixed, per_side, windows
 from tensorprog.ir.axes import Sizes
+from tensorprog.limit.attended import contracted
 from tensorprog.limit.evaluate import expected
 from tensorprog.limit.gap import Gaps
+from tensorprog.limit.positions import Contracted
 
 Array = Any
 Own = dict[int, Array]  # what is known per input, by operation
@@ -163,6 +166,10 @@ class Entries:
                 for i, v in parts[0].items()}  # fmt: skip
 
 
+def _expected(g: Expect, value: Callable[[Poly], Any], gap: Array | None) -> Array:
+    return UNSURE.value(expected(g, value, gap))
+
+
 class Values(dict[int, Array]):
     """Values by operation, of which those known per input are read when asked for.
 
@@ -229,7 +236,10 @@ class Block:
         if op.kind == "at":
             return taken(self.whole.gens[i][0], args[0])
         if op.kind == "positions":
-            return mixed(self.whole.gens[i][0], args, self.sizes, self.pairs[0].matrix)
+            g, k = self.whole.gens[i]
+            if isinstance(g, Contracted):
+                return contracted(g, functools.partial(self._poly, k), self.sizes, _expected)
+            return mixed(g, args, self.sizes, self.pairs[0].matrix)
         if op.kind == "atom":
             return self._expectation(i, op.args, args)
         return RULES[op.kind](self.machine, op, *args)
@@ -244,7 +254,7 @@ class Block:
             return found[which]
         if i in self.whole.smooth and gap is None and (given := per_side(args[0], args[2], args[1])) is not None:
             return self._series(i, *given)
-        return UNSURE.value(expected(g, functools.partial(self._poly, k), gap))
+        return _expected(g, functools.partial(self._poly, k), gap)
 
     def _series(self, i: int, q1: Array, q2: Array, c: Array) -> Array:
         """The expectation of a product of smooth functions, one by one where no series serves."""
