@@ -126,7 +126,9 @@ def check_formula(K: Kernel, claimed: Any, *, settings: int = SETTINGS, seed: in
 
 def _unknown(q: Quantity, found: Engine, rules: list[Rule]) -> bool:
     """Whether a quantity is neither claimed nor known."""
-    claimed = any(isinstance(r.left, Quantity) and r.left.head == q.head and len(r.left.index) == len(q.index) for r in rules)
+    claimed = any(
+        isinstance(r.left, Quantity) and r.left.head == q.head and len(r.left.index) == len(q.index) for r in rules
+    )
     return key_of(q) not in found.polys and not (claimed and not any(r.left == q for r in rules))
 
 
@@ -200,7 +202,9 @@ class _Claim:
                 return False
 
         names = [*self.settings[0].hyper, "d"]
-        repairs = list(itertools.islice(dict.fromkeys(w for w, changed in guesses(rule.right, env, names) if holds(changed)), 4))
+        repairs = list(
+            itertools.islice(dict.fromkeys(w for w, changed in guesses(rule.right, env, names) if holds(changed)), 4)
+        )
         claimed = [e.value(rule.right, env) for e in self.local]
         hyper = [s.hyper for s in self.settings]
         repairs += [] if repairs else of_numbers(claimed, right, hyper, close)
@@ -351,4 +355,3 @@ def _entries(s: Setting, K: Any) -> list[Any]:
     d = x.shape[-1]
     found = [x @ x.T / d, x @ y.T / d, y @ y.T / d]
     return found if K.net.takes_sequences else [float(g[0, 0]) for g in found]
-

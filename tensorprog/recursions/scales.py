@@ -83,4 +83,3 @@ def at_size(g: Gen, sizes: Mapping[str, int]) -> Poly | None:
 def with_depth(hyper: Mapping[Any, float], sizes: Mapping[str, int]) -> dict[Any, float]:
     """The values of hyperparameters, and of the depth."""
     return {**hyper, **({L: float(sizes["L"])} if "L" in sizes else {})}
-
