@@ -1,0 +1,3 @@
+from tensorprog.studies.phases import critical as critical
+from tensorprog.studies.phases import phase as phase
+from tensorprog.studies.study import Study as Study

@@ -1,0 +1,85 @@
+"""The pictures of studies, made from their numbers alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+Numbers = Mapping[str, Any]
+
+
+def _figure(title: str, columns: int, height: float = 4.2) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(4.6 * columns, height), dpi=130, layout="constrained")
+    figure.suptitle(title, fontsize=8, wrap=True)
+    return figure, figure.subplots(1, columns, squeeze=False)[0]
+
+
+_PANELS = {"q": "q*", "chi": "χ₁", "c": "c*", "xi_c": "ξ_c"}
+
+
+def phase(title: str, n: Numbers) -> Figure:
+    """χ₁, q*, c* and ξ_c over the grid, with the line χ₁ = 1 dashed."""
+    if not n["grid"]:
+        return _point(title, n)
+    draw = _along if len(n["grid"]) == 1 else _maps
+    return draw(title, n)
+
+
+def _point(title: str, n: Numbers) -> Figure:
+    figure, (axes,) = _figure(title, 1)
+    names = ["slope", "chi", "chi_c"]
+    axes.bar(["F'(q*)", "χ₁", "χ at c*"], [float(np.max(n[k])) for k in names], width=0.5)
+    axes.axhline(1, color="k", linestyle="--", linewidth=1)
+    axes.set_ylabel("derivative at the fixed point")
+    return figure
+
+
+def _along(title: str, n: Numbers) -> Figure:
+    figure, panels = _figure(title, len(_PANELS))
+    ((name, x),) = n["grid"].items()
+    for axes, (key, label) in zip(panels, _PANELS.items(), strict=True):
+        for row in np.atleast_2d(n[key]):
+            axes.plot(x, np.where(np.isfinite(row), row, np.nan), "o-", markersize=3)
+        axes.set(xlabel=name, title=label)
+        if key in ("q", "xi_c"):
+            axes.set_yscale("symlog", linthresh=1e-2)
+    panels[1].axhline(1, color="k", linestyle="--", linewidth=1)
+    return figure
+
+
+def _maps(title: str, n: Numbers) -> Figure:
+    figure, panels = _figure(title, len(_PANELS))
+    (first, x), (second, y) = n["grid"].items()
+    for axes, (key, label) in zip(panels, _PANELS.items(), strict=True):
+        shown = np.asarray(n[key], float)
+        shown = shown[0] if shown.ndim == 3 else shown
+        shown = np.where(np.isfinite(shown), shown, np.nan)
+        if key in ("q", "xi_c"):
+            shown, label = np.log10(np.maximum(shown, 1e-3)), f"log₁₀ {label}"
+        limits = {"vmin": 0, "vmax": 2, "cmap": "RdBu_r"} if key == "chi" else {"cmap": "viridis"}
+        mesh = axes.pcolormesh(x, y, shown.T, shading="nearest", rasterized=True, **limits)
+        figure.colorbar(mesh, ax=axes)
+        chi = np.asarray(n["chi"])
+        if chi.min() < 1 < chi.max() and min(chi.shape) > 1:
+            axes.contour(x, y, chi.T, [1.0], colors="k", linestyles="--", linewidths=1.2)
+        axes.set(xlabel=first, title=label)
+    panels[0].set_ylabel(second)
+    return figure
+
+
+def critical(title: str, n: Numbers) -> Figure:
+    """The line χ₁ = 1, order below and chaos above."""
+    figure, (axes,) = _figure(title, 1)
+    by = n["by"]
+    x = next(iter(n["grid"].values()), [0.0])
+    axes.plot(x, np.asarray(n[by], float) ** 2, "ko-", markersize=4)
+    axes.set(xlabel=next(iter(n["grid"]), "the network as it is"), ylabel=f"{by}² at χ₁ = 1")
+    axes.annotate("chaos", (0.05, 0.93), xycoords="axes fraction")
+    axes.annotate("order", (0.85, 0.05), xycoords="axes fraction")
+    return figure
+
+
+PICTURES: dict[str, Callable[[str, Numbers], Figure]] = {"phase": phase, "critical": critical}
