@@ -62,6 +62,8 @@ class LayerMap:
 
     def __init__(self, net: Network, free: Sequence[str] = (), over: str | None = None) -> None:
         check_network(net)
+        if net.takes_axes:
+            raise AssumptionError(f"the covariances of {net.name} are arrays over positions, not the numbers of a layer map")
         for name in free:
             if not isinstance(name, str) or name not in net.hyperparameters:
                 raise ProgramError(

@@ -82,4 +82,36 @@ def critical(title: str, n: Numbers) -> Figure:
     return figure
 
 
-PICTURES: dict[str, Callable[[str, Numbers], Figure]] = {"phase": phase, "critical": critical}
+def variance(title: str, n: Numbers) -> Figure:
+    """The ratio minus 1 against depth and against depth/width where there are depths, else against the grid or width."""
+    grid, widths = dict(n["grid"]), list(n["widths"])
+    excess, error = np.asarray(n["ratio"]) - 1, np.asarray(n["stderr"])
+    deep = "depth" in grid
+    figure, panels = _figure(title, 2 if deep else 1)
+    names = list(grid)
+    if deep:
+        k = names.index("depth")
+        excess, error = (np.moveaxis(a, k, -1) for a in (excess, error))  # (other.., widths, depth)
+        x = np.asarray(grid.pop("depth"), float)
+    else:
+        x = np.asarray(widths, float)
+        excess, error = (a.reshape(*a.shape[:-1], 1, a.shape[-1]) for a in (excess, error))
+    exact = np.asarray(n["exact"], float) - 1
+    exact = np.moveaxis(exact, names.index("depth"), -1) if deep else exact.reshape(excess.shape)
+    for number, place in enumerate(np.ndindex(excess.shape[:-1])):
+        at = ", ".join(f"{name} = {float(v[i]):.3g}" for (name, v), i in zip(grid.items(), place, strict=False))
+        label = ", ".join([t for t in (at, f"n = {widths[place[-1]]}" if deep else "") if t])
+        for axes, by in zip(panels, (1.0, widths[place[-1]]) if deep else (1.0,), strict=False):
+            axes.errorbar(x / by, excess[place], yerr=2 * error[place], fmt="o-", markersize=3, capsize=2, linewidth=1,
+                          color=f"C{number % 10}", label=label)  # fmt: skip
+            axes.plot(x / by, exact[place], "k:", linewidth=1)
+    for axes, what in zip(panels, ("depth L", "L/n") if deep else ("width n",), strict=False):
+        axes.set(yscale="log", xlabel=what)
+        if not deep:
+            axes.set_xscale("log")
+    panels[0].set_ylabel("E Θ²/(E Θ)² − 1 (bars: ±2 SE; dotted: exact)")
+    panels[0].legend(fontsize=7)
+    return figure
+
+
+PICTURES: dict[str, Callable[[str, Numbers], Figure]] = {"phase": phase, "critical": critical, "variance": variance}

@@ -1,0 +1,251 @@
+"""Kernel statistics at initialisation: E Θ²/(E Θ)² over hyperparameters, depth and width (Seleznova & Kutyniok 2021)."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tensorprog.derivation.data import Inputs, read_inputs
+from tensorprog.dsl.network import Network, check_network
+from tensorprog.errors import DataError, ProgramError, TensorProgramError, nearest
+from tensorprog.errors import folder as folder_of
+from tensorprog.finite.layerwise import Layerwise
+from tensorprog.finite.runs import stream
+from tensorprog.given import count, number
+from tensorprog.programs import mlp
+from tensorprog.progress import Progress, Tell, telling
+from tensorprog.sgd.hypotheses import derivatives_of, refuse_unmet
+from tensorprog.sgd.training import check_widths
+from tensorprog.studies.exact_relu import relu_moments
+from tensorprog.studies.layer_map import LayerMap
+from tensorprog.studies.mean_field import mean_field
+from tensorprog.studies.study import Study, measured
+from tensorprog.types import Data
+from tensorprog.verify import Claim
+
+ERRORS = 4.0  # standard errors that a mean may be off
+TAILS = 0.25  # relative error of E Θ² of networks whose Θ is log-normal, √((r⁴ − 1)/networks), up to which errors are believed
+WORDS = (
+    "E Θ²/(E Θ)² is 1 where the kernel is deterministic. The source finds it near 1 at any depth in the ordered phase, and "
+    "growing exponentially with depth/width in the chaotic one."
+)
+
+
+@dataclass(frozen=True)
+class Diagonal:
+    """One network: Θ(x,x) of every input, (N,)."""
+
+    theta: np.ndarray
+
+
+def variance(net: Network, grid: Mapping[str, Sequence[Any]] | None = None, *, X: Data | None = None,
+             widths: Sequence[int] = (32, 64, 128), seeds: int = 200, error: float | None = None, most: int = 20000,
+             trained: str = "w", out: str | Path | None = None, progress: Progress = None) -> Study:  # fmt: skip
+    """The spread of the kernel of finite networks as they start, E Θ(x,x)²/(E Θ(x,x))².
+
+    Standard errors are those of the ratio of two means over the networks; the ratio has heavy tails in the chaotic phase,
+    where few networks have most of E Θ², so that errors of few networks are too small: give ``error``.
+
+    Args:
+        net: an architecture.
+        grid: values of up to two hyperparameters, such as ``{"sigma_w": [1, 2], "depth": [2, 8]}``; the network as it is
+            when None.
+        X: inputs, of which ratios are averaged; one with |x|²/d = 1 when None.
+        widths: of the networks.
+        seeds: networks at each point.
+        error: a standard error to reach by doubling the networks.
+        most: networks to stop at then.
+        trained: ``"w"``, all parameters are N(0, 1), as in the NTK parametrization, or ``"W"``, as in standard
+            parametrization: gradients by W, which counts σ and widths otherwise.
+        out: a folder for the runs; an interrupted study resumes from it.
+        progress: True for a bar, False for none; None for one where the work is long and somebody looks on.
+
+    Returns:
+        ``numbers``: mean, ratio, stderr and networks, (grid.., widths), and where it is known ``exact``: of relu networks without
+        biases, at every width.
+
+    Raises:
+        DataError, ProgramError: settings that cannot be used.
+        AssumptionError: a function that jumps.
+
+    Reference:
+        Seleznova & Kutyniok 2021, Figures 1, 2 and 7; Hanin & Nica 2020.
+    """
+    check_network(net)
+    given = _read(net, grid)
+    sizes = check_widths(widths)
+    seeds, most = count(seeds, "seeds", 2), count(most, "most", 2)
+    bound = None if error is None else number(error, "error", 1e-6)
+    if trained not in ("w", "W"):
+        raise ProgramError(f"trained is 'w' (W = σ w, w is trained) or 'W' (W itself is trained), got {trained!r}")
+    shape = tuple(len(v) for v in given.values())
+    folder = None if out is None else folder_of(out)
+    found = {k: np.zeros((*shape, len(sizes))) for k in ("mean", "ratio", "stderr", "networks", "exact")}
+    chi = np.full(shape, np.nan)
+    with telling(progress) as tell:
+        for k, place in enumerate(np.ndindex(shape)):
+            point = {n: v[i] for (n, v), i in zip(given.items(), place, strict=True)}
+            here = Network(net.fn, {**net.hyperparameters, **point}, net.name)
+            chi[place] = _chi(here)
+            sampled = Sampled(here, X, trained, folder, k)
+            for j, n in enumerate(sizes):
+                values = sampled.measure(n, seeds, bound, most, tell)
+                found["mean"][*place, j], found["ratio"][*place, j], found["stderr"][*place, j] = ratio(values)
+                found["networks"][*place, j] = len(values)
+                found["exact"][*place, j] = _exact(here, n, trained, sampled.inputs)
+    numbers = {"grid": given, "widths": sizes, **found, "chi": chi, "trained": trained}
+    title = f"spread of the NTK at the start of {net!r}, {trained} trained, {seeds} networks each"
+    claims = [_claim_exact(numbers), _claim_chaos(numbers, list(given)), _claim_error(numbers, bound)]
+    return Study("variance", title, numbers, claims, [WORDS], *_table(numbers))
+
+
+def ratio(theta: np.ndarray) -> tuple[float, float, float]:
+    """The mean, E Θ²/(E Θ)² and its standard error, of (networks, N), averaged over N.
+
+    >>> [round(x, 4) for x in ratio(np.array([[1.0], [3.0]]))]
+    [2.0, 1.25, 0.25]
+    """
+    first, second = theta.mean(axis=0), (theta**2).mean(axis=0)
+    pull = (theta**2 - second) / first**2 - 2 * second * (theta - first) / first**3
+    spread = pull.mean(axis=1).std(ddof=1) / np.sqrt(len(theta))
+    return float(first.mean()), float((second / first**2).mean()), float(spread)
+
+
+class Sampled:
+    """Θ(x,x) of networks of one architecture, kept on disk."""
+
+    def __init__(self, net: Network, X: Data | None, trained: str, folder: Path | None, k: int) -> None:
+        self.net, self.trained = net, trained
+        self.inputs: Inputs = read_inputs(_unit(net) if X is None else X, "X", net.form)
+        refuse_unmet(derivatives_of(net, self.inputs.groups), "the NTK at finite width")
+        self.kernel = Layerwise(net, self.inputs, None, {})
+        self.path = None if folder is None else folder / f"variance-{k}.jsonl"
+        data = hashlib.sha256(b"".join(self.inputs[i].tobytes() for i in range(len(self.inputs)))).hexdigest()[:16]
+        self.header = {"network": repr(net), "trained": trained, "data": data}
+
+    def measure(self, width: int, seeds: int, error: float | None, most: int, tell: Tell) -> np.ndarray:
+        """(networks, N), as many as are asked for, or more until the ratio has its standard error."""
+        shapes = {"theta": (len(self.inputs),)}
+        while True:
+            records = stream(self._run, Diagonal, shapes, self._numbers, [width], seeds, self.header, self._file(width),
+                             tell)  # fmt: skip
+            values = np.stack([records[width, s].theta for s in range(seeds)])
+            if error is None or ratio(values)[2] <= error or 2 * seeds > most:
+                return values
+            seeds *= 2
+
+    def _file(self, width: int) -> Path | None:
+        return None if self.path is None else self.path.with_stem(f"{self.path.stem}-{width}")
+
+    def _numbers(self, width: int) -> int:
+        weights = sum(int(np.prod(s)) for s in self.kernel.shapes(width).values())
+        return weights + self.kernel.volume * len(self.inputs) * width
+
+    def _run(self, width: int, seeds: list[int]) -> list[Diagonal]:
+        theta = self.kernel(self.kernel.draw(width, seeds), self.kernel.states(width, seeds), trained=self._rates(width))
+        return [Diagonal(np.diagonal(t).copy()) for t in theta]
+
+    def _rates(self, width: int) -> dict[str, float] | None:
+        """Factors of the squared gradients by W in the place of w, over n."""
+        if self.trained == "w":
+            return None
+        program = next(iter(self.kernel.programs.values()))
+        size = {"matrix": 1.0, "readout": 1.0, "embedding": self.inputs.dimension / width}
+        return {name: size.get(kind, 1 / width) / program.std[name] ** 2 if program.std[name] else 0.0
+                for name, kind in program.trace.trainable.items()}  # fmt: skip
+
+
+def _unit(net: Network) -> Any:
+    """One input with |x|²/d = 1, or a sequence of three such."""
+    if net.form not in ("vectors", "sequences"):
+        raise DataError(f"{net.name} takes neither vectors nor sequences: give inputs X")
+    return [np.ones((3, 4))] if net.takes_sequences else np.ones((1, 4))
+
+
+def _read(net: Network, grid: Any) -> dict[str, list[Any]]:
+    if grid is None:
+        return {}
+    if not isinstance(grid, Mapping) or len(grid) > 2:
+        raise DataError(f"grid must map up to two hyperparameters to their values, got {grid!r}")
+    for name, values in grid.items():
+        if name not in net.hyperparameters:
+            raise ProgramError(f"{net.name} has no hyperparameter {name!r}; {nearest(str(name), net.hyperparameters)}")
+        if isinstance(values, str) or not isinstance(values, (Sequence, np.ndarray)) or not len(values):
+            raise DataError(f"grid[{name!r}] must be a list of values, got {values!r}")
+    return {name: [v.item() if isinstance(v, np.generic) else v for v in values] for name, values in grid.items()}
+
+
+def _chi(net: Network) -> float:
+    """χ₁ where the network has one."""
+    try:
+        return float(mean_field(LayerMap(net), {"drive": 1.0}, correlation=False).chi)
+    except TensorProgramError:
+        return np.nan
+
+
+def _exact(net: Network, width: int, trained: str, inputs: Inputs) -> float:
+    """The exact ratio; nan where none is known."""
+    h = net.hyperparameters
+    numbers = [h.get(k) for k in ("sigma_w", "sigma_b", "sigma_v")]
+    if net.fn is not mlp().fn or len(inputs) != 1 or str(h["phi"]) != "relu" or isinstance(h["sigma_w"], (list, tuple)):
+        return np.nan
+    w, b, v = (float(x) for x in numbers)  # type: ignore[arg-type]
+    if b != 0 or not np.isclose(np.mean(inputs[0] ** 2), 1):
+        return np.nan
+    factors = (1.0, 1.0, 1.0) if trained == "w" else (inputs.dimension / width / w**2, w**-2, v**-2)
+    first, second = relu_moments(h["depth"], width, w, v, factors)
+    return second / first**2
+
+
+def _claim_exact(n: Mapping[str, Any]) -> Claim:
+    name, known = "the ratio is the exact one of finite width", np.isfinite(n["exact"])
+    if not known.any():
+        return Claim(name, None, "known for relu networks of constant width without biases at one input with |x|²/d = 1")
+    told = known & ((n["exact"] ** 4 - 1) / n["networks"] <= TAILS**2)
+    if not told.any():
+        needed = int(np.min((n["exact"][known] ** 4 - 1) / TAILS**2))
+        return Claim(name, None, f"tails are too heavy to tell with so few networks; {needed} would do for the least of them")
+    z = np.abs(n["ratio"] - n["exact"])[told] / n["stderr"][told]
+    detail = f"largest of {z.size} deviations {z.max():.2f} standard errors (bound {ERRORS:g})"
+    left = int(known.sum() - told.sum())
+    return Claim(name, bool(z.max() <= ERRORS), detail + (f"; {left} have too heavy tails for so few networks" if left else ""))
+
+
+def _claim_chaos(n: Mapping[str, Any], names: list[str]) -> Claim:
+    """Between the least and the greatest depth, at every chaotic point."""
+    name = "in chaos the spread grows with depth"
+    if "depth" not in names or len(n["grid"]["depth"]) < 2:
+        return Claim(name, None, "told of a grid of depths")
+    axis, depths = names.index("depth"), n["grid"]["depth"]
+    ends = [int(np.argmin(depths)), int(np.argmax(depths))]
+    (low, high), (e0, e1) = (np.moveaxis(np.take(n[k], ends, axis), axis, 0) for k in ("ratio", "stderr"))
+    chaos = np.moveaxis(np.take(n["chi"], ends[:1], axis), axis, 0)[0][..., None] > 1.02
+    if not chaos.any():
+        return Claim(name, None, "no point of the grid is chaotic")
+    z = np.where(chaos, (high - low) / np.hypot(e0, e1), np.inf)
+    detail = f"E Θ²/(E Θ)² at depth {max(depths)} above that at {min(depths)} by {z.min():.1f} standard errors or more (asked 2)"
+    return Claim(name, bool(z.min() >= 2), detail)
+
+
+def _claim_error(n: Mapping[str, Any], error: float | None) -> Claim:
+    worst = float(np.max(n["stderr"]))
+    if error is None:
+        return Claim("the standard error is reached", None, f"none was asked for; the largest is {worst:.2g}")
+    return Claim("the standard error is reached", worst <= error, f"largest {worst:.2g}, asked {error:g}")
+
+
+def _table(n: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    rows = []
+    for place in itertools.product(*(range(len(v)) for v in n["grid"].values())):
+        at = [str(v[i]) if isinstance(v[i], int) else f"{float(v[i]):.4g}" for v, i in zip(n["grid"].values(), place, strict=True)]
+        for j, width in enumerate(n["widths"]):
+            k = (*place, j)
+            exact = f"{n['exact'][k]:.5f}" if np.isfinite(n["exact"][k]) else "-"
+            rows.append([*at, str(width), f"{n['chi'][place]:.3f}", f"{n['mean'][k]:.4g}", measured(n["ratio"][k], n["stderr"][k]), exact])
+    return [*n["grid"], "width", "χ₁", "E Θ", "E Θ²/(E Θ)²", "exact"], rows
