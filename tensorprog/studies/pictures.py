@@ -114,4 +114,30 @@ def variance(title: str, n: Numbers) -> Figure:
     return figure
 
 
-PICTURES: dict[str, Callable[[str, Numbers], Figure]] = {"phase": phase, "critical": critical, "variance": variance}
+def convergence(title: str, n: Numbers) -> Figure:
+    """Distances against width on log axes, each with its fit, and a line of slope −1/2."""
+    figure, (axes,) = _figure(title, 1, 4.6)
+    widths = np.asarray(n["widths"], float)
+    error, bars = np.asarray(n["error"], float), np.asarray(n["stderr"], float)
+    for k, name in enumerate(n["curves"]):
+        label = f"{name}: {n['slope'][k]:.2f} [{n['low'][k]:.2f}, {n['high'][k]:.2f}]".replace("-", "−")
+        axes.errorbar(widths * 1.02**k, error[k], yerr=2 * bars[k], fmt="o-", markersize=4, capsize=3, linewidth=1, label=label)
+    axes.plot(widths, np.exp(np.log(error * np.sqrt(widths)).mean()) / np.sqrt(widths), "k--", linewidth=1, label="∝ n^(−1/2)")
+    _log_widths(axes, widths)
+    axes.set_ylabel("|Θ_n − Θ|, relative RMS (bars: ±2 SE)")
+    axes.legend(title="exponent [95 % interval]", title_fontsize=8, fontsize=8)
+    return figure
+
+
+def _log_widths(axes: Any, widths: np.ndarray) -> None:
+    axes.set(xscale="log", yscale="log", xlabel="width n")
+    axes.set_xticks(widths, [f"{w:g}" for w in widths])
+    axes.set_xticks([], minor=True)
+
+
+PICTURES: dict[str, Callable[[str, Numbers], Figure]] = {
+    "phase": phase,
+    "critical": critical,
+    "variance": variance,
+    "convergence": convergence,
+}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import numpy as np
 
 from tensorprog.derivation.data import Inputs, read_inputs
 from tensorprog.dsl.network import Network, check_network
-from tensorprog.errors import DataError, ProgramError, TensorProgramError, nearest
+from tensorprog.errors import DataError, ProgramError, TensorProgramError
 from tensorprog.errors import folder as folder_of
 from tensorprog.finite.layerwise import Layerwise
 from tensorprog.finite.runs import stream
@@ -25,6 +24,7 @@ from tensorprog.sgd.training import check_widths
 from tensorprog.studies.exact_relu import relu_moments
 from tensorprog.studies.layer_map import LayerMap
 from tensorprog.studies.mean_field import mean_field
+from tensorprog.studies.settings import fingerprint, read_grid
 from tensorprog.studies.study import Study, measured
 from tensorprog.types import Data
 from tensorprog.verify import Claim
@@ -78,7 +78,7 @@ def variance(net: Network, grid: Mapping[str, Sequence[Any]] | None = None, *, X
         Seleznova & Kutyniok 2021, Figures 1, 2 and 7; Hanin & Nica 2020.
     """
     check_network(net)
-    given = _read(net, grid)
+    given = read_grid(net, grid)
     sizes = check_widths(widths)
     seeds, most = count(seeds, "seeds", 2), count(most, "most", 2)
     bound = None if error is None else number(error, "error", 1e-6)
@@ -126,8 +126,7 @@ class Sampled:
         refuse_unmet(derivatives_of(net, self.inputs.groups), "the NTK at finite width")
         self.kernel = Layerwise(net, self.inputs, None, {})
         self.path = None if folder is None else folder / f"variance-{k}.jsonl"
-        data = hashlib.sha256(b"".join(self.inputs[i].tobytes() for i in range(len(self.inputs)))).hexdigest()[:16]
-        self.header = {"network": repr(net), "trained": trained, "data": data}
+        self.header = {"network": repr(net), "trained": trained, "data": fingerprint(self.inputs)}
 
     def measure(self, width: int, seeds: int, error: float | None, most: int, tell: Tell) -> np.ndarray:
         """(networks, N), as many as are asked for, or more until the ratio has its standard error."""
@@ -166,19 +165,6 @@ def _unit(net: Network) -> Any:
     if net.form not in ("vectors", "sequences"):
         raise DataError(f"{net.name} takes neither vectors nor sequences: give inputs X")
     return [np.ones((3, 4))] if net.takes_sequences else np.ones((1, 4))
-
-
-def _read(net: Network, grid: Any) -> dict[str, list[Any]]:
-    if grid is None:
-        return {}
-    if not isinstance(grid, Mapping) or len(grid) > 2:
-        raise DataError(f"grid must map up to two hyperparameters to their values, got {grid!r}")
-    for name, values in grid.items():
-        if name not in net.hyperparameters:
-            raise ProgramError(f"{net.name} has no hyperparameter {name!r}; {nearest(str(name), net.hyperparameters)}")
-        if isinstance(values, str) or not isinstance(values, (Sequence, np.ndarray)) or not len(values):
-            raise DataError(f"grid[{name!r}] must be a list of values, got {values!r}")
-    return {name: [v.item() if isinstance(v, np.generic) else v for v in values] for name, values in grid.items()}
 
 
 def _chi(net: Network) -> float:
