@@ -1,4 +1,5 @@
 from tensorprog.studies.convergences import convergence as convergence
+from tensorprog.studies.drifts import drift as drift
 from tensorprog.studies.phases import critical as critical
 from tensorprog.studies.phases import phase as phase
 from tensorprog.studies.study import Study as Study

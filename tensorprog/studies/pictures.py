@@ -135,9 +135,46 @@ def _log_widths(axes: Any, widths: np.ndarray) -> None:
     axes.set_xticks([], minor=True)
 
 
+def drift(title: str, n: Numbers) -> Figure:
+    """The drift against width, and at the greatest width against depth, or what else the grid has."""
+    grid, widths, times = n["grid"], np.asarray(n["widths"], float), n["times"]
+    moved, bars = np.asarray(n["drift"], float), np.asarray(n["stderr"], float)
+    figure, panels = _figure(title, 2 if grid else 1, 4.6)
+    places = list(np.ndindex(moved.shape[:-2]))
+    for k, place in enumerate(places):
+        at = ", ".join(f"{name} = {float(v[i]):.3g}" for (name, v), i in zip(grid.items(), place, strict=True))
+        for j, (t, style) in enumerate(zip(times, ("o-", "s--", "^:", "v-."), strict=False)):
+            colour = f"C{k % 10}" if grid else f"C{j}"
+            panels[0].errorbar(widths, moved[place][:, j], yerr=2 * bars[place][:, j], fmt=style, color=colour, markersize=4,
+                               capsize=2, linewidth=1, label=", ".join(filter(None, (at, f"t = {t}"))))  # fmt: skip
+    with np.errstate(invalid="ignore"):
+        for power, style in ((-1.0, ":"), (-0.75, "-.")):
+            scale = np.exp(np.nanmean(np.log(moved.reshape(-1, *moved.shape[-2:])[0, :, 0] * widths**-power)))
+            panels[0].plot(widths, scale * widths**power, f"k{style}", linewidth=1, label=f"∝ n^({power:g})".replace("-", "−"))
+    _log_widths(panels[0], widths)
+    panels[0].set_ylabel("‖Θ_t − Θ_0‖/‖Θ_0‖ (bars: ±2 SE)")
+    panels[0].legend(fontsize=6)
+    if grid:
+        _over_grid(panels[1], grid, moved[..., -1, -1], bars[..., -1, -1], f"n = {widths[-1]:g}, t = {times[-1]}")
+    return figure
+
+
+def _over_grid(axes: Any, grid: Mapping[str, Any], value: np.ndarray, bars: np.ndarray, title: str) -> None:
+    """Along the last hyperparameter of a grid, a line for each value of the first."""
+    names = list(grid)
+    x = np.asarray(grid[names[-1]], float)
+    for k, place in enumerate(np.ndindex(value.shape[:-1])):
+        label = ", ".join(f"{names[0]} = {float(grid[names[0]][i]):.3g}" for i in place)
+        axes.errorbar(x, value[place], yerr=2 * bars[place], fmt="o-", markersize=4, capsize=2, color=f"C{k}", label=label or None)
+    axes.set(xlabel=names[-1], yscale="log", title=title)
+    if len(names) > 1:
+        axes.legend(fontsize=7)
+
+
 PICTURES: dict[str, Callable[[str, Numbers], Figure]] = {
     "phase": phase,
     "critical": critical,
     "variance": variance,
     "convergence": convergence,
+    "drift": drift,
 }

@@ -92,7 +92,7 @@ def variance(net: Network, grid: Mapping[str, Sequence[Any]] | None = None, *, X
         for k, place in enumerate(np.ndindex(shape)):
             point = {n: v[i] for (n, v), i in zip(given.items(), place, strict=True)}
             here = Network(net.fn, {**net.hyperparameters, **point}, net.name)
-            chi[place] = _chi(here)
+            chi[place] = chi_of(here)
             sampled = Sampled(here, X, trained, folder, k)
             for j, n in enumerate(sizes):
                 values = sampled.measure(n, seeds, bound, most, tell)
@@ -167,7 +167,7 @@ def _unit(net: Network) -> Any:
     return [np.ones((3, 4))] if net.takes_sequences else np.ones((1, 4))
 
 
-def _chi(net: Network) -> float:
+def chi_of(net: Network) -> float:
     """χ₁ where the network has one."""
     try:
         return float(mean_field(LayerMap(net), {"drive": 1.0}, correlation=False).chi)
