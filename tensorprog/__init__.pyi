@@ -1,6 +1,7 @@
 from tensorprog import learn as learn
 from tensorprog import nn as nn
 from tensorprog import programs as programs
+from tensorprog import studies as studies
 from tensorprog.coordinates import CoordinateCheck as CoordinateCheck
 from tensorprog.coordinates import coordinate_check as coordinate_check
 from tensorprog.dsl.network import Net as Net

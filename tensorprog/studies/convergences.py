@@ -28,7 +28,8 @@ from tensorprog.verify import SLACK, Claim
 
 EQUAL = 1e-12
 WORDS = (
-    "Distances are root mean squares over entries and networks, relative to the largest entry of the limit. The source finds "
+    "Distances are root mean squares over entries and networks, relative to the largest entry of the limit. The "
+    "source finds "
     "lines of slope −1/2 with and without tied weights, and one limit for both."
 )
 
@@ -48,7 +49,8 @@ def convergence(net: Network, X: Data | None = None, *, grid: Mapping[str, Seque
     Args:
         net: an architecture.
         X: inputs; three random ones, of ``seed``, when None.
-        grid: values of one hyperparameter, a curve for each; when None both values of ``tied`` where the network has it, else
+        grid: values of one hyperparameter, a curve for each; when None both values of ``tied`` where the network has
+            it, else
             the network as it is.
         widths, seeds: which networks.
         seed: of random inputs.
@@ -56,7 +58,8 @@ def convergence(net: Network, X: Data | None = None, *, grid: Mapping[str, Seque
         progress: True for a bar, False for none; None for one where the work is long and somebody looks on.
 
     Returns:
-        ``numbers``: error and stderr (curves, widths), slope, low and high (curves,) with a 95 % interval, the limits; claims that the
+        ``numbers``: error and stderr (curves, widths), slope, low and high (curves,) with a 95 % interval, the
+        limits; claims that the
         slope is −1/2, and of ``tied`` that both limits are equal (Theorem 3) for inputs of one length.
 
     Raises:
@@ -83,7 +86,9 @@ def convergence(net: Network, X: Data | None = None, *, grid: Mapping[str, Seque
 
             path = None if folder is None else folder / f"convergence-{k}.jsonl"
             header = {"network": repr(here), "data": fingerprint(inputs)}
-            records = stream(run, Gram, {"theta": limits[-1].shape}, _numbers(kernel), list(sizes), seeds, header, path, tell)
+            records = stream(
+                run, Gram, {"theta": limits[-1].shape}, _numbers(kernel), list(sizes), seeds, header, path, tell
+            )
             gaps = [np.stack([records[w, s].theta for s in range(seeds)]) - limits[-1] for w in sizes]
             scale = float(np.abs(limits[-1]).max())
             fits.append(exponent(list(sizes), [g / scale for g in gaps]))
@@ -95,7 +100,9 @@ def convergence(net: Network, X: Data | None = None, *, grid: Mapping[str, Seque
                "low": [f.low for f in fits], "high": [f.high for f in fits], "limit": np.stack(limits)}  # fmt: skip
     rows = [[name, *(measured(*pair) for pair in f.sizes), str(f)] for name, f in zip(names, fits, strict=True)]
     title = f"convergence of the empirical NTK of {net!r}, {seeds} networks each"
-    return Study("convergence", title, numbers, claims, [WORDS], ["curve", *(f"n = {w}" for w in sizes), "exponent"], rows)
+    return Study(
+        "convergence", title, numbers, claims, [WORDS], ["curve", *(f"n = {w}" for w in sizes), "exponent"], rows
+    )
 
 
 def _numbers(kernel: Layerwise) -> Any:

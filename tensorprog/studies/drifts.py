@@ -1,4 +1,4 @@
-"""The kernel's drift in training: ‖Θ_t − Θ_0‖/‖Θ_0‖ over hyperparameters, width and time (Seleznova & Kutyniok 2021)."""
+"""The kernel's drift in training, ‖Θ_t − Θ_0‖/‖Θ_0‖ (Seleznova & Kutyniok 2021, Figures 3, 4 and 8 to 11)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ from tensorprog.verify import SLACK, Claim
 
 SAMPLES = 8
 WORDS = (
-    "Full-batch gradient descent on the mean of (f − y)²/2; a run that explodes has no drift. The source finds small drift at any "
+    "Full-batch gradient descent on the mean of (f − y)²/2; a run that explodes has no drift. The source finds "
+    "small drift at any "
     "depth in the ordered phase, and drift that grows with depth in the chaotic one, less at greater widths."
 )
 
@@ -46,8 +47,8 @@ class Moved:
     loss: np.ndarray
 
 
-def drift(net: Network, X: Data | None = None, y: Data | None = None, *, grid: Mapping[str, Sequence[Any]] | None = None,
-          times: Sequence[int] = (10, 100), lr: float | None = None, momentum: float = 0.0,
+def drift(net: Network, X: Data | None = None, y: Data | None = None, *,
+          grid: Mapping[str, Sequence[Any]] | None = None, times: Sequence[int] = (10, 100), lr: float | None = None, momentum: float = 0.0,
           widths: Sequence[int] = (64, 128, 256), seeds: int = 8, seed: int = 0, out: str | Path | None = None,
           progress: Progress = None) -> Study:  # fmt: skip
     """How far the kernel of finite networks moves in training, ‖Θ_t − Θ_0‖/‖Θ_0‖ (Frobenius).
@@ -57,7 +58,8 @@ def drift(net: Network, X: Data | None = None, y: Data | None = None, *, grid: M
         X, y: training inputs, (N, d) or sequences, and labels, (N,); random ones, of ``seed``, when None.
         grid: values of up to two hyperparameters, such as ``{"sigma_w": [1, 2], "depth": [2, 6]}``.
         times: steps after which the kernel is looked at.
-        lr: learning rate; when None 1/λ, λ the largest eigenvalue of Θ/N in the limit at any point of the grid, so that no
+        lr: learning rate; when None 1/λ, λ the largest eigenvalue of Θ/N in the limit at any point of the grid, so
+            that no
             point diverges in the limit.
         momentum: of the descent.
         widths, seeds: which networks.
@@ -66,7 +68,8 @@ def drift(net: Network, X: Data | None = None, y: Data | None = None, *, grid: M
         progress: True for a bar, False for none; None for one where the work is long and somebody looks on.
 
     Returns:
-        ``numbers``: drift and stderr (grid.., widths, times), loss, chi; exponents of the drift in the width, claimed to
+        ``numbers``: drift and stderr (grid.., widths, times), loss, chi; exponents of the drift in the width,
+        claimed to
         be −1 for smooth functions and −3/4 for those with kinks, or faster.
 
     Raises:
@@ -122,7 +125,13 @@ def _runs(run: FiniteTraining, looked: list[int], widths: list[int], seeds: int,
 
     shapes = {"drift": (len(looked),), "loss": (len(looked),)}
     y = hashlib.sha256(run.y.tobytes()).hexdigest()[:16]
-    header = {"network": repr(run.net), "data": fingerprint(run.inputs), "labels": y, "times": looked, "run": str(run.plan.optimizer)}
+    header = {
+        "network": repr(run.net),
+        "data": fingerprint(run.inputs),
+        "labels": y,
+        "times": looked,
+        "run": str(run.plan.optimizer),
+    }
     records = stream(train, Moved, shapes, run.descent.numbers, widths, seeds, header, path, tell)
     return {w: [records[w, s] for s in range(seeds)] for w in widths}
 
@@ -164,7 +173,9 @@ def _claim_chaos(n: Mapping[str, Any]) -> Claim:
     if not chaos.any():
         return Claim(name, None, "no point of the grid is chaotic")
     z = np.where(chaos, (high - low) / np.hypot(e0, e1), np.inf)
-    detail = f"drift at depth {max(depths)} above that at {min(depths)} by {np.min(z):.1f} standard errors or more (asked 2)"
+    detail = (
+        f"drift at depth {max(depths)} above that at {min(depths)} by {np.min(z):.1f} standard errors or more (asked 2)"
+    )
     return Claim(name, bool(np.min(z) >= 2), detail)
 
 

@@ -1,10 +1,14 @@
 """The exact law of Θ(x,x) of a relu network without biases at any width, by its first two moments.
 
-Given what is before, rows of W x are iid, so that X_l = Σ g² over the k_l ~ Bin(n, 1/2) active coordinates of layer l is χ² with k_l
-degrees of freedom whatever came before.  Given W x, the rest of W is as it was: of W dh the part along x is f√n/|x|, since
-h·dh = √n f for a homogeneous network, and the part across is Gaussian, of which k_l − 1 coordinates stay.  In units of |x^{l−1}|²/n,
+Given what is before, rows of W x are iid, so that X_l = Σ g² over the k_l ~ Bin(n, 1/2) active coordinates of layer
+l is χ² with k_l
+degrees of freedom whatever came before.  Given W x, the rest of W is as it was: of W dh the part along x is f√n/|x|,
+since
+h·dh = √n f for a homogeneous network, and the part across is Gaussian, of which k_l − 1 coordinates stay.  In units
+of |x^{l−1}|²/n,
 
-    S_{l−1} = s X S_l + ρσ² b_{l−1},  G_{l−1} = s X G_l,  b_{l−1} = G_l/n + s Y b_l,   s = σ²/n,  X ~ χ²_k,  Y ~ χ²_{k−1},
+    S_{l−1} = s X S_l + ρσ² b_{l−1},  G_{l−1} = s X G_l,  b_{l−1} = G_l/n + s Y b_l,   s = σ²/n,  X ~ χ²_k,  Y ~
+    χ²_{k−1},
 
 for the kernel of the layers above, f² and |dh|²/n: a linear map with independent coefficients in every layer.
 """

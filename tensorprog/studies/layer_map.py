@@ -25,11 +25,11 @@ from tensorprog.expectations.numeric import expectation
 from tensorprog.functions import Fn, evaluate, jumps
 from tensorprog.kernels.methods import nngp
 from tensorprog.learn.duals import Dual, chain
-from tensorprog.limit.evaluate import evaluate_all
 from tensorprog.limit.equations import reachable
+from tensorprog.limit.evaluate import evaluate_all
 from tensorprog.recursions.folding import At, Case, Folded
-from tensorprog.recursions.straight import GRAM, Family, Index
 from tensorprog.recursions.sizes import DEPTHS
+from tensorprog.recursions.straight import GRAM, Family, Index
 
 FAR, GENERIC = 60, 30  # a size, and a layer or time of it that is far from both ends
 DRIVE = sp.Symbol("⟨x,x⟩", positive=True)
@@ -63,7 +63,9 @@ class LayerMap:
     def __init__(self, net: Network, free: Sequence[str] = (), over: str | None = None) -> None:
         check_network(net)
         if net.takes_axes:
-            raise AssumptionError(f"the covariances of {net.name} are arrays over positions, not the numbers of a layer map")
+            raise AssumptionError(
+                f"the covariances of {net.name} are arrays over positions, not the numbers of a layer map"
+            )
         for name in free:
             if not isinstance(name, str) or name not in net.hyperparameters:
                 raise ProgramError(
@@ -165,7 +167,9 @@ class LayerMap:
 
     # ---- numbers -----------------------------------------------------------------------------------
 
-    def step(self, q: State, c: State | None, values: Mapping[str, Any], slopes: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    def step(
+        self, q: State, c: State | None, values: Mapping[str, Any], slopes: bool = True
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The next q, or with c the next c, and its derivatives by them.
 
         Args:
@@ -186,8 +190,8 @@ class LayerMap:
         found = _duals([self._polys[e.symbol] for e in asked], {**numbers, **known}, by)
         shape = np.broadcast_shapes(q.shape[1:], *(np.shape(v) for v in numbers.values()))
         zero = np.zeros(shape)
-        return (np.stack([np.broadcast_to(d.value, shape) for d in found]),
-                np.stack([np.stack([zero if t is None else zero + t for t in d.tangents or (zero,)]) for d in found]))  # fmt: skip
+        slope = [np.stack([zero if t is None else zero + t for t in d.tangents or (zero,)]) for d in found]
+        return np.stack([np.broadcast_to(d.value, shape) for d in found]), np.stack(slope)
 
 
 def _duals(polys: Sequence[Poly], values: Mapping[sp.Symbol, Any], by: Sequence[sp.Symbol]) -> list[Dual]:
@@ -236,7 +240,9 @@ def _expectation(g: Expect, value: Any, count: int) -> Dual:
     for i in range(k):
         if cov[i, i].moves:
             radial = of(us[i] * sp.diff(g.body, us[i]))
-            radial = radial - sum(cov[min(i, j), max(i, j)].value * cross[min(i, j), max(i, j)] for j in range(k) if j != i)
+            radial = radial - sum(
+                cov[min(i, j), max(i, j)].value * cross[min(i, j), max(i, j)] for j in range(k) if j != i
+            )
             parts.append((radial / (2 * cov[i, i].value), cov[i, i]))
     return chain(of(g.body), count, parts)
 

@@ -61,21 +61,21 @@ def phase(net: Network, grid: Grid | None = None, *, over: str | None = None, dr
     """
     check_network(net)
     drive = number(drive, "drive", 0)
-    grid = _default(net, over) if grid is None else _read(grid)
-    shape = tuple(len(v) for v in grid.values())
+    given = _default(net, over) if grid is None else _read(grid)
+    shape = tuple(len(v) for v in given.values())
     with telling(progress) as tell:
         tell(0, 2, "the recursion")
         alone = LayerMap(net, (), over)
-        layer = LayerMap(net, tuple(grid), over) if grid else alone
+        layer = LayerMap(net, tuple(given), over) if given else alone
         own = mean_field(alone, {"drive": drive})
         tell(1, 2, "fixed points")
-        axes = np.meshgrid(*grid.values(), indexing="ij") if grid else []
-        values = dict(zip(grid, axes, strict=True))
-        found = mean_field(layer, {**values, "drive": drive}) if grid else own
-    numbers = {"grid": {k: np.asarray(v) for k, v in grid.items()}, **_numbers(found, shape), "own": _numbers(own, ())}
-    title = f"phases of {net!r}" + (f" over {' and '.join(grid)}" if grid else "")
+        axes = np.meshgrid(*given.values(), indexing="ij") if given else []
+        values = dict(zip(given, axes, strict=True))
+        found = mean_field(layer, {**values, "drive": drive}) if given else own
+    numbers = {"grid": {k: np.asarray(v) for k, v in given.items()}, **_numbers(found, shape), "own": _numbers(own, ())}
+    title = f"phases of {net!r}" + (f" over {' and '.join(given)}" if given else "")
     claims = [_is_fixed(layer, found, {**values, "drive": drive}), _contracts(net, alone, own)]
-    return Study("phase", title, numbers, claims, [WORDS + "."], *_table(grid, numbers))
+    return Study("phase", title, numbers, claims, [WORDS + "."], *_table(given, numbers))
 
 
 def critical(net: Network, by: str = "sigma_w", grid: Grid | None = None, *, between: Sequence[float] = (0.05, 10.0),
@@ -129,7 +129,7 @@ def critical(net: Network, by: str = "sigma_w", grid: Grid | None = None, *, bet
                  [*given, by, f"{by}²", "q*"], rows)  # fmt: skip
 
 
-def _default(net: Network, over: str | None) -> Grid:
+def _default(net: Network, over: str | None) -> dict[str, np.ndarray]:
     names = ("sigma_w", "sigma_b")
     if not {*names} <= net.hyperparameters.keys():
         return {}
@@ -156,7 +156,7 @@ def _numbers(m: MeanField, shape: tuple[int, ...]) -> dict[str, Any]:
     return {k: np.broadcast_to(v, (*v.shape[: v.ndim - len(shape)], *shape)).copy() for k, v in found.items()}
 
 
-def _table(grid: Grid, numbers: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+def _table(grid: Mapping[str, np.ndarray], numbers: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     rows = []
     shape = tuple(len(v) for v in grid.values())
     places = list(np.ndindex(shape))
@@ -167,7 +167,9 @@ def _table(grid: Grid, numbers: Mapping[str, Any]) -> tuple[list[str], list[list
         q, c = (", ".join(f"{x:.8g}" for x in numbers[name][(slice(None), *i)]) for name in ("q", "c"))
         chi = float(numbers["chi"][i])
         word = "edge" if abs(chi - 1) < 1e-6 else "order" if chi < 1 else "chaos"
-        rows.append([*at, q, f"{chi:.8g}", c, *(f"{float(numbers[n][i]):.4g}" for n in ("chi_c", "xi_q", "xi_c")), word])
+        rows.append(
+            [*at, q, f"{chi:.8g}", c, *(f"{float(numbers[n][i]):.4g}" for n in ("chi_c", "xi_q", "xi_c")), word]
+        )
     return [*grid, "q*", "χ₁", "c*", "χ at c*", "ξ_q", "ξ_c", "phase"], rows
 
 

@@ -121,8 +121,12 @@ def convergence(title: str, n: Numbers) -> Figure:
     error, bars = np.asarray(n["error"], float), np.asarray(n["stderr"], float)
     for k, name in enumerate(n["curves"]):
         label = f"{name}: {n['slope'][k]:.2f} [{n['low'][k]:.2f}, {n['high'][k]:.2f}]".replace("-", "−")
-        axes.errorbar(widths * 1.02**k, error[k], yerr=2 * bars[k], fmt="o-", markersize=4, capsize=3, linewidth=1, label=label)
-    axes.plot(widths, np.exp(np.log(error * np.sqrt(widths)).mean()) / np.sqrt(widths), "k--", linewidth=1, label="∝ n^(−1/2)")
+        axes.errorbar(
+            widths * 1.02**k, error[k], yerr=2 * bars[k], fmt="o-", markersize=4, capsize=3, linewidth=1, label=label
+        )
+    axes.plot(
+        widths, np.exp(np.log(error * np.sqrt(widths)).mean()) / np.sqrt(widths), "k--", linewidth=1, label="∝ n^(−1/2)"
+    )
     _log_widths(axes, widths)
     axes.set_ylabel("|Θ_n − Θ|, relative RMS (bars: ±2 SE)")
     axes.legend(title="exponent [95 % interval]", title_fontsize=8, fontsize=8)
@@ -150,7 +154,9 @@ def drift(title: str, n: Numbers) -> Figure:
     with np.errstate(invalid="ignore"):
         for power, style in ((-1.0, ":"), (-0.75, "-.")):
             scale = np.exp(np.nanmean(np.log(moved.reshape(-1, *moved.shape[-2:])[0, :, 0] * widths**-power)))
-            panels[0].plot(widths, scale * widths**power, f"k{style}", linewidth=1, label=f"∝ n^({power:g})".replace("-", "−"))
+            panels[0].plot(
+                widths, scale * widths**power, f"k{style}", linewidth=1, label=f"∝ n^({power:g})".replace("-", "−")
+            )
     _log_widths(panels[0], widths)
     panels[0].set_ylabel("‖Θ_t − Θ_0‖/‖Θ_0‖ (bars: ±2 SE)")
     panels[0].legend(fontsize=6)
@@ -165,10 +171,57 @@ def _over_grid(axes: Any, grid: Mapping[str, Any], value: np.ndarray, bars: np.n
     x = np.asarray(grid[names[-1]], float)
     for k, place in enumerate(np.ndindex(value.shape[:-1])):
         label = ", ".join(f"{names[0]} = {float(grid[names[0]][i]):.3g}" for i in place)
-        axes.errorbar(x, value[place], yerr=2 * bars[place], fmt="o-", markersize=4, capsize=2, color=f"C{k}", label=label or None)
+        axes.errorbar(
+            x, value[place], yerr=2 * bars[place], fmt="o-", markersize=4, capsize=2, color=f"C{k}", label=label or None
+        )
     axes.set(xlabel=names[-1], yscale="log", title=title)
     if len(names) > 1:
         axes.legend(fontsize=7)
+
+
+def sensitivity(title: str, n: Numbers) -> Figure:
+    """s(t)/max s(t) against time, a line for each curve."""
+    figure, (axes,) = _figure(title, 1)
+    for k, (name, mean, error) in enumerate(zip(n["curves"], n["sensitivity"], n["stderr"], strict=True)):
+        t = np.arange(1, len(mean) + 1)
+        axes.errorbar(
+            t,
+            mean,
+            yerr=2 * np.asarray(error),
+            fmt="o-",
+            markersize=3,
+            capsize=2,
+            linewidth=1,
+            color=f"C{k}",
+            label=name,
+        )
+    axes.set(xlabel="time t", ylabel="s(t)/max s(t) (bars: ±2 SE)", ylim=(0, None))
+    axes.legend(fontsize=7)
+    return figure
+
+
+def ntktrain(title: str, n: Numbers) -> Figure:
+    """f_t of one network of the least and of the greatest width beside its prediction, and sizes against width."""
+    figure, panels = _figure(title, 3, 4.4)
+    widths = np.asarray(n["widths"], float)
+    ends = sorted({0, len(widths) - 1})
+    for axes, k in zip(panels, ends, strict=False):
+        f = np.asarray(n["f"][k], float)[0]
+        for i in range(min(3, f.shape[1])):
+            axes.plot(f[:, i], "o-", markersize=3, linewidth=1, color=f"C{i}", label=f"input {i}")
+            if len(n["prediction"]) > k:
+                axes.plot(np.asarray(n["prediction"][k], float)[0, :, i], "--", color=f"C{i}", linewidth=1.2)
+        axes.set(xlabel="step t", ylabel="f (dashed: kernel gradient descent)", title=f"one network, n = {widths[k]:g}")
+        axes.legend(fontsize=7)
+    for k, (name, fit) in enumerate(n["exponents"].items()):
+        label = f"{name}: {fit['slope']:.2f} [{fit['low']:.2f}, {fit['high']:.2f}]".replace("-", "−")
+        panels[2].errorbar(widths * 1.02**k, fit["size"], yerr=2 * np.asarray(fit["stderr"]), fmt="o-", markersize=3, capsize=2,
+                           linewidth=1, color=f"C{k}", label=label)  # fmt: skip
+    _log_widths(panels[2], widths)
+    panels[2].set_ylabel("size (bars: ±2 SE)")
+    if n["exponents"]:
+        panels[2].legend(fontsize=6, title="exponent [95 % interval]", title_fontsize=6)
+    return figure
 
 
 PICTURES: dict[str, Callable[[str, Numbers], Figure]] = {
@@ -177,4 +230,6 @@ PICTURES: dict[str, Callable[[str, Numbers], Figure]] = {
     "variance": variance,
     "convergence": convergence,
     "drift": drift,
+    "sensitivity": sensitivity,
+    "ntktrain": ntktrain,
 }

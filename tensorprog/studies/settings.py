@@ -66,4 +66,6 @@ def random_inputs(net: Network, number: int, seed: int) -> Any:
 
 def fingerprint(inputs: Inputs) -> str:
     """A hash of data."""
-    return hashlib.sha256(b"".join(np.ascontiguousarray(inputs[i]).tobytes() for i in range(len(inputs)))).hexdigest()[:16]
+    return hashlib.sha256(b"".join(np.ascontiguousarray(inputs[i]).tobytes() for i in range(len(inputs)))).hexdigest()[
+        :16
+    ]

@@ -32,7 +32,8 @@ from tensorprog.verify import Claim
 ERRORS = 4.0  # standard errors that a mean may be off
 TAILS = 0.25  # relative error of E Θ² of networks whose Θ is log-normal, √((r⁴ − 1)/networks), up to which errors are believed
 WORDS = (
-    "E Θ²/(E Θ)² is 1 where the kernel is deterministic. The source finds it near 1 at any depth in the ordered phase, and "
+    "E Θ²/(E Θ)² is 1 where the kernel is deterministic. The source finds it near 1 at any depth in the ordered "
+    "phase, and "
     "growing exponentially with depth/width in the chaotic one."
 )
 
@@ -49,12 +50,14 @@ def variance(net: Network, grid: Mapping[str, Sequence[Any]] | None = None, *, X
              trained: str = "w", out: str | Path | None = None, progress: Progress = None) -> Study:  # fmt: skip
     """The spread of the kernel of finite networks as they start, E Θ(x,x)²/(E Θ(x,x))².
 
-    Standard errors are those of the ratio of two means over the networks; the ratio has heavy tails in the chaotic phase,
+    Standard errors are those of the ratio of two means over the networks; the ratio has heavy tails in the chaotic
+    phase,
     where few networks have most of E Θ², so that errors of few networks are too small: give ``error``.
 
     Args:
         net: an architecture.
-        grid: values of up to two hyperparameters, such as ``{"sigma_w": [1, 2], "depth": [2, 8]}``; the network as it is
+        grid: values of up to two hyperparameters, such as ``{"sigma_w": [1, 2], "depth": [2, 8]}``; the network as
+            it is
             when None.
         X: inputs, of which ratios are averaged; one with |x|²/d = 1 when None.
         widths: of the networks.
@@ -67,7 +70,8 @@ def variance(net: Network, grid: Mapping[str, Sequence[Any]] | None = None, *, X
         progress: True for a bar, False for none; None for one where the work is long and somebody looks on.
 
     Returns:
-        ``numbers``: mean, ratio, stderr and networks, (grid.., widths), and where it is known ``exact``: of relu networks without
+        ``numbers``: mean, ratio, stderr and networks, (grid.., widths), and where it is known ``exact``: of relu
+        networks without
         biases, at every width.
 
     Raises:
@@ -147,7 +151,9 @@ class Sampled:
         return weights + self.kernel.volume * len(self.inputs) * width
 
     def _run(self, width: int, seeds: list[int]) -> list[Diagonal]:
-        theta = self.kernel(self.kernel.draw(width, seeds), self.kernel.states(width, seeds), trained=self._rates(width))
+        theta = self.kernel(
+            self.kernel.draw(width, seeds), self.kernel.states(width, seeds), trained=self._rates(width)
+        )
         return [Diagonal(np.diagonal(t).copy()) for t in theta]
 
     def _rates(self, width: int) -> dict[str, float] | None:
@@ -192,15 +198,21 @@ def _exact(net: Network, width: int, trained: str, inputs: Inputs) -> float:
 def _claim_exact(n: Mapping[str, Any]) -> Claim:
     name, known = "the ratio is the exact one of finite width", np.isfinite(n["exact"])
     if not known.any():
-        return Claim(name, None, "known for relu networks of constant width without biases at one input with |x|²/d = 1")
+        return Claim(
+            name, None, "known for relu networks of constant width without biases at one input with |x|²/d = 1"
+        )
     told = known & ((n["exact"] ** 4 - 1) / n["networks"] <= TAILS**2)
     if not told.any():
         needed = int(np.min((n["exact"][known] ** 4 - 1) / TAILS**2))
-        return Claim(name, None, f"tails are too heavy to tell with so few networks; {needed} would do for the least of them")
+        return Claim(
+            name, None, f"tails are too heavy to tell with so few networks; {needed} would do for the least of them"
+        )
     z = np.abs(n["ratio"] - n["exact"])[told] / n["stderr"][told]
     detail = f"largest of {z.size} deviations {z.max():.2f} standard errors (bound {ERRORS:g})"
     left = int(known.sum() - told.sum())
-    return Claim(name, bool(z.max() <= ERRORS), detail + (f"; {left} have too heavy tails for so few networks" if left else ""))
+    return Claim(
+        name, bool(z.max() <= ERRORS), detail + (f"; {left} have too heavy tails for so few networks" if left else "")
+    )
 
 
 def _claim_chaos(n: Mapping[str, Any], names: list[str]) -> Claim:
@@ -229,9 +241,21 @@ def _claim_error(n: Mapping[str, Any], error: float | None) -> Claim:
 def _table(n: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     rows = []
     for place in itertools.product(*(range(len(v)) for v in n["grid"].values())):
-        at = [str(v[i]) if isinstance(v[i], int) else f"{float(v[i]):.4g}" for v, i in zip(n["grid"].values(), place, strict=True)]
+        at = [
+            str(v[i]) if isinstance(v[i], int) else f"{float(v[i]):.4g}"
+            for v, i in zip(n["grid"].values(), place, strict=True)
+        ]
         for j, width in enumerate(n["widths"]):
             k = (*place, j)
             exact = f"{n['exact'][k]:.5f}" if np.isfinite(n["exact"][k]) else "-"
-            rows.append([*at, str(width), f"{n['chi'][place]:.3f}", f"{n['mean'][k]:.4g}", measured(n["ratio"][k], n["stderr"][k]), exact])
+            rows.append(
+                [
+                    *at,
+                    str(width),
+                    f"{n['chi'][place]:.3f}",
+                    f"{n['mean'][k]:.4g}",
+                    measured(n["ratio"][k], n["stderr"][k]),
+                    exact,
+                ]
+            )
     return [*n["grid"], "width", "χ₁", "E Θ", "E Θ²/(E Θ)²", "exact"], rows

@@ -54,7 +54,10 @@ def test_gradients_by_W_are_those_of_torch():
     """Of Σ (∂f/∂W)²/n, up to rounding, on the same weights."""
     from tensorprog.studies.variances import Sampled
 
-    n, sampled = 16, Sampled(mlp(depth=2, phi=tp.tanh, sigma_w=1.3, sigma_b=0.4, sigma_v=0.7), [[1.0, -2.0, 0.5]], "W", None, 0)
+    n, sampled = (
+        16,
+        Sampled(mlp(depth=2, phi=tp.tanh, sigma_w=1.3, sigma_b=0.4, sigma_v=0.7), [[1.0, -2.0, 0.5]], "W", None, 0),
+    )
     drawn = {k: torch.tensor(v[0]) for k, v in sampled.kernel.draw(n, [5]).items()}
     U, b1, W, b2, V = (p.requires_grad_() for p in (1.3 * drawn["U"] / 3**0.5, 0.4 * drawn["b1"], 1.3 * drawn["W2"] / n**0.5,
                                                     0.4 * drawn["b2"], 0.7 * drawn["V"] / n**0.5))  # fmt: skip

@@ -1,0 +1,18 @@
+"""The names of the studies and the options of their command, which the command line reads before the engine is there."""
+
+STUDIES = ("convergence", "critical", "drift", "ntktrain", "phase", "sensitivity", "variance")
+STUDY_OPTIONS = {  # an argument of the study's function, as text
+    "by": "the hyperparameter to find (critical)",
+    "over": "depth or lengths (phase, critical)",
+    "drive": "⟨x,x⟩ of an input that enters at every layer or time (phase, critical)",
+    "widths": "comma-separated widths",
+    "seeds": "networks per width",
+    "error": "standard error to reach (variance)",
+    "trained": "w or W (variance)",
+    "times": "comma-separated steps (drift)",
+    "steps": "SGD steps (ntktrain)",
+    "lr": "learning rate (drift)",
+    "length": "of random sequences (sensitivity)",
+    "pairs": "of random inputs (sensitivity)",
+    "seed": "of random data",
+}
