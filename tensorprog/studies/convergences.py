@@ -50,8 +50,7 @@ def convergence(net: Network, X: Data | None = None, *, grid: Mapping[str, Seque
         net: an architecture.
         X: inputs; three random ones, of ``seed``, when None.
         grid: values of one hyperparameter, a curve for each; when None both values of ``tied`` where the network has
-            it, else
-            the network as it is.
+            it, else the network as it is.
         widths, seeds: which networks.
         seed: of random inputs.
         out: a folder for the runs; an interrupted study resumes from it.
@@ -59,8 +58,8 @@ def convergence(net: Network, X: Data | None = None, *, grid: Mapping[str, Seque
 
     Returns:
         ``numbers``: error and stderr (curves, widths), slope, low and high (curves,) with a 95 % interval, the
-        limits; claims that the
-        slope is −1/2, and of ``tied`` that both limits are equal (Theorem 3) for inputs of one length.
+        limits; claims that the slope is −1/2, and of ``tied`` that both limits are equal (Theorem 3) for inputs of one
+        length.
 
     Raises:
         DataError, ProgramError, AssumptionError: settings that cannot be used, functions that jump.

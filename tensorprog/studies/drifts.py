@@ -48,9 +48,9 @@ class Moved:
 
 
 def drift(net: Network, X: Data | None = None, y: Data | None = None, *,
-          grid: Mapping[str, Sequence[Any]] | None = None, times: Sequence[int] = (10, 100), lr: float | None = None, momentum: float = 0.0,
-          widths: Sequence[int] = (64, 128, 256), seeds: int = 8, seed: int = 0, out: str | Path | None = None,
-          progress: Progress = None) -> Study:  # fmt: skip
+          grid: Mapping[str, Sequence[Any]] | None = None, times: Sequence[int] = (10, 100),
+          lr: float | None = None, momentum: float = 0.0, widths: Sequence[int] = (64, 128, 256), seeds: int = 8,
+          seed: int = 0, out: str | Path | None = None, progress: Progress = None) -> Study:  # fmt: skip
     """How far the kernel of finite networks moves in training, ‖Θ_t − Θ_0‖/‖Θ_0‖ (Frobenius).
 
     Args:
@@ -59,8 +59,7 @@ def drift(net: Network, X: Data | None = None, y: Data | None = None, *,
         grid: values of up to two hyperparameters, such as ``{"sigma_w": [1, 2], "depth": [2, 6]}``.
         times: steps after which the kernel is looked at.
         lr: learning rate; when None 1/λ, λ the largest eigenvalue of Θ/N in the limit at any point of the grid, so
-            that no
-            point diverges in the limit.
+            that no point diverges in the limit.
         momentum: of the descent.
         widths, seeds: which networks.
         seed: of random data.
@@ -69,8 +68,7 @@ def drift(net: Network, X: Data | None = None, y: Data | None = None, *,
 
     Returns:
         ``numbers``: drift and stderr (grid.., widths, times), loss, chi; exponents of the drift in the width,
-        claimed to
-        be −1 for smooth functions and −3/4 for those with kinks, or faster.
+        claimed to be −1 for smooth functions and −3/4 for those with kinks, or faster.
 
     Raises:
         DataError, ProgramError, AssumptionError: settings that cannot be used, functions that jump.

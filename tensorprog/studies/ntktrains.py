@@ -10,6 +10,7 @@ import numpy as np
 
 from tensorprog.dsl.network import Network, check_network
 from tensorprog.errors import AssumptionError, DataError, NoRuleError
+from tensorprog.finite.estimate import Exponent
 from tensorprog.given import count
 from tensorprog.passes.optimizer import SGD
 from tensorprog.progress import Progress, telling
@@ -28,9 +29,10 @@ WORDS = (
 )
 
 
-def ntktrain(net: Network, X: Data | None = None, y: Data | None = None, *, steps: int = 10, optimizer: SGD | None = None,
-             batch: int = 1, widths: Sequence[int] = (64, 128, 256, 512), seeds: int = 16, seed: int = 0,
-             out: str | Path | None = None, progress: Progress = None) -> Study:  # fmt: skip
+def ntktrain(net: Network, X: Data | None = None, y: Data | None = None, *, steps: int = 10,
+             optimizer: SGD | None = None, batch: int = 1, widths: Sequence[int] = (64, 128, 256, 512),
+             seeds: int = 16, seed: int = 0, out: str | Path | None = None,
+             progress: Progress = None) -> Study:  # fmt: skip
     """Whether training is kernel gradient descent in the limit: symbolically, and by networks of several widths.
 
     Args:
@@ -43,8 +45,7 @@ def ntktrain(net: Network, X: Data | None = None, y: Data | None = None, *, step
 
     Returns:
         ``numbers``: f and prediction by width (seeds, steps + 1, N), the exponents of |f − prediction| and of the
-        kernel's drift;
-        claims of the certificate and of the exponents.
+        kernel's drift; claims of the certificate and of the exponents.
 
     Raises:
         DataError, ProgramError, AssumptionError: settings that cannot be used, functions that jump.
@@ -57,16 +58,15 @@ def ntktrain(net: Network, X: Data | None = None, y: Data | None = None, *, step
     given: Any = y
     if given is not None and np.ndim(given) != 1:
         raise DataError(f"y must have shape (N,), got {np.shape(given)}")
-    labels = (
-        np.sign(np.random.default_rng([count(seed, "seed", 0), 1]).standard_normal(len(data))) if y is None else given
-    )
+    if given is None:
+        given = np.sign(np.random.default_rng([count(seed, "seed", 0), 1]).standard_normal(len(data)))
     chosen = SGD(0.2) if optimizer is None else optimizer
     with telling(progress) as tell:
         tell(0, 2, "the certificate")
         claims = [_certified(net, chosen)]
         tell(1, 2, "networks")
         report = train(
-            net, data, labels, steps=steps, optimizer=chosen, batch=batch, widths=widths, seeds=seeds, out=out
+            net, data, given, steps=steps, optimizer=chosen, batch=batch, widths=widths, seeds=seeds, out=out
         )
     claims += report.claims
     claims += [Claim(h.name, False, h.detail) for h in report.hypotheses if h.holds is False]
@@ -75,11 +75,15 @@ def ntktrain(net: Network, X: Data | None = None, y: Data | None = None, *, step
         "widths": report.widths,
         "f": [report.f[w][..., 0] for w in report.widths],
         "prediction": [report.prediction[w][..., 0] for w in report.widths if w in report.prediction],
-        "exponents": {name: {"slope": f.slope, "low": f.low, "high": f.high, "size": f.errors, "stderr": f.stderrs} for name, f in fits.items()},
-    }  # fmt: skip
+        "exponents": {name: _plain(fit) for name, fit in fits.items()},
+    }
     rows = [[name, *(measured(*pair) for pair in f.sizes), str(f)] for name, f in fits.items()]
     head = ["size", *(f"n = {w}" for w in report.widths), "exponent"]
     return Study("ntktrain", f"NTKTRAIN of {report.heading}", numbers, claims, [WORDS], head, rows)
+
+
+def _plain(f: Exponent) -> dict[str, Any]:
+    return {"slope": f.slope, "low": f.low, "high": f.high, "size": f.errors, "stderr": f.stderrs}
 
 
 def _certified(net: Network, optimizer: SGD) -> Claim:
@@ -93,5 +97,6 @@ def _certified(net: Network, optimizer: SGD) -> Claim:
     told: Any = [r for r in found.rows if r.equal is not None]
     if not told:
         return Claim(name, None, "with weight decay there is no fixed kernel")
-    detail = f"{sum(r.equal for r in told)} of {len(told)} changes of f equal (60 digits at random points), on a sample for each step"
+    equal = f"{sum(r.equal for r in told)} of {len(told)} changes of f equal"
+    detail = f"{equal} (60 digits at random points), on a sample for each step"
     return Claim(name, found.passed, detail)

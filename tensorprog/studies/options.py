@@ -1,4 +1,4 @@
-"""The names of the studies and the options of their command, which the command line reads before the engine is there."""
+"""The names of the studies and the options of their command, which are read before the engine is imported."""
 
 STUDIES = ("convergence", "critical", "drift", "ntktrain", "phase", "sensitivity", "variance")
 STUDY_OPTIONS = {  # an argument of the study's function, as text

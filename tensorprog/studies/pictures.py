@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 Numbers = Mapping[str, Any]
+DOTS: dict[str, Any] = {"fmt": "o-", "markersize": 3, "capsize": 2, "linewidth": 1}
 
 
 def _figure(title: str, columns: int, height: float = 4.2) -> tuple[Figure, Any]:
@@ -83,7 +84,7 @@ def critical(title: str, n: Numbers) -> Figure:
 
 
 def variance(title: str, n: Numbers) -> Figure:
-    """The ratio minus 1 against depth and against depth/width where there are depths, else against the grid or width."""
+    """The ratio minus 1 against depth and against depth/width where there are depths, else against width."""
     grid, widths = dict(n["grid"]), list(n["widths"])
     excess, error = np.asarray(n["ratio"]) - 1, np.asarray(n["stderr"])
     deep = "depth" in grid
@@ -149,8 +150,9 @@ def drift(title: str, n: Numbers) -> Figure:
         at = ", ".join(f"{name} = {float(v[i]):.3g}" for (name, v), i in zip(grid.items(), place, strict=True))
         for j, (t, style) in enumerate(zip(times, ("o-", "s--", "^:", "v-."), strict=False)):
             colour = f"C{k % 10}" if grid else f"C{j}"
-            panels[0].errorbar(widths, moved[place][:, j], yerr=2 * bars[place][:, j], fmt=style, color=colour, markersize=4,
-                               capsize=2, linewidth=1, label=", ".join(filter(None, (at, f"t = {t}"))))  # fmt: skip
+            label = ", ".join(filter(None, (at, f"t = {t}")))
+            size, bar = moved[place][:, j], 2 * bars[place][:, j]
+            panels[0].errorbar(widths, size, yerr=bar, color=colour, label=label, **{**DOTS, "fmt": style})
     with np.errstate(invalid="ignore"):
         for power, style in ((-1.0, ":"), (-0.75, "-.")):
             scale = np.exp(np.nanmean(np.log(moved.reshape(-1, *moved.shape[-2:])[0, :, 0] * widths**-power)))
@@ -215,8 +217,8 @@ def ntktrain(title: str, n: Numbers) -> Figure:
         axes.legend(fontsize=7)
     for k, (name, fit) in enumerate(n["exponents"].items()):
         label = f"{name}: {fit['slope']:.2f} [{fit['low']:.2f}, {fit['high']:.2f}]".replace("-", "−")
-        panels[2].errorbar(widths * 1.02**k, fit["size"], yerr=2 * np.asarray(fit["stderr"]), fmt="o-", markersize=3, capsize=2,
-                           linewidth=1, color=f"C{k}", label=label)  # fmt: skip
+        bars = 2 * np.asarray(fit["stderr"])
+        panels[2].errorbar(widths * 1.02**k, fit["size"], yerr=bars, color=f"C{k}", label=label, **DOTS)
     _log_widths(panels[2], widths)
     panels[2].set_ylabel("size (bars: ±2 SE)")
     if n["exponents"]:

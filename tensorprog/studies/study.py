@@ -81,7 +81,8 @@ class Study(Shown):
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
             f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
             f"<title>{escape(self.name)}: {escape(HOLDS[self.passed])}</title><style>{STYLE}</style></head><body><main>"
-            f'<header><p class="kind">Study</p><h1>{escape(self.name)}</h1></header>{shown(self)}</main></body></html>\n'
+            f'<header><p class="kind">Study</p><h1>{escape(self.name)}</h1></header>{shown(self)}'
+            "</main></body></html>\n"
         )
 
     def save(self, folder: str | Path) -> list[Path]:

@@ -66,8 +66,8 @@ def test_predictions_by_steps_are_the_sum_over_all_earlier_steps(options):
     f = run.predict(found.f[None, 0], found.chi[None])[0]
     kernel = run.kernel()[:, 0, :, 0]
     for t in range(7):
-        pushes = [float(run.plan.optimizer.weight(t, s)) / 2 * kernel[:, list(run.plan.schedule[s])] @ found.chi[s, :, 0]
-                  for s in range(t)]  # fmt: skip
+        c = [float(run.plan.optimizer.weight(t, s)) / 2 for s in range(t)]
+        pushes = [c[s] * kernel[:, list(run.plan.schedule[s])] @ found.chi[s, :, 0] for s in range(t)]
         assert np.abs(found.f[0, :, 0] - sum(pushes, np.zeros(4)) - f[t, :, 0]).max() < 1e-12
 
 

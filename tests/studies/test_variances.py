@@ -6,7 +6,7 @@ import torch
 
 import tensorprog as tp
 from tensorprog.studies import variance
-from tensorprog.studies.exact_relu import relu_moments
+from tensorprog.studies.exact_relu import relu_moments, relu_ratio
 from tensorprog.studies.variances import ratio
 
 mlp = tp.programs.mlp
@@ -27,12 +27,31 @@ def test_depth_does_not_change_the_mean_beyond_the_limit():
         assert mean == pytest.approx(float(tp.ntk(mlp(depth=depth, phi=tp.relu))([[1.0]])[0, 0]), rel=1e-10)
 
 
+def test_the_exact_error_is_that_of_repetition():
+    """Θ drawn by the recursion of the module's head, layer by layer, many times."""
+    rng, n, count, depth = np.random.default_rng(0), 12, 400_000, 3
+    s, g = np.ones(count), rng.standard_normal(count) ** 2
+    b = np.full(count, 0.5)
+    for _ in range(depth):
+        k = np.maximum(rng.binomial(n, 0.5, count), 1)
+        x, y = rng.chisquare(k), np.where(k > 1, rng.chisquare(np.maximum(k - 1, 1)), 0.0)
+        b = g / n + 2 / n * y * b
+        s, g = 2 / n * x * s + 2 * b, 2 / n * x * g
+    exact, error = relu_ratio(100, depth, n, HE)
+    moments = relu_moments(depth, n, HE, order=4)
+    for p, m in enumerate(moments[:3], start=1):
+        assert abs((s**p).mean() - m) < 4 * (s**p).std() / np.sqrt(count)
+    chunks = np.array([ratio(t)[1] for t in s.reshape(-1, 100, 1)])
+    assert chunks.std() == pytest.approx(error, rel=0.35)  # the spread of a heavy-tailed estimate, itself one
+    assert abs((s**2).mean() / s.mean() ** 2 - exact) < 4 * error / np.sqrt(count / 100)
+
+
 @pytest.mark.parametrize("trained", ["w", "W"])
 def test_networks_have_the_exact_ratio(trained):
     study = variance(mlp(depth=3, phi=tp.relu), widths=(8, 32), seeds=2000, trained=trained)
     assert study.passed and np.isfinite(study.numbers["exact"]).all(), study.text()
     wrong = study.numbers["exact"] - relu_moments(2, 32, HE)[1] / relu_moments(2, 32, HE)[0] ** 2
-    assert np.abs(wrong[0] / study.numbers["stderr"][1]) > 4  # another depth would be noticed
+    assert np.abs(wrong[0] / study.numbers["exact_stderr"][1]) > 4  # another depth would be noticed
 
 
 @tp.network
@@ -59,8 +78,8 @@ def test_gradients_by_W_are_those_of_torch():
         Sampled(mlp(depth=2, phi=tp.tanh, sigma_w=1.3, sigma_b=0.4, sigma_v=0.7), [[1.0, -2.0, 0.5]], "W", None, 0),
     )
     drawn = {k: torch.tensor(v[0]) for k, v in sampled.kernel.draw(n, [5]).items()}
-    U, b1, W, b2, V = (p.requires_grad_() for p in (1.3 * drawn["U"] / 3**0.5, 0.4 * drawn["b1"], 1.3 * drawn["W2"] / n**0.5,
-                                                    0.4 * drawn["b2"], 0.7 * drawn["V"] / n**0.5))  # fmt: skip
+    scale = {"U": 1.3 / 3**0.5, "b1": 0.4, "W2": 1.3 / n**0.5, "b2": 0.4, "V": 0.7 / n**0.5}
+    U, b1, W, b2, V = ((s * drawn[k]).requires_grad_() for k, s in scale.items())
     x = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
     f = V @ torch.tanh(W @ torch.tanh(U @ x + b1) + b2)
     total = sum((g**2).sum() for g in torch.autograd.grad(f, (U, b1, W, b2, V))) / n
