@@ -272,9 +272,11 @@ def _study_option(name: str, text: str | None) -> Any:
     """What an option of a study says, in the type of its argument."""
     if text is None or name in ("by", "over", "trained"):
         return text
-    if name in ("widths", "times"):
+    if name in ("widths", "times", "depths"):
         return _integers(text, f"--{name}")
-    return _real(text, f"--{name}") if name in ("drive", "error", "lr") else _integers(text, f"--{name}")[0]
+    return (
+        _real(text, f"--{name}") if name in ("drive", "error", "lr", "correlation") else _integers(text, f"--{name}")[0]
+    )
 
 
 def _labels(a: argparse.Namespace, count: int) -> Any:

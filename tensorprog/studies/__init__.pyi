@@ -1,3 +1,4 @@
+from tensorprog.studies.conditions import conditioning as conditioning
 from tensorprog.studies.convergences import convergence as convergence
 from tensorprog.studies.drifts import drift as drift
 from tensorprog.studies.ntktrains import ntktrain as ntktrain

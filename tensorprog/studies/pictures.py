@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 Numbers = Mapping[str, Any]
+ASIDE: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "frameon": False}
 DOTS: dict[str, Any] = {"fmt": "o-", "markersize": 3, "capsize": 2, "linewidth": 1}
 
 
@@ -161,7 +162,7 @@ def drift(title: str, n: Numbers) -> Figure:
             )
     _log_widths(panels[0], widths)
     panels[0].set_ylabel("‖Θ_t − Θ_0‖/‖Θ_0‖ (bars: ±2 SE)")
-    panels[0].legend(fontsize=6)
+    panels[0].legend(fontsize=6, **ASIDE)
     if grid:
         _over_grid(panels[1], grid, moved[..., -1, -1], bars[..., -1, -1], f"n = {widths[-1]:g}, t = {times[-1]}")
     return figure
@@ -222,7 +223,22 @@ def ntktrain(title: str, n: Numbers) -> Figure:
     _log_widths(panels[2], widths)
     panels[2].set_ylabel("size (bars: ±2 SE)")
     if n["exponents"]:
-        panels[2].legend(fontsize=6, title="exponent [95 % interval]", title_fontsize=6)
+        panels[2].legend(fontsize=6, title="exponent [95 % interval]", title_fontsize=6, **ASIDE)
+    return figure
+
+
+def conditioning(title: str, n: Numbers) -> Figure:
+    """κ₁/κ₂, the condition number and the variance after training against depth."""
+    figure, panels = _figure(title, 3, 3.8)
+    quantities = {"ratio": "κ₁/κ₂", "condition": "condition number", "variance": "variance of trained networks"}
+    for axes, (key, label) in zip(panels, quantities.items(), strict=True):
+        for k, (name, values, chi) in enumerate(zip(n["curves"], n[key], n["chi"], strict=True)):
+            said = f"{name}, χ₁ = {float(chi):.3g}"
+            axes.plot(
+                n["depths"], np.asarray(values, float), "o-", markersize=3, linewidth=1, color=f"C{k}", label=said
+            )
+        axes.set(xlabel="depth L", title=label, yscale="log")
+    panels[0].legend(fontsize=7)
     return figure
 
 
@@ -230,6 +246,7 @@ PICTURES: dict[str, Callable[[str, Numbers], Figure]] = {
     "phase": phase,
     "critical": critical,
     "variance": variance,
+    "conditioning": conditioning,
     "convergence": convergence,
     "drift": drift,
     "sensitivity": sensitivity,

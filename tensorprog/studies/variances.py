@@ -88,7 +88,9 @@ def variance(net: Network, grid: Mapping[str, Sequence[Any]] | None = None, *, X
         raise ProgramError(f"trained is 'w' (W = σ w, w is trained) or 'W' (W itself is trained), got {trained!r}")
     shape = tuple(len(v) for v in given.values())
     folder = None if out is None else folder_of(out)
-    found = {k: np.zeros((*shape, len(sizes))) for k in ("mean", "ratio", "stderr", "networks", "exact", "exact_stderr")}
+    found = {
+        k: np.zeros((*shape, len(sizes))) for k in ("mean", "ratio", "stderr", "networks", "exact", "exact_stderr")
+    }
     chi = np.full(shape, np.nan)
     with telling(progress) as tell:
         for k, place in enumerate(np.ndindex(shape)):
