@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from tensorprog.derivation.data import read_inputs
 from tensorprog.dsl.network import Network, check_network
-from tensorprog.errors import AssumptionError, DataError, NoRuleError
+from tensorprog.errors import AssumptionError, DataError, NoRuleError, ProgramError
 from tensorprog.finite.estimate import Exponent
 from tensorprog.given import count
 from tensorprog.passes.optimizer import SGD
@@ -55,12 +56,15 @@ def ntktrain(net: Network, X: Data | None = None, y: Data | None = None, *, step
     """
     check_network(net)
     data: Any = random_inputs(net, SAMPLES, seed) if X is None else X
+    samples = len(read_inputs(data, "X", net.form))
     given: Any = y
     if given is not None and np.ndim(given) != 1:
         raise DataError(f"y must have shape (N,), got {np.shape(given)}")
     if given is None:
-        given = np.sign(np.random.default_rng([count(seed, "seed", 0), 1]).standard_normal(len(data)))
+        given = np.sign(np.random.default_rng([count(seed, "seed", 0), 1]).standard_normal(samples))
     chosen = SGD(0.2) if optimizer is None else optimizer
+    if not isinstance(chosen, SGD):
+        raise ProgramError(f"unsupported optimizer {chosen!r}; use tp.SGD(lr, momentum, weight_decay)")
     with telling(progress) as tell:
         tell(0, 2, "the certificate")
         claims = [_certified(net, chosen)]

@@ -102,6 +102,8 @@ def critical(net: Network, by: str = "sigma_w", grid: Grid | None = None, *, bet
     """
     check_network(net)
     drive, given = number(drive, "drive", 0), {} if grid is None else _read(grid)
+    if not isinstance(by, str):
+        raise ProgramError(f"by must be the name of a hyperparameter, got {by!r}")
     if by in given:
         raise ProgramError(f"{by!r} is found, and cannot be given as well")
     if len(given) > 1:
