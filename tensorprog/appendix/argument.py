@@ -21,13 +21,13 @@ from tensorprog.derivation.ntk import Term, ntk_terms, sum_terms
 from tensorprog.dsl.network import Network
 from tensorprog.errors import FoldError, NoRuleError, ProgramError, TensorProgramError
 from tensorprog.expectations.atoms import Expect, head_of
-from tensorprog.expectations.closed.printed import Q2, C, Q, closed_form
 from tensorprog.expectations.lawful import Lawful
+from tensorprog.expectations.closed.printed import C, Q2, Q, closed_form
 from tensorprog.expectations.quadrature.nodes import legendre
-from tensorprog.export.standalone import one_layer
 from tensorprog.functions import evaluate
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import MatMul
+from tensorprog.export.standalone import one_layer
 from tensorprog.kernels.kernel import Kernel
 from tensorprog.kernels.methods import ntk
 from tensorprog.kernels.recursion import Recursion
@@ -151,9 +151,7 @@ class _Argument:
             self.net.fn.__module__.startswith("tensorprog.programs")) else []  # fmt: skip
         found = []
         for name, p in self.traced[0].parameters.items():
-            law = {"matrix": f"n×n, entries N(0, {text(p.std**2)}/n)"}.get(
-                p.kind, f"entries of standard deviation {text(p.std)}"
-            )
+            law = {"matrix": f"n×n, entries N(0, {text(p.std**2)}/n)"}.get(p.kind, f"entries of standard deviation {text(p.std)}")
             found.append(Statement(str(name), f"{name}: {p.kind}, {law}", rf"{math(str(name))}", f"{p.kind}, {law}"))
         return Section("The architecture", [w for w in words if w], grouped(found))
 
@@ -256,14 +254,10 @@ class _Argument:
             (vanishing if dead else found).append(line)
         total = Statement(str(self.kernel.symbol), f"{self.kernel.symbol} is the sum of these", latex(self.kernel.symbol), "",
                           (list(ntk_terms(trace, gradients, 0, j, limit.correlated, trained)), limit), self._total)  # fmt: skip
-        words = [
-            "By Equations (99) and (100) the kernel is Σ over pairs of uses of a parameter of factor · E dg dg' · E h h'."
-        ]
+        words = ["By Equations (99) and (100) the kernel is Σ over pairs of uses of a parameter of factor · E dg dg' · E h h'."]
         if vanishing:
             words.append(f"{len(vanishing)} pairs vanish: their gradients are uncorrelated.")
-        return Section(
-            "The kernel as a sum over pairs of uses", words, [*grouped(found), *grouped(vanishing)], silent=[total]
-        )
+        return Section("The kernel as a sum over pairs of uses", words, [*grouped(found), *grouped(vanishing)], silent=[total])
 
     def _pair(self, t: Term, limit: Interpreter, dead: bool, names: Names) -> Statement:
         parts = [] if t.factor == 1 else [text(t.factor)]
@@ -363,12 +357,8 @@ class _Argument:
         """What the assumption of gradient independence would give, where it fails."""
         if self.ntk and not self.d.trace.passes_gia_check and self.kernel._derive_under_gia is not None:
             other = self.kernel.under_gia
-            words = [
-                "Gradient independence does not hold. Assuming it drops every Ż of the backward pass and gives, wrongly:"
-            ]
-            yield Section(
-                "Under the gradient independence assumption", words, formulas=[(_body(other.text()), other.latex())]
-            )
+            words = ["Gradient independence does not hold. Assuming it drops every Ż of the backward pass and gives, wrongly:"]
+            yield Section("Under the gradient independence assumption", words, formulas=[(_body(other.text()), other.latex())])
 
 
 def _body(printed: str) -> str:
@@ -410,3 +400,5 @@ def _polar(g: Expect, q: float, c: float, p: float) -> float | None:
     v = np.sqrt(p) * np.outer(r, np.cos(t - angle))
     values = evaluate(g.body, dict(zip(g.variables, (u, v), strict=False)))
     return float(np.einsum("i,ij,j->", wr, np.broadcast_to(values, u.shape), wt))
+
+

@@ -126,9 +126,7 @@ def check_formula(K: Kernel, claimed: Any, *, settings: int = SETTINGS, seed: in
 
 def _unknown(q: Quantity, found: Engine, rules: list[Rule]) -> bool:
     """Whether a quantity is neither claimed nor known."""
-    claimed = any(
-        isinstance(r.left, Quantity) and r.left.head == q.head and len(r.left.index) == len(q.index) for r in rules
-    )
+    claimed = any(isinstance(r.left, Quantity) and r.left.head == q.head and len(r.left.index) == len(q.index) for r in rules)
     return key_of(q) not in found.polys and not (claimed and not any(r.left == q for r in rules))
 
 
@@ -202,9 +200,7 @@ class _Claim:
                 return False
 
         names = [*self.settings[0].hyper, "d"]
-        repairs = list(
-            itertools.islice(dict.fromkeys(w for w, changed in guesses(rule.right, env, names) if holds(changed)), 4)
-        )
+        repairs = list(itertools.islice(dict.fromkeys(w for w, changed in guesses(rule.right, env, names) if holds(changed)), 4))
         claimed = [e.value(rule.right, env) for e in self.local]
         hyper = [s.hyper for s in self.settings]
         repairs += [] if repairs else of_numbers(claimed, right, hyper, close)
@@ -240,8 +236,8 @@ class _Claim:
     def _from_zdot(self, key: Key, missing: tuple[str, ...]) -> bool:
         """Whether missing terms are those that a Ż brings: with mean derivatives, E of one variable, or their names a."""
         terms = {self._term_text(m, c): m for m, c in self.engine.terms[key].terms.items()}
-        return all(any((isinstance(g, Expect) and len(g.mean) == 1 and head_of(g, False).startswith("E"))
-                       or (isinstance(g, Name) and g.kind == "zdot") for g, _ in terms[words]) for words in missing)  # fmt: skip
+        return all(any(isinstance(g, Expect) and len(g.mean) == 1 and head_of(g, False).startswith("E")
+                       or isinstance(g, Name) and g.kind == "zdot" for g, _ in terms[words]) for words in missing)  # fmt: skip
 
     # ---- closed forms ----------------------------------------------------------------------------
 
@@ -355,3 +351,4 @@ def _entries(s: Setting, K: Any) -> list[Any]:
     d = x.shape[-1]
     found = [x @ x.T / d, x @ y.T / d, y @ y.T / d]
     return found if K.net.takes_sequences else [float(g[0, 0]) for g in found]
+

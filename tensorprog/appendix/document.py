@@ -74,9 +74,7 @@ class DerivationCheck(Shown):
         """The verdict, and the lines that fail."""
         if self.passed:
             return f"all of {counted(self.checked, 'line')} hold to {self.digits} digits at random points"
-        return "\n".join(
-            [f"{len(self.failed)} of {counted(self.checked, 'line')} fail:", *(f"  {f}" for f in self.failed)]
-        )
+        return "\n".join([f"{len(self.failed)} of {counted(self.checked, 'line')} fail:", *(f"  {f}" for f in self.failed)])
 
 
 class DerivationDocument(Shown):
@@ -124,9 +122,7 @@ class DerivationDocument(Shown):
             lines += ["", f"{number}. {section.title}", ""]
             lines += [f"  {w}" for w in section.words]
             for k, s in enumerate(section.statements, 1):
-                lines.append(
-                    f"  ({number}.{k}) {s.text}" + (f"   [{s.reason}]" if s.reason and s.reason not in s.text else "")
-                )
+                lines.append(f"  ({number}.{k}) {s.text}" + (f"   [{s.reason}]" if s.reason and s.reason not in s.text else ""))
                 if s.others:
                     lines.append(f"        and likewise {', '.join(dict.fromkeys(o.name for o in s.others))}")
             for text, _ in section.formulas:

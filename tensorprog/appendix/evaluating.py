@@ -101,9 +101,7 @@ class Evaluation:
         if left.pair == key[2]:
             return [rule]
         labels = ("x", "x'")
-        about = any(
-            isinstance(r.left, Quantity) and r.left.pair == key[2] and r.left.head == key[0] for r in self.rules
-        )
+        about = any(isinstance(r.left, Quantity) and r.left.pair == key[2] and r.left.head == key[0] for r in self.rules)
         if key[2][0] != key[2][1] or about:
             return []
         if left.pair not in (labels, ("x", "x")):

@@ -77,9 +77,7 @@ class Engine:
     def constants(self) -> dict[str, float]:
         """The hyperparameters that are numbers, by name."""
         given = self.kernel.net.hyperparameters.items()
-        return {
-            k: float(v) for k, v in given if k not in DEPTHS and not isinstance(v, bool) and _is_number(v) and v != 0
-        }
+        return {k: float(v) for k, v in given if k not in DEPTHS and not isinstance(v, bool) and _is_number(v) and v != 0}
 
     def settings(self, count: int, seed: int) -> list[Setting]:
         """Random settings."""
@@ -133,9 +131,7 @@ class Engine:
         from_net = phi if stem in ("φ", "σ", "phi") and phi is not None else None
         found = from_net if from_net is not None else NAMED.get(stem)
         if found is None:
-            raise DataError(
-                f"the claim has a function {name!r}; known are φ, that of the network, and {', '.join(NAMED)}"
-            )
+            raise DataError(f"the claim has a function {name!r}; known are φ, that of the network, and {', '.join(NAMED)}")
         u = sp.Symbol("u", real=True)
         body = as_members(sp.sympify(found(u)))
         for _ in range(order):
@@ -309,3 +305,4 @@ def ref_key(r: Ref) -> Key:
 
 def _functions(polys: list[Poly]) -> dict[str, Any]:
     return {head_of(g, False): (g.body, g.variables) for g in reachable(polys) if isinstance(g, Expect)}
+

@@ -25,26 +25,11 @@ from tensorprog.printing import GREEK, text
 LONGEST, DEEPEST = 100_000, 200  # characters, and brackets within brackets
 COMMANDS = {
     **{name: letter for letter, name in GREEK.items()},
-    "phi": "φ", "epsilon": "ε", "cdot": "·", "times": "·", "odot": "·", "le": "≤", "leq": "≤", "langle": "⟨",
-       "rangle": "⟩", "sum": "∑", "arccos": "acos", "arcsin": "asin", "arctan": "atan", "prime": "'", "to": " ",
+    **{"phi": "φ", "epsilon": "ε", "cdot": "·", "times": "·", "odot": "·", "le": "≤", "leq": "≤", "langle": "⟨",
+       "rangle": "⟩", "sum": "∑", "arccos": "acos", "arcsin": "asin", "arctan": "atan", "prime": "'", "to": " "},
     **{name: name for name in ("sqrt", "frac", "max", "exp", "log", "sin", "cos", "tanh", "erf")},
 }  # fmt: skip
-IGNORED = (
-    "left",
-    "right",
-    "bigl",
-    "bigr",
-    "Bigl",
-    "Bigr",
-    "big",
-    "Big",
-    "quad",
-    "qquad",
-    "nonumber",
-    "displaystyle",
-    "displaybreak",
-    "notag",
-)
+IGNORED = ("left", "right", "bigl", "bigr", "Bigl", "Bigr", "big", "Big", "quad", "qquad", "nonumber", "displaystyle", "displaybreak", "notag")
 WRAPPERS = ("mathsf", "operatorname", "mathrm", "mathbb", "mathcal", "text", "bm", "boldsymbol", "tfrac", "dfrac")
 FUNCTIONS = ("sqrt", "exp", "log", "sin", "cos", "tanh", "erf", "acos", "asin", "atan", "max", "Max", "abs", "Sum")
 SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
@@ -135,9 +120,7 @@ def _lines(claim: str) -> list[str]:
         elif found:
             found[-1] += f" {stripped}"
         else:
-            raise DataError(
-                f"a claim starts with {stripped[:60]!r}, where an equation such as Θ(x,x') = .. was expected"
-            )
+            raise DataError(f"a claim starts with {stripped[:60]!r}, where an equation such as Θ(x,x') = .. was expected")
     return found
 
 
@@ -227,9 +210,7 @@ class Reader:
     def _is_range(self) -> bool:
         """Whether a bracket at the end holds ranges."""
         rest = self.line[self.at :]
-        return bool(re.match(r"\s*\((?=[^=]*(≤|=))(.*)\)\s*$", rest)) and (
-            "≤" in rest or re.match(r"\s*\(\w+ = ", rest) is not None
-        )
+        return bool(re.match(r"\s*\((?=[^=]*(≤|=))(.*)\)\s*$", rest)) and ("≤" in rest or re.match(r"\s*\(\w+ = ", rest) is not None)
 
     def power(self) -> Node:
         base = self.factor()

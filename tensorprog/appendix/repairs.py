@@ -72,22 +72,13 @@ def _powers(right: Node) -> Iterator[tuple[str, Node]]:
     inside = {m.parts[0] for m in squares}
     indices = {s for m in walk(right) for i in _indices(m) for s in walk(i)}
     for symbol in _places(right, lambda m: isinstance(m, Sym) and m not in inside and m not in indices):
-        yield (
-            f"{shown_name(symbol.name)}² for {shown_name(symbol.name)}",
-            _replaced(right, symbol, Op("pow", (symbol, TWO))),
-        )
+        yield f"{shown_name(symbol.name)}² for {shown_name(symbol.name)}", _replaced(right, symbol, Op("pow", (symbol, TWO)))
     for square in squares:
         yield f"{shown_name(square.parts[0].name)} for {written(square)}", _replaced(right, square, square.parts[0])
 
 
 def _indices(m: Node) -> tuple[Node, ...]:
-    return (
-        m.index
-        if isinstance(m, Quantity)
-        else tuple(t for t in m.times if t is not None)
-        if isinstance(m, Gram)
-        else ()
-    )
+    return m.index if isinstance(m, Quantity) else tuple(t for t in m.times if t is not None) if isinstance(m, Gram) else ()
 
 
 def _shifts(right: Node) -> Iterator[tuple[str, Node]]:
@@ -98,7 +89,9 @@ def _shifts(right: Node) -> Iterator[tuple[str, Node]]:
             for chosen in [(i,) for i in range(len(own))] + ([tuple(range(len(own)))[-2:]] if len(own) > 1 else []):
                 index = tuple(_plus(i, by) if k in chosen else i for k, i in enumerate(own))
                 new = (
-                    Quantity(q.head, index, q.pair, q.copy) if isinstance(q, Quantity) else Gram(q.labels, index)  # type: ignore[arg-type]
+                    Quantity(q.head, index, q.pair, q.copy)
+                    if isinstance(q, Quantity)
+                    else Gram(q.labels, index)  # type: ignore[arg-type]
                 )
                 yield f"{written(new)} for {written(q)}", _replaced(right, q, new)
 
@@ -147,9 +140,7 @@ def _pairs(right: Node) -> Iterator[tuple[str, Node]]:
 
 def _swapped(right: Node, names: list[str]) -> Iterator[tuple[str, Node]]:
     """One symbol for another, everywhere or in one place."""
-    found = [
-        m for m in _places(right, lambda m: isinstance(m, Sym)) if m.name not in ("l", "t", "τ", "L", "T", "T'", "π")
-    ]
+    found = [m for m in _places(right, lambda m: isinstance(m, Sym)) if m.name not in ("l", "t", "τ", "L", "T", "T'", "π")]
     for symbol, name in itertools.product(found, names):
         if shown_name(name) != shown_name(symbol.name):
             words = f"{shown_name(name)} for {shown_name(symbol.name)}"
@@ -217,3 +208,4 @@ def of_function(call: Callable[..., float], settings: list[Any], derived: list[f
         if holds(lambda s: {}, scale):
             found.append(words)
     return found
+

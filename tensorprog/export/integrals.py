@@ -208,3 +208,5 @@ def factors_of(body: sp.Expr, variables: tuple[sp.Symbol, ...]) -> list[tuple[ty
             return None
         found += [(type(base), variables.index(base.args[0]))] * min(int(power), 3)
     return found
+
+

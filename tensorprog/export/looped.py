@@ -80,9 +80,7 @@ class _Part:
         """The index of a case, single values put in."""
         p = placed(case, self.folded)
         single = {i: low for i, low, high in p.ranges if low == high}
-        return tuple(
-            None if i is None else first_of(i).subs({k: first_of(low) for k, low in single.items()}) for i in p.index
-        )
+        return tuple(None if i is None else first_of(i).subs({k: first_of(low) for k, low in single.items()}) for i in p.index)
 
     def _assignment(self, case: Case) -> str:
         own = self._own(case)

@@ -39,9 +39,7 @@ def adjoint(p: Poly, paired: Poly, spatial: bool, store: Store) -> tuple[Poly, l
     rest: list[Poly] = []
     found: list[tuple[Ref, Poly]] = []
     for mono, c in p.terms.items():
-        carrier = next(
-            (g for g, _ in mono if is_linear(g) or (isinstance(g, Along | Weighed) and _holds(g.inner))), None
-        )
+        carrier = next((g for g, _ in mono if is_linear(g) or (isinstance(g, Along | Weighed) and _holds(g.inner))), None)
         if carrier is None:
             _refuse(mono)
             rest.append(_sum(mono, c, paired, spatial, store))

@@ -23,6 +23,7 @@ from tensorprog.limit.master import Interpreter
 from tensorprog.limit.positions import At
 from tensorprog.printing import reads_data
 
+
 HAT = "\N{COMBINING CIRCUMFLEX ACCENT}"
 Sum = tuple[tuple[Poly, Var], ...]  # with coefficients
 
@@ -104,11 +105,7 @@ def _one(p: Poly) -> Gen | None:
 def _known(p: Poly) -> bool:
     """Whether p is made of hyperparameters, or a name, of two inputs or taken for one with itself."""
     g = _one(p)
-    return (
-        all(_is_constant(h) for mono in p.terms for h, _ in mono)
-        or isinstance(g, Name)
-        or (isinstance(g, At) and _known(g.inner))
-    )
+    return all(_is_constant(h) for mono in p.terms for h, _ in mono) or isinstance(g, Name) or (isinstance(g, At) and _known(g.inner))
 
 
 def _is_constant(g: Gen) -> bool:
@@ -253,11 +250,7 @@ class Layered(Interpreter):
         x, y = self._named_by(u), self._named_by(v)
         if x is None or y is None or linear_parts(u)[0] or linear_parts(v)[0]:
             return self.system.define(value, "cov", x, y)
-        return (
-            self._moment(self.z[x], self.z[y], x, y)
-            if u == self.z[x] and v == self.z[y]
-            else super()._name_covariance(u, v, value)
-        )
+        return self._moment(self.z[x], self.z[y], x, y) if u == self.z[x] and v == self.z[y] else super()._name_covariance(u, v, value)
 
     def known(self, p: Poly) -> Poly:
         """The name of p, as it is or with names for its terms; p where it has none."""
