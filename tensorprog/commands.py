@@ -275,9 +275,9 @@ def _study_option(name: str, text: str | None) -> Any:
         return text
     if name in ("widths", "times", "depths"):
         return _integers(text, f"--{name}")
-    return (
-        _real(text, f"--{name}") if name in ("drive", "error", "lr", "correlation") else _integers(text, f"--{name}")[0]
-    )
+    if name in ("drive", "error", "lr", "correlation"):
+        return _real(text, f"--{name}")
+    return _integers(text, f"--{name}")[0]
 
 
 def _labels(a: argparse.Namespace, count: int) -> Any:

@@ -103,7 +103,7 @@ class Descent:
         if not o.decays:
             return np.zeros((count, 0))
         found = []
-        for a, _ in o.numbers(self.plan.steps, self.hyper):
+        for a, _ in o._numbers(self.plan.steps, self.hyper):
             scaled = {n: w * np.asarray(a, w.dtype) if n in self.plan.trained else w for n, w in parameters.items()}
             found.append(self._evaluate(scaled, states, ())[0] - offset)
         return np.stack(found, axis=1)

@@ -298,7 +298,7 @@ class FiniteTraining:
     def _predict_decaying(self, f0: np.ndarray, chi: np.ndarray | None) -> np.ndarray:
         """Every step anew, since the kernels between two times are others at every time."""
         f, used = f0.astype(float), []
-        coefficients = self.plan.optimizer.numbers(self.plan.steps, self.hyper)
+        coefficients = self.plan.optimizer._numbers(self.plan.steps, self.hyper)
         next(coefficients)
         for t, ((_, weights), samples) in enumerate(zip(coefficients, self.plan.schedule, strict=True)):
             used.append(chi[:, t] if chi is not None else self._derivative(f[:, t], list(samples)))

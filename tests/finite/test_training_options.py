@@ -48,7 +48,7 @@ def test_every_option_equals_torch(name, option):
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_the_coefficients_as_numbers_are_those_of_the_exact_expressions(nesterov):
     o = tp.SGD([0.3, 0.2, 0.1, 0.25], momentum=0.5, weight_decay=0.1, nesterov=nesterov)
-    for t, (a, c) in enumerate(o.numbers(4, {})):
+    for t, (a, c) in enumerate(o._numbers(4, {})):
         assert a == pytest.approx(float(o.decay(t)), abs=1e-15)
         assert c == pytest.approx([float(o.weight(t, s)) for s in range(t)], abs=1e-15)
 
