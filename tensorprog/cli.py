@@ -166,6 +166,7 @@ def _add_gallery(parser: argparse.ArgumentParser) -> None:
     form.add_argument("--html", action="store_true", help="print it in HTML")
     form.add_argument("--write", type=Path, metavar="FILE.md",
                       help="put it between <!-- gallery --> and <!-- end of gallery --> of a file")  # fmt: skip
+    parser.add_argument("--reasons", action="store_true", help="in Markdown, list below why cells are empty or failed")
 
 
 def _add_data(parser: argparse.ArgumentParser, seeds: int) -> None:
