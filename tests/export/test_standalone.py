@@ -37,7 +37,9 @@ def run(folder, language, files):
         (folder / f"{name}.py").write_text(text)
     given = {name: (function, pairs) for name, (_, function, pairs) in files.items()}
     (folder / "inputs.pickle").write_bytes(pickle.dumps(given))
-    done = subprocess.run([sys.executable, str(RUN), str(folder), language], capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        [sys.executable, str(RUN), str(folder), language], capture_output=True, text=True, timeout=600
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return pickle.loads((folder / "results.pickle").read_bytes())
 
