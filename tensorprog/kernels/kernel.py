@@ -15,7 +15,7 @@ from tensorprog.derivation.derived import DerivedKernel
 from tensorprog.derivation.exact import grams_of
 from tensorprog.derivation.indices import Indices
 from tensorprog.derivation.kernel_account import KernelAccount, warn
-from tensorprog.errors import AssumptionError, DataError
+from tensorprog.errors import AssumptionError, DataError, FoldError
 from tensorprog.expectations.atoms import Expect
 from tensorprog.export.standalone import standalone
 from tensorprog.formulas.arguments import once, short
@@ -159,6 +159,10 @@ class Kernel(DerivedKernel):
         array([[100.5  ,  26.805],
                [ 26.805, 100.5  ]])
         """
+        if self.net.trace(self.lengths[:1]).has_laws:
+            raise FoldError(
+                f"{self.net.name} has weights that are not Gaussian, whose integrals no recursion holds; use K(X)"
+            )
         return Recursion(self, form, over)
 
     def _repr_latex_(self) -> str:
