@@ -76,10 +76,6 @@ class FoldedKernel:
         self.kernel = kernel
         self.net: Network = kernel.net
         self.form = form_of(kernel.kind, form)
-        if self.net.trace(kernel.lengths[:1]).has_laws:
-            raise FoldError(
-                f"{self.net.name} embeds by weights that are not Gaussian, whose integrals no recursion holds; use K(X)"
-            )
         self._over = over_of(self.net, over)
         refuse_expanding(*self._sized(self._over.larger(2)[0], 2), kernel.kind == "ntk")
         self._store = Store()
