@@ -16,6 +16,7 @@ from tensorprog.derivation.data import Inputs
 from tensorprog.derivation.derivation import Derivation, Derive, Length, Trains, derived
 from tensorprog.derivation.exact import at, exact_account, values
 from tensorprog.derivation.kernel_account import SAMPLING, KernelAccount
+from tensorprog.derivation.over_members import members_account
 from tensorprog.derivation.over_positions import over_positions
 from tensorprog.derivation.route import How, is_sampled
 from tensorprog.derivation.sampled.randomised import sampled_gram
@@ -146,6 +147,8 @@ class DerivedKernel:
     def _found(self, first: Inputs, other: Inputs | None, hyper: Mapping[sp.Symbol, float],
               accounted: bool = False) -> KernelAccount:  # fmt: skip
         """The account of K(X1, X2); of small errors only if ``accounted``, else 0."""
+        if self.net.takes_batches:
+            return members_account(self._derive(), first, other, hyper, self._how)
         if is_sampled(self, first, other, hyper):
             drawn = sampled_gram(
                 self.net,

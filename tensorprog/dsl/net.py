@@ -32,6 +32,7 @@ class Net(Builder):
     weighted = attending.weighted
     layer_norm = norms.layer_norm
     rms_norm = norms.rms_norm
+    batch_norm = norms.batch_norm
     conv = spatial.conv
     local = spatial.local
     avg_pool = spatial.avg_pool

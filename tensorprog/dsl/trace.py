@@ -150,6 +150,7 @@ class Trace(Shown):
         parts: what inputs of named arrays consist of.
         ones: the constant vector 1 over axes, where one was needed.
         placed: whether inputs have positions.
+        batched: the axes whose positions are members of a batch, each with outputs of its own.
     """
 
     program: Program = field(default_factory=Program)
@@ -164,6 +165,7 @@ class Trace(Shown):
     parts: Parts = field(default_factory=Parts)
     ones: dict[Axes, Var] = field(default_factory=dict)
     placed: bool = False
+    batched: set[Axes] = field(default_factory=set)
     _symbols: dict[tuple[Datum, Datum], sp.Symbol] = field(default_factory=dict, repr=False, compare=False)
 
     def text(self) -> str:

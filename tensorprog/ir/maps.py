@@ -157,4 +157,28 @@ def _inverse(x: np.ndarray) -> np.ndarray:
     return np.divide(1.0, x, out=np.zeros_like(x), where=x != 0)
 
 
-MAPS: dict[str, type[Map]] = {c.__name__: c for c in (Window, Everywhere, Spread, Margins, Beside, Given)}
+@dataclass(frozen=True)
+class Only(Map):
+    """One position, that of a vector without axes, reads number ``index``.
+
+    >>> Only(2).reads((4,))
+    array([[2]])
+    """
+
+    index: int = 0
+
+    def __str__(self) -> str:
+        return f"position {self.index + 1}"
+
+    @property
+    def is_whole(self) -> bool:
+        return True
+
+    def sizes_of(self, sizes: Sizes) -> Sizes:
+        return ()
+
+    def reads(self, sizes: Sizes) -> np.ndarray:
+        return np.array([[self.index]])
+
+
+MAPS: dict[str, type[Map]] = {c.__name__: c for c in (Window, Everywhere, Spread, Margins, Beside, Given, Only)}

@@ -86,9 +86,10 @@ def _by_backprop(
     return Derivation(trace, limit, sum_terms(terms, limit))
 
 
-def _by_paths(net: Network, lengths: Sequence[Length], chosen: Chosen = ALL) -> Derivation:
+def _by_paths(net: Network, lengths: Sequence[Length], chosen: Chosen = ALL,
+              names: type[NetworkNames] = NetworkNames) -> Derivation:  # fmt: skip
     trace = net.trace(lengths)
-    limit = Interpreter(trace.program, NetworkNames(trace, []))
+    limit = Interpreter(trace.program, names(trace, []))
     return Derivation(trace, limit, PathSum(trace, limit, chosen.of(trace)).kernel(0, len(lengths) - 1))
 
 
@@ -187,6 +188,8 @@ def ntk(net: Network, method: str = "auto", lengths: Sequence[int] | None = None
         )
         return OutputKernels(net, "ntk", formulas, lengths, which, one, functools.partial(_cross_ntk, chosen))
     net = one_output(net, which[0])
+    if net.takes_batches:
+        return _of_members(net, method, how, chosen)
     under_gia = functools.partial(_by_backprop, chosen=chosen, assume_gia=True) if formulas == "backprop" else None
     straight = functools.partial(_by_backprop, chosen=chosen, names=EveryName)
     stepwise = functools.partial(_by_backprop, chosen=chosen, names=StepNames, limits=Stepwise)
@@ -204,6 +207,21 @@ def ntk(net: Network, method: str = "auto", lengths: Sequence[int] | None = None
         trained=chosen if chosen != ALL else None,
         derive_by_paths=functools.partial(_by_paths, chosen=chosen),
     )
+
+
+def _of_members(net: Network, method: str, how: How, chosen: Chosen) -> Kernel:
+    """The NTK between the members of batches, by path sums.
+
+    Raises:
+        ProgramError: another derivation is asked for.
+    """
+    if method in NTK_METHODS and method != "paths":
+        raise ProgramError(
+            f"the NTK between the members of batches is derived by path sums, not by {method!r}: leave method= at 'auto'"
+        )
+    derive, straight = (functools.partial(_by_paths, chosen=chosen, names=n) for n in (NetworkNames, EveryName))
+    trained = chosen if chosen != ALL else None
+    return Kernel(net, "ntk", "paths", derive, derive_straight=straight, how=how, trained=trained)
 
 
 def _how(method: Any, derivations: Collection[str], formulas: str, what: str, sampling: Sampling) -> tuple[How, str]:

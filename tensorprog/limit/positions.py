@@ -113,6 +113,27 @@ class Causal(Positional):
         self.axes, self.point = axes, point
 
 
+class Batched(Positional):
+    """E f(y[p]) g(y'[q]) of normalised batches y, y'; with ``theta`` E Σ_kl ∂_k f(y[p]) Θ[k,l] ∂_l g(y'[q]).
+
+    Args:
+        first, second: f and g as members of the table of functions, or their derivatives where there is a ``theta``;
+            None for the identity, or the constant 1.
+        eps: what is added to the variance.
+        one, cross, two: the covariances of what is normalised, of x with itself, of x and x', of x' with itself.
+        theta: the NTK of it, where derivatives are asked for.
+        symbol: what it prints as; made of the above where it is None.
+    """
+
+    __slots__ = FIELDS = ("first", "second", "eps", "one", "cross", "two", "theta")  # type: ignore[misc]
+
+    def __init__(self, first: Any, second: Any, eps: Poly, one: Poly, cross: Poly, two: Poly,
+                 theta: Poly | None = None, symbol: NameSymbol | None = None) -> None:  # fmt: skip
+        super().__init__(symbol)
+        self.first, self.second, self.eps = first, second, eps
+        self.one, self.cross, self.two, self.theta = one, cross, two, theta
+
+
 class Weighed(Positional):
     """A C, or C Aᵀ where ``how`` is "right", with the scalars A of one input for pairs of positions, or Aᵀ for A."""
 

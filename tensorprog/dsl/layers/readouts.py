@@ -22,12 +22,13 @@ def readout(net: Builder, key: Key, x: Vec | Channels, std: Number = 1, bias: Nu
             initial: Number | None = None) -> Output:  # fmt: skip
     """The output std · v·x/√n, v ~ N(0, 1), plus ``bias`` · c with a trained scalar c ~ N(0, 1).
 
-    With ``initial=0``, v starts at 0.
+    With ``initial=0``, v starts at 0.  Of a batch (``net.batch_norm``) every member has its output, by one v.
     """
     if isinstance(x, Channels):
         return x.read(key, std_of(key, std), lambda own, part, scale: readout(net, own, part, scale, bias, initial))
     check_vector(key, x)
-    if net._trace.program.axes(x.var) is not None:
+    axes = net._trace.program.axes(x.var)
+    if axes is not None and axes not in net._trace.batched:
         raise ProgramError(
             f"the readout {key!r} takes one vector, and {x} has one at every position: net.global_pool({x}) averages "
             f"them, net.flatten({key!r}, {x}) reads each with weights of its own"

@@ -14,10 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from tensorprog.errors import AccuracyError
+from tensorprog.functions import Abs, Relu, Sign, Step
 
 Array = np.ndarray
 NEGLIGIBLE = 1e-12  # eigenvalues, relative to the largest, that are rounding
@@ -33,6 +35,20 @@ class Forms:
 
     linear: float
     absolute: float
+
+
+HALVES = (0.5, 0.5)
+VALUES: dict[Any, tuple[float, float]] = {None: (1.0, 0.0), Relu: HALVES, Abs: (0.0, 1.0)}
+SLOPES: dict[Any, tuple[float, float]] = {None: (1.0, 0.0), Step: HALVES, Sign: (0.0, 1.0)}
+
+
+def forms_of(first: Any, second: Any, slopes: bool) -> Forms | None:
+    """The forms of two functions of the table, of their derivatives if ``slopes``; None where one is no such function."""
+    known = SLOPES if slopes else VALUES
+    if first not in known or second not in known:
+        return None
+    (a, alpha), (b, beta) = known[first], known[second]
+    return Forms(a * b, alpha * beta)
 
 
 @dataclass(frozen=True)
