@@ -99,7 +99,8 @@ class PathSum:
         if y not in standards or z not in standards:
             raise AssumptionError(f"`{y}` and `{z}` are read side by side, and one is a normalised batch: {BETWEEN}")
         h, h2 = standards.of[y][0], standards.of[z][0]
-        return standards.pushed(df, y, dg, z, self.limit.system.define(self.through(h, h2), "theta", h, h2))
+        theta = self.limit.system.shortened(self.through(h, h2), standards.covariance(h, h2))
+        return standards.pushed(df, y, dg, z, self.limit.system.define(theta, "theta", h, h2))
 
     def theta(self, g: Var, h: Var) -> Poly:
         """Θ(g, g') of two G-vars, named."""
@@ -107,7 +108,8 @@ class PathSum:
 
     def _find_theta(self, g: Var, h: Var) -> Poly:
         value = self._sum(g, h)
-        return self.limit.system.define(value, "theta", g, h) if isinstance(self.program.op(g), MatMul) else value
+        named = isinstance(self.program.op(g), MatMul) and not self.trace.batched  # there named where it is read
+        return self.limit.system.define(value, "theta", g, h) if named else value
 
     def _sum(self, g: Var, h: Var) -> Poly:
         a, b = self.program.op(g), self.program.op(h)

@@ -15,11 +15,13 @@ import sympy as sp
 
 from tensorprog.algebra import ONE, Apply, Gen, Poly, Scalar, add_all, monomial, to_sympy
 from tensorprog.expectations.atoms import Expect, head_of
+from tensorprog.formulas.batches import batched
+from tensorprog.formulas.batches import said as said_of_batches
 from tensorprog.formulas.spelling import Windows, read_by, reads
 from tensorprog.formulas.typeset import ATOM, GRAM, SCALAR, SUM, Quotient, Show, Style, Term, apart, shown, terms
 from tensorprog.ir.axes import Everywhere, Map, Window
 from tensorprog.ir.maps import Given, View
-from tensorprog.limit.positions import Along, At, Causal, How, Rows, Weighed, Whole
+from tensorprog.limit.positions import Along, At, Batched, Causal, How, Positional, Rows, Weighed, Whole
 from tensorprog.printing import NameSymbol
 
 Sides = tuple[int | None, int | None]  # of which input each index of a quantity is a position; None where it has none
@@ -153,6 +155,8 @@ class Summing:
         if isinstance(g, At):
             here = spot.at[g.point]
             return self._factor(g.inner, replace(spot, at=(here, here), both=g.point))
+        if isinstance(g, Batched):
+            return ATOM, batched(g, self.style, partial(self._whole, spot=spot), f"[{','.join(spot.at)}]")
         if isinstance(g, Expect):
             return ATOM, self._atom(g, spot)
         if isinstance(g, Apply):
@@ -164,6 +168,15 @@ class Summing:
             return SCALAR, self.style.expr(g.symbol.xreplace(names))
         rank, name = self.leaf(g, spot.both)
         return rank, name + self.index(self.sides(g), spot)
+
+    def _whole(self, p: Poly, spot: Spot) -> str:
+        """The array that a polynomial stands for: the letter of a quantity, or a formula with dots for positions."""
+        ((mono, c), *more) = p.terms.items()
+        if not more and c == 1 and len(mono) == 1 and mono[0][1] == 1 and not isinstance(mono[0][0], Positional):
+            g = mono[0][0]
+            if self.data(g) is None and not self.data_in(g) and (name := self.leaf(g, spot.both)[1]):
+                return name
+        return self._sum(p, replace(spot, at=("·", "·") if not self.style.tex else (r"\cdot", r"\cdot")))
 
     # ---- expectations and data ---------------------------------------------------------------------------
 
@@ -335,6 +348,8 @@ WHOLE = "terms at positions that are no whole numbers are left out"
 def said(summing: Summing, gens: Collection[Gen]) -> list[str]:
     """What the indices of formulas over positions are, and what sums run over: sentences."""
     along = [g for g in gens if isinstance(g, Along)]
+    if found := said_of_batches(gens, summing.style):
+        return found
     p, q, P, Q, x, y = (_math(t, summing.style) for t in (*FREE, *SIZES, *summing.labels))
     sizes = any(isinstance(g.by.map, Everywhere) and g.by.map.is_mean for g in along)
     of = (f" {P}", f" {Q}") if sizes else ("", "")

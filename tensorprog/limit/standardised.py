@@ -132,11 +132,16 @@ class Standards:
             return self.spatial.at(own, twins.input[y])  # type: ignore[no-any-return]
         if twins.of(h, 0) != twins.of(k, 0):
             raise AssumptionError(f"`{y}` and `{z}` are normalised by different vectors, `{h}` and `{k}`: {BETWEEN}")
-        cross = self._covariance(h, k)
+        cross = self.covariance(h, k)
         one, two = (self.spatial.gen(Whole, cross, point) for point in (0, 1))
         return self.spatial.gen(Batched, f, g, eps, one, cross, two, theta)  # type: ignore[no-any-return]
 
-    def _covariance(self, h: Var, k: Var) -> Poly:
+    def covariance(self, h: Var, k: Var) -> Poly:
+        """Cov(h,h') of what is normalised, named.
+
+        Raises:
+            AssumptionError: it is not Gaussian.
+        """
         u, v = self.limit.z[h], self.limit.z[k]
         if not (affine(u) and affine(v)):
             raise AssumptionError(f"`{h}` is normalised over a batch and is not Gaussian in the limit: {BETWEEN}")

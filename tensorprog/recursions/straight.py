@@ -21,7 +21,7 @@ from tensorprog.errors import FoldError
 from tensorprog.expectations.atoms import Expect, variables
 from tensorprog.ir.axes import TOTAL, Map, Reading
 from tensorprog.limit.equations import Name, children, reachable
-from tensorprog.limit.positions import Along, At
+from tensorprog.limit.positions import Along, At, Batched
 from tensorprog.printing import NameSymbol, inner
 
 Index = tuple[int | None, ...]
@@ -114,7 +114,9 @@ class Store:
         if isinstance(g, Along):
             return self.along(g, self.rebuild(g.inner, leaf, seen))
         if isinstance(g, At):
-            return self.intern(At, self.rebuild(g.inner, leaf, seen), g.point)
+            return self.intern(type(g), self.rebuild(g.inner, leaf, seen), g.point)
+        if isinstance(g, Batched):
+            return self.intern(Batched, g.first, g.second, *(self.rebuild(p, leaf, seen) for p in g.reads))
         return monomial(g) if isinstance(g, Ref) else self.intern(Scalar, g.symbol)
 
     def along(self, like: Along, inner: Poly, turned: bool = False) -> Poly:
