@@ -94,12 +94,6 @@ class Blend(Gen):
         return self._symbol, self.support, self.source
 
 
-class Standard(Blend):
-    """A vector normalised over the members of a batch, at one of them: a function of Gaussians at all."""
-
-    __slots__ = ()
-
-
 class Apply(Gen):
     """A function of random variables: a table member of one argument, or an opaque formula of several."""
 

@@ -110,8 +110,9 @@ def _check_finite(batch: Batch) -> None:
     rank, size = batch.rank, batch.size
     words = "y jumps between two values" if rank == 1 else "E 1/‖u‖² is infinite"
     raise AssumptionError(
-        f"the NTK of a batch normalisation is finite for batches that span {FINITE} dimensions or more about their mean, "
-        f"with 4 members at least; this one has {size} members and spans {rank}: {words}; take larger batches or eps > 0"
+        f"the NTK of a batch normalisation is finite for batches that span {FINITE} dimensions or more about their "
+        f"mean, with 4 members at least; this one has {size} members and spans {rank}: {words}; take larger batches, "
+        "or eps > 0"
     )
 
 
@@ -165,7 +166,9 @@ def _matrix(d: Derivation, first: Inputs, other: Inputs | None, hyper: Mapping[s
 def _one_size(x: Inputs, name: str) -> tuple[Sizes, np.ndarray]:
     if len(x.data) > 1:
         sizes = " and ".join("×".join(map(str, n)) for n in x.data)
-        raise DataError(f"{name} holds batches of sizes {sizes}: their kernels fit into no array; give one size at a time")
+        raise DataError(
+            f"{name} holds batches of sizes {sizes}, whose kernels fit into no array; give one size at a time"
+        )
     ((sizes_, data),) = x.data.items()
     if data.shape[1] < 2:
         raise DataError(f"{name} holds batches of 1 member, which have no variance to be normalised by: give 2 or more")
@@ -179,4 +182,3 @@ def _between(d: Derivation, a: np.ndarray, b: np.ndarray, sizes: tuple[Sizes, Si
     known = known_at(pair, d.poly, hyper, lambda point: None)
     value = pair.values([d.poly], hyper, None, lambda g, value: known[g])[0]
     return np.broadcast_to(value, (1, a.shape[1], b.shape[1]))[0]
-

@@ -1,13 +1,13 @@
-r"""Expectations of functions of a normalised batch, y = √B u/√(‖u‖² + Bε) with Gaussian u, as integrals of closed forms.
+r"""Expectations of functions of a normalised batch, y = √B u/√(‖u‖² + Bε) with Gaussian u, by closed forms' integrals.
 
-With 1/‖u‖² = ∫ e^{−s‖u‖²} ds the norm becomes a factor of the density: u has the covariance Γ_s = Γ (I + 2sΓ)⁻¹ and the
-weight det(I + 2sΓ)^(−1/2).  For f = a x + α|x|, g = b x + β|x|, which the norm passes through,
+With 1/‖u‖² = ∫ e^{−s‖u‖²} ds the norm becomes a factor of the density: u has the covariance Γ_s = Γ (I + 2sΓ)⁻¹ and
+the weight det(I + 2sΓ)^(−1/2).  For f = a x + α|x|, g = b x + β|x|, which the norm passes through,
 
     E f(y_i) g(y_j) = B ∫ e^{−sBε} det(I + 2sΓ)^(−1/2) V_fg(Γ_s)_ij ds,
 
-and the products of two Jacobians are polynomials in s times such terms, taken together since each alone may diverge.  Two
-batches have a parameter each, 1/‖u‖ = π^(−1/2) ∫ s^(−1/2) e^{−s‖u‖²} ds.  Trapezoids in log s and in s = (c sinh y)²
-converge like e^{−π²/h}; h is halved until the value stays.
+and the products of two Jacobians are polynomials in s times such terms, taken together since each alone may diverge.
+Two batches have a parameter each, 1/‖u‖ = π^(−1/2) ∫ s^(−1/2) e^{−s‖u‖²} ds.  Trapezoids in log s and in
+s = (c sinh y)² converge like e^{−π²/h}; h is halved until the value stays.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ STEPS = (0.5, 0.25, 0.125, 0.0625)
 
 @dataclass(frozen=True)
 class Forms:
-    """What two functions a x + α|x| and b x + β|x| are multiplied to: a b of the linear parts, α β of the absolute values."""
+    """Of two functions a x + α|x| and b x + β|x|, the products a b and α β."""
 
     linear: float
     absolute: float
@@ -43,7 +43,7 @@ SLOPES: dict[Any, tuple[float, float]] = {None: (1.0, 0.0), Step: HALVES, Sign: 
 
 
 def forms_of(first: Any, second: Any, slopes: bool) -> Forms | None:
-    """The forms of two functions of the table, of their derivatives if ``slopes``; None where one is no such function."""
+    """Those of two functions of the table, given by their derivatives if ``slopes``; None where one is no such."""
     known = SLOPES if slopes else VALUES
     if first not in known or second not in known:
         return None

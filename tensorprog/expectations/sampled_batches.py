@@ -1,4 +1,4 @@
-"""Expectations of functions of a normalised batch by random draws of it, where they have no integral of closed forms."""
+"""Expectations of functions of a normalised batch by random draws of it, where no integral of closed forms is known."""
 
 from __future__ import annotations
 

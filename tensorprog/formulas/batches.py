@@ -16,15 +16,19 @@ MEMBERS = "p is a member of the batch x, q one of the batch x'", "$p$ is a membe
 NORMALISED = (
     "y = u/√(mean of u² + ε), u = h - mean of h, means over the members of a batch, (h,h') ~ N(0, Σ); ε = 0 where it "
     "does not stand",
-    r"$y = u/\sqrt{\langle u^{2}\rangle + \varepsilon}$, $u = h - \langle h\rangle$ with means $\langle\cdot\rangle$ over "
-    r"the members of a batch, $(h,h') \sim \mathcal{N}(0, \Sigma)$; $\varepsilon = 0$ where it does not stand",
+    r"$y = u/\sqrt{\langle u^{2}\rangle + \varepsilon}$, $u = h - \langle h\rangle$ with means $\langle\cdot\rangle$ "
+    r"over the members of a batch, $(h,h') \sim \mathcal{N}(0, \Sigma)$; $\varepsilon = 0$ where it does not stand",
 )
-VALUE = "N[φ](Σ, ε)[p,q] = E φ(y[p]) φ(y'[q])", (
-    r"$\mathsf{N}_{\varphi}\bigl[\Sigma, \varepsilon\bigr][p,q] = \mathsf{E}\, \varphi(y[p]) \varphi(y'[q])$"
+VALUE = (
+    "N[φ](Σ, ε)[p,q] = E φ(y[p]) φ(y'[q])",
+    (r"$\mathsf{N}_{\varphi}\bigl[\Sigma, \varepsilon\bigr][p,q] = \mathsf{E}\, \varphi(y[p]) \varphi(y'[q])$"),
 )
-PUSHED = "N[φ](Σ, ε; Θ)[p,q] = E φ(y[p]) φ(y'[q]) Σ_(i,j) ∂y[p]/∂h[i] Θ[i,j] ∂y'[q]/∂h'[j]", (
-    r"$\mathsf{N}_{\varphi}\bigl[\Sigma, \varepsilon; \Theta\bigr][p,q] = \mathsf{E}\, \varphi(y[p]) \varphi(y'[q]) "
-    r"\sum_{i,j} \frac{\partial y[p]}{\partial h[i]} \Theta[i,j] \frac{\partial y'[q]}{\partial h'[j]}$"
+PUSHED = (
+    "N[φ](Σ, ε; Θ)[p,q] = E φ(y[p]) φ(y'[q]) Σ_(i,j) ∂y[p]/∂h[i] Θ[i,j] ∂y'[q]/∂h'[j]",
+    (
+        r"$\mathsf{N}_{\varphi}\bigl[\Sigma, \varepsilon; \Theta\bigr][p,q] = \mathsf{E}\, \varphi(y[p]) "
+        r"\varphi(y'[q]) \sum_{i,j} \frac{\partial y[p]}{\partial h[i]} \Theta[i,j] \frac{\partial y'[q]}{\partial h'[j]}$"
+    ),
 )
 INTEGRAL = (
     "of a batch with itself N[φ](Σ, ε)[p,q] = B ∫_0^∞ exp(-sBε) det(1 + 2sΓ)^(-1/2) V[φ](Γ_s)[p,q] ds, "

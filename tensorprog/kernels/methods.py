@@ -217,7 +217,7 @@ def _of_members(net: Network, method: str, how: How, chosen: Chosen) -> Kernel:
     """
     if method in NTK_METHODS and method != "paths":
         raise ProgramError(
-            f"the NTK between the members of batches is derived by path sums, not by {method!r}: leave method= at 'auto'"
+            f"the NTK between members of batches is derived by path sums, not by {method!r}: leave method= at 'auto'"
         )
     derive, straight = (functools.partial(_by_paths, chosen=chosen, names=n) for n in (NetworkNames, EveryName))
     trained = chosen if chosen != ALL else None

@@ -11,7 +11,7 @@ from tensorprog.algebra import Apply, Gen, Poly, Scalar, add_all, monomial, to_s
 from tensorprog.expectations.atoms import Expect
 from tensorprog.functions import Abs, Exp, Relu, Step
 from tensorprog.ir.instructions import Var
-from tensorprog.limit.positions import Along, At, Positional
+from tensorprog.limit.positions import Along, At, Batched, Positional
 from tensorprog.printing import NameSymbol
 
 NOT_NEGATIVE = (Relu, Step, Abs, Exp)
@@ -129,7 +129,7 @@ def simple(p: Poly, atoms: bool) -> bool:
         if not (
             not mono
             or (single and isinstance(gens[0], (Name, Scalar)))
-            or (atoms and single and isinstance(gens[0], Expect))
+            or (atoms and single and isinstance(gens[0], (Expect, Batched)))
             or (atoms and summed(p))
             or (atoms and all(isinstance(g, Scalar) for g in gens))
         ):

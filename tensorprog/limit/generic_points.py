@@ -13,20 +13,7 @@ from typing import Any
 
 import sympy as sp
 
-from tensorprog.algebra import (
-    ONE,
-    ZERO,
-    Apply,
-    Blend,
-    Gaussian,
-    Gen,
-    Poly,
-    Standard,
-    add_all,
-    affine,
-    linear_parts,
-    monomial,
-)
+from tensorprog.algebra import ONE, ZERO, Apply, Blend, Gaussian, Gen, Poly, add_all, affine, linear_parts, monomial
 from tensorprog.errors import AssumptionError
 from tensorprog.ir.axes import Axes, Pairs, Reading
 from tensorprog.ir.graph import ProgramGraph
@@ -45,7 +32,7 @@ from tensorprog.ir.instructions import (
     Weigh,
     slots_of,
 )
-from tensorprog.limit.positions import Along, At, Causal, How, Rows, Weighed, Whole
+from tensorprog.limit.positions import Along, At, Causal, How, Rows, Standard, Weighed, Whole
 from tensorprog.limit.standardised import Standards
 from tensorprog.printing import NameSymbol
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from tensorprog.algebra import Gen, Poly, to_sympy
+from tensorprog.algebra import Blend, Gen, Poly, to_sympy
 from tensorprog.ir.axes import Pairs, Reading
 from tensorprog.printing import NameSymbol, text
 
@@ -111,6 +111,12 @@ class Causal(Positional):
     def __init__(self, axes: Pairs, point: int, symbol: NameSymbol | None = None) -> None:
         super().__init__(symbol)
         self.axes, self.point = axes, point
+
+
+class Standard(Blend):
+    """A vector normalised over the members of a batch, at one of them: a function of Gaussians at all."""
+
+    __slots__ = ()
 
 
 class Batched(Positional):

@@ -1,8 +1,9 @@
 """Batch normalisation in the limit: what is normalised over the members of a batch, read off the program.
 
-With y = (h − mean h)/√(mean (h − mean h)² + ε), means over the members, E f(y[p]) g(y'[q]) is a function of the whole arrays
-Cov(h,h), Cov(h,h') and Cov(h',h'): one quantity (``positions.Batched``).  So is E Σ_kl ∂_k f(y[p]) Θ[k,l] ∂_l g(y'[q]), its
-derivative in the direction Θ of Cov(h,h'), by which the NTK of f(y) follows from that of h.
+With y = (h − mean h)/√(mean (h − mean h)² + ε), means over the members, E f(y[p]) g(y'[q]) is a function of the whole
+arrays Cov(h,h), Cov(h,h') and Cov(h',h'): one quantity (``positions.Batched``).  So is
+E Σ_kl ∂_k f(y[p]) Θ[k,l] ∂_l g(y'[q]), its derivative in the direction Θ of Cov(h,h'), by which the NTK of f(y) follows
+from that of h.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from typing import Any
 
 import sympy as sp
 
-from tensorprog.algebra import Apply, Gen, Poly, Standard, add_all, affine, monomial
+from tensorprog.algebra import Apply, Gen, Poly, add_all, affine, monomial
 from tensorprog.errors import AssumptionError
 from tensorprog.ir.axes import Everywhere
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import Mix, Nonlin, Var, vector_slot
-from tensorprog.limit.positions import Batched, Whole
+from tensorprog.limit.positions import Batched, Standard, Whole
 from tensorprog.printing import NameSymbol
 
 BETWEEN = "put a dense layer in between"
@@ -111,16 +112,16 @@ class Standards:
         if isinstance(g, Standard):
             return None, g.source
         argument = g.args[0] if isinstance(g, Apply) and len(g.args) == 1 else None
-        inner = next(iter(argument.terms), ()) if argument is not None else ()
-        if len(inner) == 1 and isinstance(inner[0][0], Standard) and argument == monomial(inner[0][0]):
-            return g.fn, inner[0][0].source  # type: ignore[attr-defined]
+        found = [h for mono in (argument.terms if argument is not None else ()) for h, _ in mono]
+        if len(found) == 1 and isinstance(found[0], Standard) and argument == monomial(found[0]):
+            return g.fn, found[0].source  # type: ignore[attr-defined]
         raise self._refusal(((g, 1),))
 
     def _refusal(self, mono: Any) -> AssumptionError:
         names = " · ".join(str(g) for g, e in mono for _ in range(e))
         return AssumptionError(
-            f"E {names}: what follows a batch normalisation is one function of it, as phi(net.batch_norm(h)), and then a "
-            f"layer; products with anything else are not derived: {BETWEEN}"
+            f"E {names}: what follows a batch normalisation is one function of it, as phi(net.batch_norm(h)), and then "
+            f"a layer; products with anything else are not derived: {BETWEEN}"
         )
 
     def _batched(self, f: Any, y: Var, g: Any, z: Var, theta: Poly | None = None) -> Poly:
