@@ -7,7 +7,7 @@ the weight det(I + 2sΓ)^(−1/2).  For f = a x + α|x|, g = b x + β|x|, which 
 
 and the products of two Jacobians are polynomials in s times such terms, taken together since each alone may diverge.
 Two batches have a parameter each, 1/‖u‖ = π^(−1/2) ∫ s^(−1/2) e^{−s‖u‖²} ds.  Trapezoids in log s and in
-s = (c sinh y)² converge like e^{−π²/h}; h is halved until the value stays.
+s = (c sinh y)² converge like e^{−π²/h}; h shrinks until the value stays.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ Array = np.ndarray
 NEGLIGIBLE = 1e-12  # eigenvalues, relative to the largest, that are rounding
 FLAT = 4e-15  # of q q' that q q' − c² may be rounding of
 TAIL = 1e-15  # what is left out of an integral, relative to its largest term
-AGREED = 1e-11  # by how much halving the step may change a value, relative to the largest entry
-STEPS = (0.5, 0.25, 0.125, 0.0625)
+AGREED = 1e-9  # by how much the last step may change a value, relative to the largest entry
+STEPS = tuple(0.35 / 2 ** (k / 2) for k in range(8))  # the error of one is that of the one before, to the power √2
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def _one(batch: Batch, s: Array) -> tuple[Array, Array, Array, Array]:
 def _over_log(batch: Batch, integrand: Callable[[Array], Array], decay: int) -> Array:
     """∫ weight · integrand ds by a trapezoid in log s, where the integrand is O(s^(−decay))."""
     largest = batch.values[-1]
-    unit = 1 / (2 * batch.values.sum())
+    unit = 1 / (2 * largest)
 
     def size(t: Array) -> Array:
         s = unit * np.exp(t)
@@ -298,7 +298,8 @@ def _over_both(first: Batch, cross: Array, second: Batch, integrand: Callable[[f
                decay: int) -> Array:  # fmt: skip
     """√(BB')/π ∫∫ (ss')^(−1/2) weight · integrand ds ds'."""
     roots = _roots(first, centred(centred(cross).T).T, second)
-    sides = _Nodes(first, decay), _Nodes(second, decay)
+    both = np.linalg.eigvalsh(roots[0].T @ roots[0] + roots[1].T @ roots[1])
+    sides = _Nodes(first, both, decay), _Nodes(second, both, decay)
 
     def trapezoid(h: float) -> Array:
         (s, weights), (s2, weights2) = (side.at(h) for side in sides)
@@ -317,18 +318,24 @@ class _Nodes:
 
     Args:
         batch: whose norm it is.
-        decay: an integrand is O(s^(−decay/2)).
+        both: the eigenvalues of the covariance of both batches.
+        decay: an integrand is O(s^(−decay/2)), and O(s^(−decay)) as s and s' grow together.
     """
 
-    def __init__(self, batch: Batch, decay: int) -> None:
+    def __init__(self, batch: Batch, both: Array, decay: int) -> None:
         self.batch = batch
-        self.unit = 1 / (2 * batch.values.sum())
+        self.unit = 1 / (2 * batch.values[-1])
 
-        def size(y: Array) -> Array:
+        def alone(y: Array) -> Array:
             s = self.unit * np.sinh(y) ** 2
             return np.log(np.cosh(y)) + batch.log_weight(s) - decay / 2 * np.log1p(2 * s * batch.values[-1])
 
-        self.high = _range(size, 0.0, 60.0)[1]
+        def together(y: Array) -> Array:
+            s = self.unit * np.sinh(y) ** 2
+            det = np.log1p(2 * np.multiply.outer(s, both)).sum(axis=-1)
+            return 2 * np.log(np.cosh(y)) - s * batch.offset - det / 2 - decay * np.log1p(2 * s * both[-1])
+
+        self.high = max(_range(size, 0.0, 60.0)[1] for size in (alone, together))
 
     def at(self, h: float) -> tuple[Array, Array]:
         """The nodes s at a step in y, and their weights with e^{−sBε}."""
