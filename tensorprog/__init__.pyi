@@ -1,6 +1,8 @@
 from tensorprog import learn as learn
 from tensorprog import nn as nn
 from tensorprog import programs as programs
+from tensorprog.claims import Claim as Claim
+from tensorprog.claims import Verification as Verification
 from tensorprog.coordinates import CoordinateCheck as CoordinateCheck
 from tensorprog.coordinates import coordinate_check as coordinate_check
 from tensorprog.dsl.network import Net as Net
@@ -82,8 +84,6 @@ from tensorprog.train import FeatureReport as FeatureReport
 from tensorprog.train import TrainingReport as TrainingReport
 from tensorprog.train import feature_limit as feature_limit
 from tensorprog.train import train as train
-from tensorprog.verify import Claim as Claim
-from tensorprog.verify import Verification as Verification
 from tensorprog.verify import verify as verify
 
 __version__: str

@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tensorprog.ceilings import check_ceiling
+from tensorprog.claims import Verification
 from tensorprog.dsl.network import Network, refuse_lengths
 from tensorprog.dsl.nonlinearities import NONLINEARITIES, Nonlinearity, by_name
 from tensorprog.errors import DataError, ProgramError, nearest, shortly
@@ -31,7 +32,7 @@ from tensorprog.passes.separate import axes_count
 from tensorprog.report.draw import draw
 from tensorprog.sgd.training import unroll
 from tensorprog.train import train
-from tensorprog.verify import Verification, verify
+from tensorprog.verify import verify
 
 
 def load_network(spec: str, parameters: list[str]) -> Network:

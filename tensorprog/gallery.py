@@ -23,6 +23,7 @@ import numpy as np
 import sympy as sp
 from sympy.printing.pretty.pretty_symbology import greek_unicode
 
+from tensorprog.claims import Claim, Verification
 from tensorprog.derivation.kernel_account import KernelAccount, scale_of
 from tensorprog.dsl.network import Network
 from tensorprog.dsl.nonlinearities import Nonlinearity, abstract
@@ -34,7 +35,7 @@ from tensorprog.lookup import blaming, builder
 from tensorprog.programs import GALLERY
 from tensorprog.sgd.training import unroll
 from tensorprog.train import train
-from tensorprog.verify import Claim, Verification, verify
+from tensorprog.verify import verify
 
 WIDTHS, SEEDS, STEPS, INPUTS, MANY = (64, 128, 256), 24, 3, 3, 200
 COMPILED = 1e-12  # of the largest entries of row and column: how far a compiled kernel may be off

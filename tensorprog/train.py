@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tensorprog.claims import SLACK, Claim
 from tensorprog.derivation.data import Inputs, read_inputs
 from tensorprog.dsl.network import Network, check_network
 from tensorprog.errors import DataError, listed, writing
@@ -30,7 +31,7 @@ from tensorprog.sgd.feature_limit import FeatureLimit
 from tensorprog.sgd.hypotheses import Hypothesis, derivatives_of, outputs_on_data, refuse_unmet
 from tensorprog.sgd.training import check_widths
 from tensorprog.types import Data, HyperValues, LossChoice
-from tensorprog.verify import SLACK, WIDTHS, Claim
+from tensorprog.verify import WIDTHS
 
 KNOWN = 0.2  # of the distance from the limit: the error of the limit itself must be below
 

@@ -7,25 +7,26 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tensorprog.algebra import Poly
+from tensorprog.claims import ROUNDING, SLACK, Claim, Verification, claim_within
 from tensorprog.derivation.data import Inputs, read_inputs
 from tensorprog.derivation.kernel_account import KernelAccount
 from tensorprog.derivation.names import NetworkNames
 from tensorprog.derivation.ntk import ntk_terms, readout_terms, sum_terms
 from tensorprog.derivation.route import SAMPLED, TRIED, gates_are_sampled, shortened
 from tensorprog.dsl.network import Network, check_network
-from tensorprog.errors import AccuracyError, DataError, NoRuleError, folder, writing
+from tensorprog.errors import AccuracyError, DataError, NoRuleError, folder
 from tensorprog.finite.apart import Apart
 from tensorprog.finite.empirical import FiniteNetwork, empirical_ntk
-from tensorprog.finite.estimate import Exponent, Extrapolation, bound, errors, exponent, extrapolate, within
+from tensorprog.finite.estimate import bound, errors, exponent, extrapolate
 from tensorprog.finite.runs import ALL_PAIRS, Record, collect
-from tensorprog.given import count, file_path
+from tensorprog.given import count
 from tensorprog.ir.hyper import symbol_values
 from tensorprog.ir.instructions import InitVector, MatMul, Var
 from tensorprog.kernels.kernel import Kernel
@@ -35,103 +36,15 @@ from tensorprog.limit.evaluate import DIGITS, numbers, same
 from tensorprog.limit.master import Interpreter
 from tensorprog.passes.decouple import decouple
 from tensorprog.passes.separate import Separated, small
-from tensorprog.printing import Shown, to_html
 from tensorprog.progress import Progress, telling
-from tensorprog.report import verdicts
 from tensorprog.report.evidence import Evidence
 from tensorprog.sgd.hypotheses import derivatives_of, outputs_on_data, refuse_unmet
 from tensorprog.sgd.training import check_widths
 from tensorprog.types import Data, HyperValues
+from tensorprog.verify_members import verify_members
 
 WIDTHS = (128, 256, 512, 1024)
-ROUNDING = 1e-9
-SLACK = 0.1  # of an exponent, beside its confidence interval
 ERRORS = 6  # standard errors of a kernel that two ways to compute it may be apart
-
-
-@dataclass(frozen=True, repr=False)
-class Claim(Shown):
-    """One thing that was checked; ``passed`` is None where it does not apply, with the reason as detail.
-
-    Attributes:
-        name, passed, detail: what is claimed; whether it holds, None where that could not be checked; the figures.
-    """
-
-    name: str
-    passed: bool | None
-    detail: str
-
-    @property
-    def verdict(self) -> str:
-        """ok, FAILED or n/a."""
-        return {True: "ok", False: "FAILED", None: "n/a"}[self.passed]
-
-    def text(self) -> str:
-        """The verdict, what was checked, and the figures."""
-        return f"{self.verdict:<6} {self.name}  {self.detail}"
-
-
-@dataclass(repr=False)
-class Verification(Shown):
-    """The claims checked for a network, with the figures behind them.
-
-    Attributes:
-        title, widths, seeds: of what was simulated.
-        claims, errors, evidence: with verdicts; fitted exponents of errors by quantity; what the claims are about.
-    """
-
-    title: str
-    claims: list[Claim] = field(default_factory=list)
-    widths: list[int] = field(default_factory=list)
-    seeds: int = 0
-    errors: dict[str, Exponent] = field(default_factory=dict)
-    evidence: Evidence | None = None
-
-    @property
-    def passed(self) -> bool:
-        """Whether no claim failed."""
-        return all(c.passed is not False for c in self.claims)
-
-    def text(self) -> str:
-        """A table of claims and verdicts."""
-        width = max((len(c.name) for c in self.claims), default=0)
-        rows = [f"  {c.verdict:<6} {c.name:<{width}}  {c.detail}" for c in self.claims]
-        verdict = "all claims hold" if self.passed else "SOME CLAIM FAILED"
-        return "\n".join([f"{self.title}: {verdict} ({self.runs})", *rows])
-
-    @property
-    def runs(self) -> str:
-        """What was simulated."""
-        return f"widths {', '.join(map(str, self.widths))}, {self.seeds} seeds each"
-
-    def save(self, path: str | Path) -> Path:
-        """Write the report (.html), the error plot (.png) or the claims (.txt) to a file.
-
-        Raises:
-            DataError: another ending, or a file that cannot be written.
-        """
-        path = file_path(path, "path")
-        with writing(path):
-            return self._save(path)
-
-    def _save(self, path: Path) -> Path:
-        if path.suffix == ".png":
-            from tensorprog.report.plots import plot_errors
-
-            plot_errors(self.title, self.widths, self.errors, path)
-        elif path.suffix == ".txt":
-            path.write_text(self.text() + "\n", encoding="utf-8")
-        elif path.suffix == ".html":
-            from tensorprog.report.html import page
-
-            path.write_text(page(self), encoding="utf-8")
-        else:
-            raise DataError(f"cannot save a verification as {path.name!r}; use a name ending in .html, .png or .txt")
-        return path
-
-
-to_html.register(Claim, verdicts.claim)
-to_html.register(Verification, verdicts.verification)
 
 
 def verify(
@@ -184,6 +97,8 @@ def verify(
         raise DataError(f"verify needs two or more different widths, got {widths}")
     data = read_inputs(inputs, "inputs", net.form)
     which = chosen_outputs(net, outputs, data.groups)
+    if net.takes_batches:
+        return verify_members(net, data, inputs, widths, seeds, values=values, members=which, progress=progress)
     if len(which) > 1:
         return _every_output(net, inputs, which, widths, seeds, values=values, out=out, progress=progress)
     net = one_output(net, which[0])
@@ -219,7 +134,7 @@ def _every_output(net: Network, inputs: Data, which: list[int], widths: list[int
     ]
     upper = np.triu_indices(len(which), 1)
     fit = extrapolate(result.widths, [r[..., upper[0], upper[1]] for r in runs])
-    result.claims.append(_within("NTK between different outputs = empirical", fit, K[..., upper[0], upper[1]]))
+    result.claims.append(claim_within("NTK between different outputs = empirical", fit, K[..., upper[0], upper[1]]))
     return result
 
 
@@ -360,7 +275,9 @@ class _Check:
         expected = self.theta[upper]
         if result.evidence is not None:
             result.evidence.runs["NTK"] = self.theta, [np.stack([r.ntk for r in rows]) for rows in records]
-        result.claims.append(_within("NTK = empirical NTK", extrapolate(widths, theta), expected, self.error[upper]))
+        result.claims.append(
+            claim_within("NTK = empirical NTK", extrapolate(widths, theta), expected, self.error[upper])
+        )
         self._exponent(result, widths, theta, expected)
         result.claims.append(self._outputs(result, records, upper))
         result.claims.append(self._moments(widths, records))
@@ -387,7 +304,7 @@ class _Check:
         if result.evidence is not None:
             result.evidence.runs["NNGP"] = K, squares
         variance = np.outer(np.diag(K), np.diag(K)) + K**2  # of f(x) f(x') for Gaussian f
-        return _within(name, extrapolate(result.widths, products, variance[upper]), K[upper], error[upper])
+        return claim_within(name, extrapolate(result.widths, products, variance[upper]), K[upper], error[upper])
 
     def _covariance(self) -> tuple[np.ndarray, np.ndarray]:
         """The NNGP kernel and its errors, which are 0 where it comes from expectations."""
@@ -412,7 +329,7 @@ class _Check:
             return Claim(name, None, str(error))
         chosen = pairs if k <= ALL_PAIRS else slice(None)
         samples = [np.stack([np.concatenate([r.first, r.second[chosen]]) for r in rows]) for rows in records]
-        return _within(name, extrapolate(widths, samples), expected)
+        return claim_within(name, extrapolate(widths, samples), expected)
 
     def _wrong_kernel(self, widths: list[int], theta: list[np.ndarray], upper: Any) -> Claim:
         """What gradient independence would give is not what the runs give, where it differs at all."""
@@ -438,8 +355,3 @@ class _Check:
 def _entry(upper: Any, k: int) -> str:
     i, j = upper[0][k], upper[1][k]
     return f"input {i}" if i == j else f"inputs {i} and {j}"
-
-
-def _within(name: str, fit: Extrapolation, expected: np.ndarray, error: Any = 0.0) -> Claim:
-    """Whether runs extrapolate to what is expected, whose own errors count too."""
-    return Claim(name, *within(replace(fit, stderr=np.hypot(fit.stderr, error)), expected))

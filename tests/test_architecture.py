@@ -30,7 +30,7 @@ ROOMS = [
     *("members", "rationals", "products", "algebra"),
     *("ir", "dsl", "nn", "expectations", "limit", "passes", "compile"),
     *("formulas", "derivation", "sgd", "recursions", "grams", "kernels"),
-    *("finite", "report", "coordinates", "verify", "train", "programs", "learn"),
+    *("finite", "report", "coordinates", "claims", "verify_members", "verify", "train", "programs", "learn"),
     *("lookup", "gallery", "commands", "cli", "demo", "__main__"),
 ]
 INNER = {"expectations": ["quadrature", "closed", "series", "many", "angles"]}  # rooms within a room, lowest first

@@ -298,10 +298,7 @@ def empirical_ntk(
         layerwise_ntk, first=first, second=second, width=width, seeds=chosen, hyper=hyper, dtype=dtype, trained=trained
     )
     with telling(progress):
-        if len(which) == 1:
-            result = run(one_output(net, which[0]))
-        else:
-            result = _between_outputs(lambda k, l: run(net, heads=(k, l)), which, second is None)
+        result = run(one_output(net, which[0])) if len(which) == 1 else run(net, heads=which)
     if not np.isfinite(result).all():
         raise DataError(
             f"the NTK of {net.name} is not finite on the data; check the scale of inputs and hyperparameters"
@@ -314,16 +311,6 @@ def _among(net: Network, trainable: Sequence[str], lengths: Iterable[int | None]
     traces = [net.trace([t]) for t in dict.fromkeys(lengths)]
     trained_names(traces[0], trainable)
     return frozenset().union(*(among(trace, trainable) or () for trace in traces))
-
-
-def _between_outputs(run: Callable[[int, int], np.ndarray], which: list[int], symmetric: bool) -> np.ndarray:
-    """The empirical NTK between outputs, (S, N1, N2, outputs, outputs)."""
-    blocks: dict[tuple[int, int], np.ndarray] = {}
-    for k in which:
-        for l in which:
-            mirrored = symmetric and (l, k) in blocks
-            blocks[k, l] = np.swapaxes(blocks[l, k], 1, 2) if mirrored else run(k, l)
-    return np.stack([np.stack([blocks[k, l] for l in which], axis=-1) for k in which], axis=-2)
 
 
 def concatenate(a: Inputs, b: Inputs) -> Inputs:

@@ -351,6 +351,38 @@ class Layerwise:
                     theta[:, b.rows[:, None], a.rows] = np.swapaxes(block, 1, 2)
         return theta
 
+    def between(self, parameters: Parameters, states: Mapping[str, np.ndarray], heads: Sequence[int]) -> np.ndarray:
+        """Θ between some outputs, (S, N1, N2, heads, heads), from one run for each length of inputs."""
+        w = next(iter(parameters.values()))
+        left = list(_pieces(self.first, 0, len(self.first)))
+        sides = left, left if self.second is None else list(_pieces(self.second, len(self.first), len(self.second)))
+        runs = {id(p): self.programs[p.length].run(p, parameters, states) for side in sides for p in side}
+        uses = {
+            (id(p), k): self.programs[p.length].pairs(p, runs[id(p)], k) for side in sides for p in side for k in heads
+        }
+        shape = (len(self.first), len(self.second or self.first), len(heads), len(heads))
+        theta, offset = np.empty((len(w), *shape)), 0 if self.second is None else len(self.first)
+        for a in sides[0]:
+            for b in sides[1]:
+                for i, k in enumerate(heads):
+                    for j, l in enumerate(heads):
+                        same = a is b and k == l
+                        block = self._block(a, b, uses[id(a), k], uses[id(b), l], same, None)
+                        theta[:, a.rows[:, None], b.rows - offset, i, j] = block
+        return theta
+
+    def outputs(self, parameters: Parameters, states: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The outputs of the first inputs, (S, N, heads)."""
+        parts = []
+        for piece in _pieces(self.first, 0, len(self.first)):
+            program = self.programs[piece.length]
+            values = program.run(piece, parameters, states, program.forward)
+            parts.append((piece.rows, program.outputs(piece, values, parameters)))
+        found = np.empty((len(parts[0][1]), len(self.first), parts[0][1].shape[-1]))
+        for rows, f in parts:
+            found[:, rows] = f
+        return found
+
     def _block(self, a: Piece, b: Piece, left: dict[str, list[Use]], right: dict[str, list[Use]], same: bool,
                trained: Container[str] | None) -> Array:  # fmt: skip
         program, common = self.programs[a.length], [n for n in left if n in right]
@@ -370,10 +402,11 @@ def _pieces(inputs: Inputs, offset: int, size: int) -> Iterator[Piece]:
 
 def layerwise_ntk(
     net: Network, first: Inputs, second: Inputs | None, width: int, seeds: list[int],
-    hyper: Mapping[sp.Symbol, float], dtype: Any, memory: int = MEMORY, heads: tuple[int, int] | None = None,
+    hyper: Mapping[sp.Symbol, float], dtype: Any, memory: int = MEMORY, heads: Sequence[int] | None = None,
     trained: Container[str] | None = None,
 ) -> np.ndarray:  # fmt: skip
-    """The empirical NTK (S, N1, N2) of freshly drawn networks, some seeds at a time; between two outputs if given."""
+    """The empirical NTK (S, N1, N2) of freshly drawn networks, some seeds at a time; between outputs if they are given,
+    (S, N1, N2, outputs, outputs)."""
     kernel = Layerwise(net, first, second, hyper, heads is not None, trained)
     matrices = max(len(p.matrices) for p in kernel.programs.values())
     vectors = kernel.volume * kernel.inputs
@@ -384,6 +417,6 @@ def layerwise_ntk(
         for start in range(0, len(seeds), step):
             some = seeds[start : start + step]
             drawn = kernel.draw(width, some, dtype), kernel.states(width, some, dtype)
-            parts.append(kernel(*drawn, memory, heads=heads or (0, 0)))
+            parts.append(kernel(*drawn, memory) if heads is None else kernel.between(*drawn, heads))
             tell(start + len(some), len(seeds), f"width {width}")
     return np.concatenate(parts)

@@ -21,7 +21,7 @@ from tensorprog.dsl.network import Network, check_network
 from tensorprog.dsl.trace import Trace
 from tensorprog.errors import AssumptionError, ProgramError, listed, nearest
 from tensorprog.kernels.kernel import Kernel
-from tensorprog.kernels.outputs import OutputKernels, chosen_outputs, one_output, printed_lengths
+from tensorprog.kernels.outputs import OutputKernels, chosen_outputs, one_output, printed_lengths, refuse_members
 from tensorprog.limit.master import Interpreter
 from tensorprog.passes.backprop import backprop
 from tensorprog.passes.decouple import decouple
@@ -170,6 +170,7 @@ def ntk(net: Network, method: str = "auto", lengths: Sequence[int] | None = None
     V[φ](⟨x,x⟩, ⟨x,x'⟩, ⟨x',x'⟩)
     """
     check_network(net)
+    refuse_members(net, outputs)
     sampling = Sampling(samples, rtol, seed)
     how, formulas = _how(method, NTK_METHODS, "backprop", "the NTK", sampling)
     chosen, which = (
@@ -248,6 +249,7 @@ def nngp(net: Network, lengths: Sequence[int] | None = None, method: str = "auto
     array([[0.5]])
     """
     check_network(net)
+    refuse_members(net, outputs)
     how, formulas = _how(method, ("forward",), "forward", "the NNGP kernel", Sampling(samples, rtol, seed))
     which = chosen_outputs(net, outputs, printed_lengths(net, lengths))
     if len(which) > 1:

@@ -48,6 +48,12 @@ def outputs_of_members(t: Trace, f: Output, axes: Axes, sizes: Sizes) -> tuple[O
     return tuple(_output(t, f, axes, k) for k in range(count))
 
 
+def member_output(net: Builder, f: Output, k: int) -> Output:
+    """The output of member number k alone."""
+    axes = axes_of_outputs(net._trace, (f,))
+    return f if axes is None else _output(net._trace, f, axes, k)
+
+
 def _output(t: Trace, f: Output, axes: Axes, k: int) -> Output:
     return replace(
         f,
