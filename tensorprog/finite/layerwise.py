@@ -321,12 +321,8 @@ class Layerwise:
             drawn = next(iter(states.values()))
             return np.zeros((len(drawn), len(self.first), len(self.second or self.first)), drawn.dtype)
         w = next(iter(parameters.values()))
-        kinds = {n: p.kind for program in self.programs.values() for n, p in program.trace.parameters.items()}
-        width = max(v.shape[-2 if kinds.get(n) == "embedding" else -1] for n, v in parameters.items())
-        step = max(1, int(memory // (4 * self.volume * len(w) * width * w.itemsize)))
-        left = list(_pieces(self.first, 0, step))
-        right = left if self.second is None else list(_pieces(self.second, len(self.first), step))
-        fits, mirrored = self.inputs <= 2 * step, right is left and heads[0] == heads[1]
+        left, right, fits = self._cut(parameters, memory)
+        mirrored = right is left and heads[0] == heads[1]
 
         def pairs(piece: Piece, head: int) -> dict[str, list[Use]]:
             program = self.programs[piece.length]
@@ -351,24 +347,42 @@ class Layerwise:
                     theta[:, b.rows[:, None], a.rows] = np.swapaxes(block, 1, 2)
         return theta
 
-    def between(self, parameters: Parameters, states: Mapping[str, np.ndarray], heads: Sequence[int]) -> np.ndarray:
-        """Θ between some outputs, (S, N1, N2, heads, heads), from one run for each length of inputs."""
+    def _cut(self, parameters: Parameters, memory: int) -> tuple[list[Piece], list[Piece], bool]:
+        """The inputs of rows and columns in pieces that fit into memory, and whether all of them do together."""
         w = next(iter(parameters.values()))
-        left = list(_pieces(self.first, 0, len(self.first)))
-        sides = left, left if self.second is None else list(_pieces(self.second, len(self.first), len(self.second)))
-        runs = {id(p): self.programs[p.length].run(p, parameters, states) for side in sides for p in side}
-        uses = {
-            (id(p), k): self.programs[p.length].pairs(p, runs[id(p)], k) for side in sides for p in side for k in heads
-        }
+        kinds = {n: p.kind for program in self.programs.values() for n, p in program.trace.parameters.items()}
+        width = max(v.shape[-2 if kinds.get(n) == "embedding" else -1] for n, v in parameters.items())
+        step = max(1, int(memory // (4 * self.volume * len(w) * width * w.itemsize)))
+        left = list(_pieces(self.first, 0, step))
+        right = left if self.second is None else list(_pieces(self.second, len(self.first), step))
+        return left, right, self.inputs <= 2 * step
+
+    def between(self, parameters: Parameters, states: Mapping[str, np.ndarray], heads: Sequence[int],
+                memory: int = MEMORY) -> np.ndarray:  # fmt: skip
+        """Θ between some outputs, (S, N1, N2, heads, heads), all of them from one run of the inputs."""
         shape = (len(self.first), len(self.second or self.first), len(heads), len(heads))
-        theta, offset = np.empty((len(w), *shape)), 0 if self.second is None else len(self.first)
-        for a in sides[0]:
-            for b in sides[1]:
-                for i, k in enumerate(heads):
-                    for j, l in enumerate(heads):
-                        same = a is b and k == l
-                        block = self._block(a, b, uses[id(a), k], uses[id(b), l], same, None)
-                        theta[:, a.rows[:, None], b.rows - offset, i, j] = block
+        if not parameters:
+            return np.zeros((len(next(iter(states.values()))), *shape))
+        left, right, fits = self._cut(parameters, memory)
+
+        def uses(piece: Piece) -> list[dict[str, list[Use]]]:
+            program = self.programs[piece.length]
+            values = program.run(piece, parameters, states)
+            return [program.pairs(piece, values, k) for k in heads]
+
+        @functools.lru_cache(maxsize=None if fits else 1)
+        def column(k: int) -> list[dict[str, list[Use]]]:
+            return uses(right[k])
+
+        theta = np.empty((len(next(iter(parameters.values()))), *shape))
+        offset = 0 if self.second is None else len(self.first)
+        for n, a in enumerate(left):
+            rows = column(n) if right is left else uses(a)
+            for m, b in enumerate(right):
+                columns = rows if a is b else column(m)
+                for i, j in np.ndindex(len(heads), len(heads)):
+                    block = self._block(a, b, rows[i], columns[j], a is b and i == j, None)
+                    theta[:, a.rows[:, None], b.rows - offset, i, j] = block
         return theta
 
     def outputs(self, parameters: Parameters, states: Mapping[str, np.ndarray]) -> np.ndarray:

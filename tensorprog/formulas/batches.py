@@ -27,7 +27,8 @@ PUSHED = (
     "N[φ](Σ, ε; Θ)[p,q] = E φ(y[p]) φ(y'[q]) Σ_(i,j) ∂y[p]/∂h[i] Θ[i,j] ∂y'[q]/∂h'[j]",
     (
         r"$\mathsf{N}_{\varphi}\bigl[\Sigma, \varepsilon; \Theta\bigr][p,q] = \mathsf{E}\, \varphi(y[p]) "
-        r"\varphi(y'[q]) \sum_{i,j} \frac{\partial y[p]}{\partial h[i]} \Theta[i,j] \frac{\partial y'[q]}{\partial h'[j]}$"
+        r"\varphi(y'[q]) \sum_{i,j} \frac{\partial y[p]}{\partial h[i]} \Theta[i,j] "
+        r"\frac{\partial y'[q]}{\partial h'[j]}$"
     ),
 )
 INTEGRAL = (
