@@ -212,7 +212,10 @@ class Spatial:
         limit, derivative = self.limit, self.limit.algebra.derivative
         words = f"the product with `{x}` has a correction Ż over positions, which is not derived"
         blends = {mono: [g for g, _ in mono if isinstance(g, Blend)] for mono in zx.terms}
-        plain = Poly({mono: c for mono, c in zx.terms.items() if not blends[mono]})
+        normal = [mono for mono in zx.terms if any(map(_of_standard, (g for g, _ in mono)))]
+        if any(opposite in self.covered(g.support) for mono in normal for g, _ in mono):
+            raise AssumptionError(words)
+        plain = Poly({mono: c for mono, c in zx.terms.items() if not blends[mono] and mono not in normal})
         for g in sorted(plain.support, key=lambda g: g.index):
             if opposite in self.covers.get(g, (g.block,)) and limit.expect(derivative(plain, g)):
                 raise AssumptionError(words)
@@ -220,8 +223,6 @@ class Spatial:
             for blend in found:
                 if opposite in self.covers[blend]:
                     if sum(e for g, e in mono if g.support) > 1:
-                        raise AssumptionError(words)
-                    if isinstance(blend, Standard):
                         raise AssumptionError(words)
                     source = limit.program.op(blend.source).x
                     self.check_zdot(limit.z[source], source, opposite)
@@ -358,7 +359,7 @@ class Spatial:
         Raises:
             AssumptionError: they stand beside something else, so that three positions would be needed.
         """
-        if any(isinstance(g, Standard) or (isinstance(g, Apply) and _of_standard(g)) for g, _ in mono):
+        if any(_of_standard(g) for g, _ in mono):
             return self.standards.expectation(mono)
         found = [g for g, e in mono for _ in range(e)]
         if not all(isinstance(g, Blend) for g in found) or len(found) > 2:
@@ -425,10 +426,10 @@ class Spatial:
         return self.gen(Causal, op.axes, self.twins.input[var])
 
 
-def _of_standard(g: Apply) -> bool:
-    """Whether a normalised batch stands inside a function."""
-    inside = [h for p in g.args for mono in p.terms for h, _ in mono]
-    return any(isinstance(h, Standard) or (isinstance(h, Apply) and _of_standard(h)) for h in inside)
+def _of_standard(g: Gen) -> bool:
+    """Whether a factor is a normalised batch, or a function of one."""
+    inside = (h for p in (g.args if isinstance(g, Apply) else ()) for mono in p.terms for h, _ in mono)
+    return isinstance(g, Standard) or any(map(_of_standard, inside))
 
 
 def _latex(name: str) -> str:
