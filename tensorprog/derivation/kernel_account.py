@@ -73,8 +73,9 @@ class KernelAccount(Shown):
 
 def scale_of(value: np.ndarray) -> np.ndarray:
     """√(largest of the row · largest of the column) of each entry, at most √(K_ii K_jj) of a Gram matrix."""
-    size = np.abs(value)
-    rows, columns = np.sqrt(size.max(axis=1, keepdims=True)), np.sqrt(size.max(axis=0, keepdims=True))
+    size = np.abs(value)  # between members of batches, a row is one of them
+    odd, even = (tuple(range(start, size.ndim, 2)) for start in (1, 0))
+    rows, columns = np.sqrt(size.max(axis=odd, keepdims=True)), np.sqrt(size.max(axis=even, keepdims=True))
     return np.asarray(rows * columns)
 
 

@@ -26,6 +26,10 @@ from tensorprog.limit.gap import Gaps
 from tensorprog.limit.mixing import linear, shared, value_of
 from tensorprog.limit.positions import At, Batched, Positional, Whole
 
+NO_MEMBERS = (
+    "kernels of networks that normalise batches are known between the outputs of their members; return "
+    "net.readout(..) of vectors with members"
+)
 BLOCK = 2**24  # numbers that are held at a time
 Array = Any
 
@@ -117,12 +121,12 @@ class Pair:
         return numbers(polys, {**hyper, **self.grams()}, self._gap, atom, positions)
 
     def batched(self, g: Batched, values: Sequence[Array]) -> Array:
-        """Expectations over normalised batches, which have kernels between their members only.
+        """Expectations over normalised batches, of outputs that have no members.
 
         Raises:
             NoRuleError: always.
         """
-        raise NoRuleError(f"{g} is of normalised batches: the kernel between their members is K(X1, X2)")
+        raise NoRuleError(f"{g}: {NO_MEMBERS}")
 
     def _gap(self, g: Expect, value: Callable[[Poly], Any]) -> Array | None:
         """1 − |ρ| of the variables of an atom, 0 where they are one quantity of equal inputs at one position."""

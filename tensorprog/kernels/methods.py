@@ -14,6 +14,7 @@ from tensorprog.derivation.heads import kernels_of
 from tensorprog.derivation.names import EveryName, NetworkNames
 from tensorprog.derivation.ntk import nngp as nngp_value
 from tensorprog.derivation.ntk import nngp_between, ntk_terms, sum_terms
+from tensorprog.derivation.over_positions import NO_MEMBERS
 from tensorprog.derivation.paths import PathSum, enumerate_kernel
 from tensorprog.derivation.route import ROUTES, How
 from tensorprog.derivation.sampled.randomised import Sampling
@@ -78,6 +79,8 @@ def _by_backprop(
     names: type[NetworkNames] = NetworkNames, limits: type[Interpreter] = Interpreter,
 ) -> Derivation:  # fmt: skip
     trace = net.trace(lengths)
+    if trace.batched:
+        raise AssumptionError(NO_MEMBERS)
     program, gradients = backprop(trace)
     if assume_gia:
         program = decouple(program, lambda var, op: var not in trace.program)

@@ -139,6 +139,12 @@ class Batched(Positional):
         self.first, self.second, self.eps = first, second, eps
         self.one, self.cross, self.two, self.theta = one, cross, two, theta
 
+    def printed(self) -> NameSymbol:
+        """N[f, g](Cov(h,h')); ``formulas.batches`` writes it with its positions."""
+        names = ", ".join("id" if fn is None else str(fn) for fn in (self.first, self.second))
+        along = "" if self.theta is None else f"; {text(to_sympy(self.theta))}"
+        return NameSymbol(f"N[{names}]({text(to_sympy(self.cross))}{along})")
+
 
 class Weighed(Positional):
     """A C, or C Aᵀ where ``how`` is "right", with the scalars A of one input for pairs of positions, or Aᵀ for A."""
