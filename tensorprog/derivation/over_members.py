@@ -16,7 +16,7 @@ from tensorprog.derivation.over_positions import Pair, known_at
 from tensorprog.derivation.route import How
 from tensorprog.derivation.sampled.randomised import REPLICATES, SAMPLES
 from tensorprog.errors import AssumptionError, DataError
-from tensorprog.expectations.batch_norms import Batch, Forms, double, forms_of, pushed, pushed_double, single
+from tensorprog.expectations.batch_norms import FLAT, Batch, Forms, double, forms_of, pushed, pushed_double, single
 from tensorprog.expectations.sampled_batches import Draws, drawn, drawn_pushed
 from tensorprog.ir.axes import Sizes
 from tensorprog.limit.equations import reachable
@@ -25,6 +25,8 @@ from tensorprog.progress import telling
 
 Array = Any
 METHOD = "integrals over the norm of a batch"
+ROUNDING = 1e-12  # of integrals, relative to the largest entries
+NEAR, EPSILON = 1e-4, float(np.finfo(float).eps)
 FINITE = 3  # dimensions from which on E 1/‖u‖² is finite
 KEPT = 256  # batches whose own integrals are kept
 
@@ -126,15 +128,25 @@ def members_account(d: Derivation, first: Inputs, other: Inputs | None, hyper: M
     batched = [g for g in reachable([d.poly]) if isinstance(g, Batched)]
     exact = how.route != "sampling" and all(forms_of(g.first, g.second, g.theta is not None) for g in batched)
     if exact:
-        return KernelAccount(K := _matrix(d, first, other, hyper, None), _rounding(K), False, (METHOD,))
+        lost = _lost(first, other) if any(g.theta is not None for g in batched) else 0.0
+        return KernelAccount(K := _matrix(d, first, other, hyper, None), _rounding(K, lost), False, (METHOD,))
     return _sampled(d, first, other, hyper, how)
 
 
-ROUNDING = 1e-12  # of integrals, relative to the largest entries
+def _rounding(K: Array, lost: float) -> Array:
+    return (ROUNDING + lost) * np.abs(K).max(axis=(2, 3), keepdims=True) + np.zeros_like(K)
 
 
-def _rounding(K: Array) -> Array:
-    return ROUNDING * np.abs(K).max(axis=(2, 3), keepdims=True) + np.zeros_like(K)
+def _lost(first: Inputs, other: Inputs | None) -> float:
+    """How well the angles of members are known that are nearly the same, or opposite, in their batches."""
+    (_, a), (_, b) = _one_size(first, "X1"), _one_size(other or first, "X2")
+    u, v = ((x - x.mean(axis=1, keepdims=True)).reshape(-1, x.shape[-1]) for x in (a, b))
+    u, v = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-300) for x in (u, v))
+    c = u @ v.T
+    angle = np.sqrt(np.maximum(1 - c * c, 0.0))
+    for i, j in np.argwhere(angle < NEAR):
+        angle[i, j] = min(np.linalg.norm(u[i] - v[j]), np.linalg.norm(u[i] + v[j]))
+    return 2 * float(np.where(angle < np.sqrt(FLAT), angle, EPSILON / np.maximum(angle, np.sqrt(FLAT))).max())
 
 
 def _sampled(d: Derivation, first: Inputs, other: Inputs | None, hyper: Mapping[sp.Symbol, float],

@@ -14,10 +14,9 @@ from tensorprog.limit.positions import Batched
 
 MEMBERS = "p is a member of the batch x, q one of the batch x'", "$p$ is a member of the batch $x$, $q$ one of $x'$"
 NORMALISED = (
-    "y = u/√(mean of u² + ε), u = h - mean of h, means over the members of a batch, (h,h') ~ N(0, Σ); ε = 0 where it "
-    "does not stand",
+    "y = u/√(mean of u² + ε), u = h - mean of h over the members, (h,h') ~ N(0, Σ); ε is 0 where it is left out",
     r"$y = u/\sqrt{\langle u^{2}\rangle + \varepsilon}$, $u = h - \langle h\rangle$ with means $\langle\cdot\rangle$ "
-    r"over the members of a batch, $(h,h') \sim \mathcal{N}(0, \Sigma)$; $\varepsilon = 0$ where it does not stand",
+    r"over the members, $(h,h') \sim \mathcal{N}(0, \Sigma)$; $\varepsilon$ is 0 where it is left out",
 )
 VALUE = (
     "N[φ](Σ, ε)[p,q] = E φ(y[p]) φ(y'[q])",
@@ -32,10 +31,12 @@ PUSHED = (
     ),
 )
 INTEGRAL = (
-    "of a batch with itself N[φ](Σ, ε)[p,q] = B ∫_0^∞ exp(-sBε) det(1 + 2sΓ)^(-1/2) V[φ](Γ_s)[p,q] ds, "
-    "Γ_s = Γ(1 + 2sΓ)^(-1), Γ = PΣP, P = 1 - 11ᵀ/B",
+    "of a batch with itself N[φ](Σ, ε)[p,q] = B ∫_0^∞ exp(-sBε) det(1 + 2sΓ)^(-1/2) V[φ](Γ_s)[p,q] ds",
     r"of a batch with itself $\mathsf{N}_{\varphi}\bigl[\Sigma, \varepsilon\bigr][p,q] = B \int_{0}^{\infty} "
-    r"e^{-s B \varepsilon} \det(1 + 2 s \Gamma)^{-1/2} \mathsf{V}_{\varphi}\bigl[\Gamma_{s}\bigr][p,q] \, ds$, "
+    r"e^{-s B \varepsilon} \det(1 + 2 s \Gamma)^{-1/2} \mathsf{V}_{\varphi}\bigl[\Gamma_{s}\bigr][p,q] \, ds$",
+)
+GAMMA = (
+    "Γ_s = Γ(1 + 2sΓ)^(-1), Γ = PΣP, P = 1 - 11ᵀ/B",
     r"$\Gamma_{s} = \Gamma (1 + 2 s \Gamma)^{-1}$, $\Gamma = P \Sigma P$, $P = 1 - 1 1^{\top}/B$",
 )
 
@@ -71,5 +72,7 @@ def said(gens: Iterable[Gen], style: Style) -> list[str]:
         return []
     sentences = [MEMBERS, *([VALUE] * any(g.theta is None for g in found)),
                  *([PUSHED] * any(g.theta is not None for g in found)), NORMALISED]  # fmt: skip
-    sentences += [INTEGRAL] * any(g.theta is None and forms_of(g.first, g.second, False) is not None for g in found)
+    sentences += [INTEGRAL, GAMMA] * any(
+        g.theta is None and forms_of(g.first, g.second, False) is not None for g in found
+    )
     return [s[style.tex] for s in sentences]

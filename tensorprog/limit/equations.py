@@ -103,12 +103,12 @@ class Equations:
         return self._by_definition.get(p)
 
     def shortened(self, p: Poly, known: Poly) -> Poly:
-        """p with a known quantity in the place of its definition, where that takes fewer terms."""
+        """p with a known quantity in the place of its definition, where it takes no more terms."""
         name = next((g for mono in known.terms for g, _ in mono), None)
         if not isinstance(name, Name) or known != monomial(name):
             return p
         other = known + p + name.definition.scale(-1)
-        return other if len(other.terms) < len(p.terms) else p
+        return other if len(other.terms) <= len(p.terms) else p
 
     def _symbol(self, text: str, latex: str, p: Poly) -> NameSymbol:
         while True:
