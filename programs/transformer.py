@@ -18,7 +18,7 @@ def transformer(net: tp.Net, x: tp.Datum, *, depth: int = 1, heads: int = 1, phi
     """``depth`` blocks of attention and of an MLP, on a residual stream."""
     h: Any = net.embed("U", x)
     for l in range(1, depth + 1):
-        h = h + net.attention(f"A{l}", net.layer_norm(h, eps), heads, tied=tied, causal=causal, std_q=sigma_q)
+        h = h + net.attention(("A", l), net.layer_norm(h, eps), heads, tied=tied, causal=causal, std_q=sigma_q)
         h = h + net.dense(("M", l), phi(net.dense(("N", l), net.layer_norm(h, eps), sigma_w)), sigma_w)
     return net.readout("V", net.global_pool(net.layer_norm(h, eps)), std=sigma_v)
 

@@ -17,7 +17,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from tensorprog.ceilings import check_ceiling
-from tensorprog.claims import Verification
 from tensorprog.dsl.network import Network, refuse_lengths
 from tensorprog.dsl.nonlinearities import NONLINEARITIES, Nonlinearity, by_name
 from tensorprog.errors import DataError, ProgramError, nearest, shortly
@@ -29,6 +28,7 @@ from tensorprog.lookup import blaming, builder
 from tensorprog.passes.optimizer import SGD
 from tensorprog.passes.parametrization import NAMED, Parametrization, abc, rational, standard
 from tensorprog.passes.separate import axes_count
+from tensorprog.report.claims import Verification
 from tensorprog.report.draw import draw
 from tensorprog.sgd.training import unroll
 from tensorprog.train import train

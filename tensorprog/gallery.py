@@ -23,7 +23,6 @@ import numpy as np
 import sympy as sp
 from sympy.printing.pretty.pretty_symbology import greek_unicode
 
-from tensorprog.claims import Claim, Verification
 from tensorprog.derivation.kernel_account import KernelAccount, scale_of
 from tensorprog.dsl.network import Network
 from tensorprog.dsl.nonlinearities import Nonlinearity, abstract
@@ -33,6 +32,7 @@ from tensorprog.kernels.methods import nngp, ntk
 from tensorprog.kernels.recursion import Recursion
 from tensorprog.lookup import blaming, builder
 from tensorprog.programs import GALLERY
+from tensorprog.report.claims import Claim, Verification
 from tensorprog.sgd.training import unroll
 from tensorprog.train import train
 from tensorprog.verify import verify

@@ -29,8 +29,8 @@ ROOMS = [
     ),
     *("members", "rationals", "products", "algebra"),
     *("ir", "dsl", "nn", "expectations", "limit", "passes", "compile"),
-    *("formulas", "derivation", "sgd", "recursions", "grams", "kernels"),
-    *("finite", "report", "coordinates", "claims", "verify_members", "verify", "train", "programs", "learn"),
+    *("formulas", "derivation", "sgd", "recursions", "grams", "export", "kernels"),
+    *("finite", "report", "appendix", "coordinates", "verify_members", "verify", "train", "programs", "learn"),
     *("lookup", "gallery", "commands", "cli", "demo", "__main__"),
 ]
 INNER = {"expectations": ["quadrature", "closed", "series", "many", "angles"]}  # rooms within a room, lowest first

@@ -68,6 +68,8 @@ class Indices:
             for pair in (self.labels, self.labels[:1] * 2, self.labels[1:] * 2):
                 name = name.replace(_pair(pair), "()")
             name = name.replace("()", _pair((self.labels[both],) * 2))
+            if isinstance(g, Name) and g.kind == "value":
+                name = name.replace(f"({self.labels[1 - both]})", f"({self.labels[both]})")
         return rank, name
 
     def sides(self, g: Gen) -> Sides:
@@ -79,6 +81,8 @@ class Indices:
     def _sides(self, g: Gen) -> Sides:
         if isinstance(g, Name) and g.kind == "value" and isinstance(self._axes(g.about[0]), Pairs):
             return 0, 1  # two positions of one input
+        if isinstance(g, Name) and g.kind == "value" and g.about[0] is not None:
+            return self._side(g.about[0]), None
         if isinstance(g, Name) and None not in g.about:
             first, second = sorted((self._side(v) for v in g.about if v is not None), key=lambda s: (s is None, s))
             return (second, first) if first is None else (first, second)

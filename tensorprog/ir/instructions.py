@@ -97,17 +97,29 @@ class Covariances:
 
 
 @dataclass(frozen=True, slots=True)
+class Entries:
+    """std · w·ξ/√d: the parameter w, the law of its entries, of variance 1, and the symbol that stands for ξ; None for
+    std · w, a bias."""
+
+    parameter: str
+    law: Any
+    std: sp.Expr
+    data: sp.Symbol | None
+
+
+@dataclass(frozen=True, slots=True)
 class InitVector:
     """A vector whose rows are iid; ``cov`` holds its covariances with itself and earlier vectors.
 
     ``axes`` are those of a family.  ``source`` is the input that a vector without axes belongs to, in a program over
-    positions; None where all inputs share it.
+    positions; None where all inputs share it.  ``law`` says of what weights that are not Gaussian it is made.
     """
 
     mean: sp.Expr
     cov: tuple[tuple[Var, sp.Expr], ...] | Covariances
     axes: Axes | None = None
     source: str | None = None
+    law: Entries | None = None
 
     @property
     def operands(self) -> tuple[Var, ...]:

@@ -217,7 +217,7 @@ _INSTRUCTIONS: dict[str, type] = {
         InitMatrix, InitVector, InitScalar, MatMul, Mix, Place, Outer, RowSum, Mask, Weigh, Nonlin, Moment, Difference
     )
 }  # fmt: skip
-OPTIONAL = ("axes", "source", "by")  # left out where they are None: of vectors without positions
+OPTIONAL = ("axes", "source", "by", "law")  # left out where they are None: of vectors without positions
 
 
 def to_json(program: ProgramGraph) -> str:
@@ -228,6 +228,8 @@ def to_json(program: ProgramGraph) -> str:
 
 def _fields(name: str, op: Instruction) -> dict[str, Any]:
     found = {key: getattr(op, key) for key in op.__dataclass_fields__}
+    if found.get("law") is not None:
+        raise ProgramError(f"`{name}` is made of weights of a law of their own, which a file does not hold")
     try:
         fields = {key: _field_out(v) for key, v in found.items() if key not in OPTIONAL or v is not None}
     except RecursionError as error:

@@ -22,8 +22,9 @@ from tensorprog.ir.hyper import check_values, symbol_values
 from tensorprog.ir.instructions import Moment, Nonlin, Slot
 from tensorprog.kernels.kernel import Kernel
 from tensorprog.kernels.methods import nngp, ntk
+from tensorprog.passes.rates import ALL, Rates
 
-KINDS: dict[str, Callable[[Network], Kernel]] = {"ntk": ntk, "nngp": nngp}
+KINDS: dict[str, Callable[..., Kernel]] = {"ntk": ntk, "nngp": nngp}
 
 
 @functools.cache
@@ -32,22 +33,27 @@ def default_network() -> Network:
     return programs.mlp(depth=2, sigma_b=0.1)
 
 
-def kernel_of(network: Network | None, kind: str) -> Kernel:
+def kernel_of(network: Network | None, kind: str, chosen: Rates = ALL) -> Kernel:
     """The kernel of a network, made once.
 
     Raises:
-        ProgramError: not a network, or an unknown kind.
+        ProgramError: not a network, an unknown kind, or parameters chosen for a kernel without training.
     """
     if network is not None:
         check_network(network)
     if not isinstance(kind, str) or kind not in KINDS:
         raise ProgramError(f"unknown kind of kernel {kind!r}; {nearest(str(kind), KINDS)}")
-    return _made(network or default_network(), kind)
+    if kind == "nngp" and chosen != ALL:
+        raise ProgramError(f"the NNGP kernel is that of networks before training; leave out{chosen.words[1:]}")
+    try:
+        return _made(network or default_network(), kind, chosen)
+    except TypeError:  # names that are lists, which `ntk` refuses in words
+        return ntk(network or default_network(), **chosen.given)
 
 
 @functools.lru_cache(maxsize=64)
-def _made(network: Network, kind: str) -> Kernel:
-    return KINDS[kind](network)
+def _made(network: Network, kind: str, chosen: Rates) -> Kernel:
+    return KINDS[kind](network, **({} if chosen == ALL else chosen.given))
 
 
 @functools.lru_cache(maxsize=64)

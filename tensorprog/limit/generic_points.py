@@ -372,7 +372,8 @@ class Spatial:
             return self.limit.moment(found[0].source, found[1].source)  # type: ignore[no-any-return]
         op = self.limit.program.op(found[0].source)
         point = self.twins.input[op.x]
-        return self.summed(op, SIDES[point or 0], self.limit.expect(self.limit.z[op.x]), point)
+        mean = self.limit.expect(self.limit.z[op.x])
+        return self.summed(op, SIDES[point or 0], mean, point) if mean else ZERO
 
     # ---- arrays ----------------------------------------------------------------------------------------
 

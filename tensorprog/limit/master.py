@@ -18,6 +18,7 @@ from tensorprog.ir.graph import ProgramGraph, Variable, as_var
 from tensorprog.ir.hyper import by_symbol, program_symbols
 from tensorprog.ir.instructions import (
     Difference,
+    Entries,
     InitMatrix,
     InitScalar,
     InitVector,
@@ -40,6 +41,7 @@ from tensorprog.limit.equations import Equations, Namer, as_equations, plain_nam
 from tensorprog.limit.evaluate import numbers
 from tensorprog.limit.fields import Field
 from tensorprog.limit.gap import Gaps, Structure
+from tensorprog.limit.gated import factored
 from tensorprog.limit.generic_points import Spatial
 from tensorprog.limit.zdot import zdot_terms
 from tensorprog.printing import NameSymbol, Shown, counted, shortened, text
@@ -63,9 +65,11 @@ class Interpreter(Shown):
         self.system = Equations(namer)
         known: dict[Gen, int | None] = {}
         self.spatial = Spatial(self) if program.has_axes else None
-        over = (self.spatial.related, self.spatial.blended) if self.spatial else ()
+        over: dict[str, Any] = {"law": self._law}
+        if self.spatial:
+            over |= {"related": self.spatial.related, "blended": self.spatial.blended}
         self.expect = Expectation(
-            self.algebra, self._base_cov, self._name_covariance, lambda p: positive(p, known), *over
+            self.algebra, self._base_cov, self._name_covariance, lambda p: positive(p, known), **over
         )
         self.z: dict[Var, Poly] = {}
         self.zhats: dict[Var, Poly] = {}
@@ -212,6 +216,10 @@ class Interpreter(Shown):
         """Whether E Z^x Z^y is not 0."""
         return bool(self._moment(self.z[x], self.z[y], x, y))
 
+    def mean_of(self, op: Moment) -> Poly:
+        """The limit E ψ(Z..; θ) of a moment."""
+        return self.expect(self.algebra.from_sympy(op.body, {s: self.z[v] for s, v in slots_of(op).items()}))
+
     def define(self, p: Poly, var: Var) -> Poly:
         """A name for the limit of a scalar variable."""
         return self.system.define(p, "value", var)
@@ -228,7 +236,7 @@ class Interpreter(Shown):
         key = (zx, zy)
         value = self._moments.get(key)
         if value is None:
-            over = self.spatial.moment(x, y) if self.spatial else None
+            over = self.spatial.moment(x, y) if self.spatial else factored(self, x, y)
             value = self.system.define(self.expect.product(zx, zy) if over is None else over, "moment", x, y)
             self._moments[key] = self._moments[zy, zx] = value
         return value
@@ -251,12 +259,18 @@ class Interpreter(Shown):
         value = self._moment(field.z[a], field.z[b], a.source, b.source)
         return field.variance * value if value else ZERO
 
+    def _law(self, g: Gaussian) -> Entries | None:
+        """Of what weights that are not Gaussian a base variable is made."""
+        return getattr(self.program.op(g.source), "law", None) if g.block == INITIAL else None
+
     def _initial_cov(self, a: Gaussian, b: Gaussian) -> Poly:
         op = self.program.op(b.source)  # the later of the two lists their covariance
         assert isinstance(op, InitVector)
         return self.algebra.from_sympy(op.covariance(a.source), {})
 
     def _name_covariance(self, u: Poly, v: Poly, value: Poly) -> Poly:
+        if not {u, v} & self._form_var.keys() and {back := u.scale(-1), v.scale(-1)} <= self._form_var.keys():
+            u, v = back, v.scale(-1)  # E (-u)(-v) = E u v
         return self.system.define(value, "cov", self._named_by(u), self._named_by(v))
 
     def _named_by(self, u: Poly) -> Var | None:
@@ -401,5 +415,4 @@ def _(op: Difference, var: Var, limit: Interpreter) -> None:
 
 @interpret.register(Moment)
 def _(op: Moment, var: Var, limit: Interpreter) -> None:
-    body = limit.algebra.from_sympy(op.body, {s: limit.z[v] for s, v in slots_of(op).items()})
-    limit.z[var] = limit.define(limit.expect(body), var)
+    limit.z[var] = limit.define(limit.mean_of(op), var)

@@ -42,7 +42,7 @@ from tensorprog.ir.instructions import (
     slots_of,
     vector_slot,
 )
-from tensorprog.limit.covariance import cholesky
+from tensorprog.limit.covariance import cholesky, refuse_laws
 from tensorprog.printing import Shown, counted
 from tensorprog.progress import telling
 from tensorprog.types import HyperValues
@@ -155,6 +155,7 @@ class Replicate:
 
     def _initial(self) -> None:
         vectors = [(v, op) for v, op in self.program if isinstance(op, InitVector)]
+        refuse_laws(vectors)
         root = cholesky(vectors, self.number)
         noise = np.stack([self.fresh() for _ in vectors]) if vectors else np.zeros((0, self.samples))
         for (var, op), row in zip(vectors, root, strict=True):

@@ -93,9 +93,7 @@ class Separated(Network):
 
     def named(self, given: Iterable[str]) -> dict[str, str]:
         """The parameters here that each of some names or kinds of the network stands for, with it."""
-        known = self.trace([self.fitting_length()]).trainable
-        found = {m: g for g in given for m in known if m == g or re.fullmatch(rf"{re.escape(g)}(\.\d+)+", m)}
-        return found | {g: g for g in given if g not in found.values()}
+        return named(self.trace([self.fitting_length()]), given)
 
     def fitting_length(self, wanted: int = 3) -> int:
         """The number of positions."""
@@ -110,6 +108,12 @@ class Separated(Network):
         traced = self.net.trace([known[t] for t in lengths], labels)  # type: ignore[index]
         names = (data[0].label for data in traced.inputs)
         return separate(traced, {n: known[t] for n, t in zip(names, lengths, strict=True)})  # type: ignore
+
+
+def named(trace: Trace, given: Iterable[str]) -> dict[str, str]:
+    """The parameters of a network taken apart that each of some names of the whole stands for, with it."""
+    found = {m: g for g in given for m in trace.trainable if m == g or re.fullmatch(rf"{re.escape(g)}(\.\d+)+", m)}
+    return found | {g: g for g in given if g not in found.values()}
 
 
 def axes_count(net: Network) -> int | None:
@@ -165,7 +169,12 @@ class _Separate:
     """The trace that is built, and where the vectors of the old one are in it."""
 
     def __init__(self, trace: Trace, sizes: Mapping[str, Sizes], matrix: Matrix | None) -> None:
-        self.old, self.new, self.sizes, self.matrix_of = trace, Trace(), sizes, matrix
+        self.old, self.new, self.sizes, self.matrix_of = (
+            trace,
+            Trace(bias_stds=trace.bias_stds, narrow=trace.narrow),
+            sizes,
+            matrix,
+        )
         self.at: dict[tuple[Var, int | None], Var] = {}
         self.placed = {r.v for heads in trace.heads for f in heads for r in f.readouts if r.by is not None}
         self.placed |= {op.x for _, op in trace.program if isinstance(op, Place)}
@@ -277,7 +286,7 @@ class _Separate:
 
     def _readouts(self, r: Readout) -> Iterable[Readout]:
         if r.by is None:
-            yield Readout(r.name, self.of(r.v, None), self.of(r.x, None), r.std, r.trained)
+            yield Readout(r.name, self.of(r.v, None), self.of(r.x, None), r.std, r.trained, of_input=r.of_input)
             return
         scale = self.weight(r.by)
         for k, q in self.pairs(r.by, False, None):

@@ -40,7 +40,7 @@ from tensorprog.ir.instructions import (
 )
 from tensorprog.passes.backprop import Gradients, Tape
 from tensorprog.passes.optimizer import SGD, Loss
-from tensorprog.passes.parametrization import Scaling
+from tensorprog.passes.scaling import Scaling
 from tensorprog.passes.separate import apart_first
 from tensorprog.printing import NameSymbol
 

@@ -317,6 +317,12 @@ def outputs() -> list[Piece]:
               covers=("Output.__add__",), keyed="V", **net),
         Piece("sum([net.readout({key}, {0}, std={std}), net.average({1})])", "vv", covers=("Output.__radd__",),
               keyed="V", weight=0.5, **net),
+        Piece("{a} * net.readout({key}, {0}, std={std}) - net.readout({key}, {1}, std={std}) / {b}", "vv",
+              numbers=("any", "nonzero"), covers=("Output.__rmul__", "Output.__sub__", "Output.__truediv__"), keyed="V",
+              **net),
+        Piece("0 - net.readout({key}, {0}, std={std}, bias={a}) * {b}", "v", numbers=("any", "any"),
+              covers=("Output.__rsub__", "Output.__mul__"), keyed="V", weight=0.5, **net),
+        Piece("-net.readout({key}, {0}, std={std})", "v", covers=("Output.__neg__",), keyed="V", weight=0.3, **net),
         Piece("net.average({0})", "v", covers=("net.average",), weight=0.7, **net),
         Piece("net.average({0}, scale={a})", "v", numbers=("any",), covers=("net.average(scale)",), weight=0.3, **net),
     ]  # fmt: skip

@@ -64,6 +64,23 @@ class _Output(list[Any]):
 
     __radd__ = __add__
 
+    def __mul__(self, c: Any) -> Any:
+        return _Output([(name, c * std, x, initial) for name, std, x, initial in self])
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, c: Any) -> Any:
+        return self * (1 / c)
+
+    def __neg__(self) -> Any:
+        return self * -1
+
+    def __sub__(self, other: Any) -> Any:
+        return self + -other
+
+    def __rsub__(self, other: Any) -> Any:
+        return -self + other
+
 
 class _Net:
     """``net`` in NTK parametrization; the parameters are looked up by name."""

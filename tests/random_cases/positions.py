@@ -22,7 +22,7 @@ COVERS = {
       for option in ("", "(kernel)", "(std)", "(stride)", "(dilation)", "(padding)", "(initial)")),
     "net.avg_pool", "net.avg_pool(kernel)", "net.avg_pool(stride)", "net.avg_pool(padding)", "net.global_pool",
     "net.crop", "net.crop(before)", "net.crop(after)", "net.pad", "net.pad(before)", "net.pad(after)",
-    "net.beside", "net.beside(axis)", "net.bias(like)",
+    "net.beside", "net.beside(axis)", "net.bias(like)", "net.at",
     "net.flatten", "net.flatten(std)", "net.flatten(bias)", "net.flatten(initial)",
 }  # fmt: skip
 HERE = "tests/kernels/test_positions.py"
@@ -100,6 +100,7 @@ LAYERS = {
     "pad": lambda net, h, before, after: net.pad(h, before, after),
     "beside": lambda net, h, axis: net.beside(h, 2 * h, axis=axis),
     "global": lambda net, h, key, std: net.readout(key, net.global_pool(h), std),
+    "at": lambda net, h, key, place, std: net.readout(key, net.at(h, place), std),
     "flatten": lambda net, h, key, std, bias=0, initial=None: net.flatten(key, h, std, bias, initial),
 }
 
@@ -225,6 +226,10 @@ class Loop:
         ]
         return sum(parts[1:], parts[0]), ()
 
+    def at(self, h, sizes, key, place, std):
+        place = tuple(p % n for p, n in zip(place, sizes, strict=True))
+        return self.net.readout(key, h[place], std), ()
+
     def getattr_global(self, h, sizes, key, std):
         parts = list(h.values())
         return self.net.readout(key, sum(parts[1:], parts[0]) * sp.Rational(1, len(h)), std), ()
@@ -245,7 +250,8 @@ def random_stack(seed: int, depth: int = 2) -> Stack:
         found, now = _layer(rng, layer, now)
         steps += found
     std = int(rng.integers(1, 3))
-    last = [("global", "V", std), ("flatten", "V", std), ("flatten", "V", std, 1, 0)][rng.integers(3)]
+    at = ("at", "V", tuple(-1 if i else 0 for i in range(len(now))), std)
+    last = [("global", "V", std), ("flatten", "V", std), ("flatten", "V", std, 1, 0), at][rng.integers(4)]
     return Stack(sizes, (*steps, last))
 
 

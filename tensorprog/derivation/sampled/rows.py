@@ -160,7 +160,13 @@ class RowsLimit:
         result: dict[str, list[Pair]] = defaultdict(list)
         for r in self.trace.outputs[0].readouts:
             if r.trained and (chosen is None or r.name in chosen):
-                result[r.name].append((values[r.x][None], None))
+                own: Any = self.trace.parameters[r.name].std
+                share = 1.0 if r.std == own or own == 0 else float(evaluate(r.std / own, self.hyper))
+                result[r.name].append((values[r.x][None] * np.asarray(share, values[r.x].dtype), None))
+            name = self.trace.embeddings[r.x][0] if r.of_input else ""
+            if chosen is not None and name in chosen and self.std[name]:  # of the input, itself one of the coordinates
+                share = float(evaluate(r.std, self.hyper)) / self.std[name]
+                result[name].append((values[r.x][None] * np.asarray(share, values[r.x].dtype), None))
         for name, std in self.biases:
             result[name].append((np.full((1, 1, 1), std), None))
         return result

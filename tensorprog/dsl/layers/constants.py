@@ -7,21 +7,23 @@ from dataclasses import replace
 import sympy as sp
 
 from tensorprog.dsl.builder import Builder, name_of, std_of
+from tensorprog.dsl.laws import WeightLaw, law_of
 from tensorprog.dsl.layers.spatial import axes_of
 from tensorprog.dsl.parameters import start_of
 from tensorprog.dsl.program import Vec
 from tensorprog.errors import ProgramError
 from tensorprog.ir.axes import TOTAL, Reading
-from tensorprog.ir.instructions import InitVector, Place, Var
+from tensorprog.ir.instructions import Entries, InitVector, Place, Var
 from tensorprog.types import Key, Number
 
 
 def bias(net: Builder, key: Key, std: Number = 1, initial: Number | None = None, *,
-         like: Vec | None = None) -> Vec | sp.Expr:  # fmt: skip
+         like: Vec | None = None, law: WeightLaw | str | None = None) -> Vec | sp.Expr:  # fmt: skip
     """The bias vector std · b, b ~ N(0, 1), or a number ``initial`` in all coordinates at first, plus std · b.
 
     It is the number 0, or ``initial``, when std is 0.  One vector b is added at all positions; with ``like=h`` it is
-    std · b_p with a vector of its own for each position p of h.
+    std · b_p with a vector of its own for each position p of h.  With ``law`` the entries of b have another law of
+    mean 0 and variance 1, as for ``embed``.
 
     >>> import tensorprog as tp
     >>> @tp.network
@@ -36,13 +38,21 @@ def bias(net: Builder, key: Key, std: Number = 1, initial: Number | None = None,
     if std == 0:
         return start_of(key, "bias", initial) or sp.S.Zero
     axes = None if like is None else axes_of(net, like, f"bias({key!r}, like=..)")
-    name = net._declare(key, "bias", std, initial, None if axes is None else TOTAL)
+    own = law_of(key, law)
+    if own is not None and (t.placed or initial is not None):
+        words = "for vectors and sequences, not for inputs with positions" if t.placed else "that of a random start"
+        raise ProgramError(f"law={own.name!r} of {key!r}: the law of a bias is {words}")
+    name = net._declare(key, "bias", std, initial, None if axes is None else TOTAL, own)
     if axes is not None and t.parameters[name].start:
         raise ProgramError(f"initial of {key!r} must be None or 0 for a bias at positions; add the number to it")
     p = t.parameters[name]
     if p.var is None:
-        vector = t.program.vector(name, p.variance, p.start or 0)
-        t.parameters[name] = replace(p, var=vector.var)
+        if own is None:
+            var = t.program.vector(name, p.variance, p.start or 0).var
+        else:
+            var = Var(name, "vector")
+            t.program.append(name, InitVector(sp.S.Zero, ((var, std**2),), law=Entries(name, own, std, None)))
+        t.parameters[name] = replace(p, var=var)
     var = t.program.named(name)
     return Vec(t.program, var if axes is None else t.program.append(None, Place(Reading(TOTAL, axes), True, var)))
 

@@ -12,7 +12,7 @@ from tensorprog.dsl.trace import NeedsAxes, Output, Trace
 from tensorprog.errors import DataError, ProgramError
 from tensorprog.ir.axes import Axes, Reading, Sizes
 from tensorprog.ir.instructions import Mix
-from tensorprog.ir.maps import Only
+from tensorprog.ir.maps import Position
 
 
 def axes_of_members(net: Builder, h: Vec) -> Axes:
@@ -58,7 +58,7 @@ def _output(t: Trace, f: Output, axes: Axes, k: int) -> Output:
     return replace(
         f,
         readouts=tuple(
-            replace(r, x=t.program.append(None, Mix(Reading(Only(k), axes), False, r.x)))
+            replace(r, x=t.program.append(None, Mix(Reading(Position(k), axes), False, r.x)))
             if t.program.axes(r.x) == axes
             else r
             for r in f.readouts

@@ -1,4 +1,4 @@
-"""Claims with verdicts, and what a verification returns."""
+"""What a verification found: claims with verdicts, and the figures behind them."""
 
 from __future__ import annotations
 
