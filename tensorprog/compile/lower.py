@@ -13,10 +13,8 @@ from tensorprog.algebra import Gen, Poly, Scalar
 from tensorprog.compile.arrays import run
 from tensorprog.compile.closed import INLINE, SQUARES, acute
 from tensorprog.compile.tape import CONST, LEFT, PAIR, RIGHT, Tape
-from tensorprog.errors import NoRuleError
 from tensorprog.expectations.atoms import Expect, variables
 from tensorprog.expectations.closed.pairs import MEANS, find_pair
-from tensorprog.expectations.lawful import Lawful
 from tensorprog.expectations.series.mehler import split, tame
 from tensorprog.functions import Fn, X, no_value
 from tensorprog.functions import evaluate as evaluate_expr
@@ -98,8 +96,6 @@ class Lowering:
         return self.tape.add("formula", *args, data=(expr.xreplace(known), tuple(data)))
 
     def _expect(self, g: Expect) -> int:
-        if isinstance(g, Lawful):
-            raise NoRuleError(f"{g} is an integral over weights that are not Gaussian, which is not compiled; use K(X)")
         factors = None if any(g.mean) or g.scalars else _factors(g.body, g.variables)
         if factors is not None:
             found = self._closed(factors, g)

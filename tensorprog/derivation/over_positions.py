@@ -20,11 +20,12 @@ from tensorprog.expectations.bodies import kinks
 from tensorprog.ir.axes import Axes, Sizes, Window, table
 from tensorprog.ir.instructions import Var
 from tensorprog.ir.maps import Given
+from tensorprog.limit.attended import contracted
 from tensorprog.limit.equations import reachable
-from tensorprog.limit.evaluate import Atom, numbers
+from tensorprog.limit.evaluate import Atom, expected, numbers
 from tensorprog.limit.gap import Gaps
 from tensorprog.limit.mixing import linear, shared, value_of
-from tensorprog.limit.positions import At, Batched, Positional, Whole
+from tensorprog.limit.positions import At, Batched, Contracted, Positional, Whole
 
 NO_MEMBERS = (
     "kernels of networks that normalise batches are known between the outputs of their members; return "
@@ -113,12 +114,19 @@ class Pair:
         """The values of polynomials."""
 
         def positions(g: Positional, value: Callable[[Poly], Any]) -> Array:
-            if isinstance(g, At):
-                return at(g, value)
-            read = [value(p) for p in g.reads]
-            return self.batched(g, read) if isinstance(g, Batched) else value_of(g, read, self.sizes, self.matrix)
+            return self.positional(g, value, at, atom or _expected)
 
         return numbers(polys, {**hyper, **self.grams()}, self._gap, atom, positions)
+
+    def positional(self, g: Positional, value: Callable[[Poly], Any],
+                   at: Callable[[At, Callable[[Poly], Any]], Array], atom: Atom) -> Array:  # fmt: skip
+        """The value of what is found from whole arrays."""
+        if isinstance(g, At):
+            return at(g, value)
+        if isinstance(g, Contracted):
+            return contracted(g, value, self.sizes, atom)
+        read = [value(p) for p in g.reads]
+        return self.batched(g, read) if isinstance(g, Batched) else value_of(g, read, self.sizes, self.matrix)
 
     def batched(self, g: Batched, values: Sequence[Array]) -> Array:
         """Expectations over normalised batches, of outputs that have no members.
@@ -183,8 +191,12 @@ def known_at(pair: Pair, poly: Poly, hyper: Mapping[sp.Symbol, float],
     for point in {g.point for g in found}:
         of = [g for g in found if g.point == point]
         arrays = pair.with_itself(point).values([g.inner for g in of], hyper, atom(point), _diagonal)
-        known.update((g, _taken(g, c)) for g, c in zip(of, arrays, strict=True))
+        known.update((g, taken(g, c)) for g, c in zip(of, arrays, strict=True))
     return known
+
+
+def _expected(g: Expect, value: Callable[[Poly], Any], gap: Array | None) -> Array:
+    return expected(g, value, gap).value
 
 
 def _told(atom: Callable[..., Array] | None, point: int | None) -> Atom | None:
@@ -192,10 +204,10 @@ def _told(atom: Callable[..., Array] | None, point: int | None) -> Atom | None:
 
 
 def _diagonal(g: At, value: Callable[[Poly], Any]) -> Array:
-    return _taken(g, value(g.inner))
+    return taken(g, value(g.inner))
 
 
-def _taken(g: At, c: Array) -> Array:
+def taken(g: At, c: Array) -> Array:
     """What is asked of an array of an input with itself: all of it, or p = q."""
     c = np.asarray(c, float)
     if c.ndim < 2 or isinstance(g, Whole):

@@ -6,7 +6,7 @@ between positions is a sum over the offsets k of its window, in which everything
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -16,8 +16,8 @@ import sympy as sp
 from tensorprog.algebra import ONE, Apply, Gen, Poly, Scalar, add_all, monomial, to_sympy
 from tensorprog.expectations.atoms import Expect, head_of
 from tensorprog.formulas.batches import batched
-from tensorprog.formulas.batches import said as said_of_batches
 from tensorprog.formulas.fractions import split
+from tensorprog.formulas.softmaxes import head
 from tensorprog.formulas.spelling import Windows, read_by, reads
 from tensorprog.formulas.typeset import (
     ATOM,
@@ -34,9 +34,23 @@ from tensorprog.formulas.typeset import (
     shown,
     terms,
 )
-from tensorprog.ir.axes import Everywhere, Map, Window
+from tensorprog.ir.axes import Everywhere, Map
 from tensorprog.ir.maps import Given, Position, View
-from tensorprog.limit.positions import Along, At, Batched, Causal, How, Positional, Rows, Weighed, Whole
+from tensorprog.limit.positions import (
+    Along,
+    At,
+    Batched,
+    Causal,
+    Contracted,
+    Drawn,
+    How,
+    Mean,
+    Positional,
+    Rows,
+    Soft,
+    Weighed,
+    Whole,
+)
 from tensorprog.printing import NameSymbol
 
 Sides = tuple[int | None, int | None]  # of which input each index of a quantity is a position; None where it has none
@@ -171,6 +185,10 @@ class Summing:
         if isinstance(g, Causal):
             p, q = spot.at
             return SCALAR, rf"\mathbf{{1}}[{q} \le {p}]" if self.style.tex else f"1[{q}≤{p}]"
+        if isinstance(g, Contracted):
+            return SUM, self._attended(g, spot)
+        if isinstance(g, Drawn | Soft | Mean):
+            return ATOM, self._drawn(g, spot)
         if isinstance(g, At):
             here = spot.at[g.point]
             return self._factor(g.inner, replace(spot, at=(here, here), both=g.point))
@@ -290,6 +308,31 @@ class Summing:
         parts = [f"{self._sign(','.join(letters.values()))} {parts[0]}", *parts[1:]]
         return Quotient(parts, over, ranks, self.style)
 
+    def _attended(self, g: Contracted, spot: Spot) -> Quotient:
+        """Σ_(r,s) S(A[p,q]; B[r,s])·C[r,s], or of what stands at [p,q] in B and is summed over the positions of A."""
+        there = (PLACES[spot.bound[1]][0], PLACES[spot.bound[1]][1])
+        within = replace(spot, at=there, bound=(spot.bound[0], spot.bound[1] + 1))
+        rows, columns = (within, spot) if g.transpose else (spot, within)
+        read = [(g.rows, rows), (g.columns, columns), (g.slope_rows, rows), (g.slope_columns, columns)]
+        inside = "; ".join(self._sum(p, at) for p, at in read if p is not None)
+        body = self._body(g.inner, within)
+        first = f"{self._sign(','.join(there))} {head(g, self.style.tex)}({inside})"
+        return Quotient([first, *(part for part in body.parts if part != "1")], body.over, body.ranks, self.style)
+
+    def _drawn(self, g: Drawn | Soft | Mean, spot: Spot) -> str:
+        """Random scores, their softmax, and what is averaged over them."""
+        tex = self.style.tex
+        if isinstance(g, Mean):
+            found = self._sum(g.inner, spot)
+            return rf"\mathsf{{E}}\bigl[{found}\bigr]" if tex else f"E[{found}]"
+        own = replace(spot, both=g.point)
+        if isinstance(g, Soft):
+            upto = (r"q \le p" if tex else "q≤p") if g.causal else "q"
+            found = self._sum(g.inner, own)
+            return rf"\mathrm{{softmax}}_{{{upto}}}\bigl({found}\bigr)" if tex else f"softmax_{upto}({found})"
+        rows, columns = (self._sum(p, own) for p in (g.rows, g.columns))
+        return rf"\mathcal{{N}}({rows}; {columns})" if tex else f"N({rows}; {columns})"
+
     def _everywhere(self, g: Along, spot: Spot) -> Quotient:
         """Σ_p C[p,p]/P, Σ_{p,q} C[p,q]/(P P'), and the same without weights."""
         p, q = tuple(PLACES[spot.bound[1]])
@@ -371,7 +414,7 @@ def _sides_of(g: Weighed) -> dict[int, Weighed]:
     return {("left", "right").index(h.how): h for h in ([g, inner] if nested else [g])}  # type: ignore[misc, union-attr]
 
 
-# ---- in sympy, and in words ------------------------------------------------------------------------------
+# ---- in sympy --------------------------------------------------------------------------------------------
 
 
 def in_sympy(p: Poly, text: Summing, tex: Summing, spot: Spot) -> sp.Expr:
@@ -386,44 +429,3 @@ def in_sympy(p: Poly, text: Summing, tex: Summing, spot: Spot) -> sp.Expr:
         return NameSymbol(name, latex) if not isinstance(name, Quotient) else name.symbol(latex)
 
     return to_sympy(text.spread(p), rename)
-
-
-DELTA = ("δ[p,q] = 1 where p = q, else 0", r"$\delta_{pq} = 1$ where $p = q$, else 0")
-WHOLE = "terms at positions that are no whole numbers are left out"
-
-
-def said(summing: Summing, gens: Collection[Gen]) -> list[str]:
-    """What the indices of formulas over positions are, and what sums run over: sentences."""
-    along = [g for g in gens if isinstance(g, Along)]
-    if found := said_of_batches(gens, summing.style):
-        return found
-    p, q, P, Q, x, y = (_math(t, summing.style) for t in (*FREE, *SIZES, *summing.labels))
-    sizes = any(isinstance(g.by.map, Everywhere) and g.by.map.is_mean for g in along)
-    of = (f" {P}", f" {Q}") if sizes else ("", "")
-    layers = ", in every layer its own" if any(map(_resizes, summing.windows.maps)) else ""
-    found = [f"{p} is one of the{of[0]} positions of {x}, {q} one of the{of[1]} of {y}{layers}"]
-    found += [DELTA[summing.style.tex]] * any(map(_equal, along))
-    found += [f"at two positions of {x} quantities are those of {x} and {y} for {y} = {x}"] * any(
-        isinstance(g, At) for g in gens
-    )
-    found += summing.windows.said(summing.style)
-    found += [WHOLE] * any(g.transpose and getattr(g.by.map, "stride", 1) != 1 for g in along)
-    return found
-
-
-def maps_of(gens: Iterable[Gen]) -> list[Map]:
-    """The maps whose offsets are summed over."""
-    return [g.by.map for g in gens if isinstance(g, Along) and not isinstance(g.by.map, Everywhere | Position)]
-
-
-def _math(text: str, style: Style) -> str:
-    return f"${text}$" if style.tex else text
-
-
-def _resizes(m: Map) -> bool:
-    return m.stride != 1 or m.padding == "valid" if isinstance(m, Window) else not isinstance(m, Given)
-
-
-def _equal(g: Along) -> bool:
-    """Whether p = q is asked for."""
-    return g.how == "shared" and (g.transpose if isinstance(g.by.map, Everywhere) else not g.by.map.is_tied)

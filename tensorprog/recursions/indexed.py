@@ -11,9 +11,9 @@ import sympy as sp
 
 from tensorprog.algebra import Gen, Poly, Scalar, to_sympy
 from tensorprog.expectations.atoms import Expect, head_of
+from tensorprog.formulas.in_words import said as at_positions
 from tensorprog.formulas.legend import legend, said
 from tensorprog.formulas.summing import Spot, Summing, in_sympy
-from tensorprog.formulas.summing import said as at_positions
 from tensorprog.formulas.typeset import (
     ATOM,
     LINEAR,

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from tensorprog.algebra import Gen, Poly
 from tensorprog.expectations.atoms import Expect
+from tensorprog.formulas.in_words import maps_of
 from tensorprog.formulas.spelling import Windows
-from tensorprog.formulas.summing import Data, Sides, Summing, maps_of
+from tensorprog.formulas.summing import Data, Sides, Summing
 from tensorprog.formulas.typeset import SCALAR, Style
 from tensorprog.limit.equations import reachable
 from tensorprog.limit.positions import Along, Batched

@@ -133,6 +133,8 @@ def _products(net, S, seeds):
         (lambda: tp.law(quantile=lambda p: p), "mean 0 and variance 1; of these quantiles they are 0.5"),
         (lambda: tp.law(quantile=lambda p: -p), "ascending"),
         (lambda: tp.ntk(net_of()).recursion(), "no recursion holds"),
+        (lambda: tp.ntk(net_of()).source(), "are not compiled"),
+        (lambda: tp.ntk(net_of()).source("numpy"), "no standalone code"),
         (lambda: tp.nngp(net_of(), method="sampling")(X), "are not sampled"),
         (lambda: tp.limit(net_of().trace([None]).program, "sampling", samples=64).mean("U(x)"), "not Gaussian"),
         (lambda: net_of().trace([None]).program.to_json(), "a law of their own"),

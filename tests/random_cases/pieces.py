@@ -264,10 +264,15 @@ def parameters() -> list[Piece]:
         Piece("net.weight({key})", "", "m", (), ("net.weight",), keyed="M", **net),
         Piece("net.dense({key}, {0}, std={std})", "v", "v", (), ("net.dense(std)",), one, keyed="W", **net, weight=10),
         Piece("net.dense({key}, {0})", "v", "v", (), ("net.dense",), one, keyed="M", **net, weight=2),
+        Piece("net.low_rank({key}, {0}, std={std})", "v", "v", (), ("net.low_rank", "net.low_rank(std)"), one,
+              keyed="A", **net, weight=0.5),
+        Piece("net.low_rank({key}, {0}, rank=1)", "v", "v", (), ("net.low_rank(rank)",), one, keyed="C", **net,
+              weight=0.3),
         Piece("{0} + net.bias({key}, std={std})", "v", "v", (), ("net.bias(std)",), most, keyed="b", **net, weight=4),
         Piece("net.bias({key})", "", "v", (), ("net.bias",), one, keyed="c", **net),
         Piece("net.state({key}, std={std})", "", "v", (), ("net.state(std)",), one, keyed="m", **net, weight=2),
         Piece("net.state({key}) + {a}", "", "v", ("any",), ("net.state",), one, keyed="n", **net),
+        Piece("net.dropout({0}, 0.3)", "v", "v", (), ("net.dropout",), most, **net),
         Piece("{0} @ {1}", "mv", "v", (), ("Mat.__matmul__",), one, inline=None, weight=6),
         Piece("{0}.T @ {1}", "mv", "v", (), ("Mat.__matmul__", "Mat.T"), one, inline=None, weight=5),
         Piece("{0}.apply({1})", "mv", "v", (), ("Mat.apply",), one, inline=None, weight=0.5),
@@ -293,6 +298,7 @@ def starts() -> list[Piece]:
         ("weight", "I", "", "", '"identity"', most),
         ("dense", "J", "v", "{0}, ", '"identity"', most),
         ("dense", "L", "v", "{0}, ", "0", one),
+        ("low_rank", "A", "v", "{0}, ", "0", one),
         ("readout", "O", "v", "{0}, ", "0", most),
     ]
     kinds = {"weight": "m", "readout": "f"}
