@@ -103,7 +103,7 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
 def _add_derive(parser: argparse.ArgumentParser) -> None:
     _add_network(parser)
     parser.add_argument("--kernel", choices=["ntk", "nngp"], default="ntk")
-    parser.add_argument("--method", default="backprop", help="backprop (default), paths, sgd or enumeration")
+    parser.add_argument("--method", default="auto", help="backprop (default), paths, sgd or enumeration")
     parser.add_argument("--latex", action="store_true", help="print LaTeX instead of text")
 
 

@@ -130,7 +130,7 @@ def derive_command(a: argparse.Namespace) -> int:
     lengths = _lengths(a)
     kernel: Kernel = nngp(net, lengths) if a.kernel == "nngp" else ntk(net, a.method, lengths)
     print(kernel.latex() if a.latex else kernel.text())
-    if a.kernel == "ntk" and a.method == "backprop" and not kernel.passes_gia_check and not a.latex:
+    if a.kernel == "ntk" and a.method in ("auto", "backprop") and not kernel.passes_gia_check and not a.latex:
         print("\nFor comparison, what assuming gradient independence would give:\n")
         print(kernel.under_gia.text())
     return 0

@@ -21,13 +21,13 @@ from tensorprog.derivation.ntk import Term, ntk_terms, sum_terms
 from tensorprog.dsl.network import Network
 from tensorprog.errors import FoldError, NoRuleError, ProgramError, TensorProgramError
 from tensorprog.expectations.atoms import Expect, head_of
+from tensorprog.expectations.closed.printed import Q2, C, Q, closed_form
 from tensorprog.expectations.lawful import Lawful
-from tensorprog.expectations.closed.printed import C, Q2, Q, closed_form
 from tensorprog.expectations.quadrature.nodes import legendre
+from tensorprog.export.standalone import one_layer
 from tensorprog.functions import evaluate
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import MatMul
-from tensorprog.export.standalone import one_layer
 from tensorprog.kernels.kernel import Kernel
 from tensorprog.kernels.methods import ntk
 from tensorprog.kernels.recursion import Recursion

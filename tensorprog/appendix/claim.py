@@ -240,8 +240,8 @@ class _Claim:
     def _from_zdot(self, key: Key, missing: tuple[str, ...]) -> bool:
         """Whether missing terms are those that a Ż brings: with mean derivatives, E of one variable, or their names a."""
         terms = {self._term_text(m, c): m for m, c in self.engine.terms[key].terms.items()}
-        return all(any(isinstance(g, Expect) and len(g.mean) == 1 and head_of(g, False).startswith("E")
-                       or isinstance(g, Name) and g.kind == "zdot" for g, _ in terms[words]) for words in missing)  # fmt: skip
+        return all(any((isinstance(g, Expect) and len(g.mean) == 1 and head_of(g, False).startswith("E"))
+                       or (isinstance(g, Name) and g.kind == "zdot") for g, _ in terms[words]) for words in missing)  # fmt: skip
 
     # ---- closed forms ----------------------------------------------------------------------------
 

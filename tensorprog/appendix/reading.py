@@ -25,8 +25,8 @@ from tensorprog.printing import GREEK, text
 LONGEST, DEEPEST = 100_000, 200  # characters, and brackets within brackets
 COMMANDS = {
     **{name: letter for letter, name in GREEK.items()},
-    **{"phi": "φ", "epsilon": "ε", "cdot": "·", "times": "·", "odot": "·", "le": "≤", "leq": "≤", "langle": "⟨",
-       "rangle": "⟩", "sum": "∑", "arccos": "acos", "arcsin": "asin", "arctan": "atan", "prime": "'", "to": " "},
+    "phi": "φ", "epsilon": "ε", "cdot": "·", "times": "·", "odot": "·", "le": "≤", "leq": "≤", "langle": "⟨",
+       "rangle": "⟩", "sum": "∑", "arccos": "acos", "arcsin": "asin", "arctan": "atan", "prime": "'", "to": " ",
     **{name: name for name in ("sqrt", "frac", "max", "exp", "log", "sin", "cos", "tanh", "erf")},
 }  # fmt: skip
 IGNORED = (
