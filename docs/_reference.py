@@ -27,7 +27,8 @@ TASKS = {  # file: (title, what stands before the names, the names in order)
     "annotations": ("Annotate", "For code with types; `@tp.network` keeps the signature of its function.",
                     ["Network", "Net", "Datum", "Named", "Vec", "Mat", "Scal", "Output", "Nonlinearity", "WeightLaw"]),
     "errors": ("Errors and warnings", "", ["TensorProgramError", "ProgramError", "DataError", "AssumptionError",
-               "NoRuleError", "FoldError", "AccuracyError", "ComputeError", "AccuracyWarning", "FrozenWarning"]),
+               "NoRuleError", "FoldError", "AccuracyError", "ComputeError", "AccuracyWarning", "FrozenWarning",
+               "MixtureWarning"]),
     "results": ("What calls return", "Classes that are not made by hand: a call above returns them, or they are "
                 "part of what it returns.", []),
     "other": ("Other names", "", []),

@@ -58,6 +58,7 @@ from tensorprog.errors import ComputeError as ComputeError
 from tensorprog.errors import DataError as DataError
 from tensorprog.errors import FoldError as FoldError
 from tensorprog.errors import FrozenWarning as FrozenWarning
+from tensorprog.errors import MixtureWarning as MixtureWarning
 from tensorprog.errors import NoRuleError as NoRuleError
 from tensorprog.errors import ProgramError as ProgramError
 from tensorprog.errors import TensorProgramError as TensorProgramError

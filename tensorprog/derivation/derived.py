@@ -18,7 +18,8 @@ from tensorprog.derivation.exact import at, exact_account, values
 from tensorprog.derivation.kernel_account import SAMPLING, KernelAccount
 from tensorprog.derivation.over_positions import over_positions
 from tensorprog.derivation.route import How, is_sampled
-from tensorprog.derivation.sampled.randomised import sampled_gram
+from tensorprog.derivation.sampled.randomised import Sampled, sampled_gram
+from tensorprog.derivation.sampled.scores import sampled_scores
 from tensorprog.derivation.underflow import ADVICE, UNDERFLOW, with_underflow
 from tensorprog.dsl.network import Network, refuse_lengths
 from tensorprog.errors import NoRuleError, ProgramError
@@ -151,19 +152,18 @@ class DerivedKernel:
               accounted: bool = False) -> KernelAccount:  # fmt: skip
         """The account of K(X1, X2); of small errors only if ``accounted``, else 0."""
         if is_sampled(self, first, other, hyper):
-            drawn = sampled_gram(
-                self.net,
-                self.kind,
-                first,
-                other,
-                hyper,
-                self._how.sampling,
-                self._trained.moving if self._trained is not None else None,
-            )
+            drawn = self._sampled(first, other, hyper)
             account = KernelAccount(drawn.value, drawn.stderr, True, (SAMPLING,), drawn.samples)
         else:
             account = exact_account(self._derive, first, other, hyper, accounted)
         return with_underflow(account, first, other, [*self.net.hyperparameters.values(), *hyper.values()])
+
+    def _sampled(self, first: Inputs, other: Inputs | None, hyper: Mapping[sp.Symbol, float]) -> Sampled:
+        """K(X1, X2) by sampling."""
+        if self.net.takes_axes:
+            return sampled_scores(self.net, self._derive(), first, other, hyper, self._how.sampling)
+        trained = self._trained.moving if self._trained is not None else None
+        return sampled_gram(self.net, self.kind, first, other, hyper, self._how.sampling, trained)
 
     def _lower(self, tape: Tape, lengths: tuple[Length, Length], hyper: Mapping[sp.Symbol, float],
               same: bool = False) -> int:  # fmt: skip

@@ -189,7 +189,9 @@ class NetworkNames:
 
     def bare(self, p: Poly, kind: str, a: Var | None, b: Var | None) -> bool:
         """Whether p needs no name: what is simple, and functions of single scalars and their sums, as in softmax."""
-        return simple(p, atoms=kind != "cov") or (kind == "value" and _plain(p))
+        if kind == "cov":  # of u and -v is -Σ
+            return simple(p, atoms=False) or simple(p.scale(-1), atoms=False)
+        return simple(p, atoms=True) or (kind == "value" and _plain(p))
 
 
 def _plain(p: Poly) -> bool:
@@ -202,7 +204,7 @@ def _plain(p: Poly) -> bool:
 
 def _is_plain(g: object) -> bool:
     if isinstance(g, Rows | At):
-        return _plain(g.inner)
+        return _plain(g.inner) or simple(g.inner, atoms=False)
     return isinstance(g, Causal) or (isinstance(g, Apply) and g.level == 1 and all(simple(a, False) for a in g.args))
 
 

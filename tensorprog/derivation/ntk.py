@@ -20,9 +20,9 @@ from tensorprog.errors import AssumptionError
 from tensorprog.ir.axes import TOTAL, Axes, Reading
 from tensorprog.ir.instructions import MatMul, Var
 from tensorprog.limit.equations import Name
-from tensorprog.limit.generic_points import alike
 from tensorprog.limit.master import Interpreter
 from tensorprog.limit.positions import Along
+from tensorprog.limit.twins import alike
 from tensorprog.passes.backprop import Gradients
 
 Counts = Callable[[Var, Var], bool]
@@ -151,7 +151,7 @@ def sum_terms(terms: Iterator[Term], limit: Interpreter) -> Poly:
         if axes == (None, None) and t.activation is None and (total := _summed(gradient)) is not None:
             axes, gradient = (total.by.axes, total.by.axes), total.inner
         products[axes].append((gradient, limit.algebra.from_sympy(t.factor, {}) * activation))
-    return add_all(_total(*axes, group(of, limit), limit) for axes, of in products.items())
+    return limit.averaged(add_all(_total(*axes, group(of, limit), limit) for axes, of in products.items()))
 
 
 def _summed(p: Poly) -> Along | None:

@@ -21,6 +21,7 @@ from tensorprog.derivation.data import Inputs
 from tensorprog.derivation.kernel_account import is_statistical
 from tensorprog.derivation.sampled.randomised import Sampling
 from tensorprog.derivation.sampled.rows import DRAWN
+from tensorprog.derivation.sampled.scores import is_drawn, is_random
 from tensorprog.dsl.network import Network
 from tensorprog.errors import AccuracyError, FoldError, NoRuleError, ProgramError, TensorProgramError
 from tensorprog.expectations.atoms import Expect
@@ -54,6 +55,11 @@ class _Statistical(Exception):
 def is_sampled(kernel: Any, first: Inputs, second: Inputs | None, hyper: Mapping[sp.Symbol, float]) -> bool:
     """Whether the numbers of a kernel on inputs are to be sampled."""
     if kernel.net.takes_axes:
+        if kernel._how.route == "exact":
+            return False
+        drawn = is_drawn(kernel._derive(), (*first.groups, *(second or first).groups))
+        if drawn or (kernel._how.route == "sampling" and is_random(kernel._derive())):
+            return True
         if kernel._how.route == "sampling":
             raise ProgramError("kernels of networks over positions are not sampled; leave method= at 'auto'")
         return False

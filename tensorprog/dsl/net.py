@@ -35,6 +35,7 @@ class Net(Builder):
     low_rank = linear.low_rank
     bias = constants.bias
     state = constants.state
+    dropout = constants.dropout
     readout = readouts.readout
     average = readouts.average
     flatten = readouts.flatten

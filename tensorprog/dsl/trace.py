@@ -17,6 +17,7 @@ from tensorprog.dsl.refusals import NotAnArray
 from tensorprog.errors import ProgramError
 from tensorprog.ir.axes import Axes, Reading
 from tensorprog.ir.instructions import Var
+from tensorprog.ir.random_scores import are_random
 from tensorprog.printing import NameSymbol, Shown, counted, inner
 
 
@@ -271,6 +272,11 @@ class Trace(Shown):
         """The parameters that start at random."""
         started = {name for name, p in self.parameters.items() if p.start is not None}
         return frozenset(self.trainable.keys() - started)
+
+    @property
+    def is_mixture(self) -> bool:
+        """Whether outputs are Gaussian given random scores only: attention over √n with finitely many heads."""
+        return are_random(self.program, {r.x for heads in self.heads for f in heads for r in f.readouts})
 
     @property
     def passes_gia_check(self) -> bool:

@@ -87,6 +87,11 @@ class Expectation:
             parts.append(Poly({tuple([f for f in mono if not f[0].support]): c}) * moment)
         return add_all(parts)
 
+    def know(self, p: Poly, value: Poly) -> None:
+        """Remember the expectation of a monomial, which no formula finds."""
+        ((mono, _),) = p.terms.items()
+        self._moments[mono] = value
+
     def product(self, p: Poly, q: Poly) -> Poly:
         """E p q; what vanishes is dropped at once and not kept: in an RNN's NTK almost all T² products do."""
         pairs = len(p.terms) * len(q.terms)

@@ -16,6 +16,8 @@ import sympy as sp
 from tensorprog.algebra import ONE, Apply, Gen, Poly, Scalar, add_all, monomial, to_sympy
 from tensorprog.expectations.atoms import Expect, head_of
 from tensorprog.formulas.fractions import split
+from tensorprog.formulas.softmaxes import head
+from tensorprog.formulas.softmaxes import said as random_said
 from tensorprog.formulas.spelling import Windows, read_by, reads
 from tensorprog.formulas.typeset import (
     ATOM,
@@ -34,7 +36,7 @@ from tensorprog.formulas.typeset import (
 )
 from tensorprog.ir.axes import Everywhere, Map, Window
 from tensorprog.ir.maps import Given, Position, View
-from tensorprog.limit.positions import Along, At, Causal, How, Rows, Weighed, Whole
+from tensorprog.limit.positions import Along, At, Causal, Contracted, Drawn, How, Mean, Rows, Soft, Weighed, Whole
 from tensorprog.printing import NameSymbol
 
 Sides = tuple[int | None, int | None]  # of which input each index of a quantity is a position; None where it has none
@@ -169,6 +171,10 @@ class Summing:
         if isinstance(g, Causal):
             p, q = spot.at
             return SCALAR, rf"\mathbf{{1}}[{q} \le {p}]" if self.style.tex else f"1[{q}≤{p}]"
+        if isinstance(g, Contracted):
+            return SUM, self._attended(g, spot)
+        if isinstance(g, Drawn | Soft | Mean):
+            return ATOM, self._drawn(g, spot)
         if isinstance(g, At):
             here = spot.at[g.point]
             return self._factor(g.inner, replace(spot, at=(here, here), both=g.point))
@@ -276,6 +282,31 @@ class Summing:
             parts, over, ranks = [*parts, *summed.parts], [*over, *summed.over], summed.ranks
         parts = [f"{self._sign(','.join(letters.values()))} {parts[0]}", *parts[1:]]
         return Quotient(parts, over, ranks, self.style)
+
+    def _attended(self, g: Contracted, spot: Spot) -> Quotient:
+        """Σ_(r,s) S(A[p,q]; B[r,s])·C[r,s], or of what stands at [p,q] in B and is summed over the positions of A."""
+        there = (PLACES[spot.bound[1]][0], PLACES[spot.bound[1]][1])
+        within = replace(spot, at=there, bound=(spot.bound[0], spot.bound[1] + 1))
+        rows, columns = (within, spot) if g.transpose else (spot, within)
+        read = [(g.rows, rows), (g.columns, columns), (g.slope_rows, rows), (g.slope_columns, columns)]
+        inside = "; ".join(self._sum(p, at) for p, at in read if p is not None)
+        body = self._body(g.inner, within)
+        first = f"{self._sign(','.join(there))} {head(g, self.style.tex)}({inside})"
+        return Quotient([first, *(part for part in body.parts if part != "1")], body.over, body.ranks, self.style)
+
+    def _drawn(self, g: Drawn | Soft | Mean, spot: Spot) -> str:
+        """Random scores, their softmax, and what is averaged over them."""
+        tex = self.style.tex
+        if isinstance(g, Mean):
+            found = self._sum(g.inner, spot)
+            return rf"\mathsf{{E}}\bigl[{found}\bigr]" if tex else f"E[{found}]"
+        own = replace(spot, both=g.point)
+        if isinstance(g, Soft):
+            upto = (r"q \le p" if tex else "q≤p") if g.causal else "q"
+            found = self._sum(g.inner, own)
+            return rf"\mathrm{{softmax}}_{{{upto}}}\bigl({found}\bigr)" if tex else f"softmax_{upto}({found})"
+        rows, columns = (self._sum(p, own) for p in (g.rows, g.columns))
+        return rf"\mathcal{{N}}({rows}; {columns})" if tex else f"N({rows}; {columns})"
 
     def _everywhere(self, g: Along, spot: Spot) -> Quotient:
         """Σ_p C[p,p]/P, Σ_{p,q} C[p,q]/(P P'), and the same without weights."""
@@ -392,6 +423,7 @@ def said(summing: Summing, gens: Collection[Gen]) -> list[str]:
         isinstance(g, At) for g in gens
     )
     found += summing.windows.said(summing.style)
+    found += random_said(gens, summing.style.tex)
     found += [WHOLE] * any(g.transpose and getattr(g.by.map, "stride", 1) != 1 for g in along)
     return found
 

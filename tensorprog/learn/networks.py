@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,15 +13,15 @@ import sympy as sp
 from tensorprog import programs
 from tensorprog.compile.arrays import host
 from tensorprog.derivation.data import Form, read_inputs, read_pair
-from tensorprog.derivation.kernel_account import KernelAccount, warn
+from tensorprog.derivation.kernel_account import KernelAccount, outside, warn
 from tensorprog.derivation.route import is_sampled
 from tensorprog.dsl.network import Network, check_network
 from tensorprog.dsl.trace import Trace
-from tensorprog.errors import DataError, ProgramError, nearest
+from tensorprog.errors import DataError, MixtureWarning, ProgramError, nearest
 from tensorprog.grams.compute import gram
 from tensorprog.ir.hyper import check_values, symbol_values
 from tensorprog.ir.instructions import Moment, Nonlin, Slot
-from tensorprog.kernels.kernel import Kernel
+from tensorprog.kernels.kernel import MIXTURE, Kernel
 from tensorprog.kernels.methods import nngp, ntk
 from tensorprog.passes.rates import ALL, Rates
 
@@ -46,9 +47,13 @@ def kernel_of(network: Network | None, kind: str, chosen: Rates = ALL) -> Kernel
     if kind == "nngp" and chosen != ALL:
         raise ProgramError(f"the NNGP kernel is that of networks before training; leave out{chosen.words[1:]}")
     try:
-        return _made(network or default_network(), kind, chosen)
+        kernel = _made(network or default_network(), kind, chosen)
     except TypeError:  # names that are lists, which `ntk` refuses in words
         return ntk(network or default_network(), **chosen.given)
+    if network is not None and kernel._derive().trace.is_mixture:
+        message = f"{network!r}: {MIXTURE[kind]}; take heads='infinite' for a Gaussian process"
+        warnings.warn(message, MixtureWarning, stacklevel=outside())
+    return kernel
 
 
 @functools.lru_cache(maxsize=64)

@@ -14,14 +14,18 @@ from tensorprog.dsl.decimals import exact
 from tensorprog.dsl.program import trace
 from tensorprog.errors import AssumptionError, NoRuleError, ProgramError
 from tensorprog.expectations.normal_form import Expectation
+from tensorprog.functions import Step
 from tensorprog.ir.graph import ProgramGraph, Variable, as_var
 from tensorprog.ir.hyper import by_symbol, program_symbols
 from tensorprog.ir.instructions import (
+    Copied,
     Difference,
     Entries,
+    Gathered,
     InitMatrix,
     InitScalar,
     InitVector,
+    Kept,
     Mask,
     MatMul,
     Mix,
@@ -30,6 +34,8 @@ from tensorprog.ir.instructions import (
     Outer,
     Place,
     RowSum,
+    Score,
+    Softmax,
     Var,
     Weigh,
     slots_of,
@@ -212,6 +218,10 @@ class Interpreter(Shown):
         """The name whose definition is p, or p."""
         return self.system.lookup(p) or p
 
+    def averaged(self, p: Poly) -> Poly:
+        """E p over scores that stay random; p where there are none."""
+        return self.spatial.chance.averaged(p) if self.spatial else p
+
     def correlated(self, x: Var, y: Var) -> bool:
         """Whether E Z^x Z^y is not 0."""
         return bool(self._moment(self.z[x], self.z[y], x, y))
@@ -377,6 +387,26 @@ def _(op: Place, var: Var, limit: Interpreter) -> None:
 def _(op: Outer, var: Var, limit: Interpreter) -> None:
     assert limit.spatial is not None
     limit.z[var] = limit.define(limit.spatial.outer(op, var), var)
+
+
+@interpret.register(Score)
+@interpret.register(Softmax)
+@interpret.register(Gathered)
+def _(op: Any, var: Var, limit: Interpreter) -> None:
+    assert limit.spatial is not None
+    limit.z[var] = limit.spatial.chance.found(op, var)
+
+
+@interpret.register(Copied)
+def _(op: Copied, var: Var, limit: Interpreter) -> None:
+    limit.z[var] = limit.z[op.x]
+
+
+@interpret.register(Kept)
+def _(op: Kept, var: Var, limit: Interpreter) -> None:
+    step = limit.algebra.apply(Step, (limit.z[op.x] + limit.algebra.scalar(op.threshold),))
+    limit.expect.know(step, limit.algebra.from_sympy(1 - op.rate, {}))
+    limit.z[var] = step * limit.algebra.from_sympy(1 / (1 - op.rate), {})
 
 
 @interpret.register(RowSum)

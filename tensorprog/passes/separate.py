@@ -23,11 +23,14 @@ from tensorprog.dsl.trace import Datum, Output, Readout, Trace
 from tensorprog.errors import AssumptionError, DataError, NoRuleError, ProgramError
 from tensorprog.ir.axes import Axes, Pairs, Reading, Sizes, ndims_of, table
 from tensorprog.ir.instructions import (
+    Copied,
     Covariances,
     Difference,
+    Gathered,
     InitMatrix,
     InitScalar,
     InitVector,
+    Kept,
     Mask,
     MatMul,
     Mix,
@@ -36,6 +39,8 @@ from tensorprog.ir.instructions import (
     Outer,
     Place,
     RowSum,
+    Score,
+    Softmax,
     Var,
     Weigh,
     scalar_slot,
@@ -45,6 +50,12 @@ from tensorprog.ir.maps import Given
 
 SMALL = 3  # positions along each axis where no sizes are given
 LARGEST = 12
+TRAINING = (  # of attention scores over √n: with finitely, and with infinitely many heads
+    "with finitely many heads attention scores over √n are random and move by O(1) in training, so that no constant "
+    "kernel describes it; with heads='infinite' they move by 1/√H, and the kernel is constant",
+    "training with infinitely many heads is not written as a program: no SGD step, no path sums; its kernel tp.ntk(net) "
+    "is one that training leaves as it is, since the scores of each of H heads move by 1/√H",
+)
 Term = tuple[sp.Expr, Var]
 Matrix = Callable[[Given, str], np.ndarray]
 
@@ -378,6 +389,20 @@ def _(op: Outer, var: Var, s: _Separate) -> None:
         x, y = s.of(op.x, p), s.of(op.y, q)
         body, args = (vector_slot(0) ** 2, (x,)) if x == y else (vector_slot(0) * vector_slot(1), (x, y))
         s.at[var, i] = s.new.program.append(f"{var}[{p + 1},{q + 1}]", Moment(body, args))
+
+
+@apart.register(Score)
+@apart.register(Softmax)
+@apart.register(Copied)
+@apart.register(Gathered)
+def _(op: Any, var: Var, s: _Separate) -> None:
+    raise AssumptionError(TRAINING[isinstance(op, Copied)])
+
+
+@apart.register(Kept)
+def _(op: Kept, var: Var, s: _Separate) -> None:
+    for p in s.positions(var):
+        s.at[var, p] = s.new.program.append(s.named(var, p), Kept(s.of(op.x, p), op.rate))
 
 
 @apart.register(RowSum)

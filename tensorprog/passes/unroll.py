@@ -31,6 +31,7 @@ from tensorprog.ir.instructions import (
     InitMatrix,
     InitScalar,
     InitVector,
+    Kept,
     MatMul,
     Moment,
     Nonlin,
@@ -373,9 +374,8 @@ def change(op: Any, var: Var, run: Unroller, t: int) -> Var | None:
     raise NoRuleError(f"no unrolling rule for {type(op).__name__}: register one with tensorprog.passes.unroll.change")
 
 
-@change.register(InitScalar)
-@change.register(InitMatrix)
-def _(op: Any, var: Var, run: Unroller, t: int) -> Var | None:
+@change.register
+def _(op: InitScalar | InitMatrix | Kept, var: Var, run: Unroller, t: int) -> Var | None:
     return None
 
 

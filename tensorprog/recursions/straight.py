@@ -290,7 +290,7 @@ def read(derivation: Any, store: Store, period: int = 0) -> Straight:
     for g in names:
         family, index = located[g]
         p = store.rebuild(g.definition, leaf, seen)
-        if refs_of(p) <= free:  # the same for all data, such as gradients of linear layers: about both inputs
+        if g not in roles and refs_of(p) <= free:  # the same for all data, such as gradients of linear layers: about both inputs
             family = replace(family, pair=(ends[0].label, ends[-1].label))
         copy = used[family, index] = used.get((family, index), 0) + 1
         refs[g] = store.ref(replace(family, copy=roles.get(g, copy)), index)

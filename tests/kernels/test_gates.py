@@ -157,6 +157,56 @@ def test_a_start_of_the_lstm_is_a_state_and_a_cell():
     np.testing.assert_allclose(tp.nngp(started)(X[:1, :1]), wanted, rtol=1e-12)
 
 
+def test_a_gated_linear_unit_multiplies_kernels():
+    """E φ(g)φ(g') E v v', and in the NTK each factor by the kernel of the other."""
+    x = X[:, 0]
+    unit = of(build=lambda net, x: net.glu("W", x, tp.tanh, std=W, std_g=U, bias=B))
+    grams = [x[i] @ x[j] / 2 for i, j in ((0, 0), (0, 1), (1, 1))]
+    g, v = (np.array([s**2 * q + B**2 for q in grams]) for s in (U, W))
+    product = mean(np.tanh, g) * v[1]
+    np.testing.assert_allclose(tp.nngp(unit)(x)[0, 1], product, rtol=1e-12)
+    np.testing.assert_allclose(tp.ntk(unit)(x)[0, 1], 2 * product + mean(D_TANH, g) * g[1] * v[1], rtol=1e-12)
+
+
+def test_squeeze_and_excitation_multiplies_by_the_gate_of_the_average():
+    """z[p] σ(E φ(S z̄)): the gate has covariance V_φ of that of the average, and is independent of z."""
+
+    def build(net, x):
+        return net.global_pool(net.squeeze_excite("S", net.embed("U", x), tp.tanh))
+
+    average = X.mean(axis=1)
+    q = np.array([average[i] @ average[j] / 2 for i, j in ((0, 0), (0, 1), (1, 1))])
+    wanted = q[1] * mean(SIGMOID, means(np.tanh, q))
+    np.testing.assert_allclose(tp.nngp(of(build=build))(X)[0, 1], wanted, rtol=1e-12)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_scores_are_normalised_over_what_is_read(causal):
+    def build(net, x):
+        h = net.embed("U", x)
+        a = net.normalised(net.scores(h, h), causal)
+        return net.global_pool(net.weighted(a, net.dense("A", h)))
+
+    x, read = np.abs(X), []
+    for one in x:
+        s = one @ one.T / 2
+        s = np.tril(s) if causal else s
+        read.append((s / s.sum(axis=1, keepdims=True)).mean(axis=0) @ one)
+    np.testing.assert_allclose(tp.nngp(of(build=build))(x), np.array(read) @ np.array(read).T / 2, rtol=1e-12)
+
+
+def test_a_recurrent_layer_is_the_recurrent_network_of_the_gallery():
+    layer = of(build=lambda net, x: net.rnn("R", x, tp.relu, W, U, B)[-1])
+    gallery = tp.programs.rnn(phi=tp.relu, sigma_w=W, sigma_u=U, sigma_b=B)
+    np.testing.assert_allclose(tp.ntk(layer)(X), tp.ntk(gallery)(X), rtol=1e-13)
+
+
+def test_equations_of_gates_are_named_by_their_letters():
+    names = {str(e.lhs) for e in tp.nngp(untied(), lengths=(2, 2)).equations}
+    assert {"Σ_Gn^(1,1)(x,x')", "Σ_Gn^(2,2)(x,x')", "E_Gh^(1,1)(x,x')", "E_Gr^(2,2)(x,x')"} <= names
+    assert not any("." in name for name in names)
+
+
 @pytest.mark.parametrize(
     ("build", "words"),
     [
@@ -169,6 +219,8 @@ def test_a_start_of_the_lstm_is_a_state_and_a_cell():
         (lambda net, x: net.lstm("L", x, start=net.state("h"))[-1], "start of lstm is a pair"),
         (lambda net, x: net.lstm("L", x, phi="tanh")[-1], "phi of lstm is a function"),
         (lambda net, x: net.gru("G", x, std=-1)[-1], "cannot be negative"),
+        (lambda net, x: net.rnn("R", x, phi="tanh")[-1], "phi of rnn is a function"),
+        (lambda net, x: net.glu("W", x[0], phi="silu"), "phi of glu is a function"),
     ],
 )
 def test_what_is_no_gated_layer_is_refused(build, words):

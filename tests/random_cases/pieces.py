@@ -272,6 +272,7 @@ def parameters() -> list[Piece]:
         Piece("net.bias({key})", "", "v", (), ("net.bias",), one, keyed="c", **net),
         Piece("net.state({key}, std={std})", "", "v", (), ("net.state(std)",), one, keyed="m", **net, weight=2),
         Piece("net.state({key}) + {a}", "", "v", ("any",), ("net.state",), one, keyed="n", **net),
+        Piece("net.dropout({0}, 0.3)", "v", "v", (), ("net.dropout",), most, **net),
         Piece("{0} @ {1}", "mv", "v", (), ("Mat.__matmul__",), one, inline=None, weight=6),
         Piece("{0}.T @ {1}", "mv", "v", (), ("Mat.__matmul__", "Mat.T"), one, inline=None, weight=5),
         Piece("{0}.apply({1})", "mv", "v", (), ("Mat.apply",), one, inline=None, weight=0.5),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from statistics import NormalDist
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,7 @@ from tests.random_cases.arrays import NUMPY, sympy, tensorprog, torch
 from tests.random_cases.case import Case
 
 Array = Any
+NORMAL = NormalDist()
 Draws = Callable[..., Array]  # name and shape ↦ standard normal array
 
 
@@ -86,7 +88,7 @@ class _Net:
     """``net`` in NTK parametrization; the parameters are looked up by name."""
 
     def __init__(self, draws: Draws, label: str, width: int, array: Any) -> None:
-        self.draws, self.label, self.width, self.array = draws, label, width, array
+        self.draws, self.label, self.width, self.array, self.masks = draws, label, width, array, 0
 
     def embed(self, key: Any, x: Array, std: float = 1, initial: Any = None) -> Array:
         return std * (self.draws(_name(key), self.width, len(x), start=initial) @ self.array(x)) / math.sqrt(len(x))
@@ -109,6 +111,10 @@ class _Net:
 
     def state(self, key: Any, std: float = 1, mean: float = 0) -> Array:
         return mean + std * self.draws(f"{_name(key)}({self.label})", self.width)
+
+    def dropout(self, h: Array, rate: float) -> Array:
+        self.masks += 1
+        return h * (self.draws(f"dropout{self.masks}({self.label})", self.width) > NORMAL.inv_cdf(rate)) / (1 - rate)
 
     def readout(self, key: Any, x: Array, std: float = 1, bias: float = 0, initial: Any = None) -> _Output:
         constant = [(f"{_name(key)}.bias", bias, None, None)] if bias else []

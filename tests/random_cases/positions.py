@@ -38,8 +38,14 @@ NOT_DRAWN = {
     "concat",
     "scores",
     "softmax",
+    "normalised",
     "weighted",
-}  # of moments and pairs of positions, and sums written in another way
+    "rnn",
+    "gru",
+    "lstm",
+    "glu",
+    "squeeze_excite",
+}  # of moments and pairs of positions, and sums, products and loops written in another way
 PHI = ["relu", "erf", "tanh", "sin", "abs_", "sigmoid", "gelu"]
 PADDINGS = ["same", "valid", "circular"]
 Step = tuple[Any, ...]

@@ -10,10 +10,10 @@ from tensorprog.dsl.builder import Builder, name_of, std_of
 from tensorprog.dsl.laws import WeightLaw, law_of
 from tensorprog.dsl.layers.spatial import axes_of
 from tensorprog.dsl.parameters import start_of
-from tensorprog.dsl.program import Vec
-from tensorprog.errors import ProgramError
+from tensorprog.dsl.program import Vec, exact, nonlin
+from tensorprog.errors import ProgramError, shortly
 from tensorprog.ir.axes import TOTAL, Reading
-from tensorprog.ir.instructions import Entries, InitVector, Place, Var
+from tensorprog.ir.instructions import Entries, InitVector, Kept, Place, Var
 from tensorprog.types import Key, Number
 
 
@@ -67,3 +67,32 @@ def state(net: Builder, key: Key, std: Number = 1) -> Vec:
     t.program.append(var.name, InitVector(sp.S.Zero, ((var, std_of(key, std) ** 2),), source=source))
     t.states[var] = name
     return Vec(t.program, var)
+
+
+def dropout(net: Builder, h: Vec, rate: Number) -> Vec:
+    """Every coordinate of h times 1/(1 − rate), or with probability ``rate`` times 0 (Srivastava et al. 2014).
+
+    Each input and each layer have one mask, the same in all steps of training.  In the limit E x x' of two inputs is
+    that without dropout; of an input with itself it is multiplied by 1/(1 − rate).
+
+    >>> import tensorprog as tp
+    >>> @tp.network
+    ... def dropped(net, x, *, rate=0.2):
+    ...     return net.readout("V", net.dropout(net.embed("U", x), rate))
+    >>> tp.nngp(dropped())([[1.0, 0.0], [1.0, 1.0]])
+    array([[0.625, 0.5  ],
+           [0.5  , 1.25 ]])
+    """
+    if not isinstance(h, Vec):
+        raise ProgramError(f"dropout(..) takes a vector of the network, got {type(h).__name__} {shortly(h)}")
+    rate = exact(rate, "rate of dropout")
+    if not rate.free_symbols and not 0 <= rate < 1:
+        raise ProgramError(f"rate of dropout is {rate}; it must be at least 0 and less than 1")
+    program = net._trace.program
+    if net._trace.placed:
+        raise ProgramError("dropout(..) takes vectors without positions: masks of positions are not derived")
+    if rate == 0:
+        return h
+    known = [v for v in net._trace.states if v.name.startswith("dropout") and v.name.endswith(f"({net._label})")]
+    mask = state(net, ("dropout", len(known) + 1))
+    return nonlin(lambda a, m: a * m, h, Vec(program, program.append(None, Kept(mask.var, rate))))
