@@ -10,7 +10,7 @@ from tensorprog.dsl.net import LAYERS, Net
 from tensorprog.dsl.nonlinearities import Nonlinearity
 
 TASKS = {  # file: (title, what stands before the names, the names in order)
-    "network": ("Write a network", "", ["network", "nonlin", "moment", "abstract", "declare"]),
+    "network": ("Write a network", "", ["network", "nonlin", "moment", "abstract", "declare", "law"]),
     "nonlinearities": ("Nonlinearities", "", ["leaky_relu", "monomial", "polynomial", "hermite"]),
     "program": ("Write a program", "", ["Program", "nonlin", "moment", "canonicalize"]),
     "limit": ("Take the limit of a program", "", ["limit", "Limit", "SampledLimit", "Estimate"]),
@@ -22,12 +22,14 @@ TASKS = {  # file: (title, what stands before the names, the names in order)
     "features": ("Learn features", "", ["abc", "mup", "ntk_parametrization", "standard", "Parametrization",
                  "Classification", "feature_limit", "FeatureLimit", "FeatureTraining", "FeatureReport",
                  "coordinate_check", "CoordinateCheck"]),
+    "studies": ("Repeat an experiment", "Names of `tensorprog.studies`.", []),
     "learn": ("Learn with a kernel", "Names of `tensorprog.learn`.", []),
     "draw": ("Draw", "", ["draw", "Drawing"]),
     "annotations": ("Annotate", "For code with types; `@tp.network` keeps the signature of its function.",
-                    ["Network", "Net", "Datum", "Named", "Vec", "Mat", "Scal", "Output", "Nonlinearity"]),
+                    ["Network", "Net", "Datum", "Named", "Vec", "Mat", "Scal", "Output", "Nonlinearity", "WeightLaw"]),
     "errors": ("Errors and warnings", "", ["TensorProgramError", "ProgramError", "DataError", "AssumptionError",
-               "NoRuleError", "FoldError", "AccuracyError", "ComputeError", "AccuracyWarning", "FrozenWarning"]),
+               "NoRuleError", "FoldError", "AccuracyError", "ComputeError", "AccuracyWarning", "FrozenWarning",
+               "MixtureWarning"]),
     "results": ("What calls return", "Classes that are not made by hand: a call above returns them, or they are "
                 "part of what it returns.", []),
     "other": ("Other names", "", []),
@@ -123,9 +125,9 @@ def pages() -> dict[str, str]:
                        "## Functions of coordinates", *entries[1:]]  # fmt: skip
         if file == "nonlinearities":
             entries = [nonlinearities(), *entries]
-        if file == "learn":
-            learn = tensorprog.learn
-            entries += [_entry(f"tensorprog.learn.{n}", getattr(learn, n)) for n in dir(learn) if n[0] != "_"]
+        if file in ("learn", "studies"):
+            room = getattr(tensorprog, file)
+            entries += [_entry(f"tensorprog.{file}.{n}", getattr(room, n)) for n in dir(room) if n[0] != "_"]
         if file == "results":
             homes = [(f"tensorprog.{home}", name) for home, names in RESULTS.items() for name in names]
             entries = [_entry(f"{home}.{name}", getattr(import_module(home), name)) for home, name in homes]

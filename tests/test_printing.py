@@ -151,6 +151,13 @@ def test_layers_that_share_one_matrix_are_numbered_by_its_uses():
     }
 
 
+def test_scalars_have_the_names_of_their_layers_and_heads():
+    text = tp.ntk(tp.programs.transformer(depth=2, heads=2, tied=True, eps=0.1)).text()
+    lefts = set(re.findall(r"\S+(?= += )", text))
+    assert {"s^(1,1)(x)[p,q]", "a^(2,1)(x)[p,q]", "v^(3)(x)[p]", "v^(4)(x')[q]"} <= lefts
+    assert not re.search(r"\b(?:m|s|sum)\d+\[", text) and "(1/sqrt" not in text
+
+
 def test_inner_products_of_the_data_have_no_names():
     first = tp.ntk(tied_mlp(depth=1)).equations[0]
     assert text(first.rhs).startswith("V[relu](⟨x")

@@ -13,16 +13,20 @@ from tensorprog.compile.lower import lower
 from tensorprog.compile.tape import Tape
 from tensorprog.derivation.compiling import COMPILING
 from tensorprog.derivation.data import Inputs
-from tensorprog.derivation.derivation import Derivation, Derive, Length, Trains, derived
+from tensorprog.derivation.derivation import Derivation, Derive, Length, derived
 from tensorprog.derivation.exact import at, exact_account, values
 from tensorprog.derivation.kernel_account import SAMPLING, KernelAccount
+from tensorprog.derivation.named import Layout
+from tensorprog.derivation.over_members import members_account
 from tensorprog.derivation.over_positions import over_positions
 from tensorprog.derivation.route import How, is_sampled
-from tensorprog.derivation.sampled.randomised import sampled_gram
+from tensorprog.derivation.sampled.randomised import Sampled, sampled_gram
+from tensorprog.derivation.sampled.scores import sampled_scores
 from tensorprog.derivation.underflow import ADVICE, UNDERFLOW, with_underflow
 from tensorprog.dsl.network import Network, refuse_lengths
-from tensorprog.errors import ProgramError
+from tensorprog.errors import NoRuleError, ProgramError
 from tensorprog.limit.evaluate import Atom
+from tensorprog.passes.rates import Rates
 
 
 class DerivedKernel:
@@ -55,7 +59,7 @@ class DerivedKernel:
         assume_gia: bool = False,
         derive_straight: Derive | None = None,
         how: How | None = None,
-        trained: Trains | None = None,
+        trained: Rates | None = None,
         derive_by_paths: Derive | None = None,
         derive_stepwise: Derive | None = None,
         derive_layered: Derive | None = None,
@@ -131,7 +135,7 @@ class DerivedKernel:
 
     def _symbols(self) -> set[sp.Symbol] | None:
         """The symbols of the network, and those of the rates of its parameters."""
-        rates = self._trained.of(self._derive().trace) if self._trained is not None else None
+        rates = self._trained.moving(self._derive().trace) if self._trained is not None else None
         found = self.net.symbols
         return None if found is None else found.union(*(r.free_symbols for r in (rates or {}).values()))
 
@@ -149,30 +153,33 @@ class DerivedKernel:
     def _found(self, first: Inputs, other: Inputs | None, hyper: Mapping[sp.Symbol, float],
               accounted: bool = False) -> KernelAccount:  # fmt: skip
         """The account of K(X1, X2); of small errors only if ``accounted``, else 0."""
+        if self.net.takes_batches:
+            return members_account(self._derive(), first, other, hyper, self._how)
         if is_sampled(self, first, other, hyper):
-            drawn = sampled_gram(
-                self.net,
-                self.kind,
-                first,
-                other,
-                hyper,
-                self._how.sampling,
-                self._trained.of if self._trained is not None else None,
-            )
+            drawn = self._sampled(first, other, hyper)
             account = KernelAccount(drawn.value, drawn.stderr, True, (SAMPLING,), drawn.samples)
         else:
             account = exact_account(self._derive, first, other, hyper, accounted)
-        return with_underflow(account, first, other)
+        return with_underflow(account, first, other, [*self.net.hyperparameters.values(), *hyper.values()])
+
+    def _sampled(self, first: Inputs, other: Inputs | None, hyper: Mapping[sp.Symbol, float]) -> Sampled:
+        """K(X1, X2) by sampling."""
+        if self.net.takes_axes:
+            return sampled_scores(self.net, self._derive(), first, other, hyper, self._how.sampling)
+        trained = self._trained.moving if self._trained is not None else None
+        return sampled_gram(self.net, self.kind, first, other, hyper, self._how.sampling, trained)
 
     def _lower(self, tape: Tape, lengths: tuple[Length, Length], hyper: Mapping[sp.Symbol, float],
               same: bool = False) -> int:  # fmt: skip
         """The kernel between inputs of these lengths, or of one with itself, as an operation of a tape."""
         d = self._derive(lengths, same)
+        if d.trace.has_laws:
+            raise NoRuleError(f"{self!r} has weights that are not Gaussian, whose integrals are not compiled; use K(X)")
         grams = {s: ((p.owner, at(p)), (q.owner, at(q))) for s, (p, q) in d.trace.grams.items()}
         return lower(tape, [d.poly], grams, hyper)[0]
 
     def _on_pairs(self, a: np.ndarray, b: np.ndarray, lengths: tuple[Any, Any], hyper: Any,
-                 atom: Atom | None = None) -> np.ndarray:  # fmt: skip
+                 atom: Atom | None = None, layout: Layout | None = None) -> np.ndarray:  # fmt: skip
         """K(a[p], b[p]) of pairs of inputs.
 
         Args:
@@ -180,7 +187,8 @@ class DerivedKernel:
             lengths: (T, T'), the sizes of positions, or (None, None).
             hyper: numbers for hyperparameters, by symbol.
             atom: see ``limit.evaluate.numbers``.
+            layout: of named arrays over positions.
         """
         if self.net.takes_axes:
-            return over_positions(self._derive(), a, b, lengths, hyper, atom)
+            return over_positions(self._derive(), a, b, lengths, hyper, atom, layout)
         return np.broadcast_to(values(self._derive(lengths), (a, b), hyper, atom), len(a))

@@ -13,7 +13,7 @@ from tensorprog.dsl.trace import Trace
 from tensorprog.expectations.atoms import Expect
 from tensorprog.ir.instructions import InitVector, MatMul, Mix, Nonlin, Var, Weigh
 from tensorprog.limit.equations import HEADS, simple, summed
-from tensorprog.limit.positions import At, Causal, Rows
+from tensorprog.limit.positions import At, Batched, Causal, Rows
 from tensorprog.passes.backprop import Gradients
 
 
@@ -43,17 +43,19 @@ class NetworkNames:
         self._owner: dict[Var, str] = {}
         self._depth: dict[Var, int | None] = {}
         self._reach: dict[Var, int] = {}  # the most matrices on a path to a vector
+        self._labels = [data[0].label for data in trace.inputs]
+        self._timed = any(d.time is not None for data in trace.inputs for d in data)
         matrices = [p for p in trace.parameters.values() if p.kind == "matrix"]
         self._layers = {p.var: next(iter(p.indices), None) for p in matrices}
         self._stems = {p.var: stem_of(p.key) for p in trace.parameters.values()}
         self._embedded = {name: stem_of(p.key) for name, p in trace.parameters.items() if p.kind == "embedding"}
         sharing = defaultdict(set)
-        for p in matrices:
-            sharing[self._layers[p.var]].add(self._stems[p.var])
+        first = 1 if any(p.indices for p in trace.parameters.values()) or not self._timed else None
+        for p in trace.parameters.values():
+            if p.kind in ("matrix", "embedding"):
+                sharing[next(iter(p.indices), None if p.kind == "matrix" else first)].add(stem_of(p.key))
         self._crowded = {layer for layer, stems in sharing.items() if len(stems) > 1}
         self._below: dict[Var, str] = {}  # the letters of a pre-activation, or of a vector that a layer named
-        self._labels = [data[0].label for data in trace.inputs]
-        self._timed = any(d.time is not None for data in trace.inputs for d in data)
         for label, g in zip(self._labels, gradients, strict=False):
             for var, ds in g.of.items():  # the pre-activation comes before the G-vars and biases it sums
                 for d in ds:
@@ -70,13 +72,10 @@ class NetworkNames:
         places = self.places(a, b)
         if places is None or (a in self.primal) != (b in self.primal):
             return f"{head}({a},{b})", rf"{tex}({_tex(a)},{_tex(b)})"
-        below, own = self._letters(a), self._own_index(a)
-        if below != self._letters(b) or own != self._own_index(b):
-            return self._indexed(head, tex, *places)
-        if below:
-            upright = below if len(below) == 1 else rf"\mathrm{{{below}}}"
-            head, tex = f"{head}_{below}", f"{tex}_{{{upright}}}"
-        return self._indexed(head, tex, *places, own)
+        if head == "Π":
+            head, tex = self._with_letters(head, tex, a, b)
+        own = self._own_index(a)
+        return self._indexed(head, tex, *places, own if own == self._own_index(b) else None)
 
     def _called(self, a: Var) -> str:
         """A scalar in LaTeX."""
@@ -99,7 +98,16 @@ class NetworkNames:
 
     def head(self, kind: str, a: Var, b: Var) -> tuple[str, str]:
         """The letter of a quantity about two vectors, as text and LaTeX; Π when both are gradients."""
-        return ("Π", r"\Pi") if kind == "moment" and a in self.primal and b in self.primal else HEADS[kind]
+        if kind == "moment" and a in self.primal and b in self.primal:
+            return "Π", r"\Pi"
+        return self._with_letters(*HEADS[kind], a, b) if kind in ("cov", "moment", "sums") else HEADS[kind]
+
+    def _with_letters(self, head: str, tex: str, a: Var, b: Var) -> tuple[str, str]:
+        """Σ_i of two vectors of one gate."""
+        below = self._letters(a)
+        if not below or below != self._letters(b):
+            return head, tex
+        return f"{head}_{below}", f"{tex}_{{{below if len(below) == 1 else upright(below)}}}"
 
     def places(self, a: Var, b: Var) -> tuple[Place, Place] | None:
         """Where two vectors, or what they are gradients of, stand; in the order of the inputs."""
@@ -181,7 +189,9 @@ class NetworkNames:
 
     def bare(self, p: Poly, kind: str, a: Var | None, b: Var | None) -> bool:
         """Whether p needs no name: what is simple, and functions of single scalars and their sums, as in softmax."""
-        return simple(p, atoms=kind != "cov") or (kind == "value" and _plain(p))
+        if kind == "cov":  # of u and -v is -Σ
+            return simple(p, atoms=False) or simple(p.scale(-1), atoms=False)
+        return simple(p, atoms=True) or (kind == "value" and _plain(p))
 
 
 def _plain(p: Poly) -> bool:
@@ -194,7 +204,7 @@ def _plain(p: Poly) -> bool:
 
 def _is_plain(g: object) -> bool:
     if isinstance(g, Rows | At):
-        return _plain(g.inner)
+        return _plain(g.inner) or simple(g.inner, atoms=False)
     return isinstance(g, Causal) or (isinstance(g, Apply) and g.level == 1 and all(simple(a, False) for a in g.args))
 
 
@@ -214,16 +224,23 @@ class EveryName(NetworkNames):
     def bare(self, p: Poly, kind: str, a: Var | None, b: Var | None) -> bool:
         """Whether p stays as it is: what has no place, and forward moments that are one atom."""
         identity = self.identity(kind, a, b)
+        if kind == "theta" and self.trace.batched and identity is not None:
+            return False
         if kind not in ("cov", "moment") or identity is None or {a, b} <= self.trace.states.keys():
             return super().bare(p, kind, a, b)
         gens = [g for m in p.terms for g, _ in m]
-        atom = list(p.terms.values()) == [1] and (all(isinstance(g, Expect) for g in gens) or summed(p))
-        return not p or (identity[0] == HEADS["moment"][0] and atom)
+        atom = list(p.terms.values()) == [1] and (all(isinstance(g, (Expect, Batched)) for g in gens) or summed(p))
+        return not p or (identity[0].partition("_")[0] == HEADS["moment"][0] and atom)
 
     def identity(self, kind: str, a: Var | None, b: Var | None) -> tuple[str, Place, Place] | None:
         """What tells apart quantities of equal definition: letter and places."""
         places = None if a is None or b is None else self.places(a, b)
         return None if places is None or a is None or b is None else (self.head(kind, a, b)[0], *places)
+
+
+def upright(letters: str) -> str:
+    """Several letters that are one index, in LaTeX."""
+    return rf"\mathrm{{{letters}}}"
 
 
 def _tex(var: Var) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import sympy as sp
 
 from tensorprog.dsl.decimals import exact
+from tensorprog.dsl.laws import WeightLaw
 from tensorprog.dsl.parameters import Parameter, start_of
 from tensorprog.dsl.trace import Trace
 from tensorprog.errors import ProgramError, a, shortly
@@ -20,12 +21,13 @@ class Builder:
     def __init__(self, trace: Trace, label: str) -> None:
         self._trace, self._label = trace, label
 
-    def _declare(self, key: Any, kind: str, std: sp.Expr, initial: Any, by: Map | None = None) -> str:
+    def _declare(self, key: Any, kind: str, std: sp.Expr, initial: Any, by: Map | None = None,
+                 law: WeightLaw | None = None) -> str:  # fmt: skip
         name, start = name_of(key), start_of(key, kind, initial)
-        known = self._trace.parameters.setdefault(name, Parameter(key, kind, std, start=start, by=by))
+        known = self._trace.parameters.setdefault(name, Parameter(key, kind, std, start=start, by=by, law=law))
         if known.kind != kind:
             raise ProgramError(f"parameter {name!r} is {a(known.kind)} and cannot be used as {a(kind)}")
-        for what, first, now in (("std", known.std, std), ("initial", known.start, start)):
+        for what, first, now in (("std", known.std, std), ("initial", known.start, start), ("law", known.law, law)):
             if first != now:
                 raise ProgramError(f"parameter {name!r} is shared, but its {what} is {first} here and {now} there")
         if known.by != by:

@@ -15,13 +15,14 @@ from typing import Any, Concatenate, Literal, NoReturn, ParamSpec, TypeVar
 import numpy as np
 import sympy as sp
 
+from tensorprog.dsl.layers.member_outputs import axes_of_outputs, outputs_of_members
 from tensorprog.dsl.net import Net
 from tensorprog.dsl.parameters import frozen_words
 from tensorprog.dsl.parts import Named, Parts
 from tensorprog.dsl.trace import Datum, NeedsAxes, NeedsNames, NeedsSequence, Output, SequenceLengthError, Trace
 from tensorprog.errors import FrozenWarning, ProgramError, TensorProgramError, integer, listed, nearest, shortly
 from tensorprog.ir.axes import Axes
-from tensorprog.printing import Shown
+from tensorprog.printing import Shown, text
 
 P = ParamSpec("P")  # the hyperparameters of an architecture
 X = TypeVar("X")  # its input: a Datum, or a tuple of them
@@ -45,7 +46,9 @@ class Network(Shown):
         self._noticed = False
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{k}={v}" for k, v in self.hyperparameters.items())
+        shown = ", ".join(
+            f"{k}={text(v) if isinstance(v, sp.Rational) else v}" for k, v in self.hyperparameters.items()
+        )
         return f"{self.name}({shown})"
 
     __str__ = __repr__
@@ -73,6 +76,14 @@ class Network(Shown):
     def takes_axes(self) -> bool:
         """Whether inputs have positions (images, signals, graphs)."""
         return bool(self.form.over) if isinstance(self.form, Parts) else self.form == "positions"
+
+    @functools.cached_property
+    def takes_batches(self) -> bool:
+        """Whether inputs are batches, each member of which has an output."""
+        if not self.takes_axes:
+            return False
+        t = self.trace([None])
+        return axes_of_outputs(t, t.heads[0]) is not None
 
     @functools.cached_property
     def form(self) -> Form:
@@ -172,6 +183,9 @@ class Network(Shown):
                 raise ProgramError(
                     f"{self.name} must return net.readout(..) or net.average(..), or a tuple of them; got {returned!r}"
                 )
+            axes = axes_of_outputs(t, heads)
+            if axes is not None and isinstance(length, tuple):
+                heads = outputs_of_members(t, heads[0], axes, length)
             t.heads.append(heads)
             t.outputs.append(heads[0])
             t.ends.append(len(t.program))

@@ -15,21 +15,19 @@ from tensorprog.derivation.heads import ntk_of_heads
 from tensorprog.derivation.ntk import Term, body_terms, readout_terms
 from tensorprog.dsl.network import Network
 from tensorprog.errors import AssumptionError, DataError, ProgramError
-from tensorprog.finite.descent import Descent
+from tensorprog.finite.descent import Descent, exploded
 from tensorprog.finite.empirical import FiniteNetwork, Hyper, hyper_values
 from tensorprog.finite.execute import Values, execute
 from tensorprog.functions import evaluate
 from tensorprog.ir.hyper import symbol_values
 from tensorprog.ir.instructions import Var
 from tensorprog.passes.optimizer import SGD
-from tensorprog.passes.parametrization import Parametrization
+from tensorprog.passes.rates import ALL, Rates
 from tensorprog.passes.separate import Separated
 from tensorprog.passes.unroll import Unrolled
 from tensorprog.sgd.decayed import DecayedNTK
 from tensorprog.sgd.feature_limit import FeatureLimit
 from tensorprog.sgd.training import FeatureTraining, Training, check_counts, make_plan, plan_training
-
-DIVERGED = 1e6
 
 
 @dataclass(frozen=True)
@@ -54,10 +52,10 @@ class FiniteTraining:
         net: an architecture.
         inputs: the N training inputs, followed by ``len(inputs) − len(y)`` inputs that are only followed.
         y: labels (N,) or (N, heads).
-        steps, optimizer, batch, loss, trainable: as in ``unroll``; a loss is needed.
+        steps, optimizer, batch, loss: as in ``unroll``; a loss is needed.
+        chosen: what is trained, and how fast.
         probes: times at which the NTK is computed too.
         values: numbers for hyperparameter symbols.
-        parametrization: as in ``unroll``.
         subtract_start: whether the networks that ``run`` trains are f − f_0.
     """
 
@@ -70,10 +68,9 @@ class FiniteTraining:
         optimizer: SGD,
         batch: int = 1,
         loss: Any = "mse",
-        trainable: Sequence[str] | None = None,
+        chosen: Rates = ALL,
         probes: Sequence[int] = (),
         values: Mapping[Any, Any] | None = None,
-        parametrization: Parametrization | None = None,
         subtract_start: bool = False,
     ) -> None:
         check_counts(steps=steps, batch=batch)
@@ -83,14 +80,14 @@ class FiniteTraining:
             raise DataError(f"a batch of {batch} needs as many samples, there are {len(labels)}")
         schedule = [[(t * batch + b) % len(labels) for b in range(batch)] for t in range(steps)]
         self.trace = net.trace(list(dict.fromkeys(inputs.lengths)))
-        self._options = (optimizer, loss, trainable, probes, parametrization)
+        self._options = (optimizer, loss, chosen, probes)
         self.plan = make_plan(self.trace, range(len(inputs)), schedule, *self._options)
         self.heads = len(self.trace.heads[0])
         if labels.shape[1] != self.heads:
             raise DataError(f"the network has {self.heads} outputs, but y has {labels.shape[1]} columns")
         if not self.plan.loss.uses_labels:
             raise ProgramError("training needs a loss: 'mse', 'logistic' or a function of (f, y)")
-        self.y, self.values, self.parametrization = labels, values, parametrization
+        self.y, self.values, self.parametrization = labels, values, chosen.parametrization
         self.hyper: Hyper = symbol_values(values, lambda: self.trace.symbols | self.plan.symbols)
         self.subtract_start = subtract_start
 
@@ -99,11 +96,11 @@ class FiniteTraining:
         """The run as one unrolled program."""
         names = [f"x[{i}]" for i in range(len(self.inputs))]
         net, inputs = self._apart
-        optimizer, loss, trainable, probes, parametrization = self._options
-        if isinstance(net, Separated) and trainable is not None:
-            trainable = list(net.named(trainable))
-        return plan_training(net, inputs.lengths, names, self.plan.tests, self.plan.schedule, optimizer, loss,
-                             trainable, probes, parametrization)  # fmt: skip
+        optimizer, loss, chosen, probes = self._options
+        if isinstance(net, Separated):
+            chosen = chosen.of_names(self.trace, net.named(self.trace.trainable))
+        return plan_training(net, inputs.lengths, names, self.plan.tests, self.plan.schedule, optimizer, loss, chosen,
+                             probes)  # fmt: skip
 
     @functools.cached_property
     def _apart(self) -> tuple[Network, Inputs]:
@@ -133,10 +130,10 @@ class FiniteTraining:
         """Train networks of width n, one per seed, by moving their weights (``descent``)."""
         parts = list(self.descent.run(width, seeds, dtype))
         f, chi, theta, start = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-        if diverges(f):
-            size = np.abs(f).max(initial=0.0)
-            warnings.warn(f"training diverges at width {width}: |f| reaches {size:.3g}; lower the learning rate",
-                          RuntimeWarning, stacklevel=2)  # fmt: skip
+        if (end := divergence(f)) is not None:
+            size = np.nanmax(np.abs(f))
+            warnings.warn(f"training diverges at width {width}: |f| reaches {size:.3g} at step {end}, where the run "
+                          "ends; lower the learning rate", RuntimeWarning, stacklevel=2)  # fmt: skip
         return [Trajectory(f[s], chi[s], theta[s], start[s]) for s in range(len(seeds))]
 
     @property
@@ -279,20 +276,35 @@ class FiniteTraining:
         Raises:
             DataError: f_0 alone where weights decay.
         """
-        plan, decays = self.plan, self.plan.optimizer.decays
+        decays = self.plan.optimizer.decays
         if f0.ndim != 3 + decays:
             raise DataError(f"with weight decay f0 holds f̂_t at every time, (S, steps + 1, N, heads); got {f0.shape}"
                             if decays else f"f0 must be (S, N, heads), got {f0.shape}")  # fmt: skip
-        f = np.empty((len(f0), plan.steps + 1, *f0.shape[-2:]))
-        f[:, 0] = f0[:, 0] if decays else f0
-        used: list[np.ndarray] = []
+        return self._predict_decaying(f0, chi) if decays else self._predict(f0, chi)
+
+    def _predict(self, f0: np.ndarray, chi: np.ndarray | None) -> np.ndarray:
+        """The optimizer's own steps, on outputs in the place of weights: m ← μ m + Θ χ/B, f ← f − η m."""
+        plan, o, f = self.plan, self.plan.optimizer, [f0.astype(float)]
+        kernel, mu = self.kernel(), float(evaluate(self.plan.optimizer.momentum, self.hyper))
+        momentum = np.zeros_like(f[0])
         for t, samples in enumerate(plan.schedule):
+            used = chi[:, t] if chi is not None else self._derivative(f[-1], list(samples))
+            push = np.einsum("sbl,ikbl->sik", used, kernel[:, :, list(samples)]) / self.batch
+            momentum = mu * momentum + push
+            step = push + mu * momentum if o.nesterov else momentum
+            f.append(f[-1] - float(evaluate(o.rate(t), self.hyper)) * step)
+        return np.stack(f, axis=1)
+
+    def _predict_decaying(self, f0: np.ndarray, chi: np.ndarray | None) -> np.ndarray:
+        """Every step anew, since the kernels between two times are others at every time."""
+        f, used = f0.astype(float), []
+        coefficients = self.plan.optimizer._numbers(self.plan.steps, self.hyper)
+        next(coefficients)
+        for t, ((_, weights), samples) in enumerate(zip(coefficients, self.plan.schedule, strict=True)):
             used.append(chi[:, t] if chi is not None else self._derivative(f[:, t], list(samples)))
-            f[:, t + 1] = f0[:, t + 1] if decays else f0
-            for s, current in enumerate(used):
-                push = np.einsum("sbl,ikbl->sik", current, self._kernel_between(t + 1, s)[:, :, list(plan.schedule[s])])
-                c = float(evaluate(plan.optimizer.weight(t + 1, s), self.hyper))
-                f[:, t + 1] -= c / self.batch * push
+            for s, (c, current) in enumerate(zip(weights, used, strict=True)):
+                between = self._kernel_between(t + 1, s)[:, :, list(self.plan.schedule[s])]
+                f[:, t + 1] -= c / self.batch * np.einsum("sbl,ikbl->sik", current, between)
         return f
 
     def _kernel_between(self, t: int, s: int) -> np.ndarray:
@@ -324,9 +336,9 @@ class FiniteTraining:
         return np.stack([loss.values(k, fs, ys, self.hyper) for k in range(self.heads)], axis=-1)
 
 
-def diverges(f: np.ndarray) -> bool:
-    """Whether outputs (S, steps + 1, ..) explode: not finite, or 10⁶ times what they were at first."""
-    return not np.isfinite(f).all() or bool(np.abs(f).max() > DIVERGED * max(1.0, np.abs(f[:, 0]).max()))
+def divergence(f: np.ndarray) -> int | None:
+    """The first step at which outputs (S, steps + 1, ..) of a run explode, where they do."""
+    return next((t for t in range(f.shape[1]) if exploded(f[:, t], f[:, 0]).any()), None)
 
 
 def read_labels(y: Any, inputs: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from tensorprog.algebra import Poly, to_sympy
 from tensorprog.expectations.atoms import Expect, head_of
+from tensorprog.expectations.lawful import Lawful
 from tensorprog.formulas.typeset import Line
 from tensorprog.printing import NameSymbol
 
@@ -42,7 +43,7 @@ def short(g: Expect, timed: bool) -> str | None:
         g: an expectation.
         timed: whether the last two indices are times.
     """
-    if any(g.mean) or len(g.mean) > 2:
+    if any(g.mean) or len(g.mean) > 2 or isinstance(g, Lawful):
         return None
     places = [_named(c) for c in g.cov]
     last = places[len(places) // 2]

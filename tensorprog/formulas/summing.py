@@ -6,7 +6,7 @@ between positions is a sum over the offsets k of its window, in which everything
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -15,7 +15,9 @@ import sympy as sp
 
 from tensorprog.algebra import ONE, Apply, Gen, Poly, Scalar, add_all, monomial, to_sympy
 from tensorprog.expectations.atoms import Expect, head_of
+from tensorprog.formulas.batches import batched
 from tensorprog.formulas.fractions import split
+from tensorprog.formulas.softmaxes import head
 from tensorprog.formulas.spelling import Windows, read_by, reads
 from tensorprog.formulas.typeset import (
     ATOM,
@@ -32,9 +34,23 @@ from tensorprog.formulas.typeset import (
     shown,
     terms,
 )
-from tensorprog.ir.axes import Everywhere, Map, Window
-from tensorprog.ir.maps import Given, View
-from tensorprog.limit.positions import Along, At, Causal, How, Rows, Weighed, Whole
+from tensorprog.ir.axes import Everywhere, Map
+from tensorprog.ir.maps import Given, Position, View
+from tensorprog.limit.positions import (
+    Along,
+    At,
+    Batched,
+    Causal,
+    Contracted,
+    Drawn,
+    How,
+    Mean,
+    Positional,
+    Rows,
+    Soft,
+    Weighed,
+    Whole,
+)
 from tensorprog.printing import NameSymbol
 
 Sides = tuple[int | None, int | None]  # of which input each index of a quantity is a position; None where it has none
@@ -169,9 +185,15 @@ class Summing:
         if isinstance(g, Causal):
             p, q = spot.at
             return SCALAR, rf"\mathbf{{1}}[{q} \le {p}]" if self.style.tex else f"1[{q}≤{p}]"
+        if isinstance(g, Contracted):
+            return SUM, self._attended(g, spot)
+        if isinstance(g, Drawn | Soft | Mean):
+            return ATOM, self._drawn(g, spot)
         if isinstance(g, At):
             here = spot.at[g.point]
             return self._factor(g.inner, replace(spot, at=(here, here), both=g.point))
+        if isinstance(g, Batched):
+            return ATOM, batched(g, self.style, partial(self._whole, spot=spot), f"[{','.join(spot.at)}]")
         if isinstance(g, Expect):
             return ATOM, self._atom(g, spot)
         if isinstance(g, Apply):
@@ -183,6 +205,15 @@ class Summing:
             return SCALAR, self.style.expr(g.symbol.xreplace(names))
         rank, name = self.leaf(g, spot.both)
         return rank, name + self.index(self.sides(g), spot)
+
+    def _whole(self, p: Poly, spot: Spot) -> str:
+        """The array that a polynomial stands for: the letter of a quantity, or a formula with dots for positions."""
+        ((mono, c), *more) = p.terms.items()
+        if not more and c == 1 and len(mono) == 1 and mono[0][1] == 1 and not isinstance(mono[0][0], Positional):
+            g = mono[0][0]
+            if self.data(g) is None and not self.data_in(g) and (name := self.leaf(g, spot.both)[1]):
+                return name
+        return self._sum(p, replace(spot, at=("·", "·") if not self.style.tex else (r"\cdot", r"\cdot")))
 
     # ---- expectations and data ---------------------------------------------------------------------------
 
@@ -212,6 +243,8 @@ class Summing:
     def _along(self, g: Along, spot: Spot) -> Quotient:
         if isinstance(g.by.map, Everywhere):
             return self._back(g, spot) if g.transpose else self._everywhere(g, spot)
+        if isinstance(g.by.map, Position) and g.transpose:
+            return self._at_one(g, g.by.map, spot)
         return self._window(g.by.map, g.how, g.transpose, spot.at, spot,
                             lambda there, bound: self._body(g.inner, replace(spot, at=there, bound=bound)),
                             apart=g.point is None)  # fmt: skip
@@ -275,6 +308,31 @@ class Summing:
         parts = [f"{self._sign(','.join(letters.values()))} {parts[0]}", *parts[1:]]
         return Quotient(parts, over, ranks, self.style)
 
+    def _attended(self, g: Contracted, spot: Spot) -> Quotient:
+        """Σ_(r,s) S(A[p,q]; B[r,s])·C[r,s], or of what stands at [p,q] in B and is summed over the positions of A."""
+        there = (PLACES[spot.bound[1]][0], PLACES[spot.bound[1]][1])
+        within = replace(spot, at=there, bound=(spot.bound[0], spot.bound[1] + 1))
+        rows, columns = (within, spot) if g.transpose else (spot, within)
+        read = [(g.rows, rows), (g.columns, columns), (g.slope_rows, rows), (g.slope_columns, columns)]
+        inside = "; ".join(self._sum(p, at) for p, at in read if p is not None)
+        body = self._body(g.inner, within)
+        first = f"{self._sign(','.join(there))} {head(g, self.style.tex)}({inside})"
+        return Quotient([first, *(part for part in body.parts if part != "1")], body.over, body.ranks, self.style)
+
+    def _drawn(self, g: Drawn | Soft | Mean, spot: Spot) -> str:
+        """Random scores, their softmax, and what is averaged over them."""
+        tex = self.style.tex
+        if isinstance(g, Mean):
+            found = self._sum(g.inner, spot)
+            return rf"\mathsf{{E}}\bigl[{found}\bigr]" if tex else f"E[{found}]"
+        own = replace(spot, both=g.point)
+        if isinstance(g, Soft):
+            upto = (r"q \le p" if tex else "q≤p") if g.causal else "q"
+            found = self._sum(g.inner, own)
+            return rf"\mathrm{{softmax}}_{{{upto}}}\bigl({found}\bigr)" if tex else f"softmax_{upto}({found})"
+        rows, columns = (self._sum(p, own) for p in (g.rows, g.columns))
+        return rf"\mathcal{{N}}({rows}; {columns})" if tex else f"N({rows}; {columns})"
+
     def _everywhere(self, g: Along, spot: Spot) -> Quotient:
         """Σ_p C[p,p]/P, Σ_{p,q} C[p,q]/(P P'), and the same without weights."""
         p, q = tuple(PLACES[spot.bound[1]])
@@ -290,6 +348,15 @@ class Summing:
         body = self._body(g.inner, replace(NOWHERE, both=spot.both))
         factors = [*([self._delta(spot.at)] if same else []), *(part for part in body.parts if part != "1")]
         return Quotient(factors, [*body.over, *self._sizes(g, spot)], body.ranks, self.style)
+
+    def _at_one(self, g: Along, m: Position, spot: Spot) -> Quotient:
+        """What has no positions, at the one position that read it."""
+        body, place = self._body(g.inner, spot), reads(m, "p", "k")
+        used = {"both": [0, 1], "left": [0], "right": [1], "shared": [0, 1]}[g.how]
+        one, equal = (r"\mathbf{1}", " = ") if self.style.tex else ("1", "=")
+        here = dict.fromkeys(f"{one}[{spot.at[i]}{equal}{place}]" for i in used)
+        parts = [*here, *(part for part in body.parts if part != "1")]
+        return Quotient(parts, body.over, body.ranks, self.style)
 
     def _sizes(self, g: Along, spot: Spot) -> list[str]:
         if not g.by.map.is_mean:
@@ -347,7 +414,7 @@ def _sides_of(g: Weighed) -> dict[int, Weighed]:
     return {("left", "right").index(h.how): h for h in ([g, inner] if nested else [g])}  # type: ignore[misc, union-attr]
 
 
-# ---- in sympy, and in words ------------------------------------------------------------------------------
+# ---- in sympy --------------------------------------------------------------------------------------------
 
 
 def in_sympy(p: Poly, text: Summing, tex: Summing, spot: Spot) -> sp.Expr:
@@ -362,42 +429,3 @@ def in_sympy(p: Poly, text: Summing, tex: Summing, spot: Spot) -> sp.Expr:
         return NameSymbol(name, latex) if not isinstance(name, Quotient) else name.symbol(latex)
 
     return to_sympy(text.spread(p), rename)
-
-
-DELTA = ("δ[p,q] = 1 where p = q, else 0", r"$\delta_{pq} = 1$ where $p = q$, else 0")
-WHOLE = "terms at positions that are no whole numbers are left out"
-
-
-def said(summing: Summing, gens: Collection[Gen]) -> list[str]:
-    """What the indices of formulas over positions are, and what sums run over: sentences."""
-    along = [g for g in gens if isinstance(g, Along)]
-    p, q, P, Q, x, y = (_math(t, summing.style) for t in (*FREE, *SIZES, *summing.labels))
-    sizes = any(isinstance(g.by.map, Everywhere) and g.by.map.is_mean for g in along)
-    of = (f" {P}", f" {Q}") if sizes else ("", "")
-    layers = ", in every layer its own" if any(map(_resizes, summing.windows.maps)) else ""
-    found = [f"{p} is one of the{of[0]} positions of {x}, {q} one of the{of[1]} of {y}{layers}"]
-    found += [DELTA[summing.style.tex]] * any(map(_equal, along))
-    found += [f"at two positions of {x} quantities are those of {x} and {y} for {y} = {x}"] * any(
-        isinstance(g, At) for g in gens
-    )
-    found += summing.windows.said(summing.style)
-    found += [WHOLE] * any(g.transpose and getattr(g.by.map, "stride", 1) != 1 for g in along)
-    return found
-
-
-def maps_of(gens: Iterable[Gen]) -> list[Map]:
-    """The maps whose offsets are summed over."""
-    return [g.by.map for g in gens if isinstance(g, Along) and not isinstance(g.by.map, Everywhere)]
-
-
-def _math(text: str, style: Style) -> str:
-    return f"${text}$" if style.tex else text
-
-
-def _resizes(m: Map) -> bool:
-    return m.stride != 1 or m.padding == "valid" if isinstance(m, Window) else not isinstance(m, Given)
-
-
-def _equal(g: Along) -> bool:
-    """Whether p = q is asked for."""
-    return g.how == "shared" and (g.transpose if isinstance(g.by.map, Everywhere) else not g.by.map.is_tied)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,10 @@ from tensorprog.derivation.derived import DerivedKernel
 from tensorprog.derivation.exact import grams_of
 from tensorprog.derivation.indices import Indices
 from tensorprog.derivation.kernel_account import KernelAccount, warn
-from tensorprog.errors import AssumptionError
+from tensorprog.derivation.sampled.scores import is_random
+from tensorprog.errors import AssumptionError, DataError, FoldError
 from tensorprog.expectations.atoms import Expect
+from tensorprog.export.standalone import standalone
 from tensorprog.formulas.arguments import once, short
 from tensorprog.formulas.legend import legend, said
 from tensorprog.formulas.typeset import (
@@ -45,6 +47,11 @@ from tensorprog.printing import NameSymbol
 from tensorprog.progress import Progress, telling
 from tensorprog.recursions.rewrite import shortened
 from tensorprog.types import Data, HyperValues
+
+MIXTURE = {  # what is said of attention over √n with finitely many heads
+    "nngp": "outputs are a mixture of Gaussians, one for each value of the random scores: this is their covariance",
+    "ntk": "an average over random scores, which move by O(1) in training: no constant kernel describes it",
+}
 
 
 class Kernel(DerivedKernel):
@@ -158,6 +165,15 @@ class Kernel(DerivedKernel):
         array([[100.5  ,  26.805],
                [ 26.805, 100.5  ]])
         """
+        if self.net.takes_axes and is_random(self._derive()):
+            raise FoldError(
+                f"{self.net.name} has averages over random scores, whose equations are not folded; K(X) is computed "
+                "at any depth"
+            )
+        if self.net.trace(self.lengths[:1]).has_laws:
+            raise FoldError(
+                f"{self.net.name} has weights that are not Gaussian, whose integrals no recursion holds; use K(X)"
+            )
         return Recursion(self, form, over)
 
     def _repr_latex_(self) -> str:
@@ -175,6 +191,7 @@ class Kernel(DerivedKernel):
         lines = [
             f"{self.kind.upper()} of {self.net!r}{lengths}, by {self.method}{self._training}",
             *self._legend(),
+            *([MIXTURE[self.kind]] if self._derive().trace.is_mixture else []),
         ]
         if self.kind == "ntk":
             passes = self.passes_gia_check
@@ -241,18 +258,37 @@ class Kernel(DerivedKernel):
         """
         return gram(self, X1, X2, **known_options("Kernel.gram", options))
 
-    def source(self, values: HyperValues | None = None, lengths: Sequence[int] | None = None) -> str:
-        """The compiled kernel as text: the operations per input and those per pair.
+    def source(self, language: str | HyperValues | None = None, values: HyperValues | None = None,
+               lengths: Sequence[int] | None = None) -> str:  # fmt: skip
+        """The kernel as code: a standalone file in a language, or without one what is compiled.
+
+        A standalone file imports nothing of this package.  Its function ``ntk(x1, x2, ..)`` or ``nngp`` takes two different
+        inputs, and the numbers of the network and its depth as keyword arguments; equations repeat in loops where they
+        fold.  What is compiled is text to read: the operations per input and those per pair.
 
         Args:
-            values: numbers for hyperparameters that are symbols, by symbol or by name.
-            lengths: (T, T') of sequences, those of the kernel when None; long ones run a loop over time.
+            language: ``"numpy"``, ``"torch"`` or ``"jax"``; None for what is compiled.
+            values: numbers for hyperparameters that are symbols, by symbol or name; of a file its defaults.
+            lengths: (T, T') of sequences that are compiled, the kernel's own when None; long ones run a loop over time.
+
+        Raises:
+            DataError: an unknown language, or lengths that do not fit.
+            NoRuleError: the kernel has no code in a language, such as one of expectations over many variables; says why.
 
         >>> import tensorprog as tp
-        >>> print(tp.nngp(tp.programs.deep_linear(depth=1)).source().splitlines()[-1])
+        >>> K = tp.nngp(tp.programs.deep_linear(depth=1))
+        >>> print(K.source().splitlines()[-1])
         return v6
+        >>> K.source("numpy").splitlines()[-1].strip()
+        'return E12[depth]'
         """
-        return source(self, lengths, values)
+        if isinstance(language, Mapping):
+            language, values = None, language
+        if language is None:
+            return source(self, lengths, values)
+        if lengths is not None:
+            raise DataError(f"a standalone file takes sequences as the kernel does; leave out lengths={lengths!r}")
+        return standalone(self, language, self._hyper(values))
 
 
 def _show_once(g: Gen, grams: Container[sp.Symbol], timed: bool) -> tuple[int, str]:

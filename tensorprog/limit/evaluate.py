@@ -23,6 +23,7 @@ from tensorprog.algebra import Apply, Gen, Poly, Scalar, monomial
 from tensorprog.errors import DataError, NoRuleError
 from tensorprog.expectations.atoms import Expect, variables
 from tensorprog.expectations.law import Value
+from tensorprog.expectations.lawful import Lawful, lawful
 from tensorprog.expectations.numeric import expectation
 from tensorprog.functions import Fn, Step, no_value
 from tensorprog.functions import evaluate as evaluate_expr
@@ -83,7 +84,7 @@ def numbers(
                 raise NoRuleError(f"{g} runs over positions, whose sizes are not known here")
             return positions(g, value)
         if isinstance(g, Expect):
-            gap = gaps(g, value) if gaps else None
+            gap = gaps(g, value) if gaps and not isinstance(g, Lawful) else None
             return atom(g, value, gap) if atom else expected(g, value, gap).value
         assert isinstance(g, Apply)
         if isinstance(g.fn, sp.Lambda):
@@ -124,6 +125,8 @@ def expected(g: Expect, value: Callable[[Poly], Any], gap: Array | None = None) 
 
     Covariances that are made of estimates by random points may be off by their errors: no fault of the data.
     """
+    if isinstance(g, Lawful):
+        return lawful(g, value)
     k = len(g.mean)
     cov = [[value(g.entry(i, j)) for j in range(k)] for i in range(k)]
     mean = [value(m) for m in g.mean] if any(g.mean) else None
@@ -204,7 +207,8 @@ def _random(seed: int, owners: tuple[int, int], over: bool, at: Callable[[At, An
     def of_entries(g: Gen, value: Callable[[Poly], Any]) -> Any:
         if isinstance(g, Expect):
             half = g.body == Step(*g.variables[:1]) and not any(g.mean) and value(g.cov[0])
-            return mpmath.mpf(0.5) if half else draw(_canonical_atom(g, value))
+            laws = [f"{law.name}" for law in g.laws.values()] if isinstance(g, Lawful) else []
+            return mpmath.mpf(0.5) if half else draw(_canonical_atom(g, value), *sorted(laws))
         assert isinstance(g, Apply)
         if isinstance(g.fn, sp.Lambda) and not g.fn.expr.has(Fn):  # 1/√v, as where v is a number of the data
             return _in_digits(g.fn)(*(value(a) for a in g.args))

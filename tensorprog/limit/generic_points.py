@@ -7,20 +7,16 @@ Within one input, two positions are those of two inputs, taken for x' = x.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import fields, replace
+from collections.abc import Iterable
 from typing import Any
 
 import sympy as sp
 
-from tensorprog.algebra import ONE, ZERO, Blend, Gaussian, Gen, Poly, add_all, affine, linear_parts, monomial
+from tensorprog.algebra import ONE, ZERO, Apply, Blend, Gaussian, Gen, Poly, add_all, affine, linear_parts, monomial
 from tensorprog.errors import AssumptionError
-from tensorprog.ir.axes import Axes, Pairs, Reading
-from tensorprog.ir.graph import ProgramGraph
+from tensorprog.ir.axes import Reading
 from tensorprog.ir.instructions import (
-    InitMatrix,
-    InitScalar,
-    InitVector,
+    Gathered,
     Mask,
     MatMul,
     Mix,
@@ -32,92 +28,13 @@ from tensorprog.ir.instructions import (
     Weigh,
     slots_of,
 )
-from tensorprog.limit.positions import Along, At, Causal, How, Rows, Weighed, Whole
+from tensorprog.limit.chance import Chance
+from tensorprog.limit.positions import Along, At, Causal, How, Rows, Standard, Weighed, Whole
+from tensorprog.limit.standardised import Standards
+from tensorprog.limit.twins import Twins, alike
 from tensorprog.printing import NameSymbol
 
 SIDES: tuple[How, How] = ("left", "right")  # of an array, the index of each input
-
-
-class Twins:
-    """Which input a vector belongs to, and the same vector of the other input."""
-
-    def __init__(self, program: ProgramGraph) -> None:
-        self.program = program
-        self.input: dict[Var, int | None] = {}
-        self._sources: list[str] = []
-        self._shape: dict[Var, int] = {}  # number of what a vector is, whatever its input
-        self._shapes: dict[Any, int] = {}
-        self._known: dict[tuple[int, int], Var] = {}
-        self._embedded: dict[int, int] = {}
-        for var, op in program:
-            self._add(var, op)
-
-    def in_turn(self) -> Iterator[tuple[Var, Any]]:
-        """The program with both inputs side by side: a vector of the first is followed by the same of the second."""
-        order = {var: i for i, (var, _) in enumerate(self.program)}
-        second = iter([var for var in order if self.input[var] == 1])
-        done: dict[Var, Any] = {}
-
-        def until(var: Var) -> Iterator[tuple[Var, Any]]:
-            for v in (*self.program.op(var).operands, var):
-                if v not in done:
-                    done[v] = self.program.op(v)
-                    yield from until(v) if v is not var else ()
-                    yield v, done[v]
-
-        for var in order:
-            yield from until(var)
-            twin = self._known.get((self._shape[var], 1)) if self.input[var] == 0 else None
-            while twin is not None and twin not in done:
-                yield from until(next(second))
-
-    def _add(self, var: Var, op: Any) -> None:
-        """Read one instruction."""
-        axes = self.program.axes(var)
-        source = axes.source if axes is not None else op.source if isinstance(op, InitVector) else None
-        if source is not None:
-            if source not in self._sources:
-                self._sources.append(source)
-            point: int | None = self._sources.index(source)
-        else:
-            inputs = [self.input[v] for v in op.operands if self.input.get(v) is not None]
-            point = inputs[0] if inputs else None
-        self.input[var] = point
-        if not isinstance(op, (InitMatrix, InitVector, InitScalar)):
-            key: Any = (type(op), *map(self._blank, (getattr(op, f.name) for f in fields(op))))
-        elif point is not None:
-            count = self._embedded[point] = self._embedded.get(point, 0) + 1
-            key = ("data", count, axes and axes.maps)
-        else:
-            key = var
-        shape = self._shape[var] = self._shapes.setdefault(key, len(self._shapes))
-        if point is not None:
-            self._known.setdefault((shape, point), var)
-
-    def _blank(self, field: Any) -> Any:
-        if isinstance(field, Var):
-            return self._shape[field]
-        if isinstance(field, tuple):
-            return tuple(map(self._blank, field))
-        if isinstance(field, Pairs):
-            return field.left.maps, field.right.maps
-        return field.map if isinstance(field, Reading) else field.maps if isinstance(field, Axes) else field
-
-    def of(self, var: Var, point: int) -> Var:
-        """The vector of input number ``point`` that is what ``var`` is of its own."""
-        if self.input[var] in (None, point):
-            return var
-        found = self._known.get((self._shape[var], point))
-        if found is None:
-            raise AssumptionError(f"`{var}` has no counterpart for the other input; sums over positions need one")
-        return found
-
-
-def alike(r: Reading, s: Reading) -> bool:
-    """Whether two maps are the same, on the same axes of whatever input."""
-    if r.map != s.map or r.axes is None or s.axes is None:
-        return r == s
-    return r.axes == replace(s.axes, source=r.axes.source)
 
 
 class Spatial:
@@ -133,6 +50,8 @@ class Spatial:
         self.matrices = {op.matrix for _, op in limit.program if isinstance(op, MatMul) and self._is_over(op)}
         self.made_by: dict[Gaussian, Var] = {}
         self.covers: dict[Gen, frozenset[Any]] = {}  # blocks that a mixed vector depends on at any position
+        self.standards = Standards(self)
+        self.chance = Chance(self)
         self._gens: dict[Any, Poly] = {}
         self._linear: dict[Var, bool] = {}
 
@@ -177,27 +96,34 @@ class Spatial:
     def mix(self, op: Mix | Weigh, var: Var) -> Poly:
         """Z of a weighted sum over positions: Gaussian where what it sums is, else known by its second moments."""
         z = self.limit.z[op.x]
-        if isinstance(op, Weigh) and not self.limit.z[op.weights]:
-            return ZERO
+        if isinstance(op, Weigh):
+            self.chance.note(op)
+            if not self.limit.z[op.weights]:
+                return ZERO
         if not z.support:
             return self.summed(op, SIDES[self.twins.input[op.x] or 0], z, self.twins.input[op.x]) if z else ZERO
         point = self.twins.input[op.x]
         if affine(z):
             mean = linear_parts(z)[0]
-            centred = self._fresh(var, ("mixed", var), f"Z({var})")
-            (g,) = centred.support
-            self.covers[g] = self._covered(z.support)
-            return centred + (self.summed(op, SIDES[point or 0], mean, point) if mean else ZERO)
+            return self.fresh_sum(var, z) + (self.summed(op, SIDES[point or 0], mean, point) if mean else ZERO)
         blend = Blend(NameSymbol(f"Z({var})"), z.support, var)
-        self.covers[blend] = self._covered(z.support)
+        self.covers[blend] = self.covered(z.support)
         return monomial(blend)
+
+    def fresh_sum(self, var: Var, z: Poly) -> Poly:
+        """A centred Gaussian that is correlated with what the summands z are correlated with."""
+        centred = self._fresh(var, ("mixed", var), f"Z({var})")
+        (g,) = centred.support
+        self.covers[g] = self.covered(z.support)
+        return centred
 
     def _fresh(self, var: Var, block: Any, name: str) -> Poly:
         g = Gaussian(NameSymbol(name, _latex(name)), block, var)
         self.made_by[g] = var
         return monomial(g)
 
-    def _covered(self, support: Iterable[Gaussian]) -> frozenset[Any]:
+    def covered(self, support: Iterable[Gaussian]) -> frozenset[Any]:
+        """The blocks that vectors with this support depend on at any position."""
         return frozenset().union(*(self.covers.get(g, frozenset([g.block])) for g in support))
 
     def check_zdot(self, zx: Poly, x: Var, opposite: Any) -> None:
@@ -209,7 +135,10 @@ class Spatial:
         limit, derivative = self.limit, self.limit.algebra.derivative
         words = f"the product with `{x}` has a correction Ż over positions, which is not derived"
         blends = {mono: [g for g, _ in mono if isinstance(g, Blend)] for mono in zx.terms}
-        plain = Poly({mono: c for mono, c in zx.terms.items() if not blends[mono]})
+        normal = [mono for mono in zx.terms if any(map(_of_standard, (g for g, _ in mono)))]
+        if any(opposite in self.covered(g.support) for mono in normal for g, _ in mono):
+            raise AssumptionError(words)
+        plain = Poly({mono: c for mono, c in zx.terms.items() if not blends[mono] and mono not in normal})
         for g in sorted(plain.support, key=lambda g: g.index):
             if opposite in self.covers.get(g, (g.block,)) and limit.expect(derivative(plain, g)):
                 raise AssumptionError(words)
@@ -272,6 +201,10 @@ class Spatial:
             return self._mixed_covariance(b, a)
         first = self.limit.program.op(x) if a in self.covers else None
         second = self.limit.program.op(y) if b in self.covers else None
+        if isinstance(first, Gathered) != isinstance(second, Gathered):  # a sum over heads is opened with another one
+            first, second = (None if isinstance(op, Gathered) else op for op in (first, second))
+            if first is second:
+                raise AssumptionError(f"the covariance of {a} and {b}, a sum over heads, is not derived")
         u = linear_parts(self.limit.z[first.x])[1] if first else {a: ONE}
         v = linear_parts(self.limit.z[second.x])[1] if second else {b: ONE}
         if not self.limit.expect.correlated(u, v):  # asked first: the same vector of the other input may come later
@@ -284,9 +217,11 @@ class Spatial:
         inner = add_all(c * d * self.limit.expect.cov(g, h) for g, c in u.items() for h, d in v.items())
         return self._applied(first, second, inner)
 
-    def _applied(self, first: Mix | Weigh | None, second: Mix | Weigh | None, inner: Poly) -> Poly:
+    def _applied(self, first: Any, second: Any, inner: Poly) -> Poly:
         if not inner:
             return ZERO
+        if isinstance(first, Gathered):
+            return self.chance.averaged(inner)
         if isinstance(first, Mix) and isinstance(second, Mix):  # noqa: SIM102
             if first.transpose == second.transpose and alike(first.by, second.by):
                 return self.along(first.by, "both", first.transpose, inner, None)
@@ -299,7 +234,7 @@ class Spatial:
         if isinstance(op, Mix):
             return self.along(op.by, how, op.transpose, inner, point)
         weights, axes = self.limit.z[op.weights], self.limit.program.axes(op.weights)
-        return self._gen(Weighed, weights, axes, how, op.transpose, inner) if weights else ZERO
+        return self.gen(Weighed, weights, axes, how, op.transpose, inner) if weights else ZERO
 
     # ---- moments ---------------------------------------------------------------------------------------
 
@@ -353,6 +288,8 @@ class Spatial:
         Raises:
             AssumptionError: they stand beside something else, so that three positions would be needed.
         """
+        if any(_of_standard(g) for g, _ in mono):
+            return self.standards.expectation(mono)
         found = [g for g, e in mono for _ in range(e)]
         if not all(isinstance(g, Blend) for g in found) or len(found) > 2:
             names = " · ".join(map(str, found))
@@ -364,21 +301,23 @@ class Spatial:
             return self.limit.moment(found[0].source, found[1].source)  # type: ignore[no-any-return]
         op = self.limit.program.op(found[0].source)
         point = self.twins.input[op.x]
-        return self.summed(op, SIDES[point or 0], self.limit.expect(self.limit.z[op.x]), point)
+        mean = self.limit.expect(self.limit.z[op.x])
+        return self.summed(op, SIDES[point or 0], mean, point) if mean else ZERO
 
     # ---- arrays ----------------------------------------------------------------------------------------
 
     def along(self, by: Reading, how: How, transpose: bool, inner: Poly, point: int | None) -> Poly:
         """A map applied to an array."""
-        return self._gen(Along, by, how, transpose, inner, point)
+        return self.gen(Along, by, how, transpose, inner, point)
 
     def at(self, inner: Poly, point: int) -> Poly:
         """An array of pairs at x' = x and q = p."""
         if not any(isinstance(g, Gen) for mono in inner.terms for g, _ in mono):
             return inner
-        return self._gen(At, inner, point)
+        return self.gen(At, inner, point)
 
-    def _gen(self, cls: Any, *arguments: Any) -> Poly:
+    def gen(self, cls: Any, *arguments: Any) -> Poly:
+        """A generator of what runs over positions, the same for the same arguments."""
         key = (cls, *arguments)
         if key not in self._gens:
             self._gens[key] = monomial(cls(*arguments))
@@ -404,17 +343,23 @@ class Spatial:
             if not value:
                 return ZERO
             if a == 0:
-                return self._gen(Whole, value, point)
+                return self.gen(Whole, value, point)
         raise AssumptionError(f"`{var}` is a product of gradients over positions, whose limit is not derived")
 
     def row_sum(self, op: RowSum, var: Var) -> Poly:
         """The limit of sums over q."""
         z = self.limit.z[op.s]
-        return self._gen(Rows, z, self.limit.program.axes(op.s), self.twins.input[var]) if z else ZERO
+        return self.gen(Rows, z, self.limit.program.axes(op.s), self.twins.input[var]) if z else ZERO
 
     def mask(self, op: Mask, var: Var) -> Poly:
         """Which positions come before which."""
-        return self._gen(Causal, op.axes, self.twins.input[var])
+        return self.gen(Causal, op.axes, self.twins.input[var])
+
+
+def _of_standard(g: Gen) -> bool:
+    """Whether a factor is a normalised batch, or a function of one."""
+    inside = (h for p in (g.args if isinstance(g, Apply) else ()) for mono in p.terms for h, _ in mono)
+    return isinstance(g, Standard) or any(map(_of_standard, inside))
 
 
 def _latex(name: str) -> str:

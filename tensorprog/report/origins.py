@@ -55,7 +55,7 @@ def distributions(net: Network, lengths: Sequence[int] | None = None) -> Iterato
     trace = s.trace
     program, gradients = backprop(trace)
     limit = Interpreter(program, NetworkNames(s.trace, gradients))
-    names = _Names(s, limit)
+    names = Called(s, limit)
     original: dict[Var, Var] = {}
     for var, kept in s.kept.items():
         original.setdefault(kept, var)
@@ -75,7 +75,7 @@ def distributions(net: Network, lengths: Sequence[int] | None = None) -> Iterato
             yield Row(s.name(var), f"= {_how(s, var)}", z, lines)
 
 
-class _Names:
+class Called:
     """Variables and base Gaussians as the drawing calls them, in LaTeX."""
 
     def __init__(self, s: Subject, limit: Interpreter) -> None:
@@ -113,7 +113,7 @@ class _Names:
         return NameSymbol(str(g.symbol), self.z(g.source) if product is None else rf"\hat {self.z(product)}")
 
 
-def _summed(names: _Names, var: Var) -> str | None:
+def _summed(names: Called, var: Var) -> str | None:
     """The Z of a weighted sum over positions, Z^y[p] = (1/|w|) Σ_k Z^x[p + k], or of vectors drawn for each."""
     op = names.limit.program.op(var)
     if isinstance(op, Place) and isinstance(op.by.map, Everywhere):
@@ -166,7 +166,7 @@ def _law(op: InitVector, var: Var, z: str, patches: Callable[[], dict[sp.Symbol,
     return rf"{z} \sim \mathcal{{N}}\left({latex(op.mean)}, {latex(variance)}\right)"
 
 
-def _correlations(op: InitVector, var: Var, s: Subject, names: _Names) -> Iterator[Line]:
+def _correlations(op: InitVector, var: Var, s: Subject, names: Called) -> Iterator[Line]:
     """The covariance matrix of correlated initial vectors, at the last of them."""
     related = [v for v, _ in op.cov if v in s.drawn and v != var]
     later = (s.op(v) for v in s.drawn[s.drawn.index(var) + 1 :])
@@ -183,7 +183,7 @@ def _covariance(s: Subject, a: Var, b: Var) -> sp.Expr:
     return s.op(b).covariance(a) or s.op(a).covariance(b)
 
 
-def _origins(names: _Names, var: Var) -> Iterator[Line]:
+def _origins(names: Called, var: Var) -> Iterator[Line]:
     """Ż^{Wx} = Σ a_i Z^{y_i}, with one y_i for each earlier product Wᵀy that Z^x depends on."""
     limit, s = names.limit, names.s
     op = limit.program.op(var)
@@ -214,7 +214,7 @@ def _origins(names: _Names, var: Var) -> Iterator[Line]:
             yield Line(rf"\dot {names.z(var)} = 0", f"{back} has not been used before {product} {x}")
 
 
-def _derivative(names: _Names, op: MatMul, y: Var) -> str:
+def _derivative(names: Called, op: MatMul, y: Var) -> str:
     """∂Z^x/∂Ẑ^{Wᵀy} for the product Wx."""
     return rf"\frac{{\partial {names.z(op.x)}}}{{\partial {names.zhat(op.matrix, not op.transpose, y)}}}"
 

@@ -1,0 +1,1 @@
+"""Kernels as standalone files of code that import nothing of this package."""
