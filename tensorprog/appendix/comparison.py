@@ -22,6 +22,7 @@ from tensorprog.printing import Shown, text
 from tensorprog.report.markup import box, table
 from tensorprog.types import Data
 
+
 @dataclass(frozen=True)
 class NewTerm:
     """A term of an equation of one network that the other has not.
@@ -77,15 +78,17 @@ class Comparison(Shown):
     def _repr_html_(self) -> str:
         rows = [(name, left, right, "equal" if same else "differs") for name, left, right, same in self.rows]
         new = [("ab"[n.of], n.quantity, n.term, f"{n.value:.6g}") for n in self.new]
-        return box("Comparison", table(("", *self.names, ""), rows), table(("only in", "equation", "term", "value"), new))
+        return box(
+            "Comparison", table(("", *self.names, ""), rows), table(("only in", "equation", "term", "value"), new)
+        )
 
 
 def compare(a: Network | DerivedKernel, b: Network | DerivedKernel, data: Data | None = None, *,
             lengths: Sequence[int] | None = None) -> Comparison:  # fmt: skip
     """Compare the equations of two networks: tied and untied weights, with and without skips, W and Wᵀ.
 
-    Quantities of one printed name are compared as functions of those before them; a term is new where the other equation
-    has none that equals it.
+    Quantities of one printed name are compared as formulas in those before them; a term is new where the other
+    equation has it not.
 
     Args:
         a, b: networks, for their NTKs, or kernels of one kind.
@@ -161,7 +164,11 @@ def _name(words: str) -> str:
     def short(m: re.Match[str]) -> str:
         index = m[1].split(",")
         layers, times = index[:-2], index[-2:]
-        return f"^({','.join(times)})" if layers in (times, times[:1]) and (len(layers) == 2 or times[0] == times[1]) else m[0]
+        return (
+            f"^({','.join(times)})"
+            if layers in (times, times[:1]) and (len(layers) == 2 or times[0] == times[1])
+            else m[0]
+        )
 
     return INDEX.sub(short, words)
 

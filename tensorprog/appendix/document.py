@@ -74,7 +74,9 @@ class DerivationCheck(Shown):
         """The verdict, and the lines that fail."""
         if self.passed:
             return f"all of {counted(self.checked, 'line')} hold to {self.digits} digits at random points"
-        return "\n".join([f"{len(self.failed)} of {counted(self.checked, 'line')} fail:", *(f"  {f}" for f in self.failed)])
+        return "\n".join(
+            [f"{len(self.failed)} of {counted(self.checked, 'line')} fail:", *(f"  {f}" for f in self.failed)]
+        )
 
 
 class DerivationDocument(Shown):
@@ -122,7 +124,9 @@ class DerivationDocument(Shown):
             lines += ["", f"{number}. {section.title}", ""]
             lines += [f"  {w}" for w in section.words]
             for k, s in enumerate(section.statements, 1):
-                lines.append(f"  ({number}.{k}) {s.text}" + (f"   [{s.reason}]" if s.reason and s.reason not in s.text else ""))
+                lines.append(
+                    f"  ({number}.{k}) {s.text}" + (f"   [{s.reason}]" if s.reason and s.reason not in s.text else "")
+                )
                 if s.others:
                     lines.append(f"        and likewise {', '.join(dict.fromkeys(o.name for o in s.others))}")
             for text, _ in section.formulas:
@@ -144,7 +148,10 @@ class DerivationDocument(Shown):
                     body.append(rf"\item ${s.tex}${reason}{f'; likewise {others}' if others else ''}.")
                 body.append(r"\end{enumerate}")
             body += [tex for _, tex in section.formulas if tex]
-        return "\n".join([*body, r"\end{document}", ""])
+        found = "\n".join([*body, r"\end{document}", ""])
+        for letter, command in IN_MATH.items():
+            found = found.replace(letter, command)
+        return found
 
     def html(self) -> str:
         """The document as a page that needs nothing else."""
@@ -181,8 +188,9 @@ def _formula(s: Statement) -> str:
         return escape(s.text)
 
 
-SPECIAL = {"\\": r"\textbackslash{}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
-           "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}  # fmt: skip
+IN_MATH = {"Ẑ": r"\hat{Z}", "Ż": r"\dot{Z}", "ᵀ": r"^{\top}", "·": r"\cdot "}  # what names have beside Greek letters
+SPECIAL = {"\\": r"\textbackslash{}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{",
+           "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}  # fmt: skip
 
 
 def prose(words: str) -> str:
