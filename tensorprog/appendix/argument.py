@@ -70,6 +70,12 @@ def derivation(what: Any) -> DerivationDocument:
     >>> print(D.check())  # doctest: +ELLIPSIS
     all of ... lines hold to 30 digits at random points
     """
+    found = _derived(what)
+    found._question = derivation, what
+    return found
+
+
+def _derived(what: Any) -> DerivationDocument:
     if isinstance(what, Network):
         what = ntk(what)
     if isinstance(what, DerivedKernel):

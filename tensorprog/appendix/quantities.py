@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from tensorprog.appendix.plain_words import plain
 from tensorprog.appendix.reading import read
 from tensorprog.appendix.terms import Num, Quantity, written
 from tensorprog.dsl.network import Network
-from tensorprog.dsl.nonlinearities import NONLINEARITIES, declare
+from tensorprog.dsl.nonlinearities import NONLINEARITIES, Nonlinearity, declare
 from tensorprog.errors import DataError, FoldError, NoRuleError
 from tensorprog.expectations.atoms import Expect, head_of
 from tensorprog.expectations.numeric import expectation
@@ -152,7 +153,12 @@ class Engine:
 
 
 NAMED: dict[str, Any] = {**NONLINEARITIES, "delta": Delta, "δ": Delta}
-WAVE = declare("phi", lambda x: sp.sin(x) + x / 2 + sp.cos(x) / 3)  # stands for an abstract φ
+
+
+@functools.cache
+def wavy() -> Nonlinearity:
+    """What stands for an abstract φ."""
+    return declare("wavy", lambda x: sp.sin(x) + x / 2 + sp.cos(x) / 3)
 
 
 def shown(key: Key) -> str:
@@ -196,7 +202,7 @@ def concrete(kernel: Any, symbolic: set[str]) -> Any:
         if name in symbolic and name not in DEPTHS and not isinstance(value, bool) and _is_number(value):
             given[name] = sp.Symbol(name, positive=True)
         if name == "phi" and _abstract(value):
-            given[name] = WAVE
+            given[name] = wavy()
     return kernel if given == dict(net.hyperparameters) else kernel._of(Network(net.fn, given, net.name))
 
 

@@ -13,7 +13,6 @@ exp, log, arcsin, arccos, arctan, max.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from fractions import Fraction
 from typing import Any
 
@@ -60,7 +59,7 @@ def read(claimed: Any) -> list[Rule]:
     """
     if isinstance(claimed, (str, sp.Eq)):
         claimed = [claimed]
-    if not isinstance(claimed, Iterable):
+    if not isinstance(claimed, (list, tuple)):
         raise DataError(f"a claim is equations as text, LaTeX or sympy, or a function; got {claimed!r}")
     found = [rule for one in claimed for rule in _rules(one)]
     if not found:
