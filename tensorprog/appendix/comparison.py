@@ -83,8 +83,8 @@ class Comparison(Shown):
 @to_html.register
 def _(c: Comparison) -> str:
     rows = [(name, left, right, "equal" if same else "differs") for name, left, right, same in c.rows]
-    new = [("ab"[n.of], n.quantity, n.term, f"{n.value:.6g}") for n in c.new]
-    parts = [table(("", "a", "b", ""), rows), table(("only in", "equation", "term", "value"), new)]
+    new = [(f"only in {'ab'[n.of]}", n.quantity, n.term, f"{n.value:.6g}") for n in c.new]
+    parts = [table(("", "a", "b", ""), rows), table(("", "equation", "term", "value"), new)]
     return box(f"a: {c.names[0]}, b: {c.names[1]}", *parts)
 
 

@@ -183,12 +183,12 @@ def _(d: DerivationDocument) -> str:
         parts += [f"<p>{escape(w)}</p>" for w in section.words]
         if section.statements:
             items = (
-                f"<li>{_formula(s)}{': ' + escape(s.reason) if s.reason else ''}"
+                f"<p>({number}.{k}) {_formula(s)}{': ' + escape(s.reason) if s.reason else ''}"
                 + (f"; likewise {escape(', '.join(dict.fromkeys(o.name for o in s.others)))}" if s.others else "")
-                + "</li>"
-                for s in section.statements
+                + "</p>"
+                for k, s in enumerate(section.statements, 1)
             )
-            parts.append(f"<ol>{''.join(items)}</ol>")
+            parts += items
         parts += [f"<pre>{escape(text)}</pre>" for text, _ in section.formulas]
     return f'<div class="tensorprog">{"".join(parts)}</div>'
 
