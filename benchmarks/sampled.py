@@ -18,32 +18,13 @@ SAMPLES, REFERENCE = 2**17, 2**20
 @tp.network
 def gru(net: Any, x: Any) -> Any:
     """A gated recurrent unit with biases."""
-    state = None
-    for x_t in x:
-
-        def pre(k: str, read: Any, x_t: Any = x_t) -> Any:
-            h = net.embed("U" + k, x_t) + net.bias("b" + k, std=0.5)
-            return h if read is None else h + net.dense("W" + k, read)
-
-        update = tp.sigmoid(pre("z", state))
-        new = tp.tanh(pre("h", None if state is None else tp.sigmoid(pre("r", state)) * state))
-        state = update * new if state is None else (1 - update) * state + update * new
-    return net.readout("V", state)
+    return net.readout("V", net.gru("G", x, bias=0.5)[-1])
 
 
 @tp.network
 def lstm(net: Any, x: Any) -> Any:
     """A long short-term memory with biases."""
-    state = cell = None
-    for x_t in x:
-        gates = {}
-        for k in "ifog":
-            h = net.embed("U" + k, x_t) + net.bias("b" + k, std=0.5)
-            gates[k] = h if state is None else h + net.dense("W" + k, state)
-        new = tp.sigmoid(gates["i"]) * tp.tanh(gates["g"])
-        cell = new if cell is None else tp.sigmoid(gates["f"]) * cell + new
-        state = tp.sigmoid(gates["o"]) * tp.tanh(cell)
-    return net.readout("V", state)
+    return net.readout("V", net.lstm("L", x, bias=0.5)[-1])
 
 
 def main(samples: int = SAMPLES, reference: int = REFERENCE) -> None:

@@ -10,7 +10,7 @@ from tensorprog.dsl.net import LAYERS, Net
 from tensorprog.dsl.nonlinearities import Nonlinearity
 
 TASKS = {  # file: (title, what stands before the names, the names in order)
-    "network": ("Write a network", "", ["network", "nonlin", "moment", "abstract", "declare"]),
+    "network": ("Write a network", "", ["network", "nonlin", "moment", "abstract", "declare", "law"]),
     "nonlinearities": ("Nonlinearities", "", ["leaky_relu", "monomial", "polynomial", "hermite"]),
     "program": ("Write a program", "", ["Program", "nonlin", "moment", "canonicalize"]),
     "limit": ("Take the limit of a program", "", ["limit", "Limit", "SampledLimit", "Estimate"]),
@@ -28,9 +28,10 @@ TASKS = {  # file: (title, what stands before the names, the names in order)
     "learn": ("Learn with a kernel", "Names of `tensorprog.learn`.", []),
     "draw": ("Draw", "", ["draw", "Drawing"]),
     "annotations": ("Annotate", "For code with types; `@tp.network` keeps the signature of its function.",
-                    ["Network", "Net", "Datum", "Named", "Vec", "Mat", "Scal", "Output", "Nonlinearity"]),
+                    ["Network", "Net", "Datum", "Named", "Vec", "Mat", "Scal", "Output", "Nonlinearity", "WeightLaw"]),
     "errors": ("Errors and warnings", "", ["TensorProgramError", "ProgramError", "DataError", "AssumptionError",
-               "NoRuleError", "FoldError", "AccuracyError", "ComputeError", "AccuracyWarning", "FrozenWarning"]),
+               "NoRuleError", "FoldError", "AccuracyError", "ComputeError", "AccuracyWarning", "FrozenWarning",
+               "MixtureWarning"]),
     "results": ("What calls return", "Classes that are not made by hand: a call above returns them, or they are "
                 "part of what it returns.", []),
     "other": ("Other names", "", []),

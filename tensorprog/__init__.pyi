@@ -10,6 +10,8 @@ from tensorprog.appendix.document import DerivationCheck as DerivationCheck
 from tensorprog.appendix.document import DerivationDocument as DerivationDocument
 from tensorprog.coordinates import CoordinateCheck as CoordinateCheck
 from tensorprog.coordinates import coordinate_check as coordinate_check
+from tensorprog.dsl.laws import WeightLaw as WeightLaw
+from tensorprog.dsl.laws import law as law
 from tensorprog.dsl.network import Net as Net
 from tensorprog.dsl.network import Network as Network
 from tensorprog.dsl.network import network as network
@@ -56,6 +58,7 @@ from tensorprog.errors import ComputeError as ComputeError
 from tensorprog.errors import DataError as DataError
 from tensorprog.errors import FoldError as FoldError
 from tensorprog.errors import FrozenWarning as FrozenWarning
+from tensorprog.errors import MixtureWarning as MixtureWarning
 from tensorprog.errors import NoRuleError as NoRuleError
 from tensorprog.errors import ProgramError as ProgramError
 from tensorprog.errors import TensorProgramError as TensorProgramError
@@ -78,6 +81,8 @@ from tensorprog.passes.parametrization import abc as abc
 from tensorprog.passes.parametrization import mup as mup
 from tensorprog.passes.parametrization import ntk_parametrization as ntk_parametrization
 from tensorprog.passes.parametrization import standard as standard
+from tensorprog.report.claims import Claim as Claim
+from tensorprog.report.claims import Verification as Verification
 from tensorprog.report.draw import Drawing as Drawing
 from tensorprog.report.draw import draw as draw
 from tensorprog.sgd.certificate import Certificate as Certificate
@@ -89,8 +94,6 @@ from tensorprog.train import FeatureReport as FeatureReport
 from tensorprog.train import TrainingReport as TrainingReport
 from tensorprog.train import feature_limit as feature_limit
 from tensorprog.train import train as train
-from tensorprog.verify import Claim as Claim
-from tensorprog.verify import Verification as Verification
 from tensorprog.verify import verify as verify
 
 __version__: str

@@ -29,10 +29,11 @@ from tensorprog.lookup import blaming, builder
 from tensorprog.passes.optimizer import SGD
 from tensorprog.passes.parametrization import NAMED, Parametrization, abc, rational, standard
 from tensorprog.passes.separate import axes_count
+from tensorprog.report.claims import Verification
 from tensorprog.report.draw import draw
 from tensorprog.sgd.training import unroll
 from tensorprog.train import train
-from tensorprog.verify import Verification, verify
+from tensorprog.verify import verify
 
 
 def load_network(spec: str, parameters: list[str]) -> Network:

@@ -51,6 +51,10 @@ class FrozenWarning(UserWarning):
     """A layer is 0 and stays 0, since its std is 0."""
 
 
+class MixtureWarning(UserWarning):
+    """A Gaussian process, or a kernel that training leaves as it is, is assumed of a network that has neither."""
+
+
 @contextmanager
 def writing(path: Any) -> Iterator[None]:
     """Name the file or folder where writing fails, and what to do."""

@@ -32,9 +32,10 @@ from tensorprog.kernels.methods import nngp, ntk
 from tensorprog.kernels.recursion import Recursion
 from tensorprog.lookup import blaming, builder
 from tensorprog.programs import GALLERY
+from tensorprog.report.claims import Claim, Verification
 from tensorprog.sgd.training import unroll
 from tensorprog.train import train
-from tensorprog.verify import Claim, Verification, verify
+from tensorprog.verify import verify
 
 WIDTHS, SEEDS, STEPS, INPUTS, MANY = (64, 128, 256), 24, 3, 3, 200
 COMPILED = 1e-12  # of the largest entries of row and column: how far a compiled kernel may be off

@@ -44,6 +44,11 @@ class NameSymbol(sp.Symbol):  # type: ignore[misc]
         return (self.name, self._tex), {}
 
     @property
+    def is_inner(self) -> bool:
+        """Whether it is the inner product ⟨x,x'⟩ of two data."""
+        return self.name.startswith("⟨")
+
+    @property
     def is_norm(self) -> bool:
         """Whether it is the inner product ⟨x,x⟩ of a datum with itself, which is not negative."""
         first, comma, second = self.name.removeprefix("⟨").removesuffix("⟩").partition(",")
@@ -63,6 +68,11 @@ def greek(tex: str) -> str:
     return re.sub(
         "([Α-ω])(?=([A-Za-z])?)", lambda m: f"\\{GREEK[m[1]]}{' ' * bool(m[2])}" if m[1] in GREEK else m[1], tex
     )
+
+
+def reads_data(e: sp.Expr) -> bool:
+    """Whether inner products of data stand in a formula."""
+    return any(isinstance(s, NameSymbol) and s.is_inner for s in e.free_symbols)
 
 
 def inner(a: str, b: str) -> NameSymbol:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,15 +22,17 @@ from tensorprog.functions import Fn, jumps
 from tensorprog.given import MANY, flag, is_array
 from tensorprog.ir.instructions import Nonlin
 from tensorprog.passes.optimizer import SGD
-from tensorprog.passes.parametrization import Parametrization, check_parametrization, mup
+from tensorprog.passes.parametrization import Parametrization, ParametrizationChoice, mup
+from tensorprog.passes.rates import Rates
 from tensorprog.printing import Shown, to_html
 from tensorprog.progress import Progress, telling
 from tensorprog.report import verdicts
+from tensorprog.report.claims import Claim
 from tensorprog.sgd.feature_limit import FeatureLimit
 from tensorprog.sgd.hypotheses import Hypothesis, derivatives_of, outputs_on_data, refuse_unmet
 from tensorprog.sgd.training import check_widths
-from tensorprog.types import Data, HyperValues, LossChoice
-from tensorprog.verify import SLACK, WIDTHS, Claim
+from tensorprog.types import Data, HyperValues, LossChoice, Number, Pattern
+from tensorprog.verify import SLACK, WIDTHS
 
 KNOWN = 0.2  # of the distance from the limit: the error of the limit itself must be below
 
@@ -154,12 +156,13 @@ def train(
     batch: int = 1,
     loss: LossChoice = "mse",
     X_test: Data | None = None,
-    trainable: Sequence[str] | None = None,
+    trainable: Sequence[Pattern] | None = None,
+    rates: Mapping[Pattern, Number] | None = None,
     widths: Sequence[int] = WIDTHS,
     seeds: int = 16,
     times: Sequence[int] | None = None,
     values: HyperValues | None = None,
-    parametrization: Parametrization | None = None,
+    parametrization: ParametrizationChoice | None = None,
     subtract_start: bool = False,
     method: str = "auto",
     samples: int = 2**16,
@@ -185,12 +188,12 @@ def train(
         batch: samples per step.
         loss: ``"mse"``, ``"logistic"`` or a function of (f, y).
         X_test: inputs to follow besides X.
-        trainable: names or kinds of parameters; None for all.
+        trainable, rates: which parameters train, and factors of their learning rates, as in ``tp.ntk``.
         widths, seeds: which networks.
         times: at which t to fit exponents; 1, 3 and 10 as far as they occur when None.
         values: numbers for hyperparameters that are symbols, by symbol or by name.
-        parametrization: ``tp.mup()``, ``tp.standard(c=1)``, ``tp.abc(..)``; that of the NTK when None.  Where it learns
-            features, the comparison is with the limit of the run itself, a ``FeatureReport``.
+        parametrization: ``"mup"``, ``"standard"``, ``tp.standard(c=1)``, ``tp.abc(..)``; that of the NTK when None.
+            Where it learns features, the comparison is with the limit of the run itself, a ``FeatureReport``.
         subtract_start: train f − f_0 in the place of f, which starts at 0 where f_0 may diverge.
         method, samples: of that limit; see ``FeatureLimit``.
         out: a folder for ``training.jsonl``; an interrupted series resumes from it.
@@ -210,8 +213,8 @@ def train(
     if isinstance(seeds, bool) or not isinstance(seeds, (int, np.integer)) or seeds > MANY:
         raise DataError(f"seeds must be an integer, got {seeds!r}")
     subtract_start = flag(subtract_start, "subtract_start")
-    if parametrization is not None:
-        check_parametrization(parametrization)
+    which = Rates.of(trainable, rates, parametrization)
+    scheme = which.parametrization
     inputs = _read(net, X, y, X_test)
     asked = [t for t in (1, 3, 10) if t <= steps] if times is None else listed(times, "times", "steps")
     if not all(isinstance(t, (int, np.integer)) and 1 <= t <= steps for t in asked):
@@ -219,14 +222,12 @@ def train(
     chosen = sorted({int(t) for t in asked})
     if len(set(widths)) < 2 or seeds < 2:
         raise DataError(f"training is compared over two or more widths and seeds, got {list(widths)} and {seeds}")
-    probes = () if parametrization is not None and parametrization.keeps_changes else (0, *chosen)
+    probes = () if scheme is not None and scheme.keeps_changes else (0, *chosen)
     optimizer = SGD(0.5) if optimizer is None else optimizer
-    run = FiniteTraining(net, inputs, y, steps, optimizer, batch, loss, trainable, probes, values,
-                         parametrization, subtract_start)  # fmt: skip
+    run = FiniteTraining(net, inputs, y, steps, optimizer, batch, loss, which, probes, values, subtract_start)
     lacking = _lacking(run)
-    scheme = f", {parametrization!r}" if parametrization is not None else ""
-    title = f"{net!r}, {run.plan.optimizer!r}{scheme}"
-    header = {"network": repr(net), "run": _fingerprint(run, parametrization)}
+    title = f"{net!r}, {run.plan.optimizer!r}{which.words}"
+    header = {"network": repr(net), "run": _fingerprint(run, scheme)}
     path = folder_of(out) / "training.jsonl" if out is not None else None
     chosen_widths = sorted(set(widths))
     with telling(progress) as tell:
@@ -253,13 +254,14 @@ def feature_limit(
     X: Data,
     y: Data,
     *,
-    parametrization: Parametrization | None = None,
+    parametrization: ParametrizationChoice | None = None,
     steps: int = 10,
     optimizer: SGD | None = None,
     batch: int = 1,
     loss: LossChoice = "mse",
     X_test: Data | None = None,
-    trainable: Sequence[str] | None = None,
+    trainable: Sequence[Pattern] | None = None,
+    rates: Mapping[Pattern, Number] | None = None,
     values: HyperValues | None = None,
     method: str = "auto",
     samples: int = 2**16,
@@ -269,7 +271,7 @@ def feature_limit(
     """The infinite-width limit of a training run that learns features (Yang & Hu 2021).
 
     Args:
-        net, X, y, steps, optimizer, batch, loss, X_test, trainable, values: as in ``train``.
+        net, X, y, steps, optimizer, batch, loss, X_test, trainable, rates, values: as in ``train``.
         parametrization: one that learns features; ``tp.mup()`` when None.
         method: ``"linear"``, ``"quadrature"``, ``"sampling"``, ``"exact"`` or ``"auto"``; see ``FeatureLimit``.
         samples, seed: of sampling.
@@ -289,8 +291,8 @@ def feature_limit(
     """
     inputs = _read(net, X, y, X_test)
     optimizer = SGD(0.5) if optimizer is None else optimizer
-    run = FiniteTraining(net, inputs, y, steps, optimizer, batch, loss, trainable, (), values,
-                         mup() if parametrization is None else parametrization)  # fmt: skip
+    chosen = Rates.of(trainable, rates, mup() if parametrization is None else parametrization)
+    run = FiniteTraining(net, inputs, y, steps, optimizer, batch, loss, chosen, (), values)
     with telling(progress):
         return run.limit(method, samples, seed)
 
@@ -316,6 +318,8 @@ def _fingerprint(run: FiniteTraining, scheme: Parametrization | None) -> str:
     digest.update(run.y.tobytes())
     if scheme is not None:
         digest.update(repr(plan.scaling).encode())
+    if plan.rates:
+        digest.update(repr(sorted((n, str(r)) for n, r in plan.rates.items())).encode())
     for i in range(len(run.inputs)):
         digest.update(run.inputs[i].tobytes())
     return digest.hexdigest()[:16]

@@ -32,11 +32,14 @@ Data: TypeAlias = "HasArray | Sequence[float | Data]"
 HyperValues: TypeAlias = Mapping[str, Number] | Mapping[sp.Symbol, Number]
 """Numbers for hyperparameters that are symbols, by symbol or by name."""
 
-Rate: TypeAlias = "Number | Sequence[Number] | Callable[[int], Number]"
-"""A learning rate: one for all steps, one for each, or a function of the step."""
+Rate: TypeAlias = "Number | Sequence[Number] | Callable[[int], Number] | Mapping[Any, Number]"
+"""A learning rate: one for all steps, one for each, a function of the step, or one for every parameter by name."""
 
 Exponent: TypeAlias = "Number | Fraction | str"
 """A rational exponent of the width: 1/2 as a number, or as the text ``"1/2"``."""
+
+Pattern: TypeAlias = "str | tuple[str | int, ...]"
+"""Parameters: a name, the key of one, the first part of keys for a family, or a kind."""
 
 LossChoice: TypeAlias = str | Callable[..., Any]
 """``"mse"``, ``"logistic"``, or a function (f, y) that sympy can trace."""

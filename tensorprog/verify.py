@@ -6,8 +6,8 @@ import copy
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,18 @@ import numpy as np
 
 from tensorprog.algebra import Poly
 from tensorprog.derivation.data import Inputs, read_inputs
-from tensorprog.derivation.kernel_account import KernelAccount
+from tensorprog.derivation.kernel_account import KernelAccount, warn
 from tensorprog.derivation.names import NetworkNames
-from tensorprog.derivation.ntk import ntk_terms, readout_terms, sum_terms
+from tensorprog.derivation.ntk import nngp_terms, ntk_terms, sum_terms
 from tensorprog.derivation.route import SAMPLED, TRIED, gates_are_sampled, shortened
+from tensorprog.derivation.underflow import ADVICE, UNDERFLOW
 from tensorprog.dsl.network import Network, check_network
-from tensorprog.errors import AccuracyError, DataError, NoRuleError, folder, writing
+from tensorprog.errors import AccuracyError, DataError, NoRuleError, folder
 from tensorprog.finite.apart import Apart
 from tensorprog.finite.empirical import FiniteNetwork, empirical_ntk
-from tensorprog.finite.estimate import Exponent, Extrapolation, bound, errors, exponent, extrapolate, within
+from tensorprog.finite.estimate import Extrapolation, bound, errors, exponent, extrapolate, within
 from tensorprog.finite.runs import ALL_PAIRS, Record, collect
-from tensorprog.given import count, file_path
+from tensorprog.given import count
 from tensorprog.ir.hyper import symbol_values
 from tensorprog.ir.instructions import InitVector, MatMul, Var
 from tensorprog.kernels.kernel import Kernel
@@ -34,104 +35,20 @@ from tensorprog.kernels.outputs import chosen_outputs, one_output
 from tensorprog.limit.evaluate import DIGITS, numbers, same
 from tensorprog.limit.master import Interpreter
 from tensorprog.passes.decouple import decouple
+from tensorprog.passes.parametrization import ParametrizationChoice
+from tensorprog.passes.rates import ALL, Rates
 from tensorprog.passes.separate import Separated, small
-from tensorprog.printing import Shown, to_html
 from tensorprog.progress import Progress, telling
-from tensorprog.report import verdicts
+from tensorprog.report.claims import Claim, Verification
 from tensorprog.report.evidence import Evidence
 from tensorprog.sgd.hypotheses import derivatives_of, outputs_on_data, refuse_unmet
 from tensorprog.sgd.training import check_widths
-from tensorprog.types import Data, HyperValues
+from tensorprog.types import Data, HyperValues, Number, Pattern
 
 WIDTHS = (128, 256, 512, 1024)
 ROUNDING = 1e-9
 SLACK = 0.1  # of an exponent, beside its confidence interval
 ERRORS = 6  # standard errors of a kernel that two ways to compute it may be apart
-
-
-@dataclass(frozen=True, repr=False)
-class Claim(Shown):
-    """One thing that was checked; ``passed`` is None where it does not apply, with the reason as detail.
-
-    Attributes:
-        name, passed, detail: what is claimed; whether it holds, None where that could not be checked; the figures.
-    """
-
-    name: str
-    passed: bool | None
-    detail: str
-
-    @property
-    def verdict(self) -> str:
-        """ok, FAILED or n/a."""
-        return {True: "ok", False: "FAILED", None: "n/a"}[self.passed]
-
-    def text(self) -> str:
-        """The verdict, what was checked, and the figures."""
-        return f"{self.verdict:<6} {self.name}  {self.detail}"
-
-
-@dataclass(repr=False)
-class Verification(Shown):
-    """The claims checked for a network, with the figures behind them.
-
-    Attributes:
-        title, widths, seeds: of what was simulated.
-        claims, errors, evidence: with verdicts; fitted exponents of errors by quantity; what the claims are about.
-    """
-
-    title: str
-    claims: list[Claim] = field(default_factory=list)
-    widths: list[int] = field(default_factory=list)
-    seeds: int = 0
-    errors: dict[str, Exponent] = field(default_factory=dict)
-    evidence: Evidence | None = None
-
-    @property
-    def passed(self) -> bool:
-        """Whether no claim failed."""
-        return all(c.passed is not False for c in self.claims)
-
-    def text(self) -> str:
-        """A table of claims and verdicts."""
-        width = max((len(c.name) for c in self.claims), default=0)
-        rows = [f"  {c.verdict:<6} {c.name:<{width}}  {c.detail}" for c in self.claims]
-        verdict = "all claims hold" if self.passed else "SOME CLAIM FAILED"
-        return "\n".join([f"{self.title}: {verdict} ({self.runs})", *rows])
-
-    @property
-    def runs(self) -> str:
-        """What was simulated."""
-        return f"widths {', '.join(map(str, self.widths))}, {self.seeds} seeds each"
-
-    def save(self, path: str | Path) -> Path:
-        """Write the report (.html), the error plot (.png) or the claims (.txt) to a file.
-
-        Raises:
-            DataError: another ending, or a file that cannot be written.
-        """
-        path = file_path(path, "path")
-        with writing(path):
-            return self._save(path)
-
-    def _save(self, path: Path) -> Path:
-        if path.suffix == ".png":
-            from tensorprog.report.plots import plot_errors
-
-            plot_errors(self.title, self.widths, self.errors, path)
-        elif path.suffix == ".txt":
-            path.write_text(self.text() + "\n", encoding="utf-8")
-        elif path.suffix == ".html":
-            from tensorprog.report.html import page
-
-            path.write_text(page(self), encoding="utf-8")
-        else:
-            raise DataError(f"cannot save a verification as {path.name!r}; use a name ending in .html, .png or .txt")
-        return path
-
-
-to_html.register(Claim, verdicts.claim)
-to_html.register(Verification, verdicts.verification)
 
 
 def verify(
@@ -142,6 +59,9 @@ def verify(
     *,
     values: HyperValues | None = None,
     outputs: int | Sequence[int] | None = None,
+    trainable: Sequence[Pattern] | None = None,
+    rates: Mapping[Pattern, Number] | None = None,
+    parametrization: ParametrizationChoice | None = None,
     out: str | Path | None = None,
     progress: Progress = None,
 ) -> Verification:
@@ -162,6 +82,7 @@ def verify(
         values: numbers for hyperparameters that are symbols, by symbol or by name.
         outputs: of a network with several: the number of one, or several numbers; None for all, one after the other and
             the NTK between them.
+        trainable, rates, parametrization: which parameters train, and how fast, as for ``tp.ntk``.
         out: a folder for ``runs.jsonl``; an interrupted run resumes from it.
         progress: True for a bar, False for none; None for one where the work is long and somebody looks on.
 
@@ -183,40 +104,57 @@ def verify(
     if len(set(widths)) < 2 or len(set(widths)) != len(widths):
         raise DataError(f"verify needs two or more different widths, got {widths}")
     data = read_inputs(inputs, "inputs", net.form)
-    which = chosen_outputs(net, outputs, data.groups)
+    which, chosen = chosen_outputs(net, outputs, data.groups), Rates.of(trainable, rates, parametrization)
     if len(which) > 1:
-        return _every_output(net, inputs, which, widths, seeds, values=values, out=out, progress=progress)
+        return _every_output(net, inputs, which, widths, seeds, chosen, values=values, out=out, progress=progress)
     net = one_output(net, which[0])
     hyper = symbol_values(values, lambda: net.symbols)
-    refuse_unmet(derivatives_of(net, data.groups), "verifying the NTK")
-    result = Verification(repr(net), widths=sorted(widths), seeds=seeds)
+    refuse_unmet(derivatives_of(net, data.groups, _names(net, data, chosen)), "verifying the NTK")
+    result = Verification(f"{net!r}{chosen.words}", widths=sorted(widths), seeds=seeds)
     with telling(progress) as tell:
-        check = _Check(net, data, values, inputs)
+        check = _Check(net, data, values, inputs, chosen)
         result.claims += [Claim(h.name, None, h.detail) for h in outputs_on_data(net, data, hyper)]
         result.claims += [check.ways_agree(), check.kernel_on_data()]
         result.evidence = Evidence(net, data, values, check.kernels, check.fingerprint(), given=check.copied())
-        header = {"network": repr(net), "program": check.fingerprint(), "gvars": [v.name for v in check.gvars]}
+        header = {
+            "network": f"{net!r}{chosen.words}",
+            "program": check.fingerprint(),
+            "gvars": [v.name for v in check.gvars],
+        }
         path = folder(out) / "runs.jsonl" if out is not None else None
         records = collect(check.finite, check.gvars, result.widths, seeds, header, path, tell)
         check.statistics(result, [[records[w, s] for s in range(seeds)] for w in result.widths])
     return result
 
 
-def _every_output(net: Network, inputs: Data, which: list[int], widths: list[int], seeds: int, *,
+def _names(net: Network, data: Inputs, chosen: Rates) -> frozenset[str] | None:
+    """The names of what trains; None for all.
+
+    Raises:
+        ProgramError: an unknown parameter.
+        AssumptionError: a parametrization without a kernel.
+    """
+    if chosen == ALL:
+        return None
+    trace = net.trace(list(data.groups))
+    return frozenset(chosen.check(trace).moving(trace) or ())
+
+
+def _every_output(net: Network, inputs: Data, which: list[int], widths: list[int], seeds: int, chosen: Rates, *,
                   values: HyperValues | None, out: str | Path | None, progress: Progress) -> Verification:  # fmt: skip
     """The claims about every output, and the NTK between different ones."""
-    result = Verification(repr(net), widths=sorted(widths), seeds=seeds)
+    result = Verification(f"{net!r}{chosen.words}", widths=sorted(widths), seeds=seeds)
+    trains = chosen.given
     for k in which:
         place = folder(out) / f"output{k}" if out is not None else None
-        one = verify(net, inputs, widths, seeds, values=values, outputs=k, out=place, progress=progress)
+        one = verify(net, inputs, widths, seeds, values=values, outputs=k, out=place, progress=progress, **trains)
         result.claims += [replace(c, name=f"output {k}: {c.name}") for c in one.claims]
         result.errors |= {f"{name} of output {k}": fit for name, fit in one.errors.items()}
     length = next(iter(read_inputs(inputs, "inputs", net.form).groups))
-    K = ntk(net, outputs=which, lengths=length and (length, length))(inputs, values=values, progress=progress)
-    runs = [
-        empirical_ntk(net, inputs, width=n, seeds=seeds, values=values, outputs=which, progress=progress)
-        for n in result.widths
-    ]
+    lengths = (length, length) if net.takes_sequences and length else None
+    K = ntk(net, outputs=which, lengths=lengths, **trains)(inputs, values=values, progress=progress)
+    run = functools.partial(empirical_ntk, net, inputs, seeds=seeds, values=values, outputs=which, progress=progress)
+    runs = [run(width=n, **trains) for n in result.widths]
     upper = np.triu_indices(len(which), 1)
     fit = extrapolate(result.widths, [r[..., upper[0], upper[1]] for r in runs])
     result.claims.append(_within("NTK between different outputs = empirical", fit, K[..., upper[0], upper[1]]))
@@ -226,17 +164,17 @@ def _every_output(net: Network, inputs: Data, which: list[int], widths: list[int
 class _Check:
     """The limit quantities of a network traced on data, and the claims about them."""
 
-    def __init__(self, net: Network, data: Inputs, values: HyperValues | None, given: Data) -> None:
-        self.net, self.data, self.values, self.given = net, data, values, given
-        self.finite = FiniteNetwork.of(net, data, values)
+    def __init__(self, net: Network, data: Inputs, values: HyperValues | None, given: Data, chosen: Rates) -> None:
+        self.net, self.data, self.values, self.given, self.chosen = net, data, values, given, chosen
+        self.finite = FiniteNetwork.of(net, data, values, chosen)
         self.apart = None if not net.takes_axes else Apart(self.finite, values)
         self.gia = self.finite.trace.passes_gia_check
         ways = ("backprop", "paths", "sgd") if not self._sized.takes_axes else ("backprop",)
-        self.ways = {m: ntk(self._sized, m) for m in ways if self.gia or m != "paths"}
+        self.ways = {m: ntk(self._sized, m, **self._of(self._sized).given) for m in ways if self.gia or m != "paths"}
         gated = net.form == "sequences" and gates_are_sampled(ntk(net), data, self.finite.hyper)
         self.unknown = SAMPLED if gated else "" if self.apart is None else self.apart.missing
         self.sampled = bool(self.unknown)  # or too large for a program with a vector for every position
-        self.kernels = {"backprop": ntk(net)} if self.sampled or self.apart else self.ways
+        self.kernels = {"backprop": ntk(net, **chosen.given)} if self.sampled or self.apart else self.ways
         self.theta = self.value if self.sampled else self._limit_of_the_program()
 
     def _limit_of_the_program(self) -> np.ndarray:
@@ -244,7 +182,15 @@ class _Check:
         self.traced = self.finite if self.apart is None else self.apart.traced
         trace, gradients = self.traced.trace, self.traced.gradients
         self.limit = Interpreter(self.traced.program, NetworkNames(trace, gradients))
-        return self._gram(lambda i, j: ntk_terms(trace, gradients, i, j, self.limit.correlated))
+        trained = self.traced.chosen.moving(trace)
+        return self._gram(lambda i, j: ntk_terms(trace, gradients, i, j, self.limit.correlated, trained))
+
+    def _of(self, net: Network) -> Rates:
+        """What trains, of the same network at given sizes with a vector for every position."""
+        if not isinstance(net, Separated) or self.chosen == ALL:
+            return self.chosen
+        trace = self.finite.trace
+        return self.chosen.of_names(trace, net.named(trace.trainable))
 
     @functools.cached_property
     def _sized(self) -> Network:
@@ -279,7 +225,7 @@ class _Check:
     def fingerprint(self) -> str:
         """A hash of the program and of the data."""
         digest = hashlib.sha256(str(self.finite.program).encode())
-        digest.update(json.dumps(sorted((str(k), v) for k, v in self.finite.hyper.items())).encode())
+        digest.update(json.dumps(sorted((str(k), v) for k, v in self.finite.hyper.items() if np.ndim(v) == 0)).encode())
         for i in range(len(self.data)):
             digest.update(self.data[i].tobytes())
         return digest.hexdigest()[:16]
@@ -327,6 +273,8 @@ class _Check:
     @functools.cached_property
     def _known(self) -> tuple[np.ndarray, np.ndarray]:
         found = self._account(self.kernels["backprop"])
+        if UNDERFLOW in found.methods:  # what is 0 on both sides agrees
+            warn(found, repr(self.kernels["backprop"]), ADVICE)
         return found.value, found.error
 
     def copied(self) -> Any:
@@ -394,7 +342,8 @@ class _Check:
         if self.sampled:
             found = self._account(nngp(self.net))
             return found.value, found.error
-        K = self._gram(lambda i, j: readout_terms(self.traced.trace, i, j))
+        trace = self.traced.trace
+        K = self._gram(lambda i, j: nngp_terms(trace, trace.outputs[i], trace.outputs[j]))
         return K, np.zeros_like(K)
 
     def _moments(self, widths: list[int], records: list[list[Record]]) -> Claim:
@@ -422,7 +371,8 @@ class _Check:
         trace, gradients = self.traced.trace, self.traced.gradients
         self.limit = Interpreter(decouple(self.traced.program, lambda var, op: var not in trace.program))
         right = self.theta[upper]
-        wrong = self._gram(lambda i, j: ntk_terms(trace, gradients, i, j))[upper]
+        trained = self.traced.chosen.moving(trace)
+        wrong = self._gram(lambda i, j: ntk_terms(trace, gradients, i, j, trained=trained))[upper]
         difference, fit = np.abs(wrong - right), extrapolate(widths, theta)
         if difference.max() <= ROUNDING * self._scale + ERRORS * self.error.max():
             return Claim(name, None, "assuming gradient independence gives the same kernel on these inputs")

@@ -1,36 +1,16 @@
-"""Gated recurrent networks, written in the language."""
+"""Gated networks whose kernels are sampled."""
 
 import tensorprog as tp
 
 
 @tp.network
 def lstm(net, x):
-    state = cell = None
-    for x_t in x:
-        gates = {}
-        for k in "ifog":
-            h = net.embed("U" + k, x_t) + net.bias("b" + k, std=0.5)
-            gates[k] = h if state is None else h + net.dense("W" + k, state)
-        new = tp.sigmoid(gates["i"]) * tp.tanh(gates["g"])
-        cell = new if cell is None else tp.sigmoid(gates["f"]) * cell + new
-        state = tp.sigmoid(gates["o"]) * tp.tanh(cell)
-    return net.readout("V", state)
+    return net.readout("V", net.lstm("L", x, bias=0.5)[-1])
 
 
 @tp.network
 def gru(net, x):
-    state = None
-    for x_t in x:
-
-        def pre(k, read, x_t=x_t):
-            h = net.embed("U" + k, x_t) + net.bias("b" + k, std=0.5)
-            return h if read is None else h + net.dense("W" + k, read)
-
-        update = tp.sigmoid(pre("z", state))
-        reset = None if state is None else tp.sigmoid(pre("r", state)) * state
-        new = tp.tanh(pre("h", reset))
-        state = update * new if state is None else (1 - update) * state + update * new
-    return net.readout("V", state)
+    return net.readout("V", net.gru("G", x, bias=0.5, reset="before")[-1])
 
 
 @tp.network

@@ -8,7 +8,9 @@ from tensorprog.derivation import paths
 from tensorprog.finite import execute
 from tensorprog.ir import instructions, serial, spec
 from tensorprog.ir.instructions import (
+    Copied,
     Difference,
+    Gathered,
     InitMatrix,
     InitScalar,
     InitVector,
@@ -19,12 +21,14 @@ from tensorprog.ir.instructions import (
     Outer,
     Place,
     RowSum,
+    Score,
+    Softmax,
     Weigh,
 )
 from tensorprog.limit import master, sampling
 from tensorprog.passes import backprop, canonicalize, feature, separate, unroll
 
-OVER_POSITIONS = (Mix, Place, Outer, RowSum, Mask, Weigh)
+OVER_POSITIONS = (Mix, Place, Outer, RowSum, Mask, Weigh, Score, Softmax, Copied, Gathered)
 INSTRUCTIONS = typing.get_args(instructions.Instruction)
 # the functions to register a rule with, and the instructions that never reach them
 TABLES = {

@@ -23,6 +23,7 @@ from tensorprog.dsl.network import Network
 from tensorprog.errors import FoldError, NoRuleError, ProgramError, TensorProgramError
 from tensorprog.expectations.atoms import Expect, head_of
 from tensorprog.expectations.closed.printed import Q2, C, Q, closed_form
+from tensorprog.expectations.lawful import Lawful
 from tensorprog.expectations.quadrature.nodes import legendre
 from tensorprog.export.standalone import one_layer
 from tensorprog.functions import evaluate
@@ -260,7 +261,7 @@ class _Argument:
         j, names = len(trace.inputs) - 1, self._called(limit, len(trace.inputs))
         found: list[Statement] = []
         vanishing: list[Statement] = []
-        trained = self.kernel._trained.of(trace) if self.kernel._trained is not None else None
+        trained = self.kernel._trained.moving(trace) if self.kernel._trained is not None else None
         for t in ntk_terms(trace, gradients, 0, j, trained=trained):
             dead = t.gradient is not None and not limit.correlated(*t.gradient)
             line = self._pair(t, limit, dead, names)
@@ -346,7 +347,7 @@ class _Argument:
     def closed_forms(self) -> Section:
         found: dict[str, Statement] = {}
         for g in reachable([self.d.poly]):
-            if isinstance(g, Expect) and not any(g.mean):
+            if isinstance(g, Expect) and not isinstance(g, Lawful) and not any(g.mean):
                 form = closed_form(g.body, g.variables)
                 arguments = "q" if len(g.mean) == 1 else "q, c, q'"
                 if form is not None and (len(g.mean) == 2 or head_of(g, False).startswith("E")):

@@ -5,9 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
-
-import sympy as sp
+from typing import Any
 
 from tensorprog.algebra import Poly, to_sympy
 from tensorprog.dsl.network import Network
@@ -56,12 +54,3 @@ Derive = Callable[[Network, Sequence[Length]], Derivation]
 def derived(derive: Derive, net: Network, lengths: Sequence[Length]) -> Derivation:
     """A derivation that can be pickled, where ``derive`` and the network can."""
     return replace(derive(net, lengths), question=(derive, net, tuple(lengths)))
-
-
-class Trains(Protocol):
-    """What is trained: the factors of the parameters of a trace, None where all are 1, and words for it."""
-
-    @property
-    def words(self) -> str: ...
-
-    def of(self, trace: Trace) -> dict[str, sp.Expr] | None: ...

@@ -13,16 +13,18 @@ from tensorprog.compile.lower import lower
 from tensorprog.compile.tape import Tape
 from tensorprog.derivation.compiling import COMPILING
 from tensorprog.derivation.data import Inputs
-from tensorprog.derivation.derivation import Derivation, Derive, Length, Trains, derived
+from tensorprog.derivation.derivation import Derivation, Derive, Length, derived
 from tensorprog.derivation.exact import at, exact_account, values
 from tensorprog.derivation.kernel_account import SAMPLING, KernelAccount
 from tensorprog.derivation.over_positions import over_positions
 from tensorprog.derivation.route import How, is_sampled
-from tensorprog.derivation.sampled.randomised import sampled_gram
+from tensorprog.derivation.sampled.randomised import Sampled, sampled_gram
+from tensorprog.derivation.sampled.scores import sampled_scores
 from tensorprog.derivation.underflow import ADVICE, UNDERFLOW, with_underflow
 from tensorprog.dsl.network import Network, refuse_lengths
-from tensorprog.errors import ProgramError
+from tensorprog.errors import NoRuleError, ProgramError
 from tensorprog.limit.evaluate import Atom
+from tensorprog.passes.rates import Rates
 
 
 class DerivedKernel:
@@ -41,6 +43,7 @@ class DerivedKernel:
         trained: what is trained, and how fast; None for everything at rate 1.
         derive_by_paths: the derivation by path sums, whose equations run forward only.
         derive_stepwise: the derivation with moments taken step by step, which running sums are folded from.
+        derive_layered: that with sums and rescaled vectors named, which norms and attention are folded from.
     """
 
     def __init__(
@@ -54,9 +57,10 @@ class DerivedKernel:
         assume_gia: bool = False,
         derive_straight: Derive | None = None,
         how: How | None = None,
-        trained: Trains | None = None,
+        trained: Rates | None = None,
         derive_by_paths: Derive | None = None,
         derive_stepwise: Derive | None = None,
+        derive_layered: Derive | None = None,
     ) -> None:
         self.net, self.kind, self.method, self._assume_gia = net, kind, method, assume_gia
         self._how, self._trained = how or How("exact"), trained
@@ -64,6 +68,7 @@ class DerivedKernel:
         self._derive_by_method, self._derive_under_gia = derive, derive_under_gia
         self._derive_straight = derive_straight or derive
         self._derive_stepwise = derive_stepwise or self._derive_straight
+        self._derive_layered = derive_layered or self._derive_straight
         self._derive_by_paths = derive_by_paths
         self.lengths = self._lengths(lengths)
         self._derived: dict[Any, Derivation] = {}
@@ -128,7 +133,7 @@ class DerivedKernel:
 
     def _symbols(self) -> set[sp.Symbol] | None:
         """The symbols of the network, and those of the rates of its parameters."""
-        rates = self._trained.of(self._derive().trace) if self._trained is not None else None
+        rates = self._trained.moving(self._derive().trace) if self._trained is not None else None
         found = self.net.symbols
         return None if found is None else found.union(*(r.free_symbols for r in (rates or {}).values()))
 
@@ -147,24 +152,25 @@ class DerivedKernel:
               accounted: bool = False) -> KernelAccount:  # fmt: skip
         """The account of K(X1, X2); of small errors only if ``accounted``, else 0."""
         if is_sampled(self, first, other, hyper):
-            drawn = sampled_gram(
-                self.net,
-                self.kind,
-                first,
-                other,
-                hyper,
-                self._how.sampling,
-                self._trained.of if self._trained is not None else None,
-            )
+            drawn = self._sampled(first, other, hyper)
             account = KernelAccount(drawn.value, drawn.stderr, True, (SAMPLING,), drawn.samples)
         else:
             account = exact_account(self._derive, first, other, hyper, accounted)
-        return with_underflow(account, first, other)
+        return with_underflow(account, first, other, [*self.net.hyperparameters.values(), *hyper.values()])
+
+    def _sampled(self, first: Inputs, other: Inputs | None, hyper: Mapping[sp.Symbol, float]) -> Sampled:
+        """K(X1, X2) by sampling."""
+        if self.net.takes_axes:
+            return sampled_scores(self.net, self._derive(), first, other, hyper, self._how.sampling)
+        trained = self._trained.moving if self._trained is not None else None
+        return sampled_gram(self.net, self.kind, first, other, hyper, self._how.sampling, trained)
 
     def _lower(self, tape: Tape, lengths: tuple[Length, Length], hyper: Mapping[sp.Symbol, float],
               same: bool = False) -> int:  # fmt: skip
         """The kernel between inputs of these lengths, or of one with itself, as an operation of a tape."""
         d = self._derive(lengths, same)
+        if d.trace.has_laws:
+            raise NoRuleError(f"{self!r} has weights that are not Gaussian, whose integrals are not compiled; use K(X)")
         grams = {s: ((p.owner, at(p)), (q.owner, at(q))) for s, (p, q) in d.trace.grams.items()}
         return lower(tape, [d.poly], grams, hyper)[0]
 

@@ -124,6 +124,7 @@ def products(d: Derivation, sides: Sequence[np.ndarray]) -> tuple[dict[sp.Symbol
     """The inner products that a kernel reads, and what ``Gaps`` asks about their angles; ``sides`` as above."""
     rows = {s: tuple(sides[p.owner][..., at(p), :] for p in pair) for s, pair in grams_of(d).items()}
     grams = {s: gram(*pair) for s, pair in rows.items()}
+    grams |= {s: sides[p.owner][..., at(p), :] for s, p in d.trace.vectors.items() if p.owner < len(sides)}
 
     def data(aa: sp.Symbol, ab: sp.Symbol, bb: sp.Symbol) -> tuple[np.ndarray, np.ndarray] | None:
         known = d.trace.grams

@@ -15,6 +15,7 @@ from tensorprog.formulas.typeset import TEX, Line, Style
 from tensorprog.ir.axes import Axes, Map, Pairs
 from tensorprog.ir.instructions import Var
 from tensorprog.limit.equations import Name, children, reachable
+from tensorprog.limit.positions import At, Whole
 from tensorprog.printing import NameSymbol
 
 Leaf = Callable[[Gen], tuple[int, str]]
@@ -67,6 +68,8 @@ class Indices:
             for pair in (self.labels, self.labels[:1] * 2, self.labels[1:] * 2):
                 name = name.replace(_pair(pair), "()")
             name = name.replace("()", _pair((self.labels[both],) * 2))
+            if isinstance(g, Name) and g.kind == "value":
+                name = name.replace(f"({self.labels[1 - both]})", f"({self.labels[both]})")
         return rank, name
 
     def sides(self, g: Gen) -> Sides:
@@ -78,11 +81,17 @@ class Indices:
     def _sides(self, g: Gen) -> Sides:
         if isinstance(g, Name) and g.kind == "value" and isinstance(self._axes(g.about[0]), Pairs):
             return 0, 1  # two positions of one input
+        if isinstance(g, Name) and g.kind == "value" and g.about[0] is not None:
+            return self._side(g.about[0]), None
         if isinstance(g, Name) and None not in g.about:
             first, second = sorted((self._side(v) for v in g.about if v is not None), key=lambda s: (s is None, s))
             return (second, first) if first is None else (first, second)
+        if (data := self._data(g)) is not None:
+            return tuple(side if at else None for side, at in zip(data.sides, data.at, strict=True))  # type: ignore[return-value]
         inside = [side for p in children(g) for mono in p.terms for h, _ in mono for side in self.sides(h)]
         found = sorted({side for side in inside if side is not None})
+        if found and isinstance(g, At) and not isinstance(g, Whole):
+            return g.point, g.point
         return (found[0], found[-1]) if found else (None, None)
 
     def _axes(self, var: Var | None) -> Axes | Pairs | None:

@@ -89,10 +89,10 @@ def warn(account: KernelAccount, kernel: str, advice: str) -> None:
     """Warn when the relative error of some entry is above 1e-9."""
     if account.relative.max(initial=0.0) > TOLERANCE:
         message = f"{kernel} by {', '.join(account.methods)}: {account.shown()}; {advice}; account(X) gives all errors"
-        warnings.warn(message, AccuracyWarning, stacklevel=_outside())
+        warnings.warn(message, AccuracyWarning, stacklevel=outside())
 
 
-def _outside() -> int:
+def outside() -> int:
     """How many frames above the caller the first one lies that is not of this package."""
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == __name__.split(".")[0]:

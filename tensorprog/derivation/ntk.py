@@ -7,7 +7,7 @@ One list of terms serves both the limit (Moments become expectations) and finite
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -20,12 +20,13 @@ from tensorprog.errors import AssumptionError
 from tensorprog.ir.axes import TOTAL, Axes, Reading
 from tensorprog.ir.instructions import MatMul, Var
 from tensorprog.limit.equations import Name
-from tensorprog.limit.generic_points import alike
 from tensorprog.limit.master import Interpreter
 from tensorprog.limit.positions import Along
+from tensorprog.limit.twins import alike
 from tensorprog.passes.backprop import Gradients
 
 Counts = Callable[[Var, Var], bool]
+Uses = dict[Var | None, list[tuple[Var, Var, bool, Reading | None]]]  # (gradient, what is multiplied, transposed, map)
 
 
 @dataclass(frozen=True)
@@ -70,33 +71,31 @@ def body_terms(
     trace: Trace, a: Gradients, b: Gradients, trained: Container[str] | None = None, counts: Counts = every
 ) -> Iterator[Term]:
     """The terms of matrices, biases and embeddings (all, or those ``trained``), for outputs with these gradients."""
+    uses = _uses(trace, a), _uses(trace, b)
+    embedded = defaultdict(list)
+    for var, (name, _) in trace.embeddings.items():
+        embedded[name].append(var)
     for name, p in trace.parameters.items():
         if factor := rate(name, trained):
-            for term in chain(_matrix_terms(trace, a, b, {name: p}, counts),
-                              _initial_terms(trace, a, b, {name: p}, counts)):  # fmt: skip
+            for term in chain(_matrix_terms(p, *uses, counts) if p.kind == "matrix" else (),
+                              _initial_terms(trace, a, b, p, embedded.get(name, ()), counts)):  # fmt: skip
                 yield replace(term, factor=term.factor * factor)
 
 
-def _matrix_terms(
-    trace: Trace, a: Gradients, b: Gradients, chosen: dict[str, Parameter], counts: Counts
-) -> Iterator[Term]:
-    left, right = _uses(trace, a), _uses(trace, b)
-    for p in chosen.values():
-        if p.kind != "matrix":
-            continue
-        for dg, h, transpose, by in left.get(p.var, ()):
-            for dg2, h2, transpose2, by2 in right.get(p.var, ()):
-                if by != by2 and not (by and by2 and alike(by, by2) and transpose == transpose2):
-                    raise AssumptionError(f"the convolution by {p.var} is used in two ways, whose NTK is not derived")
-                # the gradient of W is dg hᵀ for g = Wh and h dgᵀ for g = Wᵀh
-                pairs = ((dg, dg2), (h, h2)) if transpose == transpose2 else ((dg, h2), (h, dg2))
-                if counts(*pairs[0]):
-                    yield Term(p.std**2, *pairs, by=by)
+def _matrix_terms(p: Parameter, left: Uses, right: Uses, counts: Counts) -> Iterator[Term]:
+    for dg, h, transpose, by in left.get(p.var, ()):
+        for dg2, h2, transpose2, by2 in right.get(p.var, ()):
+            if by != by2 and not (by and by2 and alike(by, by2) and transpose == transpose2):
+                raise AssumptionError(f"the convolution by {p.var} is used in two ways, whose NTK is not derived")
+            # the gradient of W is dg hᵀ for g = Wh and h dgᵀ for g = Wᵀh
+            pairs = ((dg, dg2), (h, h2)) if transpose == transpose2 else ((dg, h2), (h, dg2))
+            if counts(*pairs[0]):
+                yield Term(p.std**2, *pairs, by=by)
 
 
-def _uses(trace: Trace, g: Gradients) -> dict[Var | None, list[tuple[Var, Var, bool, Reading | None]]]:
+def _uses(trace: Trace, g: Gradients) -> Uses:
     """Of each matrix, the gradients where it is used, what it multiplies there, whether transposed, and its map."""
-    found: dict[Var | None, list[tuple[Var, Var, bool, Reading | None]]] = defaultdict(list)
+    found: Uses = defaultdict(list)
     for var, op in trace.program:
         if isinstance(op, MatMul):
             found[op.matrix] += [(d, op.x, op.transpose, op.by) for d in g.of.get(var, ())]
@@ -104,29 +103,23 @@ def _uses(trace: Trace, g: Gradients) -> dict[Var | None, list[tuple[Var, Var, b
 
 
 def _initial_terms(
-    trace: Trace, a: Gradients, b: Gradients, chosen: dict[str, Parameter], counts: Counts
+    trace: Trace, a: Gradients, b: Gradients, p: Parameter, embedded: Sequence[Var], counts: Counts
 ) -> Iterator[Term]:
-    for p in chosen.values():
-        if p.kind == "bias" and p.var is not None:
-            for place, d in a.places.get(p.var, ()):
-                for place2, d2 in b.places.get(p.var, ()):
-                    if counts(d, d2) and (place.by.map, place.transpose) == (place2.by.map, place2.transpose):
-                        yield Term(p.std**2, (d, d2), by=place.by, transpose=place.transpose)
-            for d in a.of.get(p.var, ()):
-                for d2 in b.of.get(p.var, ()):
+    if p.kind == "bias" and p.var is not None:
+        for place, d in a.places.get(p.var, ()):
+            for place2, d2 in b.places.get(p.var, ()):
+                if counts(d, d2) and (place.by.map, place.transpose) == (place2.by.map, place2.transpose):
+                    yield Term(p.std**2, (d, d2), by=place.by, transpose=place.transpose)
+        for d in a.of.get(p.var, ()):
+            for d2 in b.of.get(p.var, ()):
+                if counts(d, d2):
+                    yield Term(p.std**2, (d, d2))
+    for var in embedded:
+        for d in a.of.get(var, ()):
+            for var2 in embedded:
+                for d2 in b.of.get(var2, ()):
                     if counts(d, d2):
-                        yield Term(p.std**2, (d, d2))
-    by_name = defaultdict(list)
-    for var, (name, _) in trace.embeddings.items():
-        if name in chosen:
-            by_name[name].append(var)
-    for uses in by_name.values():
-        for var in uses:
-            for d in a.of.get(var, ()):
-                for var2 in uses:
-                    for d2 in b.of.get(var2, ()):
-                        if counts(d, d2):
-                            yield Term(trace.covariance(var, var2), (d, d2))
+                        yield Term(trace.covariance(var, var2), (d, d2))
 
 
 def readout_terms(trace: Trace, i: int, j: int, trained: Container[str] | None = None) -> Iterator[Term]:
@@ -158,7 +151,7 @@ def sum_terms(terms: Iterator[Term], limit: Interpreter) -> Poly:
         if axes == (None, None) and t.activation is None and (total := _summed(gradient)) is not None:
             axes, gradient = (total.by.axes, total.by.axes), total.inner
         products[axes].append((gradient, limit.algebra.from_sympy(t.factor, {}) * activation))
-    return add_all(_total(*axes, group(of, limit), limit) for axes, of in products.items())
+    return limit.averaged(add_all(_total(*axes, group(of, limit), limit) for axes, of in products.items()))
 
 
 def _summed(p: Poly) -> Along | None:
@@ -216,4 +209,13 @@ def nngp(trace: Trace, limit: Interpreter, i: int, j: int) -> Poly:
 
 def nngp_between(trace: Trace, f: Output, f2: Output, limit: Interpreter) -> Poly:
     """The same between any two outputs."""
-    return sum_terms(output_terms(f, f2, trace.random), limit)
+    return sum_terms(nngp_terms(trace, f, f2), limit)
+
+
+def nngp_terms(trace: Trace, f: Output, f2: Output) -> Iterator[Term]:
+    """Its terms: random readouts, random readouts of the input, and output biases."""
+    yield from output_terms(f, f2, trace.random)
+    for r in f.readouts:
+        for r2 in f2.readouts:
+            if r.of_input and r2.of_input:
+                yield Term(r.std * r2.std, activation=(r.x, r2.x))

@@ -20,11 +20,12 @@ from tensorprog.expectations.bodies import kinks
 from tensorprog.ir.axes import Axes, Sizes, Window, table
 from tensorprog.ir.instructions import Var
 from tensorprog.ir.maps import Given
+from tensorprog.limit.attended import contracted
 from tensorprog.limit.equations import reachable
-from tensorprog.limit.evaluate import Atom, numbers
+from tensorprog.limit.evaluate import Atom, expected, numbers
 from tensorprog.limit.gap import Gaps
 from tensorprog.limit.mixing import linear, shared, value_of
-from tensorprog.limit.positions import At, Positional, Whole
+from tensorprog.limit.positions import At, Contracted, Positional, Whole
 
 BLOCK = 2**24  # numbers that are held at a time
 Array = Any
@@ -109,11 +110,18 @@ class Pair:
         """The values of polynomials."""
 
         def positions(g: Positional, value: Callable[[Poly], Any]) -> Array:
-            return (
-                at(g, value) if isinstance(g, At) else value_of(g, [value(p) for p in g.reads], self.sizes, self.matrix)
-            )
+            return self.positional(g, value, at, atom or _expected)
 
         return numbers(polys, {**hyper, **self.grams()}, self._gap, atom, positions)
+
+    def positional(self, g: Positional, value: Callable[[Poly], Any],
+                   at: Callable[[At, Callable[[Poly], Any]], Array], atom: Atom) -> Array:  # fmt: skip
+        """The value of what is found from whole arrays."""
+        if isinstance(g, At):
+            return at(g, value)
+        if isinstance(g, Contracted):
+            return contracted(g, value, self.sizes, atom)
+        return value_of(g, [value(p) for p in g.reads], self.sizes, self.matrix)
 
     def _gap(self, g: Expect, value: Callable[[Poly], Any]) -> Array | None:
         """1 − |ρ| of the variables of an atom, 0 where they are one quantity of equal inputs at one position."""
@@ -162,9 +170,13 @@ def over_positions(d: Derivation, a: np.ndarray, b: np.ndarray, sizes: tuple[Siz
     for point in {g.point for g in found}:
         of = [g for g in found if g.point == point]
         arrays = pair.with_itself(point).values([g.inner for g in of], hyper, _told(atom, point), _diagonal)
-        known.update((g, _taken(g, c)) for g, c in zip(of, arrays, strict=True))
+        known.update((g, taken(g, c)) for g, c in zip(of, arrays, strict=True))
     value = pair.values([d.poly], hyper, _told(atom, None), lambda g, value: known[g])[0]
     return np.broadcast_to(value, (len(a), 1, 1))[:, 0, 0]
+
+
+def _expected(g: Expect, value: Callable[[Poly], Any], gap: Array | None) -> Array:
+    return expected(g, value, gap).value
 
 
 def _told(atom: Callable[..., Array] | None, point: int | None) -> Atom | None:
@@ -172,10 +184,10 @@ def _told(atom: Callable[..., Array] | None, point: int | None) -> Atom | None:
 
 
 def _diagonal(g: At, value: Callable[[Poly], Any]) -> Array:
-    return _taken(g, value(g.inner))
+    return taken(g, value(g.inner))
 
 
-def _taken(g: At, c: Array) -> Array:
+def taken(g: At, c: Array) -> Array:
     """What is asked of an array of an input with itself: all of it, or p = q."""
     c = np.asarray(c, float)
     if c.ndim < 2 or isinstance(g, Whole):

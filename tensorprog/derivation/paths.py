@@ -20,7 +20,7 @@ from tensorprog.algebra import ONE, ZERO, Poly, add_all
 from tensorprog.derivation.ntk import group, rate
 from tensorprog.dsl.trace import Output, Readout, Trace
 from tensorprog.errors import AssumptionError, NoRuleError
-from tensorprog.ir.instructions import InitVector, MatMul, Nonlin, Var, slots_of
+from tensorprog.ir.instructions import InitVector, Kept, MatMul, Nonlin, Var, slots_of
 from tensorprog.limit.deep import Nested
 from tensorprog.limit.master import Interpreter
 
@@ -159,6 +159,11 @@ def derivatives(op: Any, s: PathSum) -> list[tuple[Poly, Var]] | None:
 @derivatives.register(MatMul)
 def _(op: Any, s: PathSum) -> None:
     return None
+
+
+@derivatives.register(Kept)
+def _(op: Kept, s: PathSum) -> list[tuple[Poly, Var]]:
+    return []
 
 
 @derivatives.register(Nonlin)

@@ -1,8 +1,9 @@
 """Which way to the numbers of a kernel: exact expectations or sampling, chosen before time is spent.
 
 Two things make the exact way useless.  Products of gates, expanded, have exponentially many terms: they are counted
-on the program, without expanding them.  And an expectation of many correlated variables is itself computed from
-random points: one pair of inputs is tried, up to the first such expectation.
+on the program, without expanding them; moments of gates that are independent are products (``limit.gated``).  And an
+expectation of many correlated variables is itself computed from random points: one pair of inputs is tried, up to the
+first such expectation.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from tensorprog.derivation.data import Inputs
 from tensorprog.derivation.kernel_account import is_statistical
 from tensorprog.derivation.sampled.randomised import Sampling
 from tensorprog.derivation.sampled.rows import DRAWN
+from tensorprog.derivation.sampled.scores import is_drawn, is_random
 from tensorprog.dsl.network import Network
 from tensorprog.errors import AccuracyError, FoldError, NoRuleError, ProgramError, TensorProgramError
 from tensorprog.expectations.atoms import Expect
@@ -53,8 +55,17 @@ class _Statistical(Exception):
 def is_sampled(kernel: Any, first: Inputs, second: Inputs | None, hyper: Mapping[sp.Symbol, float]) -> bool:
     """Whether the numbers of a kernel on inputs are to be sampled."""
     if kernel.net.takes_axes:
+        if kernel._how.route == "exact":
+            return False
+        drawn = is_drawn(kernel._derive(), (*first.groups, *(second or first).groups))
+        if drawn or (kernel._how.route == "sampling" and is_random(kernel._derive())):
+            return True
         if kernel._how.route == "sampling":
             raise ProgramError("kernels of networks over positions are not sampled; leave method= at 'auto'")
+        return False
+    if kernel.net.trace(kernel.lengths[:1]).has_laws:
+        if kernel._how.route == "sampling":
+            raise ProgramError("kernels of weights that are not Gaussian are not sampled; leave method= at 'auto'")
         return False
     if kernel._how.route != "auto":
         return bool(kernel._how.route == "sampling")
@@ -77,15 +88,21 @@ def _decide(kernel: Any, first: Inputs, second: Inputs | None, hyper: Mapping[sp
     a, b = (max(x.groups, key=lambda t: t or 0) for x in (first, second or first))
     longest = shortened(kernel.net, (max(a or 0, b or 0) or None,), COUNTED)[0]
     products = terms(kernel.net, longest, kernel.kind == "ntk")
+    short = shortened(kernel.net, (a, b), TRIED)
     if products > TERMS:
-        return _can_sample(kernel)
+        return not (short != (a, b) and _in_pairs(kernel, short)) and _can_sample(kernel)
     plain = not products and max(a or 0, b or 0) <= DERIVED  # what is derived anyway will do
-    lengths = (a, b) if plain else shortened(kernel.net, (a, b), TRIED)
-    atoms = [g for g in reachable([kernel._derive(lengths).poly]) if isinstance(g, Expect)]
-    if all(len(g.mean) < 3 for g in atoms):
+    lengths = (a, b) if plain else short
+    if _in_pairs(kernel, lengths):
         return False
     pairs = [_pair(first.data[a], (second or first).data[b], lengths, last) for last in (0, -1)]
     return any(_drawn(kernel, pair, lengths, hyper) for pair in pairs) and _can_sample(kernel)
+
+
+def _in_pairs(kernel: Any, lengths: tuple[Any, ...]) -> bool:
+    """Whether expectations are of two variables at most, as of gates that are independent of each other."""
+    atoms = [g for g in reachable([kernel._derive(lengths).poly]) if isinstance(g, Expect)]
+    return all(len(g.mean) < 3 for g in atoms)
 
 
 def shortened(net: Network, lengths: tuple[Any, ...], most: int) -> tuple[Any, ...]:
@@ -131,11 +148,16 @@ def refuse_expanding(net: Network, lengths: Iterable[int | None], backward: bool
     """
     longest = max(lengths, key=lambda t: t or 0)
     products = terms(net, longest, backward)
+    at = f" at T = {longest}" if longest else ""
     if products > FEW:
-        at = f" at T = {longest}" if longest else ""
         raise FoldError(
             f"{net.name} does not fold: a recursion is read off larger sizes, and{at} products of gates expand to "
-            f"{products} terms in one vector (at most {FEW} are derived); numbers, K(X), are sampled at any size"
+            f"{products} terms in one vector (at most {FEW} are derived); numbers, K(X), are computed at any size"
+        )
+    if longest and products >= longest > 2:
+        raise FoldError(
+            f"{net.name} does not fold: every step multiplies the state by gates, so that its first steps are other "
+            f"equations than the later ones ({products} products{at}); numbers, K(X), are computed at any size"
         )
 
 

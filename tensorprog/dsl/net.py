@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from tensorprog.dsl.builder import Builder
 from tensorprog.dsl.layers import attention as attending
-from tensorprog.dsl.layers import channels, constants, graphs, linear, norms, readouts, resizing, spatial
+from tensorprog.dsl.layers import (
+    channels,
+    constants,
+    gates,
+    graphs,
+    linear,
+    norms,
+    readouts,
+    recurrent,
+    resizing,
+    spatial,
+)
 from tensorprog.dsl.refusals import NoAttribute
 from tensorprog.errors import ProgramError
 from tensorprog.lazy import closest
@@ -21,22 +32,31 @@ class Net(Builder):
     embed = linear.embed
     weight = linear.weight
     dense = linear.dense
+    low_rank = linear.low_rank
     bias = constants.bias
     state = constants.state
+    dropout = constants.dropout
     readout = readouts.readout
     average = readouts.average
     flatten = readouts.flatten
     attention = attending.attention
     scores = attending.scores
     softmax = attending.softmax
+    normalised = attending.normalised
     weighted = attending.weighted
     layer_norm = norms.layer_norm
     rms_norm = norms.rms_norm
+    rnn = recurrent.rnn
+    gru = recurrent.gru
+    lstm = recurrent.lstm
+    glu = gates.glu
+    squeeze_excite = gates.squeeze_excite
     conv = spatial.conv
     local = spatial.local
     avg_pool = spatial.avg_pool
     conv_transpose = spatial.conv_transpose
     global_pool = spatial.global_pool
+    at = resizing.at
     crop = resizing.crop
     pad = resizing.pad
     beside = resizing.beside

@@ -21,7 +21,7 @@ from tensorprog.dsl.parts import Named, Parts
 from tensorprog.dsl.trace import Datum, NeedsAxes, NeedsNames, NeedsSequence, Output, SequenceLengthError, Trace
 from tensorprog.errors import FrozenWarning, ProgramError, TensorProgramError, integer, listed, nearest, shortly
 from tensorprog.ir.axes import Axes
-from tensorprog.printing import Shown
+from tensorprog.printing import Shown, text
 
 P = ParamSpec("P")  # the hyperparameters of an architecture
 X = TypeVar("X")  # its input: a Datum, or a tuple of them
@@ -45,7 +45,9 @@ class Network(Shown):
         self._noticed = False
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{k}={v}" for k, v in self.hyperparameters.items())
+        shown = ", ".join(
+            f"{k}={text(v) if isinstance(v, sp.Rational) else v}" for k, v in self.hyperparameters.items()
+        )
         return f"{self.name}({shown})"
 
     __str__ = __repr__

@@ -9,6 +9,7 @@ from typing import Any
 import sympy as sp
 
 from tensorprog.dsl.decimals import exact
+from tensorprog.dsl.laws import WeightLaw
 from tensorprog.errors import ProgramError
 from tensorprog.ir.axes import Map
 from tensorprog.ir.instructions import Var
@@ -23,6 +24,7 @@ class Parameter:
     W = W_0 + std · w/√n with a trained w.  ``start`` is None when W_0 = 0 and w ~ N(0, 1) at first; otherwise
     w = 0 at first and W_0 is ``start``: a number, in all coordinates of a bias, times the identity for a matrix.
     ``by`` is the map whose offsets have a w each: of a convolution, of a flattening, of biases at positions.
+    ``law`` is that of the entries of w where they are not N(0, 1).
     """
 
     key: Any
@@ -31,6 +33,7 @@ class Parameter:
     var: Var | None = None
     start: sp.Expr | None = None
     by: Map | None = None
+    law: WeightLaw | None = None
 
     @property
     def indices(self) -> tuple[int, ...]:

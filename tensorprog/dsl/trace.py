@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 import networkx as nx
 import sympy as sp
 
+from tensorprog.dsl.decimals import exact
 from tensorprog.dsl.parameters import Parameter
 from tensorprog.dsl.parts import Parts
 from tensorprog.dsl.program import Program
@@ -16,7 +17,8 @@ from tensorprog.dsl.refusals import NotAnArray
 from tensorprog.errors import ProgramError
 from tensorprog.ir.axes import Axes, Reading
 from tensorprog.ir.instructions import Var
-from tensorprog.printing import Shown, counted, inner
+from tensorprog.ir.random_scores import are_random
+from tensorprog.printing import NameSymbol, Shown, counted, inner
 
 
 class NeedsSequence(ProgramError):
@@ -91,7 +93,11 @@ class Datum(NotAnArray):
 
 @dataclass(frozen=True)
 class Readout:
-    """One term std·v·x/√n of an output; ``trained`` is False for the constant vector of an average."""
+    """One term std·v·x/√n of an output; ``trained`` is False for the constant vector of an average.
+
+    ``of_input``: the average of an embedding that nothing else reads, (1/√n) Σ_α u_α·ξ/√d, which is a readout of the
+    input: Σ_α u_α/√n is N(0, 1) and trains as a vector of its own does.
+    """
 
     name: str
     v: Var
@@ -99,11 +105,12 @@ class Readout:
     std: sp.Expr
     trained: bool = True
     by: Reading | None = None  # over positions, (1/√|w|) Σ_k v_k·x[m_k]/√n
+    of_input: bool = False
 
 
 @dataclass(frozen=True, repr=False)
 class Output(NotAnArray):
-    """The scalar output f(ξ): a sum of readouts and of trained output biases."""
+    """The scalar output f(ξ): a sum of readouts and of trained output biases; f + g, f − g, c f and f/c are outputs."""
 
     _WHAT = "an output of the network"
 
@@ -119,18 +126,43 @@ class Output(NotAnArray):
 
     __radd__ = __add__
 
+    def __neg__(self) -> Output:
+        return self * -1
+
+    def __sub__(self, other: Any) -> Output:
+        return self + (-other if isinstance(other, Output) else other)
+
+    def __rsub__(self, other: Any) -> Output:
+        return -self + other
+
+    def __mul__(self, factor: Any) -> Output:
+        if isinstance(factor, NotAnArray):
+            self._refuse(f"{self}·({factor})")
+        c = exact(factor, f"the factor of the output {self}")
+        readouts = tuple(replace(r, std=c * r.std) for r in self.readouts)
+        return Output(readouts, tuple((name, c * std) for name, std in self.biases))
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, divisor: Any) -> Output:
+        if isinstance(divisor, NotAnArray):
+            self._refuse(f"{self}/({divisor})")
+        c = exact(divisor, f"the divisor of the output {self}")
+        if c == 0:
+            raise ProgramError(f"the output {self} cannot be divided by 0")
+        return self * (1 / c)
+
     def __repr__(self) -> str:
         terms = [f"{r.name}·{r.x.name}/√n" for r in self.readouts] + [name for name, _ in self.biases]
         return " + ".join(terms) or "0"
 
     def _instead(self, name: str) -> str:
-        return 'net.readout("V", h) last; outputs are returned, or added to other outputs, and scale by std='
+        return 'net.readout("V", h) last; outputs are returned, added, subtracted, and multiplied by numbers'
 
     def _no_operator(self, *other: Any) -> NoReturn:
         self._refuse(f"arithmetic with {self}")
 
-    __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _no_operator
-    __pow__ = __rpow__ = __neg__ = __pos__ = __abs__ = __matmul__ = __rmatmul__ = _no_operator
+    __rtruediv__ = __pow__ = __rpow__ = __pos__ = __abs__ = __matmul__ = __rmatmul__ = _no_operator
 
 
 @dataclass(repr=False)
@@ -150,6 +182,11 @@ class Trace(Shown):
         parts: what inputs of named arrays consist of.
         ones: the constant vector 1 over axes, where one was needed.
         placed: whether inputs have positions.
+        vectors: data by the symbols that stand for them, where weights are not Gaussian.
+        narrow: layers whose rank is a share of the width below 1, with that share.
+        bias_stds: the scale of every output bias, which outputs made of outputs multiply.
+        called: what layers named, by name: its letters and its indices.
+        met: how often each input met layers without a name.
     """
 
     program: Program = field(default_factory=Program)
@@ -164,6 +201,11 @@ class Trace(Shown):
     parts: Parts = field(default_factory=Parts)
     ones: dict[Axes, Var] = field(default_factory=dict)
     placed: bool = False
+    bias_stds: dict[str, sp.Expr] = field(default_factory=dict)
+    narrow: dict[str, float] = field(default_factory=dict)
+    vectors: dict[sp.Symbol, Datum] = field(default_factory=dict)
+    called: dict[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
+    met: dict[tuple[str, str], int] = field(default_factory=dict)
     _symbols: dict[tuple[Datum, Datum], sp.Symbol] = field(default_factory=dict, repr=False, compare=False)
 
     def text(self) -> str:
@@ -190,6 +232,12 @@ class Trace(Shown):
             self.grams[symbol] = (a, b)
         return self._symbols[a, b]
 
+    def vector(self, datum: Datum) -> sp.Symbol:
+        """The symbol that stands for a datum itself, where more than its inner products matters."""
+        symbol = NameSymbol(f"ξ({datum})", rf"\xi({datum})")
+        self.vectors[symbol] = datum
+        return symbol
+
     def covariance(self, a: Var, b: Var) -> sp.Expr:
         """σ_u² ⟨ξ,ξ'⟩ of two data embedded by one matrix."""
         if not all(isinstance(v, Var) and v in self.embeddings for v in (a, b)):
@@ -215,14 +263,24 @@ class Trace(Shown):
         return {name: p.kind for name, p in self.parameters.items()} | dict.fromkeys(biases, "output bias")
 
     @property
+    def has_laws(self) -> bool:
+        """Whether weights have other laws than the Gaussian."""
+        return any(p.law is not None for p in self.parameters.values())
+
+    @property
     def random(self) -> frozenset[str]:
         """The parameters that start at random."""
         started = {name for name, p in self.parameters.items() if p.start is not None}
         return frozenset(self.trainable.keys() - started)
 
     @property
+    def is_mixture(self) -> bool:
+        """Whether outputs are Gaussian given random scores only: attention over √n with finitely many heads."""
+        return are_random(self.program, {r.x for heads in self.heads for f in heads for r in f.readouts})
+
+    @property
     def passes_gia_check(self) -> bool:
         """The simple GIA check: every readout vector is random and centred, or 0, and read by the readout only."""
         read = {v for _, op in self.program for v in op.operands}
         readouts = [r for heads in self.heads for f in heads for r in f.readouts]
-        return all(r.trained and r.v not in read for r in readouts)
+        return all((r.trained and r.v not in read) or (r.of_input and r.x not in read) for r in readouts)

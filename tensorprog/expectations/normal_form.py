@@ -23,6 +23,7 @@ from tensorprog.algebra import (
     Gaussian,
     Gen,
     Poly,
+    Scalar,
     add_all,
     affine,
     drop,
@@ -32,8 +33,11 @@ from tensorprog.algebra import (
     nonzero,
 )
 from tensorprog.ceilings import check_ceiling
+from tensorprog.errors import AssumptionError
 from tensorprog.expectations.atoms import Expect, body_of, random_arguments, smoothness, stein_ends
+from tensorprog.expectations.lawful import Lawful, Part
 from tensorprog.functions import Abs, Delta, Fn, Relu, Sign, Step, X, vanishes_at_0
+from tensorprog.ir.instructions import Entries
 from tensorprog.products import product
 from tensorprog.rationals import times
 
@@ -54,6 +58,7 @@ class Expectation:
         positive: whether a polynomial in scalars is positive for all their values.
         related: whether two base Gaussians may be correlated.
         blended: the expectation of a monomial that holds a ``Blend``.
+        law: of what weights that are not Gaussian a base variable is made, None where it is Gaussian.
     """
 
     def __init__(
@@ -64,7 +69,9 @@ class Expectation:
         positive: Callable[[Poly], bool] = lambda p: False,
         related: Callable[[Gaussian, Gaussian], bool] = lambda a, b: bool(a.block == b.block),
         blended: Callable[[Mono], Poly] | None = None,
+        law: Callable[[Gaussian], Entries | None] = lambda g: None,
     ) -> None:
+        self._law = law
         self._related, self._blended = related, blended
         self.algebra, self._base_cov, self._name, self._positive = algebra, cov, name, positive
         self._nonzero: dict[Gen, Poly] = {}
@@ -79,6 +86,11 @@ class Expectation:
             moment = self._moment(tuple([f for f in mono if f[0].support]))
             parts.append(Poly({tuple([f for f in mono if not f[0].support]): c}) * moment)
         return add_all(parts)
+
+    def know(self, p: Poly, value: Poly) -> None:
+        """Remember the expectation of a monomial, which no formula finds."""
+        ((mono, _),) = p.terms.items()
+        self._moments[mono] = value
 
     def product(self, p: Poly, q: Poly) -> Poly:
         """E p q; what vanishes is dropped at once and not kept: in an RNN's NTK almost all T² products do."""
@@ -189,14 +201,15 @@ class Expectation:
             support, members = set(factor[0].support), [factor]
             rest = []
             for other_support, others in groups:
-                if self._linked(support, other_support):
+                if self.linked(support, other_support):
                     support, members = support | other_support, others + members
                 else:
                     rest.append((other_support, others))
             groups = [*rest, (support, members)]
         return [tuple(sorted(members, key=lambda f: f[0].index)) for _, members in groups]
 
-    def _linked(self, a: Set[Gaussian], b: Set[Gaussian]) -> bool:
+    def linked(self, a: Set[Gaussian], b: Set[Gaussian]) -> bool:
+        """Whether two sets of Gaussians share one or are correlated."""
         return not a.isdisjoint(b) or self.correlated(a, b)
 
     def correlated(self, a: Collection[Gaussian], b: Collection[Gaussian]) -> bool:
@@ -213,12 +226,18 @@ class Expectation:
         if self._blended is not None and any(map(_holds_blend, (g for g, _ in mono))):
             return self._blended(mono)
         bare = [g for g, _ in mono if isinstance(g, Gaussian)]
+        if any(self._law(g) for f, _ in mono for g in f.support) and not self._second(mono):
+            return self._lawful(mono)
         if bare and all(stein_ends(f) for f, _ in mono if isinstance(f, Apply)) and not _collides(mono):
             return self._stein(bare[-1], drop(mono, bare[-1]))
         taken_in = self._taken_in(mono)
         if taken_in is not None:
             return self(taken_in)
         return ZERO if _odd(mono) or _killed(mono) else self._atom(mono)
+
+    def _second(self, mono: Mono) -> bool:
+        """Whether a monomial is of second order, whose mean is a covariance under any law."""
+        return all(isinstance(g, Gaussian) for g, _ in mono) and sum(e for _, e in mono) <= 2
 
     def _taken_in(self, mono: Mono) -> Poly | None:
         """The monomial with u·step(u) = relu(u) or u·sign(u) = |u| written as one function."""
@@ -250,6 +269,36 @@ class Expectation:
         key = (body, cov, mean)
         if key not in self._atoms:
             self._atoms[key] = monomial(Expect(body, cov, mean, scalars, tuple(forms)))
+        return self._atoms[key]
+
+    def _lawful(self, mono: Mono) -> Poly:
+        """The same where weights have other laws: no rule of Gaussians applies, all of it is one atom."""
+        if any(isinstance(f, Apply) and f.fn is Delta for f, _ in mono):
+            raise AssumptionError("a Dirac δ of an embedding whose weights are not Gaussian is not derived")
+        forms = sorted(random_arguments([f for f, _ in mono]), key=_age)
+        scalars: dict[Any, Any] = {}
+        body = body_of(list(mono), forms, scalars)
+        linear = [linear_parts(u) for u in forms]
+        parts: list[tuple[Part, ...]] = []
+        for _, own in linear:
+            found = []
+            for g, c in own.items():
+                if (e := self._law(g)) is not None:
+                    found.append(Part(c, e.parameter, e.law, e.std, e.data))
+                    scalars.update({h.symbol: h for m in c.terms for h, _ in m})
+                    scalars.update({s: Scalar(s) for s in (e.data, *e.std.free_symbols) if s is not None})
+            parts.append(tuple(found))
+        rest = [{g: c for g, c in own.items() if self._law(g) is None} for _, own in linear]
+        pairs = [(i, j) for i in range(len(forms)) for j in range(i, len(forms))]
+        gaussian = tuple(
+            add_all(x * y * self.cov(a, b) for a, x in rest[i].items() for b, y in rest[j].items()) for i, j in pairs
+        )
+        scalars.update({h.symbol: h for p in gaussian for m in p.terms for h, _ in m})
+        cov = tuple(self.covariance(forms[i], forms[j]) for i, j in pairs)
+        mean = tuple(c for c, _ in linear)
+        key = (body, cov, mean, tuple(parts))
+        if key not in self._atoms:
+            self._atoms[key] = monomial(Lawful(body, (cov, mean), scalars, tuple(forms), key[3], gaussian))
         return self._atoms[key]
 
 

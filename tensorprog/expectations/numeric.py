@@ -332,11 +332,23 @@ def _quadrature(body: sp.Expr, law: Law) -> Value:
         problem = Problem(body, law.variables, mean, factor, flat)
         if not len(mean):
             return Value(np.zeros(shape), np.zeros(shape), "empty")
+        _real(problem)
         result, method = _integrate(problem, law.rtol, law.atol)
         result = replace(result, error=result.error + rounding(problem))
         lost = _left_out(problem, cov, result, law)
     _check(result, body, cov, law.atol)
     return Value(result.value.reshape(shape), (result.error + lost).reshape(shape), method)
+
+
+def _real(problem: Problem) -> None:
+    """Refuse a function with no real values on a part of its arguments, which no rule could ever integrate."""
+    z = [2 * np.sin(k * np.arange(1.0, 33.0))[None] for k in range(1, 1 + problem.factor.shape[2])]
+    missing = np.isnan(problem.values(*z))
+    worst = missing.sum(1).argmax()
+    if missing[worst].sum() > 2:
+        one = problem.take(slice(worst, worst + 1))
+        at = ", ".join(f"{v} = {one.of(v, *z)[0, missing[worst].argmax()]:.3g}" for v in one.variables)
+        raise AccuracyError(f"E {one.body} does not exist: at {at} the function is no real number")
 
 
 def _left_out(problem: Problem, cov: Mapping[tuple[int, int], Array], result: Result, law: Law) -> Array:

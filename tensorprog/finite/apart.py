@@ -11,7 +11,7 @@ from tensorprog.finite.empirical import FiniteNetwork, hyper_values
 from tensorprog.ir.axes import Axes
 from tensorprog.ir.instructions import Var
 from tensorprog.passes.backprop import backprop
-from tensorprog.passes.separate import taken_apart
+from tensorprog.passes.separate import named, taken_apart
 from tensorprog.types import HyperValues
 
 MOST = 64  # positions of all inputs together; the program's limit has their squares as moments
@@ -46,7 +46,10 @@ class Apart:
         trace, at = taken_apart(self.finite.trace, self.finite.sizes, self.finite.sizes.matrix)
         program, gradients = backprop(trace)
         inputs = self._sequences()
-        return FiniteNetwork(trace, program, gradients, inputs, hyper_values(trace, inputs, self.values)), at
+        whole = self.finite.trace
+        chosen = self.finite.chosen.of_names(whole, named(trace, whole.trainable))
+        hyper = hyper_values(trace, inputs, self.values, self.finite.hyper.keys())
+        return FiniteNetwork(trace, program, gradients, inputs, hyper, chosen=chosen), at
 
     def _sequences(self) -> Inputs:
         """What is embedded of the inputs, position by position."""

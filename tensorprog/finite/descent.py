@@ -25,7 +25,8 @@ from tensorprog.finite.families import Shared
 from tensorprog.finite.layerwise import Layerwise, Piece, RowsProgram, Use, size
 from tensorprog.finite.sample import at_once, normal
 from tensorprog.functions import evaluate
-from tensorprog.passes.parametrization import Parametrization, assign
+from tensorprog.passes.parametrization import Parametrization
+from tensorprog.passes.scaling import assign
 from tensorprog.passes.unroll import Plan
 
 MEMORY = 2**28

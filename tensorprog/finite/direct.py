@@ -22,7 +22,8 @@ from tensorprog.finite.trajectories import read_labels
 from tensorprog.functions import evaluate
 from tensorprog.ir.instructions import MatMul, Var
 from tensorprog.passes.optimizer import SGD, Loss
-from tensorprog.passes.parametrization import Parametrization, assign
+from tensorprog.passes.parametrization import Parametrization
+from tensorprog.passes.scaling import assign
 from tensorprog.sgd.training import check_counts
 
 _REFERENCE = {"embedding": 0.0, "bias": 0.0, "matrix": 0.5, "readout": 0.5, "output bias": 0.0}

@@ -22,6 +22,7 @@ from tensorprog.finite.families import NONE, At, Grid, embedded, is_untied, read
 from tensorprog.finite.layerwise import layerwise_ntk
 from tensorprog.finite.sample import check_settings, draw_parameter, normal
 from tensorprog.functions import evaluate
+from tensorprog.given import flag
 from tensorprog.ir.axes import Axes, Reading, Sizes
 from tensorprog.ir.dependent import dependent_products
 from tensorprog.ir.graph import ProgramGraph
@@ -31,10 +32,11 @@ from tensorprog.ir.maps import Given
 from tensorprog.kernels.outputs import chosen_outputs, one_output
 from tensorprog.limit.mixing import shared
 from tensorprog.passes.backprop import Gradients, backprop
-from tensorprog.passes.optimizer import among, trained_names
+from tensorprog.passes.parametrization import ParametrizationChoice
+from tensorprog.passes.rates import ALL, Rates
 from tensorprog.progress import Progress, telling
 from tensorprog.sgd.hypotheses import derivatives_of, refuse_unmet
-from tensorprog.types import Data, HyperValues
+from tensorprog.types import Data, HyperValues, Number, Pattern
 
 Hyper = dict[sp.Symbol, float]
 
@@ -55,9 +57,10 @@ class FiniteNetwork:
     hyper: Hyper
     sizes: Grid = field(default_factory=lambda: NONE)
     grams: dict[sp.Symbol, np.ndarray] = field(default_factory=dict)
+    chosen: Rates = ALL
 
     @classmethod
-    def of(cls, net: Network, inputs: Inputs, values: HyperValues | None = None) -> FiniteNetwork:
+    def of(cls, net: Network, inputs: Inputs, values: HyperValues | None = None, chosen: Rates = ALL) -> FiniteNetwork:
         """Trace a network on data."""
         trace = net.trace(inputs.lengths, [f"x[{i}]" for i in range(len(inputs))])
         program, gradients = backprop(trace)
@@ -66,7 +69,9 @@ class FiniteNetwork:
         sizes = NONE
         if net.takes_axes:
             sizes = Grid(dict(zip(labels, inputs.lengths, strict=True)), lambda of, x: _given(of, inputs, owner[x]))
-        return cls(trace, program, gradients, inputs, hyper_values(trace, inputs, values), sizes)
+        rates = (chosen.moving(trace) or {}).values()
+        hyper = hyper_values(trace, inputs, values, {s for r in rates for s in r.free_symbols})
+        return cls(trace, program, gradients, inputs, hyper, sizes, chosen=chosen)
 
     def draw(self, width: int, seeds: list[int], dtype: Any = np.float64) -> dict[str, np.ndarray]:
         """Parameters and states at first: (S, n, n), embeddings (S, n, d), vectors (S, n), output biases (S, 1).
@@ -167,12 +172,13 @@ class FiniteNetwork:
     def ntk(self, values: Values, pairs: list[tuple[int, int]] | None = None) -> np.ndarray:
         """The empirical NTK (S, N, N); with ``pairs``, only those entries (and their mirrors) are computed."""
         n = len(self.trace.outputs)
-        count = values[self.trace.outputs[0].readouts[0].x].shape[0]
+        count, width = (values[self.trace.outputs[0].readouts[0].x].shape[k] for k in (0, -1))
+        trained = self.chosen.at(self.trace, width)
         theta = np.zeros((count, n, n))
         memo: dict[tuple[Var, Var], np.ndarray] = {}
         upper = [(i, j) for i in range(n) for j in range(i, n)]
         for i, j in upper if pairs is None else pairs:
-            terms = ntk_terms(self.trace, self.gradients, i, j)
+            terms = ntk_terms(self.trace, self.gradients, i, j, trained=trained)
             theta[:, i, j] = theta[:, j, i] = sum(self._term(t, values, memo) for t in terms)
         return theta
 
@@ -236,6 +242,7 @@ def hyper_values(trace: Trace, inputs: Inputs, values: HyperValues | None, extra
     if trace.program.has_axes:
         return hyper
     data = [inputs[i] for i in range(len(inputs))]
+    hyper |= {s: data[datum.owner][(datum.time or 1) - 1] for s, datum in trace.vectors.items()}
     for name, datum in trace.embeddings.values():
         for other_name, other in trace.embeddings.values():
             if name == other_name:
@@ -254,8 +261,11 @@ def empirical_ntk(
     seeds: int | None = None,
     values: HyperValues | None = None,
     dtype: npt.DTypeLike = np.float64,
-    trainable: Sequence[str] | None = None,
+    trainable: Sequence[Pattern] | None = None,
+    rates: Mapping[Pattern, Number] | None = None,
+    parametrization: ParametrizationChoice | None = None,
     outputs: int | Sequence[int] | None = None,
+    trace: bool = False,
     progress: Progress = None,
 ) -> np.ndarray:
     """The NTK of one network of width n at initialization, from its own gradients (TP2b Eq. 99).
@@ -270,8 +280,10 @@ def empirical_ntk(
         seeds: None for one network; S for S of them.
         values: numbers for hyperparameter symbols, by symbol or by name.
         dtype: to compute in, ``float64`` or ``float32``.
-        trainable: names or kinds of the parameters that train, as for ``tp.ntk``; all when None.
+        trainable, rates, parametrization: which parameters train, and how fast, as for ``tp.ntk``; terms that vanish in
+            the limit have their powers of n.
         outputs: of a network with several: the number of one, or several numbers; None for all.
+        trace: the sum over these outputs, each with itself, instead of all pairs of them.
         progress: True for a bar, False for none; None for one where the work is long and somebody looks on.
 
     Returns:
@@ -291,15 +303,15 @@ def empirical_ntk(
     chosen = [seed + s for s in range(seeds or 1)]
     lengths = [*first.groups, *(second.groups if second else ())]
     which = chosen_outputs(net, outputs, lengths)
-    hyper = symbol_values(values, lambda: net.symbols)
-    trained = None if trainable is None else _among(net, trainable, lengths)
+    trained = _factors(Rates.of(trainable, rates, parametrization), net, lengths, width)
+    hyper = symbol_values(values, lambda: _symbols(net, trained))
     refuse_unmet(derivatives_of(net, lengths, trained), "the empirical NTK")
     run = functools.partial(
         layerwise_ntk, first=first, second=second, width=width, seeds=chosen, hyper=hyper, dtype=dtype, trained=trained
     )
     with telling(progress):
-        if len(which) == 1:
-            result = run(one_output(net, which[0]))
+        if len(which) == 1 or flag(trace, "trace"):
+            result = np.sum([run(one_output(net, k)) for k in which], axis=0)
         else:
             result = _between_outputs(lambda k, l: run(net, heads=(k, l)), which, second is None)
     if not np.isfinite(result).all():
@@ -309,11 +321,22 @@ def empirical_ntk(
     return result if seeds is not None else result[0]  # type: ignore[no-any-return]
 
 
-def _among(net: Network, trainable: Sequence[str], lengths: Iterable[int | None]) -> frozenset[str]:
-    """The parameters that are named, or of a kind that is, for inputs of some lengths."""
+def _factors(chosen: Rates, net: Network, lengths: Iterable[Any], width: int) -> dict[str, sp.Expr] | None:
+    """What trains, with the factors of learning rates, for inputs of some lengths; None for all of it at 1."""
+    if chosen == ALL:
+        return None
     traces = [net.trace([t]) for t in dict.fromkeys(lengths)]
-    trained_names(traces[0], trainable)
-    return frozenset().union(*(among(trace, trainable) or () for trace in traces))
+    chosen.check(traces[0])
+    found: dict[str, sp.Expr] = {}
+    for trace in traces:
+        found |= chosen.at(trace, width) or {}
+    return found
+
+
+def _symbols(net: Network, trained: Mapping[str, sp.Expr] | None) -> set[sp.Symbol] | None:
+    """The symbols of a network, and those of the rates of its parameters."""
+    known = net.symbols
+    return None if known is None else known.union(*(r.free_symbols for r in (trained or {}).values()))
 
 
 def _between_outputs(run: Callable[[int, int], np.ndarray], which: list[int], symmetric: bool) -> np.ndarray:

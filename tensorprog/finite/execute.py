@@ -16,10 +16,13 @@ from tensorprog.finite.families import NONE, At, Grid, mixed, placed, product
 from tensorprog.functions import evaluate
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import (
+    Copied,
     Difference,
+    Gathered,
     InitMatrix,
     InitScalar,
     InitVector,
+    Kept,
     Mask,
     MatMul,
     Mix,
@@ -28,10 +31,14 @@ from tensorprog.ir.instructions import (
     Outer,
     Place,
     RowSum,
+    Score,
+    Softmax,
     Var,
     Weigh,
     slots_of,
 )
+from tensorprog.limit.mixing import softmax
+from tensorprog.limit.sampling import kept
 
 Array = Any
 Values = dict[Var, Array]
@@ -172,6 +179,28 @@ def _(op: Place, values: Values, hyper: Mapping[sp.Symbol, float], sizes: Grid) 
 def _(op: Outer, values: Values, hyper: Mapping[sp.Symbol, float], sizes: Grid) -> Array:
     x, y = values[op.x], values[op.y]
     return (x @ np.swapaxes(y, -1, -2) / x.shape[-1])[..., None]
+
+
+@run.register(Score)
+def _(op: Score, values: Values, hyper: Mapping[sp.Symbol, float], sizes: Grid) -> Array:
+    x, y = values[op.x], values[op.y]
+    return (x @ np.swapaxes(y, -1, -2) / np.asarray(np.sqrt(x.shape[-1]), x.dtype))[..., None]
+
+
+@run.register(Softmax)
+def _(op: Softmax, values: Values, hyper: Mapping[sp.Symbol, float], sizes: Grid) -> Array:
+    return softmax(values[op.s][..., 0], op.causal)[..., None]
+
+
+@run.register(Copied)
+@run.register(Gathered)
+def _(op: Any, values: Values, hyper: Mapping[sp.Symbol, float], sizes: Grid) -> Array:
+    raise NoRuleError("infinitely many heads are a limit; a network of finite width has heads=64, or another number")
+
+
+@run.register(Kept)
+def _(op: Kept, values: Values, hyper: Mapping[sp.Symbol, float], sizes: Grid) -> Array:
+    return kept(values[op.x], float(evaluate(op.rate, hyper)))
 
 
 @run.register(RowSum)

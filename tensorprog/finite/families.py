@@ -222,8 +222,14 @@ def check_has_rule(trace: Trace) -> None:
     """Refuse what has kernels but no arrays at width n.
 
     Raises:
-        NoRuleError: positions added where a function is not 0 at 0.
+        NoRuleError: positions added where a function is not 0 at 0; layers whose rank is a share of the width.
     """
+    if trace.narrow:
+        shown = ", ".join(f"{name} (rank = {share:g})" for name, share in trace.narrow.items())
+        raise NoRuleError(
+            f"layers of a rank below the width are not run at finite width: {shown}; their limiting kernels, K(X), do "
+            "not depend on the share, which may be 1 here"
+        )
     if trace.ones:
         raise NoRuleError(
             "a network that adds positions to what a function makes of vectors is not run at finite width; its "

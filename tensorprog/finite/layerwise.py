@@ -26,7 +26,7 @@ from tensorprog.derivation.named import Layout
 from tensorprog.derivation.ntk import rate
 from tensorprog.derivation.outer import Pair
 from tensorprog.dsl.network import Network
-from tensorprog.dsl.trace import Datum, Output, Trace
+from tensorprog.dsl.trace import Datum, Output, Readout, Trace
 from tensorprog.finite.execute import Groups, Values, execute, schedule
 from tensorprog.finite.families import (
     At,
@@ -146,6 +146,11 @@ class RowsProgram:
                 f[:, :, k] += np.asarray(std, w.dtype) * parameters[name]
         return f
 
+    def share(self, r: Readout) -> float:
+        """What an output made of outputs multiplies a readout by."""
+        own = self.trace.parameters[r.name].std
+        return 1.0 if r.std == own else float(evaluate(r.std / own, self.hyper)) if own != 0 else 0.0
+
     def _flat(self, x: Array, by: Reading | None) -> Array:
         """What a readout reads, (S, N, |w| n)."""
         return side_by_side(x, None if by is None else At.of(by, self.sizes))
@@ -220,7 +225,8 @@ class RowsProgram:
         for r in self.heads[head].readouts:
             if r.trained and self._counts(r.name):
                 x = values[r.x]
-                result[r.name].append((self._flat(x, r.by) if self.sizes else x, None))
+                x, share = (self._flat(x, r.by) if self.sizes else x), self.share(r)
+                result[r.name].append((x if share == 1 else x * np.asarray(share, x.dtype), None))
         for name, std in self.biases[head]:
             if not self._counts(name):
                 continue
@@ -384,6 +390,6 @@ def layerwise_ntk(
         for start in range(0, len(seeds), step):
             some = seeds[start : start + step]
             drawn = kernel.draw(width, some, dtype), kernel.states(width, some, dtype)
-            parts.append(kernel(*drawn, memory, heads=heads or (0, 0)))
+            parts.append(kernel(*drawn, memory, trained, heads or (0, 0)))
             tell(start + len(some), len(seeds), f"width {width}")
     return np.concatenate(parts)

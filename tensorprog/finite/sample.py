@@ -8,6 +8,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 import sympy as sp
+from scipy import special
 
 from tensorprog.dsl.parameters import Parameter
 from tensorprog.dsl.program import Mat, Vec
@@ -253,7 +254,8 @@ def draw_parameter(
         DataError: a start that is not 0 and a std that is.
     """
     if p.start is None:
-        return normal(seeds, name, shape, dtype, width)
+        drawn = normal(seeds, name, shape, dtype, width)
+        return drawn if p.law is None else p.law.entries(special.ndtr(drawn)).astype(dtype)
     start = float(evaluate(p.start, hyper)) if p.kind == "bias" else 0.0
     std = float(evaluate(p.std, hyper))
     if start and not std:

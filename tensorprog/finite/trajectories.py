@@ -22,7 +22,7 @@ from tensorprog.functions import evaluate
 from tensorprog.ir.hyper import symbol_values
 from tensorprog.ir.instructions import Var
 from tensorprog.passes.optimizer import SGD
-from tensorprog.passes.parametrization import Parametrization
+from tensorprog.passes.rates import ALL, Rates
 from tensorprog.passes.separate import Separated
 from tensorprog.passes.unroll import Unrolled
 from tensorprog.sgd.decayed import DecayedNTK
@@ -54,10 +54,10 @@ class FiniteTraining:
         net: an architecture.
         inputs: the N training inputs, followed by ``len(inputs) − len(y)`` inputs that are only followed.
         y: labels (N,) or (N, heads).
-        steps, optimizer, batch, loss, trainable: as in ``unroll``; a loss is needed.
+        steps, optimizer, batch, loss: as in ``unroll``; a loss is needed.
+        chosen: what is trained, and how fast.
         probes: times at which the NTK is computed too.
         values: numbers for hyperparameter symbols.
-        parametrization: as in ``unroll``.
         subtract_start: whether the networks that ``run`` trains are f − f_0.
     """
 
@@ -70,10 +70,9 @@ class FiniteTraining:
         optimizer: SGD,
         batch: int = 1,
         loss: Any = "mse",
-        trainable: Sequence[str] | None = None,
+        chosen: Rates = ALL,
         probes: Sequence[int] = (),
         values: Mapping[Any, Any] | None = None,
-        parametrization: Parametrization | None = None,
         subtract_start: bool = False,
     ) -> None:
         check_counts(steps=steps, batch=batch)
@@ -83,14 +82,14 @@ class FiniteTraining:
             raise DataError(f"a batch of {batch} needs as many samples, there are {len(labels)}")
         schedule = [[(t * batch + b) % len(labels) for b in range(batch)] for t in range(steps)]
         self.trace = net.trace(list(dict.fromkeys(inputs.lengths)))
-        self._options = (optimizer, loss, trainable, probes, parametrization)
+        self._options = (optimizer, loss, chosen, probes)
         self.plan = make_plan(self.trace, range(len(inputs)), schedule, *self._options)
         self.heads = len(self.trace.heads[0])
         if labels.shape[1] != self.heads:
             raise DataError(f"the network has {self.heads} outputs, but y has {labels.shape[1]} columns")
         if not self.plan.loss.uses_labels:
             raise ProgramError("training needs a loss: 'mse', 'logistic' or a function of (f, y)")
-        self.y, self.values, self.parametrization = labels, values, parametrization
+        self.y, self.values, self.parametrization = labels, values, chosen.parametrization
         self.hyper: Hyper = symbol_values(values, lambda: self.trace.symbols | self.plan.symbols)
         self.subtract_start = subtract_start
 
@@ -99,11 +98,11 @@ class FiniteTraining:
         """The run as one unrolled program."""
         names = [f"x[{i}]" for i in range(len(self.inputs))]
         net, inputs = self._apart
-        optimizer, loss, trainable, probes, parametrization = self._options
-        if isinstance(net, Separated) and trainable is not None:
-            trainable = list(net.named(trainable))
-        return plan_training(net, inputs.lengths, names, self.plan.tests, self.plan.schedule, optimizer, loss,
-                             trainable, probes, parametrization)  # fmt: skip
+        optimizer, loss, chosen, probes = self._options
+        if isinstance(net, Separated):
+            chosen = chosen.of_names(self.trace, net.named(self.trace.trainable))
+        return plan_training(net, inputs.lengths, names, self.plan.tests, self.plan.schedule, optimizer, loss, chosen,
+                             probes)  # fmt: skip
 
     @functools.cached_property
     def _apart(self) -> tuple[Network, Inputs]:

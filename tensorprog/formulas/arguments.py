@@ -11,14 +11,17 @@ from collections.abc import Sequence
 
 from tensorprog.algebra import Poly, to_sympy
 from tensorprog.expectations.atoms import Expect, head_of
+from tensorprog.expectations.lawful import Lawful
 from tensorprog.formulas.typeset import Line
 from tensorprog.printing import NameSymbol
 
 _QUANTITY = re.compile(
-    r"(\\?[A-Za-z]+(?:\{[A-Za-z]+\})?)(?:\^\{\(([^()]*)\)\})?\(([^,()]+),([^,()]+)\)(?:\[[pq](?:,[pq])?\])?"
+    r"(\\?[A-Za-z]+(?:\{[A-Za-z]+\})?(?:_\{\w\}|_\{\\mathrm\{\w+\}\})?)(?:\^\{\(([^()]*)\)\})?"
+    r"\(([^,()]+)(?:,([^,()]+))?\)(?:\[[pq](?:,[pq])?\])?"
 )
 POSITION = re.compile(r"\[[^\[\]]*\]")
 _INNER = re.compile(r"\\langle ([^,]+),([^,]+)\\rangle")
+_ROOT = re.compile(r"\\sqrt\{(.+) \\, \1\}")
 _POWER = re.compile(r"(.+)\^\{(\d+)\}")
 Place = tuple[str, tuple[str, ...], str, str]  # letter, indices, and the two arguments
 BOTH = "What is written for neither $({a},{a})$ nor $({b},{b})$ holds for them as for $({a},{b})$."
@@ -30,7 +33,7 @@ def _place(tex: str) -> Place | None:
     if inner:
         return "", (), inner[1], inner[2]
     found = _QUANTITY.fullmatch(tex)
-    return (found[1], tuple((found[2] or "").split(",")), found[3], found[4]) if found else None
+    return (found[1], tuple((found[2] or "").split(",")), found[3], found[4] or found[3]) if found else None
 
 
 def short(g: Expect, timed: bool) -> str | None:
@@ -40,7 +43,7 @@ def short(g: Expect, timed: bool) -> str | None:
         g: an expectation.
         timed: whether the last two indices are times.
     """
-    if any(g.mean) or len(g.mean) > 2:
+    if any(g.mean) or len(g.mean) > 2 or isinstance(g, Lawful):
         return None
     places = [_named(c) for c in g.cov]
     last = places[len(places) // 2]
@@ -109,8 +112,8 @@ def _normal(line: Line, a: str, b: str) -> tuple[str, ...]:
 
     def alike(tex: str) -> str:
         tex = re.sub(rf"(?<![A-Za-z\\])({re.escape(b)}|P')", lambda m: a if m[0] == b else "P", tex)
-        tex = tex.replace(r"P \cdot P", "P^{2}")
-        return POSITION.sub(lambda m: re.sub(r"(?<![A-Za-z\\])q", "p", m[0]), tex)
+        tex = POSITION.sub(lambda m: re.sub(r"(?<![A-Za-z\\])q", "p", m[0]), tex.replace(r"P \cdot P", "P^{2}"))
+        return _ROOT.sub(r"\1", tex)
 
     terms = []
     for sign, factors in line.terms:

@@ -8,6 +8,7 @@ import sympy as sp
 
 from tensorprog.expectations.atoms import Expect, head_of, products
 from tensorprog.expectations.closed.printed import closed_form
+from tensorprog.expectations.lawful import Lawful
 from tensorprog.formulas.typeset import TEX, TEXT, Line, Said, Style
 
 PLAIN, SHORT = ("q", "c", "q'"), ("Σ(x,x)", "Σ(x,x')", "Σ(x',x')")  # Var u, Cov(u, v), Var v
@@ -24,9 +25,9 @@ def legend(atoms: list[Expect], short: bool = False, grams: bool = False) -> lis
         short: whether V_φ[Σ(x,x')] stands for V_φ[Σ(x,x), Σ(x,x'), Σ(x',x')].
         grams: whether inner products of data occur.
     """
-    kinds = _kinds(_by_head(atoms, TEXT))
+    kinds = _kinds(_by_head([g for g in atoms if not isinstance(g, Lawful)], TEXT))
     lines = [_text(head, g, SHORT if short else PLAIN) for head, g in kinds.values()]
-    return [*lines, *([INNER[False]] if grams else [])]
+    return [*lines, *_of_laws(atoms), *([INNER[False]] if grams else [])]
 
 
 def said(
@@ -43,10 +44,11 @@ def said(
         notes: sentences that come first.
         about: what indices mean.
     """
-    found = _by_head(atoms, TEX)
+    plain = [g for g in atoms if not isinstance(g, Lawful)]
+    found = _by_head(plain, TEX)
     meanings = []
     for kind, (head, g) in _kinds(found).items():
-        own = [h for h in atoms if products(h) is not None and (_kind(h) == kind or (_square(h) and not kind[0]))]
+        own = [h for h in plain if products(h) is not None and (_kind(h) == kind or (_square(h) and not kind[0]))]
         meanings.append(_meaning(head, g))
         if not kind[0] and any(h not in long for h in own):
             full = _bracketed(head, "C(x,x), C(x,x'), C(x',x')")
@@ -54,7 +56,7 @@ def said(
         elif not kind[0] and any(map(_square, own)):
             meanings.append(f"${_bracketed(head, 'q')} = {_bracketed(head, 'q, q, q')}$")
     forms = [f for head, g in found.items() if closed and (f := _closed(head, g))]
-    return Said(list(notes), [*meanings, *([INNER[True]] if grams else []), *about], forms)
+    return Said(list(notes), [*meanings, *_of_laws(atoms), *([INNER[True]] if grams else []), *about], forms)
 
 
 def _by_head(atoms: list[Expect], style: Style) -> dict[str, Expect]:
@@ -65,6 +67,14 @@ def _by_head(atoms: list[Expect], style: Style) -> dict[str, Expect]:
         if products(g) is not None and (head not in found or len(found[head].mean) < len(g.mean)):
             found[head] = g
     return found
+
+
+def _of_laws(atoms: list[Expect]) -> list[str]:
+    """What expectations over weights that are not Gaussian are."""
+    laws = {name: law.name for g in atoms if isinstance(g, Lawful) for name, law in g.laws.items()}
+    shown = ", ".join(f"{name} {law}" for name, law in laws.items())
+    words = "entries of this law and variance 1: variables have the covariance that is shown, and are not Gaussian"
+    return [f"{shown}: {words}"] if laws else []
 
 
 def _kinds(found: dict[str, Expect]) -> dict[tuple[bool, bool], tuple[str, Expect]]:

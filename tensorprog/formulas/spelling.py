@@ -10,7 +10,7 @@ from typing import Any
 
 from tensorprog.formulas.typeset import Style
 from tensorprog.ir.axes import Map, Window, ndims_of
-from tensorprog.ir.maps import Given, Spread, View
+from tensorprog.ir.maps import Given, Position, Spread, View
 
 OUTSIDE = "terms outside are left out"
 BORDERS = {  # what is said of positions beyond the border
@@ -43,6 +43,11 @@ def _(m: Spread, p: str, k: str) -> str:
 @reads.register
 def _(m: View, p: str, k: str) -> str:
     return f"m({p})"
+
+
+@reads.register
+def _(m: Position, p: str, k: str) -> str:
+    return f"({','.join(map(str, m.place))})" if isinstance(m.place, tuple) else str(m.place)
 
 
 @singledispatch

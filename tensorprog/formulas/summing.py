@@ -15,11 +15,28 @@ import sympy as sp
 
 from tensorprog.algebra import ONE, Apply, Gen, Poly, Scalar, add_all, monomial, to_sympy
 from tensorprog.expectations.atoms import Expect, head_of
+from tensorprog.formulas.fractions import split
+from tensorprog.formulas.softmaxes import head
+from tensorprog.formulas.softmaxes import said as random_said
 from tensorprog.formulas.spelling import Windows, read_by, reads
-from tensorprog.formulas.typeset import ATOM, GRAM, SCALAR, SUM, Quotient, Show, Style, Term, apart, shown, terms
+from tensorprog.formulas.typeset import (
+    ATOM,
+    GRAM,
+    SCALAR,
+    SUM,
+    Quotient,
+    Show,
+    Style,
+    Term,
+    apart,
+    bottom,
+    divided,
+    shown,
+    terms,
+)
 from tensorprog.ir.axes import Everywhere, Map, Window
-from tensorprog.ir.maps import Given, View
-from tensorprog.limit.positions import Along, At, Causal, How, Rows, Weighed, Whole
+from tensorprog.ir.maps import Given, Position, View
+from tensorprog.limit.positions import Along, At, Causal, Contracted, Drawn, How, Mean, Rows, Soft, Weighed, Whole
 from tensorprog.printing import NameSymbol
 
 Sides = tuple[int | None, int | None]  # of which input each index of a quantity is a position; None where it has none
@@ -103,6 +120,10 @@ class Summing:
 
     def terms(self, p: Poly, spot: Spot) -> list[Term]:
         """The terms of a right side."""
+        alone = next((g for mono in p.terms for g, _ in mono), None)
+        if isinstance(alone, At) and p == monomial(alone):  # an equation about one input
+            here = spot.at if isinstance(alone, Whole) else (spot.at[alone.point],) * 2
+            return self.terms(alone.inner, replace(spot, at=here, both=alone.point))
         return terms(self.spread(p), self.style, self.show(spot))
 
     def spread(self, p: Poly) -> Poly:
@@ -150,6 +171,10 @@ class Summing:
         if isinstance(g, Causal):
             p, q = spot.at
             return SCALAR, rf"\mathbf{{1}}[{q} \le {p}]" if self.style.tex else f"1[{q}≤{p}]"
+        if isinstance(g, Contracted):
+            return SUM, self._attended(g, spot)
+        if isinstance(g, Drawn | Soft | Mean):
+            return ATOM, self._drawn(g, spot)
         if isinstance(g, At):
             here = spot.at[g.point]
             return self._factor(g.inner, replace(spot, at=(here, here), both=g.point))
@@ -193,6 +218,8 @@ class Summing:
     def _along(self, g: Along, spot: Spot) -> Quotient:
         if isinstance(g.by.map, Everywhere):
             return self._back(g, spot) if g.transpose else self._everywhere(g, spot)
+        if isinstance(g.by.map, Position) and g.transpose:
+            return self._at_one(g, g.by.map, spot)
         return self._window(g.by.map, g.how, g.transpose, spot.at, spot,
                             lambda there, bound: self._body(g.inner, replace(spot, at=there, bound=bound)),
                             apart=g.point is None)  # fmt: skip
@@ -235,18 +262,51 @@ class Summing:
         return Quotient([first, *entries[1:], *summed.parts], summed.over, summed.ranks, self.style)
 
     def _scored(self, g: Weighed | Rows, spot: Spot) -> Quotient:
-        """Σ_r a[p,r] C[r,q] with scalars a of pairs of positions of one input, and Σ_r a[p,r]."""
-        i = 1 if isinstance(g, Weighed) and g.how == "right" else 0
-        r, bound = PLACES[spot.bound[1]][i], (spot.bound[0], spot.bound[1] + 1)
-        both = g.point if isinstance(g, Rows) else i if spot.both is None else spot.both
-        pair = (r, spot.at[i]) if isinstance(g, Weighed) and g.transpose else (spot.at[i], r)
-        weights = self._body(g.inner if isinstance(g, Rows) else g.weights, Spot(pair, bound, both))
-        parts, over, ranks = [f"{self._sign(r)} {weights.parts[0]}", *weights.parts[1:]], [*weights.over], weights.ranks
+        """Σ_(r,s) a[p,r] a'[q,s] C[r,s] with scalars a, a' of pairs of positions of one input, and Σ_r a[p,r]."""
+        bound = (spot.bound[0], spot.bound[1] + 1)
+        sums = {0: g} if isinstance(g, Rows) else _sides_of(g)
+        letters = {i: PLACES[spot.bound[1]][i] for i in sorted(sums)}
+        parts: list[str] = []
+        over: list[str] = []
+        ranks: list[int] = []
+        for i, r in letters.items():
+            h = sums[i]
+            both = h.point if isinstance(h, Rows) else i if spot.both is None else spot.both
+            pair = (r, spot.at[i]) if isinstance(h, Weighed) and h.transpose else (spot.at[i], r)
+            weights = self._body(h.inner if isinstance(h, Rows) else h.weights, Spot(pair, bound, both))
+            parts, over, ranks = [*parts, *weights.parts], [*over, *weights.over], weights.ranks
         if isinstance(g, Weighed):
-            there = (r, spot.at[1]) if i == 0 else (spot.at[0], r)
-            summed = self._body(g.inner, replace(spot, at=there, bound=bound))
+            inner = sums[max(sums, key=lambda i: sums[i] is not g)].inner
+            there = (letters.get(0, spot.at[0]), letters.get(1, spot.at[1]))
+            summed = self._body(inner, replace(spot, at=there, bound=bound))
             parts, over, ranks = [*parts, *summed.parts], [*over, *summed.over], summed.ranks
+        parts = [f"{self._sign(','.join(letters.values()))} {parts[0]}", *parts[1:]]
         return Quotient(parts, over, ranks, self.style)
+
+    def _attended(self, g: Contracted, spot: Spot) -> Quotient:
+        """Σ_(r,s) S(A[p,q]; B[r,s])·C[r,s], or of what stands at [p,q] in B and is summed over the positions of A."""
+        there = (PLACES[spot.bound[1]][0], PLACES[spot.bound[1]][1])
+        within = replace(spot, at=there, bound=(spot.bound[0], spot.bound[1] + 1))
+        rows, columns = (within, spot) if g.transpose else (spot, within)
+        read = [(g.rows, rows), (g.columns, columns), (g.slope_rows, rows), (g.slope_columns, columns)]
+        inside = "; ".join(self._sum(p, at) for p, at in read if p is not None)
+        body = self._body(g.inner, within)
+        first = f"{self._sign(','.join(there))} {head(g, self.style.tex)}({inside})"
+        return Quotient([first, *(part for part in body.parts if part != "1")], body.over, body.ranks, self.style)
+
+    def _drawn(self, g: Drawn | Soft | Mean, spot: Spot) -> str:
+        """Random scores, their softmax, and what is averaged over them."""
+        tex = self.style.tex
+        if isinstance(g, Mean):
+            found = self._sum(g.inner, spot)
+            return rf"\mathsf{{E}}\bigl[{found}\bigr]" if tex else f"E[{found}]"
+        own = replace(spot, both=g.point)
+        if isinstance(g, Soft):
+            upto = (r"q \le p" if tex else "q≤p") if g.causal else "q"
+            found = self._sum(g.inner, own)
+            return rf"\mathrm{{softmax}}_{{{upto}}}\bigl({found}\bigr)" if tex else f"softmax_{upto}({found})"
+        rows, columns = (self._sum(p, own) for p in (g.rows, g.columns))
+        return rf"\mathcal{{N}}({rows}; {columns})" if tex else f"N({rows}; {columns})"
 
     def _everywhere(self, g: Along, spot: Spot) -> Quotient:
         """Σ_p C[p,p]/P, Σ_{p,q} C[p,q]/(P P'), and the same without weights."""
@@ -263,6 +323,15 @@ class Summing:
         body = self._body(g.inner, replace(NOWHERE, both=spot.both))
         factors = [*([self._delta(spot.at)] if same else []), *(part for part in body.parts if part != "1")]
         return Quotient(factors, [*body.over, *self._sizes(g, spot)], body.ranks, self.style)
+
+    def _at_one(self, g: Along, m: Position, spot: Spot) -> Quotient:
+        """What has no positions, at the one position that read it."""
+        body, place = self._body(g.inner, spot), reads(m, "p", "k")
+        used = {"both": [0, 1], "left": [0], "right": [1], "shared": [0, 1]}[g.how]
+        one, equal = (r"\mathbf{1}", " = ") if self.style.tex else ("1", "=")
+        here = dict.fromkeys(f"{one}[{spot.at[i]}{equal}{place}]" for i in used)
+        parts = [*here, *(part for part in body.parts if part != "1")]
+        return Quotient(parts, body.over, body.ranks, self.style)
 
     def _sizes(self, g: Along, spot: Spot) -> list[str]:
         if not g.by.map.is_mean:
@@ -284,7 +353,9 @@ class Summing:
 
     def _body(self, p: Poly, spot: Spot) -> Body:
         """What is summed: in brackets where it is a sum; of one term the numbers below it are handed on."""
-        shown = [(*self._show(g, spot), e) for mono in p.terms for g, e in mono]
+        above, powers = split(next(iter(p.terms), ()))
+        under = bottom(powers, self.style, self.show(spot)) if len(p.terms) == 1 else []
+        shown = [(*self._show(g, spot), e) for mono in p.terms for g, e in mono if not under or (g, e) in above]
         ranks = [k for rank, name, _ in shown for k in (name.ranks if isinstance(name, Quotient) else [rank])]
         alone = list(p.terms.values()) == [1] and all(e == 1 for *_, e in shown)
         if not alone:
@@ -292,7 +363,7 @@ class Summing:
             return Body(ranks, [f"({found})" if len(p.terms) > 1 or found.startswith("-") else found])
         ordered = [name for _, name, _ in sorted(shown, key=lambda f: f[:2]) if name]
         over = [o for name in ordered if isinstance(name, Quotient) for o in name.over]
-        return Body(ranks, apart(ordered, self.style) or ["1"], over)
+        return Body(ranks, divided(apart(ordered, self.style), under, self.style) or ["1"], over)
 
     def _factor(self, p: Poly, spot: Spot) -> tuple[int, str]:
         """A polynomial as one factor."""
@@ -309,6 +380,13 @@ class Summing:
             lead = ("-" if sign == "-" else "") if n == 0 else f" {sign} "
             found += lead + self.style.times.join(factors)
         return found
+
+
+def _sides_of(g: Weighed) -> dict[int, Weighed]:
+    """The weighted sums over the positions of each input, of what may be one over those of both."""
+    inner = next((h for mono in g.inner.terms for h, _ in mono), None)
+    nested = isinstance(inner, Weighed) and g.inner == monomial(inner) and inner.how != g.how
+    return {("left", "right").index(h.how): h for h in ([g, inner] if nested else [g])}  # type: ignore[misc, union-attr]
 
 
 # ---- in sympy, and in words ------------------------------------------------------------------------------
@@ -345,13 +423,14 @@ def said(summing: Summing, gens: Collection[Gen]) -> list[str]:
         isinstance(g, At) for g in gens
     )
     found += summing.windows.said(summing.style)
+    found += random_said(gens, summing.style.tex)
     found += [WHOLE] * any(g.transpose and getattr(g.by.map, "stride", 1) != 1 for g in along)
     return found
 
 
 def maps_of(gens: Iterable[Gen]) -> list[Map]:
     """The maps whose offsets are summed over."""
-    return [g.by.map for g in gens if isinstance(g, Along) and not isinstance(g.by.map, Everywhere)]
+    return [g.by.map for g in gens if isinstance(g, Along) and not isinstance(g.by.map, Everywhere | Position)]
 
 
 def _math(text: str, style: Style) -> str:

@@ -12,10 +12,12 @@ import sympy as sp
 
 from tensorprog.algebra import Apply, Gen, Poly, Scalar, to_sympy
 from tensorprog.expectations.atoms import Expect
+from tensorprog.formulas.fractions import SIGN, Below, base_of, split, written
 from tensorprog.printing import NameSymbol, latex, text
 
 TEX_WIDTH = 62  # characters that fit on a line of an article in 10pt
 TEXT_WIDTH = 100
+SHORT = 50  # a fraction that is one factor
 PAGE = 16  # rows from which a system may break over pages
 
 Show = Callable[[Gen], tuple[int, str]]  # of a generator: its rank among the factors, and how it prints
@@ -63,7 +65,6 @@ class Line:
     where: str = ""
 
 
-SIGNS = ("Σ_", r"\sum")  # of sums, before which no sign of a product stands
 RAGGED, PAR = r"{\raggedright\noindent", r"\par}"  # around prose, whose formulas break at relations only
 
 
@@ -112,47 +113,101 @@ def terms(p: Poly, style: Style, show: Show) -> list[Term]:
         return [("+", ("0",))]
     found = []
     for mono, c in p.terms.items():
-        printed = [(*shown(g, style, show), g, e) for g, e in mono]
+        above, powers = split(mono)
+        printed = [(*shown(g, style, show), g, e) for g, e in above]
         ordered = sorted(printed, key=lambda f: (f[0], f[1]))
         named = [(r, style.power(name, e, _compound(g, name, style))) for r, name, g, e in ordered]
         below = [(name, e) for _, name, _, e in ordered if isinstance(name, Quotient)]
-        sign, factors = _divided(c, named, below, style) if below else _multiplied(c, named, style)
+        under = bottom(powers, style, show)
+        sign, factors = _divided(c, named, below, under, style) if below else _multiplied(c, named, under, style)
         ranks = [k for r, name, *_ in printed for k in (name.ranks if isinstance(name, Quotient) else [r])]
         found.append((_rank(ranks), (sign, tuple(factors or ["1"]))))
     found.sort(key=lambda t: (t[0], [_natural(f) for f in t[1][1]]))
     return [term for _, term in found]
 
 
-def _multiplied(c: Any, named: list[tuple[int, str]], style: Style) -> tuple[str, list[str]]:
+def _multiplied(c: Any, named: list[tuple[int, str]], under: list[str], style: Style) -> tuple[str, list[str]]:
+    """A number, then factors, over what divides them."""
     sign, number = _number(c, style)
-    return sign, [*([number] if number else []), *(name for _, name in named)]
+    names = [name for _, name in named]
+    if number.isdecimal() and not names and under:
+        return sign, divided([number], under, style)
+    return sign, [*([number] if number else []), *divided(names, under, style)]
 
 
 def _divided(
-    c: Any, named: list[tuple[int, str]], below: list[tuple[Quotient, int]], style: Style
+    c: Any, named: list[tuple[int, str]], below: list[tuple[Quotient, int]], under: list[str], style: Style
 ) -> tuple[str, list[str]]:
     """Numbers and hyperparameters over what sums are divided by, then the other factors, sums last."""
     value = sp.sympify(c)
     sign = "-" if value.could_extract_minus_sign() else "+"
-    above, under = (value * (-1 if sign == "-" else 1)).as_numer_denom()
+    above, number = (value * (-1 if sign == "-" else 1)).as_numer_denom()
     powers = Counter(o for q, e in below for o in [*q.over] * e)
     if powers[str(above)]:  # 2/2
         powers, above = powers - Counter([str(above)]), sp.S.One
     top = [*([] if above == 1 else [style.expr(above)]), *(name for r, name in named if r == SCALAR)]
-    bottom = [*([] if under == 1 else [style.expr(under)]), *(style.power(o, e, False) for o, e in powers.items())]
+    down = [*([] if number == 1 else [style.expr(number)]), *(style.power(o, e, False) for o, e in powers.items())]
     rest = apart([name for r, name in named if r != SCALAR and name], style)
-    if not bottom:
+    if down and not any(map(_no_sum, rest)):
+        down += under
+    else:
+        rest = divided(rest, under, style)
+    if not down:
         return sign, [*top, *rest]
-    up, down = style.times.join(top) or "1", style.dot.join(bottom)
-    lead = rf"\frac{{{up}}}{{{down}}}" if style.tex else f"{up}/{down}" if len(bottom) == 1 else f"{up}/({down})"
-    if rest and rest[0].startswith(SIGNS):  # σ_w²/9 Σ_k ..
+    lead = fraction(style.times.join(top) or "1", down, style)
+    if rest and SIGN.match(rest[0]):  # σ_w²/9 Σ_k ..
         return sign, [f"{lead} {rest[0]}", *rest[1:]]
     return sign, [lead, *rest]
 
 
+def bottom(powers: Sequence[Below], style: Style, show: Show) -> list[str]:
+    """What a term is divided by: (z + 1), w, sqrt(v·w)."""
+    return written([(*_base(b, style, show), b.power) for b in powers], style.tex)
+
+
+def _base(b: Below, style: Style, show: Show) -> tuple[str, bool]:
+    """The base of a power, and whether it is compound."""
+    if not b.args:
+        return shown(Scalar(b.base), style, show)[1], isinstance(b.base, sp.Add | sp.Mul)
+    base = base_of(b, _renaming(show))
+    name = style.expr(base)
+    return name, isinstance(base, sp.Add | sp.Mul) or bool(SIGN.match(name))
+
+
+def fraction(up: str, down: Sequence[str], style: Style) -> str:
+    """up/(down)."""
+    if style.tex:
+        return rf"\frac{{{up}}}{{{style.dot.join(down)}}}"
+    return f"{up}/{down[0]}" if len(down) == 1 else f"{up}/({style.dot.join(down)})"
+
+
+def divided(factors: Sequence[str], down: Sequence[str], style: Style) -> list[str]:
+    """Factors over what they are divided by, which stands below the last one that is no sum.
+
+    >>> divided(["2", "E[p,q]", "Σ_k C[k]"], ["sqrt(v)"], TEXT), divided(["Σ_k C[k]"], ["v", "w"], TEXT)
+    (['2', 'E[p,q]/sqrt(v)', 'Σ_k C[k]'], ['1/(v·w)', 'Σ_k C[k]'])
+    """
+    if not down:
+        return list(factors)
+    last = next((i for i in range(len(factors))[::-1] if all(map(_no_sum, factors[: i + 1]))), None)
+    if last is None:
+        return [fraction("1", down, style), *factors]
+    above, under = style.times.join(factors[: last + 1]), sum(map(visible, down))
+    if style.tex and visible(above) + under < SHORT:
+        return [fraction(above, down, style), *factors[last + 1 :]]
+    if style.tex and visible(factors[last]) + under > SHORT:  # lines break between the two
+        return [*factors[: last + 1], fraction("1", down, style), *factors[last + 1 :]]
+    return [*factors[:last], fraction(factors[last], down, style), *factors[last + 1 :]]
+
+
+def _no_sum(factor: str) -> bool:
+    """Whether a factor is no sum, nor begins one."""
+    return not SIGN.search(factor)
+
+
 def apart(names: Sequence[str], style: Style) -> list[str]:
     """Factors, sums last, all but the last sum in brackets and that in its parts."""
-    sums = [name for name in names if isinstance(name, Quotient) and any(sign in name for sign in SIGNS)]
+    sums = [name for name in names if isinstance(name, Quotient) and SIGN.search(name)]
     others = [name for name in names if name not in sums]
     last = [part for s in sums[-1:] for part in s.parts]
     return [*others, *(rf"\left({s}\right)" if style.tex else f"({s})" for s in sums[:-1]), *last]
@@ -180,14 +235,19 @@ def shown(g: Gen, style: Style, show: Show) -> tuple[int, str]:
     if isinstance(g, Expect) or not isinstance(g, (Scalar, Apply)) or hasattr(g, "family"):
         return show(g)
     if isinstance(g, Apply):
-
-        def rename(h: Gen) -> sp.Expr | None:
-            name = "" if isinstance(h, Apply) else show(h)[1]
-            return NameSymbol(name, name) if name else None
-
-        return SCALAR, style.expr(to_sympy(Poly({((g, 1),): 1}), rename))
+        return SCALAR, style.expr(to_sympy(Poly({((g, 1),): 1}), _renaming(show)))
     found = show(g)
     return found if found[1] else (SCALAR, style.expr(g.symbol))
+
+
+def _renaming(show: Show) -> Callable[[Gen], sp.Expr | None]:
+    """The names of generators in formulas of sympy."""
+
+    def rename(h: Gen) -> sp.Expr | None:
+        name = "" if isinstance(h, Apply) else show(h)[1]
+        return NameSymbol(name, name) if name else None
+
+    return rename
 
 
 def _compound(g: Gen, name: str, style: Style) -> bool:

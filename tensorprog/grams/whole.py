@@ -15,7 +15,9 @@ from tensorprog.derivation.route import is_sampled
 def any_sampled(job: Any) -> bool:
     """Whether the numbers of some kernel are found for all pairs at once: sampled, or of named arrays at positions."""
     return job.first.layout is not None or any(
-        isinstance(k, DerivedKernel) and is_sampled(k, job.first, job.second, job.hyper) for k in job.kernels
+        isinstance(k, DerivedKernel)
+        and (k.net.trace(k.lengths[:1]).has_laws or is_sampled(k, job.first, job.second, job.hyper))
+        for k in job.kernels
     )
 
 

@@ -97,17 +97,29 @@ class Covariances:
 
 
 @dataclass(frozen=True, slots=True)
+class Entries:
+    """std · w·ξ/√d: the parameter w, the law of its entries, of variance 1, and the symbol that stands for ξ; None for
+    std · w, a bias."""
+
+    parameter: str
+    law: Any
+    std: sp.Expr
+    data: sp.Symbol | None
+
+
+@dataclass(frozen=True, slots=True)
 class InitVector:
     """A vector whose rows are iid; ``cov`` holds its covariances with itself and earlier vectors.
 
     ``axes`` are those of a family.  ``source`` is the input that a vector without axes belongs to, in a program over
-    positions; None where all inputs share it.
+    positions; None where all inputs share it.  ``law`` says of what weights that are not Gaussian it is made.
     """
 
     mean: sp.Expr
     cov: tuple[tuple[Var, sp.Expr], ...] | Covariances
     axes: Axes | None = None
     source: str | None = None
+    law: Entries | None = None
 
     @property
     def operands(self) -> tuple[Var, ...]:
@@ -224,6 +236,77 @@ class Weigh:
 
 
 @dataclass(frozen=True, slots=True)
+class Score:
+    """Scalars for all pairs of positions of an input that stay random: s[p,q] = (1/√n) Σ_α x_α[p] y_α[q].
+
+    In the limit they are jointly Gaussian, Cov(s[p,q], s'[r,t]) = E x[p] x'[r] · E y[q] y'[t].  ``gradient`` is the one
+    of the two that a backward pass made, where the scalars are the derivatives of an output by weights.
+    """
+
+    x: Var
+    y: Var
+    gradient: Var | None = None
+
+    @property
+    def operands(self) -> tuple[Var, ...]:
+        return (self.x, self.y)
+
+
+@dataclass(frozen=True, slots=True)
+class Softmax:
+    """exp s[p,q] / Σ_q exp s[p,q] of scalars for pairs of positions, over all q, or those up to p where ``causal``."""
+
+    s: Var
+    causal: bool = False
+
+    @property
+    def operands(self) -> tuple[Var, ...]:
+        return (self.s,)
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """A vector as each of infinitely many heads reads it, all with random matrices of their own."""
+
+    x: Var
+
+    @property
+    def operands(self) -> tuple[Var, ...]:
+        return (self.x,)
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What these heads make, added up: (1/√H) Σ_h x_h, H → ∞; the transpose of ``Copied``."""
+
+    x: Var
+
+    @property
+    def operands(self) -> tuple[Var, ...]:
+        return (self.x,)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A mask made of a Gaussian vector: entries 1/(1 − rate) where its own are above their quantile, else 0.
+
+    So they are independent, 0 with probability ``rate``, and of mean 1.  No gradient passes.
+    """
+
+    x: Var
+    rate: sp.Expr
+
+    @property
+    def operands(self) -> tuple[Var, ...]:
+        return (self.x,)
+
+    @property
+    def threshold(self) -> sp.Expr:
+        """m with P(g + m > 0) = 1 − rate for g ~ N(0, 1)."""
+        return sp.sqrt(2) * sp.erfinv(1 - 2 * self.rate)
+
+
+@dataclass(frozen=True, slots=True)
 class Nonlin:
     """Coordinatewise ``body`` in ``vector_slot(i)`` for args and ``scalar_slot(j)`` for params."""
 
@@ -277,13 +360,14 @@ class Difference:
 
 
 Instruction = (
-    InitMatrix | InitVector | InitScalar | MatMul | Mix | Place | Outer | RowSum | Mask | Weigh | Nonlin | Moment
-    | Difference
+    InitMatrix | InitVector | InitScalar | MatMul | Mix | Place | Outer | RowSum | Mask | Weigh | Score | Softmax
+    | Copied | Gathered | Kept | Nonlin | Moment | Difference
 )  # fmt: skip
 RESULT_KIND: dict[type, Kind] = {
     InitMatrix: "matrix", InitVector: "vector", InitScalar: "scalar",
     MatMul: "vector", Mix: "vector", Place: "vector", Outer: "scalar", RowSum: "scalar", Mask: "scalar",
-    Weigh: "vector", Nonlin: "vector", Moment: "scalar", Difference: "vector",
+    Weigh: "vector", Score: "scalar", Softmax: "scalar", Copied: "vector", Gathered: "vector", Kept: "vector",
+    Nonlin: "vector", Moment: "scalar", Difference: "vector",
 }  # fmt: skip
 
 
@@ -295,7 +379,7 @@ def slots_of(op: Any) -> dict[sp.Symbol, Var]:
 
 def symbols_of(op: Instruction) -> Iterator[sp.Symbol]:
     """The symbols of an instruction that are no placeholders; those of inner products of data are left out."""
-    fields = [getattr(op, name) for name in ("variance", "mean", "value", "body") if hasattr(op, name)]
+    fields = [getattr(op, name) for name in ("variance", "mean", "value", "body", "rate") if hasattr(op, name)]
     if isinstance(op, InitVector) and isinstance(op.cov, tuple):
         fields += [c for _, c in op.cov]
     return (s for e in fields for s in e.free_symbols if not isinstance(s, Slot))

@@ -42,6 +42,10 @@ class Spread(Map):
 class View(Map):
     """A map by which every position reads one position or none, with the factor 1."""
 
+    @property
+    def is_mean(self) -> bool:
+        return False
+
     def shift(self, sizes: Sizes) -> tuple[Sizes, Sizes]:
         """The sizes of the result, and by how much p is ahead of what it reads, along each axis."""
         raise NotImplementedError
@@ -104,6 +108,33 @@ class Beside(View):
 
 
 @dataclass(frozen=True)
+class Position(View):
+    """One position, read by a vector without axes; counted from the end where it is negative.
+
+    >>> Position((1, -1)).reads((2, 3))
+    array([[5]])
+    """
+
+    place: int | Sizes
+
+    def __str__(self) -> str:
+        return f"position {self.place}"
+
+    @property
+    def is_whole(self) -> bool:
+        return True
+
+    def sizes_of(self, sizes: Sizes) -> Sizes:
+        return ()
+
+    def reads(self, sizes: Sizes) -> np.ndarray:
+        place = self.place if isinstance(self.place, tuple) else (self.place,)
+        if len(place) != len(sizes) or any(not -n <= p < n for p, n in zip(place, sizes, strict=True)):
+            raise DataError(f"there is no position {self.place} among positions of sizes {sizes}")
+        return np.array([[np.ravel_multi_index([p % n for p, n in zip(place, sizes, strict=True)], sizes)]])
+
+
+@dataclass(frozen=True)
 class Given(Map):
     """Weighted sums y[i] = Σ_p A[i,p] x[p] with a matrix A, or with ``pooled`` a vector, that comes with every input.
 
@@ -157,4 +188,4 @@ def _inverse(x: np.ndarray) -> np.ndarray:
     return np.divide(1.0, x, out=np.zeros_like(x), where=x != 0)
 
 
-MAPS: dict[str, type[Map]] = {c.__name__: c for c in (Window, Everywhere, Spread, Margins, Beside, Given)}
+MAPS: dict[str, type[Map]] = {c.__name__: c for c in (Window, Everywhere, Spread, Margins, Beside, Position, Given)}

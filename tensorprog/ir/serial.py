@@ -17,12 +17,15 @@ from tensorprog.functions import FAMILIES, Fn, abstract, member
 from tensorprog.ir.axes import Axes, Pairs, Reading
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import (
+    Copied,
     Covariances,
     Difference,
+    Gathered,
     InitMatrix,
     InitScalar,
     InitVector,
     Instruction,
+    Kept,
     Mask,
     MatMul,
     Mix,
@@ -31,7 +34,9 @@ from tensorprog.ir.instructions import (
     Outer,
     Place,
     RowSum,
+    Score,
     Slot,
+    Softmax,
     Var,
     Weigh,
 )
@@ -214,10 +219,11 @@ _DECODERS: dict[str, Callable[..., sp.Expr]] = {
 _INSTRUCTIONS: dict[str, type] = {
     c.__name__: c
     for c in (
-        InitMatrix, InitVector, InitScalar, MatMul, Mix, Place, Outer, RowSum, Mask, Weigh, Nonlin, Moment, Difference
+        InitMatrix, InitVector, InitScalar, MatMul, Mix, Place, Outer, RowSum, Mask, Weigh, Score, Softmax, Copied,
+        Gathered, Kept, Nonlin, Moment, Difference,
     )
 }  # fmt: skip
-OPTIONAL = ("axes", "source", "by")  # left out where they are None: of vectors without positions
+OPTIONAL = ("axes", "source", "by", "gradient", "law")  # left out where they are None
 
 
 def to_json(program: ProgramGraph) -> str:
@@ -228,6 +234,8 @@ def to_json(program: ProgramGraph) -> str:
 
 def _fields(name: str, op: Instruction) -> dict[str, Any]:
     found = {key: getattr(op, key) for key in op.__dataclass_fields__}
+    if found.get("law") is not None:
+        raise ProgramError(f"`{name}` is made of weights of a law of their own, which a file does not hold")
     try:
         fields = {key: _field_out(v) for key, v in found.items() if key not in OPTIONAL or v is not None}
     except RecursionError as error:
@@ -367,7 +375,7 @@ def _cov(value: Any, name: str, program: ProgramGraph, reads: Any) -> tuple[tupl
 
 def _flag(value: Any, name: str, *_: Any) -> bool:
     if not isinstance(value, bool):
-        raise ProgramError(f'"transpose" of `{name}` must be true or false, got {value!r}')
+        raise ProgramError(f"a flag of `{name}` must be true or false, got {value!r}")
     return value
 
 
@@ -382,9 +390,10 @@ def _source(value: Any, name: str, *_: Any) -> str:
 
 
 _FIELD_IN: dict[str, Callable[..., Any]] = {
-    "variance": _expr, "mean": _expr, "value": _expr, "body": _expr, "cov": _cov,
+    "variance": _expr, "mean": _expr, "value": _expr, "rate": _expr, "body": _expr, "cov": _cov,
     "matrix": _operand, "x": _operand, "y": _operand, "s": _operand, "weights": _operand,
     "transpose": _flag, "args": _operands, "params": _operands,
+    "gradient": _operand, "causal": _flag,
     "arg_deltas": _changes, "param_deltas": _changes, "theta": _operand, "source": _source,
     "axes": lambda value, *_: axes_in(value), "by": lambda value, *_: reading_in(value),
 }  # fmt: skip

@@ -13,11 +13,14 @@ import sympy as sp
 from tensorprog.errors import NoRuleError
 from tensorprog.ir.axes import Axes, Pairs
 from tensorprog.ir.instructions import (
+    Copied,
     Covariances,
     Difference,
+    Gathered,
     InitMatrix,
     InitScalar,
     InitVector,
+    Kept,
     Mask,
     MatMul,
     Mix,
@@ -26,7 +29,9 @@ from tensorprog.ir.instructions import (
     Outer,
     Place,
     RowSum,
+    Score,
     Slot,
+    Softmax,
     Var,
     Weigh,
     slots_of,
@@ -106,13 +111,30 @@ def _mix(op: Mix, name: str, program: Earlier) -> Iterator[str]:
     yield from _along(op, name, program)
 
 
-def _outer(op: Outer, name: str, program: Earlier) -> Iterator[str]:
+def _outer(op: Outer | Score, name: str, program: Earlier) -> Iterator[str]:
     yield from _reads(name, (op.x, op.y), "vector", program)
     yield from (f"`{name}` reads pairs of positions, and `{v}` has none" for v in op.operands
                 if v in program and not isinstance(program.axes(v), Axes))  # fmt: skip
 
 
-def _row_sum(op: RowSum, name: str, program: Earlier) -> Iterator[str]:
+def _score(op: Score, name: str, program: Earlier) -> Iterator[str]:
+    yield from _outer(op, name, program)
+    if op.gradient not in (None, op.x, op.y):
+        yield f"`{name}` reads `{op.x}` and `{op.y}`, and says that `{op.gradient}` is a gradient"
+
+
+def _head(op: Copied | Gathered, name: str, program: Earlier) -> Iterator[str]:
+    yield from _reads(name, (op.x,), "vector", program)
+
+
+def _kept(op: Kept, name: str, program: Earlier) -> Iterator[str]:
+    yield from _reads(name, (op.x,), "vector", program)
+    yield from _number(name, "rate", op.rate, nonnegative=True)
+    if op.x in program and not (isinstance(program.op(op.x), InitVector) and program.op(op.x).covariance(op.x) == 1):
+        yield f"`{name}` is made of `{op.x}`, which is no initial vector with entries N(0, 1)"
+
+
+def _row_sum(op: RowSum | Softmax, name: str, program: Earlier) -> Iterator[str]:
     yield from _reads(name, (op.s,), "scalar", program)
     if op.s in program and not isinstance(program.axes(op.s), Pairs):
         yield f"`{name}` sums over positions, and `{op.s}` is no scalar for pairs of them"
@@ -195,6 +217,7 @@ def _difference(op: Difference, name: str, program: Earlier) -> Iterator[str]:
 
 for _type, _rule in {InitMatrix: _matrix, InitVector: _vector, InitScalar: _scalar, MatMul: _matmul,
                      Mix: _mix, Place: _place, Outer: _outer, RowSum: _row_sum, Mask: _mask, Weigh: _weigh,
+                     Score: _score, Softmax: _row_sum, Copied: _head, Gathered: _head, Kept: _kept,
                      Nonlin: _function, Moment: _function,
                      Difference: _difference}.items():  # fmt: skip
     violations.register(_type)(_rule)  # type: ignore[arg-type]
@@ -206,7 +229,7 @@ def axes_of(op: Any, program: Earlier) -> Axes | Pairs | None:
         return op.axes
     if isinstance(op, (Mix, Place)) or (isinstance(op, MatMul) and op.by is not None):
         return op.by.result(op.transpose)  # type: ignore[union-attr]
-    if isinstance(op, Outer):
+    if isinstance(op, (Outer, Score)):
         return Pairs(program.axes(op.x), program.axes(op.y))  # type: ignore[arg-type]
     if isinstance(op, Mask):
         return op.axes

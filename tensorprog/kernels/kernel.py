@@ -15,7 +15,8 @@ from tensorprog.derivation.derived import DerivedKernel
 from tensorprog.derivation.exact import grams_of
 from tensorprog.derivation.indices import Indices
 from tensorprog.derivation.kernel_account import KernelAccount, warn
-from tensorprog.errors import AssumptionError, DataError
+from tensorprog.derivation.sampled.scores import is_random
+from tensorprog.errors import AssumptionError, DataError, FoldError
 from tensorprog.expectations.atoms import Expect
 from tensorprog.export.standalone import standalone
 from tensorprog.formulas.arguments import once, short
@@ -46,6 +47,11 @@ from tensorprog.printing import NameSymbol
 from tensorprog.progress import Progress, telling
 from tensorprog.recursions.rewrite import shortened
 from tensorprog.types import Data, HyperValues
+
+MIXTURE = {  # what is said of attention over √n with finitely many heads
+    "nngp": "outputs are a mixture of Gaussians, one for each value of the random scores: this is their covariance",
+    "ntk": "an average over random scores, which move by O(1) in training: no constant kernel describes it",
+}
 
 
 class Kernel(DerivedKernel):
@@ -159,6 +165,11 @@ class Kernel(DerivedKernel):
         array([[100.5  ,  26.805],
                [ 26.805, 100.5  ]])
         """
+        if self.net.takes_axes and is_random(self._derive()):
+            raise FoldError(
+                f"{self.net.name} has averages over random scores, whose equations are not folded; K(X) is computed "
+                "at any depth"
+            )
         return Recursion(self, form, over)
 
     def _repr_latex_(self) -> str:
@@ -176,6 +187,7 @@ class Kernel(DerivedKernel):
         lines = [
             f"{self.kind.upper()} of {self.net!r}{lengths}, by {self.method}{self._training}",
             *self._legend(),
+            *([MIXTURE[self.kind]] if self._derive().trace.is_mixture else []),
         ]
         if self.kind == "ntk":
             passes = self.passes_gia_check

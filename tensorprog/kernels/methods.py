@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
-
-import sympy as sp
 
 from tensorprog.derivation.derivation import Derivation, Length
 from tensorprog.derivation.heads import kernels_of
@@ -18,63 +15,22 @@ from tensorprog.derivation.paths import PathSum, enumerate_kernel
 from tensorprog.derivation.route import ROUTES, How
 from tensorprog.derivation.sampled.randomised import Sampling
 from tensorprog.dsl.network import Network, check_network
-from tensorprog.dsl.trace import Trace
-from tensorprog.errors import AssumptionError, ProgramError, listed, nearest
+from tensorprog.errors import ProgramError, nearest
 from tensorprog.kernels.kernel import Kernel
 from tensorprog.kernels.outputs import OutputKernels, chosen_outputs, one_output, printed_lengths
 from tensorprog.limit.master import Interpreter
 from tensorprog.passes.backprop import backprop
 from tensorprog.passes.decouple import decouple
-from tensorprog.passes.optimizer import among, check_rates, learning_rates, trained_names
-from tensorprog.passes.parametrization import Parametrization, check_parametrization, scaling
+from tensorprog.passes.parametrization import ParametrizationChoice
+from tensorprog.passes.rates import ALL, Rates
+from tensorprog.recursions.layered import Layered, LayerNames
 from tensorprog.recursions.stepwise import StepNames, Stepwise
 from tensorprog.sgd.training import one_step_kernel
-from tensorprog.types import Number
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """What is trained, and how fast: ``trainable``, ``rates`` and ``parametrization`` of ``ntk``."""
-
-    trainable: Any = None
-    rates: Any = None
-    parametrization: Parametrization | None = None
-
-    def __post_init__(self) -> None:
-        check_rates(self.rates)
-        if self.parametrization is not None:
-            check_parametrization(self.parametrization)
-
-    def of(self, trace: Trace) -> dict[str, sp.Expr] | None:
-        """The factors of the parameters of a trace; None where every one has the factor 1.
-
-        Raises:
-            AssumptionError: a parametrization without a kernel.
-        """
-        if self == Chosen():
-            return None
-        names = trace.trainable if self.trainable is None else among(trace, self.trainable)
-        scale, rates = scaling(trace, self.parametrization), learning_rates(trace, self.rates, self.parametrization)
-        if scale.r == 0:
-            raise AssumptionError(
-                f"{self.parametrization!r} learns features, which no fixed kernel describes; see tp.feature_limit"
-            )
-        return {n: rates.get(n, sp.S.One) for n in sorted(names or ()) if scale.update.get(n, 0) == 0}
-
-    @property
-    def words(self) -> str:
-        """What is not as usual."""
-        said = [] if self.trainable is None else [f"trained: {', '.join(self.trainable) or 'nothing'}"]
-        said += [] if self.rates is None else [f"rates: {dict(self.rates)}"]
-        said += [] if self.parametrization is None else [repr(self.parametrization)]
-        return "".join(f", {x}" for x in said)
-
-
-ALL = Chosen()
+from tensorprog.types import Number, Pattern
 
 
 def _by_backprop(
-    net: Network, lengths: Sequence[Length], chosen: Chosen = ALL, assume_gia: bool = False,
+    net: Network, lengths: Sequence[Length], chosen: Rates = ALL, assume_gia: bool = False,
     names: type[NetworkNames] = NetworkNames, limits: type[Interpreter] = Interpreter,
 ) -> Derivation:  # fmt: skip
     trace = net.trace(lengths)
@@ -82,25 +38,26 @@ def _by_backprop(
     if assume_gia:
         program = decouple(program, lambda var, op: var not in trace.program)
     limit = limits(program, names(trace, gradients))
-    terms = ntk_terms(trace, gradients, 0, len(lengths) - 1, limit.correlated, chosen.of(trace))
+    terms = ntk_terms(trace, gradients, 0, len(lengths) - 1, limit.correlated, chosen.moving(trace))
     return Derivation(trace, limit, sum_terms(terms, limit))
 
 
-def _by_paths(net: Network, lengths: Sequence[Length], chosen: Chosen = ALL) -> Derivation:
+def _by_paths(net: Network, lengths: Sequence[Length], chosen: Rates = ALL) -> Derivation:
     trace = net.trace(lengths)
     limit = Interpreter(trace.program, NetworkNames(trace, []))
-    return Derivation(trace, limit, PathSum(trace, limit, chosen.of(trace)).kernel(0, len(lengths) - 1))
+    return Derivation(trace, limit, PathSum(trace, limit, chosen.moving(trace)).kernel(0, len(lengths) - 1))
 
 
-def _by_enumeration(net: Network, lengths: Sequence[Length], chosen: Chosen = ALL) -> Derivation:
+def _by_enumeration(net: Network, lengths: Sequence[Length], chosen: Rates = ALL) -> Derivation:
     trace = net.trace(lengths)
     limit = Interpreter(trace.program, NetworkNames(trace, []))
-    return Derivation(trace, limit, enumerate_kernel(PathSum(trace, limit, chosen.of(trace)), 0, len(lengths) - 1))
+    return Derivation(trace, limit, enumerate_kernel(PathSum(trace, limit, chosen.moving(trace)), 0, len(lengths) - 1))
 
 
-def _by_sgd(net: Network, lengths: Sequence[Length], chosen: Chosen = ALL) -> Derivation:
-    found = chosen.of(net.trace(lengths))
-    return Derivation(*one_step_kernel(net, lengths, None if found is None else tuple(found), rates=found))
+def _by_sgd(net: Network, lengths: Sequence[Length], chosen: Rates = ALL) -> Derivation:
+    found = chosen.moving(net.trace(lengths))
+    only = ALL if found is None else Rates(tuple(found), tuple(found.items()))
+    return Derivation(*one_step_kernel(net, lengths, only))
 
 
 def _nngp(net: Network, lengths: Sequence[Length], names: type[NetworkNames] = NetworkNames,
@@ -118,9 +75,9 @@ NTK_METHODS: dict[str, Callable[..., Derivation]] = {
 }
 
 
-def _cross_ntk(chosen: Chosen, net: Network, lengths: Sequence[Length], k: int, l: int) -> Derivation:
+def _cross_ntk(chosen: Rates, net: Network, lengths: Sequence[Length], k: int, l: int) -> Derivation:
     trace = net.trace(lengths)
-    source = kernels_of(trace, chosen.of(trace))
+    source = kernels_of(trace, chosen.moving(trace))
     return Derivation(trace, source.limit, source(0, len(lengths) - 1, k, l))
 
 
@@ -132,8 +89,8 @@ def _cross_nngp(net: Network, lengths: Sequence[Length], k: int, l: int) -> Deri
 
 def ntk(net: Network, method: str = "auto", lengths: Sequence[int] | None = None, *, rtol: float | None = None,
         samples: int | None = None, seed: int = 0, outputs: int | Sequence[int] | None = None,
-        trainable: Sequence[str] | None = None, rates: Mapping[str, Number] | None = None,
-        parametrization: Parametrization | None = None) -> Kernel:  # fmt: skip
+        trainable: Sequence[Pattern] | None = None, rates: Mapping[Pattern, Number] | None = None,
+        parametrization: ParametrizationChoice | None = None) -> Kernel:  # fmt: skip
     """The neural tangent kernel of a network in the infinite-width limit (TP2b Eq. 100).
 
     Args:
@@ -150,11 +107,16 @@ def ntk(net: Network, method: str = "auto", lengths: Sequence[int] | None = None
         seed: of sampling.
         outputs: of a network with several: the number of one, or several numbers; None for all, an ``OutputKernels``
             with K(X) of shape (N1, N2, outputs, outputs).
-        trainable: names or kinds (embedding, matrix, bias, readout) of the parameters that train; all when None.  The
-            others keep their initial values: gradients pass through them, and the sum over parameters leaves them out.
-        rates: factors of their learning rates, by name or kind, which multiply their terms of the kernel.
-        parametrization: which parameter is trained and which layers move: the w ~ N(0, 1) of the NTK parametrization
-            when None; ``tp.standard(c=1)`` for W = σ w, ``tp.standard(c=1, trained="W")`` for W itself.
+        trainable: the parameters that train; all when None.  The others keep their initial values: gradients pass
+            through them, and the sum over parameters leaves them out.  Names such as ``"V"`` or ``("W", 2)``, families
+            such as ``"W"`` for all ``("W", l)``, or kinds: embedding, matrix, bias, readout, output bias.
+        rates: factors of their learning rates, by the same names, which multiply their terms of the kernel; a name
+            counts more than a family, and that more than a kind.
+        parametrization: which parameter is trained and which layers move.  ``"ntk"``, or None: the w ~ N(0, 1) of
+            W = σ w/√n.  ``"standard"``: W itself, as autograd on a framework's layers does, at the rate η/(its number
+            of inputs), η for biases: a factor 1/σ² of every term.  Or an object such as ``tp.standard(c=1,
+            trained="W")``, the single rate η/n for all layers; ``tp.standard(c=1)``; ``tp.abc(..)``.  ``"mup"`` learns
+            features and has no kernel.
 
     Raises:
         ProgramError: no network, an unknown method, output or parameter, or lengths that do not fit.
@@ -171,25 +133,21 @@ def ntk(net: Network, method: str = "auto", lengths: Sequence[int] | None = None
     check_network(net)
     sampling = Sampling(samples, rtol, seed)
     how, formulas = _how(method, NTK_METHODS, "backprop", "the NTK", sampling)
-    chosen, which = (
-        Chosen(None if trainable is None else tuple(listed(trainable, "trainable", "names")), rates, parametrization),
-        chosen_outputs(net, outputs, printed_lengths(net, lengths)),
-    )
+    chosen = Rates.of(trainable, rates, parametrization)
+    which = chosen_outputs(net, outputs, printed_lengths(net, lengths))
     if chosen != ALL:
         length = net.fitting_length() if net.takes_sequences else None
         trace = net.trace(lengths or [length])
-        trained_names(trace, trainable)
-        learning_rates(trace, rates, strict=True)
-        chosen.of(trace)
+        chosen.check(trace).moving(trace)
     if len(which) > 1:
-        one = functools.partial(
-            ntk, method=method, lengths=lengths, rtol=rtol, samples=samples, seed=seed, **vars(chosen)
-        )
+        how_one: dict[str, Any] = {"method": method, "lengths": lengths, "rtol": rtol, "samples": samples, "seed": seed}
+        one = functools.partial(ntk, **how_one, trainable=trainable, rates=rates, parametrization=parametrization)
         return OutputKernels(net, "ntk", formulas, lengths, which, one, functools.partial(_cross_ntk, chosen))
     net = one_output(net, which[0])
     under_gia = functools.partial(_by_backprop, chosen=chosen, assume_gia=True) if formulas == "backprop" else None
     straight = functools.partial(_by_backprop, chosen=chosen, names=EveryName)
     stepwise = functools.partial(_by_backprop, chosen=chosen, names=StepNames, limits=Stepwise)
+    layered = functools.partial(_by_backprop, chosen=chosen, names=LayerNames, limits=Layered)
     derive = functools.partial(NTK_METHODS[formulas], chosen=chosen)
     return Kernel(
         net,
@@ -200,6 +158,7 @@ def ntk(net: Network, method: str = "auto", lengths: Sequence[int] | None = None
         under_gia,
         derive_straight=straight,
         derive_stepwise=stepwise,
+        derive_layered=layered,
         how=how,
         trained=chosen if chosen != ALL else None,
         derive_by_paths=functools.partial(_by_paths, chosen=chosen),
@@ -238,4 +197,15 @@ def nngp(net: Network, lengths: Sequence[int] | None = None, method: str = "auto
     net = one_output(net, which[0])
     straight = functools.partial(_nngp, names=EveryName)
     stepwise = functools.partial(_nngp, names=StepNames, limits=Stepwise)
-    return Kernel(net, "nngp", formulas, _nngp, lengths, derive_straight=straight, derive_stepwise=stepwise, how=how)
+    layered = functools.partial(_nngp, names=LayerNames, limits=Layered)
+    return Kernel(
+        net,
+        "nngp",
+        formulas,
+        _nngp,
+        lengths,
+        derive_straight=straight,
+        derive_stepwise=stepwise,
+        derive_layered=layered,
+        how=how,
+    )

@@ -160,6 +160,21 @@ class OutputKernels(Kernel):
                         result[:, :, b, a] = result[:, :, a, b].T
         return result
 
+    def trace(self, X1: Data, X2: Data | None = None, values: HyperValues | None = None, *,
+              progress: Progress = None) -> np.ndarray:  # fmt: skip
+        """Σ_k K(X1[i], X2[j]) of output k with itself, (N1, N2): the trace over outputs, without the others' kernels.
+
+        >>> import tensorprog as tp
+        >>> @tp.network
+        ... def two(net, x):
+        ...     h = tp.relu(net.embed("U", x))
+        ...     return net.readout("V", h), 2 * net.readout("V", h)
+        >>> tp.nngp(two()).trace([[1.0]])  # (1 + 4)/2
+        array([[2.5]])
+        """
+        self._check_count(read_pair(X1, X2, self.net.form)[0].groups)
+        return np.sum([self[k](X1, X2, values=values, progress=progress) for k in self.which], axis=0)  # type: ignore[no-any-return]
+
     def _check_count(self, lengths: Iterable[Length]) -> None:
         """Refuse inputs for which the network has other outputs than those that this kernel lists."""
         known = output_count(self.net, self.lengths[0])

@@ -37,6 +37,7 @@ from tensorprog.errors import DataError, NoRuleError
 from tensorprog.expectations.angles.gaps import NEAR, gap
 from tensorprog.expectations.atoms import Expect, variables
 from tensorprog.expectations.bodies import kinks
+from tensorprog.expectations.lawful import Lawful
 from tensorprog.expectations.numeric import expectation
 from tensorprog.functions import Abs, Fn, Relu, Sign, Step, evaluate
 from tensorprog.ir.hyper import symbol_values
@@ -65,6 +66,8 @@ def duals(polys: Sequence[Poly], values: Mapping[sp.Symbol, Array], by: Sequence
         if isinstance(g, Scalar):
             slopes = (sp.diff(g.symbol, s) for s in by)
             return Dual(evaluate(g.symbol, values), (evaluate(d, values) if d != 0 else None for d in slopes))
+        if isinstance(g, Lawful):
+            raise NoRuleError(f"{g} is an integral over weights that are not Gaussian; its derivatives are not derived")
         if isinstance(g, Expect):
             return _atom(g, value, gaps, len(by))
         assert isinstance(g, Apply)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numbers
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -27,12 +28,15 @@ from tensorprog.ir.hyper import symbol_values
 from tensorprog.learn.gaussian import SLACK, covariance, draw, targets
 from tensorprog.learn.networks import kernel_of, matrices, on_host, parts, trace_of, values_by_symbol
 from tensorprog.learn.spectrum import Spectrum, kernel_matrix, symmetric_matrix
+from tensorprog.passes.parametrization import ParametrizationChoice
+from tensorprog.passes.rates import Rates
 from tensorprog.printing import Shown, to_html
 from tensorprog.report.shown import dynamics
-from tensorprog.types import Data, HyperValues
+from tensorprog.types import Data, HyperValues, Number, Pattern
 
 MATRICES = ("theta", "y", "theta_test", "nngp", "nngp_test", "nngp_test_test", "average")
-OPTIONS = ("net", "X", "y", "X_test", "kind", "ensemble", "values", "average")
+TRAINED = ("trainable", "rates", "parametrization")
+OPTIONS = ("net", "X", "y", "X_test", "kind", "ensemble", "values", "average", *TRAINED)
 GRID = 400  # times tried by early stopping before the best is refined
 HUGE = 1e100  # times y, beyond which outputs are not followed
 
@@ -108,7 +112,9 @@ class Dynamics(Shown):
 
     @classmethod
     def of(cls, net: Network, X: Data, y: Data, X_test: Data | None = None, *, kind: str = "ntk", ensemble: bool = True,
-           values: HyperValues | None = None, average: bool = True, **unknown: Any) -> Dynamics:  # fmt: skip
+           values: HyperValues | None = None, average: bool = True, trainable: Sequence[Pattern] | None = None,
+           rates: Mapping[Pattern, Number] | None = None, parametrization: ParametrizationChoice | None = None,
+           **unknown: Any) -> Dynamics:  # fmt: skip
         """The training of a network on data.
 
         Args:
@@ -121,6 +127,8 @@ class Dynamics(Shown):
                 long as f − y stays bounded in the width.
             values: numbers for hyperparameter symbols, by symbol or by name.
             average: as in ``Dynamics``.
+            trainable, rates, parametrization: with ``kind="ntk"``, which parameters train, and how fast, as for
+                ``tp.ntk``.
         """
         check_network(net)
         if unknown:
@@ -129,7 +137,7 @@ class Dynamics(Shown):
             raise ProgramError(f"kind must be 'ntk' (all parameters are trained) or 'nngp' (the readout), got {kind!r}")
         ensemble = flag(ensemble, "ensemble")
         X, X_test, y = on_host(X), on_host(X_test), on_host(y)
-        kernel, form = kernel_of(net, kind), net.form
+        kernel, form = kernel_of(net, kind, Rates.of(trainable, rates, parametrization)), net.form
         first = read_inputs(X, "X", form)
         length = next(iter(first.groups))
         targets(y, len(first))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -20,21 +20,26 @@ from tensorprog.learn.derivatives import diagonal
 from tensorprog.learn.gaussian import GaussianProcess, draw
 from tensorprog.learn.gaussian import targets as checked_targets
 from tensorprog.learn.networks import equal_inputs, kernel_of, matrices, sampled_together, values_by_symbol
-from tensorprog.types import Data, HyperValues
+from tensorprog.passes.parametrization import ParametrizationChoice
+from tensorprog.passes.rates import Rates
+from tensorprog.types import Data, HyperValues, Number, Pattern
 
 
 class _KernelEstimator(BaseEstimator):  # type: ignore[misc]
     """What regressor and classifier share: reading inputs, the kernel, the fitted process."""
 
     def __init__(self, network: Network | None = None, *, kind: str = "ntk", alpha: float = 1e-3,
-                 values: HyperValues | None = None, match_equal: bool = False) -> None:  # fmt: skip
+                 values: HyperValues | None = None, match_equal: bool = False,
+                 trainable: Sequence[Pattern] | None = None, rates: Mapping[Pattern, Number] | None = None,
+                 parametrization: ParametrizationChoice | None = None) -> None:  # fmt: skip
         self.network, self.kind, self.alpha, self.values = network, kind, alpha, values
         self.match_equal = match_equal
+        self.trainable, self.rates, self.parametrization = trainable, rates, parametrization
 
     @property
     def kernel(self) -> Kernel:
         """The kernel that is used, with its formulas."""
-        return kernel_of(self.network, self.kind)
+        return kernel_of(self.network, self.kind, Rates.of(self.trainable, self.rates, self.parametrization))
 
     @property
     def _form(self) -> Form:
@@ -141,6 +146,7 @@ class NTKRegressor(RegressorMixin, _KernelEstimator):  # type: ignore[misc]
         match_equal: take inputs with equal numbers for one input, K(x, x') + 1(x = x') Var.  A network with ``state``
             gives each input a vector of its own, equal ones too: K(x, x) of one input is more than K between two
             equal ones, and without this option training inputs given to ``predict`` are new ones.
+        trainable, rates, parametrization: with ``kind="ntk"``, which parameters train, and how fast, as for ``tp.ntk``.
 
     Attributes:
         X_fit_: the training inputs.
@@ -157,9 +163,11 @@ class NTKRegressor(RegressorMixin, _KernelEstimator):  # type: ignore[misc]
     """
 
     def __init__(self, network: Network | None = None, *, kind: str = "ntk", alpha: float = 1e-3,
-                 values: HyperValues | None = None, normalize_y: bool = False,
-                 match_equal: bool = False) -> None:  # fmt: skip
-        super().__init__(network, kind=kind, alpha=alpha, values=values, match_equal=match_equal)
+                 values: HyperValues | None = None, normalize_y: bool = False, match_equal: bool = False,
+                 trainable: Sequence[Pattern] | None = None, rates: Mapping[Pattern, Number] | None = None,
+                 parametrization: ParametrizationChoice | None = None) -> None:  # fmt: skip
+        super().__init__(network, kind=kind, alpha=alpha, values=values, match_equal=match_equal, trainable=trainable,
+                         rates=rates, parametrization=parametrization)  # fmt: skip
         self.normalize_y = normalize_y
 
     def fit(self, X: Data, y: Data, **unknown: Any) -> NTKRegressor:
@@ -226,7 +234,7 @@ class NTKClassifier(ClassifierMixin, _KernelEstimator):  # type: ignore[misc]
     """Classification by kernel regression on one indicator (1 against −1) for each class; the largest wins.
 
     Args:
-        network, kind, alpha, values, match_equal: as for ``NTKRegressor``.
+        network, kind, alpha, values, match_equal, trainable, rates, parametrization: as for ``NTKRegressor``.
 
     Attributes:
         X_fit_, n_features_in_: as for ``NTKRegressor``.

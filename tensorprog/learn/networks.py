@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,18 +13,19 @@ import sympy as sp
 from tensorprog import programs
 from tensorprog.compile.arrays import host
 from tensorprog.derivation.data import Form, read_inputs, read_pair
-from tensorprog.derivation.kernel_account import KernelAccount, warn
+from tensorprog.derivation.kernel_account import KernelAccount, outside, warn
 from tensorprog.derivation.route import is_sampled
 from tensorprog.dsl.network import Network, check_network
 from tensorprog.dsl.trace import Trace
-from tensorprog.errors import DataError, ProgramError, nearest
+from tensorprog.errors import DataError, MixtureWarning, ProgramError, nearest
 from tensorprog.grams.compute import gram
 from tensorprog.ir.hyper import check_values, symbol_values
 from tensorprog.ir.instructions import Moment, Nonlin, Slot
-from tensorprog.kernels.kernel import Kernel
+from tensorprog.kernels.kernel import MIXTURE, Kernel
 from tensorprog.kernels.methods import nngp, ntk
+from tensorprog.passes.rates import ALL, Rates
 
-KINDS: dict[str, Callable[[Network], Kernel]] = {"ntk": ntk, "nngp": nngp}
+KINDS: dict[str, Callable[..., Kernel]] = {"ntk": ntk, "nngp": nngp}
 
 
 @functools.cache
@@ -32,22 +34,31 @@ def default_network() -> Network:
     return programs.mlp(depth=2, sigma_b=0.1)
 
 
-def kernel_of(network: Network | None, kind: str) -> Kernel:
+def kernel_of(network: Network | None, kind: str, chosen: Rates = ALL) -> Kernel:
     """The kernel of a network, made once.
 
     Raises:
-        ProgramError: not a network, or an unknown kind.
+        ProgramError: not a network, an unknown kind, or parameters chosen for a kernel without training.
     """
     if network is not None:
         check_network(network)
     if not isinstance(kind, str) or kind not in KINDS:
         raise ProgramError(f"unknown kind of kernel {kind!r}; {nearest(str(kind), KINDS)}")
-    return _made(network or default_network(), kind)
+    if kind == "nngp" and chosen != ALL:
+        raise ProgramError(f"the NNGP kernel is that of networks before training; leave out{chosen.words[1:]}")
+    try:
+        kernel = _made(network or default_network(), kind, chosen)
+    except TypeError:  # names that are lists, which `ntk` refuses in words
+        return ntk(network or default_network(), **chosen.given)
+    if network is not None and kernel._derive().trace.is_mixture:
+        message = f"{network!r}: {MIXTURE[kind]}; take heads='infinite' for a Gaussian process"
+        warnings.warn(message, MixtureWarning, stacklevel=outside())
+    return kernel
 
 
 @functools.lru_cache(maxsize=64)
-def _made(network: Network, kind: str) -> Kernel:
-    return KINDS[kind](network)
+def _made(network: Network, kind: str, chosen: Rates) -> Kernel:
+    return KINDS[kind](network, **({} if chosen == ALL else chosen.given))
 
 
 @functools.lru_cache(maxsize=64)

@@ -8,10 +8,21 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from tensorprog.errors import DataError
+from tensorprog.errors import DataError, NoRuleError
 from tensorprog.ir.instructions import InitVector, Var
 
 TOLERANCE = 1e-12  # of correlations
+
+
+def refuse_laws(vectors: list[tuple[Var, InitVector]]) -> None:
+    """Refuse to draw initial vectors from their covariances where these do not say their law.
+
+    Raises:
+        NoRuleError: weights that are not Gaussian.
+    """
+    for v, op in vectors:
+        if op.law is not None:
+            raise NoRuleError(f"{v} is made of weights that are not Gaussian, and limits by sampling are of Gaussians")
 
 
 def cholesky(vectors: list[tuple[Var, InitVector]], number: Callable[[sp.Expr], Any]) -> np.ndarray:

@@ -23,12 +23,14 @@ from tensorprog.algebra import Apply, Gen, Poly, Scalar, monomial
 from tensorprog.errors import DataError, NoRuleError
 from tensorprog.expectations.atoms import Expect, variables
 from tensorprog.expectations.law import Value
+from tensorprog.expectations.lawful import Lawful, lawful
 from tensorprog.expectations.numeric import expectation
-from tensorprog.functions import Step, no_value
+from tensorprog.functions import Fn, Step, no_value
 from tensorprog.functions import evaluate as evaluate_expr
 from tensorprog.limit.equations import Name, children, reachable
-from tensorprog.limit.positions import Along, Positional
-from tensorprog.limit.random_maps import entrywise, mapped
+from tensorprog.limit.positions import At, Positional
+from tensorprog.limit.random_maps import data, entrywise, positional, taken
+from tensorprog.printing import reads_data
 
 Array = Any
 ESTIMATED = 0.02  # how far covariances made of estimates may be from positive semidefinite, relative to the variances
@@ -82,7 +84,7 @@ def numbers(
                 raise NoRuleError(f"{g} runs over positions, whose sizes are not known here")
             return positions(g, value)
         if isinstance(g, Expect):
-            gap = gaps(g, value) if gaps else None
+            gap = gaps(g, value) if gaps and not isinstance(g, Lawful) else None
             return atom(g, value, gap) if atom else expected(g, value, gap).value
         assert isinstance(g, Apply)
         if isinstance(g.fn, sp.Lambda):
@@ -123,6 +125,8 @@ def expected(g: Expect, value: Callable[[Poly], Any], gap: Array | None = None) 
 
     Covariances that are made of estimates by random points may be off by their errors: no fault of the data.
     """
+    if isinstance(g, Lawful):
+        return lawful(g, value)
     k = len(g.mean)
     cov = [[value(g.entry(i, j)) for j in range(k)] for i in range(k)]
     mean = [value(m) for m in g.mean] if any(g.mean) else None
@@ -164,31 +168,53 @@ def same(p: Poly, q: Poly, seed: int = 0) -> bool:
 def fingerprint(polys: Iterable[Poly], seed: int = 0) -> list[Any]:
     """The values of polynomials at one random point, equal exactly when the quantities are (see ``same``).
 
-    Expectations are random functions of their covariance, but for E step(u) = 1/2, where u is centred and not 0; maps
-    between positions are random matrices.
+    Expectations are random functions of their covariance, but for E step(u) = 1/2, where u is centred and not 0;
+    positions, and maps between them, are those of ``random_maps``.
     """
+    polys = list(polys)
+    gens = reachable(polys)
+    found = [g for g in gens if isinstance(g, At)]
+    over = any(isinstance(g, Positional) for g in gens)
+    known: dict[Gen, Any] = {}
+    with mpmath.workdps(60):
+        for point in sorted({g.point for g in found}):
+            of = [g for g in found if g.point == point]
+            leaf = _random(seed, (point, point), over, lambda g, value: taken(g, value(g.inner)))
+            known.update(
+                (g, taken(g, c)) for g, c in zip(of, evaluate_all([g.inner for g in of], leaf, _mp), strict=True)
+            )
+        return evaluate_all(polys, _random(seed, (0, 1), over, lambda g, value: known[g]), _mp)
+
+
+def _random(seed: int, owners: tuple[int, int], over: bool, at: Callable[[At, Any], Any]) -> Callable[..., Any]:
+    """Random values of generators, for inputs number ``owners``, ``over`` positions or not."""
 
     def draw(*key: Any) -> Any:
         return mpmath.mpf(random.Random(repr((seed, key))).getrandbits(200)) / 2**200 + 1
 
+    def symbol(s: sp.Symbol) -> Any:
+        return data(s.name, owners, draw) if over and reads_data(s) else draw(str(s))
+
     def leaf(g: Gen, value: Callable[[Poly], Any]) -> Any:
         if isinstance(g, Scalar):
-            return _mp_scalar(g.symbol, draw)
-        if isinstance(g, Along):
-            return mapped(g, value(g.inner), draw)
+            return entrywise(symbol, sorted(g.symbol.free_symbols, key=str), lambda one: _mp_scalar(g.symbol, one))
+        if isinstance(g, At):
+            return at(g, value)
+        if isinstance(g, Positional):
+            return positional(g, [value(p) for p in g.reads], owners, draw)
         return entrywise(value, list(children(g)), lambda one: of_entries(g, one))
 
     def of_entries(g: Gen, value: Callable[[Poly], Any]) -> Any:
-        if isinstance(g, Positional):
-            return draw(g.key, *(_digits(value(p)) for p in g.reads))
         if isinstance(g, Expect):
             half = g.body == Step(*g.variables[:1]) and not any(g.mean) and value(g.cov[0])
-            return mpmath.mpf(0.5) if half else draw(_canonical_atom(g, value))
+            laws = [f"{law.name}" for law in g.laws.values()] if isinstance(g, Lawful) else []
+            return mpmath.mpf(0.5) if half else draw(_canonical_atom(g, value), *sorted(laws))
         assert isinstance(g, Apply)
+        if isinstance(g.fn, sp.Lambda) and not g.fn.expr.has(Fn):  # 1/√v, as where v is a number of the data
+            return _in_digits(g.fn)(*(value(a) for a in g.args))
         return draw(str(g.fn(*(sp.Symbol(_digits(value(a))) for a in g.args))))  # in whatever order it names them
 
-    with mpmath.workdps(60):
-        return evaluate_all(polys, leaf, _mp)
+    return leaf
 
 
 def _mp(c: Any) -> Any:
@@ -197,9 +223,14 @@ def _mp(c: Any) -> Any:
     return mpmath.mpf(str(sp.N(c, 60)))
 
 
-def _mp_scalar(expr: sp.Expr, draw: Callable[..., Any]) -> Any:
-    point = {s: sp.Float(str(draw(str(s))), 60) for s in expr.free_symbols}
+def _mp_scalar(expr: sp.Expr, value: Callable[[sp.Symbol], Any]) -> Any:
+    point = {s: sp.Float(str(value(s)), 60) for s in expr.free_symbols}
     return _mp(sp.N(expr.subs(point), 60))
+
+
+@functools.cache
+def _in_digits(formula: sp.Lambda) -> Callable[..., Any]:
+    return sp.lambdify(formula.variables, formula.expr, "mpmath")  # type: ignore[no-any-return]
 
 
 def _digits(x: Any) -> str:
@@ -207,13 +238,15 @@ def _digits(x: Any) -> str:
 
 
 def _canonical_atom(g: Expect, value: Callable[[Poly], Any]) -> str:
-    """A text that is the same for atoms that differ by the order of their variables."""
-    k, us = len(g.mean), g.variables
+    """A text that is the same for atoms that differ by the order of their variables, or by two that are equal."""
+    us, count = g.variables, range(len(g.mean))
     scalars = {s: sp.Symbol(_digits(value(Poly({((h, 1),): 1})))) for s, h in g.scalars.items()}
-    body = g.body.xreplace(scalars)
     mean = [_digits(value(m)) for m in g.mean]
-    cov = [[_digits(value(g.entry(i, j))) for j in range(k)] for i in range(k)]
-    orders = itertools.permutations(range(k)) if k <= 4 else [tuple(range(k))]
+    cov = [[_digits(value(g.entry(i, j))) for j in count] for i in count]
+    first = [next(i for i in count if mean[i] == mean[j] and cov[i][i] == cov[i][j] == cov[j][j]) for j in count]
+    body = g.body.xreplace(scalars | {us[j]: us[i] for j, i in enumerate(first)})
+    kept = [i for i in count if first[i] == i]
+    orders = itertools.permutations(kept) if len(kept) <= 4 else [tuple(kept)]
     return min(
         repr((str(body.xreplace({us[o]: us[i] for i, o in enumerate(order)})), [mean[o] for o in order],
               [cov[a][b] for a in order for b in order]))

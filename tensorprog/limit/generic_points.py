@@ -7,20 +7,16 @@ Within one input, two positions are those of two inputs, taken for x' = x.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import fields, replace
+from collections.abc import Iterable
 from typing import Any
 
 import sympy as sp
 
 from tensorprog.algebra import ONE, ZERO, Blend, Gaussian, Gen, Poly, add_all, affine, linear_parts, monomial
 from tensorprog.errors import AssumptionError
-from tensorprog.ir.axes import Axes, Pairs, Reading
-from tensorprog.ir.graph import ProgramGraph
+from tensorprog.ir.axes import Reading
 from tensorprog.ir.instructions import (
-    InitMatrix,
-    InitScalar,
-    InitVector,
+    Gathered,
     Mask,
     MatMul,
     Mix,
@@ -32,92 +28,12 @@ from tensorprog.ir.instructions import (
     Weigh,
     slots_of,
 )
+from tensorprog.limit.chance import Chance
 from tensorprog.limit.positions import Along, At, Causal, How, Rows, Weighed, Whole
+from tensorprog.limit.twins import Twins, alike
 from tensorprog.printing import NameSymbol
 
 SIDES: tuple[How, How] = ("left", "right")  # of an array, the index of each input
-
-
-class Twins:
-    """Which input a vector belongs to, and the same vector of the other input."""
-
-    def __init__(self, program: ProgramGraph) -> None:
-        self.program = program
-        self.input: dict[Var, int | None] = {}
-        self._sources: list[str] = []
-        self._shape: dict[Var, int] = {}  # number of what a vector is, whatever its input
-        self._shapes: dict[Any, int] = {}
-        self._known: dict[tuple[int, int], Var] = {}
-        self._embedded: dict[int, int] = {}
-        for var, op in program:
-            self._add(var, op)
-
-    def in_turn(self) -> Iterator[tuple[Var, Any]]:
-        """The program with both inputs side by side: a vector of the first is followed by the same of the second."""
-        order = {var: i for i, (var, _) in enumerate(self.program)}
-        second = iter([var for var in order if self.input[var] == 1])
-        done: dict[Var, Any] = {}
-
-        def until(var: Var) -> Iterator[tuple[Var, Any]]:
-            for v in (*self.program.op(var).operands, var):
-                if v not in done:
-                    done[v] = self.program.op(v)
-                    yield from until(v) if v is not var else ()
-                    yield v, done[v]
-
-        for var in order:
-            yield from until(var)
-            twin = self._known.get((self._shape[var], 1)) if self.input[var] == 0 else None
-            while twin is not None and twin not in done:
-                yield from until(next(second))
-
-    def _add(self, var: Var, op: Any) -> None:
-        """Read one instruction."""
-        axes = self.program.axes(var)
-        source = axes.source if axes is not None else op.source if isinstance(op, InitVector) else None
-        if source is not None:
-            if source not in self._sources:
-                self._sources.append(source)
-            point: int | None = self._sources.index(source)
-        else:
-            inputs = [self.input[v] for v in op.operands if self.input.get(v) is not None]
-            point = inputs[0] if inputs else None
-        self.input[var] = point
-        if not isinstance(op, (InitMatrix, InitVector, InitScalar)):
-            key: Any = (type(op), *map(self._blank, (getattr(op, f.name) for f in fields(op))))
-        elif point is not None:
-            count = self._embedded[point] = self._embedded.get(point, 0) + 1
-            key = ("data", count, axes and axes.maps)
-        else:
-            key = var
-        shape = self._shape[var] = self._shapes.setdefault(key, len(self._shapes))
-        if point is not None:
-            self._known.setdefault((shape, point), var)
-
-    def _blank(self, field: Any) -> Any:
-        if isinstance(field, Var):
-            return self._shape[field]
-        if isinstance(field, tuple):
-            return tuple(map(self._blank, field))
-        if isinstance(field, Pairs):
-            return field.left.maps, field.right.maps
-        return field.map if isinstance(field, Reading) else field.maps if isinstance(field, Axes) else field
-
-    def of(self, var: Var, point: int) -> Var:
-        """The vector of input number ``point`` that is what ``var`` is of its own."""
-        if self.input[var] in (None, point):
-            return var
-        found = self._known.get((self._shape[var], point))
-        if found is None:
-            raise AssumptionError(f"`{var}` has no counterpart for the other input; sums over positions need one")
-        return found
-
-
-def alike(r: Reading, s: Reading) -> bool:
-    """Whether two maps are the same, on the same axes of whatever input."""
-    if r.map != s.map or r.axes is None or s.axes is None:
-        return r == s
-    return r.axes == replace(s.axes, source=r.axes.source)
 
 
 class Spatial:
@@ -133,6 +49,7 @@ class Spatial:
         self.matrices = {op.matrix for _, op in limit.program if isinstance(op, MatMul) and self._is_over(op)}
         self.made_by: dict[Gaussian, Var] = {}
         self.covers: dict[Gen, frozenset[Any]] = {}  # blocks that a mixed vector depends on at any position
+        self.chance = Chance(self)
         self._gens: dict[Any, Poly] = {}
         self._linear: dict[Var, bool] = {}
 
@@ -177,20 +94,26 @@ class Spatial:
     def mix(self, op: Mix | Weigh, var: Var) -> Poly:
         """Z of a weighted sum over positions: Gaussian where what it sums is, else known by its second moments."""
         z = self.limit.z[op.x]
-        if isinstance(op, Weigh) and not self.limit.z[op.weights]:
-            return ZERO
+        if isinstance(op, Weigh):
+            self.chance.note(op)
+            if not self.limit.z[op.weights]:
+                return ZERO
         if not z.support:
             return self.summed(op, SIDES[self.twins.input[op.x] or 0], z, self.twins.input[op.x]) if z else ZERO
         point = self.twins.input[op.x]
         if affine(z):
             mean = linear_parts(z)[0]
-            centred = self._fresh(var, ("mixed", var), f"Z({var})")
-            (g,) = centred.support
-            self.covers[g] = self._covered(z.support)
-            return centred + (self.summed(op, SIDES[point or 0], mean, point) if mean else ZERO)
+            return self.fresh_sum(var, z) + (self.summed(op, SIDES[point or 0], mean, point) if mean else ZERO)
         blend = Blend(NameSymbol(f"Z({var})"), z.support, var)
         self.covers[blend] = self._covered(z.support)
         return monomial(blend)
+
+    def fresh_sum(self, var: Var, z: Poly) -> Poly:
+        """A centred Gaussian that is correlated with what the summands z are correlated with."""
+        centred = self._fresh(var, ("mixed", var), f"Z({var})")
+        (g,) = centred.support
+        self.covers[g] = self._covered(z.support)
+        return centred
 
     def _fresh(self, var: Var, block: Any, name: str) -> Poly:
         g = Gaussian(NameSymbol(name, _latex(name)), block, var)
@@ -272,6 +195,10 @@ class Spatial:
             return self._mixed_covariance(b, a)
         first = self.limit.program.op(x) if a in self.covers else None
         second = self.limit.program.op(y) if b in self.covers else None
+        if isinstance(first, Gathered) != isinstance(second, Gathered):  # a sum over heads is opened with another one
+            first, second = (None if isinstance(op, Gathered) else op for op in (first, second))
+            if first is second:
+                raise AssumptionError(f"the covariance of {a} and {b}, a sum over heads, is not derived")
         u = linear_parts(self.limit.z[first.x])[1] if first else {a: ONE}
         v = linear_parts(self.limit.z[second.x])[1] if second else {b: ONE}
         if not self.limit.expect.correlated(u, v):  # asked first: the same vector of the other input may come later
@@ -284,9 +211,11 @@ class Spatial:
         inner = add_all(c * d * self.limit.expect.cov(g, h) for g, c in u.items() for h, d in v.items())
         return self._applied(first, second, inner)
 
-    def _applied(self, first: Mix | Weigh | None, second: Mix | Weigh | None, inner: Poly) -> Poly:
+    def _applied(self, first: Any, second: Any, inner: Poly) -> Poly:
         if not inner:
             return ZERO
+        if isinstance(first, Gathered):
+            return self.chance.averaged(inner)
         if isinstance(first, Mix) and isinstance(second, Mix):  # noqa: SIM102
             if first.transpose == second.transpose and alike(first.by, second.by):
                 return self.along(first.by, "both", first.transpose, inner, None)
@@ -364,7 +293,8 @@ class Spatial:
             return self.limit.moment(found[0].source, found[1].source)  # type: ignore[no-any-return]
         op = self.limit.program.op(found[0].source)
         point = self.twins.input[op.x]
-        return self.summed(op, SIDES[point or 0], self.limit.expect(self.limit.z[op.x]), point)
+        mean = self.limit.expect(self.limit.z[op.x])
+        return self.summed(op, SIDES[point or 0], mean, point) if mean else ZERO
 
     # ---- arrays ----------------------------------------------------------------------------------------
 

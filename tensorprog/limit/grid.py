@@ -20,7 +20,7 @@ from tensorprog.given import count
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.hyper import program_symbols, symbol_values
 from tensorprog.ir.instructions import InitVector, MatMul
-from tensorprog.limit.covariance import cholesky
+from tensorprog.limit.covariance import cholesky, refuse_laws
 from tensorprog.limit.sampling import MEMORY, Estimate, Replicate, SampledLimit
 
 DIMENSIONS = 5
@@ -58,6 +58,7 @@ class GridLimit(SampledLimit):
         if products:
             raise NoRuleError(f"quadrature is for programs without matrix products, this one has {products[0]}")
         vectors = [(v, op) for v, op in program if isinstance(op, InitVector)]
+        refuse_laws(vectors)
         root = cholesky(vectors, lambda expr: float(evaluate(expr, self._hyper)))
         self._active = np.flatnonzero(np.abs(root).max(axis=0, initial=0.0))
         if len(self._active) > DIMENSIONS:

@@ -14,13 +14,18 @@ from tensorprog.dsl.decimals import exact
 from tensorprog.dsl.program import trace
 from tensorprog.errors import AssumptionError, NoRuleError, ProgramError
 from tensorprog.expectations.normal_form import Expectation
+from tensorprog.functions import Step
 from tensorprog.ir.graph import ProgramGraph, Variable, as_var
 from tensorprog.ir.hyper import by_symbol, program_symbols
 from tensorprog.ir.instructions import (
+    Copied,
     Difference,
+    Entries,
+    Gathered,
     InitMatrix,
     InitScalar,
     InitVector,
+    Kept,
     Mask,
     MatMul,
     Mix,
@@ -29,6 +34,8 @@ from tensorprog.ir.instructions import (
     Outer,
     Place,
     RowSum,
+    Score,
+    Softmax,
     Var,
     Weigh,
     slots_of,
@@ -40,6 +47,7 @@ from tensorprog.limit.equations import Equations, Namer, as_equations, plain_nam
 from tensorprog.limit.evaluate import numbers
 from tensorprog.limit.fields import Field
 from tensorprog.limit.gap import Gaps, Structure
+from tensorprog.limit.gated import factored
 from tensorprog.limit.generic_points import Spatial
 from tensorprog.limit.zdot import zdot_terms
 from tensorprog.printing import NameSymbol, Shown, counted, shortened, text
@@ -63,9 +71,11 @@ class Interpreter(Shown):
         self.system = Equations(namer)
         known: dict[Gen, int | None] = {}
         self.spatial = Spatial(self) if program.has_axes else None
-        over = (self.spatial.related, self.spatial.blended) if self.spatial else ()
+        over: dict[str, Any] = {"law": self._law}
+        if self.spatial:
+            over |= {"related": self.spatial.related, "blended": self.spatial.blended}
         self.expect = Expectation(
-            self.algebra, self._base_cov, self._name_covariance, lambda p: positive(p, known), *over
+            self.algebra, self._base_cov, self._name_covariance, lambda p: positive(p, known), **over
         )
         self.z: dict[Var, Poly] = {}
         self.zhats: dict[Var, Poly] = {}
@@ -208,9 +218,17 @@ class Interpreter(Shown):
         """The name whose definition is p, or p."""
         return self.system.lookup(p) or p
 
+    def averaged(self, p: Poly) -> Poly:
+        """E p over scores that stay random; p where there are none."""
+        return self.spatial.chance.averaged(p) if self.spatial else p
+
     def correlated(self, x: Var, y: Var) -> bool:
         """Whether E Z^x Z^y is not 0."""
         return bool(self._moment(self.z[x], self.z[y], x, y))
+
+    def mean_of(self, op: Moment) -> Poly:
+        """The limit E ψ(Z..; θ) of a moment."""
+        return self.expect(self.algebra.from_sympy(op.body, {s: self.z[v] for s, v in slots_of(op).items()}))
 
     def define(self, p: Poly, var: Var) -> Poly:
         """A name for the limit of a scalar variable."""
@@ -228,7 +246,7 @@ class Interpreter(Shown):
         key = (zx, zy)
         value = self._moments.get(key)
         if value is None:
-            over = self.spatial.moment(x, y) if self.spatial else None
+            over = self.spatial.moment(x, y) if self.spatial else factored(self, x, y)
             value = self.system.define(self.expect.product(zx, zy) if over is None else over, "moment", x, y)
             self._moments[key] = self._moments[zy, zx] = value
         return value
@@ -251,12 +269,18 @@ class Interpreter(Shown):
         value = self._moment(field.z[a], field.z[b], a.source, b.source)
         return field.variance * value if value else ZERO
 
+    def _law(self, g: Gaussian) -> Entries | None:
+        """Of what weights that are not Gaussian a base variable is made."""
+        return getattr(self.program.op(g.source), "law", None) if g.block == INITIAL else None
+
     def _initial_cov(self, a: Gaussian, b: Gaussian) -> Poly:
         op = self.program.op(b.source)  # the later of the two lists their covariance
         assert isinstance(op, InitVector)
         return self.algebra.from_sympy(op.covariance(a.source), {})
 
     def _name_covariance(self, u: Poly, v: Poly, value: Poly) -> Poly:
+        if not {u, v} & self._form_var.keys() and {back := u.scale(-1), v.scale(-1)} <= self._form_var.keys():
+            u, v = back, v.scale(-1)  # E (-u)(-v) = E u v
         return self.system.define(value, "cov", self._named_by(u), self._named_by(v))
 
     def _named_by(self, u: Poly) -> Var | None:
@@ -365,6 +389,26 @@ def _(op: Outer, var: Var, limit: Interpreter) -> None:
     limit.z[var] = limit.define(limit.spatial.outer(op, var), var)
 
 
+@interpret.register(Score)
+@interpret.register(Softmax)
+@interpret.register(Gathered)
+def _(op: Any, var: Var, limit: Interpreter) -> None:
+    assert limit.spatial is not None
+    limit.z[var] = limit.spatial.chance.found(op, var)
+
+
+@interpret.register(Copied)
+def _(op: Copied, var: Var, limit: Interpreter) -> None:
+    limit.z[var] = limit.z[op.x]
+
+
+@interpret.register(Kept)
+def _(op: Kept, var: Var, limit: Interpreter) -> None:
+    step = limit.algebra.apply(Step, (limit.z[op.x] + limit.algebra.scalar(op.threshold),))
+    limit.expect.know(step, limit.algebra.from_sympy(1 - op.rate, {}))
+    limit.z[var] = step * limit.algebra.from_sympy(1 / (1 - op.rate), {})
+
+
 @interpret.register(RowSum)
 def _(op: RowSum, var: Var, limit: Interpreter) -> None:
     assert limit.spatial is not None
@@ -398,5 +442,4 @@ def _(op: Difference, var: Var, limit: Interpreter) -> None:
 
 @interpret.register(Moment)
 def _(op: Moment, var: Var, limit: Interpreter) -> None:
-    body = limit.algebra.from_sympy(op.body, {s: limit.z[v] for s, v in slots_of(op).items()})
-    limit.z[var] = limit.define(limit.expect(body), var)
+    limit.z[var] = limit.define(limit.mean_of(op), var)

@@ -34,13 +34,13 @@ def applied(g: Along, c: Array, sizes: tuple[Sizes, Sizes],
     sides = (g.point,) if g.point is not None else SIDES.get(g.how)
     if sides is not None:
         for axis in sides:
-            c = _spread(c, axis, given[axis])
+            c = spread(c, axis, given[axis])
             if isinstance(g.by.map, Given):
                 c = _multiplied(g.by.map, g.transpose, c, axis, matrix)
             else:
                 c = linear(g.by.map, g.transpose, c, axis, read[axis])
         return c
-    return shared(g.by.map, g.transpose, _spread(_spread(c, 0, given[0]), 1, given[1]), read)
+    return shared(g.by.map, g.transpose, spread(spread(c, 0, given[0]), 1, given[1]), read)
 
 
 def _multiplied(of: Given, transpose: bool, c: Array, axis: int,
@@ -59,7 +59,7 @@ def value_of(g: Positional, values: Sequence[Array], sizes: tuple[Sizes, Sizes],
         return applied(g, values[0], sizes, matrix)
     if isinstance(g, Rows):
         n = sizes[g.point]
-        return _spread(_spread(np.asarray(values[0], float), 0, g.axes.left.at(n)), 1, g.axes.right.at(n)).sum(
+        return spread(spread(np.asarray(values[0], float), 0, g.axes.left.at(n)), 1, g.axes.right.at(n)).sum(
             axis=-1, keepdims=True
         )
     if isinstance(g, Causal):
@@ -69,14 +69,21 @@ def value_of(g: Positional, values: Sequence[Array], sizes: tuple[Sizes, Sizes],
     side = 0 if g.how == "left" else 1
     weights = np.asarray(values[0], float)
     for axis, axes in enumerate((g.axes.left, g.axes.right)):
-        weights = _spread(weights, axis, axes.at(sizes[side]))
+        weights = spread(weights, axis, axes.at(sizes[side]))
     weights = np.swapaxes(weights, -1, -2) if g.transpose else weights
     read = (g.axes.left if g.transpose else g.axes.right).at(sizes[side])
-    c = _spread(np.asarray(values[1], float), side, read)
+    c = spread(np.asarray(values[1], float), side, read)
     return weights @ c if side == 0 else c @ np.swapaxes(weights, -1, -2)
 
 
-def _spread(c: Array, axis: int, sizes: Sizes) -> Array:
+def softmax(s: Array, causal: bool) -> Array:
+    """exp s[p,q] / Σ_q exp s[p,q] along the last axis, over the q up to p where ``causal``."""
+    s = np.where(np.tri(*s.shape[-2:]) > 0, s, -np.inf) if causal else s
+    e = np.exp(s - s.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def spread(c: Array, axis: int, sizes: Sizes) -> Array:
     """What does not depend on a position, at all of them."""
     shape = [1] * max(0, 2 - c.ndim) + list(c.shape)
     shape[axis - 2] = math.prod(sizes)

@@ -123,3 +123,73 @@ class Weighed(Positional):
     ) -> None:
         super().__init__(symbol)
         self.weights, self.axes, self.how, self.transpose, self.inner = weights, axes, how, transpose, inner
+
+
+class Drawn(Positional):
+    """Random scores s[p,q] of one input: Gaussian over all inputs, Cov(s[p,q], s'[r,t]) = rows[p,r] · columns[q,t].
+
+    Args:
+        which: a number for each kind of score; those of other kinds are independent.
+        rows, columns: arrays of two inputs.
+        axes: of the scores.
+        point: the number of the input.
+        symbol: what they print as.
+    """
+
+    __slots__ = FIELDS = ("which", "rows", "columns", "axes", "point")  # type: ignore[misc]
+
+    def __init__(
+        self, which: int, rows: Poly, columns: Poly, axes: Pairs, point: int, symbol: NameSymbol | None = None
+    ) -> None:
+        super().__init__(symbol)
+        self.which, self.rows, self.columns, self.axes, self.point = which, rows, columns, axes, point
+
+
+class Soft(Positional):
+    """The softmax of scores along their second index, over those up to the first where ``causal``."""
+
+    __slots__ = FIELDS = ("inner", "axes", "causal", "point")  # type: ignore[misc]
+
+    def __init__(self, inner: Poly, axes: Pairs, causal: bool, point: int, symbol: NameSymbol | None = None) -> None:
+        super().__init__(symbol)
+        self.inner, self.axes, self.causal, self.point = inner, axes, causal, point
+
+
+class Mean(Positional):
+    """The expectation of an array over random scores."""
+
+    __slots__ = FIELDS = ("inner",)  # type: ignore[misc]
+
+    def __init__(self, inner: Poly, symbol: NameSymbol | None = None) -> None:
+        super().__init__(symbol)
+        self.inner = inner
+
+
+class Contracted(Positional):
+    """E Σ a[p,q] a'[r,t] C[q,t] with random weights a, or Σ over p and r of C[p,r] where ``transpose``.
+
+    Args:
+        rows, columns: of the covariance of the scores s whose softmax a is, as in ``Drawn``; of each input with itself
+            too, rows at p = q.
+        slope_rows, slope_columns: of the covariance of da, where a stands for the gradient a (da − Σ a da); else None.
+        causal: whether position p reads those up to p only.
+        axes: of the weights.
+        transpose: which indices are summed over.
+        inner: C.
+    """
+
+    __slots__ = FIELDS = (  # type: ignore[misc]
+        "rows", "rows0", "rows1", "columns", "columns0", "columns1", "slope_rows", "slope_columns", "causal", "axes",
+        "transpose", "inner",
+    )  # fmt: skip
+
+    def __init__(
+        self, rows: Poly, rows0: Poly, rows1: Poly, columns: Poly, columns0: Poly, columns1: Poly,
+        slope_rows: Poly | None, slope_columns: Poly | None, causal: bool, axes: Pairs, transpose: bool, inner: Poly,
+        symbol: NameSymbol | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(symbol)
+        self.rows, self.rows0, self.rows1 = rows, rows0, rows1
+        self.columns, self.columns0, self.columns1 = columns, columns0, columns1
+        self.slope_rows, self.slope_columns, self.causal = slope_rows, slope_columns, causal
+        self.axes, self.transpose, self.inner = axes, transpose, inner

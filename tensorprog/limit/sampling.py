@@ -35,6 +35,7 @@ from tensorprog.ir.instructions import (
     InitMatrix,
     InitScalar,
     InitVector,
+    Kept,
     MatMul,
     Moment,
     Nonlin,
@@ -42,7 +43,7 @@ from tensorprog.ir.instructions import (
     slots_of,
     vector_slot,
 )
-from tensorprog.limit.covariance import cholesky
+from tensorprog.limit.covariance import cholesky, refuse_laws
 from tensorprog.printing import Shown, counted
 from tensorprog.progress import telling
 from tensorprog.types import HyperValues
@@ -155,6 +156,7 @@ class Replicate:
 
     def _initial(self) -> None:
         vectors = [(v, op) for v, op in self.program if isinstance(op, InitVector)]
+        refuse_laws(vectors)
         root = cholesky(vectors, self.number)
         noise = np.stack([self.fresh() for _ in vectors]) if vectors else np.zeros((0, self.samples))
         for (var, op), row in zip(vectors, root, strict=True):
@@ -175,6 +177,22 @@ def _(op: InitMatrix, var: Var, run: Replicate) -> float:
 @draw.register(InitScalar)
 def _(op: InitScalar, var: Var, run: Replicate) -> float:
     return run.number(op.value)
+
+
+@draw.register(Kept)
+def _(op: Kept, var: Var, run: Replicate) -> np.ndarray:
+    return kept(run.values[op.x], run.number(op.rate))
+
+
+def kept(g: np.ndarray, rate: float) -> np.ndarray:
+    """1/(1 − rate) where N(0, 1) entries are above their quantile, else 0.
+
+    Raises:
+        DataError: a rate that is none.
+    """
+    if not 0 <= rate < 1:
+        raise DataError(f"a rate of dropout is {rate:g}; it must be at least 0 and less than 1")
+    return np.where(g > special.ndtri(rate), np.asarray(1 / (1 - rate), g.dtype), np.asarray(0, g.dtype))
 
 
 @draw.register(MatMul)

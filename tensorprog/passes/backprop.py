@@ -19,9 +19,12 @@ from tensorprog.errors import NoRuleError
 from tensorprog.ir.axes import TOTAL, Reading
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import (
+    Copied,
+    Gathered,
     InitMatrix,
     InitScalar,
     InitVector,
+    Kept,
     Mask,
     MatMul,
     Mix,
@@ -30,11 +33,14 @@ from tensorprog.ir.instructions import (
     Outer,
     Place,
     RowSum,
+    Score,
     Slot,
+    Softmax,
     Var,
     Weigh,
     slots_of,
 )
+from tensorprog.ir.random_scores import check_drawn, drawn_from
 from tensorprog.passes.emit import Emitter
 
 
@@ -159,11 +165,32 @@ def _(op: Weigh, d: sp.Expr, tape: Tape) -> None:
     gradient, weights, x = tape.emit(Nonlin, d), tape.now(op.weights), tape.now(op.x)
     tape.terms[op.x].append(tape.ref(tape._append(None, Weigh(weights, not op.transpose, gradient))))
     left, right = (x, gradient) if op.transpose else (gradient, x)
-    tape.terms[op.weights].append(tape.ref(tape._append(None, Outer(left, right))))
+    made = Score(left, right, gradient) if drawn_from(tape.program, weights) else Outer(left, right)
+    tape.terms[op.weights].append(tape.ref(tape._append(None, made)))
+
+
+@pull.register(Softmax)
+def _(op: Softmax, d: sp.Expr, tape: Tape) -> None:
+    """ds[p,q] = a[p,q] (da[p,q] − Σ_t a[p,t] da[p,t])."""
+    a = tape.ref(tape.now(next(v for v, other in tape.program if other is op)))
+    d = tape.ref(tape.emit(Moment, d))
+    rows = tape.ref(tape._append(None, RowSum(tape.emit(Moment, a * d))))
+    tape.terms[op.s].append(a * (d - rows))
+
+
+@pull.register(Copied)
+def _(op: Copied, d: sp.Expr, tape: Tape) -> None:
+    tape.terms[op.x].append(tape.ref(tape._append(None, Gathered(tape.emit(Nonlin, d)))))
+
+
+@pull.register(Gathered)
+def _(op: Gathered, d: sp.Expr, tape: Tape) -> None:
+    tape.terms[op.x].append(tape.ref(tape._append(None, Copied(tape.emit(Nonlin, d)))))
 
 
 @pull.register(Outer)
-def _(op: Outer, d: sp.Expr, tape: Tape) -> None:
+@pull.register(Score)
+def _(op: Outer | Score, d: sp.Expr, tape: Tape) -> None:
     weights = tape.emit(Moment, d)
     for var, other, transpose in ((op.x, op.y, False), (op.y, op.x, True)):
         tape.terms[var].append(tape.ref(tape._append(None, Weigh(weights, transpose, tape.now(other)))))
@@ -175,7 +202,8 @@ def _(op: RowSum, d: sp.Expr, tape: Tape) -> None:
 
 
 @pull.register(Mask)
-def _(op: Mask, d: sp.Expr, tape: Tape) -> None:
+@pull.register(Kept)
+def _(op: Mask | Kept, d: sp.Expr, tape: Tape) -> None:
     return
 
 
@@ -205,6 +233,7 @@ def _(op: Moment, d: sp.Expr, tape: Tape) -> None:
     axes = {tape.program.axes(v) for v in op.operands}
     if len(axes) > 1:
         raise NoRuleError("the gradient of a mean over coordinates whose operands have positions and have none")
+    check_drawn(op, tape.program)
     for slot, var in slots_of(op).items():
         partial = sp.diff(op.body, slot).xreplace(refs)
         if partial != 0:

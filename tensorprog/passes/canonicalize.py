@@ -16,11 +16,14 @@ from tensorprog.functions import from_sympy
 from tensorprog.ir.axes import Axes
 from tensorprog.ir.graph import ProgramGraph, check_program
 from tensorprog.ir.instructions import (
+    Copied,
     Difference,
+    Gathered,
     InitMatrix,
     InitScalar,
     InitVector,
     Instruction,
+    Kept,
     Mask,
     MatMul,
     Mix,
@@ -29,7 +32,9 @@ from tensorprog.ir.instructions import (
     Outer,
     Place,
     RowSum,
+    Score,
     Slot,
+    Softmax,
     Var,
     Weigh,
     scalar_slot,
@@ -189,6 +194,32 @@ def _(op: Place, var: Var, build: _Build) -> Var:
 @rewrite.register(Outer)
 def _(op: Outer, var: Var, build: _Build) -> Var:
     return build.merged(var.name, Outer(build.kept[op.x], build.kept[op.y]))
+
+
+@rewrite.register(Score)
+def _(op: Score, var: Var, build: _Build) -> Var:
+    gradient = None if op.gradient is None else build.kept[op.gradient]
+    return build.merged(var.name, Score(build.kept[op.x], build.kept[op.y], gradient))
+
+
+@rewrite.register(Softmax)
+def _(op: Softmax, var: Var, build: _Build) -> Var:
+    return build.merged(var.name, Softmax(build.kept[op.s], op.causal))
+
+
+@rewrite.register(Copied)
+@rewrite.register(Gathered)
+def _(op: Copied | Gathered, var: Var, build: _Build) -> Var:
+    result = build.merged(var.name, type(op)(build.kept[op.x]))
+    build._bodies[result] = build.ref(result)  # an X-var that cannot be fused into what reads it
+    return result
+
+
+@rewrite.register(Kept)
+def _(op: Kept, var: Var, build: _Build) -> Var:
+    result = build.merged(var.name, Kept(build.kept[op.x], op.rate))
+    build._bodies[result] = build.ref(result)  # an X-var whose gradient is not that of its formula
+    return result
 
 
 @rewrite.register(RowSum)

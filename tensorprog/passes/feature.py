@@ -19,7 +19,7 @@ import sympy as sp
 from tensorprog.dsl.trace import Output, Trace
 from tensorprog.errors import NoRuleError
 from tensorprog.ir.graph import ProgramGraph
-from tensorprog.ir.instructions import InitMatrix, InitScalar, InitVector, MatMul, Moment, Nonlin, Var
+from tensorprog.ir.instructions import InitMatrix, InitScalar, InitVector, Kept, MatMul, Moment, Nonlin, Var
 from tensorprog.passes.unroll import Plan, TimeTape, Unrolled, Unroller, write
 from tensorprog.printing import NameSymbol
 
@@ -70,6 +70,7 @@ def advance(op: Any, var: Var, run: FeatureUnroller, t: int) -> Var:
 
 @advance.register(InitMatrix)
 @advance.register(InitScalar)
+@advance.register(Kept)
 def _(op: Any, var: Var, run: FeatureUnroller, t: int) -> Var:
     return var
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
 import sympy as sp
 
 from tensorprog.dsl.decimals import exact
-from tensorprog.dsl.trace import Trace
-from tensorprog.errors import ProgramError, listed, nearest
+from tensorprog.errors import ProgramError, nearest
 from tensorprog.functions import Softplus, evaluate, from_sympy, no_numbers, without_rule
 from tensorprog.given import count
-from tensorprog.passes.parametrization import Parametrization
+from tensorprog.passes.rates import factors_of
 from tensorprog.types import Number, Rate
 
 
@@ -24,7 +23,9 @@ class SGD:
     parametrization (w ~ N(0, 1)).
 
     Args:
-        lr: η: a number, a sympy expression, a list with one for each step, or a function of t.
+        lr: η: a number, a sympy expression, a list with one for each step, or a function of t; or a mapping with one
+            for every parameter that trains, such as {"U": 0.1, "matrix": 0.2, "V": 0.5}, by name or pattern as in
+            ``tp.ntk``.
         momentum: μ, in [0, 1).
         weight_decay: λ ≥ 0.
         nesterov: whether the momentum is Nesterov's.
@@ -34,8 +35,13 @@ class SGD:
     """
 
     def __init__(self, lr: Rate, momentum: Number = 0, weight_decay: Number = 0, nesterov: bool = False) -> None:
-        self.lr = lr if callable(lr) or isinstance(lr, (list, tuple)) else exact(lr, "lr")
+        self._rates = factors_of(lr, "lr", "the learning rate of") if isinstance(lr, Mapping) else None
+        self.lr = sp.S.One if self._rates is not None else lr
+        if not callable(self.lr) and not isinstance(self.lr, (list, tuple)):
+            self.lr = exact(self.lr, "lr")
         self.momentum, self.weight_decay = exact(momentum, "momentum"), exact(weight_decay, "weight_decay")
+        if self._rates is not None and self.weight_decay != 0:
+            raise ProgramError("weight_decay needs one learning rate for all parameters: lr is a mapping")
         if self.momentum.is_number and not (self.momentum.is_real and 0 <= self.momentum < 1):
             raise ProgramError(f"momentum must be in [0, 1), got {momentum}")
         if self.weight_decay.is_negative or self.weight_decay.is_real is False:
@@ -48,7 +54,8 @@ class SGD:
 
     def __repr__(self) -> str:
         kind = ", nesterov=True" if self.nesterov else ""
-        return f"SGD(lr={self.lr}, momentum={self.momentum}, weight_decay={self.weight_decay}{kind})"
+        lr = self.lr if self._rates is None else dict(self._rates)
+        return f"SGD(lr={lr}, momentum={self.momentum}, weight_decay={self.weight_decay}{kind})"
 
     @property
     def plain(self) -> bool:
@@ -178,74 +185,3 @@ _LOSSES: dict[str, Callable[[sp.Expr, sp.Expr], sp.Expr]] = {
     "mse": lambda f, y: (f - y) ** 2 / 2,
     "logistic": lambda f, y: Softplus(-y * f),
 }
-
-
-def trained_names(trace: Trace, trainable: Sequence[str] | None, what: str = "trainable") -> frozenset[str]:
-    """The names of the parameters to train; an output bias goes with its readout.
-
-    Args:
-        trace: the traced network.
-        trainable: None for all; names of parameters or kinds (matrix, embedding, bias, readout).
-        what: the argument that errors name.
-
-    Raises:
-        ProgramError: a name that is neither; the nearest is suggested.
-    """
-    kinds = trace.trainable
-    if trainable is None:
-        return frozenset(kinds)
-    known = {*kinds, *kinds.values()}
-    for name in listed(trainable, what, "names"):
-        if not isinstance(name, str) or name not in known:
-            raise ProgramError(f"{what} names the unknown parameter {name!r}; {nearest(str(name), known)}")
-    return frozenset(among(trace, tuple(trainable)) or ())
-
-
-def among(trace: Trace, trainable: Collection[str] | None) -> frozenset[str] | None:
-    """The parameters of a trace that are named, or of a kind that is; None for None."""
-    if trainable is None:
-        return None
-    return frozenset(n for n, kind in trace.trainable.items() if n in trainable or kind in trainable)
-
-
-def check_rates(rates: Any) -> None:
-    """Refuse what is no mapping of parameters to factors.
-
-    Raises:
-        ProgramError: saying what was given.
-    """
-    if rates is not None and not isinstance(rates, Mapping):
-        raise ProgramError(f"rates must be a mapping such as {{'V': 2}}, got {rates!r}")
-
-
-def learning_rates(
-    trace: Trace,
-    rates: Mapping[str, Number] | None,
-    parametrization: Parametrization | None = None,
-    strict: bool = False,
-) -> dict[str, sp.Expr]:
-    """The factors of the learning rates of parameters, by name, where they are not 1.
-
-    Args:
-        trace: the traced network.
-        rates: factors by name or kind; a name counts more than its kind.
-        parametrization: one that trains W itself multiplies the rate of w = W/σ by 1/σ².
-        strict: whether every name must be one of this trace.
-
-    Raises:
-        ProgramError: an unknown parameter, or a factor that is no number or symbol, or negative.
-    """
-    found = dict.fromkeys(trace.trainable, sp.S.One)
-    check_rates(rates)
-    for key, value in sorted((rates or {}).items(), key=lambda item: item[0] in trace.trainable):
-        factor = exact(value, f"the rate of {key!r}")
-        if factor.is_negative or factor.is_real is False:
-            raise ProgramError(f"the rate of {key!r} must not be negative, got {value}")
-        for name in trained_names(trace, [key], "rates") if strict else among(trace, [key]) or ():
-            found[name] = factor
-    if parametrization is not None and parametrization.trained == "W":
-        stds = {n: p.std for n, p in trace.parameters.items()}
-        stds |= {n: std for heads in trace.heads for f in heads for n, std in f.biases}
-        stds |= {r.name: r.std for heads in trace.heads for f in heads for r in f.readouts if r.trained}
-        found = {n: factor / stds[n] ** 2 if stds[n] != 0 else factor for n, factor in found.items()}
-    return {n: factor for n, factor in found.items() if factor != 1}

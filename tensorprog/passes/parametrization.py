@@ -15,13 +15,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import sympy as sp
 
 from tensorprog.dsl.decimals import exact
-from tensorprog.dsl.trace import Trace
-from tensorprog.errors import AssumptionError, ProgramError
+from tensorprog.errors import ProgramError, nearest
 from tensorprog.given import MANY
 from tensorprog.printing import Shown
 from tensorprog.types import Exponent
@@ -98,13 +97,14 @@ class Parametrization(Shown):
 
     Attributes:
         name, trained: how it prints, and ``"w"`` or ``"W"``.
-        a, b, c, output_bias: of the layers, from the input to the readout; of the learning rate; (a, b) of its biases.
+        a, b, c, output_bias: of the layers, from the input to the readout; of the learning rate, one for all layers or
+            one for each; (a, b) of the output's biases.
     """
 
     name: str
     a: tuple[sp.Rational, ...]
     b: tuple[sp.Rational, ...]
-    c: sp.Rational
+    c: sp.Rational | tuple[sp.Rational, ...]
     output_bias: tuple[sp.Rational, sp.Rational] = field(default=(sp.S.Zero, sp.S.Zero))
     trained: str = "w"
 
@@ -130,7 +130,12 @@ class Parametrization(Shown):
         rows = [0, *middle, len(self.a) - 1]
         roles = ["input", *["hidden"] * count, "readout"]
         pairs = enumerate(zip(rows, roles, strict=True), start=1)
-        return [Layer(number, role, self.a[k], self.b[k], self.c) for number, (k, role) in pairs]
+        return [Layer(number, role, self.a[k], self.b[k], self.rates[k]) for number, (k, role) in pairs]
+
+    @property
+    def rates(self) -> tuple[sp.Rational, ...]:
+        """The exponent c of every layer."""
+        return self.c if isinstance(self.c, tuple) else (self.c,) * len(self.a)
 
     def shift(self, theta: Exponent) -> Parametrization:
         """The same training with other exponents: a + θ, b − θ, c − 2θ.
@@ -141,7 +146,8 @@ class Parametrization(Shown):
         theta = rational(theta, "θ")
         a, b = tuple(x + theta for x in self.a), tuple(x - theta for x in self.b)
         bias = (self.output_bias[0] + theta, self.output_bias[1] - theta)
-        return Parametrization(f"{self.name} shifted by {theta}", a, b, self.c - 2 * theta, bias, self.trained)
+        c = tuple(x - 2 * theta for x in self.c) if isinstance(self.c, tuple) else self.c - 2 * theta
+        return Parametrization(f"{self.name} shifted by {theta}", a, b, c, bias, self.trained)
 
     @property
     def keeps_changes(self) -> bool:
@@ -182,8 +188,13 @@ class Parametrization(Shown):
 
     def text(self) -> str:
         """The exponents of every layer, and the classification."""
-        rows = [f"{self.name}: learning rate {_times(-self.c, 'η')}"]
-        rows += [f"  {x}: W = {_times(-x.a, 'w')}, w ~ N(0, {_times(-2 * x.b, '1')})" for x in self.layers()]
+        own = isinstance(self.c, tuple)
+        rows = [f"{self.name}: learning rate {'of every layer' if own else _times(-self.rates[0], 'η')}"]
+        rows += [
+            f"  {x}: W = {_times(-x.a, 'w')}, w ~ N(0, {_times(-2 * x.b, '1')})"
+            + (f", learning rate {_times(-x.c, 'η')}" if own else "")
+            for x in self.layers()
+        ]
         last = self.layers()[-1]
         rows.append(f"  G = min(a + b, 2a + c) of the readout = {min(last.init, last.rate)}: ∂f/∂x is of size n^(-G)")
         return "\n".join([*rows, str(self.classify())])
@@ -240,15 +251,18 @@ def _times(exponent: Any, what: str) -> str:
 
 
 def abc(
-    a: Sequence[Exponent], b: Sequence[Exponent], c: Exponent = 0, output_bias: Sequence[Exponent] | None = None
+    a: Sequence[Exponent],
+    b: Sequence[Exponent],
+    c: Exponent | Sequence[Exponent] = 0,
+    output_bias: Sequence[Exponent] | None = None,
 ) -> Parametrization:
-    """An abc-parametrization W^l = σ_l n^(−a_l) w^l, w^l ~ N(0, n^(−2b_l)), learning rate η n^(−c).
+    """An abc-parametrization W^l = σ_l n^(−a_l) w^l, w^l ~ N(0, n^(−2b_l)), learning rate η n^(−c_l).
 
     The input layer, whose fan-in d is not n, has a factor 1/√d besides.
 
     Args:
         a, b: rational exponents of the layers 1 .. L+1, or (input, hidden, readout) for any depth.
-        c: of the learning rate.
+        c: of the learning rate: one for all layers, or one for each.
         output_bias: (a, b) of output biases; (a_{L+1} − 1/2, b_{L+1}) when None, which makes it move as much as
             the readout does.
 
@@ -261,14 +275,25 @@ def abc(
     >>> abc(a=[0, "1/2", "1/2"], b=[0, 0, 0]).classify().regime
     'kernel regime'
     """
-    (xs, ys), rate = (_exponents(v, name) for v, name in ((a, "a"), (b, "b"))), rational(c, "c")
+    xs, ys = (_exponents(v, name) for v, name in ((a, "a"), (b, "b")))
+    rate = _exponents(c, "c") if _is_list(c) else rational(c, "c")
     if len(xs) != len(ys):
         raise ProgramError(f"a has {len(xs)} exponents and b {len(ys)}; give one of each for every layer")
+    if isinstance(rate, tuple) and len(rate) != len(xs):
+        raise ProgramError(f"a has {len(xs)} exponents and c {len(rate)}; give one c for all layers, or one for each")
     pair = (xs[-1] - HALF, ys[-1]) if output_bias is None else _exponents(output_bias, "output_bias")
     if len(pair) != 2:
         raise ProgramError(f"output_bias must be the pair (a, b), got {output_bias!r}")
-    shown = (", ".join(map(str, v)) for v in (xs, ys))
-    return Parametrization("abc(a = ({}), b = ({}), c = {})".format(*shown, rate), xs, ys, rate, (pair[0], pair[1]))
+    name = f"abc(a = {_shown(xs)}, b = {_shown(ys)}, c = {_shown(rate)})"
+    return Parametrization(name, xs, ys, rate, (pair[0], pair[1]))
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _shown(exponents: Any) -> str:
+    return f"({', '.join(map(str, exponents))})" if isinstance(exponents, tuple) else str(exponents)
 
 
 def ntk_parametrization() -> Parametrization:
@@ -280,15 +305,20 @@ def ntk_parametrization() -> Parametrization:
     return replace(abc([0, HALF, HALF], [0, 0, 0]), name="ntk_parametrization()")
 
 
-def standard(c: Exponent = 0, trained: str = "w") -> Parametrization:
+def standard(c: Exponent | Sequence[Exponent] = 0, trained: str = "w") -> Parametrization:
     """W = σ w, w ~ N(0, 1/n), U = σ u/√d, learning rate η n^(−c): unstable below c = 1, a kernel regime from there.
 
     By default w is trained: its kernel has the factors σ² of the NTK parametrization, without layers that do not move.
-    ``trained="W"`` trains W itself, W ~ N(0, σ²/n), as a framework does with layers initialised so: the rate of every
-    layer is divided by σ², and each term of the kernel too.  Inputs are ξ/√d in both.
+    ``trained="W"`` trains W itself, W ~ N(0, σ²/n), as autograd does on a framework's layers: the rate of every layer
+    is divided by σ², and each term of the kernel too.  Inputs are ξ/√d in both.
+
+    With one learning rate for all layers, autograd's kernel Σ J Jᵀ grows like n: terms of hidden matrices and readouts
+    are n times, those of embeddings and biases once what the NTK's are, over σ².  At the rate η/n (c = 1) it is finite,
+    and embeddings and biases stand still in the limit.  ``parametrization="standard"`` is c = (0, 1, 1),
+    ``trained="W"``: the rate η/(number of inputs of a weight), η for biases, at which every layer moves.
 
     Args:
-        c: of the learning rate.
+        c: of the learning rate, one or (input, hidden, readout).
         trained: ``"w"`` or ``"W"``.
 
     Raises:
@@ -300,8 +330,9 @@ def standard(c: Exponent = 0, trained: str = "w") -> Parametrization:
     if not isinstance(trained, str) or trained not in ("w", "W"):
         raise ProgramError(f"trained is 'w' (W = σ w, w is trained) or 'W' (W itself is trained), got {trained!r}")
     which = "" if trained == "w" else ", trained='W'"
-    name = f"standard(c={rational(c, 'c')}{which})"
-    return replace(abc([0, 0, 0], [0, HALF, HALF], c, output_bias=(0, 0)), name=name, trained=trained)
+    own = _is_list(c)  # biases of the output have one input, as those of layer 1
+    found = abc([0, 0, 0], [0, HALF, HALF], c, output_bias=(-HALF, HALF) if own else (0, 0))
+    return replace(found, name=f"standard(c={_shown(found.c)}{which})", trained=trained)
 
 
 def mup() -> Parametrization:
@@ -339,41 +370,28 @@ def _exponents(values: Any, what: str) -> tuple[sp.Rational, ...]:
     return tuple(rational(v, f"{what}[{l}]") for l, v in enumerate(values, start=1))
 
 
-# ---- what a training program needs of them --------------------------------------------------------------
+# ---- what users give ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Scaling:
-    """The powers of n in a training run that is written with O(1) vectors; p stands for the factor n^(−p).
+BY_NAME = {"ntk": None, "standard": standard((0, 1, 1), "W"), "mup": mup()}  # what ``parametrization=`` calls so
 
-    Attributes:
-        theta: changes x_t − x_0 are θ δx_t with θ = n^(−theta); 0 where they are kept whole.
-        update: of every trained parameter.
-        initial: what starts smaller than in the NTK parametrization's network: readouts, output biases.
-        output: of the whole output.
-        r: features move by n^(−r).
+
+ParametrizationChoice: TypeAlias = 'Parametrization | Literal["ntk", "standard", "mup"]'
+
+
+def chosen_parametrization(given: Any) -> Parametrization | None:
+    """What ``parametrization=`` means: one of these objects or its name; None for that of the NTK.
+
+    Raises:
+        ProgramError: saying what was given.
     """
-
-    theta: sp.Rational
-    update: dict[str, sp.Rational]
-    initial: dict[str, sp.Rational]
-    output: sp.Rational
-    r: sp.Rational
-
-    @property
-    def keeps_changes(self) -> bool:
-        """Whether vectors are x_t and not x_0 + θ δx_t, as r = 0 needs: the readout starts at 1/n or below."""
-        return bool(self.theta == 0)
-
-    @property
-    def error(self) -> sp.Rational:
-        """The p of |finite width − limit| ~ n^(−p): 1/2, unless something that vanishes in the limit does so slower.
-
-        That is an update of a layer, or in the kernel regime the change of f of third order, n^(1 − A − 3r): the
-        second is odd in the readout.
-        """
-        slow = [p for p in (self.theta and 3 * self.r - self.theta, *self.update.values()) if p > 0]
-        return min([HALF, *slow])
+    if isinstance(given, str):
+        if given not in BY_NAME:
+            raise ProgramError(f"unknown parametrization {given!r}; {nearest(given, BY_NAME)}; or give tp.abc(..)")
+        return BY_NAME[given]
+    if given is not None:
+        check_parametrization(given)
+    return given  # type: ignore[no-any-return]
 
 
 def check_parametrization(chosen: Any) -> None:
@@ -383,67 +401,7 @@ def check_parametrization(chosen: Any) -> None:
         ProgramError: saying what was given.
     """
     if not isinstance(chosen, Parametrization):
-        raise ProgramError(f"parametrization must be tp.mup(), tp.standard(c), tp.abc(..), .., got {chosen!r}")
-
-
-def scaling(trace: Trace, parametrization: Parametrization | None) -> Scaling:
-    """The powers of n for a network's parameters, by name.
-
-    With A = A_{L+1} < 1, θ = n^(A−1), and the powers are those by which updates are smaller than in the kernel
-    regime with r = 1 − A; from A = 1 on, dx = n^G ∂f/∂x and the powers are r_l.
-
-    Raises:
-        AssumptionError: the parametrization is unstable or trivial, with the layer and the exponent.
-    """
-    if parametrization is None:
-        return Scaling(HALF, dict.fromkeys(trace.trainable, sp.S.Zero), {}, sp.S.Zero, HALF)
-    chosen = parametrization
-    check_parametrization(chosen)
-    layers = assign(trace, chosen)
-    r = _check(trace, chosen).r
-    last = next(x for x in layers.values() if x.role == "readout")
-    theta = max(sp.S.Zero, 1 - last.init)
-    gradient = min(last.init, last.rate)
-    offset = {
-        "input": gradient - theta,
-        "hidden": gradient - 1 - theta,
-        "readout": -1 if theta else -gradient,
-        "output bias": 0,
-    }
-    update = {name: x.rate + offset[x.role] for name, x in layers.items()}
-    start = HALF if theta else gradient
-    offset_initial = {"readout": start, "output bias": sp.S.Zero}
-    initial = {name: x.init - offset_initial[x.role] for name, x in layers.items() if x.role in offset_initial}
-    return Scaling(theta, update, initial, sp.S.Zero if theta else gradient - 1, r)
-
-
-def assign(trace: Trace, parametrization: Parametrization) -> dict[str, Layer]:
-    """The layer that each trainable parameter of a network is, by name.
-
-    Raises:
-        ProgramError: an output that averages coordinates, or another number of hidden matrices than of exponents.
-    """
-    matrices = [name for name, p in trace.parameters.items() if p.kind == "matrix"]
-    layers = parametrization.layers(len(matrices))
-    result = {}
-    for name, p in trace.parameters.items():
-        number = {"embedding": 0, "bias": 0, "readout": -1}.get(p.kind)
-        result[name] = layers[1 + matrices.index(name) if number is None else number]
-    a, b = parametrization.output_bias
-    for name, kind in trace.trainable.items():
-        if kind == "output bias":
-            result[name] = Layer(len(layers), kind, a, b, parametrization.c)
-    if not all(r.trained for heads in trace.heads for f in heads for r in f.readouts):
+        names = ", ".join(map(repr, BY_NAME))
         raise ProgramError(
-            f"{parametrization.name} needs a readout that is trained; net.average has the fixed weights 1/√n, "
-            "which is for the NTK parametrization only: use net.readout"
+            f"parametrization must be tp.mup(), tp.standard(c), tp.abc(..), .. or one of {names}, got {chosen!r}"
         )
-    return result
-
-
-def _check(trace: Trace, parametrization: Parametrization) -> Classification:
-    verdict = parametrization.classify(sum(p.kind == "matrix" for p in trace.parameters.values()))
-    if verdict.regime in ("unstable", "trivial"):
-        advice = "see its .text(); tp.mup() learns features, tp.ntk_parametrization() is a kernel regime"
-        raise AssumptionError("\n  ".join([f"{parametrization.name} is {verdict.regime}:", *verdict.reasons, advice]))
-    return verdict

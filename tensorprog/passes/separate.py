@@ -23,11 +23,14 @@ from tensorprog.dsl.trace import Datum, Output, Readout, Trace
 from tensorprog.errors import AssumptionError, DataError, NoRuleError, ProgramError
 from tensorprog.ir.axes import Axes, Pairs, Reading, Sizes, ndims_of, table
 from tensorprog.ir.instructions import (
+    Copied,
     Covariances,
     Difference,
+    Gathered,
     InitMatrix,
     InitScalar,
     InitVector,
+    Kept,
     Mask,
     MatMul,
     Mix,
@@ -36,6 +39,8 @@ from tensorprog.ir.instructions import (
     Outer,
     Place,
     RowSum,
+    Score,
+    Softmax,
     Var,
     Weigh,
     scalar_slot,
@@ -45,6 +50,12 @@ from tensorprog.ir.maps import Given
 
 SMALL = 3  # positions along each axis where no sizes are given
 LARGEST = 12
+TRAINING = (  # of attention scores over √n: with finitely, and with infinitely many heads
+    "with finitely many heads attention scores over √n are random and move by O(1) in training, so that no constant "
+    "kernel describes it; with heads='infinite' they move by 1/√H, and the kernel is constant",
+    "training with infinitely many heads is not written as a program: no SGD step, no path sums; its kernel tp.ntk(net) "
+    "is one that training leaves as it is, since the scores of each of H heads move by 1/√H",
+)
 Term = tuple[sp.Expr, Var]
 Matrix = Callable[[Given, str], np.ndarray]
 
@@ -93,9 +104,7 @@ class Separated(Network):
 
     def named(self, given: Iterable[str]) -> dict[str, str]:
         """The parameters here that each of some names or kinds of the network stands for, with it."""
-        known = self.trace([self.fitting_length()]).trainable
-        found = {m: g for g in given for m in known if m == g or re.fullmatch(rf"{re.escape(g)}(\.\d+)+", m)}
-        return found | {g: g for g in given if g not in found.values()}
+        return named(self.trace([self.fitting_length()]), given)
 
     def fitting_length(self, wanted: int = 3) -> int:
         """The number of positions."""
@@ -110,6 +119,12 @@ class Separated(Network):
         traced = self.net.trace([None] * len(lengths), labels)
         names = (data[0].label for data in traced.inputs)
         return separate(traced, {n: known[t] for n, t in zip(names, lengths, strict=True)})  # type: ignore
+
+
+def named(trace: Trace, given: Iterable[str]) -> dict[str, str]:
+    """The parameters of a network taken apart that each of some names of the whole stands for, with it."""
+    found = {m: g for g in given for m in trace.trainable if m == g or re.fullmatch(rf"{re.escape(g)}(\.\d+)+", m)}
+    return found | {g: g for g in given if g not in found.values()}
 
 
 def axes_count(net: Network) -> int | None:
@@ -165,7 +180,12 @@ class _Separate:
     """The trace that is built, and where the vectors of the old one are in it."""
 
     def __init__(self, trace: Trace, sizes: Mapping[str, Sizes], matrix: Matrix | None) -> None:
-        self.old, self.new, self.sizes, self.matrix_of = trace, Trace(), sizes, matrix
+        self.old, self.new, self.sizes, self.matrix_of = (
+            trace,
+            Trace(bias_stds=trace.bias_stds, narrow=trace.narrow),
+            sizes,
+            matrix,
+        )
         self.at: dict[tuple[Var, int | None], Var] = {}
         self.placed = {r.v for heads in trace.heads for f in heads for r in f.readouts if r.by is not None}
         self.placed |= {op.x for _, op in trace.program if isinstance(op, Place)}
@@ -277,7 +297,7 @@ class _Separate:
 
     def _readouts(self, r: Readout) -> Iterable[Readout]:
         if r.by is None:
-            yield Readout(r.name, self.of(r.v, None), self.of(r.x, None), r.std, r.trained)
+            yield Readout(r.name, self.of(r.v, None), self.of(r.x, None), r.std, r.trained, of_input=r.of_input)
             return
         scale = self.weight(r.by)
         for k, q in self.pairs(r.by, False, None):
@@ -369,6 +389,20 @@ def _(op: Outer, var: Var, s: _Separate) -> None:
         x, y = s.of(op.x, p), s.of(op.y, q)
         body, args = (vector_slot(0) ** 2, (x,)) if x == y else (vector_slot(0) * vector_slot(1), (x, y))
         s.at[var, i] = s.new.program.append(f"{var}[{p + 1},{q + 1}]", Moment(body, args))
+
+
+@apart.register(Score)
+@apart.register(Softmax)
+@apart.register(Copied)
+@apart.register(Gathered)
+def _(op: Any, var: Var, s: _Separate) -> None:
+    raise AssumptionError(TRAINING[isinstance(op, Copied)])
+
+
+@apart.register(Kept)
+def _(op: Kept, var: Var, s: _Separate) -> None:
+    for p in s.positions(var):
+        s.at[var, p] = s.new.program.append(s.named(var, p), Kept(s.of(op.x, p), op.rate))
 
 
 @apart.register(RowSum)

@@ -31,6 +31,7 @@ from tensorprog.ir.instructions import (
     InitMatrix,
     InitScalar,
     InitVector,
+    Kept,
     MatMul,
     Moment,
     Nonlin,
@@ -40,7 +41,7 @@ from tensorprog.ir.instructions import (
 )
 from tensorprog.passes.backprop import Gradients, Tape
 from tensorprog.passes.optimizer import SGD, Loss
-from tensorprog.passes.parametrization import Scaling
+from tensorprog.passes.scaling import Scaling
 from tensorprog.passes.separate import apart_first
 from tensorprog.printing import NameSymbol
 
@@ -373,9 +374,8 @@ def change(op: Any, var: Var, run: Unroller, t: int) -> Var | None:
     raise NoRuleError(f"no unrolling rule for {type(op).__name__}: register one with tensorprog.passes.unroll.change")
 
 
-@change.register(InitScalar)
-@change.register(InitMatrix)
-def _(op: Any, var: Var, run: Unroller, t: int) -> Var | None:
+@change.register
+def _(op: InitScalar | InitMatrix | Kept, var: Var, run: Unroller, t: int) -> Var | None:
     return None
 
 

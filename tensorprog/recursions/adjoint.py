@@ -10,7 +10,7 @@ from typing import Any, TypeGuard
 from tensorprog.algebra import Gen, Poly, add_all, drop, monomial
 from tensorprog.errors import FoldError
 from tensorprog.ir.axes import TOTAL, Everywhere, Reading
-from tensorprog.limit.positions import Along
+from tensorprog.limit.positions import Along, Weighed
 from tensorprog.recursions.straight import Ref, Store, refs_of
 
 SUM = Along(Reading(TOTAL, None), "both", False, Poly({}), None)
@@ -39,7 +39,7 @@ def adjoint(p: Poly, paired: Poly, spatial: bool, store: Store) -> tuple[Poly, l
     rest: list[Poly] = []
     found: list[tuple[Ref, Poly]] = []
     for mono, c in p.terms.items():
-        carrier = next((g for g, _ in mono if is_linear(g) or (isinstance(g, Along) and _holds(g.inner))), None)
+        carrier = next((g for g, _ in mono if is_linear(g) or (isinstance(g, Along | Weighed) and _holds(g.inner))), None)
         if carrier is None:
             _refuse(mono)
             rest.append(_sum(mono, c, paired, spatial, store))
@@ -48,8 +48,13 @@ def adjoint(p: Poly, paired: Poly, spatial: bool, store: Store) -> tuple[Poly, l
         if any(_holds(monomial(g)) for g, _ in cofactor):
             raise FoldError("the kernel is not linear in the gradient covariances Π, so its sum has no transposed form")
         outside = Poly({cofactor: c}) * paired
-        if not isinstance(carrier, Along):
+        if is_linear(carrier):
             found.append((carrier, outside))
+            continue
+        if isinstance(carrier, Weighed):
+            more, inside = adjoint(carrier.inner, store.weighed(carrier, outside), True, store)
+            rest.append(more)
+            found += inside
             continue
         inner_spatial = not (isinstance(carrier.by.map, Everywhere) and carrier.transpose)
         more, inside = adjoint(carrier.inner, store.along(carrier, outside, turned=True), inner_spatial, store)

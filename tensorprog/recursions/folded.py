@@ -6,8 +6,10 @@ deriving there and comparing equation by equation.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -23,6 +25,7 @@ from tensorprog.derivation.kernel_account import KernelAccount
 from tensorprog.derivation.route import refuse_expanding
 from tensorprog.derivation.underflow import warn_of_underflow
 from tensorprog.dsl.network import Network
+from tensorprog.dsl.trace import Trace
 from tensorprog.errors import DataError, FoldError, ProgramError, nearest
 from tensorprog.formulas.typeset import for_notebooks
 from tensorprog.given import flag
@@ -31,11 +34,13 @@ from tensorprog.limit.evaluate import same
 from tensorprog.recursions.fixed import fixed_point
 from tensorprog.recursions.folding import Folded, describe, describe_poly, fold, unroll
 from tensorprog.recursions.indexed import Printer
+from tensorprog.recursions.layered import period
+from tensorprog.recursions.lettering import lettered
 from tensorprog.recursions.ranges import Sizes
 from tensorprog.recursions.sized import SizedKernel, append
 from tensorprog.recursions.sizes import ANY, SMALL, Growing, Over, form_of, over_of, refuse_growing
 from tensorprog.recursions.straight import Store, Straight, read, variables_of
-from tensorprog.recursions.writing import STEPWISE, WAYS, Way, straight
+from tensorprog.recursions.writing import LAYERED, STEPWISE, WAYS, Way, straight
 from tensorprog.types import Data, HyperValues
 
 BLOCK_BYTES = 2**27
@@ -69,19 +74,24 @@ class FoldedKernel:
         self.kernel = kernel
         self.net: Network = kernel.net
         self.form = form_of(kernel.kind, form)
+        if self.net.trace(kernel.lengths[:1]).has_laws:
+            raise FoldError(
+                f"{self.net.name} embeds by weights that are not Gaussian, whose integrals no recursion holds; use K(X)"
+            )
         self._over = over_of(self.net, over)
         refuse_expanding(*self._sized(self._over.larger(2)[0], 2), kernel.kind == "ntk")
         self._store = Store()
-        self._read: dict[tuple[Sizes, int, bool], Straight] = {}
-        self._derived: dict[tuple[Sizes, int, bool], Derivation] = {}
-        self._most: dict[bool, dict[Sizes, int]] = {False: {}, True: {}}
+        self._read: dict[tuple[Sizes, int, str], Straight] = {}
+        self._derived: dict[tuple[Sizes, int, str], Derivation] = {}
+        self._most: dict[str, dict[Sizes, int]] = defaultdict(dict)
         self.proved: list[Sizes] = []
         self.excluded: set[Sizes] = set()
         self._parts = self._fold(self.form, 2)
         self._others: dict[tuple[str | None, int], tuple[Part, ...]] = {(self.form, 2): self._parts}
         self._programs: dict[int, Any] = {}
         self._at: dict[Any, SizedKernel] = {}
-        self._printer = Printer([(p.over.related, p.folded) for p in self._parts], kernel, self._over.depth)
+        shown = [(p.over.related, lettered(p.folded, self._store)) for p in self._parts]
+        self._printer = Printer(shown, kernel, self._over.depth)
 
     def __deepcopy__(self, memo: Any) -> Self:
         return self  # it answers the same questions in the same way for ever
@@ -100,8 +110,9 @@ class FoldedKernel:
 
     def _fold(self, form: str | None, inputs: int) -> tuple[Part, ...]:
         """One fold for all sizes, or one for equal and one for different lengths, or of moments taken step by step."""
+        ways = (LAYERED, WAYS) if self._in_layers else (WAYS, LAYERED) if self.net.takes_axes else (WAYS,)
         try:
-            return (self._part(self._over, form, inputs),)
+            return (self._first_part(form, inputs, ways),)
         except Growing:
             raise
         except FoldError as error:
@@ -114,18 +125,29 @@ class FoldedKernel:
             except FoldError:
                 raise error from None
 
+    def _first_part(self, form: str | None, inputs: int, ways: Sequence[Sequence[Way]]) -> Part:
+        """The fold by the first of some kinds of equations that repeat; the error of the first where none do."""
+        failure: FoldError | None = None
+        for some in ways:
+            try:
+                return self._part(self._over, form, inputs, some)
+            except FoldError as error:
+                failure = failure or error
+        assert failure is not None
+        raise failure
+
     def _part(self, over: Over, form: str | None, inputs: int, ways: Sequence[Way] = WAYS) -> Part:
         """The fold that holds down to the smallest sizes."""
         failure, best = None, None
         for s in over.examples(inputs):  # before any is read, which takes longer
-            if (s, inputs, ways[0].stepwise) not in self._read:
-                self._derivation(s, inputs, ways[0].stepwise)
+            if (s, inputs, ways[0].by) not in self._read:
+                self._derivation(s, inputs, ways[0].by)
         for way in ways:
             if way.anchored and best is not None:
                 break
             try:
                 systems = {s: self._straight(s, form, inputs, way) for s in over.examples(inputs)}
-                folded = fold(systems, self._store, way.anchored, way.stepwise)
+                folded = fold(systems, self._store, way.anchored, way.by == "stepwise")
                 fails = self._prove(folded, form, inputs, way, over)
             except FoldError as error:
                 failure = failure or error
@@ -170,21 +192,35 @@ class FoldedKernel:
         return same(self._value(sizes, inputs), mine)
 
     def _straight(self, sizes: Sizes, form: str | None, inputs: int, way: Way) -> Straight:
-        key = (sizes, inputs, way.stepwise)
+        key = (sizes, inputs, way.by)
         if key not in self._read:  # every form starts from it
-            self._read[key] = read(self._derivation(*key), self._store)
+            self._read[key] = read(self._derivation(*key), self._store, self._period if way.by == "layered" else 0)
             del self._derived[key]
         return straight(self._read[key], self._store, form, way)
 
-    def _derivation(self, sizes: Sizes, inputs: int, stepwise: bool) -> Derivation:
+    def _derivation(self, sizes: Sizes, inputs: int, by: str) -> Derivation:
         """The derivation at one size, which waits until it is read."""
-        key = (sizes, inputs, stepwise)
+        key = (sizes, inputs, by)
         if key not in self._derived:
-            derive = self.kernel._derive_stepwise if stepwise else self.kernel._derive_straight
-            self._derived[key] = derive(*self._sized(sizes, inputs))
-            self._most[stepwise][sizes] = variables_of(self._derived[key])
-            refuse_growing(self.net.name, self._most[stepwise])
+            self._derived[key] = getattr(self.kernel, f"_derive_{by}")(*self._sized(sizes, inputs))
+            self._most[by][sizes] = variables_of(self._derived[key])
+            refuse_growing(self.net.name, self._most[by])
         return self._derived[key]
+
+    @cached_property
+    def _traces(self) -> list[Trace]:
+        """The network on one input, at two sizes."""
+        return [net.trace(lengths) for net, lengths in (self._sized(s, 1) for s in self._over.examples(1)[:2])]
+
+    @cached_property
+    def _in_layers(self) -> bool:
+        """Whether layers have moments of their vectors, as norms and attention do."""
+        return any(var.kind == "scalar" for var, _ in self._traces[-1].program)
+
+    @cached_property
+    def _period(self) -> int:
+        """How many instructions of one input one more layer has."""
+        return period(*self._traces)
 
     def _value(self, sizes: Sizes, inputs: int) -> Poly:
         """The kernel by its own method of derivation, untouched."""
@@ -264,7 +300,7 @@ class FoldedKernel:
         K = by_lengths(first, other, block)
         if other is None:
             self._symmetrise(K, first, layers, hyper)
-        warn_of_underflow(K, repr(self), first, other)
+        warn_of_underflow(K, repr(self), first, other, [*self.net.hyperparameters.values(), *hyper.values()])
         return K
 
     def fixed_point(self, X1: Data, X2: Data | None = None, values: HyperValues | None = None,

@@ -7,7 +7,7 @@ described by boxes with bounds 1, L, T, .. that hold at all sizes the equations 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -18,6 +18,7 @@ from tensorprog.expectations.atoms import Expect
 from tensorprog.printing import NameSymbol
 from tensorprog.recursions.ranges import Bound, Box, Point, Sizes, cover, cover_sides, shift_between
 from tensorprog.recursions.rewrite import terms_of
+from tensorprog.recursions.scales import at_size, unified
 from tensorprog.recursions.straight import GRAM, Family, Index, Ref, Store, Straight, refs_of
 
 Shift = tuple[Bound | None, ...]
@@ -202,7 +203,8 @@ def fold(systems: Mapping[Sizes, Straight], store: Store, anchored: bool = False
     for sizes, system in systems.items():
         for r, p in system.equations.items():
             found[r.family][template(p, View(r.family.pair, r.where, anchored), store)][sizes].add(r.where)
-    for family, forms in found.items():
+    for family, exact in found.items():
+        forms = unified(exact, store)
         indices = {s: {i for by_size in forms.values() for i in by_size.get(s, ())} for s in systems}
         layout = result.layouts[family] = _layout(indices)
         for form, by_size in forms.items():
@@ -296,7 +298,7 @@ def _kernel_terms(systems: Mapping[Sizes, Straight], folded: Folded, store: Stor
             view = View(anchor.family.pair if anchor else ("", ""), own, anchored, dict(sizes), folded.layouts)
             found[anchor.family if anchor else None, template(term, view, store)][sizes].add(own)
     result = []
-    for (family, form), by_size in found.items():
+    for family, form, by_size in _unified(found, store):
         if family is None:
             boxes: list[Box] | None = [Box()] if all(by_size.get(s) for s in systems) else None
         else:
@@ -308,6 +310,15 @@ def _kernel_terms(systems: Mapping[Sizes, Straight], folded: Folded, store: Stor
             raise _unfolded_kernel(family, form, systems)
         result += [Case(family or Family(*GRAM, ("", "")), box, form) for box in boxes]
     return result
+
+
+def _unified(found: Mapping[tuple[Family | None, Poly], dict[Sizes, set[Index]]],
+             store: Store) -> Iterator[tuple[Family | None, Poly, dict[Sizes, set[Index]]]]:  # fmt: skip
+    by_family: dict[Family | None, dict[Poly, dict[Sizes, set[Index]]]] = defaultdict(dict)
+    for (family, form), by_size in found.items():
+        by_family[family][form] = by_size
+    for family, forms in by_family.items():
+        yield from ((family, form, by_size) for form, by_size in unified(forms, store).items())
 
 
 def _anchor(term: Poly) -> Ref | None:
@@ -351,7 +362,7 @@ def place(form: Poly, own: Index, sizes: Mapping[str, int], store: Store) -> Pol
     """A template at an index."""
 
     def leaf(g: Gen) -> Poly | None:
-        return store.ref(g.family, g.locate(own, sizes)) if isinstance(g, At) else None
+        return store.ref(g.family, g.locate(own, sizes)) if isinstance(g, At) else at_size(g, sizes)
 
     return store.rebuild(form, leaf)
 
@@ -363,6 +374,7 @@ def _ref(store: Store, family: Family, index: Index) -> Ref:
 def _ordered(kernel: Poly, definitions: dict[Ref, Poly]) -> list[Ref]:
     """What the kernel needs, every quantity after those it reads; without recursion."""
     done: dict[Ref, None] = {}
+    opened: set[Ref] = set()
     todo = [(r, False) for r in sorted(_defined(kernel), key=str)]
     while todo:
         r, ready = todo.pop()
@@ -371,11 +383,13 @@ def _ordered(kernel: Poly, definitions: dict[Ref, Poly]) -> list[Ref]:
         if ready:
             done[r] = None
             continue
-        if r not in definitions:
+        if r not in definitions or r in opened:
+            wrong = "is made of itself" if r in opened else "none of them is about"
             raise FoldError(
                 f"the equations found at small sizes do not carry over to larger ones: they read {describe(r)}, which "
-                "none of them is about"
+                f"{wrong}"
             )
+        opened.add(r)
         todo.append((r, True))
         todo += [(s, False) for s in sorted(_defined(definitions[r]), key=str) if s not in done]
     return list(done)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,7 +11,6 @@ import sympy as sp
 
 from tensorprog.algebra import Gen, Poly, Scalar, to_sympy
 from tensorprog.expectations.atoms import Expect, head_of
-from tensorprog.formulas.arguments import POSITION
 from tensorprog.formulas.legend import legend, said
 from tensorprog.formulas.summing import Spot, Summing, in_sympy
 from tensorprog.formulas.summing import said as at_positions
@@ -32,8 +30,9 @@ from tensorprog.formulas.typeset import (
 )
 from tensorprog.formulas.typeset import GRAM as GRAM_RANK
 from tensorprog.limit.equations import reachable
-from tensorprog.printing import NameSymbol, latex, text
+from tensorprog.printing import NameSymbol, inner, latex, text
 from tensorprog.recursions.folding import At, Case, Folded
+from tensorprog.recursions.merged import merged
 from tensorprog.recursions.positioned import Positioned, forms_of, has_positions
 from tensorprog.recursions.ranges import T2, TAU, Bound, L, T
 from tensorprog.recursions.straight import GRAM, Family
@@ -59,14 +58,15 @@ class Quantity(sp.Expr):  # type: ignore[misc]
         return self._written(latex, r"\langle {}_{{{}}},{}_{{{}}}\rangle").replace("_{}", "")
 
     def _written(self, show: Any, gram: str) -> str:
-        head, (a, b), layers, times = self.args
+        head, (a, *others), layers, times = self.args
+        b = others[0] if others else a
         shown = [show(i).replace(" ", "") for i in (*layers, *times)]
         if head.name == GRAM[0]:
             t, t2 = (_subscript(i) for i in shown) if show is text and shown else shown or ("", "")
             return gram.format(a, t, b, t2)
         index = ",".join(shown)
         power = f"^({index})" if show is text else f"^{{({index})}}"
-        return f"{show(head)}{power if index else ''}({a},{b})"
+        return f"{show(head)}{power if index else ''}({','.join(map(str, self.args[1]))})"
 
 
 def _subscript(i: str) -> str:
@@ -74,14 +74,17 @@ def _subscript(i: str) -> str:
     return i if i.isdecimal() else f"_{i}" if i.strip("'").isalpha() else f"_({i})"
 
 
-def quantity(family: Family, index: Exprs) -> Quantity:
-    """A family at an index; equal layers are written once."""
+def quantity(family: Family, index: Exprs) -> sp.Expr:
+    """A family at an index; equal layers are written once, data of several arrays by their names."""
+    if family.names is not None:
+        return inner(*family.names)
     copy = "" if family.copy == 1 else f"_{{[{family.copy}]}}"
     head = NameSymbol(f"{family.head}{'' if family.copy == 1 else f'.{family.copy}'}", family.tex + copy)
     l, t, l2, t2 = index
     layers = [i for i in ([l] if l == l2 else [l, l2]) if i is not None]
     times = [] if t is None and t2 is None else [t, t2]
-    return Quantity(head, sp.Tuple(*map(sp.Symbol, family.pair)), sp.Tuple(*layers), sp.Tuple(*times))
+    pair = family.pair[:1] if family.single else family.pair
+    return Quantity(head, sp.Tuple(*map(sp.Symbol, pair)), sp.Tuple(*layers), sp.Tuple(*times))
 
 
 # ---- indices ---------------------------------------------------------------------------------------
@@ -190,7 +193,7 @@ class Printer:
         given = ", ".join(f"{k}={v}" for k, v in net.hyperparameters.items() if k != depth)
         sizes = {"L": f"{depth} L", "T": "lengths T and T', τ = T' - T"}
         over = ", ".join(sizes[s] for s in self.parts[0][1].sizes if s in sizes)
-        return f"{self.kernel.kind.upper()} of {net.name}({given}), {over}"
+        return f"{self.kernel.kind.upper()} of {net.name}({given}), {over}{self.kernel._training}"
 
     def _atoms(self) -> tuple[list[Expect], bool]:
         """The expectations that occur, and whether inner products of data do."""
@@ -216,7 +219,7 @@ class Printer:
         found: list[Line] = []
         notes: dict[str, None] = {}
         for related, folded in self.parts:
-            kept, said = _merged([(case.family, self._line(case, folded, style)) for case in folded.cases], style)
+            kept, said = merged([(case.family, self._line(case, folded, style)) for case in folded.cases], style)
             heading = [Line(RELATED[related][style.tex], [])] if related else []
             found += [*heading, *kept, self._kernel_line(folded, style)]
             notes |= dict.fromkeys(said)
@@ -320,47 +323,6 @@ STEPS = {  # the letters of equations that take moments step by step
           r"$\Psi$ is the coefficient of $\mathsf{E}\, dz\, dz'$ in the kernel."),
     "Φ": ("Φ is that of E (Wᵀ dh) dz'", r"$\Phi$ is that of $\mathsf{E}\, (W^\top dh)\, dz'$."),
 }  # fmt: skip
-NOTES = {
-    "both": ("and the same for (x,x) and (x',x')", "The same equations hold for $(x,x)$ and $(x',x')$."),
-    "other": ("and for (x',x') as for (x,x)", "Those for $(x',x')$ are as for $(x,x)$."),
-    "lengths": (
-        "and for (x',x') as for (x,x), up to T'",
-        "Those for $(x',x')$ are as for $(x,x)$, up to $T'$.",
-    ),
-}
-
-
-def _merged(lines: list[tuple[Family, Line]], style: Style) -> tuple[list[Line], list[str]]:
-    """Without the lines for (x,x) and (x',x') that are those for (x,x') with x' = x, or those for each other."""
-    by_pair: dict[tuple[str, int], dict[bool, dict[str, list[Line]]]] = {}
-    for family, line in lines:
-        kinds = by_pair.setdefault((family.head, family.copy), {True: {}, False: {}})
-        kinds[family.pair[0] == family.pair[1]].setdefault(family.pair[0], []).append(line)
-    dropped: list[Line] = []
-    notes: list[str] = []
-    for kinds in by_pair.values():
-        own, cross = kinds[True], kinds[False]
-        first = next(iter(own.values()), [])
-        if own and all(_same(found, first) for found in own.values()):
-            with_cross = bool(cross) and _same(first, next(iter(cross.values())))
-            dropped += [line for k, found in enumerate(own.values()) if k or with_cross for line in found]
-            if len(own) > 1:
-                timed = any("T" in line.where for line in first)
-                notes.append(NOTES["both" if with_cross else "lengths" if timed else "other"][style.tex])
-    return [line for _, line in lines if not any(line is d for d in dropped)], list(dict.fromkeys(notes))
-
-
-def _same(a: list[Line], b: list[Line]) -> bool:
-    return sorted(map(_unprimed, a)) == sorted(map(_unprimed, b))
-
-
-def _unprimed(line: Line) -> str:
-    """A line with x' = x, so T' = T and τ = 0."""
-    shown = " ".join([line.left, *(f for sign, factors in line.terms for f in (sign, *factors)), line.where])
-    shown = POSITION.sub(lambda m: re.sub(r"(?<![A-Za-z\\])q", "p", m[0]), shown)
-    return shown.replace("'", "").replace("+τ", "").replace(r"+\tau", "")
-
-
 def _show(g: Gen, own: Exprs, style: Style) -> tuple[int, str]:
     if isinstance(g, At):
         rank = LINEAR if g.family.linear else GRAM_RANK if g.family.head == GRAM[0] else QUANTITY
@@ -383,7 +345,7 @@ def _atom(g: Expect, own: Exprs, style: Style) -> str:
     return rf"{head}\bigl[{joined}\bigr]" if style.tex else f"{head}({joined})"
 
 
-def short_covariance(g: Expect, own: Exprs) -> Quantity | None:
+def short_covariance(g: Expect, own: Exprs) -> sp.Expr | None:
     """Σ^(i,j)(x,x') when the covariance is Σ^(i,i)(x,x), Σ^(i,j)(x,x'), Σ^(j,j)(x',x')."""
     if any(g.mean) or len(g.mean) > 2:
         return None

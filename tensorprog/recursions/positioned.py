@@ -60,7 +60,9 @@ class Positioned:
         return Summing(style, leaf, sides, self._data, short, self.windows, self.labels)
 
     def sides(self, family: Family) -> Sides:
-        """Of which inputs the indices of a quantity are positions."""
+        """Of which inputs the indices of a quantity are positions; of scalars of pairs of them, two of one input."""
+        if family.single:
+            return (0, 1) if all(family.at) else (self.labels.index(family.pair[0]) if family.at[0] else None, None)
         first, second = (self.labels.index(x) if at else None for x, at in zip(family.pair, family.at, strict=True))
         return first, second
 

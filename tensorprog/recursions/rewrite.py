@@ -7,6 +7,7 @@ None of them changes a value.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -14,7 +15,7 @@ from typing import Any
 
 from tensorprog.algebra import ONE, ZERO, Gen, Poly, Scalar, add_all, merge, monomial
 from tensorprog.expectations.atoms import Expect
-from tensorprog.limit.positions import Along
+from tensorprog.limit.positions import Along, Weighed
 from tensorprog.recursions.adjoint import adjoint, gathered, is_linear
 from tensorprog.recursions.straight import GRAM, LINEAR, Family, Index, Ref, Store, Straight, refs_of
 
@@ -319,6 +320,40 @@ def needed(system: Straight) -> Straight:
         if r in needed:
             needed |= refs_of(system.equations[r])
     return Straight({r: p for r, p in system.equations.items() if r in needed}, system.kernel)
+
+
+def spread(system: Straight, store: Store) -> Straight:
+    """With the sums over positions in the kernel taken term by term."""
+
+    def opened(g: Gen) -> Poly:
+        if isinstance(g, Along):
+            return add_all(store.along(g, term) for term in terms_of(g.inner))
+        return monomial(g)
+
+    parts = [_product(c, (opened(g) ** e for g, e in mono)) for mono, c in system.kernel.terms.items()]
+    return Straight(system.equations, add_all(parts))
+
+
+def used_once(system: Straight) -> set[Ref]:
+    """The products that are a factor of one term of one equation, and read by nothing else."""
+    readers: dict[Ref, int] = defaultdict(int)
+    factors: dict[Ref, int] = defaultdict(int)
+    for p in [*system.equations.values(), system.kernel]:
+        for r in refs_of(p):
+            readers[r] += 1
+        for r in _factors(p):
+            factors[r] += 1
+    products = {r for r, p in system.equations.items() if len(p.terms) == 1}
+    return {r for r in products if readers[r] == factors[r] == 1}
+
+
+def _factors(p: Poly) -> Iterator[Ref]:
+    """The quantities that terms are linear in, below sums over positions."""
+    for g, e in (f for mono in p.terms for f in mono):
+        if isinstance(g, Along | Weighed):
+            yield from _factors(g.inner)
+        elif isinstance(g, Ref) and e == 1:
+            yield g
 
 
 def renumber(system: Straight, store: Store) -> Straight:

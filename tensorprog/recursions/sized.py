@@ -15,6 +15,7 @@ from tensorprog.dsl.network import Network
 from tensorprog.printing import Shown
 from tensorprog.recursions.folding import Folded
 from tensorprog.recursions.plan import Key, plan
+from tensorprog.recursions.scales import with_depth
 from tensorprog.recursions.sizes import Over
 from tensorprog.recursions.straight import GRAM
 
@@ -101,7 +102,7 @@ def append(tape: Tape, folded: Folded, sizes: Mapping[str, int], hyper: Mapping[
         DataError: a symbol has no number.
         FoldError: the equations do not reach down to these sizes.
     """
-    lowering, held, total = Lowering(tape, {}, hyper), dict[Key, int](), tape.const(0.0)
+    lowering, held, total = Lowering(tape, {}, with_depth(hyper, sizes)), dict[Key, int](), tape.const(0.0)
     for step in plan(folded, sizes).steps:
         known = {g: _gram(tape, key) if key[0].head == GRAM[0] else held[key] for g, key in step.reads}
         [value] = lowering.run([step.form], known)

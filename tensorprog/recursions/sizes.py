@@ -11,7 +11,7 @@ from tensorprog.dsl.network import Network
 from tensorprog.errors import FoldError, ProgramError, listed, nearest
 from tensorprog.recursions.ranges import Sizes
 
-DEPTHS = ("depth", "layers", "n_layers", "num_layers")
+DEPTHS = ("depth", "layers", "n_layers", "num_layers", "blocks")
 FORMS = ("sum", "forward")
 FOLDED = (3, 4)  # lengths that a fold over lengths needs at least
 PLAIN = 3  # variables of an expectation that may be reached by growing

@@ -8,7 +8,8 @@ equal polynomials.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,14 +20,15 @@ from tensorprog.derivation.derivation import Derivation
 from tensorprog.derivation.names import Place
 from tensorprog.errors import FoldError
 from tensorprog.expectations.atoms import Expect, variables
-from tensorprog.ir.axes import TOTAL, Map, Reading
+from tensorprog.ir.axes import TOTAL, Axes, Map, Pairs, Reading
 from tensorprog.limit.equations import Name, children, reachable
-from tensorprog.limit.positions import Along, At
-from tensorprog.printing import NameSymbol, inner
+from tensorprog.limit.positions import Along, Positional, Weighed
+from tensorprog.printing import NameSymbol, inner, reads_data
 
 Index = tuple[int | None, ...]
 TRANSPOSED = [  # what kernels are linear in: gradient covariances and tangent kernels of layers, and of sums of some
     (("Π", r"\Pi"), ("Θ", r"\Theta")),
+    (("Π̂", r"\hat{\Pi}"), ("Θ̂", r"\hat{\Theta}")),
     (("D", "D"), ("Ψ", r"\Psi")),
     (("B", "B"), ("Φ", r"\Phi")),
 ]
@@ -37,7 +39,8 @@ LINEAR = {a[0]: b for pair in TRANSPOSED for a, b in (pair, pair[::-1])}  # with
 class Family:
     """All quantities of one letter and pair of inputs; ``copy`` tells apart those with the same index.
 
-    ``at`` says which of the two vectors has positions, ``view`` by what map data are read, and whether side by side.
+    ``at`` says which of the two vectors has positions, ``view`` by what map data are read, and whether side by side;
+    ``names`` are what data are called where an input has several arrays.  ``single`` ones are scalars of one input.
     """
 
     head: str
@@ -46,11 +49,13 @@ class Family:
     copy: int = 1
     at: tuple[bool, bool] = (False, False)
     view: tuple[Map, bool] | None = None
+    names: tuple[str, str] | None = None
+    single: bool = False
 
     @property
     def linear(self) -> bool:
         """Whether kernels are sums over these quantities, such as Π or Θ."""
-        return self.head in LINEAR
+        return self.head.partition("_")[0] in LINEAR
 
 
 GRAM = ("⟨⟩", r"\langle\rangle")
@@ -62,7 +67,7 @@ class Ref(Scalar):
     __slots__ = ("family", "label", "where")
 
     def __init__(self, family: Family, where: Index) -> None:
-        self.label = NameSymbol(f"{family.head}{list(where)}{family.pair}{family.copy}")
+        self.label = NameSymbol(f"{family.head}{list(where)}{family.names or family.pair}{family.copy}")
         super().__init__(self.label)
         self.family, self.where = family, where
 
@@ -75,6 +80,7 @@ class Store:
 
     def __init__(self) -> None:
         self._known: dict[Any, Poly] = {}
+        self.letters: dict[tuple[str, int], Counter[str]] = {}  # of quantities with a role: what stands below them
 
     def intern(self, make: Callable[..., Gen], *key: Any) -> Poly:
         """The generator ``make(*key)`` as a polynomial, made once."""
@@ -113,8 +119,9 @@ class Store:
             return self.intern(Apply, g.fn, tuple(self.rebuild(a, leaf, seen) for a in g.args))
         if isinstance(g, Along):
             return self.along(g, self.rebuild(g.inner, leaf, seen))
-        if isinstance(g, At):
-            return self.intern(At, self.rebuild(g.inner, leaf, seen), g.point)
+        if isinstance(g, Positional):
+            fields = (getattr(g, name) for name in g.FIELDS)
+            return self.intern(type(g), *(self.rebuild(v, leaf, seen) if isinstance(v, Poly) else _anywhere(v) for v in fields))
         return monomial(g) if isinstance(g, Ref) else self.intern(Scalar, g.symbol)
 
     def along(self, like: Along, inner: Poly, turned: bool = False) -> Poly:
@@ -125,9 +132,13 @@ class Store:
         if len(inner.terms) != 1:
             return self._mapped(like, transpose, inner) if inner else inner
         ((mono, c),) = inner.terms.items()
-        constant = tuple(f for f in mono if type(f[0]) is Scalar)
-        array = tuple(f for f in mono if type(f[0]) is not Scalar)
+        constant = tuple(f for f in mono if type(f[0]) is Scalar and not reads_data(f[0].symbol))
+        array = tuple(f for f in mono if f not in constant)
         return Poly({constant: c}) * self._mapped(like, transpose, Poly({array: 1}))
+
+    def weighed(self, like: Weighed, inner: Poly) -> Poly:
+        """The transposed sum over positions of ``like``, with the same scalars."""
+        return self.intern(Weighed, like.weights, like.axes, like.how, not like.transpose, inner) if inner else inner
 
     def _mapped(self, like: Along, transpose: bool, inner: Poly) -> Poly:
         return self.intern(Along, Reading(like.by.map, None), like.how, transpose, inner, like.point)
@@ -138,6 +149,11 @@ class Store:
         body = body.xreplace({s: g.symbol for s, g in gens.items()})
         key = min((_permuted(body, cov, mean, o) for o in _orders(len(mean))), key=lambda k: _sort_key(*k))
         return self.intern(_expect, *key, tuple(sorted(gens.values(), key=lambda g: g.index)))
+
+
+def _anywhere(v: Any) -> Any:
+    """Axes without the input that they belong to."""
+    return Pairs(*(replace(a, source="") for a in (v.left, v.right))) if isinstance(v, Pairs) else v
 
 
 def _single(p: Poly) -> Gen:
@@ -235,22 +251,35 @@ def leaf_name(g: Gen, names: dict[Ref, Poly]) -> Poly | None:
 
 def gram_symbol(g: Ref) -> sp.Symbol:
     """⟨x_t,x'_t'⟩ as the trace of a network calls it."""
+    if g.family.names is not None:
+        return inner(*g.family.names)
     (a, b), (_, t, _, t2) = g.family.pair, g.where
     by = "" if g.family.view is None else f"·{g.family.view[0]}"
     return inner(f"{a}{by or t or ''}", f"{b}{by or t2 or ''}")
 
 
-def read(derivation: Any, store: Store) -> Straight:
+def read(derivation: Any, store: Store, period: int = 0) -> Straight:
     """The equations that a derivation's kernel needs.
+
+    Args:
+        derivation: at one size.
+        store: shared by all sizes.
+        period: how many instructions a layer has, where roles are told apart by it.
 
     Raises:
         FoldError: a quantity of the derivation has no place (layer, time, input) in its network.
     """
     system = Straight()
     refs: dict[Gen, Poly] = {}
-    used: dict[tuple[Family, Index], int] = {}
     ends, free = [data[0] for data in derivation.trace.inputs], set[Ref]()
     grams = {s: _gram(p, q) for s, (p, q) in derivation.trace.grams.items()}
+    names = [g for g in reachable([derivation.poly]) if isinstance(g, Name)]
+    located = {g: _located(g, derivation) for g in names}
+    roles = _roles(located, derivation, period)
+    for g, number in roles.items():
+        count = store.letters.setdefault((located[g][0].head, number), Counter())
+        count[derivation.limit.system.namer.letters(*g.about)] += 1
+    used: dict[tuple[Family, Index], int] = {}
 
     def leaf(g: Gen) -> Poly | None:
         if isinstance(g, Name):
@@ -258,27 +287,54 @@ def read(derivation: Any, store: Store) -> Straight:
         return store.ref(*grams[g.symbol]) if g.symbol in grams else None
 
     seen: dict[Gen, Poly] = {}
-    for g in reachable([derivation.poly]):
-        if isinstance(g, Name):
-            family, index = _located(g, derivation)
-            p = store.rebuild(g.definition, leaf, seen)
-            if refs_of(p) <= free:  # the same for all data, such as gradients of linear layers: about both inputs
-                family = replace(family, pair=(ends[0].label, ends[-1].label))
-            copy = used[family, index] = used.get((family, index), 0) + 1
-            refs[g] = store.ref(replace(family, copy=copy), index)
-            ref = _single(refs[g])
-            assert isinstance(ref, Ref)
-            system.equations[ref] = p
-            if refs_of(p) <= free:
-                free.add(ref)
+    for g in names:
+        family, index = located[g]
+        p = store.rebuild(g.definition, leaf, seen)
+        if g not in roles and refs_of(p) <= free:  # the same for all data, such as gradients of linear layers: about both inputs
+            family = replace(family, pair=(ends[0].label, ends[-1].label))
+        copy = used[family, index] = used.get((family, index), 0) + 1
+        refs[g] = store.ref(replace(family, copy=roles.get(g, copy)), index)
+        ref = _single(refs[g])
+        assert isinstance(ref, Ref)
+        system.equations[ref] = p
+        if g not in roles and refs_of(p) <= free:
+            free.add(ref)
     system.kernel = store.rebuild(derivation.poly, leaf, seen)
     return system
+
+
+def _roles(located: Mapping[Name, tuple[Family, Index]], derivation: Derivation, period: int) -> dict[Name, int]:
+    """Numbers of quantities that say where in their layer stands what they are about."""
+    role = getattr(derivation.limit.system.namer, "role", None)
+    found: dict[Name, int] = {}
+    used: dict[Any, int] = {}
+    for g, place in located.items() if role is not None else ():
+        key = (*place, role(*g.about, period))
+        again = used[key] = used.get(key, 0) + 1
+        found[g] = _number(*key[-1], again)
+    return found
+
+
+PARTS = 10**6
+
+
+def _number(*parts: int) -> int:
+    """One number for several, each less than half a million, the first above all."""
+    return sum((part + PARTS // 2) * PARTS**i for i, part in enumerate(reversed(parts)))
 
 
 def _gram(p: Any, q: Any) -> tuple[Family, Index]:
     at = (p.axes is not None, q.axes is not None)
     view = None if p.by is None else (p.by.map, True)
-    return Family(*GRAM, (p.label, q.label), at=at, view=view), (None, p.time, None, q.time)
+    names = None if p.part is None else (str(p), str(q))
+    return Family(*GRAM, (p.label, q.label), at=at, view=view, names=names), (None, p.time, None, q.time)
+
+
+def _scalar(place: Place, axes: Axes | Pairs | None, head: str) -> tuple[Family, Index]:
+    """A scalar of one input: for pairs of positions, for every position, or one number."""
+    at = (axes is not None, isinstance(axes, Pairs))
+    family = Family(head, head, (place.owner, place.owner), at=at, single=True)
+    return family, (place.layer, place.time, place.layer, place.time)
 
 
 def _order(place: Place) -> tuple[bool, str, int, int]:
@@ -289,6 +345,8 @@ def _order(place: Place) -> tuple[bool, str, int, int]:
 def _located(g: Name, derivation: Derivation) -> tuple[Family, Index]:
     a, b = g.about
     namer: Any = derivation.limit.system.namer
+    if g.kind == "value" and a is not None and (place := namer.place(a)) is not None:
+        return _scalar(place, derivation.limit.program.axes(a), namer.stem(a))
     places: tuple[Place, Place] | None = namer.places(a, b) if a is not None and b is not None else None
     if places is None or a is None or b is None:
         raise FoldError(

@@ -38,7 +38,7 @@ def snippet(v: Any) -> str:
     body = [
         *network(net),
         f"X = {inputs(e)}",
-        f"v = tp.verify(net, X, widths={list(v.widths)}, seeds={v.seeds}{values}{one})",
+        f"v = tp.verify(net, X, widths={list(v.widths)}, seeds={v.seeds}{values}{one}{_trains(e)})",
         "print(v.text())",
         'v.save("report.html")',
     ]
@@ -46,6 +46,16 @@ def snippet(v: Any) -> str:
     packages = {"base64": "base64", "np": "numpy as np", "sp": "sympy as sp"}
     found = [f"import {full}" for name, full in packages.items() if re.search(rf"(?<![\w.]){name}\.", text)]
     return "\n".join([*found, "import tensorprog as tp", "", text])
+
+
+def _trains(e: Any) -> str:
+    """What trains, as arguments."""
+    chosen = next(iter(e.kernels.values()))._trained
+    if chosen is None:
+        return ""
+    scheme = "" if chosen.parametrization is None else f", parametrization=tp.{chosen.parametrization!r}"
+    rest = {k: v for k, v in chosen.given.items() if v is not None and k != "parametrization"}
+    return "".join(f", {k}={code(v)}" for k, v in rest.items()) + scheme
 
 
 # ---- the inputs ----------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from tensorprog.ir.instructions import InitScalar, Var
 from tensorprog.limit.master import Interpreter
 from tensorprog.passes.backprop import Gradients
 from tensorprog.passes.optimizer import SGD, Loss
-from tensorprog.passes.parametrization import scaling
+from tensorprog.passes.scaling import scaling
 from tensorprog.passes.unroll import Plan, TimeTape, Unrolled, Unroller
 
 LEFT, RIGHT = sp.symbols("a_left a_right", positive=True)

@@ -30,14 +30,17 @@ from tensorprog.limit.evaluate import same
 from tensorprog.limit.master import Interpreter
 from tensorprog.passes.decouple import decouple
 from tensorprog.passes.feature import unroll_features
-from tensorprog.passes.optimizer import SGD, Loss, learning_rates, trained_names
-from tensorprog.passes.parametrization import Parametrization, scaling
+from tensorprog.passes.optimizer import SGD, Loss
+from tensorprog.passes.parametrization import ParametrizationChoice
+from tensorprog.passes.rates import ALL, Rates
+from tensorprog.passes.scaling import scaling
+from tensorprog.passes.separate import Separated
 from tensorprog.passes.unroll import Plan, Unrolled, unroll_trace
 from tensorprog.printing import NameSymbol, Shown, counted
 from tensorprog.sgd.certificate import Certificate, Row
 from tensorprog.sgd.hypotheses import Hypothesis, derivatives_of, outputs_of
 from tensorprog.sgd.inputs import to_unroll
-from tensorprog.types import LossChoice, Number
+from tensorprog.types import LossChoice, Number, Pattern
 
 KernelChoice: TypeAlias = DerivedKernel | Network | None
 """What a run is compared with: a kernel, a network, or None for the kernel of the run itself."""
@@ -248,6 +251,7 @@ class Training(Shown):
         samples = "; ".join(", ".join(self.trace.inputs[j][0].label for j in step) for step in plan.schedule)
         ask = ".f(t), .delta_f(t), .Z(t, vector)" + ("" if isinstance(self, FeatureTraining) else ", .certify()")
         rows = [f"{self.title}: {self.regime}", f"  trained: {', '.join(sorted(plan.trained))}",
+                *([f"  rates: {dict(sorted(plan.rates.items()))}"] if plan.rates else []),
                 f"  loss: {plan.loss.name}", f"  samples: {samples}", f"  followed: {tests}",
                 f"  program: {counted(len(self.program), 'instruction')}", f"  ask {ask}"]  # fmt: skip
         return "\n".join(rows)
@@ -294,10 +298,11 @@ def unroll(
     optimizer: SGD | None = None,
     batch: int = 1,
     loss: LossChoice | None = None,
-    trainable: Sequence[str] | None = None,
+    trainable: Sequence[Pattern] | None = None,
     tests: int = 1,
     lengths: Sequence[int] | Sequence[tuple[int, ...]] | None = None,
-    parametrization: Parametrization | None = None,
+    parametrization: ParametrizationChoice | None = None,
+    rates: Mapping[Pattern, Number] | None = None,
 ) -> Training:
     """Write a whole training run as one program (TP2b App. D.1).
 
@@ -307,12 +312,13 @@ def unroll(
         optimizer: ``tp.SGD(lr, momentum, weight_decay)``; a symbolic learning rate η when None.
         batch: samples per step, all different, with weight 1/batch each.
         loss: None leaves χ_t = L'(f_t) a symbol; ``"mse"``, ``"logistic"`` or a function of (f, y).
-        trainable: names or kinds of the parameters to train; None for all.
+        trainable: the parameters to train, as in ``tp.ntk``; None for all.
         tests: number of test inputs to follow.
         lengths: for sequences, the lengths of the tests followed by those of the samples; 3 when None.  Networks over
             positions are unrolled with a vector for every one, at given sizes such as [(3, 3), (3, 3)], small ones when
             None: what is certified is certified at these sizes.
-        parametrization: ``tp.mup()``, ``tp.standard(c=1)``, ``tp.abc(..)``; that of the NTK when None.
+        parametrization: ``"mup"``, ``"standard"``, ``tp.standard(c=1)``, ``tp.abc(..)``; that of the NTK when None.
+        rates: factors of learning rates, as in ``tp.ntk``.
 
     Returns:
         The run: ``.program``, ``.delta_f(t, test)``, ``.Z(t, vector)``, ``.certify()``; a ``FeatureTraining``
@@ -332,8 +338,11 @@ def unroll(
     labels = [*("x" + "'" * i for i in range(tests)), *(f"ξ{s}" for s in range(steps * batch))]
     net, shape = to_unroll(net, lengths, count)
     schedule = tuple(tuple(tests + t * batch + b for b in range(batch)) for t in range(steps))
-    return plan_training(net, shape, labels, range(tests), schedule, optimizer, loss, trainable,
-                         parametrization=parametrization)  # fmt: skip
+    chosen = Rates.of(trainable, rates, parametrization)
+    if isinstance(net, Separated) and chosen != ALL:
+        trace = net.net.trace([None])
+        chosen = chosen.check(trace).of_names(trace, net.named(trace.trainable))
+    return plan_training(net, shape, labels, range(tests), schedule, optimizer, loss, chosen)
 
 
 def check_counts(**counts: Any) -> None:
@@ -371,14 +380,12 @@ def plan_training(
     schedule: Sequence[Sequence[int]],
     optimizer: SGD | None = None,
     loss: LossChoice | None = None,
-    trainable: Sequence[str] | None = None,
+    chosen: Rates = ALL,
     probes: Sequence[int] = (),
-    parametrization: Parametrization | None = None,
-    rates: Mapping[str, Number] | None = None,
 ) -> Training:
     """A training run on inputs of given lengths: which are tests, and which are the samples of each step."""
     trace = net.trace(lengths, labels)
-    plan = make_plan(trace, tests, schedule, optimizer, loss, trainable, probes, parametrization, rates)
+    plan = make_plan(trace, tests, schedule, optimizer, loss, chosen, probes)
     if plan.scaling.keeps_changes:
         return FeatureTraining(net, unroll_features(trace, plan))
     return Training(net, unroll_trace(trace, plan))
@@ -390,10 +397,8 @@ def make_plan(
     schedule: Sequence[Sequence[int]],
     optimizer: SGD | None = None,
     loss: LossChoice | None = None,
-    trainable: Sequence[str] | None = None,
+    chosen: Rates = ALL,
     probes: Sequence[int] = (),
-    parametrization: Parametrization | None = None,
-    rates: Mapping[str, Number] | None = None,
 ) -> Plan:
     """The plan of a run, checked; of the trace, the parameters and the number of outputs matter."""
     optimizer = SGD(sp.Symbol("eta", positive=True)) if optimizer is None else optimizer
@@ -410,29 +415,30 @@ def make_plan(
         schedule=tuple(tuple(step) for step in schedule),
         optimizer=optimizer,
         loss=Loss(loss, len(trace.heads[0])),
-        trained=trained_names(trace, trainable),
+        trained=chosen.check(trace).trained(trace),
         probes=tuple(probes),
-        scaling=scaling(trace, parametrization),
-        rates=learning_rates(trace, rates, parametrization, strict=True),
+        scaling=scaling(trace, chosen.parametrization),
+        rates=chosen.with_learning_rates(trace, optimizer._rates),
     )
     if probes and plan.scaling.keeps_changes:
         raise ProgramError("probes follow the NTK, which is for parametrizations of the kernel regime")
-    if optimizer.decays and parametrization is not None and parametrization.c != 0:
+    scheme = chosen.parametrization
+    if optimizer.decays and scheme is not None and any(c != 0 for c in scheme.rates):
         raise ProgramError(
-            f"weight decay with the learning rate η·n^(-{parametrization.c}) depends on the width; "
+            f"weight decay with the learning rate η·n^(-c), c = {scheme.c}, depends on the width; "
             "give an equivalent parametrization with c = 0: parametrization.shift(c/2)"
         )
     return plan
 
 
-def one_step_kernel(net: Network, lengths: Sequence[Length], trainable: Sequence[str] | None = None,
-                    **options: Any) -> tuple[Trace, Interpreter, Poly]:  # fmt: skip
+def one_step_kernel(net: Network, lengths: Sequence[Length],
+                    chosen: Rates = ALL) -> tuple[Trace, Interpreter, Poly]:  # fmt: skip
     """K(x, x') read off one SGD step on x': lim f_1(x) − f_0(x) at η = 1, χ = −1; K(x, x) for a single length."""
     labels = ["x", "x'"][: len(lengths)]
 
     def loss(f: Any, y: Any) -> Any:
         return -(f[0] if isinstance(f, tuple) else f)
 
-    training = plan_training(net, lengths, labels, [0], [[len(lengths) - 1]], SGD(1), loss, trainable, **options)
+    training = plan_training(net, lengths, labels, [0], [[len(lengths) - 1]], SGD(1), loss, chosen)
     change = training._change(training._interpreter, 0, 0, 0)
     return training.trace, training._interpreter, unfold(change, {"zdot"}, most=5000)

@@ -109,3 +109,43 @@ def test_an_argument_with_more_features_than_can_be_told_has_no_bound():
 def test_arguments_of_kinked_functions_are_none_and_bases_are_their_own_kind():
     inner, bases = arguments(Relu(U - 7) * Tanh(U / 2) * sp.sqrt(U**2 + 1), (U,))
     assert (list(inner), list(bases)) == ([U / 2], [U**2 + 1])
+
+
+def _around(body, centre, half):
+    """E body(u, v) of independent u, v, by a fine trapezoid rule around a point outside which the body is 0."""
+    x = np.linspace(-half, half, 2001)
+    a, b = np.meshgrid(centre[0] + x, centre[1] + x, indexing="ij")
+    values = evaluate(body, {U: a, V: b}) * np.exp(-(a**2 + b**2) / 2) / (2 * np.pi)
+    return float(values.sum() * (2 * half / 2000) ** 2)
+
+
+def _ring(body, radius, half):
+    """E body of u² + v² by a fine trapezoid rule across the ring outside which it is 0."""
+    r = np.linspace(radius - half, radius + half, 20001)
+    return float((evaluate(body, {U: r, V: 0 * r}) * r * np.exp(-(r**2) / 2)).sum() * 2 * half / 20000)
+
+
+V = sp.Symbol("v", real=True)
+CURVED = {
+    "a wide ring": (Gauss(3 * (U**2 + V**2 - 9)), lambda f: _ring(f, 3, 1)),
+    "a ring": (Gauss(300 * (U**2 + V**2 - 9)), lambda f: _ring(f, 3, 0.01)),
+    "a narrow ring": (Gauss(3000 * (U**2 + V**2 - 1)), lambda f: _ring(f, 1, 0.003)),
+    "a wide peak": (_sech2(5 * ((U - 1) ** 2 + (V - 2) ** 2)), lambda f: _around(f, (1, 2), 3)),
+    "a peak": (_sech2(10**4 * ((U - 1.3) ** 2 + (V - 2.1) ** 2)), lambda f: _around(f, (1.3, 2.1), 0.1)),
+    "a narrow peak": (Exp(-(10**10) * ((U - 1.3) ** 2 + (V - 2.1) ** 2) ** 2), lambda f: _around(f, (1.3, 2.1), 0.02)),
+}
+
+
+DEAR = {"a ring", "a narrow ring", "a wide peak"}
+
+
+@pytest.mark.parametrize(
+    "body, exact", [pytest.param(*c, id=k, marks=[pytest.mark.slow] * (k in DEAR)) for k, c in CURVED.items()]
+)
+def test_curves_and_points_in_two_variables_are_found_or_refused(body, exact):
+    try:
+        found = expectation(body, (U, V), [[1.0, 0.0], [0.0, 1.0]])
+    except AccuracyError:
+        assert body not in (CURVED["a wide ring"][0], CURVED["a wide peak"][0])
+        return
+    assert abs(found.value - exact(body)) <= found.error + 1e-12 * abs(exact(body))

@@ -10,6 +10,7 @@ import torch
 import tensorprog as tp
 from tensorprog.derivation.data import read_inputs
 from tensorprog.finite.trajectories import FiniteTraining
+from tensorprog.passes.rates import Rates
 
 STEPS, WIDTH, D = 3, 24, 3
 SEEDS = [3, 4]
@@ -126,7 +127,7 @@ def compare(name, phi, parametrization, *, lr=0.2, batch=1, momentum=0, weight_d
     net = NETS[name](phi=tp.NONLINEARITIES[phi])
     labels = np.tile(Y, len(net.trace([None]).heads[0]))
     run = FiniteTraining(net, read_inputs(X, "X", "vectors"), labels, STEPS, tp.SGD(lr, momentum, weight_decay), batch,
-                         loss, parametrization=parametrization)  # fmt: skip
+                         loss, Rates.of(parametrization=parametrization))  # fmt: skip
     parameters = run.finite.draw(WIDTH, SEEDS)
     f = run.outputs(run.execute(parameters))
     options = {"lr": lr, "batch": batch, "momentum": momentum, "weight_decay": weight_decay, "loss": loss}

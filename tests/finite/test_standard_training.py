@@ -6,6 +6,7 @@ import pytest
 import tensorprog as tp
 from tensorprog.derivation.data import read_inputs
 from tensorprog.finite.trajectories import FiniteTraining
+from tensorprog.passes.rates import Rates
 
 X, Y = np.array([[1.0, 0.5], [0.3, -1.0], [-0.4, 0.8]]), np.array([1.0, -1.0, 0.5])
 SIGMA_W, SIGMA_V, ETA, STEPS, WIDTH = 1.4, 0.8, 0.6, 4, 48
@@ -31,7 +32,8 @@ def by_hand(run, seed, trained):
 def test_training_w_or_its_multiple_is_gradient_descent_on_it(trained):
     net = tp.programs.mlp(depth=1, phi=tp.tanh, sigma_w=SIGMA_W, sigma_b=0, sigma_v=SIGMA_V)
     scheme = tp.standard(1, trained)
-    run = FiniteTraining(net, read_inputs(X, "X", "vectors"), Y, STEPS, tp.SGD(ETA), 3, parametrization=scheme,
+    chosen = Rates.of(parametrization=scheme)
+    run = FiniteTraining(net, read_inputs(X, "X", "vectors"), Y, STEPS, tp.SGD(ETA), 3, chosen=chosen,
                          probes=(0, 2))  # fmt: skip
     expected = np.stack([by_hand(run, seed, trained) for seed in (0, 1)])
     moved = run.run(WIDTH, [0, 1])

@@ -13,6 +13,7 @@ import tensorprog as tp
 from tensorprog.derivation.data import read_inputs
 from tensorprog.finite.empirical import FiniteNetwork
 from tensorprog.ir.instructions import MatMul
+from tests.finite import gates_in_torch
 
 PHI = {"relu": torch.relu, "erf": torch.erf, "tanh": torch.tanh, "gelu": functional.gelu}
 DIMENSION = 3
@@ -108,7 +109,7 @@ def layer_norm_mlp(p, x, i, phi, *, depth=2, sigma_w=1, sigma_b=0, sigma_v=1, ep
 
 
 TORCH = {f.__name__: f for f in (mlp, deep_linear, tied_mlp, residual_mlp, mean_readout, tied_autoencoder, rnn,
-                                 layer_norm_mlp)}  # fmt: skip
+                                 layer_norm_mlp, *gates_in_torch.ARCHITECTURES)}  # fmt: skip
 RAGGED = (3, 1, 4)
 
 # (architecture, nonlinearity, hyperparameters)
@@ -132,6 +133,7 @@ CASES = [
     ("rnn", "erf", {"tied": False, "sigma_h": 1, "sigma_b": 0.3}),
     ("layer_norm_mlp", "tanh", {"depth": 3, "sigma_w": 1.3, "sigma_b": 0.2, "sigma_v": 1.1, "eps": 0.1}),
     ("layer_norm_mlp", "relu", {}),
+    *gates_in_torch.CASES,
 ]
 IDS = [f"{name}-{phi or 'linear'}-{k}" for k, (name, phi, _) in enumerate(CASES)]
 

@@ -12,6 +12,7 @@ from torch.nn import functional
 import tensorprog as tp
 from tensorprog.derivation.data import read_inputs
 from tensorprog.finite.trajectories import FiniteTraining
+from tensorprog.passes.rates import Rates
 
 STEPS, WIDTH, DIMENSION = 5, 128, 3
 SEEDS = [3, 4]
@@ -264,7 +265,7 @@ class Both:
                         for t in range(STEPS)]  # fmt: skip
         self.run = FiniteTraining(
             self.net, read_inputs(self.X, "X", self.net.form), self.y, STEPS,
-            tp.SGD(lr, momentum, weight_decay, nesterov), batch, self.loss, trainable, probes,
+            tp.SGD(lr, momentum, weight_decay, nesterov), batch, self.loss, Rates.of(trainable), probes,
         )  # fmt: skip
         self.parameters = self.run.finite.draw(width, seeds)
         self.values = self.run.execute(self.parameters)

@@ -159,9 +159,9 @@ def test_attention_is_a_sum_with_scores_of_two_positions_of_one_input():
         return net.readout("V", net.global_pool(phi(h)))
 
     found = equations(tp.nngp(net()))
-    assert found["s7[p,q]"] == "V[relu](Σ^(1)(x,x)[p,q])" and found["m8[p,q]"] == "exp(s7[p,q])"
-    assert found["m10[p,q]"] == "1[q≤p]·m8[p,q]" and found["sum11[p,q]"] == "Σ_r m10[p,r]"
-    assert found["E^(1)(x,x')[p,q]"] == "Σ_s m31[q,s]·Σ_t m12[p,t]·V[relu](Σ^(1)(x,x')[t,s])"
+    assert found["s(x)[p,q]"] == "V[relu](Σ^(1)(x,x)[p,q])"
+    assert found["a(x)[p,q]"] == "1[q≤p]·exp(s(x)[p,q])/Σ_r 1[r≤p]·exp(s(x)[p,r])"
+    assert found["E_y(x,x')[p,q]"] == "Σ_s a(x')[q,s]·Σ_t a(x)[p,t]·V[relu](Σ^(1)(x,x')[t,s])"
     assert "E^(1)(x,x)[p,p]" not in found, "what only says that it is taken at x' = x"
 
 
@@ -172,7 +172,7 @@ def test_functions_of_inner_products_stand_at_the_positions_of_their_input():
         return net.readout("V", net.global_pool(phi(net.attention("A", h, tied=True))))
 
     found = equations(tp.nngp(net()))
-    assert found["s5[p,q]"] == "(1/sqrt(⟨x[p],x[p]⟩)·1/sqrt(⟨x[q],x[q]⟩)·⟨x[p],x[q]⟩)"
+    assert found["s(x)[p,q]"] == "⟨x[p],x[q]⟩/sqrt(⟨x[p],x[p]⟩·⟨x[q],x[q]⟩)"
 
 
 SPATIAL = sorted(name for name, build in tp.programs.GALLERY.items() if build().takes_axes)
@@ -182,7 +182,7 @@ SPATIAL = sorted(name for name, build in tp.programs.GALLERY.items() if build().
 @pytest.mark.parametrize("name", SPATIAL)
 def test_names_of_the_gallery_are_unique_and_defined_before_they_are_used(name, kernel):
     K = kernel(tp.programs.GALLERY[name]())
-    stem = r"[ΣΠE]\^\([\d,]+\)\(x'?,x'?\)(?:\.\d)?|\b(?:s|m|sum)\d+"
+    stem = r"[ΣΠE](?:_\w+)?\^\([\d,]+\)\(x'?,x'?\)(?:\.\d)?|\b[a-zμ]\^\([\d,]+\)\(x'?\)"
     lines = [line.split(" = ", 1) for line in re.sub(r"\n {6,}", " ", K.text().split("\n\n", 1)[1]).splitlines()]
     lefts = [left.strip() for left, _ in lines]
     assert len(set(lefts)) == len(lefts)

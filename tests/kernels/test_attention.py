@@ -102,8 +102,11 @@ def test_the_limit_does_not_depend_on_the_order_of_positions_unless_causal():
 @pytest.mark.parametrize(
     ("build", "words"),
     [
-        (lambda net, x: net.attention("A", net.embed("U", x), scale="1/sqrt(n)"), "divided by n are derived"),
-        (lambda net, x: net.attention("A", net.embed("U", x), heads=0), "heads must be a positive integer, got 0"),
+        (lambda net, x: net.attention("A", net.embed("U", x), scale="1/d"), r"'1/n' or '1/sqrt\(n\)', got '1/d'"),
+        (
+            lambda net, x: net.attention("A", net.embed("U", x), heads=0),
+            "heads must be a positive integer or 'infinite', got 0",
+        ),
         (lambda net, x: net.softmax(tp.moment(lambda a: a, net.embed("U", x))), "takes scores between positions"),
         (lambda net, x: net.layer_norm(net.embed("U", x), eps=-1), "eps of layer_norm is -1; it must not be negative"),
         (lambda net, x: net.layer_norm(x), "takes a vector of the network"),

@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+import sympy as sp
 
 import tensorprog as tp
 
@@ -71,3 +72,11 @@ def test_overflow_names_the_layer(way, depth):
     K = tp.nngp(tp.programs.mlp(depth=depth, phi=tp.monomial(3)))
     with pytest.raises(tp.DataError, match=r"the value of \S*\^\(2\)\(\S+ the first that leaves the range of float64"):
         way(K, X * 1e50)
+
+
+@pytest.mark.parametrize("small", [{"sigma_w": 1e-300}, {"sigma_w": sp.Symbol("s", positive=True)}])
+def test_scales_that_underflow_are_named(small):
+    net, values = tp.programs.mlp(**small), {"s": 1e-300} if isinstance(small["sigma_w"], sp.Symbol) else None
+    for compute in (tp.ntk(net), tp.ntk(net).gram, tp.ntk(net).recursion()):
+        with pytest.warns(tp.AccuracyWarning, match="underflow"):
+            assert (compute([[1.0, 2.0]], values=values) == 0).all()

@@ -10,6 +10,7 @@ from tensorprog.derivation.data import read_inputs
 from tensorprog.finite.trajectories import FiniteTraining
 from tensorprog.functions import evaluate
 from tensorprog.passes.optimizer import Loss
+from tensorprog.passes.rates import Rates
 
 STEPS = 7
 LR_LIST = [0.3, 0.0, 0.2, 0.7, 0.05, 0.4, 0.1]
@@ -265,7 +266,7 @@ BAD_DATA = [
     ([1, 2], {"steps": 2.5}, "steps must be a positive integer, got 2.5"),
     ([1, 2], {"loss": None}, "training needs a loss"),
     ([1, 2], {"optimizer": "adam"}, "unsupported optimizer 'adam'"),
-    ([1, 2], {"trainable": ["W3"]}, "unknown parameter 'W3'"),
+    ([1, 2], {"chosen": Rates.of(["W3"])}, "unknown parameter 'W3'"),
     ([1, 2], {"probes": (3,)}, "probes must be times between 0 and 2, got 3"),
     ([1, 2], {"probes": (-1,)}, "probes must be times between 0 and 2, got -1"),
     ([1, 2], {"optimizer": tp.SGD(sp.Symbol("eta"))}, "no value for eta"),

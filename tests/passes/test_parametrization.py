@@ -10,7 +10,7 @@ import tensorprog as tp
 from tensorprog.derivation.data import read_inputs
 from tensorprog.finite.direct import DirectTraining
 from tensorprog.finite.estimate import exponent
-from tensorprog.passes.parametrization import assign, scaling
+from tensorprog.passes.scaling import assign, scaling
 
 HALF = sp.Rational(1, 2)
 REFERENCE = {
@@ -136,7 +136,7 @@ def test_bad_exponents_are_named(arguments, culprit):
     with pytest.raises(tp.ProgramError, match=culprit):
         tp.abc(*arguments)
     with pytest.raises(tp.ProgramError, match="tp.mup"):
-        tp.unroll(tp.programs.mlp(), steps=1, parametrization="mup")
+        tp.unroll(tp.programs.mlp(), steps=1, parametrization=3)
 
 
 # ---- what simulation finds ---------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from statistics import NormalDist
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,7 @@ from tests.random_cases.arrays import NUMPY, sympy, tensorprog, torch
 from tests.random_cases.case import Case
 
 Array = Any
+NORMAL = NormalDist()
 Draws = Callable[..., Array]  # name and shape ↦ standard normal array
 
 
@@ -64,12 +66,29 @@ class _Output(list[Any]):
 
     __radd__ = __add__
 
+    def __mul__(self, c: Any) -> Any:
+        return _Output([(name, c * std, x, initial) for name, std, x, initial in self])
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, c: Any) -> Any:
+        return self * (1 / c)
+
+    def __neg__(self) -> Any:
+        return self * -1
+
+    def __sub__(self, other: Any) -> Any:
+        return self + -other
+
+    def __rsub__(self, other: Any) -> Any:
+        return -self + other
+
 
 class _Net:
     """``net`` in NTK parametrization; the parameters are looked up by name."""
 
     def __init__(self, draws: Draws, label: str, width: int, array: Any) -> None:
-        self.draws, self.label, self.width, self.array = draws, label, width, array
+        self.draws, self.label, self.width, self.array, self.masks = draws, label, width, array, 0
 
     def embed(self, key: Any, x: Array, std: float = 1, initial: Any = None) -> Array:
         return std * (self.draws(_name(key), self.width, len(x), start=initial) @ self.array(x)) / math.sqrt(len(x))
@@ -81,6 +100,10 @@ class _Net:
     def dense(self, key: Any, h: Array, std: float = 1, initial: Any = None) -> Array:
         return self.weight(key, std, initial) @ h
 
+    def low_rank(self, key: Any, h: Array, rank: float = 1, std: float = 1, initial: Any = None) -> Array:
+        head, rest = (key, ()) if isinstance(key, str) else (key[0], key[1:])
+        return self.dense((f"{head}.B", *rest), self.dense((f"{head}.A", *rest), h), std, initial)
+
     def bias(self, key: Any, std: float = 1, initial: Any = None) -> Array:
         if not std:
             return initial or 0
@@ -88,6 +111,10 @@ class _Net:
 
     def state(self, key: Any, std: float = 1, mean: float = 0) -> Array:
         return mean + std * self.draws(f"{_name(key)}({self.label})", self.width)
+
+    def dropout(self, h: Array, rate: float) -> Array:
+        self.masks += 1
+        return h * (self.draws(f"dropout{self.masks}({self.label})", self.width) > NORMAL.inv_cdf(rate)) / (1 - rate)
 
     def readout(self, key: Any, x: Array, std: float = 1, bias: float = 0, initial: Any = None) -> _Output:
         constant = [(f"{_name(key)}.bias", bias, None, None)] if bias else []
@@ -98,7 +125,7 @@ class _Net:
 
 
 def _name(key: Any) -> str:
-    return key if isinstance(key, str) else f"{key[0]}{key[1]}"
+    return key if isinstance(key, str) else key[0] + "_".join(map(str, key[1:]))
 
 
 def _outputs(case: Case, draws: Draws, width: int, xp: Any = NUMPY) -> list[list[Any]]:

@@ -22,13 +22,14 @@ COVERS = {
       for option in ("", "(kernel)", "(std)", "(stride)", "(dilation)", "(padding)", "(initial)")),
     "net.avg_pool", "net.avg_pool(kernel)", "net.avg_pool(stride)", "net.avg_pool(padding)", "net.global_pool",
     "net.crop", "net.crop(before)", "net.crop(after)", "net.pad", "net.pad(before)", "net.pad(after)",
-    "net.beside", "net.beside(axis)", "net.bias(like)",
+    "net.beside", "net.beside(axis)", "net.bias(like)", "net.at",
     "net.flatten", "net.flatten(std)", "net.flatten(bias)", "net.flatten(initial)",
 }  # fmt: skip
 HERE = "tests/kernels/test_positions.py"
 ELSEWHERE = {
     "net.aggregate": HERE, "net.aggregate(normalise)": HERE, "net.aggregate(loops)": HERE,
     "net.weighted_pool": HERE, "net.weighted_pool(normalise)": HERE,
+    "net.embed(law)": "tests/kernels/test_laws.py", "net.bias(law)": "tests/kernels/test_laws.py",
 }  # fmt: skip
 NOT_DRAWN = {
     "layer_norm",
@@ -37,8 +38,14 @@ NOT_DRAWN = {
     "concat",
     "scores",
     "softmax",
+    "normalised",
     "weighted",
-}  # of moments and pairs of positions, and sums written in another way
+    "rnn",
+    "gru",
+    "lstm",
+    "glu",
+    "squeeze_excite",
+}  # of moments and pairs of positions, and sums, products and loops written in another way
 PHI = ["relu", "erf", "tanh", "sin", "abs_", "sigmoid", "gelu"]
 PADDINGS = ["same", "valid", "circular"]
 Step = tuple[Any, ...]
@@ -100,6 +107,7 @@ LAYERS = {
     "pad": lambda net, h, before, after: net.pad(h, before, after),
     "beside": lambda net, h, axis: net.beside(h, 2 * h, axis=axis),
     "global": lambda net, h, key, std: net.readout(key, net.global_pool(h), std),
+    "at": lambda net, h, key, place, std: net.readout(key, net.at(h, place), std),
     "flatten": lambda net, h, key, std, bias=0, initial=None: net.flatten(key, h, std, bias, initial),
 }
 
@@ -225,6 +233,10 @@ class Loop:
         ]
         return sum(parts[1:], parts[0]), ()
 
+    def at(self, h, sizes, key, place, std):
+        place = tuple(p % n for p, n in zip(place, sizes, strict=True))
+        return self.net.readout(key, h[place], std), ()
+
     def getattr_global(self, h, sizes, key, std):
         parts = list(h.values())
         return self.net.readout(key, sum(parts[1:], parts[0]) * sp.Rational(1, len(h)), std), ()
@@ -245,7 +257,8 @@ def random_stack(seed: int, depth: int = 2) -> Stack:
         found, now = _layer(rng, layer, now)
         steps += found
     std = int(rng.integers(1, 3))
-    last = [("global", "V", std), ("flatten", "V", std), ("flatten", "V", std, 1, 0)][rng.integers(3)]
+    at = ("at", "V", tuple(-1 if i else 0 for i in range(len(now))), std)
+    last = [("global", "V", std), ("flatten", "V", std), ("flatten", "V", std, 1, 0), at][rng.integers(4)]
     return Stack(sizes, (*steps, last))
 
 

@@ -9,6 +9,7 @@ from tensorprog.derivation.data import read_inputs
 from tensorprog.finite.direct import DirectTraining
 from tensorprog.finite.estimate import extrapolate
 from tensorprog.finite.trajectories import FiniteTraining
+from tensorprog.passes.rates import Rates
 
 RNG = np.random.default_rng(3)
 X, Y = RNG.normal(size=(3, 2)), np.array([1.0, -1.0, 0.5])
@@ -17,7 +18,7 @@ BOUND = stats.t.ppf(1 - 1e-5, 15)
 
 def bind(net, steps, *, x=X, y=Y, lr=0.3, batch=1, parametrization=None, **options):
     return FiniteTraining(net, read_inputs(x, "X", net.form), y, steps, tp.SGD(lr, **options), batch,
-                          parametrization=parametrization or tp.mup())  # fmt: skip
+                          chosen=Rates.of(parametrization=parametrization or tp.mup()))  # fmt: skip
 
 
 # ---- linear networks, by a recursion of their own ----------------------------------------------------
@@ -181,7 +182,7 @@ def test_the_unrolled_program_answers_symbolically():
         bind(tp.programs.mlp(depth=1), 1).kernel()
     with pytest.raises(tp.ProgramError, match="probes"):
         FiniteTraining(tp.programs.mlp(depth=1), read_inputs(X, "X", "vectors"), Y, 1, tp.SGD(0.1), probes=(0,),
-                       parametrization=tp.mup())  # fmt: skip
+                       chosen=Rates.of(parametrization=tp.mup()))  # fmt: skip
     kernel = tp.unroll(tp.programs.mlp(depth=2, phi=tp.abstract("phi")), steps=2, parametrization=tp.standard(c=1))
     assert kernel.certify().passed and not kernel.certify(kernel=tp.programs.mlp(depth=3)).passed
 

@@ -94,13 +94,18 @@ def sampled_gram(net: Network, kind: str, first: Inputs, second: Inputs | None, 
             for matrix in sampler.randomised(range(len(found), count), log2, how.seed):
                 found.append(order.restore(matrix))
                 tell(len(found), count, "sampling")
-            result = _mean(found, 2**log2)
+            result = mean_of(found, 2**log2)
             if how.samples is None and how.rtol is not None:
-                count = _wanted(result, how.rtol, len(found), max(REPLICATES, MOST >> log2))
+                count = wanted(result, how.rtol, len(found), max(REPLICATES, MOST >> log2))
     return result
 
 
-def _mean(found: list[np.ndarray], samples: int) -> Sampled:
+def mean_of(found: list[np.ndarray], samples: int) -> Sampled:
+    """The mean of randomisations of so many samples each, and its standard error.
+
+    Raises:
+        DataError: it is not finite.
+    """
     K = np.array(found)
     if not np.isfinite(K).all():
         raise DataError("the kernel by sampling is not finite on the data; check the scale of inputs")
@@ -109,7 +114,7 @@ def _mean(found: list[np.ndarray], samples: int) -> Sampled:
     return Sampled(value, np.where(scale_of(value) > 0, np.hypot(spread, bias), 0.0), samples * len(K))
 
 
-def _wanted(result: Sampled, rtol: float, have: int, most: int) -> int:
+def wanted(result: Sampled, rtol: float, have: int, most: int) -> int:
     """How many randomisations a tolerance takes: at most four times as many as there are."""
     excess = float(relative(result.value, result.stderr).max(initial=0.0)) / rtol
     if excess <= 1:

@@ -28,10 +28,11 @@ from tensorprog.dsl.network import Network
 from tensorprog.errors import NoRuleError
 from tensorprog.functions import evaluate
 from tensorprog.ir.dependent import dependent_products
-from tensorprog.ir.instructions import InitMatrix, InitScalar, InitVector, MatMul, Moment, Nonlin, Var, slots_of
+from tensorprog.ir.instructions import InitMatrix, InitScalar, InitVector, Kept, MatMul, Moment, Nonlin, Var, slots_of
+from tensorprog.limit.sampling import kept
 from tensorprog.passes.backprop import Gradients, backprop
 
-DRAWN = (InitMatrix, InitScalar, InitVector, MatMul, Moment, Nonlin)  # the instructions that can be sampled
+DRAWN = (InitMatrix, InitScalar, InitVector, Kept, MatMul, Moment, Nonlin)  # the instructions that can be sampled
 Values = dict[Var, Any]
 Parity = dict[Var, bool]
 
@@ -127,6 +128,8 @@ class RowsLimit:
     def _pointwise(self, var: Var, op: Any, values: Values, noise: Noise) -> Any:
         if isinstance(op, InitScalar):
             return np.reshape(float(evaluate(op.value, self.hyper)), (1, 1))
+        if isinstance(op, Kept):
+            return kept(values[op.x], float(evaluate(op.rate, self.hyper)))
         if not isinstance(op, Nonlin | Moment):
             raise NoRuleError(f"kernels by sampling have no rule for {type(op).__name__}")
         if isinstance(op, Moment) and self.parity.get(var):
@@ -160,7 +163,13 @@ class RowsLimit:
         result: dict[str, list[Pair]] = defaultdict(list)
         for r in self.trace.outputs[0].readouts:
             if r.trained and (chosen is None or r.name in chosen):
-                result[r.name].append((values[r.x][None], None))
+                own: Any = self.trace.parameters[r.name].std
+                share = 1.0 if r.std == own or own == 0 else float(evaluate(r.std / own, self.hyper))
+                result[r.name].append((values[r.x][None] * np.asarray(share, values[r.x].dtype), None))
+            name = self.trace.embeddings[r.x][0] if r.of_input else ""
+            if chosen is not None and name in chosen and self.std[name]:  # of the input, itself one of the coordinates
+                share = float(evaluate(r.std, self.hyper)) / self.std[name]
+                result[name].append((values[r.x][None] * np.asarray(share, values[r.x].dtype), None))
         for name, std in self.biases:
             result[name].append((np.full((1, 1, 1), std), None))
         return result

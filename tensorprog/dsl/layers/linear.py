@@ -8,21 +8,34 @@ from typing import Any, Literal
 
 import sympy as sp
 
-from tensorprog.dsl.builder import Builder, std_of
+from tensorprog.dsl.builder import Builder, name_of, std_of
 from tensorprog.dsl.concatenated import Channels
+from tensorprog.dsl.laws import WeightLaw, law_of
 from tensorprog.dsl.parts import Named
 from tensorprog.dsl.program import Mat, Vec
 from tensorprog.dsl.trace import Datum
 from tensorprog.errors import ProgramError
 from tensorprog.ir.axes import Map
-from tensorprog.ir.instructions import Covariances, InitVector, Mix, Var
+from tensorprog.ir.instructions import Covariances, Entries, InitVector, Mix, Var
 from tensorprog.types import Key, Number
 
 
-def embed(net: Builder, key: Key, x: Datum, std: Number = 1, initial: Number | None = None) -> Vec:
+def embed(net: Builder, key: Key, x: Datum, std: Number = 1, initial: Number | None = None,
+          law: WeightLaw | str | None = None) -> Vec:  # fmt: skip
     """The input layer U ξ = std · u ξ/√d, u ~ N(0, 1) of shape n×d; u starts at 0 with ``initial=0``.
 
-    Of an input with positions, the vector at every position is embedded; see ``conv`` for patches.
+    Of an input with positions, the vector at every position is embedded; see ``conv`` for patches.  With ``law`` the
+    entries of u have another law of mean 0 and variance 1: ``"uniform"``, ``"rademacher"`` or ``tp.law(..)``.  U ξ is
+    then not Gaussian, at infinite width neither, since d is finite; layers above are.
+
+    >>> import tensorprog as tp
+    >>> @tp.network
+    ... def uniform(net, x):  # entries between -1 and 1
+    ...     h = net.embed("U", x, std=3**-0.5, law="uniform") + net.bias("b", std=3**-0.5, law="uniform")
+    ...     return net.readout("V", tp.tanh(h))
+    >>> tp.nngp(uniform())([[1.0], [3.0]]).round(5)
+    array([[0.3375 , 0.39919],
+           [0.39919, 0.66964]])
     """
     if not isinstance(x, Datum):
         if isinstance(x, Named):
@@ -31,7 +44,11 @@ def embed(net: Builder, key: Key, x: Datum, std: Number = 1, initial: Number | N
             raise ProgramError(f"embed({key!r}, ..) takes one vector of the sequence: write `for x_t in x`")
         raise ProgramError(f"embed({key!r}, ..) takes an input vector, got {type(x).__name__} {x!r}")
     t, std, mixes, x = net._trace, std_of(key, std), x.mixes, replace(x, mixes=())
-    name = net._declare(key, "embedding", std, initial, None if x.by is None else x.by.map)
+    own = law_of(key, law)
+    if own is not None and (t.placed or initial is not None):
+        words = "for vectors and sequences, not for inputs with positions" if t.placed else "that of a random start"
+        raise ProgramError(f"law={own.name!r} of {key!r}: the law of an embedding is {words}")
+    name = net._declare(key, "embedding", std, initial, None if x.by is None else x.by.map, own)
     if x.part is not None:
         t.parts.note_embedded(name, x.part)
     var = Var(f"{name}({x})", "vector")
@@ -41,9 +58,9 @@ def embed(net: Builder, key: Key, x: Datum, std: Number = 1, initial: Number | N
         )
         axes = x.axes if x.by is None else x.by.result(False)
         source = x.label if t.placed and axes is None else None
-        t.program.append(
-            var.name, InitVector(sp.S.Zero, Covariances(partners, partial(t.covariance, var)), axes, source)
-        )
+        cov = Covariances(partners, partial(t.covariance, var))
+        entries = None if own is None or std == 0 else Entries(name, own, std, t.vector(x))
+        t.program.append(var.name, InitVector(sp.S.Zero, cov, axes, source, entries))
         t.embeddings[var] = (name, x)
     for reading in mixes:
         var = t.program.append(None, Mix(reading, False, var))
@@ -89,3 +106,38 @@ def dense(net: Builder, key: Key, h: Vec | Channels, std: Number = 1,
     matrix = weight(net, key, std, initial)
     stem, program = f"{matrix}({net._label})", net._trace.program
     return matrix.apply(h, program.fresh(f"{stem}_") if stem in program else stem)
+
+
+def low_rank(net: Builder, key: Key, x: Vec, rank: float = 1, std: Number = 1, initial: Number | None = None) -> Vec:
+    """B A x with A of shape k×n, entries N(0, 1/n), and B of shape n×k, entries N(0, std²/k), of rank k = rank · n.
+
+    In the limit A x is Gaussian with the second moments of x, and B A x with those of x times std², whatever the share
+    is.  Adapters are those with ``initial=0``, at which B starts and trains: W x + B A x is W x at first, and
+    ``trainable=[key]`` is the kernel of training A and B alone.
+
+    Args:
+        key: "L" names the parameters "L.A" and "L.B", and both together.
+        x: a vector.
+        rank: k/n, the share of the width, above 0 and at most 1; networks of finite width are run with k = n alone.
+        std, initial: of B, as for ``dense``.
+
+    >>> import tensorprog as tp
+    >>> @tp.network
+    ... def adapted(net, x):
+    ...     h = tp.relu(net.embed("U", x))
+    ...     return net.readout("V", net.dense("W", h) + net.low_rank("L", h, rank=0.1, std=2, initial=0))
+    >>> tp.ntk(adapted(), trainable=["L"])([[1.0]]), tp.nngp(adapted())([[1.0]])
+    (array([[2.]]), array([[0.5]]))
+    """
+    number = isinstance(rank, (int, float)) and not isinstance(rank, bool)
+    if not number or not 0 < rank <= 1:
+        raise ProgramError(
+            f"rank of low_rank({key!r}, ..) is a share of the width, above 0 and at most 1, got {rank!r}: a rank that "
+            "stays finite leaves B A random at infinite width, whose kernel is a mixture and is not derived"
+        )
+    name_of(key)
+    head, rest = (key[0], key[1:]) if isinstance(key, tuple) else (key, ())
+    a, b = (f"{head}.A", *rest), (f"{head}.B", *rest)
+    if rank < 1:
+        net._trace.narrow[name_of(b)] = rank
+    return dense(net, b, dense(net, a, x), std, initial)

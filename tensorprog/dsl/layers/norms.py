@@ -22,16 +22,18 @@ def layer_norm(net: Builder, h: Vec, eps: Number = 0) -> Vec:
            [0.5, 0.5]])
     """
     eps = _size(h, eps, "layer_norm")
-    m = moment(lambda a: a, h)
-    v = moment(lambda a, s: (a - s) ** 2, h, params=[m])
-    return nonlin(lambda a, s, t: (a - s) / sp.sqrt(t + eps), h, params=[m, v])
+    k = net._again("norm")
+    m = moment(lambda a: a, h, name=net._called("μ", k))
+    v = moment(lambda a, s: (a - s) ** 2, h, params=[m], name=net._called("v", k))
+    return nonlin(lambda a, s, t: (a - s) / sp.sqrt(t + eps), h, params=[m, v], name=net._called("LN", k))
 
 
 def rms_norm(net: Builder, h: Vec, eps: Number = 0) -> Vec:
     """h/√(q + eps) with the mean square q of the coordinates of h (Zhang and Sennrich 2019), without weights."""
     eps = _size(h, eps, "rms_norm")
-    q = moment(lambda a: a**2, h)
-    return nonlin(lambda a, t: a / sp.sqrt(t + eps), h, params=[q])
+    k = net._again("norm")
+    q = moment(lambda a: a**2, h, name=net._called("q", k))
+    return nonlin(lambda a, t: a / sp.sqrt(t + eps), h, params=[q], name=net._called("RMS", k))
 
 
 def _size(h: Vec, eps: Number, call: str) -> sp.Expr:

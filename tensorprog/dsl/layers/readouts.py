@@ -7,23 +7,34 @@ from typing import Any
 
 import sympy as sp
 
-from tensorprog.dsl.builder import Builder, std_of
+from tensorprog.dsl.builder import Builder, name_of, std_of
 from tensorprog.dsl.concatenated import Channels
 from tensorprog.dsl.decimals import exact
+from tensorprog.dsl.layers.linear import embed
 from tensorprog.dsl.program import Vec
-from tensorprog.dsl.trace import Output, Readout
+from tensorprog.dsl.trace import Datum, Output, Readout
 from tensorprog.errors import ProgramError
 from tensorprog.ir.axes import Everywhere, Reading
 from tensorprog.ir.instructions import InitVector
 from tensorprog.types import Key, Number
 
 
-def readout(net: Builder, key: Key, x: Vec | Channels, std: Number = 1, bias: Number = 0,
+def readout(net: Builder, key: Key, x: Vec | Channels | Datum, std: Number = 1, bias: Number = 0,
             initial: Number | None = None) -> Output:  # fmt: skip
     """The output std · v·x/√n, v ~ N(0, 1), plus ``bias`` · c with a trained scalar c ~ N(0, 1).
 
-    With ``initial=0``, v starts at 0.
+    With ``initial=0``, v starts at 0.  Of an input ξ it is std · v·ξ/√d: a linear model, or a skip from the input to
+    the output; its parameter is an embedding, whose coordinates are averaged.
+
+    >>> import tensorprog as tp
+    >>> @tp.network
+    ... def linear(net, x):
+    ...     return net.readout("V", x, std=2, bias=1)
+    >>> tp.ntk(linear())([[1.0, 3.0]])  # 4 (1 + 9)/2 + 1
+    array([[21.]])
     """
+    if isinstance(x, Datum):
+        return _of_input(net, key, x, std, bias, initial)
     if isinstance(x, Channels):
         return x.read(key, std_of(key, std), lambda own, part, scale: readout(net, own, part, scale, bias, initial))
     check_vector(key, x)
@@ -55,7 +66,23 @@ def _read(net: Builder, key: Key, x: Vec, std: Number, bias: Number, initial: Nu
     if p.var is None:
         t.parameters[name] = replace(p, var=t.program.vector(name, 1 if p.start is None else 0).var)
     biases = ((f"{name}.bias", bias),) if bias != 0 else ()
+    t.bias_stds |= dict(biases)
     return Output((Readout(name, t.program.named(name), x.var, std, by=by),), biases)
+
+
+def _of_input(net: Builder, key: Key, x: Datum, std: Number, bias: Number, initial: Number | None) -> Output:
+    """std · v·ξ/√d as the average over the coordinates of an embedding, which has the same law at every width."""
+    name, found = name_of(key), embed(net, key, x, std, initial)
+    if net._trace.program.axes(found.var) is not None:
+        raise ProgramError(
+            f"the readout {key!r} takes one vector, and {x} has one at every position: net.at({x}, 0) is one of them, "
+            f"net.global_pool({x}) their mean"
+        )
+    bias = exact(bias, f"bias of {key!r}")
+    biases = ((f"{name}.bias", bias),) if bias != 0 else ()
+    net._trace.bias_stds |= dict(biases)
+    (r,) = average(net, found).readouts
+    return Output((replace(r, of_input=True),), biases)
 
 
 def average(net: Builder, x: Vec, scale: Number = 1) -> Output:

@@ -17,7 +17,7 @@ from tensorprog.dsl.trace import Datum
 from tensorprog.errors import ProgramError
 from tensorprog.ir.axes import Axes, Reading
 from tensorprog.ir.instructions import InitVector, Mix, Nonlin, Var, vector_slot
-from tensorprog.ir.maps import Beside, Margins, View
+from tensorprog.ir.maps import Beside, Margins, Position, View
 
 
 def crop(net: Builder, x: Vec | Datum, before: Extent = 0, after: Extent = 0) -> Any:
@@ -71,6 +71,24 @@ def beside(net: Builder, *families: Vec, axis: int = 0) -> Vec:
     return sum(parts[1:], parts[0])
 
 
+def at(net: Builder, x: Vec | Datum, place: Extent) -> Any:
+    """The vector of x at one position, such as 2, (0, -1), or -1 for the last; without positions itself.
+
+    Outputs at several positions, from one readout or several, have a kernel between any two: from token to token.
+
+    >>> import numpy as np, tensorprog as tp
+    >>> @tp.network
+    ... def tokens(net, x):
+    ...     h = tp.relu(net.embed("U", x))
+    ...     return tuple(net.readout("V", net.at(h, p)) for p in (0, 1))
+    >>> tp.nngp(tokens())([[[1.0], [2.0]]])[0, 0]
+    array([[0.5, 1. ],
+           [1. , 2. ]])
+    """
+    place = extent("place of at(..)", place, lambda n: True, "an integer")
+    return _viewed(net, "at(..)", x, Position(place))
+
+
 def _margin(name: str, what: str, value: Any) -> Extent:
     return extent(f"{what} of {name}(..)", value, lambda n: n >= 0, "a nonnegative integer")
 
@@ -96,7 +114,9 @@ def _pushed(net: Builder, x: Var, by: View) -> Var:
         return program.append(None, Mix(Reading(by, axes), False, x))
     moved = tuple(v if program.axes(v) is None else _pushed(net, v, by) for v in op.args)
     body, slots = op.body, [vector_slot(i) for i, v in enumerate(op.args) if program.axes(v) is not None]
-    if body.xreplace(dict.fromkeys(slots, sp.S.Zero)) != 0:  # absent positions are 0, not what the function makes of it
+    if (
+        not by.is_whole and body.xreplace(dict.fromkeys(slots, sp.S.Zero)) != 0
+    ):  # absent positions are 0, not what the function makes of it
         body, moved = body * vector_slot(len(moved)), (*moved, _inside(net, axes, by))
     return program.append(None, Nonlin(body, moved, op.params), "x")
 

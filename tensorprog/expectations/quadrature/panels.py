@@ -104,6 +104,8 @@ def panels(problem: Problem, rtol: float, atol: float) -> Result:
         if curves:  # a second scan for the roots of the curves shows whether the first missed some
             again = _bisect(replace(view, scan=257), steep[i], pair, lambda size: atol + max(rtol, 1e-13) * size)
             found = again[0], max(again[1], abs(again[0] - found[0])), again[2]
+        if DENSE * reach * loose[i] > MIDDLE:  # the nodes across could have skipped a curve
+            found = found[0], np.inf, found[2]
         _improve(result, np.array([i]), Result(*(np.array([x]) for x in found)))
     result.error[:] += beyond
     return result

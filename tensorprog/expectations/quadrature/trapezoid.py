@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ import sympy as sp
 from tensorprog.expectations.bodies import affine
 from tensorprog.expectations.quadrature.features import SPACING, Features, arguments, features
 from tensorprog.expectations.quadrature.graded import waves
+from tensorprog.expectations.quadrature.widths import slope
 from tensorprog.functions import Cos, Sin, evaluate
 
 Array = Any
@@ -159,6 +160,9 @@ def steepness(problem: Problem, loose: bool = False) -> Array:
             found = np.array([f.slope for f in each_feature(problem, expr, read[0])])
         else:
             found = np.linalg.norm(np.abs(problem.factor[:, read]).sum(axis=1), axis=-1)
+            if problem.factor.shape[2] > 1:
+                of = partial(problem.of, expr)
+                found = np.maximum(found, slope(of, len(found), problem.factor.shape[2], expr in bases))
         known = expr not in waves and (len(read) == 1 or bool(gradient))
         if not loose or not known:
             steep = np.maximum(steep, found)
