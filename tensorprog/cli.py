@@ -105,6 +105,7 @@ def _add_derive(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kernel", choices=["ntk", "nngp"], default="ntk")
     parser.add_argument("--method", default="auto", help="backprop (default), paths, sgd or enumeration")
     parser.add_argument("--latex", action="store_true", help="print LaTeX instead of text")
+    parser.add_argument("--full", action="store_true", help="print the whole derivation, as the appendix of a paper")
 
 
 def _add_verify(parser: argparse.ArgumentParser) -> None:
