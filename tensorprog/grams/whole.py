@@ -14,8 +14,8 @@ from tensorprog.errors import NoRuleError
 
 
 def any_sampled(job: Any) -> bool:
-    """Whether the numbers of some kernel are found for all pairs at once: sampled, or of named arrays at positions."""
-    return job.first.layout is not None or any(
+    """Whether the numbers of some kernel are found for all pairs at once: sampled, or of weights with other laws."""
+    return any(
         isinstance(k, DerivedKernel)
         and (k.net.trace(k.lengths[:1]).has_laws or is_sampled(k, job.first, job.second, job.hyper))
         for k in job.kernels

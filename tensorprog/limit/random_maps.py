@@ -113,19 +113,16 @@ def _matrix(m: Map, owner: int, draw: Draw) -> Any:
     if isinstance(m, Everywhere):
         weight = draw(m) if m.is_mean else 1
         return _array(lambda i, j: weight, 1, COUNT)
-    return sum(_array(lambda p, q, w=w, row=row: w if row[p] == q else 0, COUNT, COUNT) for w, row in _rows(m, draw))
+    identity = np.eye(COUNT, dtype=int).astype(object)
+    return sum(w * identity[row] for w, row in _rows(m, draw))
 
 
 def _shared(m: Map, transpose: bool, c: Any, draw: Draw) -> Any:
     """Σ_k w_k C[m_k(p), m_k(q)]; where all are read, or positions share no weights, at p = q only."""
-    identity = np.eye(COUNT, dtype=int).astype(object)
+    identity, c = np.eye(COUNT, dtype=int).astype(object), c if transpose else _spread(_spread(c, 0), 1)
     if isinstance(m, Everywhere):
         weight = draw(m) if m.is_mean else 1
-        return (
-            c * weight * identity
-            if transpose
-            else _array(lambda i, j: np.trace(_spread(_spread(c, 0), 1)) * weight, 1, 1)
-        )
+        return c * weight * identity if transpose else _array(lambda i, j: np.trace(c) * weight, 1, 1)
     c, mask = _spread(_spread(c, 0), 1), 1 if m.is_tied else identity
     total = 0
     for w, row in _rows(m, draw):

@@ -331,6 +331,8 @@ STEPS = {  # the letters of equations that take moments step by step
           r"$\Psi$ is the coefficient of $\mathsf{E}\, dz\, dz'$ in the kernel."),
     "Φ": ("Φ is that of E (Wᵀ dh) dz'", r"$\Phi$ is that of $\mathsf{E}\, (W^\top dh)\, dz'$."),
 }  # fmt: skip
+
+
 def _show(g: Gen, own: Exprs, style: Style) -> tuple[int, str]:
     if isinstance(g, At):
         rank = LINEAR if g.family.linear else GRAM_RANK if g.family.head == GRAM[0] else QUANTITY
