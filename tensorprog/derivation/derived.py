@@ -17,6 +17,7 @@ from tensorprog.derivation.derivation import Derivation, Derive, Length, derived
 from tensorprog.derivation.exact import at, exact_account, values
 from tensorprog.derivation.kernel_account import SAMPLING, KernelAccount
 from tensorprog.derivation.named import Layout
+from tensorprog.derivation.over_members import members_account
 from tensorprog.derivation.over_positions import over_positions
 from tensorprog.derivation.route import How, is_sampled
 from tensorprog.derivation.sampled.randomised import Sampled, sampled_gram
@@ -152,6 +153,8 @@ class DerivedKernel:
     def _found(self, first: Inputs, other: Inputs | None, hyper: Mapping[sp.Symbol, float],
               accounted: bool = False) -> KernelAccount:  # fmt: skip
         """The account of K(X1, X2); of small errors only if ``accounted``, else 0."""
+        if self.net.takes_batches:
+            return members_account(self._derive(), first, other, hyper, self._how)
         if is_sampled(self, first, other, hyper):
             drawn = self._sampled(first, other, hyper)
             account = KernelAccount(drawn.value, drawn.stderr, True, (SAMPLING,), drawn.samples)

@@ -58,6 +58,7 @@ def adjoint(p: Poly, paired: Poly, spatial: bool, store: Store) -> tuple[Poly, l
             rest.append(more)
             found += inside
             continue
+        assert isinstance(carrier, Along)
         inner_spatial = not (isinstance(carrier.by.map, Everywhere) and carrier.transpose)
         more, inside = adjoint(carrier.inner, store.along(carrier, outside, turned=True), inner_spatial, store)
         rest.append(more)

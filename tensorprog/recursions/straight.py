@@ -312,7 +312,9 @@ def _roles(located: Mapping[Name, tuple[Family, Index]], derivation: Derivation,
     role = getattr(derivation.limit.system.namer, "role", None)
     found: dict[Name, int] = {}
     used: dict[Any, int] = {}
-    for g, place in located.items() if role is not None else ():
+    if role is None:
+        return found
+    for g, place in located.items():
         key = (*place, role(*g.about, period))
         again = used[key] = used.get(key, 0) + 1
         found[g] = _number(*key[-1], again)
