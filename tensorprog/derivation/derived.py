@@ -22,7 +22,7 @@ from tensorprog.derivation.over_positions import over_positions
 from tensorprog.derivation.route import How, is_sampled
 from tensorprog.derivation.sampled.randomised import Sampled, sampled_gram
 from tensorprog.derivation.sampled.scores import sampled_scores
-from tensorprog.derivation.underflow import ADVICE, UNDERFLOW, with_underflow
+from tensorprog.derivation.underflow import ADVICE, UNDERFLOW, scales_of, with_underflow
 from tensorprog.dsl.network import Network, refuse_lengths
 from tensorprog.errors import NoRuleError, ProgramError
 from tensorprog.limit.evaluate import Atom
@@ -160,7 +160,7 @@ class DerivedKernel:
             account = KernelAccount(drawn.value, drawn.stderr, True, (SAMPLING,), drawn.samples)
         else:
             account = exact_account(self._derive, first, other, hyper, accounted)
-        return with_underflow(account, first, other, [*self.net.hyperparameters.values(), *hyper.values()])
+        return with_underflow(account, first, other, scales_of(self.net, hyper))
 
     def _sampled(self, first: Inputs, other: Inputs | None, hyper: Mapping[sp.Symbol, float]) -> Sampled:
         """K(X1, X2) by sampling."""

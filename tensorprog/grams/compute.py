@@ -153,8 +153,7 @@ class Job:
         """Warn where numbers, of all pairs or of a block, have lost digits below the normal ones."""
         sides = (self.first, self.second) if block is None else self.sides(block)
         for kernel, value in zip(self.kernels, found, strict=True):
-            scales = [*kernel.net.hyperparameters.values(), *self.hyper.values()]
-            warn_of_underflow(np.asarray(value), repr(kernel), *sides, scales)
+            warn_of_underflow(np.asarray(value), kernel, *sides, self.hyper)
 
     def arrays(self) -> list[np.ndarray]:
         """All pairs, in new arrays."""

@@ -300,7 +300,7 @@ class FoldedKernel:
         K = by_lengths(first, other, block)
         if other is None:
             self._symmetrise(K, first, layers, hyper)
-        warn_of_underflow(K, repr(self), first, other, [*self.net.hyperparameters.values(), *hyper.values()])
+        warn_of_underflow(K, self, first, other, hyper)
         return K
 
     def fixed_point(self, X1: Data, X2: Data | None = None, values: HyperValues | None = None,
