@@ -8,6 +8,7 @@ import pytest
 
 import tensorprog as tp
 from tensorprog.algebra import ONE
+from tensorprog.cli import main
 from tests.gallery import BUILT
 
 FAST = ("mlp", "tied_autoencoder", "cnn")
@@ -146,3 +147,10 @@ def test_programs_runs_and_kernels_have_derivations():
 def test_what_gradient_independence_would_give_is_shown_where_it_fails():
     text = tp.derivation(BUILT["mean_readout"]).text()
     assert "FAILS" in text and "Under the gradient independence assumption" in text
+
+
+def test_the_command_line_prints_the_whole_derivation(capsys):
+    assert main(["derive", "tied_autoencoder", "--full"]) == 0
+    assert "Theorem B.4" in capsys.readouterr().out
+    assert main(["derive", "tied_autoencoder", "--full", "--latex"]) == 0
+    assert balanced(capsys.readouterr().out)
