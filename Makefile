@@ -9,7 +9,7 @@ PEERS ?= .venv-peers
 
 NOTEBOOKS := $(patsubst notebooks/%.py,docs/notebooks/%.ipynb,$(wildcard notebooks/*.py))
 
-.PHONY: demo test test-slow test-lowest test-newest test-pre test-python test-browser lint bench bench-peers notebooks docs readme clean
+.PHONY: demo test test-slow test-lowest test-newest test-pre test-python test-browser lint bench bench-peers notebooks docs readme studies clean
 
 demo: $(RUN)            ## derive and verify an MLP and an RNN; pictures in out/
 	$(BIN)/python -m tensorprog.demo
@@ -106,6 +106,9 @@ docs/gallery/index.md: docs/_gallery.py $(SOURCES) | $(DOCS_TOOLS)
 build/site:
 	@rm -rf $@ && mkdir -p $@/tensorprog
 	@ln -s $(HERE)/tensorprog/* $@/tensorprog/ && ln -s $(HERE)/programs $@/tensorprog/programs
+
+studies: $(STAMP)        ## every study of docs/studies.md in small, in out/studies, with its picture (minutes)
+	$(BIN)/python docs/_studies.py
 
 readme: $(STAMP)         ## the outputs, the table and the picture of README.md
 	$(BIN)/python docs/_outputs.py README.md

@@ -25,6 +25,7 @@ TASKS = {  # file: (title, what stands before the names, the names in order)
     "features": ("Learn features", "", ["abc", "mup", "ntk_parametrization", "standard", "Parametrization",
                  "Classification", "feature_limit", "FeatureLimit", "FeatureTraining", "FeatureReport",
                  "coordinate_check", "CoordinateCheck"]),
+    "studies": ("Repeat an experiment", "Names of `tensorprog.studies`.", []),
     "learn": ("Learn with a kernel", "Names of `tensorprog.learn`.", []),
     "draw": ("Draw", "", ["draw", "Drawing"]),
     "annotations": ("Annotate", "For code with types; `@tp.network` keeps the signature of its function.",
@@ -127,9 +128,9 @@ def pages() -> dict[str, str]:
                        "## Functions of coordinates", *entries[1:]]  # fmt: skip
         if file == "nonlinearities":
             entries = [nonlinearities(), *entries]
-        if file == "learn":
-            learn = tensorprog.learn
-            entries += [_entry(f"tensorprog.learn.{n}", getattr(learn, n)) for n in dir(learn) if n[0] != "_"]
+        if file in ("learn", "studies"):
+            room = getattr(tensorprog, file)
+            entries += [_entry(f"tensorprog.{file}.{n}", getattr(room, n)) for n in dir(room) if n[0] != "_"]
         if file == "results":
             homes = [(f"tensorprog.{home}", name) for home, names in RESULTS.items() for name in names]
             entries = [_entry(f"{home}.{name}", getattr(import_module(home), name)) for home, name in homes]

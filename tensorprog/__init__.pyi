@@ -1,6 +1,7 @@
 from tensorprog import learn as learn
 from tensorprog import nn as nn
 from tensorprog import programs as programs
+from tensorprog import studies as studies
 from tensorprog.appendix.argument import derivation as derivation
 from tensorprog.appendix.claim import FormulaCheck as FormulaCheck
 from tensorprog.appendix.claim import check_formula as check_formula

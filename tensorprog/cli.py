@@ -16,6 +16,7 @@ from pathlib import Path
 from tensorprog import __version__
 from tensorprog.ceilings import CEILINGS, bounded_programs
 from tensorprog.errors import TensorProgramError, shortly
+from tensorprog.studies.options import STUDIES, STUDY_OPTIONS
 
 WIDTHS = "128,256,512,1024"  # those of tp.verify
 
@@ -102,7 +103,7 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
 def _add_derive(parser: argparse.ArgumentParser) -> None:
     _add_network(parser)
     parser.add_argument("--kernel", choices=["ntk", "nngp"], default="ntk")
-    parser.add_argument("--method", default="backprop", help="backprop (default), paths, sgd or enumeration")
+    parser.add_argument("--method", default="auto", help="backprop (default), paths, sgd or enumeration")
     parser.add_argument("--latex", action="store_true", help="print LaTeX instead of text")
     parser.add_argument("--full", action="store_true", help="print the whole derivation, as the appendix of a paper")
 
@@ -144,6 +145,20 @@ def _add_draw(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--highlight", metavar="NAME", action="append", default=[], help="highlight a variable")
 
 
+def _add_study(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("study", choices=STUDIES, metavar="study", help=", ".join(STUDIES))
+    _add_network(parser)
+    parser.add_argument("--grid", action="append", default=[], metavar="NAME=VALUES",
+                        help="values of a hyperparameter, 1,2,3 or FROM:TO:COUNT; may be given twice")  # fmt: skip
+    parser.add_argument("--data", type=Path, help=".npy file of inputs; the study's own when left out")
+    parser.add_argument("--labels", type=Path, help=".npy file of labels, for drift and ntktrain")
+    for name, text in STUDY_OPTIONS.items():
+        parser.add_argument(f"--{name}", help=text)
+    parser.add_argument(
+        "--out", type=Path, help="folder for the runs, and the study as JSON, PNG, SVG and HTML; resumes"
+    )
+
+
 def _add_gallery(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("networks", nargs="*", metavar="network",
                         help="gallery names, or path.py[:network]; all of the gallery when left out")  # fmt: skip
@@ -152,6 +167,7 @@ def _add_gallery(parser: argparse.ArgumentParser) -> None:
     form.add_argument("--html", action="store_true", help="print it in HTML")
     form.add_argument("--write", type=Path, metavar="FILE.md",
                       help="put it between <!-- gallery --> and <!-- end of gallery --> of a file")  # fmt: skip
+    parser.add_argument("--reasons", action="store_true", help="in Markdown, list below why cells are empty or failed")
 
 
 def _add_data(parser: argparse.ArgumentParser, seeds: int) -> None:
@@ -169,6 +185,7 @@ _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "verify": ("check a network's kernels against finite-width runs", _add_verify),
     "train": ("train networks and compare with kernel gradient descent", _add_train),
     "draw": ("draw a network's program, its backward pass or its training", _add_draw),
+    "study": ("repeat an experiment of the source papers on a network", _add_study),
     "gallery": ("examine the gallery: a table of what holds for each architecture", _add_gallery),
     "list": ("list the gallery of architectures", lambda parser: None),
 }

@@ -1,4 +1,4 @@
-"""What the commands do: derive, verify, train, draw."""
+"""What the commands do: derive, verify, train, draw, study."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from tensorprog import studies
 from tensorprog.appendix.argument import derivation
 from tensorprog.ceilings import check_ceiling
 from tensorprog.dsl.network import Network, refuse_lengths
@@ -32,6 +33,7 @@ from tensorprog.passes.separate import axes_count
 from tensorprog.report.claims import Verification
 from tensorprog.report.draw import draw
 from tensorprog.sgd.training import unroll
+from tensorprog.studies.options import STUDY_OPTIONS
 from tensorprog.train import train
 from tensorprog.verify import verify
 
@@ -133,7 +135,7 @@ def derive_command(a: argparse.Namespace) -> int:
         print(document.latex() if a.latex else document.text())
         return 0
     print(kernel.latex() if a.latex else kernel.text())
-    if a.kernel == "ntk" and a.method == "backprop" and not kernel.passes_gia_check and not a.latex:
+    if a.kernel == "ntk" and a.method in ("auto", "backprop") and not kernel.passes_gia_check and not a.latex:
         print("\nFor comparison, what assuming gradient independence would give:\n")
         print(kernel.under_gia.text())
     return 0
@@ -221,6 +223,68 @@ def parse_parametrization(text: str | None, c: str = "0") -> Parametrization | N
     return abc(fields["a"].split(","), fields["b"].split(","), fields.get("c", c))
 
 
+def study_command(a: argparse.Namespace) -> int:
+    """Repeat an experiment of the source papers, print what it says and write it."""
+    study = getattr(studies, a.study)
+    known = inspect.signature(study).parameters
+    given: dict[str, Any] = {"grid": dict(map(_grid, a.grid)) or None, "out": a.out}
+    given |= {
+        "X": None if a.data is None else _load(a.data, "--data"),
+        "y": None if a.labels is None else _load(a.labels, "--labels"),
+    }
+    given |= {name: _study_option(name, getattr(a, name)) for name in STUDY_OPTIONS}
+    given = {name: value for name, value in given.items() if value is not None}
+    for name in sorted(given.keys() - known.keys() - {"out"}):
+        option = {"X": "data", "y": "labels"}.get(name, name)
+        raise ProgramError(f"the study {a.study} takes no --{option}; {nearest(option, known)}")
+    if "seeds" in given:
+        check_ceiling("runs", given["seeds"], f"--seeds {given['seeds']}")
+    for steps in (*given.get("times", ()), given.get("steps", 0)):
+        check_ceiling("steps", steps, f"{steps} steps")
+    result = study(load_network(a.network, a.param), **{k: v for k, v in given.items() if k in known})
+    print(result.text())
+    if a.out is not None:
+        print("wrote " + ", ".join(map(str, result.save(a.out))))
+    return 1 if result.passed is False else 0
+
+
+def _grid(text: str) -> tuple[str, list[Any]]:
+    """NAME=1,2,3 or NAME=FROM:TO:COUNT.
+
+    >>> _grid("sigma_w=1:2:3"), _grid("depth=2,8"), _grid("tied=true,false")
+    (('sigma_w', [1.0, 1.5, 2.0]), ('depth', [2, 8]), ('tied', [True, False]))
+    """
+    name, equals, values = text.partition("=")
+    ends = values.split(":")
+    if not equals or not values or len(ends) not in (1, 3):
+        raise ProgramError(f"--grid {shortly(text)}: write NAME=1,2,3 or NAME=FROM:TO:COUNT")
+    if len(ends) == 3:
+        count = _integers(ends[2], "COUNT of --grid")[0]
+        check_ceiling("runs", count, f"--grid {shortly(text)}")
+        first, last = (_real(end, f"--grid {shortly(text)}") for end in ends[:2])
+        return name, [float(v) for v in np.linspace(first, last, count)]
+    found = [parse_value(part) for part in values.split(",")]
+    return name, [float(v) if isinstance(v, sp.Expr) and v.is_number and not v.is_Integer else v for v in found]
+
+
+def _real(text: str, what: str) -> float:
+    value = _number(text)
+    if value is None:
+        raise ProgramError(f"{what}: {shortly(text)} is no number")
+    return float(value)
+
+
+def _study_option(name: str, text: str | None) -> Any:
+    """What an option of a study says, in the type of its argument."""
+    if text is None or name in ("by", "over", "trained"):
+        return text
+    if name in ("widths", "times", "depths"):
+        return _integers(text, f"--{name}")
+    if name in ("drive", "error", "lr", "correlation"):
+        return _real(text, f"--{name}")
+    return _integers(text, f"--{name}")[0]
+
+
 def _labels(a: argparse.Namespace, count: int) -> Any:
     if a.labels is not None:
         return _load(a.labels, "--labels")
@@ -284,5 +348,6 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "verify": verify_command,
     "train": train_command,
     "draw": draw_command,
+    "study": study_command,
     "gallery": gallery_command,
 }

@@ -17,7 +17,7 @@ from tensorprog.errors import folder as folder_of
 from tensorprog.finite.empirical import concatenate
 from tensorprog.finite.estimate import ROUNDING, Exponent, exponent, measured, vanish
 from tensorprog.finite.runs import stream
-from tensorprog.finite.trajectories import FiniteTraining, Trajectory, diverges
+from tensorprog.finite.trajectories import FiniteTraining, Trajectory, divergence
 from tensorprog.functions import Fn, jumps
 from tensorprog.given import MANY, flag, is_array
 from tensorprog.ir.instructions import Nonlin
@@ -27,12 +27,12 @@ from tensorprog.passes.rates import Rates
 from tensorprog.printing import Shown, to_html
 from tensorprog.progress import Progress, telling
 from tensorprog.report import verdicts
-from tensorprog.report.claims import Claim
+from tensorprog.report.claims import SLACK, Claim
 from tensorprog.sgd.feature_limit import FeatureLimit
 from tensorprog.sgd.hypotheses import Hypothesis, derivatives_of, outputs_on_data, refuse_unmet
 from tensorprog.sgd.training import check_widths
 from tensorprog.types import Data, HyperValues, LossChoice, Number, Pattern
-from tensorprog.verify import SLACK, WIDTHS
+from tensorprog.verify import WIDTHS
 
 KNOWN = 0.2  # of the distance from the limit: the error of the limit itself must be below
 
@@ -363,11 +363,12 @@ def _compare_with_limit(
 
 
 def _refuse_divergence(report: TrainingReport) -> bool:
-    diverged = [w for w in report.widths if diverges(report.f[w])]
-    if diverged:
-        detail = f"|f| explodes at width {', '.join(map(str, diverged))}; lower the learning rate"
+    ends = {w: end for w in report.widths if (end := divergence(report.f[w])) is not None}
+    if ends:
+        where = ", ".join(f"{w} (step {end})" for w, end in ends.items())
+        detail = f"|f| explodes at width {where}, where the run ends; lower the learning rate"
         report.claims.append(Claim("training is stable", False, detail))
-    return bool(diverged)
+    return bool(ends)
 
 
 def drift_exponent(run: FiniteTraining) -> float:

@@ -124,6 +124,7 @@ RESULTS = {
     "TrainingReport": (training, ["kernel drift"], True),
     "FeatureReport": (features, ["limit"], True),
     "CoordinateCheck": (check, ["mup()", "Δx V"], True),
+    "Study": (lambda: tp.studies.phase(tp.programs.mlp(phi=tp.relu), {"sigma_w": [1.0]}), ["phases", "order"], True),
     "Spectrum": (lambda: dynamics().spectrum, ["rank 3 of 3"], True),
     "GaussianProcess": (lambda: learn.GaussianProcess(tp.nngp(NET)(X), Y, 0.1), ["3 inputs"], False),
     "Dynamics": (dynamics, ["3 training inputs"], True),

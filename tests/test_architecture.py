@@ -30,7 +30,8 @@ ROOMS = [
     *("members", "rationals", "products", "algebra"),
     *("ir", "dsl", "nn", "expectations", "limit", "passes", "compile"),
     *("formulas", "derivation", "sgd", "recursions", "grams", "export", "kernels"),
-    *("finite", "report", "appendix", "coordinates", "verify", "train", "programs", "learn"),
+    *("finite", "report", "appendix", "coordinates", "verify_members", "verify", "train"),
+    *("programs", "learn", "studies"),
     *("lookup", "gallery", "commands", "cli", "demo", "__main__"),
 ]
 INNER = {"expectations": ["quadrature", "closed", "series", "many", "angles"]}  # rooms within a room, lowest first
@@ -101,7 +102,7 @@ def exports(stub):
     return [(node.module, a.name, a.asname) for node in nodes for a in node.names]
 
 
-@pytest.mark.parametrize("package", [tensorprog, tensorprog.learn], ids=lambda p: p.__name__)
+@pytest.mark.parametrize("package", [tensorprog, tensorprog.learn, tensorprog.studies], ids=lambda p: p.__name__)
 def test_every_public_name_is_exported_under_its_own_name_and_importable(package):
     lines = exports(Path(package.__file__).with_name("__init__.pyi"))
     assert len({public for _, _, public in lines}) == len(lines) > 5
@@ -113,7 +114,7 @@ def test_every_public_name_is_exported_under_its_own_name_and_importable(package
     assert dir(package) == sorted(public for _, _, public in lines)
 
 
-@pytest.mark.parametrize("package", [tensorprog, tensorprog.learn], ids=lambda p: p.__name__)
+@pytest.mark.parametrize("package", [tensorprog, tensorprog.learn, tensorprog.studies], ids=lambda p: p.__name__)
 def test_import_star_brings_every_public_name_and_covers_no_builtin(package):
     found = {}
     exec(f"from {package.__name__} import *", found)

@@ -323,7 +323,8 @@ class _Argument:
     @functools.cached_property
     def recursion(self) -> Recursion | None:
         try:
-            return None if self.kernel._how.route == "sampling" else Recursion(self.kernel, over=one_layer(self.net))
+            none = self.kernel._how.route == "sampling" or self.d.trace.has_laws
+            return None if none else Recursion(self.kernel, over=one_layer(self.net))
         except (FoldError, NoRuleError, TensorProgramError):
             return None
 

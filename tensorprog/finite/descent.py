@@ -6,7 +6,8 @@ parameter with rows L_u, R_u of its uses u (``layerwise``) is
     G = rate · n^(C_ntk − C) Σ_b χ_b/B Σ_u ∂f/∂w,  ∂f/∂w = std/√(size of w) L_u ⊗ R_u,
     m ← μ m + G + λ w̃,  w̃ ← w̃ − η_t m  (with Nesterov's momentum η_t (G + λ w̃ + μ m)),
 
-as torch.optim.SGD does.  It is the run that the unrolled program writes down, to float rounding.
+as torch.optim.SGD does.  It is the run that the unrolled program writes down, to float rounding.  A run ends where its
+outputs explode: what comes after is nan.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from tensorprog.passes.scaling import assign
 from tensorprog.passes.unroll import Plan
 
 MEMORY = 2**28
+DIVERGED = 1e6
 _NTK = {"embedding": (0.0, 0.0), "bias": (0.0, 0.0), "output bias": (0.0, 0.0),
         "matrix": (0.5, 1.0), "readout": (0.5, 1.0)}  # fmt: skip
 Arrays = dict[str, np.ndarray]
@@ -101,28 +103,32 @@ class Descent:
         if not o.decays:
             return np.zeros((count, 0))
         found = []
-        for t in range(self.plan.steps + 1):
-            a = float(evaluate(o.decay(t), self.hyper))
+        for a, _ in o._numbers(self.plan.steps, self.hyper):
             scaled = {n: w * np.asarray(a, w.dtype) if n in self.plan.trained else w for n, w in parameters.items()}
             found.append(self._evaluate(scaled, states, ())[0] - offset)
         return np.stack(found, axis=1)
 
     def _descend(self, width: int, parameters: Arrays, states: Arrays, offset: np.ndarray) -> tuple[np.ndarray, ...]:
-        plan, fs, chis, thetas = self.plan, [], [], []
+        plan, count, dtype = self.plan, len(next(iter(parameters.values()))), next(iter(parameters.values())).dtype
+        n, batch_size = len(self.inputs), len(plan.schedule[0]) if plan.schedule else 0
+        fs = np.full((count, plan.steps + 1, n, self.heads), np.nan, dtype)
+        chis = np.full((count, plan.steps, batch_size, self.heads), np.nan, dtype)
+        thetas = np.full((count, len(plan.probes), *[n if plan.probes else 0] * 2), np.nan)
         momentum: Arrays = {}
+        alive = np.ones(count, bool)
         for t in range(plan.steps + 1):
             f, batch = self._evaluate(parameters, states, plan.schedule[t] if t < plan.steps else ())
-            f = f - offset.astype(f.dtype)
-            fs.append(f)
+            fs[alive, t] = (f - offset.astype(f.dtype))[alive]
+            alive &= ~exploded(fs[:, t], fs[:, 0])
+            if not alive.any():
+                break
             if t in plan.probes:
-                thetas.append(self._ntk(width, parameters, states))
+                thetas[np.ix_(alive, np.array(plan.probes) == t)] = self._ntk(width, parameters, states)[alive, None]
             if t < plan.steps:
-                chis.append(self._chi(f, plan.schedule[t]))
-                gradient = self._gradient(batch, chis[-1], plan.schedule[t])
-                self._step(t, width, parameters, momentum, gradient)
-        order = [sorted(set(plan.probes)).index(t) for t in plan.probes]
-        theta = np.stack(thetas, axis=1)[:, order] if thetas else np.zeros((len(fs[0]), 0, 0, 0))
-        return np.stack(fs, axis=1), np.stack(chis, axis=1), theta
+                chi = self._chi(f - offset.astype(f.dtype), plan.schedule[t])
+                chis[alive, t] = chi[alive]
+                self._step(t, width, parameters, momentum, self._gradient(batch, chi, plan.schedule[t]))
+        return fs, chis, thetas
 
     def _evaluate(
         self, parameters: Arrays, states: Arrays, samples: Sequence[int]
@@ -190,6 +196,13 @@ class Descent:
         if not self.plan.moving:
             return np.zeros((len(next(iter(scaled.values()))), len(self.inputs), len(self.inputs)))
         return self.kernel(scaled, states, trained=self.plan.moving)
+
+
+def exploded(now: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """Whether outputs (S, ..) are not finite, or 10⁶ times what they were at first, for each of S runs."""
+    axes = tuple(range(1, now.ndim))
+    largest = np.abs(now).max(axis=axes, initial=0.0)
+    return ~(largest <= DIVERGED * np.maximum(1.0, np.abs(start).max(axis=axes, initial=0.0)))  # type: ignore[no-any-return]
 
 
 def _weighted(use: Use, weights: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from tensorprog.derivation.heads import ntk_of_heads
 from tensorprog.derivation.ntk import Term, body_terms, readout_terms
 from tensorprog.dsl.network import Network
 from tensorprog.errors import AssumptionError, DataError, ProgramError
-from tensorprog.finite.descent import Descent
+from tensorprog.finite.descent import Descent, exploded
 from tensorprog.finite.empirical import FiniteNetwork, Hyper, hyper_values
 from tensorprog.finite.execute import Values, execute
 from tensorprog.functions import evaluate
@@ -28,8 +28,6 @@ from tensorprog.passes.unroll import Unrolled
 from tensorprog.sgd.decayed import DecayedNTK
 from tensorprog.sgd.feature_limit import FeatureLimit
 from tensorprog.sgd.training import FeatureTraining, Training, check_counts, make_plan, plan_training
-
-DIVERGED = 1e6
 
 
 @dataclass(frozen=True)
@@ -132,10 +130,10 @@ class FiniteTraining:
         """Train networks of width n, one per seed, by moving their weights (``descent``)."""
         parts = list(self.descent.run(width, seeds, dtype))
         f, chi, theta, start = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-        if diverges(f):
-            size = np.abs(f).max(initial=0.0)
-            warnings.warn(f"training diverges at width {width}: |f| reaches {size:.3g}; lower the learning rate",
-                          RuntimeWarning, stacklevel=2)  # fmt: skip
+        if (end := divergence(f)) is not None:
+            size = np.nanmax(np.abs(f))
+            warnings.warn(f"training diverges at width {width}: |f| reaches {size:.3g} at step {end}, where the run "
+                          "ends; lower the learning rate", RuntimeWarning, stacklevel=2)  # fmt: skip
         return [Trajectory(f[s], chi[s], theta[s], start[s]) for s in range(len(seeds))]
 
     @property
@@ -278,20 +276,35 @@ class FiniteTraining:
         Raises:
             DataError: f_0 alone where weights decay.
         """
-        plan, decays = self.plan, self.plan.optimizer.decays
+        decays = self.plan.optimizer.decays
         if f0.ndim != 3 + decays:
             raise DataError(f"with weight decay f0 holds f̂_t at every time, (S, steps + 1, N, heads); got {f0.shape}"
                             if decays else f"f0 must be (S, N, heads), got {f0.shape}")  # fmt: skip
-        f = np.empty((len(f0), plan.steps + 1, *f0.shape[-2:]))
-        f[:, 0] = f0[:, 0] if decays else f0
-        used: list[np.ndarray] = []
+        return self._predict_decaying(f0, chi) if decays else self._predict(f0, chi)
+
+    def _predict(self, f0: np.ndarray, chi: np.ndarray | None) -> np.ndarray:
+        """The optimizer's own steps, on outputs in the place of weights: m ← μ m + Θ χ/B, f ← f − η m."""
+        plan, o, f = self.plan, self.plan.optimizer, [f0.astype(float)]
+        kernel, mu = self.kernel(), float(evaluate(self.plan.optimizer.momentum, self.hyper))
+        momentum = np.zeros_like(f[0])
         for t, samples in enumerate(plan.schedule):
+            used = chi[:, t] if chi is not None else self._derivative(f[-1], list(samples))
+            push = np.einsum("sbl,ikbl->sik", used, kernel[:, :, list(samples)]) / self.batch
+            momentum = mu * momentum + push
+            step = push + mu * momentum if o.nesterov else momentum
+            f.append(f[-1] - float(evaluate(o.rate(t), self.hyper)) * step)
+        return np.stack(f, axis=1)
+
+    def _predict_decaying(self, f0: np.ndarray, chi: np.ndarray | None) -> np.ndarray:
+        """Every step anew, since the kernels between two times are others at every time."""
+        f, used = f0.astype(float), []
+        coefficients = self.plan.optimizer._numbers(self.plan.steps, self.hyper)
+        next(coefficients)
+        for t, ((_, weights), samples) in enumerate(zip(coefficients, self.plan.schedule, strict=True)):
             used.append(chi[:, t] if chi is not None else self._derivative(f[:, t], list(samples)))
-            f[:, t + 1] = f0[:, t + 1] if decays else f0
-            for s, current in enumerate(used):
-                push = np.einsum("sbl,ikbl->sik", current, self._kernel_between(t + 1, s)[:, :, list(plan.schedule[s])])
-                c = float(evaluate(plan.optimizer.weight(t + 1, s), self.hyper))
-                f[:, t + 1] -= c / self.batch * push
+            for s, (c, current) in enumerate(zip(weights, used, strict=True)):
+                between = self._kernel_between(t + 1, s)[:, :, list(self.plan.schedule[s])]
+                f[:, t + 1] -= c / self.batch * np.einsum("sbl,ikbl->sik", current, between)
         return f
 
     def _kernel_between(self, t: int, s: int) -> np.ndarray:
@@ -323,9 +336,9 @@ class FiniteTraining:
         return np.stack([loss.values(k, fs, ys, self.hyper) for k in range(self.heads)], axis=-1)
 
 
-def diverges(f: np.ndarray) -> bool:
-    """Whether outputs (S, steps + 1, ..) explode: not finite, or 10⁶ times what they were at first."""
-    return not np.isfinite(f).all() or bool(np.abs(f).max() > DIVERGED * max(1.0, np.abs(f[:, 0]).max()))
+def divergence(f: np.ndarray) -> int | None:
+    """The first step at which outputs (S, steps + 1, ..) of a run explode, where they do."""
+    return next((t for t in range(f.shape[1]) if exploded(f[:, t], f[:, 0]).any()), None)
 
 
 def read_labels(y: Any, inputs: int) -> np.ndarray:

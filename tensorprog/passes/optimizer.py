@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
+import numpy as np
 import sympy as sp
 
 from tensorprog.dsl.decimals import exact
@@ -95,6 +96,24 @@ class SGD:
         """c_{t+1,s} − c_{t,s}, by which step t moves along G_s; η_t for s = t and 0 before without momentum."""
         t = count(t, "t", 0)
         return self.weight(t + 1, s) - (self.weight(t, s) if s < t else 0)
+
+    def _numbers(self, steps: int, hyper: Mapping[Any, Any]) -> Iterator[tuple[float, np.ndarray]]:
+        """(a_t, c_t) for t = 0 .. steps as numbers: O(t) work for each, where ``weight`` makes exact expressions.
+
+        >>> [(a, list(c)) for a, c in SGD(0.5, momentum=0.5)._numbers(2, {})]
+        [(1.0, []), (1.0, [0.5]), (1.0, [0.75, 0.5])]
+        """
+        mu, decay = (float(evaluate(x, hyper)) for x in (self.momentum, self.weight_decay))
+        a, alpha, c, beta = 1.0, 0.0, np.zeros(0), np.zeros(0)
+        yield a, c
+        for t in range(steps):
+            eta = float(evaluate(self.rate(t), hyper))
+            alpha, beta = mu * alpha + decay * a, np.append(mu * beta - decay * c, 1.0)
+            step, pushes = alpha, beta
+            if self.nesterov:
+                step, pushes = decay * a + mu * alpha, np.append(-decay * c, 1.0) + mu * beta
+            a, c = a - eta * step, np.append(c, 0.0) + eta * pushes
+            yield a, c
 
     @cache  # noqa: B019  (one optimizer, few steps)
     def _coefficients(self, t: int) -> tuple[sp.Expr, list[sp.Expr], sp.Expr, list[sp.Expr]]:

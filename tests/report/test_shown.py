@@ -143,7 +143,7 @@ def reached(found, thing):
 
 def public_results():
     found = set()
-    for space in (tp, learn):
+    for space in (tp, learn, tp.studies):
         for name in dir(space):
             thing = getattr(space, name)
             if not name.startswith("_") and getattr(thing, "__module__", "tensorprog").startswith("tensorprog"):
