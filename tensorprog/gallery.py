@@ -138,8 +138,10 @@ def _certify(s: Subject) -> Claim:
 
 
 def _train(s: Subject) -> Claim:
-    labels = np.sign(np.random.default_rng(1).standard_normal(INPUTS))
-    found = train(s.net, s.inputs(INPUTS), labels, steps=STEPS, times=[STEPS], widths=WIDTHS, seeds=SEEDS)
+    X = s.inputs(INPUTS)
+    members = np.shape(X)[1:2] if s.net.takes_batches else ()
+    labels = np.sign(np.random.default_rng(1).standard_normal((INPUTS, *members)))
+    found = train(s.net, X, labels, steps=STEPS, times=[STEPS], widths=WIDTHS, seeds=SEEDS)
     detail = "; ".join([*map(str, found.hypotheses), *(f"{c.name}: {c.detail}" for c in found.claims)])
     return Claim("train", found.passed, detail)
 
@@ -301,15 +303,18 @@ def reasons(entries: Sequence[Entry]) -> list[tuple[str, str, str]]:
     return [(e.name, k, c.detail) for e in entries for k, c in e.claims.items() if c.passed is not True]
 
 
-def markdown(entries: Sequence[Entry], link: str = "{name}") -> str:
+def markdown(entries: Sequence[Entry], link: str = "{name}", why: bool = False) -> str:
     """The table in Markdown.
 
     Args:
         entries: the rows.
         link: what stands for an architecture, such as ``"[{name}](gallery/{name}.md)"``.
+        why: whether the reasons of what does not apply or failed stand below.
     """
     rows = [[link.format(name=e.name), *e.cells()[1:]] for e in entries]
-    return "\n".join(f"| {' | '.join(row)} |" for row in [HEAD, ["---"] * len(HEAD), *rows])
+    table = [f"| {' | '.join(row)} |" for row in [HEAD, ["---"] * len(HEAD), *rows]]
+    listed = [f"- {name}, {column}: {detail}" for name, column, detail in reasons(entries)] if why else []
+    return "\n".join([*table, *([""] if listed else []), *listed])
 
 
 def html(entries: Sequence[Entry]) -> str:
@@ -349,8 +354,8 @@ def gallery_command(a: argparse.Namespace) -> int:
     """Examine the gallery and print what is covered; 1 when a claim failed."""
     entries = examine_all(a.networks)
     if a.write is not None:
-        write_between_markers(a.write, markdown(entries))
+        write_between_markers(a.write, markdown(entries, why=a.reasons))
         print(f"wrote {a.write}")
     else:
-        print(markdown(entries) if a.markdown else html(entries) if a.html else text(entries))
+        print(markdown(entries, why=a.reasons) if a.markdown else html(entries) if a.html else text(entries))
     return 0 if all(e.passed for e in entries) else 1

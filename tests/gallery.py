@@ -7,6 +7,7 @@ import pytest
 
 import tensorprog as tp
 
+SAMPLED = ("gru", "lstm")  # the dearest of those with vectors or sequences
 QUICK = ("cnn", "gcn", "two_branch")  # of those with arrays that are no vectors or sequences
 NO_STEP = {  # networks of which one step of SGD is not drawn, and why
     **dict.fromkeys(("gcn", "gin"), "does not take one array with positions"),
@@ -30,4 +31,5 @@ def two(net):
 
 def names(quick=QUICK):
     """The names of the gallery; of networks that take neither vectors nor sequences all but some are slow."""
-    return [pytest.param(n, marks=[] if n in PLAIN or n in quick else pytest.mark.slow) for n in BUILT]
+    fast = {*PLAIN, *quick} - set(SAMPLED)
+    return [pytest.param(n, marks=[] if n in fast else pytest.mark.slow) for n in BUILT]

@@ -91,6 +91,13 @@ def test_the_command_prints_the_table(form, start, capsys):
     assert capsys.readouterr().out.startswith(start)
 
 
+def test_reasons_stand_below_the_table_where_they_are_asked_for(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"{gallery.START}\n{gallery.END}\n", encoding="utf-8")
+    assert main(["gallery", "hopfield", "--reasons", "--write", str(page)]) == 0
+    assert "\n\n- hopfield, recursion: hopfield(" in page.read_text(encoding="utf-8")
+
+
 def test_a_file_without_markers_and_an_unknown_name_are_refused(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("nothing", encoding="utf-8")

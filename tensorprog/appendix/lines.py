@@ -159,8 +159,10 @@ class Limits:
         terms = self.limit.zdot_terms[var]
         if terms:
             uses = ", ".join(f"{op.matrix}{back} {y}" for _, y in terms)
-            return (f"{uses} came before, and {op.x} depends on it: the coefficient is the variance of {op.matrix} times the "
-                    "mean derivative")
+            return (
+                f"{uses} came before, and {op.x} depends on it: the coefficient is the variance of {op.matrix} times "
+                "the mean derivative"
+            )
         earlier = self.earlier(var, op)
         if not earlier:
             return f"no earlier use of {op.matrix}{back}"
@@ -184,8 +186,10 @@ class Limits:
             return f"{op.x} does not depend on {g.symbol}: the derivative of a constant is 0"
         odd = self.odd(derivative)
         if odd is not None:
-            return (f"the derivative of {op.x} by {g.symbol} is odd in {odd.symbol}, which is centred and independent of "
-                    "the rest")
+            return (
+                f"the derivative of {op.x} by {g.symbol} is odd in {odd.symbol}, which is centred and independent of "
+                "the rest"
+            )
         return f"the mean derivative of {op.x} by {g.symbol} is 0"
 
     def odd(self, p: Poly) -> Gaussian | None:

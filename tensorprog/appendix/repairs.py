@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
 from tensorprog.appendix.terms import Gram, Mean, Node, Num, Op, Quantity, Sym, addends, mapped, walk, written
 from tensorprog.errors import DataError
+from tensorprog.recursions.sizes import DEPTHS
 
 Close = Callable[[float, float], bool]
 FACTORS: dict[str, float] = {"2": 2, "1/2": 0.5, "4": 4, "1/4": 0.25, "π": 3.141592653589793, "1/π": 0.3183098861837907,
@@ -72,13 +73,22 @@ def _powers(right: Node) -> Iterator[tuple[str, Node]]:
     inside = {m.parts[0] for m in squares}
     indices = {s for m in walk(right) for i in _indices(m) for s in walk(i)}
     for symbol in _places(right, lambda m: isinstance(m, Sym) and m not in inside and m not in indices):
-        yield f"{shown_name(symbol.name)}² for {shown_name(symbol.name)}", _replaced(right, symbol, Op("pow", (symbol, TWO)))
+        yield (
+            f"{shown_name(symbol.name)}² for {shown_name(symbol.name)}",
+            _replaced(right, symbol, Op("pow", (symbol, TWO))),
+        )
     for square in squares:
         yield f"{shown_name(square.parts[0].name)} for {written(square)}", _replaced(right, square, square.parts[0])
 
 
 def _indices(m: Node) -> tuple[Node, ...]:
-    return m.index if isinstance(m, Quantity) else tuple(t for t in m.times if t is not None) if isinstance(m, Gram) else ()
+    return (
+        m.index
+        if isinstance(m, Quantity)
+        else tuple(t for t in m.times if t is not None)
+        if isinstance(m, Gram)
+        else ()
+    )
 
 
 def _shifts(right: Node) -> Iterator[tuple[str, Node]]:
@@ -89,9 +99,7 @@ def _shifts(right: Node) -> Iterator[tuple[str, Node]]:
             for chosen in [(i,) for i in range(len(own))] + ([tuple(range(len(own)))[-2:]] if len(own) > 1 else []):
                 index = tuple(_plus(i, by) if k in chosen else i for k, i in enumerate(own))
                 new = (
-                    Quantity(q.head, index, q.pair, q.copy)
-                    if isinstance(q, Quantity)
-                    else Gram(q.labels, index)  # type: ignore[arg-type]
+                    Quantity(q.head, index, q.pair, q.copy) if isinstance(q, Quantity) else Gram(q.labels, index)  # type: ignore[arg-type]
                 )
                 yield f"{written(new)} for {written(q)}", _replaced(right, q, new)
 
@@ -101,7 +109,7 @@ def _plus(n: Node, by: int) -> Node:
         return Num(n.value + by)
     if isinstance(n, Op) and n.kind == "add":
         numbers = [p for p in n.parts if _number(p) is not None]
-        total = sum((_number(p) or 0 for p in numbers), Fraction(by))
+        total = sum((_number(p) or Fraction(0) for p in numbers), Fraction(by))
         rest = [p for p in n.parts if _number(p) is None]
         return _sum([*rest, *([_signed(total)] if total else [])])
     return Op("add", (n, _signed(Fraction(by))))
@@ -140,7 +148,9 @@ def _pairs(right: Node) -> Iterator[tuple[str, Node]]:
 
 def _swapped(right: Node, names: list[str]) -> Iterator[tuple[str, Node]]:
     """One symbol for another, everywhere or in one place."""
-    found = [m for m in _places(right, lambda m: isinstance(m, Sym)) if m.name not in ("l", "t", "τ", "L", "T", "T'", "π")]
+    found = [
+        m for m in _places(right, lambda m: isinstance(m, Sym)) if m.name not in ("l", "t", "τ", "L", "T", "T'", "π")
+    ]
     for symbol, name in itertools.product(found, names):
         if shown_name(name) != shown_name(symbol.name):
             words = f"{shown_name(name)} for {shown_name(symbol.name)}"
@@ -161,14 +171,17 @@ def _replaced_once(n: Node, old: Node, new: Node, place: int) -> Node:
 # ---- by numbers alone ----------------------------------------------------------------------------
 
 
-def of_numbers(claimed: list[float], derived: list[float], hyper: list[Mapping[str, float]], close: Close) -> list[str]:
+def of_numbers(
+    claimed: list[float], derived: list[float], hyper: Sequence[Mapping[str, float]], close: Close
+) -> list[str]:
     """Factors and summands that make claimed numbers right."""
     found = []
     candidates: dict[str, list[float]] = {k: [v] * len(claimed) for k, v in FACTORS.items()}
     for name in hyper[0]:
         word = shown_name(name)
         candidates |= {word: [h[name] for h in hyper], f"{word}²": [h[name] ** 2 for h in hyper],
-                       f"1/{word}": [1 / h[name] for h in hyper], f"1/{word}²": [h[name] ** -2 for h in hyper]}  # fmt: skip
+                       f"1/{word}": [1 / h[name] for h in hyper],
+                       f"1/{word}²": [h[name] ** -2 for h in hyper]}  # fmt: skip
     for word, values in candidates.items():
         if all(close(c * v, d) for c, v, d in zip(claimed, values, derived, strict=True)):
             found.append(f"a factor {word}")
@@ -181,31 +194,35 @@ def of_function(call: Callable[..., float], settings: list[Any], derived: list[f
                 close: Close) -> list[str]:  # fmt: skip
     """Changes of the arguments of a claimed function that make it right."""
 
-    def holds(change: Callable[[Any], dict[str, Any]], scale: float = 1.0) -> bool:
+    def holds(changes: list[dict[str, Any]], scale: float = 1.0) -> bool:
         try:
-            return all(close(call(s, change(s), scale), d) for s, d in zip(settings, derived, strict=True))
+            return all(close(call(s, c, scale), d) for s, c, d in zip(settings, changes, derived, strict=True))
         except DataError:
             return False
 
     found = []
-    random = [n for n in fixed if n in settings[0].hyper]
+    random = [n for n in fixed if n in settings[0].hyper and not _is_size(n, fixed)]
     for name in random:
         word = shown_name(name)
-        if holds(lambda s, n=name: {n: s.hyper[n] ** 2}):
+        if holds([{name: s.hyper[name] ** 2} for s in settings]):
             found.append(f"{word}² for {word}")
-        if holds(lambda s, n=name: {n: s.hyper[n] ** 0.5}):
+        if holds([{name: s.hyper[name] ** 0.5} for s in settings]):
             found.append(f"{word} for {word}²")
         for other in settings[0].hyper:
-            if other != name and holds(lambda s, n=name, o=other: {n: s.hyper[o]}):
+            if other != name and holds([{name: s.hyper[other]} for s in settings]):
                 found.append(f"{shown_name(other)} for {word}")
     for name, value in fixed.items():
-        if type(value) is int and name not in random:
+        if name not in random and _is_size(name, fixed):
             found += [f"an index shifted by one: {name} {by:+d}" for by in (1, -1)
-                      if holds(lambda s, n=name, v=value, by=by: {n: v + by})]  # fmt: skip
+                      if holds([{name: value + by}] * len(settings))]  # fmt: skip
     d = settings[0].inputs[0].shape[-1]
     for words, scale in (("1/d on inner products of the data", 1 / d), ("a factor d on inner products", float(d)),
                          ("a factor 2 on inner products", 2.0), ("a factor 1/2 on inner products", 0.5)):  # fmt: skip
-        if holds(lambda s: {}, scale):
+        if holds([{}] * len(settings), scale):
             found.append(words)
     return found
 
+
+def _is_size(name: str, fixed: Mapping[str, Any]) -> bool:
+    """Whether a hyperparameter counts layers."""
+    return name in DEPTHS and type(fixed[name]) is int

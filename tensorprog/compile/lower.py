@@ -96,7 +96,7 @@ class Lowering:
         return self.tape.add("formula", *args, data=(expr.xreplace(known), tuple(data)))
 
     def _expect(self, g: Expect) -> int:
-        factors = None if any(g.mean) or g.scalars else _factors(g.body, g.variables)
+        factors = None if any(g.mean) or g.scalars else function_factors(g.body, g.variables)
         if factors is not None:
             found = self._closed(factors, g)
             if found is not None:
@@ -155,7 +155,7 @@ class Lowering:
 
 
 @functools.lru_cache(1024)  # every layer asks the same
-def _factors(body: sp.Expr, over: tuple[sp.Symbol, ...]) -> tuple[tuple[type[Fn], int], ...] | None:
+def function_factors(body: sp.Expr, over: tuple[sp.Symbol, ...]) -> tuple[tuple[type[Fn], int], ...] | None:
     """One or two functions of single variables whose product the body is, as (function, variable); else None."""
     found: list[tuple[type[Fn], int]] = []
     for f in sp.Mul.make_args(body):

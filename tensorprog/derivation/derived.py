@@ -16,6 +16,8 @@ from tensorprog.derivation.data import Inputs
 from tensorprog.derivation.derivation import Derivation, Derive, Length, derived
 from tensorprog.derivation.exact import at, exact_account, values
 from tensorprog.derivation.kernel_account import SAMPLING, KernelAccount
+from tensorprog.derivation.named import Layout
+from tensorprog.derivation.over_members import members_account
 from tensorprog.derivation.over_positions import over_positions
 from tensorprog.derivation.route import How, is_sampled
 from tensorprog.derivation.sampled.randomised import Sampled, sampled_gram
@@ -151,6 +153,8 @@ class DerivedKernel:
     def _found(self, first: Inputs, other: Inputs | None, hyper: Mapping[sp.Symbol, float],
               accounted: bool = False) -> KernelAccount:  # fmt: skip
         """The account of K(X1, X2); of small errors only if ``accounted``, else 0."""
+        if self.net.takes_batches:
+            return members_account(self._derive(), first, other, hyper, self._how)
         if is_sampled(self, first, other, hyper):
             drawn = self._sampled(first, other, hyper)
             account = KernelAccount(drawn.value, drawn.stderr, True, (SAMPLING,), drawn.samples)
@@ -175,7 +179,7 @@ class DerivedKernel:
         return lower(tape, [d.poly], grams, hyper)[0]
 
     def _on_pairs(self, a: np.ndarray, b: np.ndarray, lengths: tuple[Any, Any], hyper: Any,
-                 atom: Atom | None = None) -> np.ndarray:  # fmt: skip
+                 atom: Atom | None = None, layout: Layout | None = None) -> np.ndarray:  # fmt: skip
         """K(a[p], b[p]) of pairs of inputs.
 
         Args:
@@ -183,7 +187,8 @@ class DerivedKernel:
             lengths: (T, T'), the sizes of positions, or (None, None).
             hyper: numbers for hyperparameters, by symbol.
             atom: see ``limit.evaluate.numbers``.
+            layout: of named arrays over positions.
         """
         if self.net.takes_axes:
-            return over_positions(self._derive(), a, b, lengths, hyper, atom)
+            return over_positions(self._derive(), a, b, lengths, hyper, atom, layout)
         return np.broadcast_to(values(self._derive(lengths), (a, b), hyper, atom), len(a))

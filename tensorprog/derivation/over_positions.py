@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,12 @@ from tensorprog.limit.equations import reachable
 from tensorprog.limit.evaluate import Atom, expected, numbers
 from tensorprog.limit.gap import Gaps
 from tensorprog.limit.mixing import linear, shared, value_of
-from tensorprog.limit.positions import At, Contracted, Positional, Whole
+from tensorprog.limit.positions import At, Batched, Contracted, Positional, Whole
 
+NO_MEMBERS = (
+    "kernels of networks that normalise batches are known between the outputs of their members; return "
+    "net.readout(..) of vectors with members"
+)
 BLOCK = 2**24  # numbers that are held at a time
 Array = Any
 
@@ -39,34 +43,36 @@ class Pair:
         a, b: (B, P, C) and (B, Q, C); the pairs are a[i], b[i].
         sizes: of the positions of both.
         layout: the columns of named arrays.
+        gaps: makes what knows the angles of nearly equal variables.
     """
 
     def __init__(self, d: Derivation, a: np.ndarray, b: np.ndarray, sizes: tuple[Sizes, Sizes],
-                 layout: Layout | None = None) -> None:  # fmt: skip
+                 layout: Layout | None = None, gaps: Callable[..., Gaps] = Gaps) -> None:  # fmt: skip
         if d.trace.parts.over and layout is None:
             raise NoRuleError("named arrays over positions are read by K(X1, X2) and K.gram; this question has no rule")
         self.d, self.sides, self.sizes, self.layout = d, (a, b), sizes, layout
         self._matrices: dict[tuple[Given, int], np.ndarray] = {}
-        self._gaps = Gaps(d.limit.structure, self.relation, sizes)
+        self._gaps = gaps(d.limit.structure, self.relation, sizes)
         self.equal = (a == b).reshape(len(a), -1).all(axis=1) if sizes[0] == sizes[1] else np.zeros(len(a), bool)
 
     def grams(self) -> dict[sp.Symbol, np.ndarray]:
         """The inner products of what is embedded, (B, P, Q), (B, P, 1) or (B, 1, Q)."""
-        return {s: self._gram(*pair) for s, pair in self.d.trace.grams.items()}
+        return {s: self.gram(*pair) for s, pair in self.d.trace.grams.items()}
 
-    def _gram(self, p: Datum, q: Datum) -> np.ndarray:
+    def gram(self, p: Datum, q: Datum, windows: Callable[..., Array] = shared) -> np.ndarray:
+        """One of them, ``windows`` being what sums over patches."""
         one = p.owner == q.owner
         x, y = self._vectors(p), self._vectors(q)
         if one:
             c = np.einsum("bpc,bpc->bp", x, y) / x.shape[-1]
             c = c[:, :, None] if p.owner == 0 else c[:, None, :]
         else:
-            c = np.einsum("bpc,bqc->bpq", x, y) / x.shape[-1]
+            c = np.matmul(x, y.swapaxes(1, 2)) / x.shape[-1]
         if p.by is None or p.by.axes is None:
             return c
         axes = p.by.axes or Axes("")
         read = (axes.at(self.sizes[0]), axes.at(self.sizes[1]))
-        return linear(p.by.map, False, c, p.owner, read[p.owner]) if one else shared(p.by.map, False, c, read)
+        return linear(p.by.map, False, c, p.owner, read[p.owner]) if one else windows(p.by.map, False, c, read)
 
     def _vectors(self, p: Datum) -> np.ndarray:
         """What is embedded, (B, P, C); (B, 1, C) of a vector for the whole input."""
@@ -91,7 +97,7 @@ class Pair:
         if any(d.mixes or (d.by is not None and not isinstance(d.by.map, Window)) for d in known[ab]):
             return None
         a, b = map(self._patches, known[ab])
-        return input_relation(a, b, *(self._gram(*known[s]) for s in (aa, bb, ab)))
+        return input_relation(a, b, *(self.gram(*known[s]) for s in (aa, bb, ab)))
 
     def _patches(self, datum: Datum) -> np.ndarray:
         """The vectors that are read at every position, (B, P, 1, ·) or (B, 1, Q, ·)."""
@@ -112,7 +118,7 @@ class Pair:
         def positions(g: Positional, value: Callable[[Poly], Any]) -> Array:
             return self.positional(g, value, at, atom or _expected)
 
-        return numbers(polys, {**hyper, **self.grams()}, self._gap, atom, positions)
+        return numbers(polys, {**hyper, **self.grams()}, self.gap, atom, positions)
 
     def positional(self, g: Positional, value: Callable[[Poly], Any],
                    at: Callable[[At, Callable[[Poly], Any]], Array], atom: Atom) -> Array:  # fmt: skip
@@ -121,9 +127,18 @@ class Pair:
             return at(g, value)
         if isinstance(g, Contracted):
             return contracted(g, value, self.sizes, atom)
-        return value_of(g, [value(p) for p in g.reads], self.sizes, self.matrix)
+        read = [value(p) for p in g.reads]
+        return self.batched(g, read) if isinstance(g, Batched) else value_of(g, read, self.sizes, self.matrix)
 
-    def _gap(self, g: Expect, value: Callable[[Poly], Any]) -> Array | None:
+    def batched(self, g: Batched, values: Sequence[Array]) -> Array:
+        """Expectations over normalised batches, of outputs that have no members.
+
+        Raises:
+            NoRuleError: always.
+        """
+        raise NoRuleError(f"{g}: {NO_MEMBERS}")
+
+    def gap(self, g: Expect, value: Callable[[Poly], Any]) -> Array | None:
         """1 − |ρ| of the variables of an atom, 0 where they are one quantity of equal inputs at one position."""
         known = self._gaps(g, value)
         if known is None and (len(g.forms) != 2 or not kinks(g.body, g.variables)):
@@ -165,14 +180,21 @@ def over_positions(d: Derivation, a: np.ndarray, b: np.ndarray, sizes: tuple[Siz
     its last argument, the number of the input or None.
     """
     pair = Pair(d, a, b, sizes, layout)
-    found = sorted((g for g in reachable([d.poly]) if isinstance(g, At)), key=lambda g: g.index)
+    known = known_at(pair, d.poly, hyper, lambda point: _told(atom, point))
+    value = pair.values([d.poly], hyper, _told(atom, None), lambda g, value: known[g])[0]
+    return np.broadcast_to(value, (len(a), 1, 1))[:, 0, 0]
+
+
+def known_at(pair: Pair, poly: Poly, hyper: Mapping[sp.Symbol, float],
+             atom: Callable[[int], Atom | None]) -> dict[At, Array]:  # fmt: skip
+    """The values of what a polynomial reads of one input with itself."""
+    found = sorted((g for g in reachable([poly]) if isinstance(g, At)), key=lambda g: g.index)
     known: dict[At, Array] = {}
     for point in {g.point for g in found}:
         of = [g for g in found if g.point == point]
-        arrays = pair.with_itself(point).values([g.inner for g in of], hyper, _told(atom, point), _diagonal)
+        arrays = pair.with_itself(point).values([g.inner for g in of], hyper, atom(point), _diagonal)
         known.update((g, taken(g, c)) for g, c in zip(of, arrays, strict=True))
-    value = pair.values([d.poly], hyper, _told(atom, None), lambda g, value: known[g])[0]
-    return np.broadcast_to(value, (len(a), 1, 1))[:, 0, 0]
+    return known
 
 
 def _expected(g: Expect, value: Callable[[Poly], Any], gap: Array | None) -> Array:

@@ -22,6 +22,7 @@ from tensorprog.dsl.laws import WeightLaw
 from tensorprog.expectations.atoms import Expect
 from tensorprog.expectations.law import Value
 from tensorprog.expectations.many.points import sobol_points
+from tensorprog.expectations.quadrature.nodes import legendre
 from tensorprog.functions import evaluate
 from tensorprog.printing import NameSymbol
 
@@ -164,6 +165,5 @@ def _grid(laws: list[WeightLaw], rank: int, count: int, step: int) -> Iterator[N
 
 
 def _halves(law: WeightLaw, count: int) -> tuple[Array, Array]:
-    nodes, weights = np.polynomial.legendre.leggauss(count)
-    p = np.concatenate([(nodes + 1) / 4, (nodes + 3) / 4])
-    return law.entries(p), np.concatenate([weights, weights]) / 4
+    nodes, weights = legendre(count)
+    return law.entries(np.concatenate([nodes, 1 + nodes]) / 2), np.concatenate([weights, weights]) / 2

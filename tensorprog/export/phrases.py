@@ -55,7 +55,7 @@ class Speller:
         found = [self._term(mono, c, leaf) for mono, c in p.terms.items()]
         if len(found) == 1:
             sign, phrase = found[0]
-            return (phrase if sign > 0 else (f"-{wrapped(phrase, PRODUCT)}", SUM))
+            return phrase if sign > 0 else (f"-{wrapped(phrase, PRODUCT)}", SUM)
         found.sort(key=lambda term: term[0] < 0)
         text = "".join(
             f"{'' if i == 0 and sign > 0 else ' + ' if sign > 0 else ' - ' if i else '-'}{wrapped(phrase, PRODUCT)}"
@@ -88,7 +88,9 @@ class Speller:
         if e.is_Number or e.is_NumberSymbol:
             return self._number(e)
         if e.is_Add:
-            parts = [self.expr(a) for a in sorted(e.args, key=lambda a: (a.is_Number, a.could_extract_minus_sign(), str(a)))]
+            parts = [
+                self.expr(a) for a in sorted(e.args, key=lambda a: (a.is_Number, a.could_extract_minus_sign(), str(a)))
+            ]
             text = " + ".join(wrapped(p, PRODUCT) if not p[0].startswith("-") else p[0] for p in parts)
             return text.replace("+ -", "- "), SUM
         if e.is_Mul:
@@ -113,7 +115,7 @@ class Speller:
         return repr(float(e)), ATOM if e >= 0 else SUM
 
     def _product(self, e: sp.Expr) -> Phrase:
-        number, rest = e.as_coeff_Mul()
+        number, _ = e.as_coeff_Mul()
         if number.is_negative:
             return f"-{wrapped(self.expr(-e), PRODUCT)}", SUM
         above, below = sp.fraction(e, exact=True)
@@ -162,7 +164,9 @@ class Speller:
             value = Speller(m, {**self.symbols, X: safe}).expr(pieces[i])[0]
             if pieces[i].is_number:
                 value = f"{value} + 0 * {at}"
-            text = value if not text else f"{m}.where({at} > {self.expr(sp.sympify(bounds[i + 1]))[0]}, {text}, {value})"
+            text = (
+                value if not text else f"{m}.where({at} > {self.expr(sp.sympify(bounds[i + 1]))[0]}, {text}, {value})"
+            )
         return text, ATOM
 
     def _edge(self, kink: Any) -> str:

@@ -178,7 +178,7 @@ def identifierless(name: str) -> str:
 
 
 def _file(kernel: Any, body: Body, integrals: Integrals, library: Library, arguments: str) -> str:
-    functions = ['\n'.join(broken(f.splitlines())) for f in integrals.functions.values()]
+    functions = ["\n".join(broken(f.splitlines())) for f in integrals.functions.values()]
     text = "\n".join(functions + body.lines)
     helpers = written(library, integrals.helpers)
     whole = "\n".join([*helpers, text])
@@ -191,7 +191,11 @@ def _file(kernel: Any, body: Body, integrals: Integrals, library: Library, argum
         parts.append(library.aliases)
     dot = 'def dot(a, b):\n    """x.x\'/d."""\n    return (a * b).sum(-1) / a.shape[-1]\n'
     used = [dot] if "dot(" in text else []
-    main = [f"def {kernel.kind}({arguments}):", *_docstring(kernel, body), *broken(f"    {line}" for line in body.lines)]
+    main = [
+        f"def {kernel.kind}({arguments}):",
+        *_docstring(kernel, body),
+        *broken(f"    {line}" for line in body.lines),
+    ]
     blocks = ["\n".join(parts), *(b.rstrip("\n") for b in (*used, *helpers, *functions)), "\n".join(main)]
     found = "\n\n\n".join(blocks) + "\n"
     return found if "pi" in whole.replace("Pi", "") else found.replace("from math import pi\n\n", "")
@@ -209,6 +213,9 @@ def _docstring(kernel: Any, body: Body) -> list[str]:
     if len(equations) > LONGEST:
         equations = [*equations[: LONGEST - 2], "  ..", *equations[-1:]]
     paper = PAPERS[kernel.kind] + (f"; {RECURRENT}" if form == "sequences" else "")
-    lines = [f'"""{"Θ" if kernel.kind == "ntk" else "K"}(x,x\') of two different inputs x1 = x and x2 = x\', {takes}.', ""]
+    lines = [
+        f'"""{"Θ" if kernel.kind == "ntk" else "K"}(x,x\') of two different inputs x1 = x and x2 = x\', {takes}.',
+        "",
+    ]
     lines += [*equations, "", *body.notes, *textwrap.wrap(paper + ".", 100), '"""']
     return [f"    {line}".rstrip() for line in lines]

@@ -20,6 +20,7 @@ from tensorprog.compile.arrays import UNSURE
 from tensorprog.compile.schedule import TILE
 from tensorprog.derivation.compiling import COMPILING
 from tensorprog.derivation.data import Inputs, read_pair
+from tensorprog.derivation.named import Layout
 from tensorprog.derivation.underflow import warn_of_underflow
 from tensorprog.errors import DataError, NoRuleError, unknown_keywords
 from tensorprog.files import read_memory
@@ -43,7 +44,7 @@ from tensorprog.grams.evaluator import HEIGHT, AnyKernel, Evaluator
 from tensorprog.grams.images import PositionsEvaluator
 from tensorprog.grams.places import arrays_for, check_room, journal_of, outputs, paths_of
 from tensorprog.grams.sequences import PANEL, SHORT, SequenceEvaluator
-from tensorprog.grams.whole import any_sampled, wholes
+from tensorprog.grams.whole import any_sampled, of_inputs, wholes
 from tensorprog.ir.hyper import symbol_values
 from tensorprog.locks import alone
 from tensorprog.progress import Progress, counting, telling
@@ -80,7 +81,7 @@ class Job:
 
     def evaluator(self, lengths: tuple[Any, Any]) -> Evaluator | PositionsEvaluator:
         """The compiled kernels for a pair of lengths, kept with the first kernel."""
-        return evaluator(self.kernels, lengths, self.hyper, self.backend)
+        return evaluator(self.kernels, lengths, self.hyper, self.backend, self.first.layout)
 
     def loop(self) -> SequenceEvaluator | None:
         """The kernels as a loop over time, where some sequences are long; None where their equations have none."""
@@ -200,7 +201,8 @@ def gram(kernels: AnyKernel | Sequence[AnyKernel], X1: Data, X2: Data | None = N
         kernels: a kernel, or several of networks that take the same inputs; also recursions, at a depth by
             ``Recursion.at``.
         X1: inputs, as for a kernel: (N, d), (N, T, d) or a list of (T_i, d); NumPy arrays or anything they can be
-            made of, or arrays of torch, CuPy or JAX, which stay on their device.
+            made of, or arrays of torch, CuPy or JAX, which stay on their device; those with positions are computed by
+            the processor, and only results go back to their device.
         X2: like X1; None for X1 with itself: symmetric, its diagonal compares each input with itself.
         values: numbers for hyperparameters that are symbols, by symbol or by name.
         dtype: float64, or float32: inputs and results are rounded to it, and so are inner products in blocks
@@ -244,9 +246,8 @@ def gram(kernels: AnyKernel | Sequence[AnyKernel], X1: Data, X2: Data | None = N
     if xp is not None:
         if any(given is not None for given in (path, client, out, block)) or backend not in (None, "numpy"):
             raise DataError("arrays on a device are computed there, whole: leave out out, backend, block, path, client")
-        if chosen[0].net.form != "vectors":
-            raise NoRuleError(f"{chosen[0].net.form} are computed from NumPy arrays only")
-        arrays = gram_on_device(evaluator, chosen, _hyper(values, chosen), xp, X1, X2, _dtype(dtype))
+        again = partial(gram, chosen, values=values, dtype=dtype, memory=memory, progress=progress)
+        arrays = gram_on_device(evaluator, chosen, _hyper(values, chosen), xp, X1, X2, _dtype(dtype), again)
         return tuple(arrays) if several else arrays[0]
     job = _job(chosen, X1, X2, values, dtype, backend)
     if any_sampled(job):
@@ -295,10 +296,10 @@ def _in_blocks(job: Job, size: int, stores: list[Store], journals: list[Journal]
 
 
 def evaluator(kernels: tuple[AnyKernel, ...], lengths: tuple[Any, Any], hyper: dict[Any, float],
-              backend: str | None) -> Any:  # fmt: skip
-    """The compiled kernels for a pair of lengths, or of sizes."""
-    kind = PositionsEvaluator if kernels[0].net.takes_axes else Evaluator
-    return _kept(kernels, lengths, hyper, backend, partial(kind, kernels, lengths, hyper, backend))
+              backend: str | None, layout: Layout | None = None) -> Any:  # fmt: skip
+    """The compiled kernels for a pair of lengths, or of sizes, of named arrays with a layout."""
+    kind: Any = partial(PositionsEvaluator, layout=layout) if kernels[0].net.takes_axes else Evaluator
+    return _kept(kernels, (lengths, layout), hyper, backend, partial(kind, kernels, lengths, hyper, backend))
 
 
 def _kept(kernels: tuple[AnyKernel, ...], what: Any, hyper: dict[Any, float], backend: str | None,
@@ -347,7 +348,7 @@ def _kernels(kernels: Any) -> tuple[AnyKernel, ...]:
         raise DataError(f"gram takes a kernel or a list of kernels, got {kernels!r}")
     if len({k.net.takes_sequences for k in chosen}) > 1:
         raise DataError("one pass serves kernels of the same inputs: some of these take vectors, some sequences")
-    return chosen
+    return of_inputs(chosen)
 
 
 def _job(kernels: tuple[AnyKernel, ...], X1: Data, X2: Any, values: Any, dtype: Any, backend: str | None) -> Job:

@@ -14,7 +14,7 @@ from tensorprog.derivation.data import SHARE, Inputs, check_scale, read_pair
 from tensorprog.derivation.derived import DerivedKernel
 from tensorprog.derivation.kernel_account import warn
 from tensorprog.derivation.route import is_sampled
-from tensorprog.errors import ComputeError, DataError
+from tensorprog.errors import ComputeError, DataError, NoRuleError
 from tensorprog.grams.evaluator import AnyKernel, Evaluator, infinite
 
 ROWS = 2**24  # pairs computed at once
@@ -34,8 +34,8 @@ def namespace(X: Any) -> Any:
 
 
 def gram_on_device(make: Callable[..., Evaluator], kernels: Sequence[AnyKernel], hyper: dict[Any, float], xp: Any,
-                   X1: Any, X2: Any, dtype: Any) -> list[Any]:  # fmt: skip
-    """The kernels between arrays (N, d) of one library, as arrays of it on the same device.
+                   X1: Any, X2: Any, dtype: Any, again: Callable[..., Any]) -> list[Any]:  # fmt: skip
+    """The kernels between arrays of one library, as arrays of it on the same device; over positions by way of the host.
 
     Args:
         make: compiles kernels; those that are sampled are computed on the host.
@@ -43,9 +43,17 @@ def gram_on_device(make: Callable[..., Evaluator], kernels: Sequence[AnyKernel],
         xp: the library.
         X1, X2: inputs; X2 is None for X1 with itself.
         dtype: to which inputs and results are rounded.
+        again: computes the kernels of NumPy arrays.
+
+    Raises:
+        NoRuleError: the network takes sequences or named vectors.
     """
     if X2 is not None and namespace(X2) is not xp:
         raise DataError(f"X1 is a {_kind(X1)} and X2 a {_kind(X2)}; both must be arrays of one library")
+    if kernels[0].net.takes_axes:
+        return _by_host(again, xp, X1, X2)
+    if kernels[0].net.form != "vectors":
+        raise NoRuleError(f"{kernels[0].net.form} are computed from NumPy arrays only")
     a = _read(xp, X1, "X1", dtype)
     b = a if X2 is None else _read(xp, X2, "X2", dtype)
     if a.device != b.device:
@@ -58,6 +66,13 @@ def gram_on_device(make: Callable[..., Evaluator], kernels: Sequence[AnyKernel],
     compiled = make(others, (None, None), hyper, "numpy") if others else None
     found = iter(_compiled(compiled, xp, a, None if X2 is None else b, dtype) if compiled else [])
     return [_drawn(k, hyper, xp, a, None if X2 is None else b, dtype) if k in drawn else next(found) for k in kernels]
+
+
+def _by_host(again: Callable[..., Any], xp: Any, X1: Any, X2: Any) -> list[Any]:
+    for X, name in ((X1, "X1"), (X2, "X2")):
+        _refuse_gradients(X, name)
+    found = again(host(X1), None if X2 is None else host(X2))
+    return [xp.asarray(value, device=X1.device) for value in found]
 
 
 def _drawn(kernel: DerivedKernel, hyper: dict[Any, float], xp: Any, a: Any, b: Any, dtype: Any) -> Any:
@@ -88,13 +103,17 @@ def _kind(X: Any) -> str:
     return f"{type(X).__module__}.{type(X).__name__}"
 
 
+def _refuse_gradients(X: Any, name: str) -> None:
+    if getattr(X, "requires_grad", False):
+        raise DataError(f"{name} tracks gradients, which Gram matrices have none of; pass {name}.detach()")
+
+
 def _read(xp: Any, X: Any, name: str, dtype: Any) -> Any:
     if X.ndim != 2 or 0 in X.shape:
         raise DataError(f"{name} must have shape (N, d) with N, d > 0, got {tuple(X.shape)}")
     if not xp.isdtype(X.dtype, ("bool", "integral", "real floating")):
         raise DataError(f"{name} must hold real numbers, got dtype {X.dtype}")
-    if getattr(X, "requires_grad", False):
-        raise DataError(f"{name} tracks gradients, which Gram matrices have none of; pass {name}.detach()")
+    _refuse_gradients(X, name)
     if "float64" not in xp.__array_namespace_info__().dtypes(device=X.device, kind="real floating"):
         raise ComputeError(
             f"{xp.__name__} has no float64 on {X.device}, and kernels are computed in it (dtype='float32' too: only "

@@ -16,6 +16,7 @@ from tensorprog.compile.vectors import Vectors
 from tensorprog.derivation.compiling import COMPILING
 from tensorprog.derivation.derivation import Length
 from tensorprog.derivation.derived import DerivedKernel
+from tensorprog.derivation.named import Layout
 from tensorprog.errors import DataError
 from tensorprog.recursions.sized import SizedKernel
 
@@ -146,8 +147,8 @@ def finite(kernel: AnyKernel, value: np.ndarray, dtype: Any) -> np.ndarray:
 
 
 def by_reference(kernel: AnyKernel, x: np.ndarray, y: np.ndarray, lengths: tuple[Any, Any],
-                 hyper: Mapping[sp.Symbol, float]) -> np.ndarray:  # fmt: skip
-    """K(x[p], y[p]) by the reference evaluator.
+                 hyper: Mapping[sp.Symbol, float], layout: Layout | None = None) -> np.ndarray:  # fmt: skip
+    """K(x[p], y[p]) by the reference evaluator; ``layout`` is that of named arrays over positions.
 
     Raises:
         DataError: a value is not finite.
@@ -156,7 +157,7 @@ def by_reference(kernel: AnyKernel, x: np.ndarray, y: np.ndarray, lengths: tuple
         reference = kernel if isinstance(kernel, DerivedKernel) else kernel._derived
         reference._derive(lengths)
     try:
-        return reference._on_pairs(x, y, lengths, hyper)  # type: ignore[no-any-return]
+        return reference._on_pairs(x, y, lengths, hyper, layout=layout)  # type: ignore[no-any-return]
     except DataError as error:
         raise infinite(kernel, np.float64, error) from error
 

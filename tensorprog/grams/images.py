@@ -1,4 +1,5 @@
-"""Gram matrices of inputs with positions: offset by offset by the numba machine, or by the reference evaluator."""
+"""Gram matrices of inputs with positions: offset by offset by the numba machine, by whole arrays where offsets are
+mixed, or by the reference evaluator."""
 
 from __future__ import annotations
 
@@ -14,16 +15,19 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.algebra import Gen
-from tensorprog.compile.backends import UNKNOWN, choose_threads
+from tensorprog.compile.backends import choose_threads
 from tensorprog.compile.coefficients import Series, series_of
 from tensorprog.compile.offsets import Layout
 from tensorprog.compile.placed import Pair, lower_placed, per_input
 from tensorprog.compile.steps import LANES, Code, Scheduler, level_shapes, sizes_of
 from tensorprog.compile.tape import LEFT, PAIR, RIGHT, Tape
+from tensorprog.derivation.compiling import COMPILING
 from tensorprog.derivation.derivation import Derivation
 from tensorprog.derivation.derived import DerivedKernel
+from tensorprog.derivation.named import Layout as NamedLayout
 from tensorprog.errors import NoRuleError
 from tensorprog.expectations.atoms import Expect
+from tensorprog.grams.entries import Entries
 from tensorprog.grams.evaluator import HEIGHT, AnyKernel, by_reference, finite
 from tensorprog.limit.equations import Name, reachable
 from tensorprog.limit.positions import Along
@@ -42,6 +46,7 @@ class PositionsEvaluator:
         sizes: of the positions of first and second inputs.
         hyper: numbers for hyperparameters that are symbols.
         backend: see ``compile.backends.choose_threads``.
+        layout: of named arrays.
 
     Raises:
         NoRuleError: the backend cannot compute the kernels.
@@ -49,24 +54,21 @@ class PositionsEvaluator:
     """
 
     def __init__(self, kernels: Sequence[AnyKernel], sizes: Pair, hyper: Mapping[sp.Symbol, float],
-                 backend: str | None = None) -> None:  # fmt: skip
-        self.kernels, self.sizes, self.hyper, self.backend = tuple(kernels), sizes, dict(hyper), backend
-        self.program: Offset | None = None
-        derivations = [_derived(k) for k in self.kernels]
+                 backend: str | None = None, layout: NamedLayout | None = None) -> None:  # fmt: skip
+        self.kernels, self.sizes, self.hyper, self.layout = tuple(kernels), sizes, dict(hyper), layout
+        self.program: Offset | Entries
+        self.threads = choose_threads(backend, True)
         try:
-            self.program = Offset(derivations, sizes, self.hyper)
-        except NoRuleError as error:
-            if backend == "numba":
-                raise NoRuleError(f"{UNKNOWN} ({error})") from error
-        self.threads = choose_threads(backend, self.program is not None)
+            self.program = Offset([_derived(k) for k in self.kernels], sizes, self.hyper)
+        except NoRuleError:
+            self.program = _entries(self.kernels, self.hyper)
 
     @property
     def text(self) -> str:
         """What the numbers depend on."""
         given = sorted(map(str, self.hyper.items()))
-        return repr(
-            [self.sizes, given, *([d.poly, *map(_said, reachable([d.poly]))] for d in map(_derived, self.kernels))]
-        )
+        equations = ([d.poly, *map(_said, reachable([d.poly]))] for d in map(_derived, self.kernels))
+        return repr([self.sizes, self.layout, given, *equations])
 
     def fill(self, a: np.ndarray, b: np.ndarray | None, out: Sequence[np.ndarray],
              advance: Callable[[int], None] | None = None) -> None:  # fmt: skip
@@ -77,17 +79,20 @@ class PositionsEvaluator:
         """
         own, second = b is None, a if b is None else b
         a, second = (x.astype(np.float64, copy=False) for x in (a, second))
-        if self.threads and self.program is not None:
-            if not own and len(second) < LANES < len(a) and self.sizes[0] == self.sizes[1]:
-                self.fill(second, a, [result.T for result in out], advance)
-                return
-            self.program.fill(a, None if own else second, out, self.threads, _Told(advance, len(a), len(second), own))
-            left_open = ~np.all([np.isfinite(result) for result in out], axis=0)
+        told, left_open = _Told(advance, len(a), len(second), own), np.ones((len(a), len(second)), bool)
+        if not self.threads:
+            self._mend(a, second, own, left_open, out)
+            told(1.0)
+            return
+        if isinstance(self.program, Entries):
+            self.program.fill(a, None if own else second, self.sizes, self.layout, out, self.threads, told)
+        elif not own and len(second) < LANES < len(a) and self.sizes[0] == self.sizes[1]:
+            self.fill(second, a, [result.T for result in out], advance)
+            return
         else:
-            left_open = np.ones((len(a), len(second)), bool)
+            self.program.fill(a, None if own else second, out, self.threads, told)
+        left_open = ~np.all([np.isfinite(result) for result in out], axis=0)
         self._mend(a, second, own, left_open, out)
-        if self.program is None or not self.threads:
-            _Told(advance, len(a), len(second), own)(1.0)
 
     def _mend(self, a: np.ndarray, b: np.ndarray, own: bool, left_open: np.ndarray, out: Sequence[np.ndarray]) -> None:
         """Pairs that the machine left open, by the reference."""
@@ -96,10 +101,20 @@ class PositionsEvaluator:
         for start in range(0, len(rows), width):
             i, j = rows[start : start + width], columns[start : start + width]
             for kernel, result in zip(self.kernels, out, strict=True):
-                value = finite(kernel, by_reference(kernel, a[i], b[j], self.sizes, self.hyper), result.dtype)
+                value = by_reference(kernel, a[i], b[j], self.sizes, self.hyper, self.layout)
+                value = finite(kernel, value, result.dtype)
                 result[i, j] = value
                 if own:
                     result[j, i] = value
+
+
+def _entries(kernels: tuple[AnyKernel, ...], hyper: Mapping[sp.Symbol, float]) -> Entries:
+    """Kernels on whole arrays, which serve all sizes, kept with the first kernel."""
+    cache, key = kernels[0]._compiled, ("entries", kernels[1:], tuple(hyper.items()))
+    with COMPILING:
+        if key not in cache:
+            cache[key] = Entries([_derived(k) for k in kernels], hyper)
+        return cache[key]  # type: ignore[no-any-return]
 
 
 def _derived(kernel: AnyKernel) -> Derivation:

@@ -41,8 +41,11 @@ Array = Any
 Form = dict[Gaussian, Poly]
 Valued = Callable[[Poly], Array]
 Data = Callable[[sp.Symbol, sp.Symbol, sp.Symbol], tuple[Array, Array] | None]
+Angle = Callable[[Array, Array, Array], Array]
+Some = Callable[[Poly, tuple[int, ...], Any], Array]
 Shared = Callable[[Gaussian], tuple[Reading | None, Poly] | None]
 U = variables(1)[0]
+LOST = 2e-15  # 1 - |ρ| of values that is nothing but rounding: that of equal tokens, nodes or patches
 STEEP = 1e4  # variances from which on a smooth function's own width is a small part of a standard deviation
 
 
@@ -76,20 +79,27 @@ class Part:
     by: Reading | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Law:
-    """The law of a pair of forms as arrays: variances, covariance, 1 - |ρ| and √(q1/q2) - 1."""
+    """The law of a pair of forms as arrays: variances, covariance, 1 - |ρ|; √(q1/q2) - 1 where it is known better."""
 
     q1: Array
     q2: Array
     c: Array
     gap: Array
-    stretch: Array
+    stretch: Array | None = None
 
     def at(self, shape: tuple[int, ...], rows: Any) -> tuple[Array, Array, Relation]:
         """Variances and relation of some entries."""
-        q1, q2, c, t, e = (np.broadcast_to(x, shape)[rows] for x in (self.q1, self.q2, self.c, self.gap, self.stretch))
+        q1, q2, c, t = (np.broadcast_to(x, shape)[rows] for x in (self.q1, self.q2, self.c, self.gap))
+        e = stretch(q1, q2) if self.stretch is None else np.broadcast_to(self.stretch, shape)[rows]
         return q1, q2, relation(t, c, e)
+
+    def refine(self, rows: Any, found: Relation) -> None:
+        """Replace what the values have lost."""
+        if self.stretch is None:
+            self.stretch = np.array(np.broadcast_to(stretch(self.q1, self.q2), self.gap.shape))
+        self.gap[rows], self.stretch[rows] = found.gap, found.stretch
 
 
 class Structure:
@@ -245,11 +255,17 @@ class Gaps:
         structure: of the limit that the atoms belong to.
         data: 1 - |ρ| and |x|/|x'| - 1 of two inputs, given the symbols of ⟨x,x⟩, ⟨x,x'⟩ and ⟨x',x'⟩, or None.
         sizes: of the positions of two inputs.
+        near: gaps from which on those of the values will do.
+        angle: what finds these.
+        entries: the value of a polynomial at some entries of arrays of a shape; of all of them by default.
     """
 
     def __init__(self, structure: Structure, data: Data = lambda *symbols: None,
-                 sizes: tuple[Sizes, Sizes] | None = None) -> None:  # fmt: skip
-        self.structure, self.data, self.sizes = structure, data, sizes
+                 sizes: tuple[Sizes, Sizes] | None = None, near: float = NEAR,
+                 angle: Angle = gap, entries: Some | None = None) -> None:  # fmt: skip
+        self.structure, self.data, self.sizes, self.near, self._angle = structure, data, sizes, near, angle
+        self._some = entries or (lambda p, shape, rows: np.broadcast_to(self._value(p), shape)[rows])
+        self._entries: dict[tuple[Poly, Poly], list[Array]] = {}
         self._laws = Nested(lambda u, v: self._make(u, v, self._value))
         self._value: Valued = lambda p: 0.0
 
@@ -257,6 +273,7 @@ class Gaps:
         """1 - |ρ| of the two variables of an atom whose body has kinks or is steep at their size, else None."""
         if len(g.forms) != 2 or not (kinks(g.body, g.variables) or self._steep(g, value)):
             return None
+        self._entries[g.forms[0], g.forms[1]] = [value(g.entry(i, j)) for i, j in ((0, 0), (1, 1), (0, 1))]
         law = self._law(*g.forms, value)
         return None if law is None else law.gap
 
@@ -273,26 +290,27 @@ class Gaps:
         return self._laws(u, v)
 
     def _make(self, u: Poly, v: Poly, value: Valued) -> Law | None:
-        parts = self.structure.parts(u, v)
+        entries, parts = self._entries.get((u, v)), self.structure.parts(u, v)
         try:
-            values = [[value(p) for p in (part.aa, part.bb, part.ab)] for part in parts]
+            if entries is None:
+                values = [[value(p) for p in (part.aa, part.bb, part.ab)] for part in parts]
+                entries = [sum(column) for column in zip(*values, strict=True)]
+            q1, q2, c = entries
+            law = Law(q1, q2, c, self._angle(q1, q2, c))
+            found = law.gap < self.near
+            if found.any():
+                self._refine(law, parts, np.nonzero(found) if found.ndim else found, value)
         except KeyError:  # a covariance that the evaluated quantity does not depend on
             return None
-        q1, q2, c = (sum(column) for column in zip(*values, strict=True))
-        gaps = gap(q1, q2, c)
-        law = Law(q1, q2, c, gaps, np.copy(np.broadcast_to(stretch(q1, q2), gaps.shape)))
-        found = law.gap < NEAR
-        if found.any():
-            self._refine(law, parts, values, np.nonzero(found) if found.ndim else found, value)
         return law
 
-    def _refine(self, law: Law, parts: list[Part], values: list[list[Array]], rows: Any, value: Valued) -> None:
+    def _refine(self, law: Law, parts: list[Part], rows: Any, value: Valued) -> None:
         """Replace the entries of gap and stretch that the values have lost."""
         shape = law.gap.shape
-        a, b, c = ([np.broadcast_to(x, shape)[rows] for x in column] for column in zip(*values, strict=True))
+        a, b, c = ([self._some(p, shape, rows) for p in of]
+                   for of in zip(*((p.aa, p.bb, p.ab) for p in parts), strict=True))  # fmt: skip
         found = [self._relation(*of, shape, rows, value) for of in zip(parts, a, b, c, strict=True)]
-        total = sum_relation(a, b, found)
-        law.gap[rows], law.stretch[rows] = total.gap, total.stretch
+        law.refine(rows, sum_relation(a, b, found))
 
     def _relation(self, part: Part, a: Array, b: Array, c: Array, shape: Any, rows: Any, value: Valued) -> Relation:
         """The relation of a part at some entries."""
@@ -332,8 +350,9 @@ class Gaps:
         return sum_relation(*map(list, zip(*parts, strict=True)))  # type: ignore[arg-type]
 
     def _unknown(self, a: Array, b: Array, c: Array) -> Relation:
-        """From the values."""
-        return relation(gap(a, b, c), c, stretch(a, b))
+        """From the values: what rounding cannot tell from equal variables is taken for such."""
+        found = gap(a, b, c)
+        return relation(np.where(found < LOST, 0.0, found), c, stretch(a, b))
 
     def _function(self, f: Function, g: Function, shape: Any, rows: Any, value: Valued) -> Relation | None:
         law = self._law(f.form, g.form, value)

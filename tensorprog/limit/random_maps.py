@@ -11,11 +11,12 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import mpmath
 import numpy as np
 
 from tensorprog.ir.axes import Everywhere, Map
 from tensorprog.ir.maps import Given
-from tensorprog.limit.positions import Along, At, Causal, Positional, Rows, Weighed, Whole
+from tensorprog.limit.positions import Along, At, Batched, Causal, Positional, Rows, Weighed, Whole
 
 COUNT = 3
 SIDES = {"left": (0,), "right": (1,), "both": (0, 1)}
@@ -47,6 +48,10 @@ def positional(g: Positional, values: Sequence[Any], owners: tuple[int, int], dr
     if isinstance(g, Weighed):
         weights, side = _spread(_spread(values[0], 0), 1), 0 if g.how == "left" else 1
         return _multiplied(weights.T if g.transpose else weights, _spread(values[1], side), side)
+    if isinstance(g, Batched):  # a random function of all entries
+        arrays = [_spread(_spread(c, 0), 1) for c in values]
+        entries = [mpmath.nstr(c, 40) for array in arrays for c in array.ravel()]
+        return _array(lambda p, q: draw(g.key, p, q, *entries), COUNT, COUNT)
     assert isinstance(g, Along)
     sides = (g.point,) if g.point is not None else SIDES.get(g.how)
     if sides is None:
@@ -108,19 +113,16 @@ def _matrix(m: Map, owner: int, draw: Draw) -> Any:
     if isinstance(m, Everywhere):
         weight = draw(m) if m.is_mean else 1
         return _array(lambda i, j: weight, 1, COUNT)
-    return sum(_array(lambda p, q, w=w, row=row: w if row[p] == q else 0, COUNT, COUNT) for w, row in _rows(m, draw))
+    identity = np.eye(COUNT, dtype=int).astype(object)
+    return sum(w * identity[row] for w, row in _rows(m, draw))
 
 
 def _shared(m: Map, transpose: bool, c: Any, draw: Draw) -> Any:
     """Σ_k w_k C[m_k(p), m_k(q)]; where all are read, or positions share no weights, at p = q only."""
-    identity = np.eye(COUNT, dtype=int).astype(object)
+    identity, c = np.eye(COUNT, dtype=int).astype(object), c if transpose else _spread(_spread(c, 0), 1)
     if isinstance(m, Everywhere):
         weight = draw(m) if m.is_mean else 1
-        return (
-            c * weight * identity
-            if transpose
-            else _array(lambda i, j: np.trace(_spread(_spread(c, 0), 1)) * weight, 1, 1)
-        )
+        return c * weight * identity if transpose else _array(lambda i, j: np.trace(c) * weight, 1, 1)
     c, mask = _spread(_spread(c, 0), 1), 1 if m.is_tied else identity
     total = 0
     for w, row in _rows(m, draw):

@@ -53,7 +53,7 @@ LARGEST = 12
 TRAINING = (  # of attention scores over √n: with finitely, and with infinitely many heads
     "with finitely many heads attention scores over √n are random and move by O(1) in training, so that no constant "
     "kernel describes it; with heads='infinite' they move by 1/√H, and the kernel is constant",
-    "training with infinitely many heads is not written as a program: no SGD step, no path sums; its kernel tp.ntk(net) "
+    "training with infinitely many heads is not written as a program: no SGD step, no path sums; its kernel, tp.ntk, "
     "is one that training leaves as it is, since the scores of each of H heads move by 1/√H",
 )
 Term = tuple[sp.Expr, Var]
@@ -116,7 +116,7 @@ class Separated(Network):
         for length in lengths:
             if known.get(length) is None:  # type: ignore[arg-type]
                 raise ProgramError(f"{self!r}: an input has {length} positions")
-        traced = self.net.trace([None] * len(lengths), labels)
+        traced = self.net.trace([known[t] for t in lengths], labels)  # type: ignore[index]
         names = (data[0].label for data in traced.inputs)
         return separate(traced, {n: known[t] for n, t in zip(names, lengths, strict=True)})  # type: ignore
 

@@ -39,7 +39,9 @@ def adjoint(p: Poly, paired: Poly, spatial: bool, store: Store) -> tuple[Poly, l
     rest: list[Poly] = []
     found: list[tuple[Ref, Poly]] = []
     for mono, c in p.terms.items():
-        carrier = next((g for g, _ in mono if is_linear(g) or (isinstance(g, Along | Weighed) and _holds(g.inner))), None)
+        carrier = next(
+            (g for g, _ in mono if is_linear(g) or (isinstance(g, Along | Weighed) and _holds(g.inner))), None
+        )
         if carrier is None:
             _refuse(mono)
             rest.append(_sum(mono, c, paired, spatial, store))
@@ -56,6 +58,7 @@ def adjoint(p: Poly, paired: Poly, spatial: bool, store: Store) -> tuple[Poly, l
             rest.append(more)
             found += inside
             continue
+        assert isinstance(carrier, Along)
         inner_spatial = not (isinstance(carrier.by.map, Everywhere) and carrier.transpose)
         more, inside = adjoint(carrier.inner, store.along(carrier, outside, turned=True), inner_spatial, store)
         rest.append(more)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
@@ -32,10 +33,11 @@ from tensorprog.given import flag
 from tensorprog.ir.hyper import symbol_values
 from tensorprog.limit.evaluate import same
 from tensorprog.recursions.fixed import fixed_point
-from tensorprog.recursions.folding import Folded, describe, describe_poly, fold, unroll
+from tensorprog.recursions.folding import Folded, fold, unroll
 from tensorprog.recursions.indexed import Printer
 from tensorprog.recursions.layered import period
 from tensorprog.recursions.lettering import lettered
+from tensorprog.recursions.proving import at, compare
 from tensorprog.recursions.ranges import Sizes
 from tensorprog.recursions.sized import SizedKernel, append
 from tensorprog.recursions.sizes import ANY, SMALL, Growing, Over, form_of, over_of, refuse_growing
@@ -73,11 +75,7 @@ class FoldedKernel:
     def __init__(self, kernel: Any, form: str | None = None, over: Any = None) -> None:
         self.kernel = kernel
         self.net: Network = kernel.net
-        self.form = form_of(kernel.kind, form)
-        if self.net.trace(kernel.lengths[:1]).has_laws:
-            raise FoldError(
-                f"{self.net.name} embeds by weights that are not Gaussian, whose integrals no recursion holds; use K(X)"
-            )
+        self.form = form_of(kernel.kind, form, self.net.takes_batches)
         self._over = over_of(self.net, over)
         refuse_expanding(*self._sized(self._over.larger(2)[0], 2), kernel.kind == "ntk")
         self._store = Store()
@@ -110,6 +108,7 @@ class FoldedKernel:
 
     def _fold(self, form: str | None, inputs: int) -> tuple[Part, ...]:
         """One fold for all sizes, or one for equal and one for different lengths, or of moments taken step by step."""
+        ways: tuple[Sequence[Way], ...]
         ways = (LAYERED, WAYS) if self._in_layers else (WAYS, LAYERED) if self.net.takes_axes else (WAYS,)
         try:
             return (self._first_part(form, inputs, ways),)
@@ -120,10 +119,10 @@ class FoldedKernel:
                 return tuple(self._part(over, form, inputs) for over in apart)
             if self.net.takes_axes or not (deeper := self._over.stepwise()):
                 raise
-            try:
-                return (self._part(deeper, form, inputs, STEPWISE),)
-            except FoldError:
-                raise error from None
+            for over, some in ((deeper, STEPWISE), (self._over, LAYERED)):
+                with suppress(FoldError):
+                    return (self._part(over, form, inputs, some),)
+            raise error from None
 
     def _first_part(self, form: str | None, inputs: int, ways: Sequence[Sequence[Way]]) -> Part:
         """The fold by the first of some kinds of equations that repeat; the error of the first where none do."""
@@ -176,9 +175,9 @@ class FoldedKernel:
         form, over = form or self.form, over or self._parts[0].over
         larger = over.larger(inputs)
         for s in larger:
-            _compare(self._straight(s, form, inputs, way), unroll(folded, dict(s), self._store), s)
+            compare(self._straight(s, form, inputs, way), unroll(folded, dict(s), self._store), s)
         if not self._agrees(folded, larger[0], inputs):
-            raise FoldError(f"the folded equations do not give the kernel at {_at(larger[0])}")
+            raise FoldError(f"the folded equations do not give the kernel at {at(larger[0])}")
         agree = {s: self._agrees(folded, s, inputs) for s in over.smaller(inputs)}
         self.proved = sorted({*self.proved, *larger, *(s for s, holds in agree.items() if holds)})
         return {s for s, holds in agree.items() if not holds}
@@ -196,6 +195,7 @@ class FoldedKernel:
         if key not in self._read:  # every form starts from it
             self._read[key] = read(self._derivation(*key), self._store, self._period if way.by == "layered" else 0)
             del self._derived[key]
+        form = None if self.net.takes_batches else form  # derived forward, and not linear in what is transposed
         return straight(self._read[key], self._store, form, way)
 
     def _derivation(self, sizes: Sizes, inputs: int, by: str) -> Derivation:
@@ -236,7 +236,7 @@ class FoldedKernel:
             net.trace(lengths)
         except ProgramError as error:
             raise FoldError(
-                f"{self.net.name} cannot be built with {_at(sizes)}: {error}; a recursion needs hyperparameters that "
+                f"{self.net.name} cannot be built with {at(sizes)}: {error}; a recursion needs hyperparameters that "
                 "fit every size: one number or one symbol instead of one per layer"
             ) from error
         return net, lengths
@@ -433,7 +433,7 @@ class FoldedKernel:
         for small in self.excluded if part.over.related == ANY else part.excluded:
             if all(sizes.get(k, v + 1) <= v for k, v in small):
                 raise ProgramError(
-                    f"this recursion does not hold at {_at(small)} and below; use the kernel itself there"
+                    f"this recursion does not hold at {at(small)} and below; use the kernel itself there"
                 )
 
     def _check_lengths(self, sizes: Mapping[str, int]) -> None:
@@ -447,22 +447,3 @@ class FoldedKernel:
 
 def _lengths(t1: int | None, t2: int | None) -> dict[str, int]:
     return {} if t1 is None or t2 is None else {"T": t1, "T'": t2}
-
-
-def _at(sizes: Sizes) -> str:
-    return ", ".join(f"{k} = {v}" for k, v in sizes)
-
-
-def _compare(derived: Straight, unrolled: Straight, sizes: Sizes) -> None:
-    """Equation by equation."""
-    for r, p in derived.equations.items():
-        mine = unrolled.equations.get(r)
-        if mine != p:
-            found = "nothing" if mine is None else describe_poly(mine)
-            raise FoldError(f"at {_at(sizes)} the fold gives {describe(r)} = {found}; derived is {describe_poly(p)}")
-    extra = next((r for r in unrolled.equations if r not in derived.equations), None)
-    if extra is not None:
-        raise FoldError(f"at {_at(sizes)} the fold has {describe(extra)}, which the derivation does not")
-    if derived.kernel != unrolled.kernel:
-        difference = describe_poly(unrolled.kernel + derived.kernel.scale(-1))
-        raise FoldError(f"at {_at(sizes)} the kernel of the fold exceeds the derived one by {difference}")

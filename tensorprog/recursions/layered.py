@@ -1,8 +1,8 @@
 """The limit with sums and rescaled vectors taken one instruction at a time, so that equations stay as short as layers.
 
-The covariance of h + r is that of h plus that of r, where the two are independent, and that of c h is c c' times that of
-h, where c is made of scalars: 1/√v of a layer norm.  ``Limit`` writes all of them in what the first layer embeds and in
-products with matrices, so that the stream of a residual network is a sum that grows with depth.
+The covariance of h + r is that of h plus that of r, where the two are independent, and that of c h is c c' times that
+of h, where c is made of scalars: 1/√v of a layer norm.  ``Limit`` writes all of them in what the first layer embeds and
+in products with matrices, so that the stream of a residual network is a sum that grows with depth.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from tensorprog.limit.equations import Name, summed
 from tensorprog.limit.master import Interpreter
 from tensorprog.limit.positions import At
 from tensorprog.printing import reads_data
-
 
 HAT = "\N{COMBINING CIRCUMFLEX ACCENT}"
 Sum = tuple[tuple[Poly, Var], ...]  # with coefficients
@@ -105,7 +104,11 @@ def _one(p: Poly) -> Gen | None:
 def _known(p: Poly) -> bool:
     """Whether p is made of hyperparameters, or a name, of two inputs or taken for one with itself."""
     g = _one(p)
-    return all(_is_constant(h) for mono in p.terms for h, _ in mono) or isinstance(g, Name) or (isinstance(g, At) and _known(g.inner))
+    return (
+        all(_is_constant(h) for mono in p.terms for h, _ in mono)
+        or isinstance(g, Name)
+        or (isinstance(g, At) and _known(g.inner))
+    )
 
 
 def _is_constant(g: Gen) -> bool:
@@ -230,7 +233,7 @@ class Layered(Interpreter):
         return affine(z) and not linear_parts(z)[0] and not self.expect.correlated(z.support, rest)
 
     def _part(self, x: Var, y: Var, alone: bool) -> Poly:
-        """The moment of a term; of one that is ``alone``, without a name where the other vector is to be taken apart."""
+        """The moment of a term; of one that is ``alone``, without a name where the other vector is taken apart."""
         later = y if self._is_later(y, x) else x
         return self._step(x, y) if alone and len(self.sum_of(later)) == 1 else self.moment(x, y)
 
@@ -250,7 +253,11 @@ class Layered(Interpreter):
         x, y = self._named_by(u), self._named_by(v)
         if x is None or y is None or linear_parts(u)[0] or linear_parts(v)[0]:
             return self.system.define(value, "cov", x, y)
-        return self._moment(self.z[x], self.z[y], x, y) if u == self.z[x] and v == self.z[y] else super()._name_covariance(u, v, value)
+        return (
+            self._moment(self.z[x], self.z[y], x, y)
+            if u == self.z[x] and v == self.z[y]
+            else super()._name_covariance(u, v, value)
+        )
 
     def known(self, p: Poly) -> Poly:
         """The name of p, as it is or with names for its terms; p where it has none."""

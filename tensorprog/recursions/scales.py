@@ -10,7 +10,7 @@ from typing import Any
 import sympy as sp
 
 from tensorprog.algebra import Gen, Poly, Scalar, add_all, constant
-from tensorprog.recursions.ranges import Sizes, L
+from tensorprog.recursions.ranges import L, Sizes
 from tensorprog.recursions.straight import Index, Store
 
 Found = dict[Sizes, set[Index]]  # the indices that an equation holds for, at every size
@@ -83,4 +83,3 @@ def at_size(g: Gen, sizes: Mapping[str, int]) -> Poly | None:
 def with_depth(hyper: Mapping[Any, float], sizes: Mapping[str, int]) -> dict[Any, float]:
     """The values of hyperparameters, and of the depth."""
     return {**hyper, **({L: float(sizes["L"])} if "L" in sizes else {})}
-

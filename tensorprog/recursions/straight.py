@@ -121,7 +121,9 @@ class Store:
             return self.along(g, self.rebuild(g.inner, leaf, seen))
         if isinstance(g, Positional):
             fields = (getattr(g, name) for name in g.FIELDS)
-            return self.intern(type(g), *(self.rebuild(v, leaf, seen) if isinstance(v, Poly) else _anywhere(v) for v in fields))
+            return self.intern(
+                type(g), *(self.rebuild(v, leaf, seen) if isinstance(v, Poly) else _anywhere(v) for v in fields)
+            )
         return monomial(g) if isinstance(g, Ref) else self.intern(Scalar, g.symbol)
 
     def along(self, like: Along, inner: Poly, turned: bool = False) -> Poly:
@@ -290,7 +292,9 @@ def read(derivation: Any, store: Store, period: int = 0) -> Straight:
     for g in names:
         family, index = located[g]
         p = store.rebuild(g.definition, leaf, seen)
-        if g not in roles and refs_of(p) <= free:  # the same for all data, such as gradients of linear layers: about both inputs
+        if (
+            g not in roles and refs_of(p) <= free
+        ):  # the same for all data, such as gradients of linear layers: about both inputs
             family = replace(family, pair=(ends[0].label, ends[-1].label))
         copy = used[family, index] = used.get((family, index), 0) + 1
         refs[g] = store.ref(replace(family, copy=roles.get(g, copy)), index)
@@ -308,7 +312,9 @@ def _roles(located: Mapping[Name, tuple[Family, Index]], derivation: Derivation,
     role = getattr(derivation.limit.system.namer, "role", None)
     found: dict[Name, int] = {}
     used: dict[Any, int] = {}
-    for g, place in located.items() if role is not None else ():
+    if role is None:
+        return found
+    for g, place in located.items():
         key = (*place, role(*g.about, period))
         again = used[key] = used.get(key, 0) + 1
         found[g] = _number(*key[-1], again)

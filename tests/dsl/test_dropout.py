@@ -125,11 +125,17 @@ def test_what_dropout_refuses():
         return net.readout("V", net.global_pool(net.dropout(net.conv("U", x), 0.5)))
 
     @tp.network
+    def state_over_positions(net, x):
+        return net.readout("V", net.global_pool(net.conv("U", x) + net.state("s")))
+
+    @tp.network
     def of_data(net, x):
         return net.readout("V", net.dropout(x, 0.5))
 
     with pytest.raises(ProgramError, match="vectors without positions"):
         tp.nngp(over_positions())
+    with pytest.raises(ProgramError, match="is derived for vectors and sequences"):
+        tp.nngp(state_over_positions())
     with pytest.raises(ProgramError, match=r"dropout\(..\) takes a vector"):
         tp.nngp(of_data())
     p = tp.Program()

@@ -27,8 +27,9 @@ from tensorprog.ir.instructions import (
 )
 from tensorprog.ir.maps import Given
 
-NAMED = {"relu": torch.relu, "erf": torch.erf, "tanh": torch.tanh, "exp": torch.exp, "step": lambda x: (x > 0) * 1.0,
-         "sin": torch.sin, "gelu": torch.nn.functional.gelu}  # fmt: skip
+NAMED = {name: getattr(torch, name) for name in ("relu", "erf", "tanh", "exp", "sin", "cos", "abs", "sigmoid")}
+NAMED |= {name: getattr(torch.nn.functional, name) for name in ("gelu", "silu", "softplus")}
+NAMED["step"] = lambda x: (x > 0) * 1.0
 
 
 def value(expr, env):

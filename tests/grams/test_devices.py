@@ -246,3 +246,21 @@ def test_a_sampled_kernel_is_computed_on_the_host_beside_compiled_ones():
     np.testing.assert_array_equal(found.numpy(), K.account(data).value)
     np.testing.assert_array_equal(cross.numpy(), K.account(data, data[:2]).value.astype(np.float32))
     np.testing.assert_allclose(exact.numpy(), other(data), rtol=1e-12)
+
+
+@pytest.mark.parametrize("net", [programs.cnn(), programs.myrtle(), programs.transformer()], ids=lambda net: net.name)
+def test_arrays_with_positions_are_computed_by_the_processor(library, net):
+    """Values of NumPy arrays, as arrays of the library where the inputs are."""
+    shape = (4, 3, 2) if net.name == "transformer" else (4, 4, 4, 2)
+    images = RNG.normal(size=shape)
+    images[1] = images[0]
+    for kernel in (tp.nngp(net), tp.ntk(net)):
+        assert (library.back(kernel.gram(library.array(images))) == kernel.gram(images)).all()
+        found = library.back(kernel.gram(library.array(images[:3]), library.array(images), dtype="float32"))
+        assert found.dtype == np.float32 and off(found, kernel.gram(images)[:3]) < 1e-6
+
+
+def test_gradients_of_arrays_with_positions_are_refused():
+    torch = pytest.importorskip("torch")
+    with pytest.raises(tp.errors.DataError, match="tracks gradients"):
+        tp.ntk(programs.cnn()).gram(torch.zeros((2, 3, 3, 1), requires_grad=True))

@@ -169,3 +169,14 @@ def test_a_call_that_kills_its_workers_is_told():
         with pytest.raises(tp.ComputeError, match="block 7 lost its worker more than 1 times.*allowed-failures"):
             list(cluster.results(client, os._exit, [(7, (1,))]))
         client.wait_for_workers(1)  # one that is being started cannot be stopped
+
+
+@pytest.mark.parametrize("net", [programs.cnn(), programs.myrtle(), programs.gcn()], ids=lambda net: net.name)
+def test_blocks_of_images_and_graphs(client, net):
+    X = RNG.normal(size=(7, 4, 4, 2))
+    if net.name == "gcn":
+        edges = [np.triu(RNG.random((n, n)) < 0.5, 1).astype(float) for n in (3, 4, 5, 4, 3, 5)]
+        X = {"nodes": [RNG.normal(size=(len(a), 2)) for a in edges], "A": [a + a.T for a in edges]}
+    kernels = [tp.nngp(net), tp.ntk(net)]
+    for found, expected in zip(tp.gram(kernels, X, client=client, block=3), tp.gram(kernels, X), strict=True):
+        assert found == pytest.approx(expected, rel=1e-14)

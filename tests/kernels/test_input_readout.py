@@ -40,6 +40,7 @@ def test_a_skip_adds_its_kernel_by_every_method(method):
     assert np.abs(tp.ntk(deep(skip=True), method, trainable=["S"])(X) - 9 / 4 * G).max() < 1e-13
 
 
+@pytest.mark.slow
 def test_the_nngp_kernel_of_a_skip_is_exact_and_sampled():
     K = tp.nngp(deep(skip=True))
     assert K.passes_gia_check and np.abs(K(X) - tp.nngp(deep())(X) - 9 / 4 * G).max() < 1e-13
@@ -47,6 +48,7 @@ def test_the_nngp_kernel_of_a_skip_is_exact_and_sampled():
     assert (np.abs(found.value - K(X)) < 6 * found.error).all()
 
 
+@pytest.mark.slow
 def test_a_skip_is_certified_and_simulated():
     assert tp.unroll(deep(skip=True), steps=2).certify().passed
     assert tp.verify(deep(skip=True), X[:2], widths=(32, 64, 128), seeds=12).passed

@@ -82,6 +82,7 @@ def test_more_inputs_are_those_of_a_simulation(law, dimension):
     assert found.statistical == (law == "uniform" and dimension == 6) and found.error.max() < 1e-3
 
 
+@pytest.mark.slow
 def test_laws_by_quantiles_are_the_named_ones():
     own = tp.law(quantile=lambda p: 3**0.5 * (2 * p - 1), name="flat")
     assert np.abs(tp.nngp(net_of(law=own, bias_law=own))(X) - tp.nngp(net_of())(X)).max() < 1e-14
@@ -90,6 +91,7 @@ def test_laws_by_quantiles_are_the_named_ones():
     assert (np.abs(found.value - tp.nngp(net_of(law=None, bias=0))(X)) <= found.error + 1e-9).all()
 
 
+@pytest.mark.slow
 def test_networks_of_finite_width_converge_to_it():
     v = tp.verify(net_of(depth=2), X, widths=(64, 128, 256), seeds=16)
     assert v.passed, v.text()
@@ -99,6 +101,7 @@ def test_networks_of_finite_width_converge_to_it():
     assert np.abs(tp.empirical_ntk(net_of(bias=0, law="rademacher"), X, width=4)).max() < 10
 
 
+@pytest.mark.slow
 def test_training_is_certified_and_sequences_have_laws_too():
     assert tp.unroll(net_of(phi=tp.abstract("phi"), depth=2), steps=1).certify().passed
 

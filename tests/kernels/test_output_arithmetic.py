@@ -50,6 +50,7 @@ def test_kernels_of_combinations_are_bilinear(kernel):
         assert np.abs(kernel(mixture(), outputs=k)(X) - expected[..., k, k]).max() < 1e-12
 
 
+@pytest.mark.slow
 def test_every_way_to_the_kernel_of_a_difference_agrees():
     net = mixture()
     right = tp.ntk(net, outputs=0)
@@ -144,6 +145,7 @@ def states(net, x):
     return tuple(found)
 
 
+@pytest.mark.slow
 def test_outputs_at_every_time_step_have_kernels_between_any_two():
     K = tp.ntk(states())(SIGNALS[:, :3])
     assert K.shape == (2, 2, 3, 3)

@@ -151,6 +151,7 @@ def test_learning_knows_what_trains():
         Dynamics.of(NET, X, y, kind="nngp", **only)
 
 
+@pytest.mark.slow
 def test_verification_is_of_what_trains():
     net = tp.programs.mlp(depth=2, phi=tp.tanh)
     v = tp.verify(net, X[:2], widths=(32, 64, 128), seeds=8, trainable=["W", "V"], rates={"V": 0.5})
@@ -203,6 +204,7 @@ def test_adapters_that_start_at_zero_have_the_kernel_of_the_layer_they_adapt():
     assert close(tp.nngp(adapted())(X), tp.nngp(adapted(start=0, rank=1))(X))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [0, None])
 def test_adapters_of_a_quarter_of_the_width_have_the_kernel_of_the_limit(start):
     """Rectangular matrices by hand, width 512 and rank 128: all four gradients in NumPy, within 4 standard errors."""
@@ -230,6 +232,7 @@ def test_ranks_that_are_no_share_are_refused(rank):
         tp.ntk(adapted(rank=rank))
 
 
+@pytest.mark.slow
 def test_shares_below_one_are_not_run_at_finite_width():
     with pytest.raises(tp.NoRuleError, match=r"L.B \(rank = 0.25\)"):
         tp.empirical_ntk(adapted(), X, width=8)

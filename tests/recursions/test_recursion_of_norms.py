@@ -9,6 +9,7 @@ import sympy as sp
 import tensorprog as tp
 from tensorprog.derivation.derivation import Derivation
 from tensorprog.derivation.over_positions import over_positions
+from tensorprog.limit.evaluate import same
 from tensorprog.recursions.folding import unroll
 
 W, B, EPS = sp.symbols("sigma_w sigma_b eps", positive=True)
@@ -123,6 +124,13 @@ def test_both_forms_are_the_kernel_derived_at_every_depth(kind, form):
         assert by_fold(R, x, y, depth) == pytest.approx(want, rel=1e-13)
 
 
+def test_equations_in_layers_are_compared_with_those_derived_as_they_are():
+    K, other = tp.ntk(transformer("tied")), tp.ntk(transformer("causal"))
+    direct, layered = K._derive().poly, K._derive_layered(K.net, (None, None)).poly
+    assert same(direct, layered)
+    assert not same(other._derive().poly, layered) and not same(direct.scale(2), layered)
+
+
 # ---- as they are printed -------------------------------------------------------------------------------
 
 NORMED = """
@@ -161,7 +169,7 @@ def test_a_block_of_a_transformer_reads_like_a_paper():
     assert r"\Sigma_{\mathrm{Ao}}^{(l)}(x,x')[p,q] &= \Sigma^{(l-1)}(x,x')[p,q] + \Sigma_{y}^{(l)}(x,x')[p,q]" in tex
     assert r"\hat{\Sigma}^{(l)}(x,x')[p,q] &= " in tex and r"a^{(l)}(x)[p,q] &= " in tex
     assert tex.count("{") == tex.count("}") and "500" not in tex
-    assert len(R.rules) == 16 and str(R.rules[-1][0].lhs) == "K(x,x')"
+    assert len(R.rules) == 17 and str(R.rules[-1][0].lhs) == "K(x,x')"
 
 
 def test_gradients_run_back_through_a_block():
@@ -187,7 +195,6 @@ def test_normed_networks_without_positions_compile_at_any_depth(kernel):
     R = kernel(net).recursion()
     deep = tp.programs.layer_norm_mlp(depth=12, phi=tp.relu, sigma_w=S_W, sigma_b=0.3, eps=E0)
     assert R(X, depth=12) == pytest.approx(kernel(deep)(X), rel=1e-13)
-    assert R.gram(X, depth=300).shape == (4, 4)
 
 
 def test_a_scale_that_depends_on_the_depth_is_written_with_it():
@@ -202,6 +209,47 @@ def test_a_scale_that_depends_on_the_depth_is_written_with_it():
         return net.readout("V", h)
 
     X = np.random.default_rng(3).normal(size=(3, 2))
-    R = tp.ntk(stable()).recursion()
+    R = tp.nngp(stable()).recursion()
     assert "V[relu](Σ^(l-1)(x,x'))/L" in R.text()
-    assert R(X, depth=30) == pytest.approx(tp.ntk(stable(depth=30))(X), rel=1e-13)
+    for kernel in (tp.nngp, tp.ntk):
+        assert kernel(stable()).recursion()(X, depth=30) == pytest.approx(kernel(stable(depth=30))(X), rel=1e-13)
+
+
+@tp.network
+def blocks(net, x, *, depth=2, pieces=(), norm="layer_norm", read="mean"):
+    """Residual branches of some kinds, each on a norm of the stream."""
+    h = net.embed("U", x)
+    for l in range(1, depth + 1):
+        for kind, phi in pieces:
+            n = getattr(net, norm)(h, E0) if norm else h
+            if kind == "attention":
+                h = h + net.attention(("A", l), n, tied=phi is tp.relu, causal=phi is tp.erf, std_q=S_Q)
+            elif kind == "conv":
+                h = h + net.conv(("C", l), phi(n), 3, S_W) / 2
+            else:
+                h = h + net.dense(("M", l), phi(net.dense(("N", l), n, S_W))) + net.bias(("b", l), 0.3)
+    n = getattr(net, norm)(h, E0) if norm else h
+    return net.readout("V", net.global_pool(n)) if read == "mean" else net.flatten("V", n)
+
+
+def check_random(seed):
+    rng = np.random.default_rng(seed)
+    kinds = rng.permutation(["attention", "conv", "mlp"])[: rng.integers(1, 4)]
+    pieces = tuple((str(kind), [tp.relu, tp.erf, tp.abs_][rng.integers(3)]) for kind in kinds)
+    norm, read = [("layer_norm", "mean"), ("rms_norm", "flatten"), ("layer_norm", "flatten")][rng.integers(3)]
+    x, y = rng.normal(size=(2, 4, 3))
+    for kernel in (tp.nngp, tp.ntk):
+        R = kernel(blocks(pieces=pieces, norm=norm, read=read)).recursion()
+        for depth in (3, 7):
+            want = kernel(blocks(depth=depth, pieces=pieces, norm=norm, read=read))(x[None], y[None])[0, 0]
+            assert by_fold(R, x, y, depth) == pytest.approx(want, rel=1e-13), (pieces, norm, read, depth)
+
+
+def test_a_random_network_folds():
+    check_random(1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2, 10))
+def test_random_networks_fold(seed):
+    check_random(seed)

@@ -61,10 +61,17 @@ def state(net: Builder, key: Key, std: Number = 1) -> Vec:
     """An untrained initial vector with rows N(0, std²): its own copy for each input.
 
     One that all inputs share is a bias left out of ``trainable``.
+
+    Raises:
+        ProgramError: inputs have positions, where limits do not tell an input with itself from two inputs.
     """
-    t, name = net._trace, name_of(key)
-    var, source = Var(f"{name}({net._label})", "vector"), net._label if t.placed else None
-    t.program.append(var.name, InitVector(sp.S.Zero, ((var, std_of(key, std) ** 2),), source=source))
+    t, name, var = net._trace, name_of(key), Var(f"{name_of(key)}({net._label})", "vector")
+    if t.placed:
+        raise ProgramError(
+            f"state({key!r}) is derived for vectors and sequences, and inputs have positions here; for one vector that "
+            "all inputs share use net.bias and leave it out of trainable"
+        )
+    t.program.append(var.name, InitVector(sp.S.Zero, ((var, std_of(key, std) ** 2),)))
     t.states[var] = name
     return Vec(t.program, var)
 
