@@ -15,6 +15,9 @@ TASKS = {  # file: (title, what stands before the names, the names in order)
     "program": ("Write a program", "", ["Program", "nonlin", "moment", "canonicalize"]),
     "limit": ("Take the limit of a program", "", ["limit", "Limit", "SampledLimit", "Estimate"]),
     "kernel": ("Derive a kernel", "", ["ntk", "nngp", "Kernel", "Recursion"]),
+    "appendix": ("Read, compare and check derivations", "See also `Kernel.source`.",
+                 ["derivation", "DerivationDocument",
+                 "DerivationCheck", "compare", "Comparison", "check_formula", "FormulaCheck"]),
     "gram": ("Compute Gram matrices", "See also `Kernel.gram` and `Recursion.gram`.", ["gram"]),
     "finite": ("Run finite networks", "", ["sample", "empirical_ntk"]),
     "verify": ("Check against finite networks", "", ["verify", "Verification", "Claim"]),
@@ -39,7 +42,7 @@ RESULTS = {  # module: the classes without a public name whose objects users hol
     "limit.auto": ["AutoLimit"], "limit.accounts": ["Account", "AtomValue"], "kernels.outputs": ["OutputKernels"],
     "derivation.kernel_account": ["KernelAccount"], "recursions.sized": ["SizedKernel"], "finite.sample": ["Run"],
     "finite.estimate": ["Exponent"], "verify": ["Evidence"], "derivation.data": ["Inputs"],
-    "sgd.hypotheses": ["Hypothesis"], "passes.parametrization": ["Layer"],
+    "appendix.comparison": ["NewTerm"], "sgd.hypotheses": ["Hypothesis"], "passes.parametrization": ["Layer"],
 }  # fmt: skip
 
 

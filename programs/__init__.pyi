@@ -2,6 +2,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tensorprog.dsl.network import Network
+from tensorprog.programs.batchnorm_mlp import batchnorm_mlp as batchnorm_mlp
 from tensorprog.programs.bidirectional_rnn import bidirectional_rnn as bidirectional_rnn
 from tensorprog.programs.cnn import cnn as cnn
 from tensorprog.programs.deep_linear import deep_linear as deep_linear

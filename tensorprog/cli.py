@@ -103,8 +103,9 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
 def _add_derive(parser: argparse.ArgumentParser) -> None:
     _add_network(parser)
     parser.add_argument("--kernel", choices=["ntk", "nngp"], default="ntk")
-    parser.add_argument("--method", default="backprop", help="backprop (default), paths, sgd or enumeration")
+    parser.add_argument("--method", default="auto", help="backprop (default), paths, sgd or enumeration")
     parser.add_argument("--latex", action="store_true", help="print LaTeX instead of text")
+    parser.add_argument("--full", action="store_true", help="print the whole derivation, as the appendix of a paper")
 
 
 def _add_verify(parser: argparse.ArgumentParser) -> None:

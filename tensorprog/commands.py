@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tensorprog import studies
+from tensorprog.appendix.argument import derivation
 from tensorprog.ceilings import check_ceiling
 from tensorprog.dsl.network import Network, refuse_lengths
 from tensorprog.dsl.nonlinearities import NONLINEARITIES, Nonlinearity, by_name
@@ -129,8 +130,12 @@ def derive_command(a: argparse.Namespace) -> int:
     net = load_network(a.network, a.param)
     lengths = _lengths(a)
     kernel: Kernel = nngp(net, lengths) if a.kernel == "nngp" else ntk(net, a.method, lengths)
+    if a.full:
+        document = derivation(kernel)
+        print(document.latex() if a.latex else document.text())
+        return 0
     print(kernel.latex() if a.latex else kernel.text())
-    if a.kernel == "ntk" and a.method == "backprop" and not kernel.passes_gia_check and not a.latex:
+    if a.kernel == "ntk" and a.method in ("auto", "backprop") and not kernel.passes_gia_check and not a.latex:
         print("\nFor comparison, what assuming gradient independence would give:\n")
         print(kernel.under_gia.text())
     return 0

@@ -138,8 +138,10 @@ def _certify(s: Subject) -> Claim:
 
 
 def _train(s: Subject) -> Claim:
-    labels = np.sign(np.random.default_rng(1).standard_normal(INPUTS))
-    found = train(s.net, s.inputs(INPUTS), labels, steps=STEPS, times=[STEPS], widths=WIDTHS, seeds=SEEDS)
+    X = s.inputs(INPUTS)
+    members = np.shape(X)[1:2] if s.net.takes_batches else ()
+    labels = np.sign(np.random.default_rng(1).standard_normal((INPUTS, *members)))
+    found = train(s.net, X, labels, steps=STEPS, times=[STEPS], widths=WIDTHS, seeds=SEEDS)
     detail = "; ".join([*map(str, found.hypotheses), *(f"{c.name}: {c.detail}" for c in found.claims)])
     return Claim("train", found.passed, detail)
 

@@ -27,12 +27,12 @@ from tensorprog.passes.rates import Rates
 from tensorprog.printing import Shown, to_html
 from tensorprog.progress import Progress, telling
 from tensorprog.report import verdicts
-from tensorprog.report.claims import Claim
+from tensorprog.report.claims import SLACK, Claim
 from tensorprog.sgd.feature_limit import FeatureLimit
 from tensorprog.sgd.hypotheses import Hypothesis, derivatives_of, outputs_on_data, refuse_unmet
 from tensorprog.sgd.training import check_widths
 from tensorprog.types import Data, HyperValues, LossChoice, Number, Pattern
-from tensorprog.verify import SLACK, WIDTHS
+from tensorprog.verify import WIDTHS
 
 KNOWN = 0.2  # of the distance from the limit: the error of the limit itself must be below
 

@@ -24,7 +24,7 @@ from tensorprog.dsl.network import Network, check_network
 from tensorprog.errors import AccuracyError, DataError, NoRuleError, folder
 from tensorprog.finite.apart import Apart
 from tensorprog.finite.empirical import FiniteNetwork, empirical_ntk
-from tensorprog.finite.estimate import Extrapolation, bound, errors, exponent, extrapolate, within
+from tensorprog.finite.estimate import bound, errors, exponent, extrapolate
 from tensorprog.finite.runs import ALL_PAIRS, Record, collect
 from tensorprog.given import count
 from tensorprog.ir.hyper import symbol_values
@@ -39,15 +39,14 @@ from tensorprog.passes.parametrization import ParametrizationChoice
 from tensorprog.passes.rates import ALL, Rates
 from tensorprog.passes.separate import Separated, small
 from tensorprog.progress import Progress, telling
-from tensorprog.report.claims import Claim, Verification
+from tensorprog.report.claims import ROUNDING, SLACK, Claim, Verification, claim_within
 from tensorprog.report.evidence import Evidence
 from tensorprog.sgd.hypotheses import derivatives_of, outputs_on_data, refuse_unmet
 from tensorprog.sgd.training import check_widths
 from tensorprog.types import Data, HyperValues, Number, Pattern
+from tensorprog.verify_members import verify_members
 
 WIDTHS = (128, 256, 512, 1024)
-ROUNDING = 1e-9
-SLACK = 0.1  # of an exponent, beside its confidence interval
 ERRORS = 6  # standard errors of a kernel that two ways to compute it may be apart
 
 
@@ -105,6 +104,10 @@ def verify(
         raise DataError(f"verify needs two or more different widths, got {widths}")
     data = read_inputs(inputs, "inputs", net.form)
     which, chosen = chosen_outputs(net, outputs, data.groups), Rates.of(trainable, rates, parametrization)
+    if net.takes_batches:
+        return verify_members(
+            net, data, inputs, widths, seeds, values=values, members=which, chosen=chosen, progress=progress
+        )
     if len(which) > 1:
         return _every_output(net, inputs, which, widths, seeds, chosen, values=values, out=out, progress=progress)
     net = one_output(net, which[0])
@@ -157,7 +160,7 @@ def _every_output(net: Network, inputs: Data, which: list[int], widths: list[int
     runs = [run(width=n, **trains) for n in result.widths]
     upper = np.triu_indices(len(which), 1)
     fit = extrapolate(result.widths, [r[..., upper[0], upper[1]] for r in runs])
-    result.claims.append(_within("NTK between different outputs = empirical", fit, K[..., upper[0], upper[1]]))
+    result.claims.append(claim_within("NTK between different outputs = empirical", fit, K[..., upper[0], upper[1]]))
     return result
 
 
@@ -308,7 +311,9 @@ class _Check:
         expected = self.theta[upper]
         if result.evidence is not None:
             result.evidence.runs["NTK"] = self.theta, [np.stack([r.ntk for r in rows]) for rows in records]
-        result.claims.append(_within("NTK = empirical NTK", extrapolate(widths, theta), expected, self.error[upper]))
+        result.claims.append(
+            claim_within("NTK = empirical NTK", extrapolate(widths, theta), expected, self.error[upper])
+        )
         self._exponent(result, widths, theta, expected)
         result.claims.append(self._outputs(result, records, upper))
         result.claims.append(self._moments(widths, records))
@@ -335,7 +340,7 @@ class _Check:
         if result.evidence is not None:
             result.evidence.runs["NNGP"] = K, squares
         variance = np.outer(np.diag(K), np.diag(K)) + K**2  # of f(x) f(x') for Gaussian f
-        return _within(name, extrapolate(result.widths, products, variance[upper]), K[upper], error[upper])
+        return claim_within(name, extrapolate(result.widths, products, variance[upper]), K[upper], error[upper])
 
     def _covariance(self) -> tuple[np.ndarray, np.ndarray]:
         """The NNGP kernel and its errors, which are 0 where it comes from expectations."""
@@ -361,7 +366,7 @@ class _Check:
             return Claim(name, None, str(error))
         chosen = pairs if k <= ALL_PAIRS else slice(None)
         samples = [np.stack([np.concatenate([r.first, r.second[chosen]]) for r in rows]) for rows in records]
-        return _within(name, extrapolate(widths, samples), expected)
+        return claim_within(name, extrapolate(widths, samples), expected)
 
     def _wrong_kernel(self, widths: list[int], theta: list[np.ndarray], upper: Any) -> Claim:
         """What gradient independence would give is not what the runs give, where it differs at all."""
@@ -388,8 +393,3 @@ class _Check:
 def _entry(upper: Any, k: int) -> str:
     i, j = upper[0][k], upper[1][k]
     return f"input {i}" if i == j else f"inputs {i} and {j}"
-
-
-def _within(name: str, fit: Extrapolation, expected: np.ndarray, error: Any = 0.0) -> Claim:
-    """Whether runs extrapolate to what is expected, whose own errors count too."""
-    return Claim(name, *within(replace(fit, stderr=np.hypot(fit.stderr, error)), expected))

@@ -30,7 +30,8 @@ ROOMS = [
     *("members", "rationals", "products", "algebra"),
     *("ir", "dsl", "nn", "expectations", "limit", "passes", "compile"),
     *("formulas", "derivation", "sgd", "recursions", "grams", "export", "kernels"),
-    *("finite", "report", "appendix", "coordinates", "verify", "train", "programs", "learn", "studies"),
+    *("finite", "report", "appendix", "coordinates", "verify_members", "verify", "train"),
+    *("programs", "learn", "studies"),
     *("lookup", "gallery", "commands", "cli", "demo", "__main__"),
 ]
 INNER = {"expectations": ["quadrature", "closed", "series", "many", "angles"]}  # rooms within a room, lowest first

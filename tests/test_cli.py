@@ -293,7 +293,7 @@ def test_a_failed_claim_gives_exit_status_1(cli, tmp_path, monkeypatch):
     ("words", "culprits"),
     [
         (["derive", "mpl"], ["'mpl'", "did you mean 'mlp'?"]),
-        (["derive", "qqqq"], ["'qqqq'", "known: cnn"]),
+        (["derive", "qqqq"], ["'qqqq'", "known: batchnorm_mlp"]),
         (["derive", "mlp", "-p", "sigmaw=2"], ["mlp", "'sigmaw'", "did you mean 'sigma_w'?"]),
         (["derive", "mlp", "-p", "phi=rellu"], ["'rellu'", "did you mean 'relu'?"]),
         (["derive", "mlp", "-p", "phi=3"], ["unknown nonlinearity '3'"]),

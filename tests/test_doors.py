@@ -46,8 +46,11 @@ OWN = {  # arguments that mean something else here
     "E": {"vectors": V}, "cov": {"y": V}, "require_full_rank": {"what": "it"}, "shift": {"theta": 1},
     "Trace.covariance": dict.fromkeys("ab", next(iter(T.embeddings))),
     "Trace.gram": dict.fromkeys("ab", T.inputs[0][0]),
-    "tp.abc": {"a": (0, 0, 0), "b": (0, 0, 0)}, "tp.draw": {"inputs": 1}, "tp.moment": {"vectors": V},
-    "tp.nonlin": {"vectors": V}, "tp.polynomial": {"coefficients": 1}, "tp.unroll": {"seeds": None, "widths": None},
+    "tp.abc": {"a": (0, 0, 0), "b": (0, 0, 0)},
+    "tp.check_formula": {"K": tp.nngp(NET), "claimed": "K(x,x') = 2"}, "tp.compare": dict.fromkeys("ab", NET),
+    "tp.draw": {"inputs": 1}, "tp.moment": {"vectors": V},
+    "tp.nonlin": {"vectors": V}, "tp.polynomial": {"coefficients": 1},
+    "tp.unroll": {"seeds": None, "widths": None},
 }  # fmt: skip
 ALWAYS = {"widths", "seeds", "steps"}  # given even where they have a default, which takes long
 CALLS = ("__call__", "__getitem__", "__contains__", "__matmul__", "__add__", "__mul__", "__pow__")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -21,13 +22,13 @@ from tensorprog.derivation.ntk import Term, ntk_terms, sum_terms
 from tensorprog.dsl.network import Network
 from tensorprog.errors import FoldError, NoRuleError, ProgramError, TensorProgramError
 from tensorprog.expectations.atoms import Expect, head_of
+from tensorprog.expectations.closed.printed import Q2, C, Q, closed_form
 from tensorprog.expectations.lawful import Lawful
-from tensorprog.expectations.closed.printed import C, Q2, Q, closed_form
 from tensorprog.expectations.quadrature.nodes import legendre
+from tensorprog.export.standalone import one_layer
 from tensorprog.functions import evaluate
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import MatMul
-from tensorprog.export.standalone import one_layer
 from tensorprog.kernels.kernel import Kernel
 from tensorprog.kernels.methods import ntk
 from tensorprog.kernels.recursion import Recursion
@@ -70,6 +71,12 @@ def derivation(what: Any) -> DerivationDocument:
     >>> print(D.check())  # doctest: +ELLIPSIS
     all of ... lines hold to 30 digits at random points
     """
+    found = _derived(what)
+    found._question = derivation, what
+    return found
+
+
+def _derived(what: Any) -> DerivationDocument:
     if isinstance(what, Network):
         what = ntk(what)
     if isinstance(what, DerivedKernel):
@@ -88,8 +95,10 @@ def _run(run: Training) -> DerivationDocument:
     limit = run._interpreter
     program = list(run.program)
     certificate = Section("What the run certifies", [line.strip() for line in run.certify().text().splitlines()])
-    return DerivationDocument(f"Training {run.net!r}, unrolled", [_program_section("Program of the run", program, {}, Names()),
-                    _limits_section(limit, [v for v, _ in program], Names()), certificate, _assumptions_of_program()])  # fmt: skip
+    own = _program_section("Program of the run", program, {}, Names())
+    limits = _limits_section(limit, [v for v, _ in program], Names())
+    sections = [own, limits, certificate, _assumptions_of_program()]
+    return DerivationDocument(f"Training {run.net!r}, unrolled", sections)
 
 
 def _program_section(title: str, rows: list[Any], where: dict[Any, str], names: Names) -> Section:
@@ -99,9 +108,11 @@ def _program_section(title: str, rows: list[Any], where: dict[Any, str], names: 
 
 def _limits_section(limit: Interpreter, variables: list[Any], names: Names) -> Section:
     lines = Limits(limit, names)
-    words = ["Ẑ of a product W x is Gaussian with Cov(Ẑ(W x), Ẑ(W y)) = Var W · E Z(x) Z(y), independent of the Ẑ of Wᵀ, "
-             "of other matrices and of initial vectors; Ż(W x) = Var W Σ_y E[∂Z(x)/∂Ẑ(Wᵀ y)] Z(y) over earlier uses of Wᵀ "
-             "(Definition B.3 of Tensor Programs IIb)."]  # fmt: skip
+    words = [
+        "Ẑ of a product W x is Gaussian with Cov(Ẑ(W x), Ẑ(W y)) = Var W · E Z(x) Z(y), independent of the Ẑ of Wᵀ, of "
+        "other matrices and of initial vectors; Ż(W x) = Var W Σ_y E[∂Z(x)/∂Ẑ(Wᵀ y)] Z(y) over earlier uses of Wᵀ "
+        "(Definition B.3 of Tensor Programs IIb)."
+    ]
     return Section("Limits Z of the vectors", words, grouped([s for v in variables for s in lines.about(v)]))
 
 
@@ -110,10 +121,10 @@ def _assumptions_of_program() -> Section:
 
 
 MASTER = (
-    "Theorem B.4 of Tensor Programs IIb (the NETSOR⊤⁺ Master Theorem): averages over coordinates converge almost surely to "
-    "expectations over Z.",
-    "Its Assumption B.8: functions are pseudo-Lipschitz (their weak derivatives are polynomially bounded), and functions of "
-    "scalars alone are continuous.",
+    "Theorem B.4 of Tensor Programs IIb (the NETSOR⊤⁺ Master Theorem): averages over coordinates converge almost "
+    "surely to expectations over Z.",
+    "Its Assumption B.8: functions are pseudo-Lipschitz (their weak derivatives are polynomially bounded), and "
+    "functions of scalars alone are continuous.",
     "For functions that jump: rank stability instead (remark after Assumption B.8; Tensor Programs III), and the mean "
     "derivatives by Stein's lemma (Remark B.6, with σ_W² C in place of C).",
 )
@@ -184,7 +195,7 @@ class _Argument:
         """Names as in the drawing of the network, where it can be drawn."""
         try:
             if self.net.takes_sequences:
-                lengths = [self.net.fitting_length()] if inputs == 1 else list(self.kernel.lengths)
+                lengths = [self.net.fitting_length()] if inputs == 1 else [t or 1 for t in self.kernel.lengths]
                 s = subject(self.net, backprop=True, lengths=lengths, reduced=False)
             else:
                 s = subject(self.net, backprop=True, inputs=inputs, reduced=False)
@@ -230,7 +241,7 @@ class _Argument:
         return other is None or same(other, s.right)
 
     def _otherwise(self) -> Poly | None:
-        lengths = self.kernel.lengths if self.net.takes_sequences else None
+        lengths = [t or 1 for t in self.kernel.lengths] if self.net.takes_sequences else None
         if not self.ntk or self.kernel._trained is not None:
             return self.kernel._derive_at(self.net, self.kernel.lengths).poly
         for method in ("paths", "sgd"):
@@ -248,16 +259,19 @@ class _Argument:
         program, gradients = backprop(trace)
         limit = Interpreter(program, NetworkNames(trace, gradients))
         j, names = len(trace.inputs) - 1, self._called(limit, len(trace.inputs))
-        found, vanishing = [], []
+        found: list[Statement] = []
+        vanishing: list[Statement] = []
         trained = self.kernel._trained.moving(trace) if self.kernel._trained is not None else None
         for t in ntk_terms(trace, gradients, 0, j, trained=trained):
             dead = t.gradient is not None and not limit.correlated(*t.gradient)
             line = self._pair(t, limit, dead, names)
             (vanishing if dead else found).append(line)
-        total = Statement(str(self.kernel.symbol), f"{self.kernel.symbol} is the sum of these", latex(self.kernel.symbol), "",
-                          (list(ntk_terms(trace, gradients, 0, j, limit.correlated, trained)), limit), self._total)  # fmt: skip
+        whole = list(ntk_terms(trace, gradients, 0, j, limit.correlated, trained))
+        name, said = str(self.kernel.symbol), f"{self.kernel.symbol} is the sum of these"
+        total = Statement(name, said, latex(self.kernel.symbol), "", (whole, limit), self._total)
         words = [
-            "By Equations (99) and (100) the kernel is Σ over pairs of uses of a parameter of factor · E dg dg' · E h h'."
+            "By Equations (99) and (100) the kernel is the sum, over pairs of uses of a parameter, of factor · E dg "
+            "dg' · E h h'."
         ]
         if vanishing:
             words.append(f"{len(vanishing)} pairs vanish: their gradients are uncorrelated.")
@@ -305,7 +319,8 @@ class _Argument:
     @functools.cached_property
     def recursion(self) -> Recursion | None:
         try:
-            return None if self.kernel._how.route == "sampling" else Recursion(self.kernel, over=one_layer(self.net))
+            none = self.kernel._how.route == "sampling" or self.d.trace.has_laws
+            return None if none else Recursion(self.kernel, over=one_layer(self.net))
         except (FoldError, NoRuleError, TensorProgramError):
             return None
 
@@ -315,10 +330,10 @@ class _Argument:
             return
         proved = ", ".join("(" + ", ".join(f"{k} = {v}" for k, v in s) + ")" for s in R.proved)
         words = ["Base and step: equations of one form, with the ranges of the indices for which they hold.",
-                 f"They were found at small sizes, and derived again and compared equation by equation at {proved}."]  # fmt: skip
+                 f"They were found at small sizes, and derived again and compared one by one at {proved}."]  # fmt: skip
         if R.excluded:
-            words.append("They do not hold at " + ", ".join(
-                "(" + ", ".join(f"{k} = {v}" for k, v in s) + ") and below" for s in sorted(R.excluded)) + ".")  # fmt: skip
+            small = ("(" + ", ".join(f"{k} = {v}" for k, v in s) + ")" for s in sorted(R.excluded))
+            words.append(f"They do not hold at {', '.join(small)} and below.")
         silent = [Statement(str(s), f"the fold at {dict(s)}", "", "", (R, s), self._fold) for s in R.proved[-PROVED:]]
         formulas = [(_body(R.text()), R.latex())]
         yield Section("The induction over layers and times", words, silent=silent, formulas=formulas)
@@ -349,14 +364,14 @@ class _Argument:
         words = [*MASTER]
         if self.ntk:
             passes = trace.passes_gia_check
-            conditions = ("the simple GIA check (Tensor Programs II; Appendix D of IIb): the readout vector is (i) drawn "
-                          "independently of all else, (ii) centred, (iii) used at the output alone")  # fmt: skip
+            conditions = ("the simple GIA check (Tensor Programs II; Appendix D of IIb): the readout vector is (i) "
+                          "drawn independently of all else, (ii) centred, (iii) used at the output alone")  # fmt: skip
             words.append(f"{conditions}: {'passes' if passes else 'FAILS'}. No Ż was assumed away: each was computed.")
             length = self.net.fitting_length() if self.net.takes_sequences else None
             if not self.net.takes_axes:
                 words += [h.text() for h in derivatives(self.net, length)]
-            words.append("Theorem 5.3 of Tensor Programs IIb, with Setup 5.2: f in NTK parametrization, one step of SGD "
-                         "changes f by −η χ times this kernel.")  # fmt: skip
+            words.append("Theorem 5.3 of Tensor Programs IIb, with Setup 5.2: f in NTK parametrization, one step of "
+                         "SGD changes f by −η χ times this kernel.")  # fmt: skip
         return Section("Assumptions", words)
 
     def without_gia(self) -> Iterator[Section]:
@@ -364,7 +379,7 @@ class _Argument:
         if self.ntk and not self.d.trace.passes_gia_check and self.kernel._derive_under_gia is not None:
             other = self.kernel.under_gia
             words = [
-                "Gradient independence does not hold. Assuming it drops every Ż of the backward pass and gives, wrongly:"
+                "Gradient independence does not hold. Assuming it drops every Ż of the backward pass, and gives wrongly"
             ]
             yield Section(
                 "Under the gradient independence assumption", words, formulas=[(_body(other.text()), other.latex())]
@@ -392,7 +407,7 @@ def _closed(s: Statement, digits: int) -> bool:
 
 
 def _polar(g: Expect, q: float, c: float, p: float) -> float | None:
-    """E of a body whose functions have their kinks at 0, in polar coordinates between the lines where they have them."""
+    """E of a body whose functions have their kinks at 0, in polar coordinates between those lines."""
     if any(str(f.func).startswith("delta") for f in g.body.atoms(sp.Function)):
         return None
     if len(g.mean) == 1:
@@ -402,8 +417,8 @@ def _polar(g: Expect, q: float, c: float, p: float) -> float | None:
     edges = [*breaks, breaks[0] + 2 * np.pi]
     x, w = legendre(40)
     x, w = 2 * x - 1, 2 * w
-    t = np.concatenate([(a + b) / 2 + (b - a) / 2 * x for a, b in zip(edges, edges[1:], strict=False)])
-    wt = np.concatenate([(b - a) / 2 * w for a, b in zip(edges, edges[1:], strict=False)])
+    t = np.concatenate([(a + b) / 2 + (b - a) / 2 * x for a, b in itertools.pairwise(edges)])
+    wt = np.concatenate([(b - a) / 2 * w for a, b in itertools.pairwise(edges)])
     r = np.concatenate([k + (1 + x) / 2 for k in range(10)])
     wr = np.tile(w / 2, 10) * r * np.exp(-(r**2) / 2) / (2 * np.pi)
     u = np.sqrt(q) * np.outer(r, np.cos(t))

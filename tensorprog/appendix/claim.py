@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tensorprog.algebra import Poly, Scalar
-from tensorprog.appendix.evaluating import Circular, Evaluation, ascii_name
+from tensorprog.appendix.evaluating import Circular, Evaluation, NoValue, ascii_name
 from tensorprog.appendix.quantities import Engine, Key, Setting, engine, key_of, shown
 from tensorprog.appendix.reading import read
 from tensorprog.appendix.repairs import guesses, of_function, of_numbers
@@ -144,8 +144,18 @@ def close(a: float, b: float, scale: float = 0.0) -> bool:
 
 def digits_of(pairs: list[tuple[float, float]]) -> int:
     """To how many digits pairs of numbers agree."""
-    worst = max((abs(a - b) / max(abs(a), abs(b), 1e-300) for a, b in pairs if a != b), default=0.0)
+    worst = max(
+        (abs(a - b) / max(abs(a), abs(b), 1e-300) for a, b in pairs if a != b and not math.isnan(a)), default=0.0
+    )
     return 15 if worst == 0 else max(0, min(15, int(-math.log10(worst))))
+
+
+def _or_nan(e: Evaluation, n: Node, env: dict[str, Any]) -> float:
+    """The value of a formula, NaN where it has none, such as a root of what is negative."""
+    try:
+        return e.value(n, env)
+    except NoValue:
+        return math.nan
 
 
 class _Claim:
@@ -238,10 +248,9 @@ class _Claim:
         return [float(numbers([Poly({mono: c})], _by_symbol(self.engine, s))[0]) for s in self.settings]
 
     def _from_zdot(self, key: Key, missing: tuple[str, ...]) -> bool:
-        """Whether missing terms are those that a Ż brings: with mean derivatives, E of one variable, or their names a."""
+        """Whether missing terms are those that a Ż brings: with mean derivatives, E of one variable, or their names."""
         terms = {self._term_text(m, c): m for m, c in self.engine.terms[key].terms.items()}
-        return all(any(isinstance(g, Expect) and len(g.mean) == 1 and head_of(g, False).startswith("E")
-                       or isinstance(g, Name) and g.kind == "zdot" for g, _ in terms[words]) for words in missing)  # fmt: skip
+        return all(any(_is_mean_derivative(g) for g, _ in terms[words]) for words in missing)
 
     # ---- closed forms ----------------------------------------------------------------------------
 
@@ -254,11 +263,12 @@ class _Claim:
             q, p = rng.uniform(0.3, 2, 2)
             law = (q,) if len(left.args) == 1 else (q, rng.uniform(-0.9, 0.9) * math.sqrt(q * p), p)
             laws.append({a.name: v for a, v in zip(left.args, law, strict=True)})
-            values.append((e.value(rule.right, laws[-1]), self.engine.expectation(left.letter, left.functions, law)))
+            derived = self.engine.expectation(left.letter, left.functions, law)
+            values.append((_or_nan(e, rule.right, laws[-1]), derived))
         name = written(left)
         self.compared[name] = None
         self.pairs += values
-        bad = next((pair for pair in values if not close(*pair)), None)
+        bad = next((pair for pair in sorted(values, key=lambda v: math.isnan(v[0])) if not close(*pair)), None)
         if bad is None:
             return None
 
@@ -271,7 +281,7 @@ class _Claim:
 
         arguments = {a.name for a in left.args}
         repairs = dict.fromkeys(words for words, changed in guesses(rule.right, {}, arguments) if holds(changed))
-        found = list(repairs) or of_numbers(*map(list, zip(*values, strict=True)), laws, close)
+        found = list(repairs) or of_numbers([c for c, _ in values], [d for _, d in values], laws, close)
         return FormulaCheck(False, digits_of(self.pairs), len(self.settings), tuple(self.compared), name, *bad,
                             repairs=tuple(found))  # fmt: skip
 
@@ -295,6 +305,12 @@ class _Claim:
         repairs = of_numbers(claimed, right, [s.hyper for s in self.settings], close)
         return FormulaCheck(False, digits_of(self.pairs), len(self.settings), tuple(self.compared), shown(key), *bad,
                             repairs=tuple(repairs))  # fmt: skip
+
+
+def _is_mean_derivative(g: Any) -> bool:
+    """Whether a generator is E of one variable, or the name of a coefficient of Ż."""
+    single = isinstance(g, Expect) and len(g.mean) == 1 and head_of(g, False).startswith("E")
+    return single or (isinstance(g, Name) and g.kind == "zdot")
 
 
 def _show(g: Any) -> tuple[int, str]:
@@ -321,6 +337,8 @@ def _function(K: Any, claimed: Callable[..., Any], count: int, seed: int) -> For
     named = [p.name for p in parameters[3:] if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if len(parameters) < 3:
         raise DataError("a claimed function takes three Gram entries first, f(q, c, p, ..), and then hyperparameters")
+    optional = {p.name for p in parameters if p.default is not p.empty}
+    named = [n for n in named if n in K.net.hyperparameters or n not in optional]
     unknown = [n for n in named if n not in K.net.hyperparameters]
     if unknown:
         raise DataError(

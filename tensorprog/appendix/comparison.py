@@ -18,13 +18,13 @@ from tensorprog.errors import DataError, NoRuleError, ProgramError
 from tensorprog.kernels.methods import ntk
 from tensorprog.limit.equations import Name, reachable
 from tensorprog.limit.evaluate import numbers
-from tensorprog.printing import Shown, text
+from tensorprog.printing import Shown, text, to_html
 from tensorprog.report.markup import box, table
 from tensorprog.types import Data
 
 
-@dataclass(frozen=True)
-class NewTerm:
+@dataclass(frozen=True, repr=False)
+class NewTerm(Shown):
     """A term of an equation of one network that the other has not.
 
     Attributes:
@@ -38,6 +38,11 @@ class NewTerm:
     quantity: str
     term: str
     value: float
+
+    def text(self) -> str:
+        """Which network has it, where, and its value."""
+        value = "" if np.isnan(self.value) else f"   = {self.value:.6g}"
+        return f"only in {'ab'[self.of]}: {self.term}{value}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -69,26 +74,26 @@ class Comparison(Shown):
         for name, left, right, same in self.rows:
             if not same:
                 lines += ["", name, f"  a: {left or 'none'}", f"  b: {right or 'none'}"]
-                lines += [f"  only in {'ab'[n.of]}: {n.term}" + ("" if np.isnan(n.value) else f"   = {n.value:.6g}")
-                          for n in self.new if n.quantity == name]  # fmt: skip
+                lines += [f"  {n.text()}" for n in self.new if n.quantity == name]
         if self.values is not None:
             lines += ["", f"on the data: a {self.values[0]:.10g}, b {self.values[1]:.10g}"]
         return "\n".join(lines)
 
-    def _repr_html_(self) -> str:
-        rows = [(name, left, right, "equal" if same else "differs") for name, left, right, same in self.rows]
-        new = [("ab"[n.of], n.quantity, n.term, f"{n.value:.6g}") for n in self.new]
-        return box(
-            "Comparison", table(("", *self.names, ""), rows), table(("only in", "equation", "term", "value"), new)
-        )
+
+@to_html.register
+def _(c: Comparison) -> str:
+    rows = [(name, left, right, "equal" if same else "differs") for name, left, right, same in c.rows]
+    new = [(f"only in {'ab'[n.of]}", n.quantity, n.term, f"{n.value:.6g}") for n in c.new]
+    parts = [table(("", "a", "b", ""), rows), table(("", "equation", "term", "value"), new)]
+    return box(f"a: {c.names[0]}, b: {c.names[1]}", *parts)
 
 
 def compare(a: Network | DerivedKernel, b: Network | DerivedKernel, data: Data | None = None, *,
             lengths: Sequence[int] | None = None) -> Comparison:  # fmt: skip
     """Compare the equations of two networks: tied and untied weights, with and without skips, W and Wᵀ.
 
-    Quantities of one printed name are compared as functions of those before them; a term is new where the other equation
-    has none that equals it.
+    Quantities of one printed name are compared as formulas in those before them; a term is new where the other
+    equation has it not.
 
     Args:
         a, b: networks, for their NTKs, or kernels of one kind.

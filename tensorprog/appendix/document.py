@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from html import escape
@@ -9,7 +10,7 @@ from typing import Any
 
 from tensorprog.errors import NoRuleError, integer
 from tensorprog.formulas.typeset import for_notebooks
-from tensorprog.printing import Shown, counted
+from tensorprog.printing import Shown, counted, to_html
 from tensorprog.report.mathml import from_latex
 from tensorprog.report.tikz import math
 
@@ -88,7 +89,17 @@ class DerivationDocument(Shown):
     """
 
     def __init__(self, title: str, sections: list[Section]) -> None:
+        self._question: tuple[Callable[[Any], DerivationDocument], Any] | None = None
         self.title, self.sections = title, [s for s in sections if s.words or s.statements or s.formulas]
+
+    def __deepcopy__(self, memo: Any) -> DerivationDocument:
+        return self  # its lines speak of the generators of one derivation
+
+    def __reduce__(self) -> Any:
+        """For pickling: the question, to be derived again."""
+        if self._question is None:
+            raise pickle.PicklingError("this derivation cannot be pickled: pickle what it derives")
+        return self._question[0], self._question[1:]
 
     def _statements(self) -> Iterator[tuple[str, Statement]]:
         """All lines with their places."""
@@ -148,33 +159,38 @@ class DerivationDocument(Shown):
                     body.append(rf"\item ${s.tex}${reason}{f'; likewise {others}' if others else ''}.")
                 body.append(r"\end{enumerate}")
             body += [tex for _, tex in section.formulas if tex]
-        return "\n".join([*body, r"\end{document}", ""])
+        found = "\n".join([*body, r"\end{document}", ""])
+        for letter, command in IN_MATH.items():
+            found = found.replace(letter, command)
+        return found
 
     def html(self) -> str:
         """The document as a page that needs nothing else."""
         return (
             f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"/><title>{escape(self.title)}</title></head>'
-            f"<body>{self._repr_html_()}</body></html>\n"
+            f"<body>{to_html(self)}</body></html>\n"
         )
-
-    def _repr_html_(self) -> str:
-        parts = [f"<h1>{escape(self.title)}</h1>"]
-        for number, section in enumerate(self.sections, 1):
-            parts.append(f"<h2>{number}. {escape(section.title)}</h2>")
-            parts += [f"<p>{escape(w)}</p>" for w in section.words]
-            if section.statements:
-                items = (
-                    f"<li>{_formula(s)}{': ' + escape(s.reason) if s.reason else ''}"
-                    + (f"; likewise {escape(', '.join(dict.fromkeys(o.name for o in s.others)))}" if s.others else "")
-                    + "</li>"
-                    for s in section.statements
-                )
-                parts.append(f"<ol>{''.join(items)}</ol>")
-            parts += [f"<pre>{escape(text)}</pre>" for text, _ in section.formulas]
-        return f'<div class="tensorprog">{"".join(parts)}</div>'
 
     def _repr_latex_(self) -> str:
         return for_notebooks("\n".join(tex for s in self.sections for _, tex in s.formulas if tex))
+
+
+@to_html.register
+def _(d: DerivationDocument) -> str:
+    parts = [f"<h1>{escape(d.title)}</h1>"]
+    for number, section in enumerate(d.sections, 1):
+        parts.append(f"<h2>{number}. {escape(section.title)}</h2>")
+        parts += [f"<p>{escape(w)}</p>" for w in section.words]
+        if section.statements:
+            items = (
+                f"<p>({number}.{k}) {_formula(s)}{': ' + escape(s.reason) if s.reason else ''}"
+                + (f"; likewise {escape(', '.join(dict.fromkeys(o.name for o in s.others)))}" if s.others else "")
+                + "</p>"
+                for k, s in enumerate(section.statements, 1)
+            )
+            parts += items
+        parts += [f"<pre>{escape(text)}</pre>" for text, _ in section.formulas]
+    return f'<div class="tensorprog">{"".join(parts)}</div>'
 
 
 def _formula(s: Statement) -> str:
@@ -185,8 +201,9 @@ def _formula(s: Statement) -> str:
         return escape(s.text)
 
 
-SPECIAL = {"\\": r"\textbackslash{}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
-           "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}  # fmt: skip
+IN_MATH = {"Ẑ": r"\hat{Z}", "Ż": r"\dot{Z}", "ᵀ": r"^{\top}", "·": r"\cdot "}  # what names have beside Greek letters
+SPECIAL = {"\\": r"\textbackslash{}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{",
+           "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}  # fmt: skip
 
 
 def prose(words: str) -> str:

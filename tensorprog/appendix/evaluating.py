@@ -39,6 +39,10 @@ class Circular(DataError):
     """A claimed quantity is defined by itself."""
 
 
+class NoValue(DataError):
+    """A claimed formula has no value, such as the root of a negative number."""
+
+
 class Evaluation:
     """A claim at a setting.
 
@@ -215,7 +219,7 @@ class Evaluation:
                 return float(parts[0] ** parts[1])
             return float(FUNCTIONS[n.kind](*parts)) if n.kind != "max" else max(parts)
         except (ValueError, ZeroDivisionError, OverflowError, TypeError) as error:
-            raise DataError(f"the claimed {written(n)} has no value at {parts}: {error}") from error
+            raise NoValue(f"the claimed {written(n)} has no value at {parts}: {error}") from error
 
 
 def relabelled_to(n: Node, side: int) -> Node:

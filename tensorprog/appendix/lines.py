@@ -160,8 +160,8 @@ class Limits:
         if terms:
             uses = ", ".join(f"{op.matrix}{back} {y}" for _, y in terms)
             return (
-                f"{uses} came before, and {op.x} depends on it: the coefficient is the variance of {op.matrix} times the "
-                "mean derivative"
+                f"{uses} came before, and {op.x} depends on it: the coefficient is the variance of {op.matrix} times "
+                "the mean derivative"
             )
         earlier = self.earlier(var, op)
         if not earlier:

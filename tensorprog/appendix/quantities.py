@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,10 +13,11 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.algebra import Gen, Poly, monomial
-from tensorprog.appendix.reading import plain, read
+from tensorprog.appendix.plain_words import plain
+from tensorprog.appendix.reading import read
 from tensorprog.appendix.terms import Num, Quantity, written
 from tensorprog.dsl.network import Network
-from tensorprog.dsl.nonlinearities import NONLINEARITIES, declare
+from tensorprog.dsl.nonlinearities import NONLINEARITIES, Nonlinearity, declare
 from tensorprog.errors import DataError, FoldError, NoRuleError
 from tensorprog.expectations.atoms import Expect, head_of
 from tensorprog.expectations.numeric import expectation
@@ -146,12 +148,17 @@ class Engine:
         """Its value; of V with one covariance (q, c, q')."""
         count = 1 if len(law) == 1 else 2
         body, us = self.body(letter, functions, count)
-        cov = [law[0]] if count == 1 else [[law[0], law[1]], [law[1], law[2]]]
-        return float(expectation(body, us, np.array(cov).reshape(count, count)).value)
+        cov = [[law[0]]] if count == 1 else [[law[0], law[1]], [law[1], law[2]]]
+        return float(expectation(body, us, cov).value)
 
 
 NAMED: dict[str, Any] = {**NONLINEARITIES, "delta": Delta, "δ": Delta}
-WAVE = declare("phi", lambda x: sp.sin(x) + x / 2 + sp.cos(x) / 3)  # stands for an abstract φ
+
+
+@functools.cache
+def wavy() -> Nonlinearity:
+    """What stands for an abstract φ."""
+    return declare("wavy", lambda x: sp.sin(x) + x / 2 + sp.cos(x) / 3)
 
 
 def shown(key: Key) -> str:
@@ -195,7 +202,7 @@ def concrete(kernel: Any, symbolic: set[str]) -> Any:
         if name in symbolic and name not in DEPTHS and not isinstance(value, bool) and _is_number(value):
             given[name] = sp.Symbol(name, positive=True)
         if name == "phi" and _abstract(value):
-            given[name] = WAVE
+            given[name] = wavy()
     return kernel if given == dict(net.hyperparameters) else kernel._of(Network(net.fn, given, net.name))
 
 
@@ -243,7 +250,8 @@ def _folded(kernel: Any, index: set[tuple[str, int]], indexed: bool) -> Engine |
     forms: list[str | None] = [None]
     if kernel.kind == "ntk":
         claimed = {head for head, count in index if count}
-        forms = ["forward"] * bool(claimed & {*TRANSPOSED}) + ["sum"] * bool(claimed - {*TRANSPOSED})
+        forms = [f for f, wanted in (("forward", claimed & {*TRANSPOSED}), ("sum", claimed - {*TRANSPOSED})) if wanted]
+        forms = forms or ["sum"]
     short = kernel.net.takes_sequences and max((count for _, count in index), default=0) == 2
     found: dict[Key, Poly] = {}
     terms: dict[Key, Poly] = {}

@@ -6,54 +6,46 @@ A claim is lines ``quantity = formula``, with ``2 ≤ l ≤ L`` behind them wher
     Σ^(l)(x,x') = σ_w²·V[φ](Σ^(l-1)(x,x')) + σ_b²   (2 ≤ l ≤ L)
 
 Known are numbers, + - · / ^, \\frac, \\sqrt, \\sum, brackets, quantities such as \\Sigma^{(l)}(x,x'), inner products
-\\langle x_t, x'_t \\rangle, expectations V_{\\phi}[..] and E_{\\phi}[..], hyperparameters, and exp, log, arcsin, arccos, arctan, max.
+\\langle x_t, x'_t \\rangle, expectations V_{\\phi}[..] and E_{\\phi}[..], hyperparameters, and functions:
+exp, log, arcsin, arccos, arctan, max.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from fractions import Fraction
 from typing import Any
 
 import sympy as sp
 
+from tensorprog.appendix.plain_words import plain
 from tensorprog.appendix.terms import Gram, Mean, Node, Num, Op, Quantity, Rule, Sum, Sym
 from tensorprog.errors import DataError
-from tensorprog.printing import GREEK, text
+from tensorprog.printing import text
 
 LONGEST, DEEPEST = 100_000, 200  # characters, and brackets within brackets
-COMMANDS = {
-    **{name: letter for letter, name in GREEK.items()},
-    **{"phi": "φ", "epsilon": "ε", "cdot": "·", "times": "·", "odot": "·", "le": "≤", "leq": "≤", "langle": "⟨",
-       "rangle": "⟩", "sum": "∑", "arccos": "acos", "arcsin": "asin", "arctan": "atan", "prime": "'", "to": " "},
-    **{name: name for name in ("sqrt", "frac", "max", "exp", "log", "sin", "cos", "tanh", "erf")},
-}  # fmt: skip
-IGNORED = (
-    "left",
-    "right",
-    "bigl",
-    "bigr",
-    "Bigl",
-    "Bigr",
-    "big",
-    "Big",
-    "quad",
-    "qquad",
-    "nonumber",
-    "displaystyle",
-    "displaybreak",
-    "notag",
+FUNCTIONS = (
+    "sqrt",
+    "exp",
+    "log",
+    "sin",
+    "cos",
+    "tanh",
+    "erf",
+    "acos",
+    "asin",
+    "atan",
+    "max",
+    "Max",
+    "abs",
+    "Sum",
+    "arccos",
+    "arcsin",
+    "arctan",
 )
-WRAPPERS = ("mathsf", "operatorname", "mathrm", "mathbb", "mathcal", "text", "bm", "boldsymbol", "tfrac", "dfrac")
-FUNCTIONS = ("sqrt", "exp", "log", "sin", "cos", "tanh", "erf", "acos", "asin", "atan", "max", "Max", "abs", "Sum")
-SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
-SUBSCRIPTS = {"ᵥ": "v", "ᵤ": "u", "ₓ": "x", "ₕ": "h", "ᵣ": "r", "₀": "0", "₁": "1", "₂": "2", "₃": "3", "ₐ": "a",
-              "ₑ": "e", "ₖ": "k", "ₗ": "l", "ₘ": "m", "ₙ": "n", "ₚ": "p", "ₛ": "s", "ₜ": "t"}  # fmt: skip
 TOKEN = re.compile(r"\s*(\d+\.\d+(?:e[+-]?\d+)?|\d+(?:e[+-]\d+)?|[^\W\d_]\u0307?'*|\.\.|[^\s])")
 WORD = re.compile(r"\s*([^\W\d_]+\u0307?'*)")
 PAIR = re.compile(r"\s*\(\s*([a-z]'*)\s*,\s*([a-z]'*)\s*\)")
-ENVIRONMENT = re.compile(r"\\begin\{(align|equation|gather|multline)\*?\}(.*?)\\end\{\1\*?\}", re.S)
 
 
 def read(claimed: Any) -> list[Rule]:
@@ -67,7 +59,7 @@ def read(claimed: Any) -> list[Rule]:
     """
     if isinstance(claimed, (str, sp.Eq)):
         claimed = [claimed]
-    if not isinstance(claimed, Iterable):
+    if not isinstance(claimed, (list, tuple)):
         raise DataError(f"a claim is equations as text, LaTeX or sympy, or a function; got {claimed!r}")
     found = [rule for one in claimed for rule in _rules(one)]
     if not found:
@@ -86,38 +78,6 @@ def _rules(one: Any) -> list[Rule]:
     if len(one) > LONGEST:
         raise DataError(f"a claim of {len(one)} characters is not read; at most {LONGEST} are")
     return [_rule(line) for line in _lines(plain(one))]
-
-
-def plain(claim: str) -> str:
-    """LaTeX as the text that kernels print; text as it is.
-
-    >>> plain(r"\\Sigma^{(l)}(x,x') &= \\sigma_{w}^{2} \\, \\mathsf{V}_{\\phi'}\\left[q\\right]")
-    "Σ^{(l)}(x,x') = σ_{w}^{2} V_{φ'}[q]"
-    """
-    blocks = [m[2] for m in ENVIRONMENT.finditer(claim)]
-    claim = "\n".join(blocks) if blocks else claim
-    if "\\" in claim:
-        claim = re.sub(r"(?<!\\)%.*", "", claim)
-        claim = claim.replace("\\\\", "\n").replace("&", " ")
-        claim = re.sub(r"\\displaybreak(\[\d\])?", " ", claim)
-        claim = re.sub(r"\\[,;:! ]|~", " ", claim)
-        claim = re.sub(r"\\dot\s*\{?\\(\w+)\}?", lambda m: COMMANDS.get(m[1], m[1]) + "\u0307", claim)
-        for word in WRAPPERS:
-            claim = re.sub(rf"\\{word}\s*\{{([^{{}}]*)\}}" if "frac" not in word else rf"\\{word}",
-                           r"\1" if "frac" not in word else r"\\frac", claim)  # fmt: skip
-        claim = re.sub(rf"\\(?:{'|'.join(IGNORED)})(?![A-Za-z])", " ", claim)
-        claim = re.sub(r"\\([A-Za-z]+)", _command, claim)
-        claim = claim.replace("\\{", "{").replace("\\}", "}")
-    for glyph, letter in SUBSCRIPTS.items():
-        claim = claim.replace(glyph, f"_{letter}")
-    claim = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+", lambda m: f"^{m[0].translate(SUPERSCRIPTS)}", claim)
-    return re.sub(r"[ \t]+", " ", claim)
-
-
-def _command(m: re.Match[str]) -> str:
-    if m[1] not in COMMANDS:
-        raise DataError(f"\\{m[1]} is not in the LaTeX that claims are read from; see tp.check_formula for what is")
-    return f"{COMMANDS[m[1]]} " if COMMANDS[m[1]].isascii() else COMMANDS[m[1]]
 
 
 def _lines(claim: str) -> list[str]:
@@ -270,6 +230,7 @@ class Reader:
         return self._named(self.take())
 
     def _call(self, word: str) -> Node:
+        word = word.replace("arc", "a")
         if word == "frac":
             above, below = self._group(self.factor), self._group(self.factor)
             return Op("div", (above, below))
@@ -353,10 +314,10 @@ class Reader:
         self.expect(")")
         if braced:
             self.expect("}")
-        return tuple(parts) if PAIR.match(self.line, self.at) else self._back(start)
-
-    def _back(self, start: int) -> None:
+        if PAIR.match(self.line, self.at):
+            return tuple(parts)
         self.at = start
+        return None
 
     def _pair(self) -> tuple[str, str]:
         m = PAIR.match(self.line, self.at)

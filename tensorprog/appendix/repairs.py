@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
 from tensorprog.appendix.terms import Gram, Mean, Node, Num, Op, Quantity, Sym, addends, mapped, walk, written
 from tensorprog.errors import DataError
+from tensorprog.recursions.sizes import DEPTHS
 
 Close = Callable[[float, float], bool]
 FACTORS: dict[str, float] = {"2": 2, "1/2": 0.5, "4": 4, "1/4": 0.25, "π": 3.141592653589793, "1/π": 0.3183098861837907,
@@ -108,7 +109,7 @@ def _plus(n: Node, by: int) -> Node:
         return Num(n.value + by)
     if isinstance(n, Op) and n.kind == "add":
         numbers = [p for p in n.parts if _number(p) is not None]
-        total = sum((_number(p) or 0 for p in numbers), Fraction(by))
+        total = sum((_number(p) or Fraction(0) for p in numbers), Fraction(by))
         rest = [p for p in n.parts if _number(p) is None]
         return _sum([*rest, *([_signed(total)] if total else [])])
     return Op("add", (n, _signed(Fraction(by))))
@@ -170,14 +171,17 @@ def _replaced_once(n: Node, old: Node, new: Node, place: int) -> Node:
 # ---- by numbers alone ----------------------------------------------------------------------------
 
 
-def of_numbers(claimed: list[float], derived: list[float], hyper: list[Mapping[str, float]], close: Close) -> list[str]:
+def of_numbers(
+    claimed: list[float], derived: list[float], hyper: Sequence[Mapping[str, float]], close: Close
+) -> list[str]:
     """Factors and summands that make claimed numbers right."""
     found = []
     candidates: dict[str, list[float]] = {k: [v] * len(claimed) for k, v in FACTORS.items()}
     for name in hyper[0]:
         word = shown_name(name)
         candidates |= {word: [h[name] for h in hyper], f"{word}²": [h[name] ** 2 for h in hyper],
-                       f"1/{word}": [1 / h[name] for h in hyper], f"1/{word}²": [h[name] ** -2 for h in hyper]}  # fmt: skip
+                       f"1/{word}": [1 / h[name] for h in hyper],
+                       f"1/{word}²": [h[name] ** -2 for h in hyper]}  # fmt: skip
     for word, values in candidates.items():
         if all(close(c * v, d) for c, v, d in zip(claimed, values, derived, strict=True)):
             found.append(f"a factor {word}")
@@ -190,30 +194,35 @@ def of_function(call: Callable[..., float], settings: list[Any], derived: list[f
                 close: Close) -> list[str]:  # fmt: skip
     """Changes of the arguments of a claimed function that make it right."""
 
-    def holds(change: Callable[[Any], dict[str, Any]], scale: float = 1.0) -> bool:
+    def holds(changes: list[dict[str, Any]], scale: float = 1.0) -> bool:
         try:
-            return all(close(call(s, change(s), scale), d) for s, d in zip(settings, derived, strict=True))
+            return all(close(call(s, c, scale), d) for s, c, d in zip(settings, changes, derived, strict=True))
         except DataError:
             return False
 
     found = []
-    random = [n for n in fixed if n in settings[0].hyper]
+    random = [n for n in fixed if n in settings[0].hyper and not _is_size(n, fixed)]
     for name in random:
         word = shown_name(name)
-        if holds(lambda s, n=name: {n: s.hyper[n] ** 2}):
+        if holds([{name: s.hyper[name] ** 2} for s in settings]):
             found.append(f"{word}² for {word}")
-        if holds(lambda s, n=name: {n: s.hyper[n] ** 0.5}):
+        if holds([{name: s.hyper[name] ** 0.5} for s in settings]):
             found.append(f"{word} for {word}²")
         for other in settings[0].hyper:
-            if other != name and holds(lambda s, n=name, o=other: {n: s.hyper[o]}):
+            if other != name and holds([{name: s.hyper[other]} for s in settings]):
                 found.append(f"{shown_name(other)} for {word}")
     for name, value in fixed.items():
-        if type(value) is int and name not in random:
+        if name not in random and _is_size(name, fixed):
             found += [f"an index shifted by one: {name} {by:+d}" for by in (1, -1)
-                      if holds(lambda s, n=name, v=value, by=by: {n: v + by})]  # fmt: skip
+                      if holds([{name: value + by}] * len(settings))]  # fmt: skip
     d = settings[0].inputs[0].shape[-1]
     for words, scale in (("1/d on inner products of the data", 1 / d), ("a factor d on inner products", float(d)),
                          ("a factor 2 on inner products", 2.0), ("a factor 1/2 on inner products", 0.5)):  # fmt: skip
-        if holds(lambda s: {}, scale):
+        if holds([{}] * len(settings), scale):
             found.append(words)
     return found
+
+
+def _is_size(name: str, fixed: Mapping[str, Any]) -> bool:
+    """Whether a hyperparameter counts layers."""
+    return name in DEPTHS and type(fixed[name]) is int

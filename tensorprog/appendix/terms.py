@@ -107,7 +107,8 @@ def mapped(n: Node, change: Callable[[Node], Node | None]) -> Node:
     if isinstance(n, Quantity):
         return replace(n, index=tuple(mapped(i, change) for i in n.index))
     if isinstance(n, Gram):
-        return replace(n, times=tuple(None if t is None else mapped(t, change) for t in n.times))
+        a, b = (None if t is None else mapped(t, change) for t in n.times)
+        return replace(n, times=(a, b))
     if isinstance(n, Mean):
         return replace(n, args=tuple(mapped(a, change) for a in n.args))
     if isinstance(n, Op):
@@ -132,10 +133,12 @@ def relabelled(n: Node, to: tuple[str, str], labels: tuple[str, str]) -> Node:
     def change(m: Node) -> Node | None:
         if isinstance(m, Quantity):
             index = tuple(mapped(i, change) for i in m.index)
-            return replace(m, index=index, pair=tuple(table.get(a, a) for a in m.pair))
+            a, b = (table.get(x, x) for x in m.pair)
+            return replace(m, index=index, pair=(a, b))
         if isinstance(m, Gram):
-            return replace(m, labels=tuple(_other(a, table) for a in m.labels),
-                           times=tuple(None if t is None else mapped(t, change) for t in m.times))  # fmt: skip
+            first, second = (_other(x, table) for x in m.labels)
+            t, t2 = (None if i is None else mapped(i, change) for i in m.times)
+            return Gram((first, second), (t, t2))
         if isinstance(m, Sym) and m.name in ("T", "T'"):
             return Sym(size[table[labels[m.name == "T'"]]])
         if isinstance(m, Sym) and m.name == "τ":

@@ -168,7 +168,7 @@ def _of_sizes(items: Any, name: str) -> Inputs:
         if not 2 <= x.ndim <= 4 or 0 in x.shape:
             raise DataError(
                 f"{name}[{i}] has shape {x.shape}; this network reads positions and takes signals (L, C), images "
-                f"(H, W, C) or volumes (D, H, W, C): {name} is an array (N, H, W, C), or a list"
+                f"(H, W, C), volumes (D, H, W, C) or batches (B, d): {name} is an array (N, H, W, C), or a list"
             )
         if x.shape[-1] != items[0].shape[-1] or x.ndim != items[0].ndim:
             raise DataError(

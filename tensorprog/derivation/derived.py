@@ -17,11 +17,12 @@ from tensorprog.derivation.derivation import Derivation, Derive, Length, derived
 from tensorprog.derivation.exact import at, exact_account, values
 from tensorprog.derivation.kernel_account import SAMPLING, KernelAccount
 from tensorprog.derivation.named import Layout
+from tensorprog.derivation.over_members import members_account
 from tensorprog.derivation.over_positions import over_positions
 from tensorprog.derivation.route import How, is_sampled
 from tensorprog.derivation.sampled.randomised import Sampled, sampled_gram
 from tensorprog.derivation.sampled.scores import sampled_scores
-from tensorprog.derivation.underflow import ADVICE, UNDERFLOW, with_underflow
+from tensorprog.derivation.underflow import ADVICE, UNDERFLOW, scales_of, with_underflow
 from tensorprog.dsl.network import Network, refuse_lengths
 from tensorprog.errors import NoRuleError, ProgramError
 from tensorprog.limit.evaluate import Atom
@@ -152,12 +153,14 @@ class DerivedKernel:
     def _found(self, first: Inputs, other: Inputs | None, hyper: Mapping[sp.Symbol, float],
               accounted: bool = False) -> KernelAccount:  # fmt: skip
         """The account of K(X1, X2); of small errors only if ``accounted``, else 0."""
+        if self.net.takes_batches:
+            return members_account(self._derive(), first, other, hyper, self._how)
         if is_sampled(self, first, other, hyper):
             drawn = self._sampled(first, other, hyper)
             account = KernelAccount(drawn.value, drawn.stderr, True, (SAMPLING,), drawn.samples)
         else:
             account = exact_account(self._derive, first, other, hyper, accounted)
-        return with_underflow(account, first, other, [*self.net.hyperparameters.values(), *hyper.values()])
+        return with_underflow(account, first, other, scales_of(self.net, hyper))
 
     def _sampled(self, first: Inputs, other: Inputs | None, hyper: Mapping[sp.Symbol, float]) -> Sampled:
         """K(X1, X2) by sampling."""

@@ -15,8 +15,10 @@ from tensorprog.derivation.derivation import Derivation, Length
 from tensorprog.derivation.exact import values
 from tensorprog.derivation.names import NetworkNames
 from tensorprog.derivation.ntk import body_terms, output_terms, sum_terms
+from tensorprog.derivation.over_members import members_account
 from tensorprog.derivation.over_positions import matrix_over_positions
 from tensorprog.derivation.paths import PathSum
+from tensorprog.derivation.route import How
 from tensorprog.dsl.network import Network
 from tensorprog.dsl.trace import Trace
 from tensorprog.errors import ProgramError
@@ -76,6 +78,11 @@ def ntk_of_heads(
     net: Network, inputs: Inputs, trained: Container[str] | None, hyper: Mapping[sp.Symbol, float]
 ) -> np.ndarray:  # fmt: skip
     """The limiting NTK of all outputs on data, (N, heads, N, heads)."""
+    if net.takes_batches:
+        trace = net.trace([None, None])
+        limit = Interpreter(trace.program, NetworkNames(trace, []))
+        d = Derivation(trace, limit, PathSum(trace, limit, trained).kernel(0, 1))
+        return members_account(d, inputs, None, hyper, How()).value.swapaxes(1, 2)
 
     @functools.cache
     def source(lengths: tuple[Length, ...]) -> PathKernels | BackpropKernels:

@@ -9,8 +9,9 @@ import sympy as sp
 from tensorprog.algebra import Gen, Poly, Scalar
 from tensorprog.derivation.derivation import Derivation
 from tensorprog.expectations.atoms import Expect
+from tensorprog.formulas.in_words import maps_of, said
 from tensorprog.formulas.spelling import Windows
-from tensorprog.formulas.summing import Data, Sides, Spot, Summing, in_sympy, maps_of, said
+from tensorprog.formulas.summing import Data, Sides, Spot, Summing, in_sympy
 from tensorprog.formulas.typeset import TEX, Line, Style
 from tensorprog.ir.axes import Axes, Map, Pairs
 from tensorprog.ir.instructions import Var
@@ -46,7 +47,7 @@ class Indices:
         self.summing = Summing(style, self.named, self.sides, self._data, short, windows, self.labels)
 
     def line(self, left: str, g: Gen | None, p: Poly) -> Line:
-        """One equation; of the kernel itself, which has no positions, g is None."""
+        """One equation; of the kernel itself, which has no positions unless they are members of a batch, g is None."""
         sides, spot = self._spot(g)
         return Line(left + self.summing.index(sides, spot), self.summing.terms(p, spot))
 
@@ -58,7 +59,8 @@ class Indices:
         return sp.Eq(left, in_sympy(p, self.summing, tex.summing, spot), evaluate=False)
 
     def _spot(self, g: Gen | None) -> tuple[Sides, Spot]:
-        sides: Sides = (None, None) if g is None else self.sides(g)
+        own: Sides = (0, 1) if self.d.trace.batched else (None, None)  # of the kernel itself
+        sides = own if g is None else self.sides(g)
         return sides, self.summing.spot(sides)
 
     def named(self, g: Gen, both: int | None) -> tuple[int, str]:

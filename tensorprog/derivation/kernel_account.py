@@ -29,8 +29,8 @@ class KernelAccount(Shown):
     """A kernel matrix, and how well it is known.
 
     Attributes:
-        value: (N1, N2).
-        error: of each entry, (N1, N2): a standard error where it is ``statistical``, else an estimate of how far the
+        value: (N1, N2); (N1, N2, B1, B2) between the members of batches.
+        error: of each entry: a standard error where it is ``statistical``, else an estimate of how far the
             errors of all expectations, propagated together, can move it.
         statistical: whether random points are behind it.
         methods: how its expectations were computed, most frequent first; ``"sampling"`` for the whole kernel.
@@ -54,17 +54,16 @@ class KernelAccount(Shown):
         return relative(self.value, self.error)
 
     @property
-    def worst(self) -> tuple[int, int]:
+    def worst(self) -> tuple[int, ...]:
         """The entry of the largest relative error."""
-        i, j = np.unravel_index(int(np.argmax(self.relative)), self.value.shape)
-        return int(i), int(j)
+        return tuple(map(int, np.unravel_index(int(np.argmax(self.relative)), self.value.shape)))
 
     def shown(self) -> str:
         """The worst entry with its error, in words."""
-        (i, j), digits = self.worst, self.relative[self.worst]
+        at, digits = self.worst, self.relative[self.worst]
         kind = "standard error" if self.statistical else "error"
-        entry = f"{self.value[i, j]:.6g} ± {self.error[i, j]:.2g}"
-        return f"entry [{i}, {j}] = {entry} ({kind}, {digits:.1e} of the largest entries of its row and column)"
+        entry = f"{self.value[at]:.6g} ± {self.error[at]:.2g}"
+        return f"entry {list(at)} = {entry} ({kind}, {digits:.1e} of the largest entries of its row and column)"
 
     def text(self) -> str:
         """Shape, methods, and the entry that is least known."""
@@ -74,8 +73,9 @@ class KernelAccount(Shown):
 
 def scale_of(value: np.ndarray) -> np.ndarray:
     """√(largest of the row · largest of the column) of each entry, at most √(K_ii K_jj) of a Gram matrix."""
-    size = np.abs(value)
-    rows, columns = np.sqrt(size.max(axis=1, keepdims=True)), np.sqrt(size.max(axis=0, keepdims=True))
+    size = np.abs(value)  # between members of batches, a row is one of them
+    odd, even = (tuple(range(start, size.ndim, 2)) for start in (1, 0))
+    rows, columns = np.sqrt(size.max(axis=odd, keepdims=True)), np.sqrt(size.max(axis=even, keepdims=True))
     return np.asarray(rows * columns)
 
 

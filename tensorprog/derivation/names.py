@@ -13,7 +13,7 @@ from tensorprog.dsl.trace import Trace
 from tensorprog.expectations.atoms import Expect
 from tensorprog.ir.instructions import InitVector, MatMul, Mix, Nonlin, Var, Weigh
 from tensorprog.limit.equations import HEADS, simple, summed
-from tensorprog.limit.positions import At, Causal, Rows
+from tensorprog.limit.positions import At, Batched, Causal, Rows
 from tensorprog.passes.backprop import Gradients
 
 
@@ -224,10 +224,12 @@ class EveryName(NetworkNames):
     def bare(self, p: Poly, kind: str, a: Var | None, b: Var | None) -> bool:
         """Whether p stays as it is: what has no place, and forward moments that are one atom."""
         identity = self.identity(kind, a, b)
+        if kind == "theta" and self.trace.batched and identity is not None:
+            return False
         if kind not in ("cov", "moment") or identity is None or {a, b} <= self.trace.states.keys():
             return super().bare(p, kind, a, b)
         gens = [g for m in p.terms for g, _ in m]
-        atom = list(p.terms.values()) == [1] and (all(isinstance(g, Expect) for g in gens) or summed(p))
+        atom = list(p.terms.values()) == [1] and (all(isinstance(g, (Expect, Batched)) for g in gens) or summed(p))
         return not p or (identity[0].partition("_")[0] == HEADS["moment"][0] and atom)
 
     def identity(self, kind: str, a: Var | None, b: Var | None) -> tuple[str, Place, Place] | None:

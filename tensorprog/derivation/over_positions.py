@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,12 @@ from tensorprog.limit.equations import reachable
 from tensorprog.limit.evaluate import Atom, expected, numbers
 from tensorprog.limit.gap import Gaps
 from tensorprog.limit.mixing import linear, shared, value_of
-from tensorprog.limit.positions import At, Contracted, Positional, Whole
+from tensorprog.limit.positions import At, Batched, Contracted, Positional, Whole
 
+NO_MEMBERS = (
+    "kernels of networks that normalise batches are known between the outputs of their members; return "
+    "net.readout(..) of vectors with members"
+)
 BLOCK = 2**24  # numbers that are held at a time
 Array = Any
 
@@ -123,7 +127,16 @@ class Pair:
             return at(g, value)
         if isinstance(g, Contracted):
             return contracted(g, value, self.sizes, atom)
-        return value_of(g, [value(p) for p in g.reads], self.sizes, self.matrix)
+        read = [value(p) for p in g.reads]
+        return self.batched(g, read) if isinstance(g, Batched) else value_of(g, read, self.sizes, self.matrix)
+
+    def batched(self, g: Batched, values: Sequence[Array]) -> Array:
+        """Expectations over normalised batches, of outputs that have no members.
+
+        Raises:
+            NoRuleError: always.
+        """
+        raise NoRuleError(f"{g}: {NO_MEMBERS}")
 
     def gap(self, g: Expect, value: Callable[[Poly], Any]) -> Array | None:
         """1 − |ρ| of the variables of an atom, 0 where they are one quantity of equal inputs at one position."""
@@ -167,14 +180,21 @@ def over_positions(d: Derivation, a: np.ndarray, b: np.ndarray, sizes: tuple[Siz
     its last argument, the number of the input or None.
     """
     pair = Pair(d, a, b, sizes, layout)
-    found = sorted((g for g in reachable([d.poly]) if isinstance(g, At)), key=lambda g: g.index)
+    known = known_at(pair, d.poly, hyper, lambda point: _told(atom, point))
+    value = pair.values([d.poly], hyper, _told(atom, None), lambda g, value: known[g])[0]
+    return np.broadcast_to(value, (len(a), 1, 1))[:, 0, 0]
+
+
+def known_at(pair: Pair, poly: Poly, hyper: Mapping[sp.Symbol, float],
+             atom: Callable[[int], Atom | None]) -> dict[At, Array]:  # fmt: skip
+    """The values of what a polynomial reads of one input with itself."""
+    found = sorted((g for g in reachable([poly]) if isinstance(g, At)), key=lambda g: g.index)
     known: dict[At, Array] = {}
     for point in {g.point for g in found}:
         of = [g for g in found if g.point == point]
-        arrays = pair.with_itself(point).values([g.inner for g in of], hyper, _told(atom, point), _diagonal)
+        arrays = pair.with_itself(point).values([g.inner for g in of], hyper, atom(point), _diagonal)
         known.update((g, taken(g, c)) for g, c in zip(of, arrays, strict=True))
-    value = pair.values([d.poly], hyper, _told(atom, None), lambda g, value: known[g])[0]
-    return np.broadcast_to(value, (len(a), 1, 1))[:, 0, 0]
+    return known
 
 
 def _expected(g: Expect, value: Callable[[Poly], Any], gap: Array | None) -> Array:

@@ -23,6 +23,7 @@ from tensorprog.errors import AssumptionError, NoRuleError
 from tensorprog.ir.instructions import InitVector, Kept, MatMul, Nonlin, Var, slots_of
 from tensorprog.limit.deep import Nested
 from tensorprog.limit.master import Interpreter
+from tensorprog.limit.standardised import BETWEEN
 
 
 class PathSum:
@@ -40,7 +41,7 @@ class PathSum:
                 "path sums assume gradient independence, and this network fails the simple GIA check "
                 "(its readout vector is not random, or is used inside the network); use method='backprop'"
             )
-        if trace.program.has_axes:
+        if trace.program.has_axes and not trace.batched:
             raise AssumptionError("path sums over positions are not derived; use method='backprop'")
         self.trace, self.limit, self.program = trace, limit, trace.program
         self._theta = Nested(self._find_theta)
@@ -84,8 +85,22 @@ class PathSum:
 
     def through(self, x: Var, y: Var) -> Poly:
         """Σ_ij E[∂_iψ ∂_jψ'] Θ(h_i, h'_j) of two vectors."""
-        pairs = ((dh * dh2, self.theta(h, h2)) for h, dh in self.partials(x) for h2, dh2 in self.partials(y))
-        return group(((self.limit.expect(weight), theta) for weight, theta in pairs if theta), self.limit)
+        pairs = [(h, dh, h2, dh2) for h, dh in self.partials(x) for h2, dh2 in self.partials(y)]
+        batches = self.limit.spatial.standards if self.limit.spatial else ()
+        normal = [pair for pair in pairs if pair[0] in batches or pair[2] in batches]
+        plain = ((dh * dh2, self.theta(h, h2)) for h, dh, h2, dh2 in pairs if (h, dh, h2, dh2) not in normal)
+        found = group(((self.limit.expect(weight), theta) for weight, theta in plain if theta), self.limit)
+        return add_all([found, *(self._over_batches(*pair) for pair in normal)])
+
+    def _over_batches(self, y: Var, df: Poly, z: Var, dg: Poly) -> Poly:
+        """Σ_kl E[∂_k f(y[p]) ∂_l g(z[q])] Θ(h,h')[k,l] of batches y and z that h and h' are normalised to."""
+        assert self.limit.spatial is not None
+        standards = self.limit.spatial.standards
+        if y not in standards or z not in standards:
+            raise AssumptionError(f"`{y}` and `{z}` are read side by side, and one is a normalised batch: {BETWEEN}")
+        h, h2 = standards.of[y][0], standards.of[z][0]
+        theta = self.limit.system.shortened(self.through(h, h2), standards.covariance(h, h2))
+        return standards.pushed(df, y, dg, z, self.limit.system.define(theta, "theta", h, h2))
 
     def theta(self, g: Var, h: Var) -> Poly:
         """Θ(g, g') of two G-vars, named."""
@@ -93,7 +108,8 @@ class PathSum:
 
     def _find_theta(self, g: Var, h: Var) -> Poly:
         value = self._sum(g, h)
-        return self.limit.system.define(value, "theta", g, h) if isinstance(self.program.op(g), MatMul) else value
+        named = isinstance(self.program.op(g), MatMul) and not self.trace.batched  # there named where it is read
+        return self.limit.system.define(value, "theta", g, h) if named else value
 
     def _sum(self, g: Var, h: Var) -> Poly:
         a, b = self.program.op(g), self.program.op(h)
@@ -134,7 +150,8 @@ class PathSum:
 
     def _find_partials(self, x: Var) -> list[tuple[Var, Poly]]:
         total: dict[Var, list[Poly]] = {}
-        through = derivatives(self.program.op(x), self)
+        normal = self.limit.spatial is not None and x in self.limit.spatial.standards
+        through = None if normal else derivatives(self.program.op(x), self)
         if through is None:
             total[x] = [ONE]
         for outer, v in [*self.limit.zdot_terms.get(x, ()), *(through or ())]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +11,7 @@ import sympy as sp
 
 from tensorprog.derivation.data import Inputs
 from tensorprog.derivation.kernel_account import KernelAccount, warn
+from tensorprog.dsl.network import Network
 
 SMALL = 1e-15  # the largest entry of an input, below which results are looked at
 STEPS = 8  # of the smallest number, by which each may be off
@@ -55,12 +56,17 @@ def with_underflow(account: KernelAccount, first: Inputs, other: Inputs | None,
     return replace(account, error=np.maximum(account.error, error), methods=(*account.methods, UNDERFLOW))
 
 
-def warn_of_underflow(value: np.ndarray, kernel: str, first: Inputs, other: Inputs | None,
-                      scales: Iterable[Any] = ()) -> None:  # fmt: skip
-    """Warn where numbers that come without errors have lost digits."""
-    error = underflow(value, first, other, scales)
+def scales_of(net: Network, hyper: Mapping[sp.Symbol, float]) -> list[Any]:
+    """The numbers of a network, those of its symbols among them."""
+    return [*net.hyperparameters.values(), *hyper.values()]
+
+
+def warn_of_underflow(value: np.ndarray, kernel: Any, first: Inputs, other: Inputs | None,
+                      hyper: Mapping[sp.Symbol, float]) -> None:  # fmt: skip
+    """Warn where numbers of a kernel (or recursion) that come without errors have lost digits."""
+    error = underflow(value, first, other, scales_of(kernel.net, hyper))
     if error is not None:
-        warn(KernelAccount(value.astype(float), error, False, (UNDERFLOW,)), kernel, ADVICE)
+        warn(KernelAccount(value.astype(float), error, False, (UNDERFLOW,)), repr(kernel), ADVICE)
 
 
 def _sizes(inputs: Inputs) -> np.ndarray:

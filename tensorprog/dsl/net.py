@@ -46,6 +46,7 @@ class Net(Builder):
     weighted = attending.weighted
     layer_norm = norms.layer_norm
     rms_norm = norms.rms_norm
+    batch_norm = norms.batch_norm
     rnn = recurrent.rnn
     gru = recurrent.gru
     lstm = recurrent.lstm

@@ -15,6 +15,7 @@ from typing import Any, Concatenate, Literal, NoReturn, ParamSpec, TypeVar
 import numpy as np
 import sympy as sp
 
+from tensorprog.dsl.layers.member_outputs import axes_of_outputs, outputs_of_members
 from tensorprog.dsl.net import Net
 from tensorprog.dsl.parameters import frozen_words
 from tensorprog.dsl.parts import Named, Parts
@@ -75,6 +76,14 @@ class Network(Shown):
     def takes_axes(self) -> bool:
         """Whether inputs have positions (images, signals, graphs)."""
         return bool(self.form.over) if isinstance(self.form, Parts) else self.form == "positions"
+
+    @functools.cached_property
+    def takes_batches(self) -> bool:
+        """Whether inputs are batches, each member of which has an output."""
+        if not self.takes_axes:
+            return False
+        t = self.trace([None])
+        return axes_of_outputs(t, t.heads[0]) is not None
 
     @functools.cached_property
     def form(self) -> Form:
@@ -174,6 +183,9 @@ class Network(Shown):
                 raise ProgramError(
                     f"{self.name} must return net.readout(..) or net.average(..), or a tuple of them; got {returned!r}"
                 )
+            axes = axes_of_outputs(t, heads)
+            if axes is not None and isinstance(length, tuple):
+                heads = outputs_of_members(t, heads[0], axes, length)
             t.heads.append(heads)
             t.outputs.append(heads[0])
             t.ends.append(len(t.program))

@@ -182,6 +182,7 @@ class Trace(Shown):
         parts: what inputs of named arrays consist of.
         ones: the constant vector 1 over axes, where one was needed.
         placed: whether inputs have positions.
+        batched: the axes whose positions are members of a batch, each with outputs of its own.
         vectors: data by the symbols that stand for them, where weights are not Gaussian.
         narrow: layers whose rank is a share of the width below 1, with that share.
         bias_stds: the scale of every output bias, which outputs made of outputs multiply.
@@ -201,6 +202,7 @@ class Trace(Shown):
     parts: Parts = field(default_factory=Parts)
     ones: dict[Axes, Var] = field(default_factory=dict)
     placed: bool = False
+    batched: set[Axes] = field(default_factory=set)
     bias_stds: dict[str, sp.Expr] = field(default_factory=dict)
     narrow: dict[str, float] = field(default_factory=dict)
     vectors: dict[sp.Symbol, Datum] = field(default_factory=dict)

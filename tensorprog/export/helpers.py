@@ -45,14 +45,14 @@ HELPERS = {
     return {m}.where(q * p > 0, theta, pi / 2 + 0 * c)
 ''',
     "smooth_mean1": '''def smooth_mean1(f, q, m=0.0):
-    """E f(u), u ~ N(m, q), by the trapezoid rule: 1e-13 relative for built-in functions and q up to 16."""
+    """E f(u), u ~ N(m, q), by the trapezoid rule: 1e-13 for built-in functions and q up to 16."""
     z = {linspace}
     w = (18 / 256) * {m}.exp(-z**2 / 2) / (2 * pi)**0.5
     q, m = q + 0 * m, m + 0 * q
     return (w * f(m[..., None] + root(q)[..., None] * z)).sum(-1)
 ''',
     "smooth_mean2": '''def smooth_mean2(f, q, c, p, m=0.0, n=0.0):
-    """E f(u, v), Cov = [[q, c], [c, p]], by the trapezoid rule: 1e-13 relative for built-in functions and q, p up to 16."""
+    """E f(u, v), Cov = [[q, c], [c, p]], by the trapezoid rule: 1e-13 for built-in functions, q and p up to 16."""
     z = {linspace}
     w = (18 / 256) * {m}.exp(-z**2 / 2) / (2 * pi)**0.5
     q, c, p = (a[..., None, None] for a in (q + 0 * (c + p), c + 0 * (q + p), p + 0 * (q + c)))
@@ -61,7 +61,7 @@ HELPERS = {
     return (w[:, None] * w * f(m + 0 * v + u, n + v)).sum((-1, -2))
 ''',
     "panels": '''def panels(*breaks):
-    """Nodes and weights of N(0, 1), 16 on each panel between breaks: 1e-13 for functions that change on a scale of 1."""
+    """Nodes and weights of N(0, 1), 16 on each panel between breaks: 1e-13 for functions that change on scale 1."""
     t, s = ({array}(a) for a in np.polynomial.legendre.leggauss(16))
     grid = {array}(np.arange(-9.0, 10.0, 1.5)) + 0 * breaks[0][..., :1]
     b = sort(cat([grid, *({m}.clip(x, -9, 9) for x in breaks)], -1), -1)[..., None]

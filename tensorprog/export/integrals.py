@@ -104,8 +104,8 @@ class Integrals:
         k = len(g.mean)
         if k > 2:
             raise NoRuleError(
-                f"{head_of(g, False)} is an expectation over {k} Gaussian variables, for which the exported code has no "
-                "formula and no quadrature; use the kernel itself, K(X)"
+                f"{head_of(g, False)} is an expectation over {k} Gaussian variables, for which the exported code has "
+                "no formula and no quadrature; use the kernel itself, K(X)"
             )
         plain = not any(g.mean) and not g.scalars
         factors = factors_of(g.body, g.variables) if plain else None
@@ -144,7 +144,7 @@ class Integrals:
         features = [self._features(g, u) for u in us]
         shifted = any(g.mean)
         scalars = [f"s{i + 1}" for i in range(len(g.scalars))]
-        held = {u: w for u, w in zip(us, ("u", "v"), strict=False)}
+        held = dict(zip(us, ("u", "v"), strict=False))
         held |= dict(zip(g.scalars, scalars, strict=True))
         speller = Speller(self.speller.module, {**self.speller.symbols, **held})
         body = speller.expr(g.body)[0]
@@ -174,8 +174,8 @@ class Integrals:
             mine = [v for v, s in zip(g.variables, slopes, strict=False) if s != 0]
             if len(mine) != 1 or not at.is_number:
                 raise NoRuleError(
-                    f"{head_of(g, False)} has a kink where {e} = 0, across which the quadrature of the exported code has "
-                    "no digits; use the kernel itself, K(X)"
+                    f"{head_of(g, False)} has a kink where {e} = 0, across which the quadrature of the exported code "
+                    "has no digits; use the kernel itself, K(X)"
                 )
             if mine[0] == u:
                 found.add(float(-at / slopes[g.variables.index(u)]))

@@ -123,9 +123,9 @@ class _Part:
 
     def _at(self, family: Family, index: Exprs) -> str:
         if family.head == GRAM[0]:
-            times = (index[1], index[3])
+            times = [i for i in (index[1], index[3]) if i is not None]
             sides = [f"x{'12'[label != 'x']}" for label in family.pair]
-            if times[0] is None:
+            if not times:
                 return f"dot({sides[0]}, {sides[1]})"
             return f"dot({', '.join(f'{x}[..., {self._index(t - 1)}, :]' for x, t in zip(sides, times, strict=True))})"
         free = self.folded.layouts[family].free

@@ -115,7 +115,7 @@ class Speller:
         return repr(float(e)), ATOM if e >= 0 else SUM
 
     def _product(self, e: sp.Expr) -> Phrase:
-        number, rest = e.as_coeff_Mul()
+        number, _ = e.as_coeff_Mul()
         if number.is_negative:
             return f"-{wrapped(self.expr(-e), PRODUCT)}", SUM
         above, below = sp.fraction(e, exact=True)

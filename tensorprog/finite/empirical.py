@@ -313,7 +313,7 @@ def empirical_ntk(
         if len(which) == 1 or flag(trace, "trace"):
             result = np.sum([run(one_output(net, k)) for k in which], axis=0)
         else:
-            result = _between_outputs(lambda k, l: run(net, heads=(k, l)), which, second is None)
+            result = run(net, heads=which)
     if not np.isfinite(result).all():
         raise DataError(
             f"the NTK of {net.name} is not finite on the data; check the scale of inputs and hyperparameters"
@@ -337,16 +337,6 @@ def _symbols(net: Network, trained: Mapping[str, sp.Expr] | None) -> set[sp.Symb
     """The symbols of a network, and those of the rates of its parameters."""
     known = net.symbols
     return None if known is None else known.union(*(r.free_symbols for r in (trained or {}).values()))
-
-
-def _between_outputs(run: Callable[[int, int], np.ndarray], which: list[int], symmetric: bool) -> np.ndarray:
-    """The empirical NTK between outputs, (S, N1, N2, outputs, outputs)."""
-    blocks: dict[tuple[int, int], np.ndarray] = {}
-    for k in which:
-        for l in which:
-            mirrored = symmetric and (l, k) in blocks
-            blocks[k, l] = np.swapaxes(blocks[l, k], 1, 2) if mirrored else run(k, l)
-    return np.stack([np.stack([blocks[k, l] for l in which], axis=-1) for k in which], axis=-2)
 
 
 def concatenate(a: Inputs, b: Inputs) -> Inputs:

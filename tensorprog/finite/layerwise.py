@@ -327,12 +327,8 @@ class Layerwise:
             drawn = next(iter(states.values()))
             return np.zeros((len(drawn), len(self.first), len(self.second or self.first)), drawn.dtype)
         w = next(iter(parameters.values()))
-        kinds = {n: p.kind for program in self.programs.values() for n, p in program.trace.parameters.items()}
-        width = max(v.shape[-2 if kinds.get(n) == "embedding" else -1] for n, v in parameters.items())
-        step = max(1, int(memory // (4 * self.volume * len(w) * width * w.itemsize)))
-        left = list(_pieces(self.first, 0, step))
-        right = left if self.second is None else list(_pieces(self.second, len(self.first), step))
-        fits, mirrored = self.inputs <= 2 * step, right is left and heads[0] == heads[1]
+        left, right, fits = self._cut(parameters, memory)
+        mirrored = right is left and heads[0] == heads[1]
 
         def pairs(piece: Piece, head: int) -> dict[str, list[Use]]:
             program = self.programs[piece.length]
@@ -357,6 +353,56 @@ class Layerwise:
                     theta[:, b.rows[:, None], a.rows] = np.swapaxes(block, 1, 2)
         return theta
 
+    def _cut(self, parameters: Parameters, memory: int) -> tuple[list[Piece], list[Piece], bool]:
+        """The inputs of rows and columns in pieces that fit into memory, and whether all of them do together."""
+        w = next(iter(parameters.values()))
+        kinds = {n: p.kind for program in self.programs.values() for n, p in program.trace.parameters.items()}
+        width = max(v.shape[-2 if kinds.get(n) == "embedding" else -1] for n, v in parameters.items())
+        step = max(1, int(memory // (4 * self.volume * len(w) * width * w.itemsize)))
+        left = list(_pieces(self.first, 0, step))
+        right = left if self.second is None else list(_pieces(self.second, len(self.first), step))
+        return left, right, self.inputs <= 2 * step
+
+    def between(self, parameters: Parameters, states: Mapping[str, np.ndarray], heads: Sequence[int],
+                trained: Container[str] | None = None, memory: int = MEMORY) -> np.ndarray:  # fmt: skip
+        """Θ between some outputs, (S, N1, N2, heads, heads), all of them from one run of the inputs."""
+        shape = (len(self.first), len(self.second or self.first), len(heads), len(heads))
+        if not parameters:
+            return np.zeros((len(next(iter(states.values()))), *shape))
+        left, right, fits = self._cut(parameters, memory)
+
+        def uses(piece: Piece) -> list[dict[str, list[Use]]]:
+            program = self.programs[piece.length]
+            values = program.run(piece, parameters, states)
+            return [program.pairs(piece, values, k) for k in heads]
+
+        @functools.lru_cache(maxsize=None if fits else 1)
+        def column(k: int) -> list[dict[str, list[Use]]]:
+            return uses(right[k])
+
+        theta = np.empty((len(next(iter(parameters.values()))), *shape))
+        offset = 0 if self.second is None else len(self.first)
+        for n, a in enumerate(left):
+            rows = column(n) if right is left else uses(a)
+            for m, b in enumerate(right):
+                columns = rows if a is b else column(m)
+                for i, j in np.ndindex(len(heads), len(heads)):
+                    block = self._block(a, b, rows[i], columns[j], a is b and i == j, trained)
+                    theta[:, a.rows[:, None], b.rows - offset, i, j] = block
+        return theta
+
+    def outputs(self, parameters: Parameters, states: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The outputs of the first inputs, (S, N, heads)."""
+        parts = []
+        for piece in _pieces(self.first, 0, len(self.first)):
+            program = self.programs[piece.length]
+            values = program.run(piece, parameters, states, program.forward)
+            parts.append((piece.rows, program.outputs(piece, values, parameters)))
+        found = np.empty((len(parts[0][1]), len(self.first), parts[0][1].shape[-1]))
+        for rows, f in parts:
+            found[:, rows] = f
+        return found
+
     def _block(self, a: Piece, b: Piece, left: dict[str, list[Use]], right: dict[str, list[Use]], same: bool,
                trained: Container[str] | None) -> Array:  # fmt: skip
         program, common = self.programs[a.length], [n for n in left if n in right]
@@ -376,10 +422,11 @@ def _pieces(inputs: Inputs, offset: int, size: int) -> Iterator[Piece]:
 
 def layerwise_ntk(
     net: Network, first: Inputs, second: Inputs | None, width: int, seeds: list[int],
-    hyper: Mapping[sp.Symbol, float], dtype: Any, memory: int = MEMORY, heads: tuple[int, int] | None = None,
+    hyper: Mapping[sp.Symbol, float], dtype: Any, memory: int = MEMORY, heads: Sequence[int] | None = None,
     trained: Container[str] | None = None,
 ) -> np.ndarray:  # fmt: skip
-    """The empirical NTK (S, N1, N2) of freshly drawn networks, some seeds at a time; between two outputs if given."""
+    """The empirical NTK (S, N1, N2) of freshly drawn networks, some seeds at a time; between outputs if they are given,
+    (S, N1, N2, outputs, outputs)."""
     kernel = Layerwise(net, first, second, hyper, heads is not None, trained)
     matrices = max(len(p.matrices) for p in kernel.programs.values())
     vectors = kernel.volume * kernel.inputs
@@ -390,6 +437,6 @@ def layerwise_ntk(
         for start in range(0, len(seeds), step):
             some = seeds[start : start + step]
             drawn = kernel.draw(width, some, dtype), kernel.states(width, some, dtype)
-            parts.append(kernel(*drawn, memory, trained, heads or (0, 0)))
+            parts.append(kernel(*drawn, memory, trained) if heads is None else kernel.between(*drawn, heads, trained))
             tell(start + len(some), len(seeds), f"width {width}")
     return np.concatenate(parts)

@@ -6,7 +6,7 @@ between positions is a sum over the offsets k of its window, in which everything
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -15,9 +15,9 @@ import sympy as sp
 
 from tensorprog.algebra import ONE, Apply, Gen, Poly, Scalar, add_all, monomial, to_sympy
 from tensorprog.expectations.atoms import Expect, head_of
+from tensorprog.formulas.batches import batched
 from tensorprog.formulas.fractions import split
 from tensorprog.formulas.softmaxes import head
-from tensorprog.formulas.softmaxes import said as random_said
 from tensorprog.formulas.spelling import Windows, read_by, reads
 from tensorprog.formulas.typeset import (
     ATOM,
@@ -34,9 +34,23 @@ from tensorprog.formulas.typeset import (
     shown,
     terms,
 )
-from tensorprog.ir.axes import Everywhere, Map, Window
+from tensorprog.ir.axes import Everywhere, Map
 from tensorprog.ir.maps import Given, Position, View
-from tensorprog.limit.positions import Along, At, Causal, Contracted, Drawn, How, Mean, Rows, Soft, Weighed, Whole
+from tensorprog.limit.positions import (
+    Along,
+    At,
+    Batched,
+    Causal,
+    Contracted,
+    Drawn,
+    How,
+    Mean,
+    Positional,
+    Rows,
+    Soft,
+    Weighed,
+    Whole,
+)
 from tensorprog.printing import NameSymbol
 
 Sides = tuple[int | None, int | None]  # of which input each index of a quantity is a position; None where it has none
@@ -178,6 +192,8 @@ class Summing:
         if isinstance(g, At):
             here = spot.at[g.point]
             return self._factor(g.inner, replace(spot, at=(here, here), both=g.point))
+        if isinstance(g, Batched):
+            return ATOM, batched(g, self.style, partial(self._whole, spot=spot), f"[{','.join(spot.at)}]")
         if isinstance(g, Expect):
             return ATOM, self._atom(g, spot)
         if isinstance(g, Apply):
@@ -189,6 +205,15 @@ class Summing:
             return SCALAR, self.style.expr(g.symbol.xreplace(names))
         rank, name = self.leaf(g, spot.both)
         return rank, name + self.index(self.sides(g), spot)
+
+    def _whole(self, p: Poly, spot: Spot) -> str:
+        """The array that a polynomial stands for: the letter of a quantity, or a formula with dots for positions."""
+        ((mono, c), *more) = p.terms.items()
+        if not more and c == 1 and len(mono) == 1 and mono[0][1] == 1 and not isinstance(mono[0][0], Positional):
+            g = mono[0][0]
+            if self.data(g) is None and not self.data_in(g) and (name := self.leaf(g, spot.both)[1]):
+                return name
+        return self._sum(p, replace(spot, at=("·", "·") if not self.style.tex else (r"\cdot", r"\cdot")))
 
     # ---- expectations and data ---------------------------------------------------------------------------
 
@@ -389,7 +414,7 @@ def _sides_of(g: Weighed) -> dict[int, Weighed]:
     return {("left", "right").index(h.how): h for h in ([g, inner] if nested else [g])}  # type: ignore[misc, union-attr]
 
 
-# ---- in sympy, and in words ------------------------------------------------------------------------------
+# ---- in sympy --------------------------------------------------------------------------------------------
 
 
 def in_sympy(p: Poly, text: Summing, tex: Summing, spot: Spot) -> sp.Expr:
@@ -404,43 +429,3 @@ def in_sympy(p: Poly, text: Summing, tex: Summing, spot: Spot) -> sp.Expr:
         return NameSymbol(name, latex) if not isinstance(name, Quotient) else name.symbol(latex)
 
     return to_sympy(text.spread(p), rename)
-
-
-DELTA = ("δ[p,q] = 1 where p = q, else 0", r"$\delta_{pq} = 1$ where $p = q$, else 0")
-WHOLE = "terms at positions that are no whole numbers are left out"
-
-
-def said(summing: Summing, gens: Collection[Gen]) -> list[str]:
-    """What the indices of formulas over positions are, and what sums run over: sentences."""
-    along = [g for g in gens if isinstance(g, Along)]
-    p, q, P, Q, x, y = (_math(t, summing.style) for t in (*FREE, *SIZES, *summing.labels))
-    sizes = any(isinstance(g.by.map, Everywhere) and g.by.map.is_mean for g in along)
-    of = (f" {P}", f" {Q}") if sizes else ("", "")
-    layers = ", in every layer its own" if any(map(_resizes, summing.windows.maps)) else ""
-    found = [f"{p} is one of the{of[0]} positions of {x}, {q} one of the{of[1]} of {y}{layers}"]
-    found += [DELTA[summing.style.tex]] * any(map(_equal, along))
-    found += [f"at two positions of {x} quantities are those of {x} and {y} for {y} = {x}"] * any(
-        isinstance(g, At) for g in gens
-    )
-    found += summing.windows.said(summing.style)
-    found += random_said(gens, summing.style.tex)
-    found += [WHOLE] * any(g.transpose and getattr(g.by.map, "stride", 1) != 1 for g in along)
-    return found
-
-
-def maps_of(gens: Iterable[Gen]) -> list[Map]:
-    """The maps whose offsets are summed over."""
-    return [g.by.map for g in gens if isinstance(g, Along) and not isinstance(g.by.map, Everywhere | Position)]
-
-
-def _math(text: str, style: Style) -> str:
-    return f"${text}$" if style.tex else text
-
-
-def _resizes(m: Map) -> bool:
-    return m.stride != 1 or m.padding == "valid" if isinstance(m, Window) else not isinstance(m, Given)
-
-
-def _equal(g: Along) -> bool:
-    """Whether p = q is asked for."""
-    return g.how == "shared" and (g.transpose if isinstance(g.by.map, Everywhere) else not g.by.map.is_tied)

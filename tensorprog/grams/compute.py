@@ -44,7 +44,7 @@ from tensorprog.grams.evaluator import HEIGHT, AnyKernel, Evaluator
 from tensorprog.grams.images import PositionsEvaluator
 from tensorprog.grams.places import arrays_for, check_room, journal_of, outputs, paths_of
 from tensorprog.grams.sequences import PANEL, SHORT, SequenceEvaluator
-from tensorprog.grams.whole import any_sampled, wholes
+from tensorprog.grams.whole import any_sampled, of_inputs, wholes
 from tensorprog.ir.hyper import symbol_values
 from tensorprog.locks import alone
 from tensorprog.progress import Progress, counting, telling
@@ -153,8 +153,7 @@ class Job:
         """Warn where numbers, of all pairs or of a block, have lost digits below the normal ones."""
         sides = (self.first, self.second) if block is None else self.sides(block)
         for kernel, value in zip(self.kernels, found, strict=True):
-            scales = [*kernel.net.hyperparameters.values(), *self.hyper.values()]
-            warn_of_underflow(np.asarray(value), repr(kernel), *sides, scales)
+            warn_of_underflow(np.asarray(value), kernel, *sides, self.hyper)
 
     def arrays(self) -> list[np.ndarray]:
         """All pairs, in new arrays."""
@@ -348,7 +347,7 @@ def _kernels(kernels: Any) -> tuple[AnyKernel, ...]:
         raise DataError(f"gram takes a kernel or a list of kernels, got {kernels!r}")
     if len({k.net.takes_sequences for k in chosen}) > 1:
         raise DataError("one pass serves kernels of the same inputs: some of these take vectors, some sequences")
-    return chosen
+    return of_inputs(chosen)
 
 
 def _job(kernels: tuple[AnyKernel, ...], X1: Data, X2: Any, values: Any, dtype: Any, backend: str | None) -> Job:

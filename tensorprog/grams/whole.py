@@ -10,6 +10,7 @@ import numpy as np
 from tensorprog.derivation.derived import DerivedKernel
 from tensorprog.derivation.kernel_account import warn
 from tensorprog.derivation.route import is_sampled
+from tensorprog.errors import NoRuleError
 
 
 def any_sampled(job: Any) -> bool:
@@ -34,3 +35,18 @@ def wholes(job: Any) -> tuple[np.ndarray, ...]:
         else:
             found += own.arrays()
     return tuple(found)
+
+
+def of_inputs(kernels: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The kernels, refused where they are between the members of inputs and no Gram matrices of inputs.
+
+    Raises:
+        NoRuleError: what to call instead.
+    """
+    for k in kernels:
+        if k.net.takes_batches:
+            raise NoRuleError(
+                f"the kernel of {k.net.name} is between the members of batches, (N1, N2, B1, B2): it is computed by "
+                "K(X1, X2), and there is no Gram matrix of batches"
+            )
+    return kernels

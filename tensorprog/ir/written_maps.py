@@ -114,10 +114,11 @@ def _number(value: Any) -> bool:
 
 
 _FIELDS: dict[str, tuple[Callable[[Any], bool], Callable[[Any], Any]]] = {
-    "kernel": _extent(1), "stride": _extent(1), "dilation": _extent(1), "before": _extent(-math.inf), "place": _extent(-math.inf),
+    "kernel": _extent(1), "stride": _extent(1), "dilation": _extent(1), "before": _extent(-math.inf),
     "after": _extent(-math.inf), "padding": _one_of(*get_args(Padding)), "tied": _one_of(True, False),
     "weighted": _one_of(True, False), "pooled": _one_of(True, False), "normalise": _one_of(*get_args(Normalisation)),
-    "axis": (_count, int), "part": (_count, int), "of": (_count, int), "loops": (_number, float),
+    "place": _extent(-math.inf), "axis": (_count, int), "part": (_count, int), "of": (_count, int),
+    "loops": (_number, float),
     "name": (lambda value: isinstance(value, str) and value.isidentifier(), str),
     "window": (lambda value: isinstance(value, list) and value[:1] == ["Window"], map_in),
 }  # fmt: skip

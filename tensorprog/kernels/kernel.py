@@ -262,9 +262,9 @@ class Kernel(DerivedKernel):
                lengths: Sequence[int] | None = None) -> str:  # fmt: skip
         """The kernel as code: a standalone file in a language, or without one what is compiled.
 
-        A standalone file imports nothing of this package.  Its function ``ntk(x1, x2, ..)`` or ``nngp`` takes two different
-        inputs, and the numbers of the network and its depth as keyword arguments; equations repeat in loops where they
-        fold.  What is compiled is text to read: the operations per input and those per pair.
+        A standalone file imports nothing of this package.  Its function ``ntk(x1, x2, ..)`` or ``nngp`` takes two
+        different inputs, and the numbers of the network and its depth as keyword arguments; equations repeat in loops
+        where they fold.  What is compiled is text to read: the operations per input and those per pair.
 
         Args:
             language: ``"numpy"``, ``"torch"`` or ``"jax"``; None for what is compiled.
@@ -273,7 +273,7 @@ class Kernel(DerivedKernel):
 
         Raises:
             DataError: an unknown language, or lengths that do not fit.
-            NoRuleError: the kernel has no code in a language, such as one of expectations over many variables; says why.
+            NoRuleError: the kernel has no code in a language, such as one of expectations of many variables; says why.
 
         >>> import tensorprog as tp
         >>> K = tp.nngp(tp.programs.deep_linear(depth=1))

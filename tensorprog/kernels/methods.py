@@ -11,13 +11,14 @@ from tensorprog.derivation.heads import kernels_of
 from tensorprog.derivation.names import EveryName, NetworkNames
 from tensorprog.derivation.ntk import nngp as nngp_value
 from tensorprog.derivation.ntk import nngp_between, ntk_terms, sum_terms
+from tensorprog.derivation.over_positions import NO_MEMBERS
 from tensorprog.derivation.paths import PathSum, enumerate_kernel
 from tensorprog.derivation.route import ROUTES, How
 from tensorprog.derivation.sampled.randomised import Sampling
 from tensorprog.dsl.network import Network, check_network
-from tensorprog.errors import ProgramError, nearest
+from tensorprog.errors import AssumptionError, ProgramError, nearest
 from tensorprog.kernels.kernel import Kernel
-from tensorprog.kernels.outputs import OutputKernels, chosen_outputs, one_output, printed_lengths
+from tensorprog.kernels.outputs import OutputKernels, chosen_outputs, one_output, printed_lengths, refuse_members
 from tensorprog.limit.master import Interpreter
 from tensorprog.passes.backprop import backprop
 from tensorprog.passes.decouple import decouple
@@ -34,6 +35,8 @@ def _by_backprop(
     names: type[NetworkNames] = NetworkNames, limits: type[Interpreter] = Interpreter,
 ) -> Derivation:  # fmt: skip
     trace = net.trace(lengths)
+    if trace.batched:
+        raise AssumptionError(NO_MEMBERS)
     program, gradients = backprop(trace)
     if assume_gia:
         program = decouple(program, lambda var, op: var not in trace.program)
@@ -42,9 +45,10 @@ def _by_backprop(
     return Derivation(trace, limit, sum_terms(terms, limit))
 
 
-def _by_paths(net: Network, lengths: Sequence[Length], chosen: Rates = ALL) -> Derivation:
+def _by_paths(net: Network, lengths: Sequence[Length], chosen: Rates = ALL,
+              names: type[NetworkNames] = NetworkNames) -> Derivation:  # fmt: skip
     trace = net.trace(lengths)
-    limit = Interpreter(trace.program, NetworkNames(trace, []))
+    limit = Interpreter(trace.program, names(trace, []))
     return Derivation(trace, limit, PathSum(trace, limit, chosen.moving(trace)).kernel(0, len(lengths) - 1))
 
 
@@ -131,6 +135,7 @@ def ntk(net: Network, method: str = "auto", lengths: Sequence[int] | None = None
     V[φ](⟨x,x⟩, ⟨x,x'⟩, ⟨x',x'⟩)
     """
     check_network(net)
+    refuse_members(net, outputs)
     sampling = Sampling(samples, rtol, seed)
     how, formulas = _how(method, NTK_METHODS, "backprop", "the NTK", sampling)
     chosen = Rates.of(trainable, rates, parametrization)
@@ -144,6 +149,8 @@ def ntk(net: Network, method: str = "auto", lengths: Sequence[int] | None = None
         one = functools.partial(ntk, **how_one, trainable=trainable, rates=rates, parametrization=parametrization)
         return OutputKernels(net, "ntk", formulas, lengths, which, one, functools.partial(_cross_ntk, chosen))
     net = one_output(net, which[0])
+    if net.takes_batches:
+        return _of_members(net, method, how, chosen)
     under_gia = functools.partial(_by_backprop, chosen=chosen, assume_gia=True) if formulas == "backprop" else None
     straight = functools.partial(_by_backprop, chosen=chosen, names=EveryName)
     stepwise = functools.partial(_by_backprop, chosen=chosen, names=StepNames, limits=Stepwise)
@@ -163,6 +170,21 @@ def ntk(net: Network, method: str = "auto", lengths: Sequence[int] | None = None
         trained=chosen if chosen != ALL else None,
         derive_by_paths=functools.partial(_by_paths, chosen=chosen),
     )
+
+
+def _of_members(net: Network, method: str, how: How, chosen: Rates) -> Kernel:
+    """The NTK between the members of batches, by path sums.
+
+    Raises:
+        ProgramError: another derivation is asked for.
+    """
+    if method in NTK_METHODS and method != "paths":
+        raise ProgramError(
+            f"the NTK between members of batches is derived by path sums, not by {method!r}: leave method= at 'auto'"
+        )
+    derive, straight = (functools.partial(_by_paths, chosen=chosen, names=n) for n in (NetworkNames, EveryName))
+    trained = chosen if chosen != ALL else None
+    return Kernel(net, "ntk", "paths", derive, derive_straight=straight, how=how, trained=trained)
 
 
 def _how(method: Any, derivations: Collection[str], formulas: str, what: str, sampling: Sampling) -> tuple[How, str]:
@@ -189,6 +211,7 @@ def nngp(net: Network, lengths: Sequence[int] | None = None, method: str = "auto
     array([[0.5]])
     """
     check_network(net)
+    refuse_members(net, outputs)
     how, formulas = _how(method, ("forward",), "forward", "the NNGP kernel", Sampling(samples, rtol, seed))
     which = chosen_outputs(net, outputs, printed_lengths(net, lengths))
     if len(which) > 1:

@@ -14,7 +14,9 @@ from tensorprog.algebra import ZERO
 from tensorprog.derivation.data import read_pair
 from tensorprog.derivation.derivation import Derivation, Length
 from tensorprog.derivation.heads import cross_matrix
+from tensorprog.dsl.layers.member_outputs import member_output
 from tensorprog.dsl.network import Network
+from tensorprog.dsl.trace import Output
 from tensorprog.errors import ProgramError
 from tensorprog.kernels.kernel import Kernel
 from tensorprog.limit.evaluate import same
@@ -26,13 +28,14 @@ Cross = Callable[[Network, Sequence[Length], int, int], Derivation]
 
 
 class _Pick:
-    """An architecture that returns one of the outputs of another."""
+    """An architecture that returns one of the outputs of another, or that of one member of a batch."""
 
     def __init__(self, fn: Callable[..., Any], k: int) -> None:
         self.fn, self.k = fn, k
 
     def __call__(self, net: Any, x: Any, **hyperparameters: Any) -> Any:
-        return self.fn(net, x, **hyperparameters)[self.k]
+        found = self.fn(net, x, **hyperparameters)
+        return member_output(net, found, self.k) if isinstance(found, Output) else found[self.k]
 
 
 class OneOutput(Network):
@@ -81,6 +84,19 @@ def chosen_outputs(net: Network, outputs: Any, lengths: Iterable[Length] = (None
     if not listed or len(set(listed)) != len(listed):
         raise ProgramError(f"outputs must name different outputs, got {outputs!r}")
     return [int(k) for k in listed]
+
+
+def refuse_members(net: Network, outputs: Any) -> None:
+    """Refuse to choose among the outputs of the members of a batch, as many as there are members.
+
+    Raises:
+        ProgramError: how to choose among the entries of the kernel.
+    """
+    if outputs is not None and net.takes_batches:
+        raise ProgramError(
+            f"every member of a batch has an output of {net.name}, and their kernel is K(X), (N1, N2, B1, B2), in "
+            f"which [.., k, l] are members k and l: leave out outputs={outputs!r}"
+        )
 
 
 def printed_lengths(net: Network, lengths: Any) -> list[Length]:

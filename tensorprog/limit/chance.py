@@ -73,12 +73,12 @@ class Chance:
         if not rows or not columns:
             return ZERO
         axes = self.limit.program.axes(var)
-        return self.spatial._gen(Drawn, twins.shape(var), rows, columns, axes, twins.input[var])  # type: ignore[no-any-return]
+        return self.spatial.gen(Drawn, twins.shape(var), rows, columns, axes, twins.input[var])  # type: ignore[no-any-return]
 
     def softmax(self, op: Softmax, var: Var) -> Poly:
         """The softmax of scores."""
         axes = self.limit.program.axes(var)
-        return self.spatial._gen(Soft, self.limit.z[op.s], axes, op.causal, self.spatial.twins.input[var])  # type: ignore[no-any-return]
+        return self.spatial.gen(Soft, self.limit.z[op.s], axes, op.causal, self.spatial.twins.input[var])  # type: ignore[no-any-return]
 
     def gathered(self, op: Gathered, var: Var) -> Poly:
         """Z of the sum of what infinitely many heads make: Gaussian, by the central limit theorem.
@@ -211,7 +211,7 @@ class Chance:
         return self._gen(Whole, p, point) if p.terms.keys() - {()} else p
 
     def _gen(self, cls: Any, *arguments: Any) -> Poly:
-        return self.spatial._gen(cls, *arguments)  # type: ignore[no-any-return]
+        return self.spatial.gen(cls, *arguments)  # type: ignore[no-any-return]
 
 
 def _only(p: Poly) -> Gen | None:

@@ -11,7 +11,7 @@ from tensorprog.algebra import Apply, Gen, Poly, Scalar, add_all, monomial, to_s
 from tensorprog.expectations.atoms import Expect
 from tensorprog.functions import Abs, Exp, Relu, Step
 from tensorprog.ir.instructions import Var
-from tensorprog.limit.positions import Along, At, Positional
+from tensorprog.limit.positions import Along, At, Batched, Positional
 from tensorprog.printing import NameSymbol
 
 NOT_NEGATIVE = (Relu, Step, Abs, Exp)
@@ -102,6 +102,14 @@ class Equations:
         """The name whose definition is p, if there is one."""
         return self._by_definition.get(p)
 
+    def shortened(self, p: Poly, known: Poly) -> Poly:
+        """p with a known quantity in the place of its definition, where it takes no more terms."""
+        name = next((g for mono in known.terms for g, _ in mono), None)
+        if not isinstance(name, Name) or known != monomial(name):
+            return p
+        other = known + p + name.definition.scale(-1)
+        return other if len(other.terms) <= len(p.terms) else p
+
     def _symbol(self, text: str, latex: str, p: Poly) -> NameSymbol:
         while True:
             count = self._taken[text] = self._taken.get(text, 0) + 1
@@ -121,7 +129,7 @@ def simple(p: Poly, atoms: bool) -> bool:
         if not (
             not mono
             or (single and isinstance(gens[0], (Name, Scalar)))
-            or (atoms and single and isinstance(gens[0], Expect))
+            or (atoms and single and isinstance(gens[0], (Expect, Batched)))
             or (atoms and summed(p))
             or (atoms and all(isinstance(g, Scalar) for g in gens))
         ):

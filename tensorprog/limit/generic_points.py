@@ -12,7 +12,7 @@ from typing import Any
 
 import sympy as sp
 
-from tensorprog.algebra import ONE, ZERO, Blend, Gaussian, Gen, Poly, add_all, affine, linear_parts, monomial
+from tensorprog.algebra import ONE, ZERO, Apply, Blend, Gaussian, Gen, Poly, add_all, affine, linear_parts, monomial
 from tensorprog.errors import AssumptionError
 from tensorprog.ir.axes import Reading
 from tensorprog.ir.instructions import (
@@ -29,7 +29,8 @@ from tensorprog.ir.instructions import (
     slots_of,
 )
 from tensorprog.limit.chance import Chance
-from tensorprog.limit.positions import Along, At, Causal, How, Rows, Weighed, Whole
+from tensorprog.limit.positions import Along, At, Causal, How, Rows, Standard, Weighed, Whole
+from tensorprog.limit.standardised import Standards
 from tensorprog.limit.twins import Twins, alike
 from tensorprog.printing import NameSymbol
 
@@ -49,6 +50,7 @@ class Spatial:
         self.matrices = {op.matrix for _, op in limit.program if isinstance(op, MatMul) and self._is_over(op)}
         self.made_by: dict[Gaussian, Var] = {}
         self.covers: dict[Gen, frozenset[Any]] = {}  # blocks that a mixed vector depends on at any position
+        self.standards = Standards(self)
         self.chance = Chance(self)
         self._gens: dict[Any, Poly] = {}
         self._linear: dict[Var, bool] = {}
@@ -105,14 +107,14 @@ class Spatial:
             mean = linear_parts(z)[0]
             return self.fresh_sum(var, z) + (self.summed(op, SIDES[point or 0], mean, point) if mean else ZERO)
         blend = Blend(NameSymbol(f"Z({var})"), z.support, var)
-        self.covers[blend] = self._covered(z.support)
+        self.covers[blend] = self.covered(z.support)
         return monomial(blend)
 
     def fresh_sum(self, var: Var, z: Poly) -> Poly:
         """A centred Gaussian that is correlated with what the summands z are correlated with."""
         centred = self._fresh(var, ("mixed", var), f"Z({var})")
         (g,) = centred.support
-        self.covers[g] = self._covered(z.support)
+        self.covers[g] = self.covered(z.support)
         return centred
 
     def _fresh(self, var: Var, block: Any, name: str) -> Poly:
@@ -120,7 +122,8 @@ class Spatial:
         self.made_by[g] = var
         return monomial(g)
 
-    def _covered(self, support: Iterable[Gaussian]) -> frozenset[Any]:
+    def covered(self, support: Iterable[Gaussian]) -> frozenset[Any]:
+        """The blocks that vectors with this support depend on at any position."""
         return frozenset().union(*(self.covers.get(g, frozenset([g.block])) for g in support))
 
     def check_zdot(self, zx: Poly, x: Var, opposite: Any) -> None:
@@ -132,7 +135,10 @@ class Spatial:
         limit, derivative = self.limit, self.limit.algebra.derivative
         words = f"the product with `{x}` has a correction Ż over positions, which is not derived"
         blends = {mono: [g for g, _ in mono if isinstance(g, Blend)] for mono in zx.terms}
-        plain = Poly({mono: c for mono, c in zx.terms.items() if not blends[mono]})
+        normal = [mono for mono in zx.terms if any(map(_of_standard, (g for g, _ in mono)))]
+        if any(opposite in self.covered(g.support) for mono in normal for g, _ in mono):
+            raise AssumptionError(words)
+        plain = Poly({mono: c for mono, c in zx.terms.items() if not blends[mono] and mono not in normal})
         for g in sorted(plain.support, key=lambda g: g.index):
             if opposite in self.covers.get(g, (g.block,)) and limit.expect(derivative(plain, g)):
                 raise AssumptionError(words)
@@ -228,7 +234,7 @@ class Spatial:
         if isinstance(op, Mix):
             return self.along(op.by, how, op.transpose, inner, point)
         weights, axes = self.limit.z[op.weights], self.limit.program.axes(op.weights)
-        return self._gen(Weighed, weights, axes, how, op.transpose, inner) if weights else ZERO
+        return self.gen(Weighed, weights, axes, how, op.transpose, inner) if weights else ZERO
 
     # ---- moments ---------------------------------------------------------------------------------------
 
@@ -282,6 +288,8 @@ class Spatial:
         Raises:
             AssumptionError: they stand beside something else, so that three positions would be needed.
         """
+        if any(_of_standard(g) for g, _ in mono):
+            return self.standards.expectation(mono)
         found = [g for g, e in mono for _ in range(e)]
         if not all(isinstance(g, Blend) for g in found) or len(found) > 2:
             names = " · ".join(map(str, found))
@@ -300,15 +308,16 @@ class Spatial:
 
     def along(self, by: Reading, how: How, transpose: bool, inner: Poly, point: int | None) -> Poly:
         """A map applied to an array."""
-        return self._gen(Along, by, how, transpose, inner, point)
+        return self.gen(Along, by, how, transpose, inner, point)
 
     def at(self, inner: Poly, point: int) -> Poly:
         """An array of pairs at x' = x and q = p."""
         if not any(isinstance(g, Gen) for mono in inner.terms for g, _ in mono):
             return inner
-        return self._gen(At, inner, point)
+        return self.gen(At, inner, point)
 
-    def _gen(self, cls: Any, *arguments: Any) -> Poly:
+    def gen(self, cls: Any, *arguments: Any) -> Poly:
+        """A generator of what runs over positions, the same for the same arguments."""
         key = (cls, *arguments)
         if key not in self._gens:
             self._gens[key] = monomial(cls(*arguments))
@@ -334,17 +343,23 @@ class Spatial:
             if not value:
                 return ZERO
             if a == 0:
-                return self._gen(Whole, value, point)
+                return self.gen(Whole, value, point)
         raise AssumptionError(f"`{var}` is a product of gradients over positions, whose limit is not derived")
 
     def row_sum(self, op: RowSum, var: Var) -> Poly:
         """The limit of sums over q."""
         z = self.limit.z[op.s]
-        return self._gen(Rows, z, self.limit.program.axes(op.s), self.twins.input[var]) if z else ZERO
+        return self.gen(Rows, z, self.limit.program.axes(op.s), self.twins.input[var]) if z else ZERO
 
     def mask(self, op: Mask, var: Var) -> Poly:
         """Which positions come before which."""
-        return self._gen(Causal, op.axes, self.twins.input[var])
+        return self.gen(Causal, op.axes, self.twins.input[var])
+
+
+def _of_standard(g: Gen) -> bool:
+    """Whether a factor is a normalised batch, or a function of one."""
+    inside = (h for p in (g.args if isinstance(g, Apply) else ()) for mono in p.terms for h, _ in mono)
+    return isinstance(g, Standard) or any(map(_of_standard, inside))
 
 
 def _latex(name: str) -> str:

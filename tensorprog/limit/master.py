@@ -423,6 +423,9 @@ def _(op: Mask, var: Var, limit: Interpreter) -> None:
 
 @interpret.register(Nonlin)
 def _(op: Nonlin, var: Var, limit: Interpreter) -> None:
+    if limit.spatial and (standard := limit.spatial.standards.note(var, op)) is not None:
+        limit.z[var] = standard
+        return
     z = limit.algebra.from_sympy(op.body, {s: limit.z[v] for s, v in slots_of(op).items()})
     check_digits(z.terms.values(), f"`{var}`")
     limit.z[var] = limit.expect.reduced(z)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from tensorprog.algebra import Gen, Poly, to_sympy
+from tensorprog.algebra import Blend, Gen, Poly, to_sympy
 from tensorprog.ir.axes import Pairs, Reading
 from tensorprog.printing import NameSymbol, text
 
@@ -111,6 +111,39 @@ class Causal(Positional):
     def __init__(self, axes: Pairs, point: int, symbol: NameSymbol | None = None) -> None:
         super().__init__(symbol)
         self.axes, self.point = axes, point
+
+
+class Standard(Blend):
+    """A vector normalised over the members of a batch, at one of them: a function of Gaussians at all."""
+
+    __slots__ = ()
+
+
+class Batched(Positional):
+    """E f(y[p]) g(y'[q]) of normalised batches y, y'; with ``theta`` E Σ_kl ∂_k f(y[p]) Θ[k,l] ∂_l g(y'[q]).
+
+    Args:
+        first, second: f and g as members of the table of functions, or their derivatives where there is a ``theta``;
+            None for the identity, or the constant 1.
+        eps: what is added to the variance.
+        one, cross, two: the covariances of what is normalised, of x with itself, of x and x', of x' with itself.
+        theta: the NTK of it, where derivatives are asked for.
+        symbol: what it prints as; made of the above where it is None.
+    """
+
+    __slots__ = FIELDS = ("first", "second", "eps", "one", "cross", "two", "theta")  # type: ignore[misc]
+
+    def __init__(self, first: Any, second: Any, eps: Poly, one: Poly, cross: Poly, two: Poly,
+                 theta: Poly | None = None, symbol: NameSymbol | None = None) -> None:  # fmt: skip
+        super().__init__(symbol)
+        self.first, self.second, self.eps = first, second, eps
+        self.one, self.cross, self.two, self.theta = one, cross, two, theta
+
+    def printed(self) -> NameSymbol:
+        """N[f, g](Cov(h,h')); ``formulas.batches`` writes it with its positions."""
+        names = ", ".join("id" if fn is None else str(fn) for fn in (self.first, self.second))
+        along = "" if self.theta is None else f"; {text(to_sympy(self.theta))}"
+        return NameSymbol(f"N[{names}]({text(to_sympy(self.cross))}{along})")
 
 
 class Weighed(Positional):

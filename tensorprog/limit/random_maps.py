@@ -11,11 +11,12 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import mpmath
 import numpy as np
 
 from tensorprog.ir.axes import Everywhere, Map
 from tensorprog.ir.maps import Given
-from tensorprog.limit.positions import Along, At, Causal, Positional, Rows, Weighed, Whole
+from tensorprog.limit.positions import Along, At, Batched, Causal, Positional, Rows, Weighed, Whole
 
 COUNT = 3
 SIDES = {"left": (0,), "right": (1,), "both": (0, 1)}
@@ -47,6 +48,10 @@ def positional(g: Positional, values: Sequence[Any], owners: tuple[int, int], dr
     if isinstance(g, Weighed):
         weights, side = _spread(_spread(values[0], 0), 1), 0 if g.how == "left" else 1
         return _multiplied(weights.T if g.transpose else weights, _spread(values[1], side), side)
+    if isinstance(g, Batched):  # a random function of all entries
+        arrays = [_spread(_spread(c, 0), 1) for c in values]
+        entries = [mpmath.nstr(c, 40) for array in arrays for c in array.ravel()]
+        return _array(lambda p, q: draw(g.key, p, q, *entries), COUNT, COUNT)
     assert isinstance(g, Along)
     sides = (g.point,) if g.point is not None else SIDES.get(g.how)
     if sides is None:

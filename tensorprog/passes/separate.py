@@ -116,7 +116,7 @@ class Separated(Network):
         for length in lengths:
             if known.get(length) is None:  # type: ignore[arg-type]
                 raise ProgramError(f"{self!r}: an input has {length} positions")
-        traced = self.net.trace([None] * len(lengths), labels)
+        traced = self.net.trace([known[t] for t in lengths], labels)  # type: ignore[index]
         names = (data[0].label for data in traced.inputs)
         return separate(traced, {n: known[t] for n, t in zip(names, lengths, strict=True)})  # type: ignore
 

@@ -75,7 +75,7 @@ class FoldedKernel:
     def __init__(self, kernel: Any, form: str | None = None, over: Any = None) -> None:
         self.kernel = kernel
         self.net: Network = kernel.net
-        self.form = form_of(kernel.kind, form)
+        self.form = form_of(kernel.kind, form, self.net.takes_batches)
         self._over = over_of(self.net, over)
         refuse_expanding(*self._sized(self._over.larger(2)[0], 2), kernel.kind == "ntk")
         self._store = Store()
@@ -195,6 +195,7 @@ class FoldedKernel:
         if key not in self._read:  # every form starts from it
             self._read[key] = read(self._derivation(*key), self._store, self._period if way.by == "layered" else 0)
             del self._derived[key]
+        form = None if self.net.takes_batches else form  # derived forward, and not linear in what is transposed
         return straight(self._read[key], self._store, form, way)
 
     def _derivation(self, sizes: Sizes, inputs: int, by: str) -> Derivation:
@@ -299,7 +300,7 @@ class FoldedKernel:
         K = by_lengths(first, other, block)
         if other is None:
             self._symmetrise(K, first, layers, hyper)
-        warn_of_underflow(K, repr(self), first, other, [*self.net.hyperparameters.values(), *hyper.values()])
+        warn_of_underflow(K, self, first, other, hyper)
         return K
 
     def fixed_point(self, X1: Data, X2: Data | None = None, values: HyperValues | None = None,

@@ -11,9 +11,9 @@ import sympy as sp
 
 from tensorprog.algebra import Gen, Poly, Scalar, to_sympy
 from tensorprog.expectations.atoms import Expect, head_of
+from tensorprog.formulas.in_words import said as at_positions
 from tensorprog.formulas.legend import legend, said
 from tensorprog.formulas.summing import Spot, Summing, in_sympy
-from tensorprog.formulas.summing import said as at_positions
 from tensorprog.formulas.typeset import (
     ATOM,
     LINEAR,
@@ -172,7 +172,7 @@ class Printer:
             p = placed(case, folded)
             term = self._sympy(case.form, p.index, None)
             total.append(sp.Sum(term, *p.ranges) if p.ranges else term)
-        yield sp.Eq(self.kernel.symbol, sp.Add(*total), evaluate=False), ()
+        yield sp.Eq(self._total, sp.Add(*total), evaluate=False), ()
 
     def text(self) -> str:
         """The recursion as text."""
@@ -235,7 +235,7 @@ class Printer:
                 parts = [(sign, (f"{_sum_sign(p, style)} {factors[0]}", *factors[1:]))]
             found.append((not p.ranges, parts))
         found.sort(key=lambda f: f[0])
-        return Line(style.expr(self.kernel.symbol), [t for _, parts in found for t in parts] or [("+", ("0",))])
+        return Line(style.expr(self._total), [t for _, parts in found for t in parts] or [("+", ("0",))])
 
     def _line(self, case: Case, folded: Folded, style: Style) -> Line:
         p = placed(case, folded)
@@ -256,6 +256,14 @@ class Printer:
             return _sympy(form, own)
         (text_, spot), (tex, _) = (self._at(own, family, style) for style in (TEXT, TEX))
         return in_sympy(form, text_, tex, spot)
+
+    @property
+    def _total(self) -> sp.Symbol:
+        """The kernel's value; between members of batches at p and q."""
+        symbol = self.kernel.symbol
+        if not self.kernel.net.takes_batches:
+            return symbol
+        return NameSymbol(f"{text(symbol)}[p,q]", f"{latex(symbol)}[p,q]")
 
     def _left(self, family: Family, own: Exprs) -> sp.Expr:
         left = quantity(family, own)

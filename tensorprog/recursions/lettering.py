@@ -39,7 +39,7 @@ def lettered(folded: Folded, store: Store) -> Folded:
 
 
 def _turn(c: Case, kinds: dict[Kind, str]) -> tuple[int, int]:
-    """In which order equations are read: where a network begins, its norm, a layer and what the next reads, gradients."""
+    """In which order equations are read: a network begins, its norm, a layer and what the next reads, gradients."""
     if c.family.linear:
         return 4, 0
     begins = all(low.base == "" and low == high for low, high in zip(c.box.lower, c.box.upper, strict=True))

@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 from tensorprog.algebra import Gen, Poly
 from tensorprog.expectations.atoms import Expect
+from tensorprog.formulas.in_words import maps_of
 from tensorprog.formulas.spelling import Windows
-from tensorprog.formulas.summing import Data, Sides, Summing, maps_of
+from tensorprog.formulas.summing import Data, Sides, Summing
 from tensorprog.formulas.typeset import SCALAR, Style
 from tensorprog.limit.equations import reachable
-from tensorprog.limit.positions import Along
+from tensorprog.limit.positions import Along, Batched
 from tensorprog.recursions.folding import At, Folded
 from tensorprog.recursions.straight import GRAM, Family
 
@@ -24,7 +25,7 @@ def forms_of(parts: list[Folded]) -> list[Poly]:
 
 def has_positions(forms: list[Poly]) -> bool:
     """Whether quantities have positions."""
-    return any(isinstance(g, Along) or (isinstance(g, At) and any(g.family.at)) for g in reachable(forms))
+    return any(isinstance(g, (Along, Batched)) or (isinstance(g, At) and any(g.family.at)) for g in reachable(forms))
 
 
 class Positioned:

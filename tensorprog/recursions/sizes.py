@@ -79,14 +79,16 @@ class Over:
         return [(*a, *b) for a, b in product(layers, times)]
 
 
-def form_of(kind: str, form: str | None) -> str | None:
+def form_of(kind: str, form: str | None, batches: bool = False) -> str | None:
     if kind != "ntk":
         if form is not None:
             raise ProgramError(f"form={form!r} is for the NTK; the recursion of an NNGP kernel has one form")
         return None
     if form is not None and not (isinstance(form, str) and form in FORMS):
         raise ProgramError(f"unknown form {form!r}; {nearest(str(form), FORMS)}")
-    return form or "sum"
+    if batches and form == "sum":
+        raise FoldError("the NTK between members of batches is derived forward and is no sum of gradient covariances")
+    return form or ("forward" if batches else "sum")
 
 
 def over_of(net: Network, over: Any) -> Over:

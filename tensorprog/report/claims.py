@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from tensorprog.errors import DataError, writing
-from tensorprog.finite.estimate import Exponent
+from tensorprog.finite.estimate import Exponent, Extrapolation, within
 from tensorprog.given import file_path
 from tensorprog.printing import Shown, to_html
 from tensorprog.report import verdicts
 from tensorprog.report.evidence import Evidence
+
+ROUNDING = 1e-9
+SLACK = 0.1  # of an exponent, beside its confidence interval
 
 
 @dataclass(frozen=True, repr=False)
@@ -96,3 +102,8 @@ class Verification(Shown):
 
 to_html.register(Claim, verdicts.claim)
 to_html.register(Verification, verdicts.verification)
+
+
+def claim_within(name: str, fit: Extrapolation, expected: np.ndarray, error: Any = 0.0) -> Claim:
+    """Whether runs extrapolate to what is expected, whose own errors count too."""
+    return Claim(name, *within(replace(fit, stderr=np.hypot(fit.stderr, error)), expected))

@@ -211,7 +211,6 @@ MISTAKES = {
     "returns a list": (lambda net, x: [net.readout("V", net.embed("U", x))], "must return net.readout"),
     "returns the class": (lambda net, x: net.readout, "must return net.readout"),
     "reads out a number": (lambda net, x: net.readout("V", 3), "readout 'V' takes a vector.*int 3"),
-    "reads out a number": (lambda net, x: net.readout("V", 3), "readout 'V' takes a vector.*int"),
     "averages a number": (lambda net, x: net.average(3), "'average' takes a vector"),
     "embeds a vector": (lambda net, x: net.embed("U", net.embed("U", x)), "embed.'U'.*input vector, got Vec"),
     "embeds a number": (lambda net, x: net.embed("U", 1.0), "input vector, got float 1.0"),

@@ -11,8 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-sys.modules["tensorprog"] = None  # whoever imports it gets an ImportError
-
 
 def arrays(language):
     """What turns an array into one of the language, and back into a number."""
@@ -41,4 +39,5 @@ def main(folder, language):
 
 
 if __name__ == "__main__":
+    sys.modules["tensorprog"] = None  # whoever imports it gets an ImportError
     main(Path(sys.argv[1]), sys.argv[2])

@@ -7,12 +7,12 @@ import pytest
 
 import tensorprog as tp
 from tensorprog.dsl import net, network, nonlinearities, program
-from tests.random_cases import positions
+from tests.random_cases import batches, positions
 from tests.random_cases.case import pieces_of
 from tests.random_cases.examine import made
 from tests.random_cases.pieces import POOLS, TABLE
 
-COVERED = {name for piece in TABLE for name in piece.covers} | positions.COVERS
+COVERED = {name for piece in TABLE for name in piece.covers} | positions.COVERS | batches.COVERS
 # public names that are no line of a network or program, and where they are checked
 ELSEWHERE = {
     "Program.to_json": "every program is written and read again",

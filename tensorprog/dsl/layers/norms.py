@@ -1,10 +1,12 @@
-"""Layers that normalise a vector by its own moments, at every position where it has some."""
+"""Layers that normalise: a vector by its own moments, at every position where it has some; a batch by its members."""
 
 from __future__ import annotations
 
 import sympy as sp
 
 from tensorprog.dsl.builder import Builder
+from tensorprog.dsl.layers.member_outputs import axes_of_members
+from tensorprog.dsl.layers.spatial import global_pool
 from tensorprog.dsl.program import Vec, exact, moment, nonlin
 from tensorprog.errors import ProgramError
 from tensorprog.types import Number
@@ -34,6 +36,32 @@ def rms_norm(net: Builder, h: Vec, eps: Number = 0) -> Vec:
     k = net._again("norm")
     q = moment(lambda a: a**2, h, name=net._called("q", k))
     return nonlin(lambda a, t: a / sp.sqrt(t + eps), h, params=[q], name=net._called("RMS", k))
+
+
+def batch_norm(net: Builder, h: Vec, eps: Number = 0) -> Vec:
+    """(h[i] − m)/√(v + eps) with the mean m and the variance v over the members i of a batch (Ioffe and Szegedy 2015).
+
+    An input is then a batch of vectors, (B, d), and ``net.readout`` gives one output for every member.  There are no
+    affine weights: their scale and shift at first are the ``std`` and the bias of the next layer.  In every coordinate
+
+        y = √B u/√(‖u‖² + B eps),   u = P h,   P = I − 11ᵀ/B.
+
+    Args:
+        h: vectors with one for each member.
+        eps: added to the variance.
+
+    >>> import tensorprog as tp
+    >>> @tp.network
+    ... def normed(net, x):
+    ...     return net.readout("V", net.batch_norm(net.embed("U", x)))
+    >>> tp.nngp(normed())([[[3.0, 4.0], [0.3, 0.4]]]).round(12)  # of two members one is 1, the other -1
+    array([[[[ 1., -1.],
+             [-1.,  1.]]]])
+    """
+    eps = _size(h, eps, "batch_norm")
+    net._trace.batched.add(axes_of_members(net, h))
+    u = h - global_pool(net, h)
+    return nonlin(lambda a, v: a / sp.sqrt(v + eps), u, global_pool(net, u**2))
 
 
 def _size(h: Vec, eps: Number, call: str) -> sp.Expr:

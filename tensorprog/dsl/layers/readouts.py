@@ -23,8 +23,9 @@ def readout(net: Builder, key: Key, x: Vec | Channels | Datum, std: Number = 1, 
             initial: Number | None = None) -> Output:  # fmt: skip
     """The output std · v·x/√n, v ~ N(0, 1), plus ``bias`` · c with a trained scalar c ~ N(0, 1).
 
-    With ``initial=0``, v starts at 0.  Of an input ξ it is std · v·ξ/√d: a linear model, or a skip from the input to
-    the output; its parameter is an embedding, whose coordinates are averaged.
+    With ``initial=0``, v starts at 0.  Of a batch (``net.batch_norm``) every member has its output, by one v.  Of an
+    input ξ it is std · v·ξ/√d: a linear model, or a skip from the input to the output; its parameter is an embedding,
+    whose coordinates are averaged.
 
     >>> import tensorprog as tp
     >>> @tp.network
@@ -38,7 +39,8 @@ def readout(net: Builder, key: Key, x: Vec | Channels | Datum, std: Number = 1, 
     if isinstance(x, Channels):
         return x.read(key, std_of(key, std), lambda own, part, scale: readout(net, own, part, scale, bias, initial))
     check_vector(key, x)
-    if net._trace.program.axes(x.var) is not None:
+    axes = net._trace.program.axes(x.var)
+    if axes is not None and axes not in net._trace.batched:
         raise ProgramError(
             f"the readout {key!r} takes one vector, and {x} has one at every position: net.global_pool({x}) averages "
             f"them, net.flatten({key!r}, {x}) reads each with weights of its own"
