@@ -182,7 +182,7 @@ SPATIAL = sorted(name for name, build in tp.programs.GALLERY.items() if build().
 @pytest.mark.parametrize("name", SPATIAL)
 def test_names_of_the_gallery_are_unique_and_defined_before_they_are_used(name, kernel):
     K = kernel(tp.programs.GALLERY[name]())
-    stem = r"[ΣΠE](?:_\w+)?\^\([\d,]+\)\(x'?,x'?\)(?:\.\d)?|\b[a-zμ]\^\([\d,]+\)\(x'?\)"
+    stem = r"[ΣΠEΘ](?:_\w+)?\^\([\d,]+\)\(x'?,x'?\)(?:\.\d)?|\b[a-zμ]\^\([\d,]+\)\(x'?\)|E\(dx\S+\)"
     lines = [line.split(" = ", 1) for line in re.sub(r"\n {6,}", " ", K.text().split("\n\n", 1)[1]).splitlines()]
     lefts = [left.strip() for left, _ in lines]
     assert len(set(lefts)) == len(lefts)
