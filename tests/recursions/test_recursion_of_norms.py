@@ -222,7 +222,7 @@ def test_such_a_scale_is_a_number_at_every_depth(kernel):
 @tp.network
 def blocks(net, x, *, depth=2, pieces=(), norm="layer_norm", read="mean"):
     """Residual branches of some kinds, each on a norm of the stream."""
-    h = net.embed("U", x)
+    h = net.conv("U", x, 1)
     for l in range(1, depth + 1):
         for kind, phi in pieces:
             n = getattr(net, norm)(h, E0) if norm else h
