@@ -401,6 +401,8 @@ def test_questions_that_are_about_one_output_are_refused_in_words():
         tp.ntk(net, "backprop")
     with pytest.raises(NoRuleError, match="no Gram matrix of batches"):
         tp.ntk(net).gram(X)
+    with pytest.raises(NoRuleError, match="derived forward"):
+        tp.derivation(net)
     assert tp.empirical_ntk(net, X, width=16, outputs=2).shape == (1, 1)
 
 
@@ -416,3 +418,9 @@ def test_formulas_name_the_members_and_say_the_integral_once():
         r"\phi", r"\varphi"
     )
     assert str(smooth.equations[-1].lhs) == "K(x,x')[p,q]"
+
+
+def test_networks_that_differ_in_eps_are_told_apart():
+    found = tp.compare(normed(), normed(eps=0.1))
+    assert not found.equal
+    assert "1/10" in found.text()
