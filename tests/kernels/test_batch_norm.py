@@ -280,7 +280,9 @@ def test_smooth_functions_are_sampled_and_state_their_errors():
     assert found.statistical and found.methods == ("sampling",) and 0 < found.relative.max() < 0.01
     assert (np.abs(found.value[0, 0] - wanted) < 5 * np.hypot(found.error[0, 0], error)).all()
     with pytest.warns(AccuracyWarning, match="standard error"):
-        tp.nngp(normed(phi=tp.tanh))(X)
+        tp.nngp(normed(phi=tp.tanh), samples=2**10)(X)
+    better = tp.nngp(normed(phi=tp.tanh), rtol=1e-3).account(X)
+    assert better.relative.max() <= 1e-3 and better.samples > found.samples
 
 
 @pytest.mark.parametrize("phi", [tp.relu, pytest.param(tp.leaky_relu(0.3), marks=pytest.mark.slow)], ids=str)
