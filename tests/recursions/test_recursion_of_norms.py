@@ -187,6 +187,7 @@ def test_gradients_run_back_through_a_block():
 # ---- numbers, scales, and networks of all kinds --------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", [tp.nngp, tp.ntk])
 def test_normed_networks_without_positions_compile_at_any_depth(kernel):
     rng = np.random.default_rng(2)
