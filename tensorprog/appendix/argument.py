@@ -233,7 +233,11 @@ class _Argument:
     def _equation(self, s: Statement, digits: int) -> bool:
         """A covariance from the Z's that it is of."""
         name, claimed = s.right
-        return name in self._again and same(self._again[name], claimed)
+        if name not in self._again:
+            return False
+        if self.net.takes_axes:  # one quantity may stand for arrays of either input: as it prints, and then as numbers
+            return text(to_sympy(self._again[name])) == text(to_sympy(claimed))
+        return same(self._again[name], claimed)
 
     def _value(self, s: Statement, digits: int) -> bool:
         """The kernel by path sums, which is another derivation, or where these do not apply by one step of SGD."""

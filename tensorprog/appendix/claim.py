@@ -101,11 +101,12 @@ def check_formula(K: Kernel, claimed: Any, *, settings: int = SETTINGS, seed: in
     >>> K = tp.ntk(tp.programs.mlp(depth=2, phi=tp.relu, sigma_w=1.3, sigma_b=0.2))
     >>> print(check_formula(K, r"\Sigma^{(2)}(x,x') = \sigma_w V_{\phi}[\Sigma^{(1)}(x,x')] + \sigma_b^2"))
     different: Σ^(2)(x,x') is the first that differs
-      claimed 0.881310943193
-      derived 0.916116764312
-      missing: σ_w²·V[relu](Σ^(1)(x,x'))
+      claimed 2.03233984171
+      derived 1.92925526349
+      missing: σ_w²·V[relu](Σ^(1)(x,x), Σ^(1)(x,x'), Σ^(1)(x',x'))
       too many: σ_w·V[φ](Σ^(1)(x,x'))
       repaired by: σ_w² for σ_w
+      repaired by: a factor σ_w in σ_w·V[φ](Σ^(1)(x,x'))
     """
     if not isinstance(K, DerivedKernel):
         raise DataError(f"check_formula compares with a kernel such as tp.ntk(net), got {K!r}")

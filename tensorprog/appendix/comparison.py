@@ -108,8 +108,9 @@ def compare(a: Network | DerivedKernel, b: Network | DerivedKernel, data: Data |
         DataError: data of more or fewer than two inputs.
 
     >>> import tensorprog as tp
-    >>> print(compare(tp.programs.rnn(), tp.programs.rnn(tied=False)).equal)
-    False
+    >>> tied, untied = tp.programs.rnn(), tp.programs.rnn(tied=False)
+    >>> compare(tied, untied).equal, compare(tied, untied, lengths=(2, 3)).equal
+    (True, False)
     """
     pair = None if data is None else _two(data)
     if lengths is None and pair is not None and np.ndim(pair[0]) == 2 and _sequences(a):

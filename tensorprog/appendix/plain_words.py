@@ -40,7 +40,7 @@ def plain(claim: str) -> str:
     """LaTeX as the text that kernels print; text as it is.
 
     >>> plain(r"\\Sigma^{(l)}(x,x') &= \\sigma_{w}^{2} \\, \\mathsf{V}_{\\phi'}\\left[q\\right]")
-    "Σ^{(l)}(x,x') = σ_{w}^{2} V_{φ'}[q]"
+    "Σ^{(l)}(x,x') = σ_{w}^{2} V_{φ'} [q ]"
     """
     blocks = [m[2] for m in ENVIRONMENT.finditer(claim)]
     claim = "\n".join(blocks) if blocks else claim

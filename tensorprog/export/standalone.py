@@ -110,7 +110,7 @@ def _number(value: Any) -> float | None:
 def _builds(net: Network) -> bool:
     try:
         net.trace([net.fitting_length() if net.takes_sequences else None])
-    except (TensorProgramError, TypeError, ValueError):
+    except (TensorProgramError, TypeError, ValueError, RecursionError):
         return False
     return True
 

@@ -280,7 +280,7 @@ class Kernel(DerivedKernel):
         >>> print(K.source().splitlines()[-1])
         return v6
         >>> K.source("numpy").splitlines()[-1].strip()
-        'return E12[depth]'
+        'return sigma_v**2 * E12[depth]'
         """
         if isinstance(language, Mapping):
             language, values = None, language

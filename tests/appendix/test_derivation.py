@@ -8,7 +8,8 @@ import pytest
 
 import tensorprog as tp
 from tensorprog.algebra import ONE
-from tests.gallery import BUILT, PLAIN
+from tensorprog.cli import main
+from tests.gallery import BUILT
 
 FAST = ("mlp", "tied_autoencoder", "cnn")
 SLOW = [pytest.param(n, marks=[] if n in FAST else [pytest.mark.slow]) for n in BUILT]
@@ -56,7 +57,9 @@ def test_derivations_compile(name, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n in PLAIN if n != "deep_linear"])
+@pytest.mark.parametrize(
+    "name", ["mlp", "rnn", "residual_mlp", "tied_mlp", "mean_readout", "tied_autoencoder", "layer_norm_mlp"]
+)
 def test_what_is_long_is_told_once(name):
     assert len(tp.derivation(BUILT[name]).text().splitlines()) < 120
 
@@ -144,3 +147,10 @@ def test_programs_runs_and_kernels_have_derivations():
 def test_what_gradient_independence_would_give_is_shown_where_it_fails():
     text = tp.derivation(BUILT["mean_readout"]).text()
     assert "FAILS" in text and "Under the gradient independence assumption" in text
+
+
+def test_the_command_line_prints_the_whole_derivation(capsys):
+    assert main(["derive", "tied_autoencoder", "--full"]) == 0
+    assert "Theorem B.4" in capsys.readouterr().out
+    assert main(["derive", "tied_autoencoder", "--full", "--latex"]) == 0
+    assert balanced(capsys.readouterr().out)
