@@ -10,7 +10,7 @@ import tensorprog as tp
 
 
 @tp.network
-def deq(net: tp.Net, x: tp.Datum, *, depth: int = 5, phi: Any = tp.tanh, sigma_w: Any = 0.5, sigma_u: Any = 1,
+def deq(net: tp.Net, x: tp.Datum, *, depth: int = 5, phi: Any = tp.tanh, sigma_w: Any = 1, sigma_u: Any = 1,
         sigma_b: Any = 0, sigma_v: Any = 1) -> tp.Output:  # fmt: skip
     """``depth`` steps."""
     given = net.embed("U", x, std=sigma_u) + net.bias("b", std=sigma_b)

@@ -7,7 +7,7 @@ import pytest
 
 import tensorprog as tp
 
-SAMPLED = ("gru", "lstm")  # the dearest of those with vectors or sequences
+SAMPLED = ("gru", "lstm")  # whose equations hold expectations of many variables, and are long
 QUICK = ("cnn", "gcn", "two_branch")  # of those with arrays that are no vectors or sequences
 NO_STEP = {  # networks of which one step of SGD is not drawn, and why
     **dict.fromkeys(("gcn", "gin"), "does not take one array with positions"),

@@ -12,6 +12,7 @@ import tensorprog as tp
 from tensorprog.formulas.arguments import once
 from tensorprog.formulas.typeset import Line
 from tensorprog.printing import NameSymbol, inner, latex, text
+from tests.gallery import SAMPLED
 
 GALLERY = tp.programs.GALLERY
 X, W, S1 = sp.symbols("x sigma_w sigma_w1")
@@ -163,7 +164,9 @@ def test_inner_products_of_the_data_have_no_names():
     assert text(first.rhs).startswith("V[relu](⟨x")
 
 
-PLAIN = [name for name in GALLERY if not GALLERY[name]().takes_axes and name != "two_branch"]  # no positions
+PLAIN = [
+    name for name in GALLERY if not GALLERY[name]().takes_axes and name not in ("two_branch", *SAMPLED)
+]  # no positions
 CASES = [
     pytest.param(GALLERY[name], kind, id=f"{name}-{kind}")
     for name in PLAIN

@@ -182,6 +182,11 @@ class _Argument:
             said += ["indexed by position"] if var.kind == "vector" and trace.program.axes(var) is not None else []
             said += [f"line {lines[var]}"] if var in lines else []
             where[var] = ", ".join(said)
+        if trace.batched:
+            raise NoRuleError(
+                f"the argument behind {self.net.name} has no backward program: kernels between members of batches are "
+                "derived forward; tp.unroll(net, ..).certify() derives one of a small batch"
+            )
         forward = list(trace.program)
         program, gradients = backprop(trace)
         limit = Interpreter(program, NetworkNames(trace, gradients))

@@ -200,8 +200,7 @@ def gram(kernels: AnyKernel | Sequence[AnyKernel], X1: Data, X2: Data | None = N
         kernels: a kernel, or several of networks that take the same inputs; also recursions, at a depth by
             ``Recursion.at``.
         X1: inputs, as for a kernel: (N, d), (N, T, d) or a list of (T_i, d); NumPy arrays or anything they can be
-            made of, or arrays of torch, CuPy or JAX, which stay on their device; those with positions are computed by
-            the processor, and only results go back to their device.
+            made of, or arrays of torch, CuPy or JAX, computed where they are, or by the processor if over positions.
         X2: like X1; None for X1 with itself: symmetric, its diagonal compares each input with itself.
         values: numbers for hyperparameters that are symbols, by symbol or by name.
         dtype: float64, or float32: inputs and results are rounded to it, and so are inner products in blocks

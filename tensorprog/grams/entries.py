@@ -29,6 +29,7 @@ from tensorprog.derivation.over_positions import Pair, taken
 from tensorprog.expectations.angles import gaps as exact
 from tensorprog.expectations.atoms import Expect
 from tensorprog.expectations.numeric import expectation
+from tensorprog.grams.blocks import fingerprint
 from tensorprog.grams.mixed import angle, angles, mixed, per_side, windows
 from tensorprog.ir.axes import Sizes
 from tensorprog.limit.attended import contracted
@@ -62,7 +63,7 @@ class Entries:
         atoms = [i for i in (*own, *pair) if self.whole.tape.ops[i].kind == "atom"]
         plain = all(i in self.whole.arcs or len(self.whole.gens[i][0].forms) < 2 for i in atoms)
         self.near = NEAR if plain else exact.NEAR
-        self._known: dict[Any, tuple[np.ndarray, Own]] = {}
+        self._known: dict[tuple[str, Sizes, Layout | None], Own] = {}
 
     def _with_ends(self, order: Sequence[int]) -> list[tuple[int, list[int]]]:
         """Operations, each with those that nobody asks for after it."""
@@ -143,14 +144,14 @@ class Entries:
 
     def _of(self, x: np.ndarray, sizes: Sizes, layout: Layout | None) -> Own:
         """What is known of every input, on both sides."""
-        key = id(x), sizes
-        if key in self._known:
-            return self._known[key][1]
-        with one_thread:
-            found = self._found(x, sizes, layout)
-        while len(self._known) >= KEPT:
-            self._known.pop(next(iter(self._known)), None)
-        self._known[key] = x, found
+        key = fingerprint(x), sizes, layout
+        found = self._known.get(key)
+        if found is None:
+            with one_thread:
+                found = self._found(x, sizes, layout)
+            while len(self._known) >= KEPT:
+                self._known.pop(next(iter(self._known)), None)
+            self._known[key] = found
         return found
 
     def _found(self, x: np.ndarray, sizes: Sizes, layout: Layout | None) -> Own:

@@ -12,7 +12,18 @@ import networkx as nx
 
 from tensorprog.errors import NoRuleError
 from tensorprog.ir.graph import ProgramGraph
-from tensorprog.ir.instructions import Gathered, InitScalar, Mask, Moment, RowSum, Score, Softmax, Var, scalar_slot
+from tensorprog.ir.instructions import (
+    Copied,
+    Gathered,
+    InitScalar,
+    Mask,
+    Moment,
+    RowSum,
+    Score,
+    Softmax,
+    Var,
+    scalar_slot,
+)
 
 
 def drawn_from(program: ProgramGraph, scalar: Var) -> frozenset[Var]:
@@ -30,6 +41,22 @@ def are_random(program: ProgramGraph, ends: Iterable[Var]) -> bool:
         if isinstance(op, Score) or (not isinstance(op, Gathered) and not touched.isdisjoint(op.operands)):
             touched.add(var)
     return not touched.isdisjoint(ends)
+
+
+def entrances(program: ProgramGraph, var: Var) -> set[Var]:
+    """What is copied into the heads that a vector is made by."""
+    found, seen, todo = set(), set(), [var]
+    while todo:
+        v = todo.pop()
+        if v in seen:
+            continue
+        seen.add(v)
+        op = program.op(v)
+        if isinstance(op, Copied):
+            found.add(op.x)
+        else:
+            todo.extend(op.operands)
+    return found
 
 
 def check_drawn(op: Moment, program: ProgramGraph) -> None:

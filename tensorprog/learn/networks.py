@@ -50,7 +50,7 @@ def kernel_of(network: Network | None, kind: str, chosen: Rates = ALL) -> Kernel
         kernel = _made(network or default_network(), kind, chosen)
     except TypeError:  # names that are lists, which `ntk` refuses in words
         return ntk(network or default_network(), **chosen.given)
-    if network is not None and kernel._derive().trace.is_mixture:
+    if network is not None and network.trace(kernel.lengths[:1]).is_mixture:
         message = f"{network!r}: {MIXTURE[kind]}; take heads='infinite' for a Gaussian process"
         warnings.warn(message, MixtureWarning, stacklevel=outside())
     return kernel

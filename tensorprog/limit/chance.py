@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from tensorprog.algebra import ZERO, Gen, Poly, add_all, affine, linear_parts, monomial
 from tensorprog.errors import AssumptionError
 from tensorprog.ir.instructions import Copied, Gathered, MatMul, Score, Softmax, Var, Weigh
-from tensorprog.ir.random_scores import behind, drawn_from, softmax_gradient
+from tensorprog.ir.random_scores import are_random, behind, drawn_from, entrances, softmax_gradient
 from tensorprog.limit.equations import Name, children
 from tensorprog.limit.positions import Along, At, Contracted, Drawn, Mean, Soft, Weighed, Whole
 
@@ -86,7 +86,11 @@ class Chance:
         Raises:
             AssumptionError: what they make is not centred, or no sum of products with matrices.
         """
-        z = self.limit.z[op.x]
+        z, program = self.limit.z[op.x], self.limit.program
+        if are_random(program, entrances(program, op.x)):
+            raise AssumptionError(
+                f"`{op.x}`: infinitely many heads read, or are read by, finitely many with scores over √n: take either"
+            )
         if z and (not affine(z) or linear_parts(z)[0]):
             raise AssumptionError(
                 f"`{op.x}` is added up over heads and is no product with a matrix of every head; put a dense layer at "

@@ -108,8 +108,9 @@ class FoldedKernel:
 
     def _fold(self, form: str | None, inputs: int) -> tuple[Part, ...]:
         """One fold for all sizes, or one for equal and one for different lengths, or of moments taken step by step."""
+        scalars = any(var.kind == "scalar" for var, _ in self._traces[-1].program)  # of norms and attention
         ways: tuple[Sequence[Way], ...]
-        ways = (LAYERED, WAYS) if self._in_layers else (WAYS, LAYERED) if self.net.takes_axes else (WAYS,)
+        ways = (LAYERED, WAYS) if scalars else (WAYS, LAYERED) if self.net.takes_axes else (WAYS,)
         try:
             return (self._first_part(form, inputs, ways),)
         except Growing:
@@ -209,13 +210,10 @@ class FoldedKernel:
 
     @cached_property
     def _traces(self) -> list[Trace]:
-        """The network on one input, at two sizes."""
-        return [net.trace(lengths) for net, lengths in (self._sized(s, 1) for s in self._over.examples(1)[:2])]
-
-    @cached_property
-    def _in_layers(self) -> bool:
-        """Whether layers have moments of their vectors, as norms and attention do."""
-        return any(var.kind == "scalar" for var, _ in self._traces[-1].program)
+        """The network on one input, with some layers and with one more."""
+        given = dict(self._over.larger(1)[0])
+        sizes = [tuple({k: depth if k == "L" else v for k, v in given.items()}.items()) for depth in (3, 4)]
+        return [net.trace(lengths) for net, lengths in (self._sized(s, 1) for s in sizes)]
 
     @cached_property
     def _period(self) -> int:

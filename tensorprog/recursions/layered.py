@@ -18,7 +18,7 @@ from tensorprog.dsl.trace import Trace
 from tensorprog.expectations.atoms import Expect
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import Moment, Nonlin, Var, Weigh, slots_of
-from tensorprog.limit.equations import Name, summed
+from tensorprog.limit.equations import HEADS, Name, summed
 from tensorprog.limit.master import Interpreter
 from tensorprog.limit.positions import At
 from tensorprog.printing import reads_data
@@ -89,8 +89,9 @@ class LayerNames(EveryName):
         return super().identity(kind, a, b)
 
     def head(self, kind: str, a: Var, b: Var) -> tuple[str, str]:
-        """The letter of a quantity; with a hat for what norms give."""
-        head, tex = super().head(kind, a, b)
+        """The letter of a quantity, with nothing below it; with a hat for what norms give."""
+        gradients = kind == "moment" and a in self.primal and b in self.primal
+        head, tex = ("Π", r"\Pi") if gradients else HEADS[kind]
         rescaled = all(self.original(v) != v for v in (self.primal.get(a, a), self.primal.get(b, b)))
         return (f"{head}{HAT}", rf"\hat{{{tex}}}") if rescaled else (head, tex)
 

@@ -82,7 +82,7 @@ def mixture_of_experts(p, x, i, phi, *, levels=1, sigma_w=1, sigma_g=1, sigma_v=
     return readout(p, "V", phi(dense(p, "O", mixed(0, 1), sigma_w)), sigma_v)
 
 
-def deq(p, x, i, phi, *, depth=5, sigma_w=0.5, sigma_u=1, sigma_b=0, sigma_v=1):
+def deq(p, x, i, phi, *, depth=5, sigma_w=1, sigma_u=1, sigma_b=0, sigma_v=1):
     given = embed(p, "U", x, sigma_u) + (sigma_b * p["b"] if sigma_b else 0)
     z = torch.zeros_like(given)
     for k in range(depth):
@@ -106,6 +106,6 @@ CASES = [  # (architecture, nonlinearity, hyperparameters)
     ("bidirectional_rnn", "relu", {"pool": "mean"}),
     ("glu_mlp", "gelu", {"sigma_w": 1.3, "sigma_g": 0.8, "sigma_b": 0.4}),
     ("mixture_of_experts", "relu", {"levels": 2, "sigma_w": 1.3, "sigma_g": 0.8}),
-    ("deq", "tanh", {"depth": 3, "sigma_b": 0.4}),
+    ("deq", "tanh", {"depth": 3, "sigma_w": 0.7, "sigma_b": 0.4}),
     ("hopfield", "erf", {"steps": 2, "alpha": 0.5, "sigma_w": 1.1}),
 ]

@@ -161,7 +161,7 @@ def test_attention_is_a_sum_with_scores_of_two_positions_of_one_input():
     found = equations(tp.nngp(net()))
     assert found["s(x)[p,q]"] == "V[relu](Σ^(1)(x,x)[p,q])"
     assert found["a(x)[p,q]"] == "1[q≤p]·exp(s(x)[p,q])/Σ_r 1[r≤p]·exp(s(x)[p,r])"
-    assert found["E_y(x,x')[p,q]"] == "Σ_s a(x')[q,s]·Σ_t a(x)[p,t]·V[relu](Σ^(1)(x,x')[t,s])"
+    assert found["E_y(x,x')[p,q]"] == "Σ_(r,s) a(x)[p,r]·a(x')[q,s]·V[relu](Σ^(1)(x,x')[r,s])"
     assert "E^(1)(x,x)[p,p]" not in found, "what only says that it is taken at x' = x"
 
 
@@ -182,7 +182,7 @@ SPATIAL = sorted(name for name, build in tp.programs.GALLERY.items() if build().
 @pytest.mark.parametrize("name", SPATIAL)
 def test_names_of_the_gallery_are_unique_and_defined_before_they_are_used(name, kernel):
     K = kernel(tp.programs.GALLERY[name]())
-    stem = r"[ΣΠE](?:_\w+)?\^\([\d,]+\)\(x'?,x'?\)(?:\.\d)?|\b[a-zμ]\^\([\d,]+\)\(x'?\)"
+    stem = r"[ΣΠEΘ](?:_\w+)?\^\([\d,]+\)\(x'?,x'?\)(?:\.\d)?|\b[a-zμ]\^\([\d,]+\)\(x'?\)|E\(dx\S+\)"
     lines = [line.split(" = ", 1) for line in re.sub(r"\n {6,}", " ", K.text().split("\n\n", 1)[1]).splitlines()]
     lefts = [left.strip() for left, _ in lines]
     assert len(set(lefts)) == len(lefts)

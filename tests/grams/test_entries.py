@@ -251,6 +251,13 @@ def test_what_is_of_one_input_is_found_once(monkeypatch):
     assert found_in_blocks == pytest.approx(kernel(X), rel=1e-13)
 
 
+def test_inputs_that_are_written_over_are_other_inputs():
+    X, kernel = normal(3, 4, 3), tp.ntk(blocks())
+    first = kernel.gram(X)
+    X[:] = X[::-1].copy()
+    assert kernel.gram(X) == pytest.approx(first[::-1, ::-1], rel=1e-14)
+
+
 def test_panels_whose_own_values_fit(monkeypatch):
     X, kernels = normal(5, 4, 3), both(blocks())
     whole, other = tp.gram(kernels, X), tp.gram(kernels, X, X[3:])

@@ -181,6 +181,22 @@ def test_blocks_are_the_limit_of_many_heads():
 
 @pytest.mark.slow
 @ignored
+def test_scores_of_a_second_layer_are_gaussian_given_the_first():
+    """E f² of two layers of one head each, by networks."""
+    x, n, rng, f = X2[1], 96, np.random.default_rng(4), []
+    for _ in range(6000):
+        h = x @ rng.standard_normal((n, 3)).T / 3**0.5
+        for q, k, v, o in rng.standard_normal((2, 4, n, n)):
+            s = (h @ q.T / n**0.5) @ (h @ k.T / n**0.5).T / n**0.5
+            e = np.exp(s - s.max(1, keepdims=True))
+            h = (e / e.sum(1, keepdims=True)) @ (h @ v.T) @ o.T / n
+        f.append(rng.standard_normal(n) @ h.mean(0) / n**0.5)
+    account = tp.nngp(mixed_heads(second=1)).account([x])
+    assert within(account.value[0, 0], np.array(f) ** 2, account.error[0, 0])
+
+
+@pytest.mark.slow
+@ignored
 def test_outputs_of_one_head_have_the_kurtosis_of_a_mixture():
     """E f⁴ = 3 E K_s² for the covariance K_s given the scores, which infinitely many heads bring to 3 K²."""
     x, n, rng = X2[1] * 1.2, 128, np.random.default_rng(3)
@@ -223,6 +239,12 @@ def read_twice(net, x):
     return net.readout("V", net.global_pool(net.weighted(a, tp.relu(q) + tp.relu(k))))
 
 
+@tp.network
+def mixed_heads(net, x, *, first=1, second="infinite"):
+    h = net.attention("A", net.embed("U", x), first, scale="1/sqrt(n)")
+    return net.readout("V", net.global_pool(net.attention("B", h, second, scale="1/sqrt(n)")))
+
+
 @pytest.mark.parametrize(
     ("ask", "error", "words"),
     [
@@ -233,6 +255,11 @@ def read_twice(net, x):
         ),
         (lambda: tp.ntk(block(heads=2)).text(), AssumptionError, "heads='infinite' has no such restriction"),
         (lambda: tp.nngp(read_twice()).text(), AssumptionError, "a matrix that nothing else reads"),
+        (
+            lambda: tp.nngp(mixed_heads()).text(),
+            AssumptionError,
+            "infinitely many heads read, or are read by, finitely",
+        ),
         (lambda: tp.ntk(block()).recursion(), FoldError, "averages over random scores"),
         (lambda: tp.empirical_ntk(pooled(), X2, width=8), NoRuleError, "a network of finite width has heads=64"),
         (

@@ -11,6 +11,7 @@ import tensorprog as tp
 from tensorprog.derivation.paths import PathSum
 from tensorprog.limit.evaluate import numbers, same
 from tensorprog.limit.master import Interpreter
+from tests.gallery import SAMPLED
 
 GALLERY = tp.programs.GALLERY
 WITHOUT_PHI = {"deep_linear", "gru"}
@@ -68,7 +69,8 @@ def every_network():
 
 
 def by_id(cases):
-    return [pytest.param(*rest, id=name) for name, *rest in cases]
+    slow = {name: [pytest.mark.slow] for name in SAMPLED}
+    return [pytest.param(*rest, id=name, marks=slow.get(name.split("-")[0], [])) for name, *rest in cases]
 
 
 WITH_PATHS = [case for case in every_network() if case[0].split("-")[0] in BY_PATHS]

@@ -10,7 +10,7 @@ from tensorprog.derivation.data import read_inputs
 from tensorprog.finite.layerwise import Layerwise
 from tests.random_cases.batches import PHI, VALUES, computed, random_steps, written
 
-FEW = range(3)
+FEW = range(2)
 MANY = range(100, 160)
 
 
@@ -43,7 +43,7 @@ def test_the_ways_to_many_kernels_agree(seed):
     agree(seed)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(8))
 def test_outputs_are_those_of_numpy(seed):
     steps = [(*s[:3], s[3] if s[3] in VALUES else "tanh", *s[4:]) if len(s) > 3 else s for s in random_steps(seed)]
     net, X = written(steps), inputs(seed)

@@ -39,7 +39,7 @@ def growing(net, x, *, depth=3):
 def scaled(net, x, *, depth=3):
     h = net.embed("U", x)
     for l in range(2, depth + 1):
-        h = h + net.dense(("W", l), tp.relu(h), std=sp.Rational(1, depth))
+        h = h + net.dense(("W", l), tp.relu(h), std=sp.Rational(1, 2**depth))
     return net.readout("V", tp.relu(h))
 
 
@@ -69,7 +69,7 @@ def two_sublayers(net, x, *, depth=3, phi=tp.erf):
     [
         (alternating, [r"Σ^(4)(x,x) = V[relu](Σ^(3)(x,x))", r"Σ^(5)(x,x) = V[erf](Σ^(4)(x,x))"]),
         (growing, ["Σ^(4)(x,x) = 16*V[relu](Σ^(3)(x,x))", "Σ^(5)(x,x) = 25*V[relu](Σ^(4)(x,x))"]),
-        (scaled, ["at L = 3: Σ^(2)(x,x) = V[relu](Σ^(1)(x,x))/9", "at L = 4: Σ^(2)(x,x) = V[relu](Σ^(1)(x,x))/16"]),
+        (scaled, ["at L = 3: Σ^(2)(x,x) = V[relu](Σ^(1)(x,x))/64", "at L = 4: Σ^(2)(x,x) = V[relu](Σ^(1)(x,x))/256"]),
     ],
 )
 def test_a_network_that_does_not_repeat_explains_itself(build, shown):

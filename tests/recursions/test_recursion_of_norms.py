@@ -90,25 +90,25 @@ def by_hand(x, y, depth, kind):
     return S_V**2 * rho.mean(), S_V**2 * (rho + s.scale(1) * theta).mean()
 
 
-def check_by_hand(kind, tokens, depths):
+def check_by_hand(kind, tokens, depths, kernels):
     rng = np.random.default_rng(tokens)
     x, y = rng.normal(size=(tokens, 4)), rng.normal(size=(tokens - 1, 4))
-    kernels = [tp.nngp(transformer(kind)).recursion(), recursion(kind, "forward")]
     for depth in depths:
-        want = by_hand(x, y, depth, kind)
+        want = by_hand(x, y, depth, kind)[-len(kernels) :]
         assert [R([x], [y], depth=depth)[0, 0] for R in kernels] == pytest.approx(want, rel=1e-12)
         assert [by_fold(R, x, y, depth) for R in kernels] == pytest.approx(want, rel=1e-12)
 
 
 def test_recursions_of_transformers_are_those_by_hand():
-    check_by_hand("causal", 3, (1, 12))
+    check_by_hand("causal", 3, (1, 12), [recursion("causal", "forward")])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ATTENTION)
 def test_recursions_of_transformers_are_those_by_hand_for_many_tokens(kind):
+    kernels = [tp.nngp(transformer(kind)).recursion(), recursion(kind, "forward")]
     for tokens in (3, 7, 16):
-        check_by_hand(kind, tokens, (1, 2, 12))
+        check_by_hand(kind, tokens, (1, 2, 12), kernels)
 
 
 @pytest.mark.slow
@@ -187,6 +187,7 @@ def test_gradients_run_back_through_a_block():
 # ---- numbers, scales, and networks of all kinds --------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", [tp.nngp, tp.ntk])
 def test_normed_networks_without_positions_compile_at_any_depth(kernel):
     rng = np.random.default_rng(2)
@@ -235,7 +236,7 @@ def blocks(net, x, *, depth=2, pieces=(), norm="layer_norm", read="mean"):
 def check_random(seed):
     rng = np.random.default_rng(seed)
     kinds = rng.permutation(["attention", "conv", "mlp"])[: rng.integers(1, 4)]
-    pieces = tuple((str(kind), [tp.relu, tp.erf, tp.abs_][rng.integers(3)]) for kind in kinds)
+    pieces = tuple((str(kind), [tp.relu, tp.erf, tp.abs][rng.integers(3)]) for kind in kinds)
     norm, read = [("layer_norm", "mean"), ("rms_norm", "flatten"), ("layer_norm", "flatten")][rng.integers(3)]
     x, y = rng.normal(size=(2, 4, 3))
     for kernel in (tp.nngp, tp.ntk):
@@ -245,11 +246,7 @@ def check_random(seed):
             assert by_fold(R, x, y, depth) == pytest.approx(want, rel=1e-13), (pieces, norm, read, depth)
 
 
-def test_a_random_network_folds():
-    check_random(1)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2, 10))
+@pytest.mark.parametrize("seed", range(1, 10))
 def test_random_networks_fold(seed):
     check_random(seed)

@@ -9,6 +9,7 @@ import tensorprog as tp
 from tensorprog.errors import NoRuleError
 from tensorprog.printing import inner
 from tensorprog.report.mathml import formula, from_latex, systems_and_prose
+from tests.gallery import SAMPLED
 
 CASES = {
     r"\frac{1}{2}": "<mfrac><mn>1</mn><mn>2</mn></mfrac>",
@@ -86,7 +87,9 @@ def test_every_formula_of_a_kernel_is_well_formed_mathml(name):
         assert formula(equation.rhs).startswith("<math")
 
 
-@pytest.mark.parametrize("name", sorted(tp.programs.GALLERY))
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SAMPLED)) for n in sorted(tp.programs.GALLERY)]
+)
 def test_every_formula_of_the_gallery_is_mathml(name):
     net = tp.programs.GALLERY[name]()
     phi = {"phi": tp.abstract("phi")} if "phi" in net.hyperparameters else {}

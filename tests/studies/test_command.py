@@ -42,7 +42,10 @@ def test_the_command_knows_every_study_and_every_study_is_drawn():
     assert known | {"by"} >= set(STUDY_OPTIONS)
 
 
-@pytest.mark.parametrize("name", SMALL)
+QUICK = ("sensitivity", "convergence")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in QUICK)) for n in SMALL])
 def test_every_study_runs_and_writes_its_files(name, tmp_path, capsys):
     assert main(["study", name, *SMALL[name], "--out", str(tmp_path)]) in (0, 1)
     printed = capsys.readouterr().out
@@ -85,7 +88,9 @@ ARGUMENTS = [
 
 
 @pytest.mark.parametrize("name, argument", ARGUMENTS, ids=lambda v: str(v))
-@pytest.mark.parametrize("value", [Odd(), "é\0", [None]], ids=["an object", "a text", "a list of None"])
+@pytest.mark.parametrize("value", [
+    Odd(), *(pytest.param(v, marks=pytest.mark.slow) for v in ("é\0", [None]))
+], ids=["an object", "a text", "a list of None"])  # fmt: skip
 def test_what_no_argument_takes_is_refused_in_words(name, argument, value):
     given = {"net": tp.programs.mlp(depth=1, phi=tp.tanh)} | {argument: value}
     if argument == "X2":

@@ -49,6 +49,7 @@ def test_kappa_is_that_of_the_source(depth):
     assert n["condition"][0, 0] == pytest.approx(np.linalg.cond(theta[:6, :6]), rel=1e-8)
 
 
+@pytest.mark.slow
 def test_the_kernel_is_ill_conditioned_in_order_and_well_in_chaos(tmp_path):
     study = conditioning(mlp(phi=tp.erf, sigma_b=0.3), grid={"sigma_w": [0.8, 2.0]}, depths=[2, 4, 8])
     assert study.passed and all(c.passed for c in study.claims), study.text()

@@ -12,6 +12,7 @@ X = np.random.default_rng(4).standard_normal((4, 3))
 Y = np.array([1.0, -1.0, 0.5, -0.5])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phi", [tp.tanh, tp.relu])
 def test_the_drift_shrinks_with_its_exponent(phi, tmp_path):
     study = drift(mlp(depth=2, phi=phi, sigma_b=0.3), times=(5, 20), widths=(32, 128, 512), seeds=8, out=tmp_path)
@@ -51,6 +52,7 @@ def test_the_drift_is_that_of_training_in_torch():
     assert study.numbers["drift"][0, 0] == pytest.approx(np.sqrt(np.mean(squares)), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_deep_chaotic_networks_drift_more_than_shallow_ones():
     grid = {"sigma_w": [1.0, 2.2], "depth": [2, 8]}
     study = drift(mlp(phi=tp.tanh, sigma_b=0.3), grid=grid, times=(20,), widths=(48,), seeds=6)

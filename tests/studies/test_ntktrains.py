@@ -9,6 +9,7 @@ from tensorprog.studies import ntktrain
 SMALL = {"widths": (32, 64, 128), "seeds": 8, "steps": 3}
 
 
+@pytest.mark.slow
 def test_the_certificate_and_the_networks_agree(tmp_path):
     study = ntktrain(tp.programs.mlp(depth=2, phi=tp.tanh, sigma_b=0.3), **SMALL, out=tmp_path)
     assert study.passed and study.claims[0].passed, study.text()
@@ -17,6 +18,7 @@ def test_the_certificate_and_the_networks_agree(tmp_path):
     assert (tmp_path / "training.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_a_readout_that_is_no_random_vector_is_said_first():
     study = ntktrain(tp.programs.mean_readout(phi=tp.relu), **SMALL)
     assert study.passed is False and any("diverges like √n" in c.detail for c in study.claims)
