@@ -20,7 +20,7 @@ from tensorprog.derivation.derived import DerivedKernel
 from tensorprog.derivation.names import NetworkNames
 from tensorprog.derivation.ntk import Term, ntk_terms, sum_terms
 from tensorprog.dsl.network import Network
-from tensorprog.errors import FoldError, NoRuleError, ProgramError, TensorProgramError
+from tensorprog.errors import AssumptionError, FoldError, NoRuleError, ProgramError, TensorProgramError
 from tensorprog.expectations.atoms import Expect, head_of
 from tensorprog.expectations.closed.printed import Q2, C, Q, closed_form
 from tensorprog.expectations.lawful import Lawful
@@ -141,9 +141,12 @@ class _Argument:
 
     def document(self) -> DerivationDocument:
         what = "neural tangent kernel" if self.ntk else "NNGP kernel"
-        sections = [self.architecture(), *self.programs(), self.covariances()]
-        if self.ntk:
-            sections.append(self.pairs())
+        try:
+            parts = [*self.programs(), self.covariances(), *([self.pairs()] if self.ntk else [])]
+        except AssumptionError as error:  # such as batches, whose gradients are derived in a way of their own
+            words = [f"The vectors of this network are not listed one by one: {error}."]
+            parts = [Section("Limits Z of the vectors (Ż included)", words), self.covariances()]
+        sections = [self.architecture(), *parts]
         sections += [*self.induction(), self.closed_forms(), self.assumptions(), *self.without_gia()]
         return DerivationDocument(f"The {what} of {self.net!r}", sections)
 
@@ -179,6 +182,11 @@ class _Argument:
             said += ["indexed by position"] if var.kind == "vector" and trace.program.axes(var) is not None else []
             said += [f"line {lines[var]}"] if var in lines else []
             where[var] = ", ".join(said)
+        if trace.batched:
+            raise NoRuleError(
+                f"the argument behind {self.net.name} has no backward program: kernels between members of batches are "
+                "derived forward; tp.unroll(net, ..).certify() derives one of a small batch"
+            )
         forward = list(trace.program)
         program, gradients = backprop(trace)
         limit = Interpreter(program, NetworkNames(trace, gradients))
@@ -242,7 +250,7 @@ class _Argument:
     def _value(self, s: Statement, digits: int) -> bool:
         """The kernel by path sums, which is another derivation, or where these do not apply by one step of SGD."""
         other = self._otherwise()
-        return other is None or same(other, s.right)
+        return other is None or _alike(other, s.right)
 
     def _otherwise(self) -> Poly | None:
         lengths = [t or 1 for t in self.kernel.lengths] if self.net.takes_sequences else None
@@ -316,7 +324,7 @@ class _Argument:
 
     def _total(self, s: Statement, digits: int) -> bool:
         terms, limit = s.right
-        return same(sum_terms(iter(terms), limit), self.d.poly)
+        return _alike(sum_terms(iter(terms), limit), self.d.poly)
 
     # ---- the induction ---------------------------------------------------------------------------
 
@@ -388,6 +396,14 @@ class _Argument:
             yield Section(
                 "Under the gradient independence assumption", words, formulas=[(_body(other.text()), other.latex())]
             )
+
+
+def _alike(p: Poly, q: Poly) -> bool:
+    """Whether two quantities are equal; as they print where arrays of one input stand for those of two."""
+    try:
+        return same(p, q)
+    except ValueError:
+        return text(to_sympy(p)) == text(to_sympy(q))
 
 
 def _body(printed: str) -> str:

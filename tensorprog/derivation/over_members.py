@@ -28,6 +28,7 @@ METHOD = "integrals over the norm of a batch"
 ROUNDING = 1e-12  # of integrals, relative to the largest entries
 NEAR, EPSILON = 1e-4, float(np.finfo(float).eps)
 FINITE = 3  # dimensions from which on E 1/‖u‖² is finite
+MOST = 2**22  # samples of a randomisation, beyond which an rtol that is not met is given up
 KEPT = 256  # batches whose own integrals are kept
 
 
@@ -151,16 +152,22 @@ def _lost(first: Inputs, other: Inputs | None) -> float:
 
 def _sampled(d: Derivation, first: Inputs, other: Inputs | None, hyper: Mapping[sp.Symbol, float],
              how: How) -> KernelAccount:  # fmt: skip
-    """Independent randomisations: their mean, and its standard error."""
+    """Independent randomisations: their mean, and its standard error; of as many samples as a tolerance takes."""
     wish = how.sampling
-    samples, found = max(1, (wish.samples or SAMPLES) // REPLICATES), list[Array]()
-    with telling() as tell:
-        for k in range(REPLICATES):
-            found.append(_matrix(d, first, other, hyper, Draws(samples, (wish.seed, k))))
-            tell(k + 1, REPLICATES, "sampling")
-    K = np.array(found)
-    error = K.std(axis=0, ddof=1) / np.sqrt(len(K))
-    return KernelAccount(K.mean(axis=0), error, True, (SAMPLING,), samples * REPLICATES)
+    samples = max(1, (wish.samples or SAMPLES) // REPLICATES)
+    while True:
+        found = list[Array]()
+        with telling() as tell:
+            for k in range(REPLICATES):
+                found.append(_matrix(d, first, other, hyper, Draws(samples, (wish.seed, k))))
+                tell(k + 1, REPLICATES, "sampling")
+        K = np.array(found)
+        error = K.std(axis=0, ddof=1) / np.sqrt(len(K))
+        account = KernelAccount(K.mean(axis=0), error, True, (SAMPLING,), samples * REPLICATES)
+        excess = 0.0 if wish.samples or wish.rtol is None else float(account.relative.max(initial=0.0)) / wish.rtol
+        if excess <= 1 or samples >= MOST:
+            return account
+        samples = min(MOST, int(samples * min(16.0, 1.3 * excess**2)) + 1)
 
 
 def _matrix(d: Derivation, first: Inputs, other: Inputs | None, hyper: Mapping[sp.Symbol, float],

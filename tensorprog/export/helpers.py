@@ -128,7 +128,7 @@ HELPERS |= {
 ''',
     "graph": '''def graph(a, normalise="none", loops=0.0):
     """A matrix that comes with an input, loops added, normalised."""
-    a = a[None, :] if a.ndim == 1 else a + loops * {array}(np.eye(len(a)))
+    a = a[None, :] if a.ndim == 1 else a + loops * {m}.diag({m}.ones_like(a[0]))
     rows, columns = a.sum(1)[:, None], a.sum(0)[None, :]
     inverse = lambda x: {m}.where(x > 0, 1 / {m}.where(x > 0, x, 1 + 0 * x), 0 * x)
     if normalise == "mean":

@@ -40,7 +40,9 @@ class PlacedWriter(Writer):
         found = self.assignments(self.polys, self.nested)
         results = [self.phrase(p) for p in self.polys]
         last = ", ".join(r[0] for r in results) if self.nested else f"{wrapped(results[0], ATOM)}[0, 0]"
-        return [*alone, *self.head, *found, f"return {last}"]
+        part = next(iter(sorted(self.d.trace.parts.over)), None)
+        dtype = [f"dtype = x1{'' if part is None else f'[{part!r}]'}.dtype"] if self.speller.module == "torch" else []
+        return [*dtype, *alone, *self.head, *found, f"return {last}"]
 
     def _alone(self) -> list[str]:
         """What is found from one input with itself."""
@@ -93,7 +95,13 @@ class PlacedWriter(Writer):
 
     def _array(self, text: str) -> str:
         module = self.speller.module
-        return text if module == "np" else f"{'torch.tensor' if module == 'torch' else 'jnp.array'}({text})"
+        return (
+            text
+            if module == "np"
+            else f"torch.tensor({text}, dtype=dtype)"
+            if module == "torch"
+            else f"jnp.array({text})"
+        )
 
     def _along(self, g: Along) -> Phrase:
         axes, of = g.by.axes or Axes(""), g.by.map
@@ -209,6 +217,8 @@ class PlacedWriter(Writer):
                 after = ""
             else:
                 raise NoRuleError(f"the map {of} between positions has no words in the exported code")
+            if self.speller.module == "torch":
+                self.head.append(f"{name} = {name}.to(dtype)")
             self._known[key] = name, after
         return str(self._known[key][0])
 

@@ -98,7 +98,7 @@ class Law:
     def refine(self, rows: Any, found: Relation) -> None:
         """Replace what the values have lost."""
         if self.stretch is None:
-            self.stretch = np.array(np.broadcast_to(stretch(self.q1, self.q2), self.gap.shape))
+            self.stretch = np.copy(np.broadcast_to(stretch(self.q1, self.q2), self.gap.shape))
         self.gap[rows], self.stretch[rows] = found.gap, found.stretch
 
 

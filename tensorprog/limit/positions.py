@@ -142,8 +142,9 @@ class Batched(Positional):
     def printed(self) -> NameSymbol:
         """N[f, g](Cov(h,h')); ``formulas.batches`` writes it with its positions."""
         names = ", ".join("id" if fn is None else str(fn) for fn in (self.first, self.second))
+        eps = f", {text(to_sympy(self.eps))}" if self.eps else ""
         along = "" if self.theta is None else f"; {text(to_sympy(self.theta))}"
-        return NameSymbol(f"N[{names}]({text(to_sympy(self.cross))}{along})")
+        return NameSymbol(f"N[{names}]({text(to_sympy(self.cross))}{eps}{along})")
 
 
 class Weighed(Positional):

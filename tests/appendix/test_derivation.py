@@ -36,7 +36,7 @@ def test_derivations_of_the_gallery_hold_and_print(name):
     D = tp.derivation(BUILT[name])
     found = D.check()
     assert found.passed, found.text()
-    assert found.checked >= 8 and f"{found.digits} digits" in found.text()
+    assert found.checked >= 5 and f"{found.digits} digits" in found.text()
     text, tex, html = D.text(), D.latex(), D.html()
     for words in ("The architecture", "program", "Ż", "Assumptions", "Theorem B.4"):
         assert words in text

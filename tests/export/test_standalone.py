@@ -16,7 +16,7 @@ from tests.gallery import BUILT, PLAIN, inputs_of
 from tests.random_cases.generate import network
 
 SHORT = ("deep_linear", "layer_norm_mlp", "mean_readout", "mlp", "residual_mlp", "rnn", "tied_autoencoder", "tied_mlp")
-WITHOUT = ("gru", "lstm")  # expectations over five and six variables
+WITHOUT = ("batchnorm_mlp", "gru", "lstm")  # a batch; expectations over five and six variables
 RUN = Path(__file__).with_name("run_files.py")
 
 
@@ -90,7 +90,9 @@ def test_jax_compiles_maps_and_differentiates():
     jax = pytest.importorskip("jax")
     K = tp.ntk(tp.programs.mlp(phi=tp.tanh, sigma_b=0.2))
     f = defined(K.source("numpy"), "ntk")
-    with jax.experimental.enable_x64():
+    before = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", True)
+    try:
         g = defined(K.source("jax"), "ntk")
         X = np.random.default_rng(0).standard_normal((3, 4))
         rows = jax.jit(jax.vmap(g, (None, 0)))(jax.numpy.array(X[0]), jax.numpy.array(X))
@@ -98,6 +100,8 @@ def test_jax_compiles_maps_and_differentiates():
         slope = jax.grad(g)(jax.numpy.array(X[0]), jax.numpy.array(X[1]))
         np.testing.assert_allclose(slope, gradient(lambda z: f(z, X[1]), X[0]), rtol=1e-6, atol=1e-8)
         assert np.isfinite(jax.grad(g)(jax.numpy.array(X[0]), jax.numpy.array(X[0]))).all()
+    finally:
+        jax.config.update("jax_enable_x64", before)
 
 
 @pytest.mark.slow
@@ -147,7 +151,7 @@ def compare(folder, language, nets):
             name = f"{net.name}_{K.kind}"
             pairs = [(one(X, i), one(X, j)) for i in range(len(pairs_of(X))) for j in range(len(pairs_of(X)))]
             if net.name in WITHOUT:
-                with pytest.raises(tp.NoRuleError, match=f"{net.name} has no standalone code: .* Gaussian variables"):
+                with pytest.raises(tp.NoRuleError, match=f"{net.name} has no standalone code: "):
                     K.source(language)
                 continue
             files[name] = K.source(language), K.kind, pairs

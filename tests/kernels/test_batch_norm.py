@@ -280,7 +280,9 @@ def test_smooth_functions_are_sampled_and_state_their_errors():
     assert found.statistical and found.methods == ("sampling",) and 0 < found.relative.max() < 0.01
     assert (np.abs(found.value[0, 0] - wanted) < 5 * np.hypot(found.error[0, 0], error)).all()
     with pytest.warns(AccuracyWarning, match="standard error"):
-        tp.nngp(normed(phi=tp.tanh))(X)
+        tp.nngp(normed(phi=tp.tanh), samples=2**10)(X)
+    better = tp.nngp(normed(phi=tp.tanh), rtol=1e-3).account(X)
+    assert better.relative.max() <= 1e-3 and better.samples > found.samples
 
 
 @pytest.mark.parametrize("phi", [tp.relu, pytest.param(tp.leaky_relu(0.3), marks=pytest.mark.slow)], ids=str)
@@ -401,6 +403,8 @@ def test_questions_that_are_about_one_output_are_refused_in_words():
         tp.ntk(net, "backprop")
     with pytest.raises(NoRuleError, match="no Gram matrix of batches"):
         tp.ntk(net).gram(X)
+    with pytest.raises(NoRuleError, match="derived forward"):
+        tp.derivation(net)
     assert tp.empirical_ntk(net, X, width=16, outputs=2).shape == (1, 1)
 
 
@@ -416,3 +420,9 @@ def test_formulas_name_the_members_and_say_the_integral_once():
         r"\phi", r"\varphi"
     )
     assert str(smooth.equations[-1].lhs) == "K(x,x')[p,q]"
+
+
+def test_networks_that_differ_in_eps_are_told_apart():
+    found = tp.compare(normed(), normed(eps=0.1))
+    assert not found.equal
+    assert "1/10" in found.text()

@@ -100,7 +100,7 @@ def gru(net: Builder, key: Key, x: Sequence[Datum] | Sequence[Vec], std: Number 
     ... def last(net, x, *, tied=False):
     ...     return net.readout("V", net.gru("G", x, tied=tied, reset="before")[-1])
     >>> tp.nngp(last())([[[1.0], [2.0]]]).round(6)
-    array([[0.0]])
+    array([[0.263271]])
     """
     if reset not in ("after", "before"):
         raise ProgramError(f"reset must be 'after' the matrix or 'before' it, got {reset!r}")
