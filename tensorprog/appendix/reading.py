@@ -43,7 +43,7 @@ FUNCTIONS = (
     "arcsin",
     "arctan",
 )
-TOKEN = re.compile(r"\s*(\d+\.\d+(?:e[+-]?\d+)?|\d+(?:e[+-]\d+)?|[^\W\d_]\u0307?'*|\.\.|[^\s])")
+TOKEN = re.compile(r"\s*(\d+\.\d+(?:e[+-]?\d+)?|\d+(?:e[+-]\d+)?|[^\W\d_][\u0302\u0307]?'*|\.\.|[^\s])")
 WORD = re.compile(r"\s*([^\W\d_]+\u0307?'*)")
 PAIR = re.compile(r"\s*\(\s*([a-z]'*)\s*,\s*([a-z]'*)\s*\)")
 
@@ -266,6 +266,9 @@ class Reader:
             return self._sum_over()
         if name in ("V", "E") and self.peek() in ("[", "_"):
             return self._mean(name)
+        letters = re.match(r"_\{?([A-Za-z]+)\}?(?=\s*\^\s*\{?\s*\()", self.line[self.at :])
+        if letters and name[0].isupper():  # Σ_LN^(1)
+            name, self.at = f"{name}_{letters[1]}", self.at + letters.end()
         copy = self._copy()
         if self.peek() == "^":
             self.take()
