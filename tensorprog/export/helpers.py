@@ -77,13 +77,14 @@ def breaks(slope, offset, at):
 ''',
     "kinked_mean1": '''def kinked_mean1(f, kinks, q, m=0.0):
     """E f(u), u ~ N(m, q), by Gauss-Legendre panels between kinks."""
-    q, m = q + 0 * m, m + 0 * q
+    q, m = {array}(1.0) * q + 0 * m, m + 0 * {array}(1.0) * q
     z, w = panels(breaks(root(q), m, [-4.0, -1.0, 1.0, 4.0, *kinks]))
     return (w * f(m[..., None] + root(q)[..., None] * z)).sum(-1)
 ''',
     "kinked_mean2": '''def kinked_mean2(f, kinks, others, q, c, p, m=0.0, n=0.0):
     """E f(u, v), Cov = [[q, c], [c, p]], by Gauss-Legendre panels between kinks of u and of v."""
-    q, c, p, n = q + 0 * (c + p), c + 0 * (q + p), p + 0 * (q + c), n + 0 * (q + c + p)
+    q = {array}(1.0) * q + 0 * (c + p)
+    c, p, n = c + 0 * q, p + 0 * q, n + 0 * q
     a, near, m = root(q), [-4.0, -1.0, 1.0, 4.0], m + 0 * q
     there = {m}.where(q > 0, a, 1 + 0 * a)
     along, s = c / there, {m}.where(q > 0, sine(q, c, p) / there, root(p))

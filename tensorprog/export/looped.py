@@ -123,8 +123,11 @@ class _Part:
 
     def _at(self, family: Family, index: Exprs) -> str:
         if family.head == GRAM[0]:
-            times = [i for i in (index[1], index[3]) if i is not None]
             sides = [f"x{'12'[label != 'x']}" for label in family.pair]
+            if family.names is not None:  # of named arrays
+                named = zip(sides, family.names, strict=True)
+                return "dot({})".format(", ".join(f'{x}["{name.rstrip(chr(39))}"]' for x, name in named))
+            times = [i for i in (index[1], index[3]) if i is not None]
             if not times:
                 return f"dot({sides[0]}, {sides[1]})"
             return f"dot({', '.join(f'{x}[..., {self._index(t - 1)}, :]' for x, t in zip(sides, times, strict=True))})"

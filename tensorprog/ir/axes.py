@@ -213,7 +213,7 @@ class Axes:
         if self.maps == other.maps:
             return True
         known = ndims_of(self.maps) | ndims_of(other.maps)
-        return len(known) < 2 and all(self._key(n) == other._key(n) for n in known or {1})
+        return len(known) < 2 and all(self._key(n) == other._key(n) for n in known or {1, 2})
 
     def __hash__(self) -> int:
         return hash(self.source)

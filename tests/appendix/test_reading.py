@@ -50,7 +50,10 @@ def test_what_cannot_be_read_is_refused(claim, words):
         tp.check_formula(tp.ntk(tp.programs.mlp(depth=2)), claim)
 
 
-@pytest.mark.parametrize("name", ["mlp", "residual_mlp", "mean_readout", "layer_norm_mlp", "tied_autoencoder"])
+DEAR = ["residual_mlp", "mean_readout", "tied_autoencoder"]
+
+
+@pytest.mark.parametrize("name", ["mlp", "layer_norm_mlp", *(pytest.param(n, marks=pytest.mark.slow) for n in DEAR)])
 def test_what_a_kernel_prints_is_a_claim_that_holds(name):
     K = tp.ntk(getattr(tp.programs, name)())
     for claim in (K.text(), K.latex(), K.equations):

@@ -160,6 +160,7 @@ def test_the_source_lists_every_operation_and_no_text_of_the_user():
     assert text.count("relu_gap(") > 2
 
 
+@pytest.mark.filterwarnings("ignore:.*underflow:tensorprog.AccuracyWarning")  # tested in kernels/test_underflow
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("phi", ["step", "relu", "erf"])
 @pytest.mark.parametrize("sigma_w", [0, 1e-200])
@@ -217,6 +218,7 @@ print(tp.nngp(tp.programs.mlp(depth=1, phi=tp.erf)).gram([[1.0, 2.0], [2.0, 0.5]
     assert printed() == before
 
 
+@pytest.mark.filterwarnings("ignore:.*underflow:tensorprog.AccuracyWarning")  # tested in kernels/test_underflow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_weights_whose_powers_underflow(backend):
     K = tp.ntk(programs.mlp(depth=13, sigma_w=1e-20))

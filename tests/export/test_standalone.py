@@ -234,7 +234,8 @@ def check_random(folder, seeds, least):
     assert all("has no standalone code:" in words for words in refused.values())
 
 
-def test_random_networks(tmp_path):
+@pytest.mark.slow
+def test_some_random_networks(tmp_path):
     check_random(tmp_path, range(15), 5)
 
 
