@@ -110,6 +110,14 @@ class DerivedKernel:
         made.__dict__.update(attributes, _derived={}, _compiled={}, _chosen={})
         return made
 
+    @property
+    def _has_laws(self) -> bool:
+        """Whether weights of the network are not Gaussian."""
+        key = "laws", self.lengths[:1]
+        if key not in self._chosen:
+            self._chosen[key] = self.net.trace(self.lengths[:1]).has_laws
+        return self._chosen[key]
+
     def _derive_at(self, net: Network, lengths: Sequence[Length]) -> Derivation:
         """The same derivation for another network, such as this one with more layers."""
         return derived(self._derive_by_method, net, lengths)

@@ -63,7 +63,7 @@ def is_sampled(kernel: Any, first: Inputs, second: Inputs | None, hyper: Mapping
         if kernel._how.route == "sampling":
             raise ProgramError("kernels of networks over positions are not sampled; leave method= at 'auto'")
         return False
-    if kernel.net.trace(kernel.lengths[:1]).has_laws:
+    if kernel._has_laws:
         if kernel._how.route == "sampling":
             raise ProgramError("kernels of weights that are not Gaussian are not sampled; leave method= at 'auto'")
         return False

