@@ -8,6 +8,7 @@ import pytest
 import tensorprog as tp
 
 SAMPLED = ("gru", "lstm")  # whose equations hold expectations of many variables, and are long
+DEAR = (*SAMPLED, "bidirectional_rnn", "mixture_of_experts")  # whose programs are long
 QUICK = ("cnn", "gcn", "two_branch")  # of those with arrays that are no vectors or sequences
 NO_STEP = {  # networks of which one step of SGD is not drawn, and why
     **dict.fromkeys(("gcn", "gin"), "does not take one array with positions"),
@@ -31,5 +32,5 @@ def two(net):
 
 def names(quick=QUICK):
     """The names of the gallery; of networks that take neither vectors nor sequences all but some are slow."""
-    fast = {*PLAIN, *quick} - set(SAMPLED)
+    fast = {*PLAIN, *quick} - set(DEAR)
     return [pytest.param(n, marks=[] if n in fast else pytest.mark.slow) for n in BUILT]

@@ -14,6 +14,7 @@ import sympy as sp
 import tensorprog as tp
 from tensorprog.cli import WIDTHS, main
 from tensorprog.commands import parse_value
+from tests.gallery import DEAR
 
 verify_module = importlib.import_module("tensorprog.verify")
 GALLERY = tp.programs.GALLERY
@@ -117,7 +118,7 @@ def test_the_default_widths_are_those_of_verify():
     assert ",".join(map(str, verify_module.WIDTHS)) == WIDTHS
 
 
-@pytest.mark.parametrize("name", GALLERY)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in DEAR)) for n in GALLERY])
 def test_derive_prints_the_equations_of_the_ntk(output, name):
     net = GALLERY[name]()
     out = output("derive", name)
@@ -134,7 +135,7 @@ def test_derive_prints_the_wrong_kernel_beside_the_right_one(output):
     assert "would give" not in output("derive", "mean_readout", "--latex")
 
 
-@pytest.mark.parametrize("name", sorted(set(GALLERY) - {"mean_readout"}))
+@pytest.mark.parametrize("name", sorted(set(GALLERY) - {"mean_readout", *DEAR}))
 def test_derive_prints_the_nngp(output, name):
     assert equations(output("derive", name, "--kernel", "nngp")) == equations(tp.nngp(GALLERY[name]()).text())
 

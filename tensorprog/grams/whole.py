@@ -16,8 +16,7 @@ from tensorprog.errors import NoRuleError
 def any_sampled(job: Any) -> bool:
     """Whether the numbers of some kernel are found for all pairs at once: sampled, or of weights with other laws."""
     return any(
-        isinstance(k, DerivedKernel)
-        and (k._has_laws or is_sampled(k, job.first, job.second, job.hyper))
+        isinstance(k, DerivedKernel) and (k._has_laws or is_sampled(k, job.first, job.second, job.hyper))
         for k in job.kernels
     )
 

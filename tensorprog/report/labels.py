@@ -228,7 +228,11 @@ class Labels:
                 seen[name] += 1
                 backwards = name.startswith("d") and counts[name[1:]] == counts[name]  # gradients come last first
                 number = counts[name] + 1 - seen[name] if backwards else seen[name]
-                found[var] = replace(label, lower=(number, *label.lower))
+                numbered = replace(label, lower=(number, *label.lower))
+                while str(numbered) in counts:  # the name of a value after as many steps of training
+                    number += counts[name]
+                    numbered = replace(label, lower=(number, *label.lower))
+                found[var] = numbered
         return {var: str(label) for var, label in found.items()}
 
 

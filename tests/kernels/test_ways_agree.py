@@ -11,7 +11,7 @@ import tensorprog as tp
 from tensorprog.derivation.paths import PathSum
 from tensorprog.limit.evaluate import numbers, same
 from tensorprog.limit.master import Interpreter
-from tests.gallery import SAMPLED
+from tests.gallery import DEAR
 
 GALLERY = tp.programs.GALLERY
 WITHOUT_PHI = {"deep_linear", "gru"}
@@ -69,7 +69,7 @@ def every_network():
 
 
 def by_id(cases):
-    slow = {name: [pytest.mark.slow] for name in SAMPLED}
+    slow = {name: [pytest.mark.slow] for name in DEAR}
     return [pytest.param(*rest, id=name, marks=slow.get(name.split("-")[0], [])) for name, *rest in cases]
 
 

@@ -12,7 +12,7 @@ import sympy as sp
 import tensorprog as tp
 from tensorprog.report.scene import Circle, Path, Scene, Text, move
 from tensorprog.report.subject import subject
-from tests.gallery import NO_STEP, PLAIN, names, two
+from tests.gallery import DEAR, NO_STEP, PLAIN, QUICK, names, two
 from tests.random_cases.generate import network
 
 GALLERY = sorted(tp.programs.GALLERY)
@@ -53,6 +53,7 @@ def jobs():
 
 JOBS = dict(jobs())
 LARGE = {f"{name}, one step" for name in GALLERY if name not in PLAIN}
+LARGE |= {job for job in JOBS if job.partition(", ")[0] in {*GALLERY} - {*PLAIN, *QUICK} | {*DEAR}}
 NAMES = [pytest.param(name, marks=[pytest.mark.slow] * (name in LARGE)) for name in JOBS]
 
 

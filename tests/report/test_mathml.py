@@ -9,7 +9,7 @@ import tensorprog as tp
 from tensorprog.errors import NoRuleError
 from tensorprog.printing import inner
 from tensorprog.report.mathml import formula, from_latex, systems_and_prose
-from tests.gallery import SAMPLED
+from tests.gallery import DEAR
 
 CASES = {
     r"\frac{1}{2}": "<mfrac><mn>1</mn><mn>2</mn></mfrac>",
@@ -88,7 +88,7 @@ def test_every_formula_of_a_kernel_is_well_formed_mathml(name):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SAMPLED)) for n in sorted(tp.programs.GALLERY)]
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in DEAR)) for n in sorted(tp.programs.GALLERY)]
 )
 def test_every_formula_of_the_gallery_is_mathml(name):
     net = tp.programs.GALLERY[name]()
