@@ -46,9 +46,7 @@ CALLS = {
     "(64, 128, 256), got 64": lambda: tp.coordinate_check(MLP, X, Y, [tp.mup()], widths=64),
     "a list such as [tp.mup()], got mup()": lambda: tp.coordinate_check(MLP, X, Y, tp.mup(), **SMALL),
     "a list such as [tp.mup()], got []": lambda: tp.coordinate_check(MLP, X, Y, [], **SMALL),
-    "parametrization must be tp.mup(), tp.standard(c), tp.abc(..), .., got 'mup'": lambda: tp.coordinate_check(
-        MLP, X, Y, ["mup"], **SMALL
-    ),
+    "or one of 'ntk', 'standard', 'mup', got 'mu'": lambda: tp.coordinate_check(MLP, X, Y, ["mu"], **SMALL),
     "are functions of x": lambda: tp.declare("constant_pieces", kinks=(0,), pieces=(0, 1)),
     "such as lambda x: x**2": lambda: tp.declare("written_as_text", "x**2"),
     "declare(3)": lambda: tp.declare(3, lambda x: x),

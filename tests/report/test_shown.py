@@ -16,7 +16,8 @@ from tests.results import NET, RESULTS, made, program, sgd
 # what results are made of, and what is no result: each prints itself in a line
 INGREDIENTS = {"Var", "Output", "Readout", "Datum", "Parameter", "Nonlinearity", "SGD", "Loss", "Plan", "Scaling",
                "Axes", "Map", "Reading", "Poly", "Gaussian", "NameSymbol", "Folded", "Family", "Layout", "Bound",
-               "Named", "Parts", "Channels", "Case", "Box", "Handle", "Front", "Line", "Net", "Said"}  # fmt: skip
+               "Named", "Parts", "Channels", "Case", "Box", "Handle", "Front", "Line", "Net", "Said",
+               "WeightLaw"}  # fmt: skip
 ELSEWHERE = {"NTKRegressor", "NTKClassifier"}  # scikit-learn shows them
 TEXTS_ONLY = ["Vec", "Mat", "Scal", "Parametrization", "Drawing", "Kernel", "OutputKernels", "Recursion"]
 
@@ -163,5 +164,5 @@ def test_ingredients_print_in_a_line():
     plan = sgd().plan
     trace = NET.trace([None])
     shown = [plan.optimizer, plan.loss, plan.scaling, trace.outputs[0], trace.inputs[0][0], tp.relu,
-             next(iter(trace.parameters.values())), program()[0].named("x"), sgd().plan]  # fmt: skip
+             next(iter(trace.parameters.values())), program()[0].named("x"), sgd().plan, tp.law([-1, 1])]  # fmt: skip
     assert all(len(repr(thing)) < 2000 for thing in shown)
