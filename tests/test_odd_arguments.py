@@ -118,7 +118,7 @@ ODD = {
     "unroll a kernel": (lambda: tp.unroll(tp.ntk(NET), steps=1), "expected a network .*, got Kernel"),
     "gram memory 'a'": (lambda: tp.ntk(NET).gram(X, memory="a"), "positive number of bytes, .* got 'a'"),
     "gram memory -1": (lambda: tp.ntk(NET).gram(X, memory=-1), "positive number of bytes, .* got -1"),
-    "source 'a'": (lambda: tp.ntk(NET).source("a"), "values must map .*, got 'a'"),
+    "source 'a'": (lambda: tp.ntk(NET).source("a"), "unknown language 'a' .*; known: jax, numpy, torch"),
     "evaluate 'a'": (lambda: tp.limit(tp.Program()).evaluate(1, "a"), "values must map .*, got 'a'"),
     "sampling 'a'": (lambda: tp.limit(tp.Program(), "sampling", values="a"), "values must map .*, got 'a'"),
     "phi None": (lambda: tp.programs.mlp(phi=None), "phi of mlp is a function such as tp.relu, not None"),

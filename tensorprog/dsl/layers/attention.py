@@ -11,7 +11,6 @@ import sympy as sp
 from tensorprog.dsl.builder import Builder, index_of, part_of
 from tensorprog.dsl.layers.linear import dense
 from tensorprog.dsl.layers.spatial import axes_of
-from tensorprog.dsl.nonlinearities import exp
 from tensorprog.dsl.program import Scal, Vec, exact, moment
 from tensorprog.errors import ProgramError, shortly
 from tensorprog.given import flag
@@ -56,7 +55,8 @@ def _softmax(net: Builder, s: Scal, causal: bool, name: str) -> Scal:
     program = net._trace.program
     if drawn_from(program, s.var):
         return Scal(program, program.append(name, Softmax(s.var, flag(causal, "causal"))))
-    return _normalised(net, exp(s), causal, name)
+    _, index = net._trace.called[name]
+    return _normalised(net, moment(sp.exp, params=[s], name=net._called("e", *index)), causal, name)
 
 
 def normalised(net: Builder, s: Scal, causal: bool = False) -> Scal:
