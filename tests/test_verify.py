@@ -268,10 +268,10 @@ def test_wrong_moments_are_caught(monkeypatch):
 
 
 def test_a_wrong_output_covariance_is_caught(monkeypatch):
-    right = verify_module.readout_terms
+    right = verify_module.nngp_terms
     monkeypatch.setattr(
         verify_module,
-        "readout_terms",
+        "nngp_terms",
         lambda *a: [dataclasses.replace(t, factor=t.factor / 9) for t in right(*a)],
     )
     assert failed(check(tp.programs.mlp())) == {NNGP}

@@ -1,5 +1,7 @@
 """Verification and training of networks over positions."""
 
+import importlib
+
 import numpy as np
 import pytest
 
@@ -39,7 +41,8 @@ def test_larger_images_are_compared_with_runs_alone():
 
 
 def test_a_wrong_kernel_is_noticed(monkeypatch):
-    monkeypatch.setattr("tensorprog.derivation.over_positions.value_of", lambda *given: 0.9 * value_of(*given))
+    of_pairs = importlib.import_module("tensorprog.derivation.over_positions")
+    monkeypatch.setattr(of_pairs, "value_of", lambda *given: 0.9 * value_of(*given))
     v = tp.verify(pooled(), IMAGES, widths=(4, 8), seeds=4)
     assert {c.name: c.passed for c in v.claims}["K(X) = limit of the traced program"] is False
 
