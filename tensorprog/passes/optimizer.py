@@ -100,7 +100,7 @@ class SGD:
     def _numbers(self, steps: int, hyper: Mapping[Any, Any]) -> Iterator[tuple[float, np.ndarray]]:
         """(a_t, c_t) for t = 0 .. steps as numbers: O(t) work for each, where ``weight`` makes exact expressions.
 
-        >>> [(a, list(c)) for a, c in SGD(0.5, momentum=0.5)._numbers(2, {})]
+        >>> [(a, c.tolist()) for a, c in SGD(0.5, momentum=0.5)._numbers(2, {})]
         [(1.0, []), (1.0, [0.5]), (1.0, [0.75, 0.5])]
         """
         mu, decay = (float(evaluate(x, hyper)) for x in (self.momentum, self.weight_decay))
