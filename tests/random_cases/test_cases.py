@@ -11,7 +11,7 @@ from tests.random_cases import __main__ as command
 from tests.random_cases.compare import Effort, Report
 from tests.random_cases.examine import check, made, smallest
 
-FEW = {"net": [*range(39), 54], "program": range(260)}  # of the networks, 54 is the first with a recursion
+FEW = {"net": [*range(30), 81], "program": range(269)}  # of the networks, 81 is the first with a recursion
 MANY = 2000  # a network costs ten times what a program does
 CHUNK = 100
 BEYOND = 10**6  # seeds of the many: others than those of the few
