@@ -76,6 +76,7 @@ def test_exponents_beyond_floating_point_numbers_are_left_alone():
     assert np.isfinite(found.value)
 
 
+@pytest.mark.slow
 def test_a_state_added_behind_a_kink_is_exact_in_kernels():
     """relu(relu(u) + m): E over each input's own m is r(u) = relu(u) Φ(relu(u)) + φ(relu(u))."""
 

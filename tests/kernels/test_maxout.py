@@ -15,6 +15,7 @@ def maxout(net, x, depth=1):
     return net.readout("V", z)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_the_second_moment_of_a_maximum_of_three_is_known(depth):
     x = [[2**0.5, 0.0]]

@@ -41,6 +41,7 @@ def by_hand(depth):
     return sums[-1][0], sums[-1][0] + sums[-1][1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["sum", "forward"])
 def test_the_values_are_those_of_the_covariance_of_all_layers_at_once(form):
     nngp, ntk = by_hand(7)
@@ -57,6 +58,7 @@ def test_the_values_are_those_of_the_covariance_of_all_layers_at_once(form):
         pytest.param(True, True, tp.erf, "sum", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_depths_never_folded_at_have_the_values_of_the_kernel_derived_there(fresh, bias, phi, form):
     for kernel, own in ((tp.ntk, form), (tp.nngp, None)):
         R, deep = (kernel(net(depth=d, fresh=fresh, bias=bias, phi=phi)) for d in (4, 9))

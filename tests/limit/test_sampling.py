@@ -12,6 +12,7 @@ from scipy import stats
 import tensorprog as tp
 from tensorprog.dsl.parts import Parts
 from tensorprog.finite.estimate import extrapolate
+from tests.gallery import DEAR
 
 BOUND = stats.t.ppf(1 - 1e-5, 15)  # of 16 randomisations; 1e-5 for the many numbers that are compared
 
@@ -46,7 +47,10 @@ def test_limits_over_positions_are_not_sampled(name):
         tp.limit(net.trace([None, None]).program, method="sampling")
 
 
-@pytest.mark.parametrize("name", sorted(set(tp.programs.GALLERY) - OVER_POSITIONS))
+NAMES = sorted(set(tp.programs.GALLERY) - OVER_POSITIONS)
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in DEAR)) for n in NAMES])
 def test_the_gallery_has_the_exact_moments(name):
     finite = network_program(name)
     sampled = tp.limit(finite.program, method="sampling", samples=2**17, values=finite.hyper)
