@@ -1,4 +1,4 @@
-"""The list of tests that are slow because they are dear: ``pytest --durations=0 > FILE``, ``python tests/dear.py FILE``.
+"""Lists the tests that are slow because they are dear: ``pytest --durations=0 > FILE``, ``python tests/dear.py FILE``.
 
 A test of several kinds keeps its cheapest kind, whatever that costs, and those that cost less than ``LIMIT`` seconds;
 what is listed already stays so. A test of one kind is marked where it stands.
