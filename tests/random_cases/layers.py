@@ -395,7 +395,9 @@ class Plain:
         order, reads, recurs, (s, c), given = self._times(h, key, start, options, 2)
         sigmoid, found = self.t.sigmoid, {}
         for p in order:
-            i, g, o = (f(reads(x, p) + recurs(x, p, s)) for x, f in (("i", sigmoid), ("g", self.t.tanh), ("o", sigmoid)))
+            i, g, o = (
+                f(reads(x, p) + recurs(x, p, s)) for x, f in (("i", sigmoid), ("g", self.t.tanh), ("o", sigmoid))
+            )
             c = i * g + (0 if c is None else sigmoid(reads("f", p) + recurs("f", p, s)) * c)
             s = found[p] = o * self.fn(given["phi"])(c)
         return self._stack(found)
@@ -412,7 +414,7 @@ class Plain:
     def last(self, h, key, std):
         return self._read(h[-1], key, std)
 
-    at, flatten = last, _read
+    at = last
 
     def flatten(self, h, key, std):
         return self._read(h, key, std)

@@ -1,11 +1,13 @@
 """Random networks of norms, attention, gates and recurrences: every way to their numbers gives that number."""
 
+import inspect
 from collections import Counter
 
 import numpy as np
 import pytest
 
 import tensorprog as tp
+from tensorprog.derivation.data import read_inputs
 from tensorprog.dsl import net
 from tests.random_cases import layers
 from tests.random_cases.hold_layers import agree, finite, sampled
@@ -20,10 +22,10 @@ def steps_of(steps):
 
 
 CASES = [random_layers(seed) for seed in range(1200)]
-CHEAP = [seed for seed in range(60) if not sampled(CASES[seed])][:8]
+CHEAP = [seed for seed in range(60) if not sampled(CASES[seed])][:4]
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(20))
 def test_outputs_and_gradients_are_those_of_torch(seed):
     for way, distance in finite(CASES[seed]):
         assert distance < 1e-9, (way, CASES[seed])
@@ -49,12 +51,10 @@ def test_networks_use_every_step():
 
 
 def test_networks_use_every_option_of_every_layer(monkeypatch):
-    """What the traced networks give to ``net``: each option at two values or more."""
+    """What the traced networks give to ``net``."""
     given = {}
 
     def noted(name, layer):
-        import inspect
-
         signature = inspect.signature(layer)
 
         def call(*args, **options):
@@ -68,12 +68,10 @@ def test_networks_use_every_option_of_every_layer(monkeypatch):
         monkeypatch.setattr(net.Net, name, noted(name, getattr(net.Net, name)))
     for case in CASES[:400]:
         written(case).trace(_lengths(case))
-    assert {(n, o) for n, os in OPTIONS.items() for o in os.split()} <= {k for k, v in given.items()}
+    assert {(n, o) for n, os in OPTIONS.items() for o in os.split()} <= set(given)
 
 
 def _lengths(case):
-    from tensorprog.derivation.data import read_inputs
-
     return read_inputs(inputs(case, 1), "X", written(case).form).lengths
 
 
@@ -117,6 +115,7 @@ def test_functions_at_every_position_are_flattened():
 
 def test_grams_of_untied_attention_below_other_scores():
     """Compiled kernels have no rule for softmax weights that are numbers; named equations do."""
-    steps = (("embed", "U", 1), ("attention", "A", 1, "1/n", False, True, 1, 1, 1), ("flatten", "V", 1))
+    steps = (("embed", "U", 1), ("attention", "A", 1, "1/n", False, True, 1, 1, 1), ("layer_norm", 0.1),
+             ("conv", "C", "circular", 1), ("flatten", "V", 1))  # fmt: skip
     K, X = tp.ntk(written(Layers("tokens", 3, steps))), inputs(Layers("tokens", 3, steps))
     np.testing.assert_allclose(K.gram(X), K(X), rtol=1e-13)
