@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+import traceback
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -82,3 +84,26 @@ def agree(seed: int, seconds: float = 5.0) -> list[str]:
             return hold(random_layers(seed))
     except TooDear:
         return []
+
+
+def record(seed: int, seconds: float) -> dict[str, Any]:
+    """The same as a record of the command: what broke is a fault too."""
+    case, start = random_layers(seed), time.process_time()
+    counts: dict[str, Any] = {"cases": {"layers": 1}, "compared": {}, "skipped": {}}
+    found: list[tuple[str, str]] = []
+    try:
+        with at_most(seconds):
+            found = [(f"layers: {way.rsplit(' ', 1)[0]}", way) for way in hold(case)]
+        counts["compared"] = {"layers finite" if sampled(case) else "layers": 1}
+    except TooDear:
+        counts["skipped"] = {"layers: TooDear": 1}
+    except Exception as error:
+        found = [(f"layers: {type(error).__name__}", traceback.format_exc())]
+    faults = [{"label": label, "text": f"# layers {seed}: {case}\n{text}"} for label, text in found]
+    return {
+        "kind": "layers",
+        "seed": seed,
+        "seconds": round(time.process_time() - start, 3),
+        **counts,
+        "faults": faults,
+    }
