@@ -170,12 +170,13 @@ def _expected(g: Expect, value: Callable[[Poly], Jet], number: Callable[[Any], J
     k = len(g.mean)
     pairs = [(i, j) for i in range(k) for j in range(i, k)]
     cov = {pair: value(g.entry(*pair)) for pair in pairs}
-    mean, scalars = [value(m) for m in g.mean], {s: value(monomial(h)) for s, h in g.scalars.items()}
+    mean = [value(m) for m in g.mean] if any(g.mean) else []
+    scalars = {s: value(monomial(h)) for s, h in g.scalars.items()}
     arguments = [*cov.values(), *mean, *scalars.values()]
     if kinks(g.body, g.variables) and any(a.change.terms for a in arguments):
         return _by_closed_form(g, arguments, number)
     numbers = [[cov[min(i, j), max(i, j)].value for j in range(k)] for i in range(k)]
-    centre = [m.value for m in mean] if any(g.mean) else None
+    centre = [m.value for m in mean] or None
     at = {s: j.value for s, j in scalars.items()}
     us = g.variables
 
@@ -184,7 +185,7 @@ def _expected(g: Expect, value: Callable[[Poly], Jet], number: Callable[[Any], J
         for (i, j), n in zip(pairs, orders, strict=False):
             times[us[i]] += n
             times[us[j]] += n
-        for s, n in zip([*us, *scalars], orders[len(pairs) :], strict=True):
+        for s, n in zip([*us[: len(mean)], *scalars], orders[len(pairs) :], strict=True):
             times[s] += n
         body = _differentiated(g.body, tuple(times), tuple(times.values()))
         half = 0.5 ** sum(n for (i, j), n in zip(pairs, orders, strict=False) if i == j)
