@@ -199,9 +199,7 @@ def _expected(g: Expect, value: Callable[[Poly], Jet], number: Callable[[Any], J
     return composed(arguments, slope, number)
 
 
-def _by_closed_form(
-    g: Expect, arguments: list[Jet], number: Callable[[Any], Jet]
-) -> Jet:
+def _by_closed_form(g: Expect, arguments: list[Jet], number: Callable[[Any], Jet]) -> Jet:
     """The expectation of a function with kinks, whose derivatives would be integrals over Dirac masses."""
     formula = None if any(g.mean) or g.scalars else closed_form(g.body, g.variables)
     if formula is None:
