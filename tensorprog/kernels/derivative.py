@@ -92,6 +92,13 @@ def derivative(kernel: DerivedKernel, order: Any, other: Any = None) -> Derivati
     return DerivativeKernel(kernel, left, right, several)
 
 
+def gradient(kernel: DerivedKernel, X1: Data, X2: Data | None, values: HyperValues | None) -> np.ndarray:
+    """∂K(x, x')/∂x, (N1, N2, d)."""
+    derivative(kernel, ())  # refuses what has none
+    d = read_pair(X1, X2, kernel.net.form)[0].dimension
+    return derivative(kernel, [(k,) for k in range(d)], ())(X1, X2, values)[..., 0]
+
+
 class DerivativeKernel(Shown):
     """The kernel between derivatives of a network by its inputs; made by ``tp.derivative``.
 

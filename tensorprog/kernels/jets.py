@@ -1,4 +1,4 @@
-"""Jets: arrays with their Taylor coefficients in a few small numbers, and the rules by which named equations pass them on.
+"""Jets: arrays with their Taylor coefficients in a few small numbers, passed on through named equations.
 
 A function F of jets y + δ is Σ_α ∂^α F(y) δ^α/α!, a finite sum.  That of an expectation V = E f(u), u ~ N(m, Σ), has
 
@@ -150,8 +150,8 @@ def _of_formula(body: sp.Expr, us: Sequence[sp.Symbol], arguments: Sequence[Jet]
             found = evaluate(formula, at)
         if not np.all(np.isfinite(found)):
             raise DataError(
-                f"a derivative of order {sum(orders)} of {what} is infinite or not known, as where a function has kinks and "
-                "inputs are equal, parallel or 0; leave out such pairs, or use a smooth nonlinearity"
+                f"a derivative of order {sum(orders)} of {what} is infinite or not known, as where a function has "
+                "kinks and inputs are equal, parallel or 0; leave out such pairs, or use a smooth nonlinearity"
             )
         return found
 

@@ -41,7 +41,7 @@ from tensorprog.formulas.typeset import (
 from tensorprog.given import flag
 from tensorprog.grams.compute import gram, known_options, source
 from tensorprog.ir.hyper import symbol_values
-from tensorprog.kernels.derivative import derivative
+from tensorprog.kernels.derivative import gradient
 from tensorprog.kernels.recursion import Recursion
 from tensorprog.limit.equations import Name, reachable
 from tensorprog.printing import NameSymbol
@@ -273,8 +273,7 @@ class Kernel(DerivedKernel):
         >>> K.grad([[1.0, 2.0]], [[3.0, 4.0]])
         array([[[1.5, 2. ]]])
         """
-        d = np.shape(X1)[-1] if np.ndim(X1) == 2 else 1
-        return derivative(self, [(k,) for k in range(d)], ())(X1, X2, values)[..., 0]
+        return gradient(self, X1, X2, values)
 
     def source(self, language: str | HyperValues | None = None, values: HyperValues | None = None,
                lengths: Sequence[int] | None = None) -> str:  # fmt: skip
