@@ -14,7 +14,7 @@ TASKS = {  # file: (title, what stands before the names, the names in order)
     "nonlinearities": ("Nonlinearities", "", ["leaky_relu", "monomial", "polynomial", "hermite"]),
     "program": ("Write a program", "", ["Program", "nonlin", "moment", "canonicalize"]),
     "limit": ("Take the limit of a program", "", ["limit", "Limit", "SampledLimit", "Estimate"]),
-    "kernel": ("Derive a kernel", "", ["ntk", "nngp", "Kernel", "Recursion"]),
+    "kernel": ("Derive a kernel", "", ["ntk", "nngp", "Kernel", "Recursion", "derivative", "DerivativeKernel"]),
     "appendix": ("Read, compare and check derivations", "See also `Kernel.source`.",
                  ["derivation", "DerivationDocument",
                  "DerivationCheck", "compare", "Comparison", "check_formula", "FormulaCheck"]),

@@ -66,6 +66,8 @@ from tensorprog.errors import TensorProgramError as TensorProgramError
 from tensorprog.finite.empirical import empirical_ntk as empirical_ntk
 from tensorprog.finite.sample import sample as sample
 from tensorprog.grams.compute import gram as gram
+from tensorprog.kernels.derivative import DerivativeKernel as DerivativeKernel
+from tensorprog.kernels.derivative import derivative as derivative
 from tensorprog.kernels.kernel import Kernel as Kernel
 from tensorprog.kernels.methods import nngp as nngp
 from tensorprog.kernels.methods import ntk as ntk

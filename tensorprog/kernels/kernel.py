@@ -41,6 +41,7 @@ from tensorprog.formulas.typeset import (
 from tensorprog.given import flag
 from tensorprog.grams.compute import gram, known_options, source
 from tensorprog.ir.hyper import symbol_values
+from tensorprog.kernels.derivative import gradient
 from tensorprog.kernels.recursion import Recursion
 from tensorprog.limit.equations import Name, reachable
 from tensorprog.printing import NameSymbol
@@ -257,6 +258,22 @@ class Kernel(DerivedKernel):
         array([[0.772]], dtype=float32)
         """
         return gram(self, X1, X2, **known_options("Kernel.gram", options))
+
+    def grad(self, X1: Data, X2: Data | None = None, values: HyperValues | None = None) -> np.ndarray:
+        """∂K(x, x')/∂x at x = X1[i], x' = X2[j], (N1, N2, d), x' held fixed; ``tp.derivative`` gives any other.
+
+        Args:
+            X1, X2, values: as for a call.
+
+        Raises:
+            ProgramError, DataError, NoRuleError: as for ``tp.derivative``.
+
+        >>> import tensorprog as tp
+        >>> K = tp.nngp(tp.programs.mlp(depth=1, phi=tp.identity, sigma_w=1, sigma_b=0, sigma_v=1))  # x·x'/2
+        >>> K.grad([[1.0, 2.0]], [[3.0, 4.0]])
+        array([[[1.5, 2. ]]])
+        """
+        return gradient(self, X1, X2, values)
 
     def source(self, language: str | HyperValues | None = None, values: HyperValues | None = None,
                lengths: Sequence[int] | None = None) -> str:  # fmt: skip
