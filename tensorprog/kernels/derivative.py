@@ -137,6 +137,11 @@ class DerivativeKernel(Shown):
         if highest >= a.shape[-1]:
             raise DataError(f"inputs have the coordinates 0 to {a.shape[-1] - 1}; there is no derivative by {highest}")
         d = self.kernel._derive()
+        if d.trace.states:
+            raise NoRuleError(
+                f"{', '.join(sorted(set(d.trace.states.values())))}: a vector that each input has of its own is the same for "
+                "an input with itself, where the kernel jumps and has no derivatives; use net.bias for one that all share"
+            )
         rows = max(1, BLOCK // len(b))
         blocks = [self._block(d, a[s : s + rows], b, hyper) for s in range(0, len(a), rows)]
         result: np.ndarray = np.concatenate(blocks)

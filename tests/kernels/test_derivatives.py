@@ -176,3 +176,10 @@ def test_what_has_no_derivatives_by_inputs_is_refused_in_words():
         tp.derivative(tp.ntk(tp.programs.mlp(depth=1, phi=tp.abstract("phi"))), (0,))([[0.5]])
     with pytest.raises(tp.NoRuleError, match="no closed form"):
         tp.derivative(tp.ntk(tp.programs.mlp(depth=1, phi=tp.hard_tanh)), (0,))([[0.5]], [[0.25]])
+
+
+def test_vectors_of_each_input_are_refused():
+    """E ff' jumps at x = x', by the mask that an input shares with itself."""
+    net = tp.network(lambda net, x: net.readout("V", tp.sin(net.dropout(net.embed("U", x), 0.3))))
+    with pytest.raises(tp.NoRuleError, match="same for an input with itself"):
+        tp.derivative(tp.nngp(net()), (0,))(np.eye(2))
