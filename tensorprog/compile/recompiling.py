@@ -1,4 +1,4 @@
-"""Whether numba compiles again: it keeps what it compiled until the file of a function changes."""
+"""Whether numba compiles again: it keeps what it compiled until the file of a function changes, and reads no other."""
 
 from __future__ import annotations
 
