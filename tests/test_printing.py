@@ -390,3 +390,23 @@ def test_latex_of_an_equation_with_symbols():
     assert r"\mathsf{V}_{\phi'}\left[\Sigma^{(1)}(x,x')\right]" in tp.ntk(net).latex()
     whole = r"\mathsf{V}_{\phi'}\left[\Sigma^{(1)}(x,x), \Sigma^{(1)}(x,x'), \Sigma^{(1)}(x',x')\right]"
     assert whole in latex(tp.ntk(net).equations[-1].rhs)
+
+
+def test_named_arrays_are_told_apart_by_letters_and_not_by_times():
+    kernel = tp.nngp(tp.programs.two_branch())
+    assert "T = " not in kernel.text()
+    assert "Σ_y^(2)(x,x')  = V[relu](⟨y,y⟩, ⟨y,y'⟩, ⟨y',y'⟩)" in kernel.text()
+    lines = kernel.recursion().text()
+    assert "Σ_u^(l)(x,x') = V[relu](Σ_u^(l-1)(x,x'))   (2 ≤ l ≤ L-1)" in lines
+    assert "K(x,x')       = V[relu](Σ_u^(L-1)(x,x'))·V[relu](Σ_y^(L)(x,x'))" in lines
+
+
+def test_named_arrays_of_one_matrix_are_told_apart_by_their_places():
+    @tp.network
+    def shared(net, x, *, phi=tp.relu):
+        a, b = (net.dense("W", phi(net.embed("U", x[name]))) for name in ("u", "y"))
+        return net.readout("V", phi(a) + phi(b))
+
+    text = tp.nngp(shared()).text()
+    assert "T = " not in text
+    assert all(f"Σ^({s},{t})(x,x')" in text for s in (1, 2) for t in (1, 2))

@@ -9,11 +9,11 @@ from zlib import crc32
 
 import numba
 import numpy as np
-from numba.core.dispatcher import Dispatcher
 
 from tensorprog.compile import machine
 from tensorprog.compile.arrays import OPPOSITE
 from tensorprog.compile.machine import STRICT, _asin, _wide
+from tensorprog.compile.recompiling import compile_again
 
 SOURCES = [Path(str(machine.__file__)).read_bytes()]
 STAMP = crc32(b"".join(SOURCES), machine.STAMP)
@@ -128,7 +128,4 @@ def _stamp():
     return STAMP
 
 
-if _stamp() != STAMP:
-    for compiled in [f for f in globals().values() if isinstance(f, Dispatcher) and f is not _stamp]:
-        compiled.recompile()
-    _stamp.recompile()
+compile_again(_stamp, STAMP, list(globals().values()))

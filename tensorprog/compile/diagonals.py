@@ -12,7 +12,6 @@ from zlib import crc32
 
 import numba
 import numpy as np
-from numba.core.dispatcher import Dispatcher
 
 from tensorprog.compile import boxes as rows
 from tensorprog.compile import curves, machine, offsets, steps
@@ -21,6 +20,7 @@ from tensorprog.compile.boxes import add_one, add_three, add_two, multiply, mult
 from tensorprog.compile.curves import begin, exponential, hyperbolic, smooth, turning
 from tensorprog.compile.machine import INLINE, STRICT, _wide, arc_row, asin_row
 from tensorprog.compile.offsets import NDIM
+from tensorprog.compile.recompiling import compile_again
 from tensorprog.compile.steps import CONSTANT, DATA_PART, LANES, OPCODES, WINDOWED
 
 (
@@ -410,7 +410,4 @@ def _stamp():
     return STAMP
 
 
-if _stamp() != STAMP:
-    for compiled in [f for f in globals().values() if isinstance(f, Dispatcher) and f is not _stamp]:
-        compiled.recompile()
-    _stamp.recompile()
+compile_again(_stamp, STAMP, list(globals().values()))

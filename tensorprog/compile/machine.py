@@ -18,13 +18,13 @@ import numpy as np
 from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
 from numba.core import types
-from numba.core.dispatcher import Dispatcher
 from numba.extending import intrinsic
 
 from tensorprog.compile import arrays, coefficients
 from tensorprog.compile import rowwise as mehler
 from tensorprog.compile import schedule as codes
 from tensorprog.compile.arrays import LEAST
+from tensorprog.compile.recompiling import compile_again
 from tensorprog.compile.rowwise import smooth_row
 from tensorprog.compile.schedule import NAMES, OPCODES, STRIP, TILE
 from tensorprog.expectations.series import hermite
@@ -438,7 +438,4 @@ def _stamp():
     return STAMP
 
 
-if _stamp() != STAMP:
-    for compiled in [f for f in globals().values() if isinstance(f, Dispatcher) and f is not _stamp]:
-        compiled.recompile()
-    _stamp.recompile()
+compile_again(_stamp, STAMP, list(globals().values()))

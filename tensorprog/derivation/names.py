@@ -44,7 +44,8 @@ class NetworkNames:
         self._depth: dict[Var, int | None] = {}
         self._reach: dict[Var, int] = {}  # the most matrices on a path to a vector
         self._labels = [data[0].label for data in trace.inputs]
-        self._timed = any(d.time is not None for data in trace.inputs for d in data)
+        self._apart = _by_their_own_matrices(trace)
+        self._timed = not self._apart and any(d.time is not None for data in trace.inputs for d in data)
         matrices = [p for p in trace.parameters.values() if p.kind == "matrix"]
         self._layers = {p.var: next(iter(p.indices), None) for p in matrices}
         self._stems = {p.var: stem_of(p.key) for p in trace.parameters.values()}
@@ -165,10 +166,10 @@ class NetworkNames:
 
     def _place_embedding(self, var: Var, has_layers: bool) -> None:
         name, datum = self.trace.embeddings[var]
-        self._time[var], self._owner[var] = datum.time, self._labels[datum.owner]
+        self._time[var], self._owner[var] = None if self._apart else datum.time, self._labels[datum.owner]
         self._below[var] = self._embedded[name]
         indices = self.trace.parameters[name].indices
-        self._depth[var] = indices[0] if indices else 1 if has_layers or datum.time is None else None
+        self._depth[var] = indices[0] if indices else 1 if has_layers or self._time[var] is None else None
 
     def _matmul_depth(self, var: Var, op: MatMul, uses: dict[tuple[Var, str], int]) -> int | None:
         if self._layers.get(op.matrix) is not None:
@@ -192,6 +193,14 @@ class NetworkNames:
         if kind == "cov":  # of u and -v is -Σ
             return simple(p, atoms=False) or simple(p.scale(-1), atoms=False)
         return simple(p, atoms=True) or (kind == "value" and _plain(p))
+
+
+def _by_their_own_matrices(trace: Trace) -> bool:
+    """Whether the inputs are named arrays, each embedded by matrices of its own, whose letters tell them apart."""
+    read: dict[str, set[str | None]] = {}
+    for name, datum in trace.embeddings.values():
+        read.setdefault(name, set()).add(datum.part)
+    return all(len(parts) == 1 and None not in parts for parts in read.values()) and bool(read)
 
 
 def _plain(p: Poly) -> bool:

@@ -16,6 +16,7 @@ from tensorprog.derivation.exact import grams_of
 from tensorprog.derivation.indices import Indices
 from tensorprog.derivation.kernel_account import KernelAccount, warn
 from tensorprog.derivation.sampled.scores import is_random
+from tensorprog.dsl.parts import Parts
 from tensorprog.errors import AssumptionError, DataError, FoldError
 from tensorprog.expectations.atoms import Expect
 from tensorprog.export.standalone import standalone
@@ -188,7 +189,8 @@ class Kernel(DerivedKernel):
         return "" if self._trained is None else self._trained.words
 
     def _header(self) -> list[str]:
-        lengths = "" if self.lengths[0] is None else f", T = {self.lengths[0]}, T' = {self.lengths[1]}"
+        single = self.lengths[0] is None or isinstance(self.net.form, Parts)
+        lengths = "" if single else f", T = {self.lengths[0]}, T' = {self.lengths[1]}"
         lines = [
             f"{self.kind.upper()} of {self.net!r}{lengths}, by {self.method}{self._training}",
             *self._legend(),

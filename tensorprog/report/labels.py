@@ -157,9 +157,11 @@ class Labels:
     def embedded(self, var: Var) -> Label:
         """U(x), U(x₃)."""
         name, datum = self.trace.embeddings[var]
-        time = "" if datum.time is None else subscript([datum.time])
+        of_part = datum.part is not None
+        time = "" if of_part or datum.time is None else subscript([datum.time])
+        who = str(replace(datum, by=None, mixes=())) if of_part else datum.label
         by = "" if datum.by is None else f" ∗ {extent(datum.by.map)} "
-        return Label(f"{self.parameter(name)}{by}({shown(datum.label)}{time})", role=PRODUCT)
+        return Label(f"{self.parameter(name)}{by}({shown(who)}{time})", role=PRODUCT)
 
     def parameter(self, name: str) -> str:
         """W² for the parameter ("W", 2)."""
@@ -181,7 +183,7 @@ class Labels:
         if not any(v.role == POST for v in self.of.values()):
             return None
         count = max((len(v.upper) for v in self.of.values() if v.role in (PRE, POST)), default=0)
-        timed = any(d.time is not None for data in self.trace.inputs for d in data)
+        timed = any(d.time is not None and d.part is None for data in self.trace.inputs for d in data)
         return ((), ("t",) if timed else ("l",), ("l", "t"))[count]
 
     # ---- backward and in time ------------------------------------------------------------------------
