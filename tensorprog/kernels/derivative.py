@@ -139,8 +139,8 @@ class DerivativeKernel(Shown):
         d = self.kernel._derive()
         if d.trace.states:
             raise NoRuleError(
-                f"{', '.join(sorted(set(d.trace.states.values())))}: a vector that each input has of its own is the same for "
-                "an input with itself, where the kernel jumps and has no derivatives; use net.bias for one that all share"
+                f"{', '.join(sorted(set(d.trace.states.values())))}: what each input has of its own it shares with itself "
+                "only; kernels jump there and have no derivatives; use net.bias for a vector that all inputs share"
             )
         rows = max(1, BLOCK // len(b))
         blocks = [self._block(d, a[s : s + rows], b, hyper) for s in range(0, len(a), rows)]
