@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import tensorprog as tp
+from tensorprog.derivation.sampled.grams import Grams
+from tensorprog.derivation.sampled.matrices import Field, Span
 from tests.gates import gru, lstm, shared
 
 RNG = np.random.default_rng(5)
@@ -152,3 +154,45 @@ def test_the_standard_errors_of_gated_networks_are_those_of_many_seeds(net, kind
         claimed = short.error[upper] ** 2 + long.error[upper] ** 2
         ratios.append(((short.value - long.value)[upper] ** 2).mean() / claimed.mean())
     assert 0.5 < np.mean(ratios) < 2
+
+
+def test_matrices_that_multiply_the_same_vectors_share_second_moments_and_draw_what_they_draw_alone():
+    rng = np.random.default_rng(0)
+    blocks = [rng.standard_normal((n, 64)) for n in (3, 2, 1)]
+    blocks.append(blocks[0][:1] - blocks[1][:1])  # nothing new in it
+
+    def field(seed, span=None):
+        draws = np.random.default_rng(seed)
+        return Field(lambda k: draws.standard_normal((k, 64)), span)
+
+    start = Span()
+    together, alone = [field(k, start) for k in range(3)], [field(k) for k in range(3)]
+    for key, h in enumerate(blocks):
+        for one, other in zip(together, alone, strict=True):
+            np.testing.assert_array_equal(one.product(h, key), other.product(h))
+        assert together[0].span is together[1].span is together[2].span
+    assert len(together[0].span.root) == 6
+    assert together[0].product(blocks[0], "first") is not None
+    assert together[0].span is not together[1].span
+
+
+@pytest.mark.parametrize("uses", [2, 3])
+def test_gram_matrices_of_shared_rows_are_those_of_each_parameter(uses):
+    rng = np.random.default_rng(1)
+    d, h, other = (list(rng.standard_normal((3, 1, 4, 50)).astype(np.float32)) for _ in range(3))
+    data = list(rng.standard_normal((3, 1, 4, 5)))
+    parameters = [
+        list(zip(d, data, strict=True)),
+        list(zip(d[:uses], h[:uses], strict=True)),
+        list(zip(other[:uses], h[:uses], strict=True)),
+        list(zip(d[::-1], h, strict=True)),
+        [(d[1], None)],
+    ]
+    grams = Grams()
+    for pairs in parameters:
+        expected = 0.0
+        for l, r in pairs:
+            for l2, r2 in pairs:
+                inner = 1.0 if r is None else r[0].astype(float) @ r2[0].astype(float).T
+                expected = expected + l[0].astype(float) @ l2[0].astype(float).T * inner
+        np.testing.assert_allclose(grams.of(pairs, pairs), expected, rtol=1e-12, atol=1e-12)

@@ -9,7 +9,9 @@ moments of what follows count, ε may be any independent variables of variance 1
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 from scipy.linalg import lapack, solve_triangular
@@ -17,11 +19,64 @@ from scipy.linalg import lapack, solve_triangular
 DEPENDENT = 1e-10
 
 
+class Span:
+    """Vectors that one matrix after the other multiplies, in turn, and what of the last of them is new.
+
+    Matrices that have multiplied the same vectors, such as those of the gates of a layer, are at the same span: second
+    moments are taken once for all of them.
+
+    Attributes:
+        vectors: independent vectors of variance 1, block by block.
+        root: L, their second moments are L Lᵀ.
+        step: of the last block.
+    """
+
+    def __init__(self, vectors: tuple[np.ndarray, ...] = (), root: np.ndarray | None = None,
+                 step: Step | None = None) -> None:  # fmt: skip
+        self.vectors, self.root, self.step = vectors, np.zeros((0, 0)) if root is None else root, step
+        self._after: WeakValueDictionary[Any, Span] = WeakValueDictionary()  # kept by the matrices that are there
+
+    def after(self, h: np.ndarray, key: Any = None) -> Span:
+        """The span with another block of vectors (N, m), which a ``key`` stands for."""
+        found = self._after.get(key) if key is not None else None
+        if found is None:
+            found = self._longer(h)
+            if key is not None:
+                self._after[key] = found
+        return found
+
+    def _longer(self, h: np.ndarray) -> Span:
+        count, known = h.shape[1], len(self.root)
+        size = np.sqrt(np.einsum("im,im->i", h, h) / count)[:, None]
+        h = h / np.where(size > 0, size, 1.0).astype(h.dtype)
+        before = np.concatenate([np.zeros((len(h), 0)), *(h @ v.T for v in self.vectors)], axis=1) / count
+        left = solve_triangular(self.root, before.T, lower=True).T if known else before
+        root, order, rank = _pivoted((h @ h.T).astype(float) / count - left @ left.T, dependent(h.dtype))
+        step = Step(size, left, root, order, rank)
+        if not rank:
+            return Span(self.vectors, self.root, step)
+        chosen = order[:rank]
+        whole = np.block([[self.root, np.zeros((known, rank))], [left[chosen], root[:rank]]])
+        return Span((*self.vectors, h[chosen]), whole, step)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A block of vectors h by those before it: h = size (A, L') in the basis of old and new ones."""
+
+    size: np.ndarray
+    left: np.ndarray
+    root: np.ndarray
+    order: np.ndarray
+    rank: int
+
+
 class Field:
     """One orientation of a matrix with entries N(0, 1/n).
 
     Args:
         fresh: makes that many rows of independent samples of variance 1, (k, m).
+        span: of no vectors, the same for matrices that may multiply the same ones.
 
     >>> rng = np.random.default_rng(0)
     >>> field = Field(lambda k: rng.standard_normal((k, 50000)))
@@ -31,29 +86,24 @@ class Field:
     True
     """
 
-    def __init__(self, fresh: Callable[[int], np.ndarray]) -> None:
-        self.fresh = fresh
-        self._blocks: list[tuple[np.ndarray, np.ndarray]] = []  # independent vectors and their Gaussians
-        self._root = np.zeros((0, 0))
+    def __init__(self, fresh: Callable[[int], np.ndarray], span: Span | None = None) -> None:
+        self.fresh, self.span = fresh, Span() if span is None else span
+        self._gaussians: list[np.ndarray] = []
 
-    def product(self, h: np.ndarray) -> np.ndarray:
-        """Ẑ of W h for a block of vectors (N, m)."""
-        count, known = h.shape[1], len(self._root)
-        size = np.sqrt(np.einsum("im,im->i", h, h) / count)[:, None]
-        h = h / np.where(size > 0, size, 1.0).astype(h.dtype)
-        before = np.concatenate([np.zeros((len(h), 0)), *(h @ v.T for v, _ in self._blocks)], axis=1) / count
-        left = solve_triangular(self._root, before.T, lower=True).T if known else before
-        root, order, rank = _pivoted((h @ h.T).astype(float) / count - left @ left.T, dependent(h.dtype))
+    def product(self, h: np.ndarray, key: Any = None) -> np.ndarray:
+        """Ẑ of W h for a block of vectors (N, m), which a ``key`` stands for in all spans."""
+        self.span = self.span.after(h, key)
+        step = self.span.step
+        assert step is not None
         result, start = np.zeros_like(h), 0
-        for vectors, gaussians in self._blocks:
-            result += left[:, start : start + len(vectors)].astype(h.dtype) @ gaussians
-            start += len(vectors)
-        if rank:
-            new, chosen = self.fresh(rank), order[:rank]
-            result[order] += root.astype(h.dtype) @ new
-            self._blocks.append((h[chosen], new))
-            self._root = np.block([[self._root, np.zeros((known, rank))], [left[chosen], root[:rank]]])
-        return np.asarray(result * size.astype(h.dtype))
+        for gaussians in self._gaussians:
+            result += step.left[:, start : start + len(gaussians)].astype(h.dtype) @ gaussians
+            start += len(gaussians)
+        if step.rank:
+            new = self.fresh(step.rank)
+            result[step.order] += step.root.astype(h.dtype) @ new
+            self._gaussians.append(new)
+        return np.asarray(result * step.size.astype(h.dtype))
 
 
 def dependent(dtype: Any) -> float:

@@ -21,7 +21,8 @@ import sympy as sp
 from tensorprog.compile.blas import one_thread
 from tensorprog.derivation.data import Inputs
 from tensorprog.derivation.kernel_account import relative, scale_of
-from tensorprog.derivation.outer import Pair, gram
+from tensorprog.derivation.outer import Pair
+from tensorprog.derivation.sampled.grams import Grams
 from tensorprog.derivation.sampled.noise import DIMENSIONS, Noise
 from tensorprog.derivation.sampled.order import Order
 from tensorprog.derivation.sampled.rows import Law, RowsLimit
@@ -205,20 +206,16 @@ def _assembled(
     for i, (program, _, left) in enumerate(found):
         for k, (_, _, right) in enumerate(found[: i + 1]):
             block = np.zeros((ends[i + 1] - ends[i], ends[k + 1] - ends[k]))
-            for name in (n for n in left if n in right):
+            grams = Grams()
+            for name in sorted((n for n in left if n in right), key=lambda n: -len(left[n])):  # part of them are others
                 l, r = left[name][0]
                 size = l.shape[-1] * (1 if r is None else r.shape[-1])
                 factor = rate(name) * program.std[name] ** 2 / size
-                block += factor * gram(_double(left[name]), _double(right[name]), i == k)[0]
+                block += factor * grams.of(left[name], right[name])
             block = (block + block.T) / 2 if i == k else block
             K[ends[i] : ends[i + 1], ends[k] : ends[k + 1]] = block
             K[ends[k] : ends[k + 1], ends[i] : ends[i + 1]] = block.T
     return K
-
-
-def _double(uses: list[Pair]) -> list[Pair]:
-    """In double precision: the Gram matrix of rows of single precision is positive semidefinite to its rounding."""
-    return [(l.astype(float, copy=False), None if r is None else r.astype(float, copy=False)) for l, r in uses]
 
 
 def _rows(pair: Pair, count: int) -> Pair:

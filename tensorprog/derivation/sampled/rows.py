@@ -22,7 +22,7 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.derivation.outer import Pair
-from tensorprog.derivation.sampled.matrices import Field, correction
+from tensorprog.derivation.sampled.matrices import Field, Span, correction
 from tensorprog.derivation.sampled.noise import Noise
 from tensorprog.dsl.network import Network
 from tensorprog.errors import NoRuleError
@@ -50,6 +50,7 @@ class Law:
     basis: np.ndarray
     fields: dict[Any, Field] = field(default_factory=dict)
     vectors: dict[str, np.ndarray] = field(default_factory=dict)
+    start: Span = field(default_factory=Span)
 
     def vector(self, name: str, rows: int = 1, signs: bool = False) -> np.ndarray:
         """Standard Gaussian rows that belong to a name, or random signs."""
@@ -60,14 +61,14 @@ class Law:
     def field_of(self, name: str, transpose: bool, odd: bool | None) -> Field:
         """The field of one orientation of a matrix, for the forward pass or for ``odd`` vectors."""
         fresh = self.noise.signs if odd else self.noise.take
-        return self.fields.setdefault((name, transpose, odd), Field(fresh))
+        return self.fields.setdefault((name, transpose, odd), Field(fresh, self.start))
 
 
 class RowsLimit:
     """The program of one input of a given length, and its backward pass for an NTK."""
 
     def __init__(self, net: Network, length: int | None, hyper: Mapping[sp.Symbol, float], backward: bool) -> None:
-        self.trace, self.hyper = net.trace([length]), hyper
+        self.trace, self.hyper, self.length = net.trace([length]), hyper, length
         program, gradients = backprop(self.trace) if backward else (self.trace.program, [Gradients()])
         self.program = dependent_products(program)
         self.gradients = gradients[0]
@@ -119,7 +120,7 @@ class RowsLimit:
 
     def _product(self, op: MatMul, x: Any, law: Law, uses: Any, odd: bool | None) -> Any:
         name = self.names[op.matrix]
-        z = law.field_of(name, op.transpose, odd).product(x)
+        z = law.field_of(name, op.transpose, odd).product(x, (self.length, op.x))
         uses[name, op.transpose, odd].append((x, z))
         opposite = uses.get((name, not op.transpose, odd))
         whole = z + correction(np.broadcast_to(x, _tallest(x, opposite)), opposite) if opposite else z
