@@ -100,9 +100,7 @@ def _archive(name: str, source: str, content: bytes) -> Series:
     return _numbered(name, source, X.reshape(len(X), -1), y, X_test.reshape(len(X_test), -1), y_test)
 
 
-def _numbered(
-    name: str, source: str, X: np.ndarray, y: np.ndarray, X_test: np.ndarray, y_test: np.ndarray
-) -> Series:
+def _numbered(name: str, source: str, X: np.ndarray, y: np.ndarray, X_test: np.ndarray, y_test: np.ndarray) -> Series:
     if X.shape[1] != X_test.shape[1] or not all(np.isfinite(a).all() for a in (X, X_test, y, y_test)):
         raise DataError(f"{name}: series of one length without missing values are needed")
     labels = np.unique(np.concatenate([y, y_test]))
