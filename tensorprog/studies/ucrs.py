@@ -178,8 +178,9 @@ def _of_network(net: Network, grid: Mapping[str, list[Any]], X: np.ndarray, Z: n
 def folds(y: np.ndarray, number: int, seed: int) -> list[Pair]:
     """Training and validation rows, every class dealt out to all folds in turn.
 
-    >>> [sorted(v.tolist()) for _, v in folds(np.array([0, 0, 1, 1]), 2, 0)]
-    [[1, 3], [0, 2]]
+    >>> y = np.array([0, 0, 1, 1])
+    >>> [sorted(y[held].tolist()) for _, held in folds(y, 2, 0)]
+    [[0, 1], [0, 1]]
     """
     shuffled = np.random.default_rng(seed).permutation(len(y))
     order = shuffled[np.argsort(y[shuffled], kind="stable")]
