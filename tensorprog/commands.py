@@ -276,8 +276,10 @@ def _real(text: str, what: str) -> float:
 
 def _study_option(name: str, text: str | None) -> Any:
     """What an option of a study says, in the type of its argument."""
-    if text is None or name in ("by", "over", "trained"):
+    if text is None or name in ("by", "over", "trained", "folder"):
         return text
+    if name == "sets":
+        return text.split(",")
     if name in ("widths", "times", "depths"):
         return _integers(text, f"--{name}")
     if name in ("drive", "error", "lr", "correlation"):

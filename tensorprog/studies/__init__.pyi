@@ -6,4 +6,5 @@ from tensorprog.studies.phases import critical as critical
 from tensorprog.studies.phases import phase as phase
 from tensorprog.studies.sensitivities import sensitivity as sensitivity
 from tensorprog.studies.study import Study as Study
+from tensorprog.studies.ucrs import ucr as ucr
 from tensorprog.studies.variances import variance as variance

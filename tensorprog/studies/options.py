@@ -1,6 +1,6 @@
 """The names of the studies and the options of their command, which are read before the engine is imported."""
 
-STUDIES = ("conditioning", "convergence", "critical", "drift", "ntktrain", "phase", "sensitivity", "variance")
+STUDIES = ("conditioning", "convergence", "critical", "drift", "ntktrain", "phase", "sensitivity", "ucr", "variance")
 STUDY_OPTIONS = {  # an argument of the study's function, as text
     "by": "the hyperparameter to find (critical)",
     "over": "depth or lengths (phase, critical)",
@@ -17,5 +17,7 @@ STUDY_OPTIONS = {  # an argument of the study's function, as text
     "lr": "learning rate (drift)",
     "length": "of random sequences (sensitivity)",
     "pairs": "of random inputs (sensitivity)",
-    "seed": "of random data",
+    "sets": "comma-separated names of data sets (ucr)",
+    "folder": "where wheels or files of data sets lie (ucr)",
+    "seed": "of random data, and of folds",
 }

@@ -242,6 +242,25 @@ def conditioning(title: str, n: Numbers) -> Figure:
     return figure
 
 
+def ucr(title: str, n: Numbers) -> Figure:
+    """Test accuracies by data set, a bar for each kernel; lines are what equally good settings reach."""
+    sets = n["sets"]
+    figure, (axes,) = _figure(title, 1, 4.2)
+    figure.set_figwidth(2 + 1.6 * len(sets))
+    methods = list(next(iter(sets.values()))["kernels"])
+    for k, method in enumerate(methods):
+        at = np.arange(len(sets)) + (k - (len(methods) - 1) / 2) * 0.2
+        low, value, high = (
+            100 * np.array([s["kernels"][method][w] for s in sets.values()]) for w in ("low", "accuracy", "high")
+        )
+        axes.bar(at, value, 0.18, color=f"C{k}", label=method)
+        axes.vlines(at, low, high, color="k", linewidth=1.5)
+    axes.set_xticks(range(len(sets)), list(sets), fontsize=8)
+    axes.set(ylabel="test accuracy in % (lines: equally good settings)", ylim=(0, 100))
+    axes.legend(fontsize=7, **ASIDE)
+    return figure
+
+
 PICTURES: dict[str, Callable[[str, Numbers], Figure]] = {
     "phase": phase,
     "critical": critical,
@@ -251,4 +270,5 @@ PICTURES: dict[str, Callable[[str, Numbers], Figure]] = {
     "drift": drift,
     "sensitivity": sensitivity,
     "ntktrain": ntktrain,
+    "ucr": ucr,
 }

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 import tensorprog as tp
@@ -32,6 +33,7 @@ SMALL = {
     ],
     "sensitivity": ["rnn", "-p", "phi=erf", "--length", "3", "--pairs", "5"],
     "ntktrain": ["mlp", "-p", "phi=tanh", "-p", "depth=1", "--steps", "2", "--widths", "16,32,64", "--seeds", "8"],
+    "ucr": ["rnn", "--grid", "sigma_w=1.4,1.5", "--sets", "Random,Nothing", "--folder", "."],
 }
 
 
@@ -46,7 +48,11 @@ QUICK = ("sensitivity", "convergence")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in QUICK)) for n in SMALL])
-def test_every_study_runs_and_writes_its_files(name, tmp_path, capsys):
+def test_every_study_runs_and_writes_its_files(name, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for seed, part in enumerate(("TRAIN", "TEST")):
+        rows = np.random.default_rng(seed).standard_normal((10, 8)).round(3)
+        np.savetxt(f"Random_{part}.txt", np.column_stack([np.arange(10) % 2, rows]))
     assert main(["study", name, *SMALL[name], "--out", str(tmp_path)]) in (0, 1)
     printed = capsys.readouterr().out
     found = json.loads((tmp_path / f"{name}.json").read_text())
