@@ -139,8 +139,8 @@ class DerivativeKernel(Shown):
         d = self.kernel._derive()
         if d.trace.states:
             raise NoRuleError(
-                f"{', '.join(sorted(set(d.trace.states.values())))}: what each input has of its own it shares with itself "
-                "only; kernels jump there and have no derivatives; use net.bias for a vector that all inputs share"
+                f"{', '.join(sorted(set(d.trace.states.values())))}: what each input has of its own it "
+                "shares with itself only; kernels jump there and have no derivatives; net.bias is one that all inputs share"
             )
         rows = max(1, BLOCK // len(b))
         blocks = [self._block(d, a[s : s + rows], b, hyper) for s in range(0, len(a), rows)]
