@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
+import sympy as sp
 from scipy import linalg
 
 from tensorprog.errors import AccuracyError
+from tensorprog.grams.compute import gram
+from tensorprog.kernels.kernel import Kernel
 from tensorprog.progress import Progress, telling
 
 RANK, SHARE = 2000, 10  # of the preconditioner, at most; one in so many inputs
 PIVOTS = 128  # chosen at a time
+STRIP = 512  # rows of K computed at a time
 ROWS = 16  # of K, made double at a time: they stay in the processor's cache
 ROUNDS, STEPS = 12, 2000  # of refinement; of conjugate gradients in each
 INNER = 1e-4  # by how much a round shrinks the residual
@@ -19,6 +24,25 @@ BAR = "conjugate gradients"
 
 Strip = tuple[slice, np.ndarray, np.ndarray]
 Strips = Callable[[], Iterator[Strip]]
+
+
+class GramStrips:
+    """The upper triangle of K(X, X) in strips of rows: (rows, K(rows, rows), K(rows, all after them))."""
+
+    def __init__(self, kernel: Kernel, X: Any, values: Mapping[sp.Symbol, Any]) -> None:
+        self.kernel, self.X, self.values = kernel, X, values
+
+    def __call__(self) -> Iterator[Strip]:
+        for start in range(0, len(self.X), STRIP):
+            rows = slice(start, min(start + STRIP, len(self.X)))
+            own = self._entries(self.X[rows], None)
+            rest = np.zeros((len(own), 0))
+            if rows.stop < len(self.X):
+                rest = self._entries(self.X[rows], self.X[rows.stop :])
+            yield rows, own, rest
+
+    def _entries(self, X: Any, Y: Any) -> np.ndarray:
+        return gram(self.kernel, X, Y, values=self.values, progress=False)  # type: ignore[no-any-return]
 
 
 class LowRank:
@@ -41,13 +65,13 @@ class LowRank:
         self.noise, source = noise, np.random.default_rng(seed)
         self.L, left = np.zeros((len(K), rank), order="F"), np.diag(K).astype(np.float64)
         floor, k = len(K) * float(np.finfo(K.dtype).eps) * left.max(), 0
-        while k < rank and (left > floor).any():
-            weights = np.where(left > floor, left, 0.0)
+        while k < rank and (left > 4 * floor).any():
+            weights = np.where(left > 4 * floor, left, 0.0)
             most = min(PIVOTS, rank - k, int(np.count_nonzero(weights)))
             chosen = np.unique(source.choice(len(K), most, replace=False, p=weights / weights.sum()))
             part = K[:, chosen].astype(np.float64) - self.L[:, :k] @ self.L[chosen, :k].T
             square = part[chosen]
-            kept = _pivoted(square, floor)
+            kept = _pivoted(square, 4 * floor)
             part, chosen = part[:, kept], chosen[kept]
             root = linalg.cholesky(square[np.ix_(kept, kept)] + floor * np.eye(len(kept)), lower=True)
             self.L[:, k : k + len(kept)] = linalg.solve_triangular(root, part.T, lower=True).T
@@ -125,7 +149,7 @@ class Iterative:
                     break
         if not self.residual <= self.tolerance:
             raise AccuracyError(f"conjugate gradients stay at a relative residual of {self.residual:.2g}, above "
-                                f"{self.tolerance:.2g}: alpha = {self.noise.min():.2g} is too small for a kernel matrix "
+                                f"{self.tolerance:.2g}: alpha = {self.noise.min():.2g} is too small for a matrix "
                                 "in single precision; give a larger alpha, or solver='cholesky'")  # fmt: skip
         return x.reshape(y.shape)
 
