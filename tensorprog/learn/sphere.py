@@ -67,7 +67,9 @@ class SphereSpectrum(Shown):
         return self.values * self.multiplicities
 
     def decay(self, parity: int | None = None, first: int | None = None) -> float:
-        """The exponent p of λ_k ≈ c k^(−p), by least squares on logarithms.
+        """The exponent p of λ_k ≈ c (k + d/2 − 1)^(−p), by least squares on logarithms.
+
+        (k + d/2 − 1)² is the eigenvalue k(k + d − 2) of the sphere's Laplacian, up to a constant: k^(−p) shows sooner.
 
         Args:
             parity: 0 for even degrees, 1 for odd ones; None for both.
@@ -77,10 +79,11 @@ class SphereSpectrum(Shown):
             raise DataError(f"parity is 0 (even degrees), 1 (odd ones) or None, got {parity!r}")
         k = np.arange(len(self.values))
         least = len(k) // 2 if first is None else count(first, "first")
-        used = (k >= max(least, 1)) & ~self.null & (self.values > 0) & ((k % 2 == parity) if parity is not None else True)
+        used = (k >= max(least, 1)) & ~self.null & (self.values > 0)
+        used &= True if parity is None else k % 2 == parity
         if used.sum() < 3:
             raise DataError(f"a decay needs at least three eigenvalues that are not 0, there are {used.sum()}")
-        return -float(np.polyfit(np.log(k[used]), np.log(self.values[used]), 1)[0])
+        return -float(np.polyfit(np.log(k[used] + self.dim / 2 - 1), np.log(self.values[used]), 1)[0])
 
     def effective_dimension(self, alpha: float) -> float:
         """Σ_k N(d, k) λ_k/(λ_k + α), with what is left of K(x, x) as infinitely many small eigenvalues."""
@@ -113,7 +116,8 @@ class SphereSpectrum(Shown):
         """
         weights, ridge, noise = np.asarray(powers, float), noise_variance(alpha, 1), float(noise)
         if weights.ndim != 1 or len(weights) > len(self.values) or not (weights >= 0).all():
-            raise DataError(f"powers are mean squares >= 0 of degrees 0 to at most {len(self.values) - 1}, got {powers!r}")
+            most = len(self.values) - 1
+            raise DataError(f"powers are mean squares >= 0 of degrees 0 to at most {most}, got {powers!r}")
         if not (np.isfinite(noise) and noise >= 0):
             raise DataError(f"noise is a variance, at least 0; got {noise!r}")
         w = np.concatenate([weights, np.zeros(len(self.values) - len(weights))])
