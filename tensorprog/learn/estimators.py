@@ -35,6 +35,13 @@ MANY_INPUTS = 20_000  # from here on, conjugate gradients
 class _KernelEstimator(BaseEstimator):  # type: ignore[misc]
     """What regressor and classifier share: reading inputs, the kernel, the fitted process."""
 
+    _own_: Any
+    _fitted_: Any
+    _initial_: Any
+    process_: Any
+    iterative_: Any
+    log_marginal_likelihood_: Any
+
     def __init__(self, network: Network | None = None, *, kind: str = "ntk", alpha: float | Data = 1e-3,
                  values: HyperValues | None = None, match_equal: bool = False,
                  trainable: Sequence[Pattern] | None = None, rates: Mapping[Pattern, Number] | None = None,
@@ -70,7 +77,7 @@ class _KernelEstimator(BaseEstimator):  # type: ignore[misc]
     def _translated(self, together: np.ndarray) -> np.ndarray:
         """C with C (K + α)⁻¹ y = K'(X, ·) (K' + α)⁻¹ y, for K of the fit and K' of all inputs together."""
         count = len(self._fitted_)
-        again, ridge = together[-count:, -count:], self.alpha * np.eye(count)  # of rows, or of all
+        again, ridge = together[-count:, -count:], np.diag(np.broadcast_to(np.asarray(self.alpha, float), count))
         return together[:-count, -count:] @ np.linalg.lstsq(again + ridge, self._fitted_ + ridge, rcond=None)[0]
 
     def _matched(self, K: np.ndarray, X: Data, Y: Any, own: np.ndarray) -> np.ndarray:
@@ -274,9 +281,10 @@ class NTKRegressor(RegressorMixin, _KernelEstimator):  # type: ignore[misc]
     def _of_trained(self, X: Any, cross: np.ndarray, whole: bool) -> np.ndarray:
         """The covariance over initializations of trained networks, or its diagonal."""
         numbers, prior = self._numbers(X), kernel_of(self.network, "nngp")
+        kept: Any = self.X_fit_
         if not trace_of(prior.net, len(X[0]) if self._form == "sequences" else None).passes_gia_check:
             raise AssumptionError("the readout is not random, so outputs do not start as a Gaussian process of mean 0")
-        if self.match_equal or sampled_together(self.kernel, X[:1], self.X_fit_[:1], numbers) is not None:
+        if self.match_equal or sampled_together(self.kernel, X[:1], kept[:1], numbers) is not None:
             raise ProgramError("deviations of trained networks of this kernel: see tensorprog.learn.Dynamics.of")
         if self._initial_ is None:
             self._initial_ = matrices([prior], self.X_fit_, None, numbers)[0]

@@ -3,7 +3,9 @@
 A kernel of angles, K(x, x') = k(cos θ) for |x| = |x'| = r, has the spherical harmonics of degree k as eigenfunctions
 under uniform inputs on S^(d−1) (Funk, Hecke), with N(d, k) equal eigenvalues
 
-    λ_k = Γ(d/2)/(√π Γ((d−1)/2)) ∫_{−1}^{1} k(t) P_k(t) (1 − t²)^((d−3)/2) dt,   P_k Legendre's polynomial of dimension d.
+    λ_k = Γ(d/2)/(√π Γ((d−1)/2)) ∫_{−1}^{1} k(t) P_k(t) (1 − t²)^((d−3)/2) dt,
+
+with Legendre's polynomials P_k of dimension d.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ def test_learning_curves_beside_measured_ones():
 
 
 def test_a_learning_curve_of_nothing_learned_and_of_one_eigenvalue():
-    """K = t on S²: three eigenvalues 1/3. With P = 0.. the curve is a quadratic's; here P λ ≫ κ: error ≈ σ² 3/(P − 3)."""
+    """K = t on S² has three eigenvalues 1/3; with P λ ≫ κ the error is σ² 3/(P − 3)."""
     found = spectrum(lambda t: t, 3, degrees=3)
     curve = found.learning_curve([0, 1.0], [100], alpha=1e-9, noise=0.5)
     np.testing.assert_allclose(curve, 0.5 * 3 / 97, rtol=1e-4)
