@@ -140,7 +140,7 @@ class DerivativeKernel(Shown):
         if d.trace.states:
             raise NoRuleError(
                 f"{', '.join(sorted(set(d.trace.states.values())))}: what each input has of its own it "
-                "shares with itself only; kernels jump there and have no derivatives; net.bias is one that all inputs share"
+                "shares with itself only; kernels jump there and have no derivatives; net.bias is shared by all"
             )
         rows = max(1, BLOCK // len(b))
         blocks = [self._block(d, a[s : s + rows], b, hyper) for s in range(0, len(a), rows)]

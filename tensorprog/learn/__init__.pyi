@@ -5,3 +5,5 @@ from tensorprog.learn.estimators import NTKRegressor as NTKRegressor
 from tensorprog.learn.gaussian import GaussianProcess as GaussianProcess
 from tensorprog.learn.process_kernel import NetworkKernel as NetworkKernel
 from tensorprog.learn.spectrum import Spectrum as Spectrum
+from tensorprog.learn.sphere import SphereSpectrum as SphereSpectrum
+from tensorprog.learn.sphere import spectrum as spectrum

@@ -12,26 +12,42 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from tensorprog.derivation.data import Form, read_inputs, refuse_masked
+from tensorprog.derivation.route import is_sampled
 from tensorprog.dsl.network import Network
-from tensorprog.errors import DataError, ProgramError, unknown_keywords
+from tensorprog.errors import AssumptionError, DataError, ProgramError, nearest, unknown_keywords
 from tensorprog.given import flag
+from tensorprog.ir.hyper import symbol_values
 from tensorprog.kernels.kernel import Kernel
 from tensorprog.learn.derivatives import diagonal
-from tensorprog.learn.gaussian import GaussianProcess, draw
+from tensorprog.learn.gaussian import SLACK, GaussianProcess, covariance, draw, noise_variance, variances
 from tensorprog.learn.gaussian import targets as checked_targets
-from tensorprog.learn.networks import equal_inputs, kernel_of, matrices, sampled_together, values_by_symbol
+from tensorprog.learn.iterative import STRIP, GramStrips, Iterative
+from tensorprog.learn.networks import equal_inputs, kernel_of, matrices, sampled_together, trace_of, values_by_symbol
 from tensorprog.passes.parametrization import ParametrizationChoice
 from tensorprog.passes.rates import Rates
+from tensorprog.progress import Progress, telling
 from tensorprog.types import Data, HyperValues, Number, Pattern
+
+SOLVERS = ("auto", "cholesky", "cg")
+MANY_INPUTS = 20_000  # from here on, conjugate gradients
 
 
 class _KernelEstimator(BaseEstimator):  # type: ignore[misc]
     """What regressor and classifier share: reading inputs, the kernel, the fitted process."""
 
-    def __init__(self, network: Network | None = None, *, kind: str = "ntk", alpha: float = 1e-3,
+    _own_: Any
+    _fitted_: Any
+    _initial_: Any
+    process_: Any
+    iterative_: Any
+    log_marginal_likelihood_: Any
+
+    def __init__(self, network: Network | None = None, *, kind: str = "ntk", alpha: float | Data = 1e-3,
                  values: HyperValues | None = None, match_equal: bool = False,
                  trainable: Sequence[Pattern] | None = None, rates: Mapping[Pattern, Number] | None = None,
-                 parametrization: ParametrizationChoice | None = None) -> None:  # fmt: skip
+                 parametrization: ParametrizationChoice | None = None, solver: str = "auto",
+                 progress: Progress = None) -> None:  # fmt: skip
+        self.solver, self.progress = solver, progress
         self.network, self.kind, self.alpha, self.values = network, kind, alpha, values
         self.match_equal = match_equal
         self.trainable, self.rates, self.parametrization = trainable, rates, parametrization
@@ -61,7 +77,7 @@ class _KernelEstimator(BaseEstimator):  # type: ignore[misc]
     def _translated(self, together: np.ndarray) -> np.ndarray:
         """C with C (K + α)⁻¹ y = K'(X, ·) (K' + α)⁻¹ y, for K of the fit and K' of all inputs together."""
         count = len(self._fitted_)
-        again, ridge = together[-count:, -count:], self.alpha * np.eye(count)
+        again, ridge = together[-count:, -count:], np.diag(np.broadcast_to(np.asarray(self.alpha, float), count))
         return together[:-count, -count:] @ np.linalg.lstsq(again + ridge, self._fitted_ + ridge, rcond=None)[0]
 
     def _matched(self, K: np.ndarray, X: Data, Y: Any, own: np.ndarray) -> np.ndarray:
@@ -98,11 +114,46 @@ class _KernelEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _fit_process(self, X: Data, targets: np.ndarray) -> None:
         flag(self.match_equal, "match_equal")
+        if self._iterates(X):
+            self._fit_iterative(X, targets)
+            return
         K = self._gram(X)
-        self._own_, self._fitted_ = np.diag(K).copy(), K
         process = GaussianProcess(K, targets, self.alpha)
+        self._own_, self._fitted_, self._initial_ = np.diag(K).copy(), K, None
         self.X_fit_, self.process_, self.dual_coef_ = X, process, process.weights
-        self.log_marginal_likelihood_ = process.log_marginal_likelihood
+        self.log_marginal_likelihood_, self.iterative_ = process.log_marginal_likelihood, None
+
+    def _iterates(self, X: Any) -> bool:
+        """Whether conjugate gradients are asked for, or are the choice for so many inputs."""
+        if not isinstance(self.solver, str) or self.solver not in SOLVERS:
+            raise ProgramError(f"unknown solver {self.solver!r}; {nearest(str(self.solver), SOLVERS)}")
+        if self.solver == "cholesky" or (self.solver == "auto" and len(X) < MANY_INPUTS):
+            return False
+        first = read_inputs(X[:2], "X", self._form)
+        sampled = is_sampled(self.kernel, first, None, symbol_values(self._numbers(X), lambda: self.kernel.net.symbols))
+        least = float(np.min(noise_variance(self.alpha, len(X))))
+        if self.solver == "auto":
+            return not (sampled or self.match_equal or least == 0)
+        if sampled or self.match_equal or least == 0:
+            raise ProgramError(
+                "solver='cg' needs alpha > 0, a kernel that is not sampled and match_equal=False; take 'cholesky'"
+            )
+        return True
+
+    def _fit_iterative(self, X: Data, targets: np.ndarray) -> None:
+        strips = GramStrips(self.kernel, X, self._numbers(X))
+        with telling(self.progress):
+            solver = Iterative(strips, len(targets), noise_variance(self.alpha, len(targets)))
+            weights = solver.solve(targets)
+        self._own_, self._fitted_, self._initial_ = None, None, None
+        self.X_fit_, self.process_, self.dual_coef_ = X, None, weights
+        self.log_marginal_likelihood_, self.iterative_ = None, solver
+
+    def _regressed(self, X: Any) -> np.ndarray:
+        """K(X, training inputs) (K + α)⁻¹ y; of many training inputs, some rows at a time."""
+        if self.iterative_ is None:
+            return self._cross(X) @ self.dual_coef_  # type: ignore[no-any-return]
+        return np.concatenate([self._cross(X[i : i + STRIP]) @ self.dual_coef_ for i in range(0, len(X), STRIP)])
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -120,8 +171,8 @@ def refuse_options(estimator: Any, options: Mapping[str, Any]) -> None:
     unknown = {k for k, v in options.items() if not (k == "sample_weight" and v is None)}
     if "sample_weight" in unknown:
         raise ProgramError(
-            f"{name} has one noise variance alpha for all samples and takes no sample_weight; give a "
-            "sample more weight by repeating it, or leave out what should have none"
+            f"{name} takes no sample_weight; a sample of weight w is one of noise variance alpha/w: give alpha as an "
+            "array, one for each sample, or repeat samples, and leave out what should have no weight"
         )
     if unknown:
         raise unknown_keywords(f"{name}.fit", unknown, ["X", "y"])
@@ -139,7 +190,7 @@ class NTKRegressor(RegressorMixin, _KernelEstimator):  # type: ignore[misc]
         network: an architecture; when None, because scikit-learn wants estimators that need no argument,
             ``tp.programs.mlp(depth=2, sigma_b=0.1)``: a ReLU MLP with two hidden layers and small biases.
         kind: ``"ntk"`` or ``"nngp"``.
-        alpha: ridge, at least 0; with 0 the kernel matrix must not be singular.
+        alpha: ridge, at least 0, or one for each training input, (N,); with 0 the kernel matrix must not be singular.
         values: numbers for hyperparameter symbols of the network, by symbol or by name.
         normalize_y: regress (y − mean)/deviation, each output by its own, as scikit-learn's Gaussian processes do.
             α is then in units of the variance of y; predictions and their deviations are in those of y.
@@ -147,6 +198,9 @@ class NTKRegressor(RegressorMixin, _KernelEstimator):  # type: ignore[misc]
             gives each input a vector of its own, equal ones too: K(x, x) of one input is more than K between two
             equal ones, and without this option training inputs given to ``predict`` are new ones.
         trainable, rates, parametrization: with ``kind="ntk"``, which parameters train, and how fast, as for ``tp.ntk``.
+        solver: ``"cholesky"`` factors K + α; ``"cg"`` takes conjugate gradients to a relative residual of 1e-8, with K
+            in single precision in memory, 4N² bytes; ``"auto"`` takes those from 20 000 inputs on, where α > 0.
+        progress: True for a bar, False for none, None for one where the work is long and somebody looks on.
 
     Attributes:
         X_fit_: the training inputs.
@@ -154,6 +208,8 @@ class NTKRegressor(RegressorMixin, _KernelEstimator):  # type: ignore[misc]
         dual_coef_: (K + α)⁻¹ y, of the shape of y; of the normalized y with ``normalize_y``.
         log_marginal_likelihood_: of the targets, normalized ones likewise, under the Gaussian process with this kernel.
         process_: the fitted ``GaussianProcess``, with leave-one-out predictions and the spectrum of the kernel.
+        iterative_: with conjugate gradients, their ``iterations`` and ``residual``; ``process_`` and the likelihood
+            are None then.
 
     Inputs are (N, d); for networks over sequences (N, T, d) or lists of (T_i, d).
 
@@ -162,12 +218,13 @@ class NTKRegressor(RegressorMixin, _KernelEstimator):  # type: ignore[misc]
     array([1.])
     """
 
-    def __init__(self, network: Network | None = None, *, kind: str = "ntk", alpha: float = 1e-3,
+    def __init__(self, network: Network | None = None, *, kind: str = "ntk", alpha: float | Data = 1e-3,
                  values: HyperValues | None = None, normalize_y: bool = False, match_equal: bool = False,
                  trainable: Sequence[Pattern] | None = None, rates: Mapping[Pattern, Number] | None = None,
-                 parametrization: ParametrizationChoice | None = None) -> None:  # fmt: skip
+                 parametrization: ParametrizationChoice | None = None, solver: str = "auto",
+                 progress: Progress = None) -> None:  # fmt: skip
         super().__init__(network, kind=kind, alpha=alpha, values=values, match_equal=match_equal, trainable=trainable,
-                         rates=rates, parametrization=parametrization)  # fmt: skip
+                         rates=rates, parametrization=parametrization, solver=solver, progress=progress)  # fmt: skip
         self.normalize_y = normalize_y
 
     def fit(self, X: Data, y: Data, **unknown: Any) -> NTKRegressor:
@@ -189,24 +246,56 @@ class NTKRegressor(RegressorMixin, _KernelEstimator):  # type: ignore[misc]
     @overload
     def predict(self, X: Data, *, return_cov: bool) -> Any: ...
     def predict(self, X: Data, return_std: bool = False, return_cov: bool = False) -> Any:
-        """Predictions at X; with ``kind="nngp"`` also their posterior standard deviations or covariance.
+        """Predictions at X, also with standard deviations or the covariance.
 
-        Deviations are (N,), the covariance (N, N); with ``normalize_y`` and several outputs, which differ then,
-        (N, outputs) and (N, N, outputs).
+        With ``kind="nngp"`` these are the posterior's.  With ``kind="ntk"`` they are those of networks over their
+        initialization, trained to the end with the ridge α‖θ − θ₀‖²: 𝒦_** − A 𝒦_*ᵀ − 𝒦_* Aᵀ + A 𝒦 Aᵀ with
+        A = Θ_*(Θ + α)⁻¹ and the NNGP kernel 𝒦 (J. Lee et al., *Wide Neural Networks of Any Depth Evolve as Linear
+        Models*, 2019, Eq. 16).  Deviations are (N,), the covariance (N, N); with ``normalize_y`` and several outputs,
+        which differ then, (N, outputs) and (N, N, outputs).
+
+        Raises:
+            AssumptionError: with ``kind="ntk"``, of a network whose readout is not random.
         """
         data = self._read(X)
         if not (flag(return_std, "return_std") | flag(return_cov, "return_cov")):
-            return self._scaled(self._cross(data) @ self.dual_coef_)
-        if self.kind != "nngp":
-            raise ProgramError(
-                "a posterior deviation needs kind='nngp'; for trained networks see tensorprog.learn.Dynamics"
-            )
+            return self._scaled(self._regressed(data))
         cross = self._cross(data)
         mean = self._scaled(cross @ self.dual_coef_)
         if return_cov:
-            return mean, self._spread(self.process_.cov(cross, self._gram(data)), 2)
-        own = diagonal(self.kernel, data, self._numbers(data))
-        return mean, self._spread(np.sqrt(self.process_.cov(cross, own)), 1)
+            return mean, self._spread(self._covariance(data, cross, whole=True), 2)
+        return mean, self._spread(np.sqrt(self._covariance(data, cross, whole=False)), 1)
+
+    def _covariance(self, X: Any, cross: np.ndarray, whole: bool) -> np.ndarray:
+        """The covariance at X, or its diagonal."""
+        if self.kind != "nngp":
+            return self._of_trained(X, cross, whole)
+        own = self._gram(X) if whole else diagonal(self.kernel, X, self._numbers(X))
+        if self.iterative_ is None:
+            return self.process_.cov(cross, own)
+        solved = self.iterative_.solve(cross.T)
+        if whole:
+            return covariance(own - cross @ solved, own, "K(X, X)", SLACK)
+        return variances(own - np.sum(cross.T * solved, axis=0), own, "K(X, X)", SLACK)
+
+    def _of_trained(self, X: Any, cross: np.ndarray, whole: bool) -> np.ndarray:
+        """The covariance over initializations of trained networks, or its diagonal."""
+        numbers, prior = self._numbers(X), kernel_of(self.network, "nngp")
+        kept: Any = self.X_fit_
+        if not trace_of(prior.net, len(X[0]) if self._form == "sequences" else None).passes_gia_check:
+            raise AssumptionError("the readout is not random, so outputs do not start as a Gaussian process of mean 0")
+        if self.match_equal or sampled_together(self.kernel, X[:1], kept[:1], numbers) is not None:
+            raise ProgramError("deviations of trained networks of this kernel: see tensorprog.learn.Dynamics.of")
+        if self._initial_ is None:
+            self._initial_ = matrices([prior], self.X_fit_, None, numbers)[0]
+        mixed = matrices([prior], X, self.X_fit_, numbers)[0]
+        own = matrices([prior], X, None, numbers)[0] if whole else diagonal(prior, X, numbers)
+        A = (self.process_._factor if self.iterative_ is None else self.iterative_).solve(cross.T).T
+        if whole:
+            found = own - A @ mixed.T - mixed @ A.T + A @ self._initial_ @ A.T
+            return covariance((found + found.T) / 2, own, "K(X, X)", SLACK)
+        found = own - 2 * np.sum(A * mixed, axis=1) + np.sum((A @ self._initial_) * A, axis=1)
+        return variances(found, own, "K(X, X)", SLACK)
 
     def _scaled(self, found: np.ndarray) -> np.ndarray:
         """Regressed values in the units of y."""
@@ -222,10 +311,10 @@ class NTKRegressor(RegressorMixin, _KernelEstimator):  # type: ignore[misc]
         return tags
 
     def sample_y(self, X: Data, n_samples: int = 1, random_state: int | np.random.Generator = 0) -> np.ndarray:
-        """Draws from the posterior (``kind="nngp"``) at X, (N, n_samples) or (N, outputs, n_samples)."""
+        """Draws at X, (N, n_samples) or (N, outputs, n_samples): of the posterior, or of trained networks."""
         data = self._read(X)
         cross = self._cross(data)
-        cov = self.process_.cov(cross, self._gram(data))
+        cov = self._covariance(data, cross, whole=True)
         draws = draw(cross @ self.dual_coef_, cov, n_samples, random_state)
         return np.moveaxis(self._scaled(draws), 0, -1)
 
@@ -234,7 +323,8 @@ class NTKClassifier(ClassifierMixin, _KernelEstimator):  # type: ignore[misc]
     """Classification by kernel regression on one indicator (1 against −1) for each class; the largest wins.
 
     Args:
-        network, kind, alpha, values, match_equal, trainable, rates, parametrization: as for ``NTKRegressor``.
+        network, kind, alpha, values, match_equal, trainable, rates, parametrization, solver, progress: as for
+            ``NTKRegressor``.
 
     Attributes:
         X_fit_, n_features_in_: as for ``NTKRegressor``.
@@ -264,7 +354,7 @@ class NTKClassifier(ClassifierMixin, _KernelEstimator):  # type: ignore[misc]
     def decision_function(self, X: Data) -> np.ndarray:
         """The regressed indicators (N, classes); of the second class (N,) when there are two."""
         data = self._read(X)
-        return self._cross(data) @ self.dual_coef_  # type: ignore[no-any-return]
+        return self._regressed(data)
 
     def predict(self, X: Data) -> np.ndarray:
         """The labels of X."""

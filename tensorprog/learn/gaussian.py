@@ -34,19 +34,23 @@ def targets(y: Any, count: int, name: str = "y", outputs: tuple[int, ...] | None
     return array
 
 
-def noise_variance(alpha: Any) -> float:
-    """A number α ≥ 0.
+def noise_variance(alpha: Any, count: int) -> float | np.ndarray:
+    """A number α ≥ 0, or one for each of ``count`` inputs, (count,).
 
     Raises:
         DataError: it is not one.
     """
     try:
-        value = float(alpha)
+        value = np.asarray(alpha, dtype=np.float64)
     except (TypeError, ValueError):
-        value = -1.0
-    if not (np.isfinite(value) and value >= 0):
-        raise DataError(f"alpha is a noise variance (a ridge), one number >= 0; got {alpha!r}")
-    return value
+        value = np.array(-1.0)
+    if not (np.isfinite(value).all() and (value >= 0).all() and value.ndim < 2):
+        raise DataError(
+            f"alpha is a noise variance (a ridge), one number >= 0 or one for each training input; got {alpha!r}"
+        )
+    if value.ndim and len(value) != count:
+        raise DataError(f"alpha has {len(value)} noise variances for {count} training inputs")
+    return value if value.ndim else float(value)
 
 
 class GaussianProcess(Shown):
@@ -55,7 +59,7 @@ class GaussianProcess(Shown):
     Args:
         K: kernel of the training inputs, (N, N), or its ``Spectrum``, which serves many ridges.
         y: targets (N,) or (N, outputs).
-        alpha: noise variance (the ridge of kernel regression).
+        alpha: noise variance (the ridge of kernel regression), or one for each input, (N,): α is then diag(alpha).
 
     Raises:
         DataError: bad matrices or targets, a negative ``alpha``, or one that is 0 to rounding with a singular kernel
@@ -68,24 +72,33 @@ class GaussianProcess(Shown):
     array([0.5])
     """
 
-    def __init__(self, K: Data, y: Data, alpha: float = 0.0) -> None:
+    def __init__(self, K: Data, y: Data, alpha: float | Data = 0.0) -> None:
         self._given = K if isinstance(K, Spectrum) else None
         matrix = symmetric_matrix(K, "K") if self._given is None else self._given.matrix
         self._matrix, self._eps = (matrix + matrix.T) / 2, rounding_of(K) if self._given is None else self._given.eps
-        self.y, self.alpha = targets(y, len(matrix)), noise_variance(alpha)
+        self.y, self.alpha = targets(y, len(matrix)), noise_variance(alpha, len(matrix))
         found = factor(self._matrix, self.alpha, self._eps) if self._given is None else None
         self._factor: Factor = found or self._eigen()
 
     def text(self) -> str:
         """How well the targets fit."""
-        left = self.alpha * float(np.sqrt(np.mean(self.weights**2)))  # y − K (K + α)⁻¹ y = α (K + α)⁻¹ y
+        left = float(np.sqrt(np.mean((self.weights.T * self.alpha) ** 2)))  # y − K (K + α)⁻¹ y = α (K + α)⁻¹ y
         outputs = "" if self.y.ndim == 1 else f" and {counted(self.y.shape[1], 'output')}"
-        rows = [f"Gaussian process of {counted(len(self.y), 'input')}{outputs}, noise variance {self.alpha:.6g}",
+        rows = [f"Gaussian process of {counted(len(self.y), 'input')}{outputs}, {self._noise}",
                 f"  log marginal likelihood: {self.log_marginal_likelihood:.6g}",
                 f"  root mean square of y − mean at the inputs: {left:.6g}"]  # fmt: skip
         return "\n".join(rows)
 
+    @property
+    def _noise(self) -> str:
+        least, most = float(np.min(self.alpha)), float(np.max(self.alpha))
+        return f"noise variance {least:.6g}" if least == most else f"noise variances from {least:.6g} to {most:.6g}"
+
     def _eigen(self) -> Eigen:
+        if isinstance(self.alpha, np.ndarray):
+            ridged = Spectrum.of(self._matrix + np.diag(self.alpha), "K", self._eps)
+            ridged.require_full_rank("regression with these alpha")
+            return Eigen(ridged, 0.0)
         if self.alpha <= max(self.spectrum.tolerance, np.finfo(float).tiny):  # too small to count
             self.spectrum.require_full_rank(f"regression with alpha = {self.alpha:.3g}")
         return Eigen(self.spectrum, self.alpha)

@@ -69,7 +69,7 @@ class Cholesky:
     array([0.375, 0.375])
     """
 
-    def __init__(self, matrix: np.ndarray, alpha: float, rounding: float = EPS) -> None:
+    def __init__(self, matrix: np.ndarray, alpha: float | np.ndarray, rounding: float = EPS) -> None:
         self.rounding, ridged = rounding, matrix.copy(order="F")
         ridged[np.diag_indices(len(matrix))] += alpha
         self.lower = linalg.cholesky(ridged, lower=True, overwrite_a=True, check_finite=False)
@@ -94,20 +94,21 @@ class Cholesky:
         return self.rounding * _growth(lambda x: self.lower @ (self.lower.T @ x), n) * _growth(self.solve, n)
 
 
-def factor(matrix: np.ndarray, alpha: float, eps: float = EPS) -> Cholesky | None:
+def factor(matrix: np.ndarray, alpha: float | np.ndarray, eps: float = EPS) -> Cholesky | None:
     """Cholesky's factor of K + α; None where α may be too small for it, or K may not be positive semidefinite.
 
     Args:
         matrix: K, symmetric.
-        alpha: the ridge.
+        alpha: the ridge, or one for each row.
         eps: relative rounding of the entries of K.
     """
     rounding = max(len(matrix) * EPS, eps)
-    if alpha <= 2 * rounding * np.abs(matrix).sum(axis=1).max():
+    least = float(np.min(alpha))
+    if least <= 2 * rounding * np.abs(matrix).sum(axis=1).max():
         return None
     most = max(np.diag(matrix).max(), matrix.mean(axis=1).sum())  # at most the largest eigenvalue
     try:
-        if alpha > INDEFINITE * most:
+        if least > INDEFINITE * most:
             Cholesky(matrix, INDEFINITE * most)
         return Cholesky(matrix, alpha, rounding)
     except linalg.LinAlgError:

@@ -57,8 +57,6 @@ def test_posterior_deviations_and_draws():
     np.testing.assert_allclose(cov, K(X[20:]) - cross @ np.linalg.solve(noisy, cross.T), atol=1e-11)
     np.testing.assert_allclose(model.predict(X[20:], return_std=True)[1], np.sqrt(np.diag(cov)), rtol=1e-9)
     assert model.sample_y(X[20:], 5).shape == (10, 2, 5)
-    with pytest.raises(tp.ProgramError, match="kind='nngp'"):
-        NTKRegressor().fit(X, Y).predict(X, return_std=True)
 
 
 def test_the_classifier_regresses_indicators():

@@ -102,7 +102,7 @@ def test_one_decomposition_serves_many_ridges():
         assert a.spectrum is s and a.log_marginal_likelihood == pytest.approx(b.log_marginal_likelihood, rel=1e-13)
 
 
-@pytest.mark.parametrize("alpha", [-1.0, np.nan, np.inf, "much", [1.0, 2.0], None])
+@pytest.mark.parametrize("alpha", [-1.0, np.nan, np.inf, "much", [[1.0, 2.0]], None])
 def test_bad_noise_is_refused(alpha):
     with pytest.raises(tp.DataError, match="alpha is a noise variance"):
         GaussianProcess(K, Y, alpha)
