@@ -21,6 +21,7 @@ from tensorprog.functions import evaluate as evaluate_expr
 Array = Any
 OPPOSITE = 0.3  # π − θ below which the V of relu is a series
 LEAST = 1e-300  # of signed gaps, which have no −0
+STEEP = 1e4  # variances from which on a smooth function needs the angle better than a covariance has it
 # 1 − |ρ| below which an angle is not had from ρ to 1e-13.  Near 1 a sum of hundreds of products has an error e of up to
 # 10 roundings; where 1 − |ρ| = g it gives the angle one of e/√(2g), and 1/√(1 − ρ²) a relative one of e/(2g): that
 # needs g ≥ √(NEAR/2).
@@ -263,6 +264,10 @@ def _smooth(m: Machine, op: Op, c: Array, r1: Array, r2: Array, q1: Array, q2: A
     def value(a: list[np.ndarray]) -> np.ndarray:
         return UNSURE.value(expectation(body, (u, v), [[a[0], a[1]], [a[1], a[2]]], gap=a[3] if near else None))
 
+    if not near:
+        a, b, d = entries
+        steep = np.maximum(a, d) > STEEP
+        entries[1] = np.where(steep, _unless_parallel(m, b, a, d, b), b) if steep.any() else b
     return _there(m, _where_known(value, entries), (c, q1, q2))
 
 

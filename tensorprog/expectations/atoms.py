@@ -10,7 +10,7 @@ from typing import Any
 import sympy as sp
 
 from tensorprog.algebra import Apply, Gaussian, Gen, Poly, Scalar, affine, monomial, to_sympy
-from tensorprog.functions import Fn, is_delta, jumps, latex_name, member, text_name
+from tensorprog.functions import Fn, Relu, Step, is_delta, jumps, latex_name, member, text_name
 from tensorprog.printing import NameSymbol, latex, text
 
 HIGHEST = 12  # derivative that is looked at for jumps
@@ -112,11 +112,17 @@ def stein_ends(f: Apply) -> bool:
     for a in f.args:
         for mono in a.terms:
             random = [(g, e) for g, e in mono if g.support]
-            if any(isinstance(g, Gaussian) for g, _ in random) and (len(random) > 1 or random[0][1] > 1):
+            several = len(random) > 1 or bool(random) and random[0][1] > 1
+            if several and any(isinstance(g, Gaussian) or _returns_argument(g) for g, _ in random):
                 return False
             if not all(stein_ends(g) for g, _ in random if isinstance(g, Apply)):
                 return False
     return True
+
+
+def _returns_argument(g: Gen) -> bool:
+    """Whether φ(b) φ'(b) may be b itself, as |b| sign(b) is: then φ(b) in a product is as good as b there."""
+    return isinstance(g, Apply) and g.kinked and g.fn not in (Relu, Step)
 
 
 @functools.cache
