@@ -112,7 +112,7 @@ def stein_ends(f: Apply) -> bool:
     for a in f.args:
         for mono in a.terms:
             random = [(g, e) for g, e in mono if g.support]
-            several = len(random) > 1 or bool(random) and random[0][1] > 1
+            several = len(random) > 1 or (bool(random) and random[0][1] > 1)
             if several and any(isinstance(g, Gaussian) or _returns_argument(g) for g, _ in random):
                 return False
             if not all(stein_ends(g) for g, _ in random if isinstance(g, Apply)):

@@ -148,7 +148,11 @@ def expected(g: Expect, value: Callable[[Poly], Any], gap: Array | None = None) 
     k = len(g.mean)
     cov = [[value(g.entry(i, j)) for j in range(k)] for i in range(k)]
     for i in range(k):
-        cov[i][i] = _variance(g.entry(i, i), cov[i][i], value)
+        found = _variance(g.entry(i, i), cov[i][i], value)
+        if found is not cov[i][i]:  # what has no variance has no covariance
+            none = found != cov[i][i]
+            for j in range(k):
+                cov[i][j] = cov[j][i] = found if i == j else np.where(none, 0.0, cov[i][j])
     mean = [value(m) for m in g.mean] if any(g.mean) else None
     scalars = {s: value(Poly({((h, 1),): 1})) for s, h in g.scalars.items()}
     try:
