@@ -141,14 +141,11 @@ class Comparison:
         if self.nothing or not self.effort.wants(self.what, name, turn):
             return
         found = attempt(way, self.seconds)
-        allowed = MAY_REFUSE.get(name, ())
         if found.overflow and self._no_number:
             self.report.skipped[f"{self.what} {name}: overflow, and no number to compare with"] += 1
         elif found.refusal is not None and not found.named:
             self.fault(name, found)
-        elif (found.kind in EXACT_ONLY.get(name, ()) and self._estimated) or (
-            found.refusal is not None and found.kind in (*allowed, "TooDear")
-        ):
+        elif self._may_refuse(name, found):
             self.report.skipped[f"{self.what} {name}: {found.reason}"] += 1
         elif (found.refusal is None) != (self.reference.refusal is None):
             self.fault(name, found)
@@ -156,6 +153,11 @@ class Comparison:
             self.report.compared[f"{self.what} {name}"] += 1
             if apart(self.reference, found, rtol, self.scale(self.reference.value)):
                 self.fault(name, found)
+
+    def _may_refuse(self, name: str, found: Outcome) -> bool:
+        if found.kind in (*MAY_REFUSE.get(name, ()), "TooDear"):
+            return True
+        return found.kind in EXACT_ONLY.get(name, ()) and self._estimated
 
     @property
     def _no_number(self) -> bool:
