@@ -20,8 +20,8 @@ from tensorprog.functions import evaluate as evaluate_expr
 
 Array = Any
 OPPOSITE = 0.3  # π − θ below which the V of relu is a series
+STEEP = 1e4  # variance from which a smooth function is as steep as a jump, to single digits
 LEAST = 1e-300  # of signed gaps, which have no −0
-STEEP = 1e4  # variances from which on a smooth function needs the angle better than a covariance has it
 # 1 − |ρ| below which an angle is not had from ρ to 1e-13.  Near 1 a sum of hundreds of products has an error e of up to
 # 10 roundings; where 1 − |ρ| = g it gives the angle one of e/√(2g), and 1/√(1 − ρ²) a relative one of e/(2g): that
 # needs g ≥ √(NEAR/2).
@@ -202,8 +202,8 @@ def _form(m: Machine, op: Op, *args: Array) -> Array:
     on_host = list(map(host, args))
     with np.errstate(all="ignore"):
         value = form(*on_host)
-        if len(functions) == 2 and any(map(jumps, functions)):
-            value = _unless_parallel(m, value, *on_host)
+        if len(functions) == 2:
+            value = _unless_parallel(m, value, any(map(jumps, functions)), *on_host)
     return _there(m, value, args)
 
 
@@ -220,10 +220,10 @@ def _expect(m: Machine, op: Op, *args: Array) -> Array:
         return UNSURE.value(expectation(body, us, cov, mean, dict(zip(names, scalars, strict=True))))
 
     found = _where_known(value, on_host)
-    if any(jumps(type(f)) for f in body.atoms(Fn)):
-        entry = dict(zip(pairs, on_host, strict=False))
-        for i, j in combinations(range(k), 2):
-            found = _unless_parallel(m, found, entry[i, i], entry[j, j], entry[i, j])
+    jump = any(jumps(type(f)) for f in body.atoms(Fn))
+    entry = dict(zip(pairs, on_host, strict=False))
+    for i, j in combinations(range(k), 2):
+        found = _unless_parallel(m, found, jump, entry[i, i], entry[j, j], entry[i, j])
     return _there(m, found, args)
 
 
@@ -240,10 +240,16 @@ def _where_known(f: Callable[[list[np.ndarray]], np.ndarray], args: list[np.ndar
     return found
 
 
-def _unless_parallel(m: Machine, value: np.ndarray, q1: np.ndarray, q2: np.ndarray, c: np.ndarray) -> np.ndarray:
-    """NaN where functions with jumps need the angle better than a covariance has it."""
+def _unless_parallel(
+    m: Machine, value: np.ndarray, jump: bool, q1: np.ndarray, q2: np.ndarray, c: np.ndarray
+) -> np.ndarray:
+    """NaN where functions with jumps, or of variables so large that others act as jumps, need more than a covariance.
+
+    Its angle θ has an error of ε/θ, and functions of slope 1 tell angles of 1/√q apart.
+    """
     with np.errstate(all="ignore"):
-        return np.where(np.maximum(1 - np.abs(c) / np.sqrt(q1 * q2), 0) < m.near[0], np.nan, value)
+        lost = np.maximum(1 - np.abs(c) / np.sqrt(q1 * q2), 0) < m.near[0]  # never where near is 0
+        return np.where(lost if jump else lost & (np.minimum(q1, q2) > STEEP), np.nan, value)
 
 
 def _moment(m: Machine, op: Op, q: Array) -> Array:
@@ -267,11 +273,10 @@ def _smooth(m: Machine, op: Op, c: Array, r1: Array, r2: Array, q1: Array, q2: A
     def value(a: list[np.ndarray]) -> np.ndarray:
         return UNSURE.value(expectation(body, (u, v), [[a[0], a[1]], [a[1], a[2]]], gap=a[3] if near else None))
 
-    if not near:
-        a, b, d = entries
-        steep = np.maximum(a, d) > STEEP
-        entries[1] = np.where(steep, _unless_parallel(m, b, a, d, b), b) if steep.any() else b
-    return _there(m, _where_known(value, entries), (c, q1, q2))
+    found = _where_known(value, entries)
+    return _there(
+        m, found if near else _unless_parallel(m, found, False, entries[0], entries[2], entries[1]), (c, q1, q2)
+    )
 
 
 def _formula(m: Machine, op: Op, *args: Array) -> Array:

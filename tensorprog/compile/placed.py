@@ -25,7 +25,7 @@ from tensorprog.expectations.atoms import Expect
 from tensorprog.ir.axes import Everywhere, Map, Sizes, Window
 from tensorprog.limit.equations import Name, reachable
 from tensorprog.limit.mixing import linear
-from tensorprog.limit.positions import Along, At
+from tensorprog.limit.positions import Along, At, Positional
 
 Pair = tuple[Sizes, Sizes]
 Part = tuple[float, Map | None, int]  # a number, a window, and an operation: α M(operation)
@@ -161,6 +161,8 @@ class _Placing(Lowering):
             return self._along(g)
         if isinstance(g, At):
             raise NoRuleError("variances are sums over pairs of positions of one input")
+        if isinstance(g, Positional):
+            raise NoRuleError(f"no rule for {type(g).__name__} over positions")
         return super()._leaf(g)
 
     def _scalar(self, expr: sp.Expr) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import sympy as sp
 
 from tensorprog.algebra import Apply, Gaussian, Gen, Poly, Scalar, affine, monomial, to_sympy
-from tensorprog.functions import Fn, Relu, Step, is_delta, jumps, latex_name, member, text_name
+from tensorprog.functions import Abs, Fn, is_delta, jumps, latex_name, member, text_name
 from tensorprog.printing import NameSymbol, latex, text
 
 HIGHEST = 12  # derivative that is looked at for jumps
@@ -105,24 +105,22 @@ def stein_ends(f: Apply) -> bool:
 
     None may stand in a product inside its arguments, nor in the derivative of its own formula: Stein turns E b φ(b c)
     into E c φ'(b c), and E b/(1 + b²) into E 1/(1 + b²) - 2 E b²/(1 + b²)², and so on for ever.  Such factors stay
-    inside the atom.
+    inside the atom.  |b| counts as one, since |b| sign b = b.
     """
     if isinstance(f.fn, sp.Lambda) and _brings_factors(f.fn, tuple(bool(a.support) for a in f.args)):
         return False
     for a in f.args:
         for mono in a.terms:
             random = [(g, e) for g, e in mono if g.support]
-            several = len(random) > 1 or (bool(random) and random[0][1] > 1)
-            if several and any(isinstance(g, Gaussian) or _returns_argument(g) for g, _ in random):
+            if any(_is_factor(g) for g, _ in random) and (len(random) > 1 or random[0][1] > 1):
                 return False
             if not all(stein_ends(g) for g, _ in random if isinstance(g, Apply)):
                 return False
     return True
 
 
-def _returns_argument(g: Gen) -> bool:
-    """Whether φ(b) φ'(b) may be b itself, as |b| sign(b) is: then φ(b) in a product is as good as b there."""
-    return isinstance(g, Apply) and g.kinked and g.fn not in (Relu, Step)
+def _is_factor(g: Gen) -> bool:
+    return isinstance(g, Gaussian) or (isinstance(g, Apply) and g.fn is Abs)
 
 
 @functools.cache

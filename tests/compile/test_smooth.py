@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import sympy as sp
+from scipy.integrate import quad
+from scipy.special import expit
 
 import tensorprog as tp
 from tensorprog import programs
@@ -133,3 +135,16 @@ def test_sequences():
     assert np.abs(K.gram(x) / K.gram(x, backend="numpy") - 1).max() < 1e-12
     ragged = [s[:t] for s, t in zip(x, RNG.integers(3, 10, size=18), strict=True)]
     assert np.abs(K.gram(ragged) - K(ragged)).max() < 1e-13 * K.gram(ragged).max()
+
+
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+def test_large_variances_of_parallel_inputs(backend):
+    """Θ(x, 2x) = E σ(u) σ(2u) + 2 q E σ'(u) σ'(2u), u ~ N(0, q): at q = 1e12 the angle that rounding leaves is felt."""
+    x = np.array([0.16, -2.11])
+    q = 1e12 * (x @ x) / 2
+    slope = quad(lambda u: (expit(u) * expit(-u)) * (expit(2 * u) * expit(-2 * u)), -40, 40, points=[0], epsrel=1e-12)[
+        0
+    ]
+    expected = 0.5 + 2 * q * slope / np.sqrt(2 * np.pi * q)  # E σ σ = 1/2 − O(q^(−1/2))
+    K = tp.ntk(tp.programs.mlp(depth=1, phi=tp.sigmoid, sigma_w=1e6))
+    assert K.gram(np.array([x, 2 * x]), backend=backend)[0, 1] == pytest.approx(expected, rel=1e-6)

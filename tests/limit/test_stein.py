@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import sympy as sp
+from scipy import special
 from scipy.integrate import quad
 
 import tensorprog as tp
@@ -39,6 +40,29 @@ def test_the_ntk_of_a_rational_function():
     expected = mean(lambda a: 4 * a**2 / (1 + a**2) ** 4) + mean(lambda a: 1 / (1 + a**2) ** 2)
     assert K([[1.0]])[0, 0] == pytest.approx(expected, rel=1e-9)
     assert tp.ntk(network(lambda net, h: tp.nonlin(lambda u: 1 / (1 + u**2), h)))([[0.0]])[0, 0] == 1
+
+
+@pytest.mark.parametrize(
+    ("f", "slope"),
+    [
+        (lambda a: a * sp.exp(-(a**2)), lambda a: (1 - 2 * a**2) * np.exp(-(a**2))),
+        (lambda a: tp.sigmoid(tp.erf(a) * a), None),
+    ],
+    ids=["gauss", "sigmoid"],
+)
+def test_products_of_moduli_inside_functions(f, slope):
+    """Θ(x,x) = E f(|u|)² + E f'(|u|)²: |u| sign u = u, which Stein would bring back for ever."""
+    K = tp.ntk(network(lambda net, h: tp.nonlin(f, tp.abs(h)) if slope else f(tp.abs(h))))
+    if slope is None:
+        inner = lambda a: 1 / (1 + np.exp(-a * special.erf(a)))  # noqa: E731
+        slope = lambda a: (  # noqa: E731
+            inner(a) * (1 - inner(a)) * (special.erf(a) + 2 * a * np.exp(-(a**2)) / np.sqrt(np.pi))
+        )
+    else:
+        inner = lambda a: a * np.exp(-(a**2))  # noqa: E731
+    expected = mean(lambda a: inner(abs(a)) ** 2) + mean(lambda a: slope(abs(a)) ** 2)
+    assert K([[1.0]])[0, 0] == pytest.approx(expected, rel=1e-9)
+    assert np.isfinite(K([[0.0]])).all()
 
 
 def test_powers_beside_jumps_have_no_deltas():

@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     options = _options(argv)
     for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = "1"
-    counts = (("net", options.networks), ("program", options.programs))
+    counts = (("net", options.networks), ("program", options.programs), ("layers", options.layers))
     wanted = [(kind, options.seed * STRIDE + i) for kind, count in counts for i in range(count)]
     wanted.sort(key=lambda task: task[1])
     path = Path(options.journal or ROOT / "out" / "random_cases" / f"{_digest()}.jsonl")
@@ -49,6 +49,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.random_cases", description=__doc__.splitlines()[0])
     parser.add_argument("--networks", type=int, default=200, help="how many networks (200)")
     parser.add_argument("--programs", type=int, default=200, help="how many programs (200)")
+    parser.add_argument("--layers", type=int, default=0, help="how many networks of norms, attention and gates (0)")
     parser.add_argument("--seed", type=int, default=0, help="other seeds give other cases (0)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (one per core)")
     parser.add_argument("--seconds", type=float, default=4.0, help="of processor time that one way may take (4)")

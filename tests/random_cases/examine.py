@@ -7,7 +7,7 @@ import traceback
 import warnings
 from typing import Any
 
-from tests.random_cases import generate
+from tests.random_cases import generate, hold_layers
 from tests.random_cases.case import Case
 from tests.random_cases.compare import Effort, Fault, Report
 from tests.random_cases.networks import check_network
@@ -54,6 +54,8 @@ def examine(kind: str, seed: int, seconds: float = 15.0, smaller: float = 40.0) 
 def task(arguments: tuple[str, int, float]) -> dict[str, Any]:
     """``examine`` in one argument; what goes wrong in the checks themselves is a fault too."""
     kind, seed, seconds = arguments
+    if kind == "layers":
+        return hold_layers.record(seed, seconds)
     try:
         return examine(kind, seed, seconds)
     except Exception:

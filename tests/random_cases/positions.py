@@ -27,25 +27,9 @@ COVERS = {
 }  # fmt: skip
 HERE = "tests/kernels/test_positions.py"
 ELSEWHERE = {
-    "net.aggregate": HERE, "net.aggregate(normalise)": HERE, "net.aggregate(loops)": HERE,
     "net.weighted_pool": HERE, "net.weighted_pool(normalise)": HERE,
     "net.embed(law)": "tests/kernels/test_laws.py", "net.bias(law)": "tests/kernels/test_laws.py",
 }  # fmt: skip
-NOT_DRAWN = {
-    "layer_norm",
-    "rms_norm",
-    "attention",
-    "concat",
-    "scores",
-    "softmax",
-    "normalised",
-    "weighted",
-    "rnn",
-    "gru",
-    "lstm",
-    "glu",
-    "squeeze_excite",
-}  # of moments and pairs of positions, and sums, products and loops written in another way
 PHI = ["relu", "erf", "tanh", "sin", "abs_", "sigmoid", "gelu"]
 PADDINGS = ["same", "valid", "circular"]
 Step = tuple[Any, ...]

@@ -7,12 +7,12 @@ import pytest
 
 import tensorprog as tp
 from tensorprog.dsl import net, network, nonlinearities, program
-from tests.random_cases import batches, positions
+from tests.random_cases import batches, layers, positions
 from tests.random_cases.case import pieces_of
 from tests.random_cases.examine import made
 from tests.random_cases.pieces import POOLS, TABLE
 
-COVERED = {name for piece in TABLE for name in piece.covers} | positions.COVERS | batches.COVERS
+COVERED = {name for piece in TABLE for name in piece.covers} | positions.COVERS | batches.COVERS | layers.COVERS
 # public names that are no line of a network or program, and where they are checked
 ELSEWHERE = {
     "Program.to_json": "every program is written and read again",
@@ -69,9 +69,8 @@ def test_every_method_and_each_of_its_options_is_a_piece(label, cls):
 
 def test_every_layer_and_each_of_its_options_is_a_piece():
     """Of ``net``, whose layers are functions of files of their own."""
-    layers = {name: layer for name, layer in net.LAYERS.items() if name not in positions.NOT_DRAWN}
-    names = {f"net.{name}" for name in layers}
-    names |= {f"net.{name}({k})" for name, layer in layers.items() for k in keywords(layer)}
+    names = {f"net.{name}" for name in net.LAYERS}
+    names |= {f"net.{name}({k})" for name, layer in net.LAYERS.items() for k in keywords(layer)}
     assert names - COVERED - set(positions.ELSEWHERE) == set()
 
 

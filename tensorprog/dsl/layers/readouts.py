@@ -12,7 +12,7 @@ from tensorprog.dsl.concatenated import Channels
 from tensorprog.dsl.decimals import exact
 from tensorprog.dsl.layers.linear import embed
 from tensorprog.dsl.program import Vec
-from tensorprog.dsl.trace import Datum, Output, Readout
+from tensorprog.dsl.trace import Datum, NeedsAxes, Output, Readout
 from tensorprog.errors import ProgramError
 from tensorprog.ir.axes import Everywhere, Reading
 from tensorprog.ir.instructions import InitVector
@@ -56,7 +56,8 @@ def flatten(net: Builder, key: Key, x: Vec | Channels, std: Number = 1, bias: Nu
     check_vector(key, x)
     axes = net._trace.program.axes(x.var)
     if axes is None:
-        raise ProgramError(f"flatten({key!r}, {x}) takes vectors with positions, and {x} has none: use net.readout")
+        words = f"flatten({key!r}, {x}) takes vectors with positions, and {x} has none: use net.readout"
+        raise NeedsAxes(words, net._trace.parts_behind(x.var))
     return _read(net, key, x, std, bias, initial, Reading(Everywhere(), axes))
 
 

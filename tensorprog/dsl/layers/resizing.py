@@ -110,7 +110,7 @@ def _pushed(net: Builder, x: Var, by: View) -> Var:
     program = net._trace.program
     op, axes = program.op(x), program.axes(x)
     assert axes is not None
-    if not isinstance(op, Nonlin):
+    if not isinstance(op, Nonlin) or any(program.axes(s) is not None for s in op.params):
         return program.append(None, Mix(Reading(by, axes), False, x))
     moved = tuple(v if program.axes(v) is None else _pushed(net, v, by) for v in op.args)
     body, slots = op.body, [vector_slot(i) for i, v in enumerate(op.args) if program.axes(v) is not None]
