@@ -248,13 +248,13 @@ def _unless_parallel(
     Its angle θ has an error of ε/θ, and functions of slope 1 tell angles of 1/√q apart.
     """
     with np.errstate(all="ignore"):
-        lost = 1 - np.abs(c) / np.sqrt(q1 * q2) < m.near[0]
+        lost = np.maximum(1 - np.abs(c) / np.sqrt(q1 * q2), 0) < m.near[0]  # never where near is 0
         return np.where(lost if jump else lost & (np.minimum(q1, q2) > STEEP), np.nan, value)
 
 
 def _moment(m: Machine, op: Op, q: Array) -> Array:
     """E φ(u) from the function's table, and where that is not good enough one by one."""
-    flat = np.reshape(host(q), -1)
+    flat = np.where(host(q) < 0, 0.0, host(q)).reshape(-1)  # negative by rounding
     value = tabulated(op.data, MOMENT).moment(flat)
     rest = np.isnan(value) & ~np.isnan(flat)
     if rest.any():
@@ -265,6 +265,9 @@ def _moment(m: Machine, op: Op, q: Array) -> Array:
 def _smooth(m: Machine, op: Op, c: Array, r1: Array, r2: Array, q1: Array, q2: Array, *near: Array) -> Array:
     """E φ(u)ψ(v); given 1 − |ρ| too, to its digits where variances are large and ρ is near ±1."""
     (u, v), entries = variables(2), list(map(host, (q1, c, q2, *near)))
+    none = (entries[0] < 0) | (entries[2] < 0)
+    if np.any(none):  # by rounding: what has no variance has no covariance
+        entries[:3] = np.maximum(entries[0], 0), np.where(none, 0.0, entries[1]), np.maximum(entries[2], 0)
     body = op.data[0].subs(X, u) * op.data[1].subs(X, v)
 
     def value(a: list[np.ndarray]) -> np.ndarray:

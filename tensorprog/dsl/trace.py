@@ -116,13 +116,14 @@ class Output(NotAnArray):
 
     readouts: tuple[Readout, ...] = ()
     biases: tuple[tuple[str, sp.Expr], ...] = ()
+    factors: frozenset[sp.Symbol] = frozenset()  # symbols it was multiplied by, which a std of 0 forgets
 
     def __add__(self, other: Any) -> Output:
         if other == 0:
             return self
         if not isinstance(other, Output):
             raise ProgramError(f"outputs can be added to outputs only, got {other!r}")
-        return Output(self.readouts + other.readouts, self.biases + other.biases)
+        return Output(self.readouts + other.readouts, self.biases + other.biases, self.factors | other.factors)
 
     __radd__ = __add__
 
@@ -140,7 +141,8 @@ class Output(NotAnArray):
             self._refuse(f"{self}·({factor})")
         c = exact(factor, f"the factor of the output {self}")
         readouts = tuple(replace(r, std=c * r.std) for r in self.readouts)
-        return Output(readouts, tuple((name, c * std) for name, std in self.biases))
+        biases = tuple((name, c * std) for name, std in self.biases)
+        return Output(readouts, biases, self.factors.union(c.free_symbols))
 
     __rmul__ = __mul__
 
@@ -256,7 +258,8 @@ class Trace(Shown):
         stds = [p.std for p in self.parameters.values()]
         stds += [std for heads in self.heads for f in heads for _, std in f.biases]
         stds += [r.std for heads in self.heads for f in heads for r in f.readouts]
-        return self.program.symbols.union(*(std.free_symbols for std in stds))
+        factors = (f.factors for heads in self.heads for f in heads)
+        return self.program.symbols.union(*(std.free_symbols for std in stds), *factors)
 
     @property
     def trainable(self) -> dict[str, str]:

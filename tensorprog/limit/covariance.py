@@ -12,6 +12,7 @@ from tensorprog.errors import DataError, NoRuleError
 from tensorprog.ir.instructions import InitVector, Var
 
 TOLERANCE = 1e-12  # of correlations
+ROUNDING = 16 * float(np.finfo(float).eps)  # of a variance given nearly equal vectors, divided by what tells them apart
 
 
 def refuse_laws(vectors: list[tuple[Var, InitVector]]) -> None:
@@ -47,12 +48,13 @@ def cholesky(vectors: list[tuple[Var, InitVector]], number: Callable[[sp.Expr], 
         raise DataError("a covariance of the initial vectors is not finite")
     size = np.sqrt(np.abs(np.diag(cov)))  # small vectors stand beside large ones: correlations are compared
     size[size == 0.0] = 1.0
-    root = np.zeros_like(cov)
+    root, least = np.zeros_like(cov), 1.0
     for j in range(len(cov)):
         column = cov[j:, j] / (size[j:] * size[j]) - root[j:, :j] @ root[j, :j]
         if column[0] > TOLERANCE:
             root[j:, j] = column / np.sqrt(column[0])
-        elif column[0] < -TOLERANCE or np.abs(column).max() > 1e6 * TOLERANCE:
+            least = min(least, column[0])
+        elif column[0] < -TOLERANCE - ROUNDING / least or np.abs(column).max() > 1e6 * TOLERANCE:
             column *= size[j:] * size[j]
             raise DataError(
                 f"the covariance of {', '.join(str(v) for v, _ in vectors)} is not positive semidefinite: "

@@ -34,6 +34,7 @@ from tensorprog.printing import reads_data
 
 Array = Any
 ESTIMATED = 0.02  # how far covariances made of estimates may be from positive semidefinite, relative to the variances
+ROUNDING = 1e-13  # of a sum, relative to its terms
 Atom = Callable[[Expect, Callable[[Poly], Any], Array | None], Array]
 
 
@@ -120,6 +121,23 @@ def _scalar(expr: sp.Expr, values: Mapping[sp.Symbol, Array]) -> Array:
     return evaluate_expr(expr, values)
 
 
+def _variance(p: Poly, found: Array, value: Callable[[Poly], Any]) -> Array:
+    """The value of a variance; 0 where its terms cancel up to rounding and leave something negative."""
+    if not np.any(np.less(found, 0)):
+        return found
+    factor: Any = 1.0
+    while len(p.terms) == 1:  # a multiple of what has a name
+        (mono, c), *_ = p.terms.items()
+        names = [h for h, e in mono if isinstance(h, Name) and e == 1]
+        if not names:
+            break
+        rest = [(h, e) for h, e in mono if h is not names[0]]
+        factor = factor * value(Poly({tuple(rest): c}))
+        p = names[0].definition
+    size = sum(np.abs(value(Poly({mono: c}))) for mono, c in p.terms.items())
+    return np.where((found < 0) & (found >= -ROUNDING * np.abs(factor) * size), 0.0, found)
+
+
 def expected(g: Expect, value: Callable[[Poly], Any], gap: Array | None = None) -> Value:
     """The expectation of an atom, given the values of polynomials.
 
@@ -129,6 +147,12 @@ def expected(g: Expect, value: Callable[[Poly], Any], gap: Array | None = None) 
         return lawful(g, value)
     k = len(g.mean)
     cov = [[value(g.entry(i, j)) for j in range(k)] for i in range(k)]
+    for i in range(k):
+        found = _variance(g.entry(i, i), cov[i][i], value)
+        if found is not cov[i][i]:  # what has no variance has no covariance
+            none = found != cov[i][i]
+            for j in range(k):
+                cov[i][j] = cov[j][i] = found if i == j else np.where(none, 0.0, cov[i][j])
     mean = [value(m) for m in g.mean] if any(g.mean) else None
     scalars = {s: value(Poly({((h, 1),): 1})) for s, h in g.scalars.items()}
     try:

@@ -69,9 +69,12 @@ def test_finding_the_order_takes_a_time_proportional_to_the_operations():
     found = {}
     for length in (10, 30):
         program = pooled(length)
-        start = time.process_time()
-        count = len(program.tape.ordered(program.roots))
-        found[length] = (time.process_time() - start) / count
+        spent = []
+        for _ in range(5):  # the least of them is that of a machine which does nothing else
+            start = time.process_time()
+            count = len(program.tape.ordered(program.roots))
+            spent.append(time.process_time() - start)
+        found[length] = min(spent) / count
     assert found[30] < 4 * found[10] + 1e-5
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import tensorprog as tp
 from tensorprog.derivation.data import read_inputs
 from tensorprog.derivation.ntk import ntk_terms
-from tensorprog.errors import TensorProgramError
+from tensorprog.errors import DataError, TensorProgramError
 from tensorprog.finite.empirical import FiniteNetwork, hyper_values
 from tensorprog.finite.layerwise import layerwise_ntk
 from tensorprog.functions import evaluate
@@ -58,6 +58,13 @@ class Outcome:
         """Whether it is refused by an error of the package, which does not blame inputs for what they are not."""
         blamed = any(words in str(self.refusal) for words in BLAME)
         return isinstance(self.refusal, (TensorProgramError, TooDear)) and not blamed
+
+    @property
+    def overflow(self) -> bool:
+        """Whether it broke by numbers that are not finite."""
+        return isinstance(self.refusal, RuntimeError) and any(
+            words in str(self.refusal) for words in ("overflow", "invalid value")
+        )
 
     @property
     def kind(self) -> str:
@@ -242,15 +249,22 @@ def single(case: Case, kind: str) -> tuple[Callable[[], Any], Callable[[], Any]]
     """The gram matrix in single precision, and what it is the rounding of."""
     net, X, values = case.network(), case.X.astype(np.float32), case.symbols
     K = tp.nngp(net) if kind == "nngp" else tp.ntk(net)
-    return (lambda: K.gram(X, values=values, dtype="float32").astype(float)), (
-        lambda: K(X.astype(float), values=values)
-    )
+    return (lambda: K.gram(X, values=values, dtype="float32").astype(float)), lambda: _in_float32(K, X, values)
+
+
+def _in_float32(K: Any, X: Array, values: Any) -> Array:
+    """K(X), refused where single precision has no such numbers."""
+    value = K(X.astype(float), values=values)
+    if np.abs(value).max(initial=0) > np.finfo(np.float32).max:
+        raise DataError("beyond the range of float32")
+    return value
 
 
 # ---- at finite width --------------------------------------------------------------------------------
 
 
 WIDTH = 12
+EPSILON = float(np.finfo(float).eps)
 
 
 def _finite_network(case: Case) -> tuple[FiniteNetwork, dict[str, Array]]:
@@ -259,12 +273,26 @@ def _finite_network(case: Case) -> tuple[FiniteNetwork, dict[str, Array]]:
     return finite, finite.draw(WIDTH, [case.seed])
 
 
-def by_autograd(case: Case) -> Array:
-    """Outputs (N,) and products of gradients (N, N) of one network, as the text says, in PyTorch; in one row."""
+def by_autograd(case: Case) -> Any:
+    """Outputs (N,) and products of gradients (N, N) of one network, as the text says, in PyTorch; in one row.
+
+    With their errors by rounding: 50 times what a rounding of the parameters changes, as sin(1e12 u) has few digits
+    whoever computes it, and 100 roundings of the terms of an output, which may cancel.
+    """
     network, parameters = _finite_network(case)
-    arrays = {name: a[0] for name, a in parameters.items()}
-    f, theta = plain.outputs_and_ntk(case, arrays, WIDTH, {v.name for v in network.trace.states})
-    return np.concatenate([f, theta.ravel()])
+    arrays, states = {name: a[0] for name, a in parameters.items()}, {v.name for v in network.trace.states}
+    rng = np.random.default_rng([5, case.seed])
+
+    def found(by: float) -> tuple[Array, Array]:
+        near = {name: a * (1 + by * rng.choice([-1.0, 1.0], np.shape(a))) for name, a in arrays.items()}
+        f, theta, size, sizes = plain.outputs_and_ntk(case, near, WIDTH, states)
+        return np.concatenate([f, theta.ravel()]), np.concatenate([size, sizes.ravel()])
+
+    value, size = found(0.0)
+    if not np.isfinite(value).all():
+        return value
+    changed = np.max([np.abs(found(EPSILON)[0] - value) for _ in range(3)], axis=0)
+    return value, 50 * changed + 100 * EPSILON * size
 
 
 def finite(case: Case, name: str) -> Array:

@@ -144,21 +144,36 @@ def _product(f: list[Any], g: list[Any]) -> float:
     return float(sum(a[1] * b[1] * (1.0 if a[2] is None else np.mean(a[2] * b[2])) for a, b in same))
 
 
-def outputs_and_ntk(case: Case, arrays: Mapping[str, Array], width: int, states: set[str]) -> tuple[Array, Array]:
-    """Outputs (N,) of a network with these arrays by name, and products of their gradients, (N, N), by autograd."""
+def outputs_and_ntk(case: Case, arrays: Mapping[str, Array], width: int, states: set[str]) -> tuple[Array, ...]:
+    """Outputs (N,) of a network with these arrays by name, and products of their gradients, (N, N), by autograd.
+
+    Also the sizes of both before the terms of an output cancel, to which all of them are rounded.
+    """
     xp = torch()
     leaves = {name: xp.array(a).requires_grad_(name not in states) for name, a in arrays.items()}
     outputs = []
     for terms in _outputs(case, lambda name, *shape, start=None: leaves[name], width, xp):
-        total = xp.array(0.0)
+        parts = [xp.array(0.0)]
         for name, std, x, _ in terms:
             v = leaves[name] if name else xp.array(1.0)
-            total = total + std * (v.sum() if x is None else (v * x).sum() / math.sqrt(width))
-        outputs.append(total)
+            parts.append(std * (v.sum() if x is None else (v * x).sum() / math.sqrt(width)))
+        outputs.append(parts)
     trained = [a for name, a in leaves.items() if name not in states]
-    gradients = [_gradient(f, trained) for f in outputs]
-    theta = [[sum(float((a * b).sum()) for a, b in zip(g, h, strict=True)) for h in gradients] for g in gradients]
-    return np.array([float(f.detach()) for f in outputs]), np.array(theta)
+    gradients = [_gradient(sum(parts), trained) for parts in outputs]
+    each = [[_gradient(part, trained) for part in parts] for parts in outputs]
+    theta = [[_products(g, h) for h in gradients] for g in gradients]
+    sizes = [[sum(abs(_products(g, h)) for g in a for h in b) for b in each] for a in each]
+    f = np.array([float(sum(parts).detach()) for parts in outputs])
+    return (
+        f,
+        np.array(theta),
+        np.array([sum(abs(float(p.detach())) for p in parts) for parts in outputs]),
+        np.array(sizes),
+    )
+
+
+def _products(g: list[Any], h: list[Any]) -> float:
+    return sum(float((a * b).sum()) for a, b in zip(g, h, strict=True))
 
 
 def _gradient(f: Any, trained: list[Any]) -> list[Any]:
@@ -166,7 +181,7 @@ def _gradient(f: Any, trained: list[Any]) -> list[Any]:
 
     if not f.requires_grad:
         return [torch.zeros_like(a) for a in trained]
-    found = torch.autograd.grad(f, trained, allow_unused=True)
+    found = torch.autograd.grad(f, trained, allow_unused=True, retain_graph=True)
     return [torch.zeros_like(a) if g is None else g for g, a in zip(found, trained, strict=True)]
 
 
