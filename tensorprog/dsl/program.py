@@ -338,7 +338,8 @@ def moment(fn: Callable[..., Any], *vectors: Vec, params: Sequence[Scal] = (), n
 
 def _trace(fn: Any, vectors: Sequence[Any], params: Sequence[Any]) -> sp.Expr:
     if not isinstance(params, (list, tuple)):
-        raise ProgramError(f"params must be a list of scalars of a program, got {type(params).__name__} {shortly(params)}")
+        given = f"{type(params).__name__} {shortly(params)}"
+        raise ProgramError(f"params must be a list of scalars of a program, got {given}")
     for v, cls in [*((v, Vec) for v in vectors), *((s, Scal) for s in params)]:
         if not isinstance(v, cls):
             raise ProgramError(f"expected a {cls.__name__} of a program, got {type(v).__name__} {shortly(v)}")
