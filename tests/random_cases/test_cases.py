@@ -78,7 +78,7 @@ def test_a_seed_stands_for_one_case():
 
 def test_the_command_goes_on_where_it_was_interrupted(tmp_path):
     journal = tmp_path / "journal.jsonl"
-    call = [sys.executable, "-m", "tests.random_cases", "--networks", "1", "--programs", "2", "--jobs", "1"]
+    call = [sys.executable, "-m", "tests.random_cases", "--networks", "0", "--programs", "3", "--jobs", "1"]
     call += ["--journal", str(journal), "--seed", "3"]
     first = subprocess.run(call, cwd=command.ROOT, capture_output=True, text=True)
     lines = journal.read_text().splitlines()
