@@ -9,6 +9,8 @@ from typing import Any
 
 import sympy as sp
 
+from tensorprog.errors import ProgramError, shortly
+
 X = sp.Symbol("x", real=True)
 # of families that are these, and have no definition of their own
 ELEMENTARY = {"exp": sp.exp(X), "sin": sp.sin(X), "cos": sp.cos(X), "softplus": sp.log(1 + sp.exp(X))}
@@ -45,7 +47,12 @@ class AtNumbers(sp.Function):  # type: ignore[misc]
         formula = None if rule is not None and x in self.family.kinks else self.formula_at(x)
         if formula is None:
             return None if rule is None else sp.Float(float(rule(float(x))))
-        return formula.subs(X, x)._eval_evalf(prec) if formula.has(X) else formula
+        if not formula.has(X):
+            return formula
+        try:
+            return formula.subs(X, x)._eval_evalf(prec)
+        except OverflowError as error:  # of mpmath, at exp(exp(1e308))
+            raise ProgramError(f"{self.family.name} at {shortly(x)} has no digits; use smaller numbers") from error
 
     def _eval_is_extended_real(self) -> bool | None:
         return True if self.args[0].is_number and self.evalf(2).is_Number else None

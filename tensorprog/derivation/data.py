@@ -20,6 +20,7 @@ from tensorprog.given import count
 from tensorprog.printing import Shown, counted
 
 SHARE = 1e-4  # of the largest float that inner products of inputs may be
+ROUNDED = 1e-56  # squares of sines below this may be rounding of parallel vectors
 CHUNK = 2**15  # entries of input vectors compared together, which stay in cache
 
 
@@ -361,10 +362,21 @@ def _compare(
     rest = (y - product) - error
     rest -= x * (_dot(rest, x) / xx)
     sine = _dot(rest, rest) / yy
+    if np.any(sine < ROUNDED):
+        sine = np.where((sine < ROUNDED) & _parallel(x, y), 0.0, sine)
     with np.errstate(over="ignore", invalid="ignore"):
         x = x * np.ldexp(1.0, size - other)
         growth = _dot(x - y, x + y) / yy
         return (sine / (1 + np.sqrt(1 - sine)))[..., 0], (growth / (1 + np.sqrt(1 + growth)))[..., 0]
+
+
+def _parallel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Whether rows are exactly parallel: x_i y = y_i x at the largest x_i, with products in two floats."""
+    i = np.abs(x).argmax(axis=-1)[..., None]
+    first = two_product(np.take_along_axis(x, i, -1), y)
+    other = two_product(np.take_along_axis(y, i, -1), x)
+    same = (first[0] == other[0]) & (first[1] == other[1])
+    return np.all(same, axis=-1, keepdims=True)  # type: ignore[no-any-return]
 
 
 def _scaled(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -47,7 +47,7 @@ def exact(value: Any, what: str = "value") -> sp.Expr:
     except OverflowError:
         raise ProgramError(f"{what} is {shortly(value)}; it must be below 1e308 in size") from None
     if not math.isfinite(number):
-        raise ProgramError(f"{what} is {value}; it must be finite")
+        raise ProgramError(f"{what} is {shortly(value)}; it must be finite")
     return sp.Integer(int(value)) if isinstance(value, numbers.Integral) else _rational(number)
 
 

@@ -13,7 +13,7 @@ import sympy as sp
 
 from tensorprog.dsl.decimals import exact
 from tensorprog.dsl.refusals import NotAnArray
-from tensorprog.errors import ProgramError
+from tensorprog.errors import ProgramError, shortly
 from tensorprog.functions import FAMILIES, Abs, from_sympy, no_numbers, without_rule
 from tensorprog.ir import serial
 from tensorprog.ir.graph import ProgramGraph
@@ -338,10 +338,11 @@ def moment(fn: Callable[..., Any], *vectors: Vec, params: Sequence[Scal] = (), n
 
 def _trace(fn: Any, vectors: Sequence[Any], params: Sequence[Any]) -> sp.Expr:
     if not isinstance(params, (list, tuple)):
-        raise ProgramError(f"params must be a list of scalars of a program, got {type(params).__name__} {params!r}")
+        given = f"{type(params).__name__} {shortly(params)}"
+        raise ProgramError(f"params must be a list of scalars of a program, got {given}")
     for v, cls in [*((v, Vec) for v in vectors), *((s, Scal) for s in params)]:
         if not isinstance(v, cls):
-            raise ProgramError(f"expected a {cls.__name__} of a program, got {type(v).__name__} {v!r}")
+            raise ProgramError(f"expected a {cls.__name__} of a program, got {type(v).__name__} {shortly(v)}")
     return trace(fn, len(vectors), len(params))
 
 
@@ -360,7 +361,7 @@ def trace(fn: Any, vectors: int, scalars: int = 0) -> sp.Expr:
     except ValueError as error:  # of sympy, as for Max(a, I)
         raise ProgramError(f"{fn!r} of a symbol: {error} Its value must be a finite real number everywhere") from error
     if not isinstance(result, (sp.Expr, numbers.Real)):
-        raise ProgramError(f"{fn!r} must return a sympy expression of its arguments, got {result!r}")
+        raise ProgramError(f"{fn!r} must return a sympy expression of its arguments, got {shortly(result)}")
     body = from_sympy(exact(result, "the function"))
     unknown = next((e for e in sp.postorder_traversal(body) if isinstance(e, sp.Piecewise)), without_rule(body))
     if isinstance(unknown, sp.Piecewise):

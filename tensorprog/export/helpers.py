@@ -16,6 +16,9 @@ class Library:
     array: str
     aliases: str
     convert: str = ""
+    known: str = ""
+    traced: str = ""
+    passed: str = "q"
 
 
 LIBRARIES = {
@@ -25,7 +28,8 @@ LIBRARIES = {
                      "cat, sort = torch.cat, lambda x, axis: torch.sort(x, axis).values",
                      "    x = torch.as_tensor(x, dtype=None if torch.is_tensor(x) else torch.float64)\n"),
     "jax": Library("jnp", "import jax\nimport jax.numpy as jnp", "from jax.scipy.special import erf", "jnp.array",
-                   "cat, sort = jnp.concatenate, jnp.sort"),
+                   "cat, sort = jnp.concatenate, jnp.sort", "", "not isinstance(q, jax.core.Tracer) and ",
+                   "; under jit, vmap and grad others are NaN", "jnp.where(q > most, jnp.nan, q)"),
 }  # fmt: skip
 IMPORTED = {"np": "import numpy as np\n"}
 HELPERS = {
@@ -43,6 +47,12 @@ HELPERS = {
     """The angle of u and v, cos = c / sqrt(q p); pi/2 where one is 0."""
     theta = {m}.arctan2(sine(q, c, p), {m}.where(q * p > 0, c, 1 + 0 * c))
     return {m}.where(q * p > 0, theta, pi / 2 + 0 * c)
+''',
+    "narrow": '''def narrow(q, most=16.0):
+    """A variance for which the quadratures have their digits{traced}."""
+    if {known}({array}(1.0) * q > most).any():
+        raise ValueError(f"a variance is above {most}, where this quadrature has no digits: scale the inputs down")
+    return {passed}
 ''',
     "smooth_mean1": '''def smooth_mean1(f, q, m=0.0):
     """E f(u), u ~ N(m, q), by the trapezoid rule: 1e-13 for built-in functions and q up to 16."""
@@ -148,7 +158,7 @@ def written(library: Library, wanted: Container[str]) -> list[str]:
     for name in ORDER:
         if name in wanted:
             text = HELPERS[name].replace("{linspace}", LINSPACE[library.module])
-            for word in ("convert", "array"):
+            for word in ("convert", "array", "known", "traced", "passed"):
                 text = text.replace("{" + word + "}", getattr(library, word))
             found.append(text.replace("{m}", library.module))
     return found

@@ -54,9 +54,9 @@ PAIRS: dict[tuple[type[Fn], type[Fn]], tuple[str, str, tuple[str, ...]]] = {
         (),
     ),
     (Delta, Delta): (
-        "E delta(u) delta(v), the density of (u, v) at 0.",
-        "1 / (2 * pi * (q * p - c**2)**0.5)",
-        (),
+        "E delta(u) delta(v), the density of (u, v) at 0; infinite at parallel inputs.",
+        "1 / (2 * pi * sine(q, c, p))",
+        ("sine", "root"),
     ),
     (Exp, Exp): ("E exp(u) exp(v).", "{m}.exp((q + p) / 2 + c)", ()),
     (Sin, Sin): ("E sin(u) sin(v).", "{m}.exp(-(q + p) / 2) * {m}.sinh(c)", ()),
@@ -81,6 +81,7 @@ MEANS: dict[type[Fn], tuple[str, tuple[str, ...]]] = {
     Delta: ("(2 * pi * q)**-0.5", ()),
 }
 ODD = (Sign, Erf, Sin)
+WIDEST, SHIFT = 16.0, 2.0  # variances, and standard deviations by which the mass of an integrand may move
 
 
 class Integrals:
@@ -149,6 +150,8 @@ class Integrals:
         speller = Speller(self.speller.module, {**self.speller.symbols, **held})
         body = speller.expr(g.body)[0]
         law = ["q"] if k == 1 else ["q", "c", "p"]
+        most = largest(g.body)
+        widths = law if most is None else [a if a == "c" else f"narrow({a}{_other(most)})" for a in law]
         means = [f"m{i + 1}" for i in range(k)] if shifted else []
         head = head_of(g, False)
         simple = all(ch.isalnum() or ch in "[],'_" for ch in head)
@@ -157,11 +160,12 @@ class Integrals:
         smooth = not any(features)
         helper = f"{'smooth' if smooth else 'kinked'}_mean{k}"
         edges = [] if smooth else [str(f) for f in features]
-        given = ", ".join([f"lambda {', '.join(['u', 'v'][:k])}: {body}", *edges, *law, *means])
+        given = ", ".join([f"lambda {', '.join(['u', 'v'][:k])}: {body}", *edges, *widths, *means])
         lines = f"{helper}({given})"
         said = f"E {_words(g)}, by quadrature."
         name = self._add(("quadrature", g.body, shifted), stem, ", ".join([*law, *means, *scalars]), said, lines)
         self.helpers.update({helper, "root", *(["sine"] if k == 2 else []), *([] if smooth else ["panels"])})
+        self.helpers.update([] if most is None else ["narrow"])
         entries = [g.entry(i, j) for i in range(k) for j in range(i, k)] + (list(g.mean) if shifted else [])
         args = [phrase(p)[0] for p in entries] + [leaf(s)[0] for s in g.scalars.values()]
         return f"{name}({', '.join(args)})", ATOM
@@ -192,6 +196,65 @@ class Integrals:
             text = body.format(m=self.speller.module) if "{m}" in body else body
             self.functions[name] = f'def {name}({args}):\n    """{said}"""\n    return {text}\n'
         return self._named[key]
+
+
+def _other(most: float) -> str:
+    return "" if most == WIDEST else f", {most:.6g}"
+
+
+def largest(body: sp.Expr) -> float | None:
+    """The largest variance for which quadrature has its digits; None where a body is polynomial between its kinks.
+
+    A body that grows like exp(k|u|) moves the mass by k times the variance, where all of it must still lie within
+    the nodes.
+
+    >>> from tensorprog.functions import Exp, Relu, Tanh
+    >>> u = sp.Symbol("u")
+    >>> largest(Relu(u) ** 3), largest(Tanh(u)), largest(Exp(u) * Tanh(u)), largest(Exp(2 * u) * Tanh(u))
+    (None, 16.0, 4.0, 1.0)
+    """
+    if all(_polynomial(f) for f in body.atoms(sp.Function)):
+        return None
+    rate = growth(body)
+    return min(WIDEST, (SHIFT / rate) ** 2) if rate else WIDEST
+
+
+def _polynomial(f: sp.Expr) -> bool:
+    return isinstance(f, Fn) and bool(f.family.pieces) and not any(p.has(sp.exp) for p in f.family.pieces)
+
+
+def growth(e: sp.Expr, sides: tuple[int, ...] = (-1, 1)) -> float:
+    """A bound k of the growth exp(k|u|) of an expression, to the left, to the right or to both sides of 0."""
+    if e.is_Add:
+        return max(growth(a, sides) for a in e.args)
+    if e.is_Mul:
+        return sum(growth(a, sides) for a in e.args)
+    if isinstance(e, (Exp, sp.exp, sp.sinh, sp.cosh)):
+        return _exponential(e, () if isinstance(e, (sp.sinh, sp.cosh)) else sides)
+    if e.is_Pow:
+        return float(e.exp) * growth(e.base, sides) if e.exp.is_number and e.exp > 0 else 0.0
+    if not isinstance(e, Fn) or e.family.ends or not (e.family.pieces or e.family.definition):
+        return 0.0
+    inner = sum(abs(float(sp.diff(e.args[0], v))) for v in e.args[0].free_symbols)
+    if e.family.pieces:
+        return inner * max(growth(e.family.pieces[0], (-1,)), growth(e.family.pieces[-1], (1,)))
+    return inner * growth(e.family.definition)
+
+
+def _exponential(e: sp.Expr, sides: tuple[int, ...]) -> float:
+    """Of exp at an affine argument, or at one that is bounded above; of cosh and sinh where no side is named."""
+    inside = e.args[0]
+    given = sorted(inside.free_symbols, key=str)
+    slopes = [sp.diff(inside, v) for v in given]
+    if all(s.is_number for s in slopes):
+        if len(slopes) == 1 and sides:
+            return max(0.0, *(float(slopes[0]) * side for side in sides))
+        return float(sum(abs(s) for s in slopes))
+    if sides and len(given) == 1 and inside.is_polynomial(*given):
+        of = sp.Poly(inside, *given)
+        if of.degree() % 2 == 0 and of.LC() < 0:
+            return 0.0
+    raise NoRuleError(f"{e} grows too fast for the quadrature of the exported code; use the kernel itself, K(X)")
 
 
 def _words(g: Expect) -> str:

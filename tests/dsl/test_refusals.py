@@ -9,6 +9,7 @@ import sympy as sp
 
 import tensorprog as tp
 from tensorprog.errors import ProgramError
+from tensorprog.functions import Tanh
 
 VECTOR = {
     "np.mean(h)": (np.mean, "np.mean", "tp.moment(lambda a: a, h)"),
@@ -117,3 +118,18 @@ def test_sums_of_sequences_of_data(fn):
 def test_a_function_is_no_string():
     with pytest.raises(ProgramError, match="phi of mlp is a function such as tp.relu, not the string 'relu'"):
         tp.programs.mlp(phi="relu")
+
+
+def test_long_numbers_where_scalars_belong_are_named():
+    p = tp.Program()
+    x = p.vector("x")
+    for params in ({10**5000: 1}, [[10**5000]]):
+        with pytest.raises(tp.ProgramError, match="that is too large to be shown"):
+            tp.nonlin(lambda a, s: a * s, x, params=params)
+
+
+def test_numbers_beyond_all_digits_are_refused():
+    with pytest.raises(tp.ProgramError, match="tanh at .* has no digits; use smaller numbers"):
+        Tanh(sp.sinh(sp.Float("1e308"))).evalf()
+    with pytest.raises(tp.ProgramError, match="must be finite"):
+        tp.tanh(sp.sinh(sp.Float("1e308")))

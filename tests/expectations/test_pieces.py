@@ -157,3 +157,10 @@ def test_a_slope_that_is_a_function_of_a_number_may_be_0():
     found, known = (expectation(b, [u], [[0.7]]) for b in (body, Erf(Relu(sp.Integer(2)) * u) ** 2))
     assert float(found.value) == pytest.approx(float(known.value), rel=1e-14) and float(found.value) > 0.1
     assert terms(Erf(zero * X + 2 * zero) * X, X) == ()
+
+
+def test_long_powers_of_sums_have_no_closed_form_that_is_worth_it():
+    gauss = tp.gauss(X)
+    assert terms(gauss.diff(X, 5) ** 3, X) is not None
+    assert terms(gauss.diff(X, 5) ** 300, X) is None
+    assert terms(tp.relu(X) ** 300, X) is not None

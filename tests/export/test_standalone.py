@@ -24,13 +24,13 @@ def one(X, i):
     return {k: v[i] for k, v in X.items()} if isinstance(X, dict) else X[i]
 
 
-def data(net, count=3):
+def data(net, count=3, lengths=(3, 5, 2)):
     """Inputs of a network, sequences of several lengths."""
     rng = np.random.default_rng(5)
     if net.form == "vectors":
         return rng.standard_normal((count, 4))
     if net.form == "sequences":
-        return [rng.standard_normal((t, 4)) for t in (3, 5, 2)[:count]]
+        return [rng.standard_normal((t, 4)) for t in lengths[:count]]
     return inputs_of(net, count)
 
 
@@ -123,6 +123,48 @@ def test_hyperparameters_and_depth_are_arguments():
     assert "sigma=2.0" in K.source("numpy", values={"sigma": 2})
 
 
+@pytest.mark.parametrize("language", ["numpy", "torch", "jax"])
+def test_variances_that_a_quadrature_cannot_do_are_refused(language):
+    library = pytest.importorskip(language)
+    array = {"numpy": np.asarray, "torch": getattr(library, "tensor", None)}.get(language)
+    array = array or library.numpy.asarray
+    K = tp.ntk(tp.programs.mlp(depth=1, phi=tp.tanh, sigma_w=1))
+    f = defined(K.source(language), "ntk")
+    x, y = data(K.net, 2)
+    x, y = x * np.sqrt(15.9 / np.mean(x**2)), y * np.sqrt(3 / np.mean(y**2))
+    rel = 2e-5 if language == "jax" else 1e-12
+    assert float(f(array(x), array(y))) == pytest.approx(K(x[None], y[None])[0, 0], rel=rel)
+    for a, b in ((1.1 * x, y), (y, 1.1 * x)):
+        with pytest.raises(ValueError, match="a variance is above 16.0, where this quadrature has no digits"):
+            f(array(a), array(b))
+    if language == "jax":
+        assert np.isnan(library.jit(f)(array(1.1 * x), array(y)))
+
+
+def test_quadratures_between_kinks_take_any_variance():
+    K = tp.ntk(tp.programs.mlp(depth=1, phi=tp.hard_tanh, sigma_w=1))
+    f = defined(K.source("numpy"), "ntk")
+    for scale in (1.0, 1e3):
+        x, y = scale * data(K.net, 2)
+        assert f(x, y) == pytest.approx(K(x[None], y[None])[0, 0], rel=1e-12)
+
+
+def test_what_grows_has_the_digits_of_its_mass():
+    @tp.network
+    def grown(net, x):
+        u = net.embed("U", x)
+        return net.readout("R", tp.exp(u) * tp.tanh(u))
+
+    K = tp.nngp(grown())
+    f = defined(K.source("numpy"), "nngp")
+    x, y = data(K.net, 2)
+    x, y = x / np.sqrt(np.mean(x**2)), y / np.sqrt(np.mean(y**2))
+    wanted = K(0.99 * x[None], 0.5 * y[None])[0, 0]
+    assert f(0.99 * x, 0.5 * y) == pytest.approx(wanted, rel=1e-11)  # exp(u + v): twice the rate of one
+    with pytest.raises(ValueError, match="a variance is above 1, "):
+        f(1.01 * x, 0.5 * y)
+
+
 def test_what_has_no_code_says_what_of_it():
     with pytest.raises(tp.NoRuleError, match="abstract and has no numbers"):
         tp.ntk(tp.programs.mlp(phi=tp.abstract("phi"))).source("numpy")
@@ -146,15 +188,16 @@ def compare(folder, language, nets):
     """Every pair of inputs of every network."""
     files, wanted = {}, {}
     for net in nets:
-        X = data(net)
         for K in kernels_of(net):
             name = f"{net.name}_{K.kind}"
-            pairs = [(one(X, i), one(X, j)) for i in range(len(pairs_of(X))) for j in range(len(pairs_of(X)))]
             if net.name in WITHOUT:
                 with pytest.raises(tp.NoRuleError, match=f"{net.name} has no standalone code: "):
                     K.source(language)
                 continue
-            files[name] = K.source(language), K.kind, pairs
+            text = K.source(language)
+            X = data(net, lengths=K.lengths[:1] * 3) if "this code is for sequences of" in text else data(net)
+            pairs = [(one(X, i), one(X, j)) for i in range(len(pairs_of(X))) for j in range(len(pairs_of(X)))]
+            files[name] = text, K.kind, pairs
             wanted[name] = K(X).ravel()
     for name, found in run(folder, language, files).items():
         np.testing.assert_allclose(found, wanted[name], rtol=1e-12, atol=1e-12 * abs(wanted[name]).max(), err_msg=name)

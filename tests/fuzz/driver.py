@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.fuzz.choices import smaller
 
 KINDS = ("program files", "command lines", "arrays", "arguments", "networks", "programs")
-WALL, EACH = 150, 300  # seconds for a case whatever it does; cases for one process
+BUSY, WALL, EACH = 60, 1800, 300  # seconds of processor time, and of wall time, for a case; cases for one process
 
 
 class Worker:
@@ -50,16 +50,26 @@ class Worker:
 
     def read(self):
         """A line, b"" where the process is gone, None where nothing comes in time."""
-        end, line = time.monotonic() + WALL, b""
+        end, busy, line = time.monotonic() + WALL, self.busy() + BUSY, b""
         while not line.endswith(b"\n"):
-            ready, _, _ = select.select([self.process.stdout], [], [], max(0, end - time.monotonic()))
-            if not ready:
+            ready, _, _ = select.select([self.process.stdout], [], [], min(5, WALL))
+            if not ready and (time.monotonic() > end or self.busy() > busy):
                 return None
+            if not ready:
+                continue
             part = os.read(self.process.stdout.fileno(), 2**16)
             if not part:
                 return b""
             line += part
         return line
+
+    def busy(self):
+        """Seconds of processor time that the process has had; a loaded machine gives few of them."""
+        try:
+            after = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:  # it is gone
+            return 0.0
+        return sum(map(int, after[11:13])) / os.sysconf("SC_CLK_TCK")
 
     def close(self):
         if self.process is not None:

@@ -221,3 +221,23 @@ def test_a_program_by_hand_carries_the_angle_on():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Gaps, "__call__", lambda self, g, value: None)
         assert 1 - limit.evaluate(both, {c: start}) != pytest.approx(want, rel=1e-6)
+
+
+@pytest.mark.parametrize("factor", [3.0, 0.7, 1 / 3])
+def test_multiples_have_no_angle_and_their_neighbours_have(factor):
+    rows = np.array([[1.75, 0.25, -0.125], [1.7, 0.0, 0.0]])  # few digits: products with 3 are exact
+    y = rows[:1] * 3 if factor == 3 else rows[1:] * factor  # all of one axis are parallel
+    x = rows[:1] if factor == 3 else rows[1:]
+    t, _ = input_relation(x, y, np.sum(x * x, 1), np.sum(y * y, 1), np.sum(x * y, 1))
+    assert t[0] == 0
+    y[0, 1] += 1e-35
+    t, _ = input_relation(x, y, np.sum(x * x, 1), np.sum(y * y, 1), np.sum(x * y, 1))
+    assert t[0] == (0 if factor == 3 else pytest.approx(0.5 * (1e-35 / y[0, 0]) ** 2, rel=1e-12))
+
+
+def test_the_tangent_kernel_of_step_is_infinite_at_multiples():
+    K = tp.ntk(tp.programs.mlp(phi=tp.step))
+    x = np.array([[1.75, 0.25, -0.125]])
+    for y in (3 * x, 5 * x, 2 * x):
+        with pytest.raises(tp.DataError, match="infinite at two inputs that are equal or parallel"):
+            K(x, y)

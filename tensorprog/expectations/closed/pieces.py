@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
-from math import factorial
+from math import comb, factorial
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from tensorprog.functions import Cos, Exp, Fn, Sin, X, evaluate, has_deltas, is_
 Array = Any
 EPS, TINY = float(np.finfo(float).eps), float(np.finfo(float).tiny)
 UNITS = 4.0  # of rounding, that the recursion costs at most
+MOST = 200  # terms of a power; beyond, the closed form is slower than quadrature, and cancels
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,10 @@ def _pieces(factor: sp.Expr) -> Pieces | None:
     if factor.is_Mul or factor.is_Add:
         return _merged([_pieces(f) for f in factor.args], factor.func)
     if factor.is_Pow and factor.exp.is_Integer and factor.exp > 0:
-        return _merged([_pieces(factor.base)] * int(factor.exp), sp.Mul)
+        base, power = _pieces(factor.base), int(factor.exp)
+        if base is None or any(_multiplied(p, power) > MOST for p in base[1]):
+            return None
+        return _merged([base] * power, sp.Mul)
     if not isinstance(factor, Fn) or is_delta(type(factor)) or has_deltas(type(factor)):
         return None
     own = _own_pieces(type(factor))
@@ -105,6 +109,12 @@ def _pieces(factor: sp.Expr) -> Pieces | None:
     breaks = [((kink - offset) / slope, width / slope**2) for kink, width in own[0]]
     pieces = [p.subs(X, argument) for p in own[1]]
     return (tuple(breaks), tuple(pieces)) if slope > 0 else (tuple(breaks[::-1]), tuple(pieces[::-1]))
+
+
+def _multiplied(piece: sp.Expr, power: int) -> int:
+    """How many terms a power of a sum has at most."""
+    terms = len(sp.Add.make_args(sp.expand(piece)))
+    return comb(power + terms - 1, terms - 1)
 
 
 def _own_pieces(cls: type[Fn]) -> Pieces | None:
