@@ -14,6 +14,7 @@ from fractions import Fraction
 from typing import Any
 
 from tensorprog.algebra import ONE, ZERO, Gen, Poly, Scalar, add_all, merge, monomial
+from tensorprog.errors import FoldError
 from tensorprog.expectations.atoms import Expect
 from tensorprog.limit.positions import Along, Weighed
 from tensorprog.recursions.adjoint import adjoint, gathered, is_linear
@@ -61,6 +62,8 @@ def transpose(system: Straight, store: Store) -> Straight:
         rest, parts = adjoint(p, paired, spatial, store)
         total.append(rest)
         for s, a in parts:
+            if s not in sums:
+                raise FoldError(f"the gradients read {s}, which no equation at the sizes derived gives")
             sums[s].append(a)
     result = Straight({r: p for r, p in system.equations.items() if not r.family.linear}, add_all(total))
     for r in reversed(linear):

@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+import sympy as sp
 
 import tensorprog as tp
 from tensorprog.derivation.sampled.grams import Grams
@@ -196,3 +197,19 @@ def test_gram_matrices_of_shared_rows_are_those_of_each_parameter(uses):
                 inner = 1.0 if r is None else r[0].astype(float) @ r2[0].astype(float).T
                 expected = expected + l[0].astype(float) @ l2[0].astype(float).T * inner
         np.testing.assert_allclose(grams.of(pairs, pairs), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_vectors_beyond_single_precision_are_drawn_in_double():
+    """A state times 1e18, whose fourth powers no float32 holds."""
+
+    @tp.network
+    def net(net, x):
+        h = net.state("m")
+        for _ in x:
+            h = tp.abs(net.low_rank("C", 1e6 * h, rank=1))
+        h = h + net.bias("b")
+        return net.average(tp.nonlin(lambda u, v: sp.sin(u + v), h, h))
+
+    with pytest.warns(tp.AccuracyWarning):
+        value = tp.ntk(net())(np.zeros((1, 3, 2)))
+    assert np.isfinite(value).all() and value > 0

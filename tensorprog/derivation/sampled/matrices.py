@@ -48,6 +48,8 @@ class Span:
     def _longer(self, h: np.ndarray) -> Span:
         count, known = h.shape[1], len(self.root)
         size = np.sqrt(np.einsum("im,im->i", h, h) / count)[:, None]
+        if not np.isfinite(size).all():
+            raise OverflowError(f"a vector leaves the range of {h.dtype}")
         h = h / np.where(size > 0, size, 1.0).astype(h.dtype)
         before = np.concatenate([np.zeros((len(h), 0)), *(h @ v.T for v in self.vectors)], axis=1) / count
         left = solve_triangular(self.root, before.T, lower=True).T if known else before

@@ -177,8 +177,17 @@ class _Sampler:
 
     def once(self, log2: int, seed: tuple[int, ...]) -> np.ndarray:
         """One randomisation, in single precision where its range is enough."""
-        found = self._once(log2, seed, np.float32)
-        return found if np.isfinite(found).all() else self._once(log2, seed, np.float64)
+        try:
+            found = self._once(log2, seed, np.float32)
+        except OverflowError:
+            return self._in_double(log2, seed)
+        return found if np.isfinite(found).all() else self._in_double(log2, seed)
+
+    def _in_double(self, log2: int, seed: tuple[int, ...]) -> np.ndarray:
+        try:
+            return self._once(log2, seed, np.float64)
+        except OverflowError as error:
+            raise DataError(f"{error}; check the scale of inputs and hyperparameters") from error
 
     def _once(self, log2: int, seed: tuple[int, ...], dtype: Any) -> np.ndarray:
         law = Law(Noise(self.dimensions, log2, seed, dtype), self.basis)
