@@ -7,11 +7,10 @@ from typing import Any
 import sympy as sp
 
 from tensorprog.algebra import Apply, Gen, Poly, Scalar
-from tensorprog.errors import NoRuleError
 from tensorprog.expectations.atoms import Expect
 from tensorprog.export.integrals import Integrals
 from tensorprog.export.nests import Nest, nests, ranges_of
-from tensorprog.export.phrases import ATOM, Phrase, Speller, identifier
+from tensorprog.export.phrases import ATOM, Phrase, Speller, identifier, without_code
 from tensorprog.recursions.folded import FoldedKernel
 from tensorprog.recursions.folding import At, Case, Folded
 from tensorprog.recursions.indexed import at_index, placed
@@ -117,7 +116,7 @@ class _Part:
                 return self.speller.apply(g, leaf)
             if type(g) is Scalar:
                 return self.speller.expr(g.symbol)
-            raise NoRuleError(f"{type(g).__name__} has no code in loops")
+            raise without_code(g)
 
         return phrase(p)
 

@@ -7,10 +7,9 @@ from typing import Any
 
 from tensorprog.algebra import Apply, Gen, Poly, Scalar
 from tensorprog.dsl.trace import Datum
-from tensorprog.errors import NoRuleError
 from tensorprog.expectations.atoms import Expect
 from tensorprog.export.integrals import Integrals
-from tensorprog.export.phrases import ATOM, Phrase, Speller, identifier
+from tensorprog.export.phrases import ATOM, Phrase, Speller, identifier, without_code
 from tensorprog.limit.equations import Name, reachable
 from tensorprog.limit.positions import At
 from tensorprog.recursions.rewrite import shortened
@@ -85,7 +84,7 @@ class Writer:
             return self.speller.apply(g, self.leaf)
         if type(g) is Scalar:
             return self.scalar(g)
-        raise NoRuleError(f"{type(g).__name__} has no code")
+        raise without_code(g)
 
     def scalar(self, g: Scalar) -> Phrase:
         """A hyperparameter, an inner product of data, or a formula in them."""

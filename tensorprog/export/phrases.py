@@ -28,6 +28,13 @@ NAMED = {
     "cos": "{m}.cos({x})",
     "softplus": "{m}.where({x} > 0, {x}, 0 * {x}) + {m}.log1p({m}.exp(-{m}.abs({x})))",
 }
+UNSPOKEN = {"Contracted": "a mean over random scores", "Batched": "a mean over the members of a batch",
+            "Lawful": "a mean over weights that are not Gaussian"}  # fmt: skip
+
+
+def without_code(g: Gen) -> NoRuleError:
+    """The refusal of what stands in a kernel and has no code."""
+    return NoRuleError(f"{UNSPOKEN.get(type(g).__name__, type(g).__name__)} has no code")
 
 
 def wrapped(phrase: Phrase, least: int) -> str:

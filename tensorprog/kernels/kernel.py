@@ -283,9 +283,9 @@ class Kernel(DerivedKernel):
 
         A standalone file imports nothing of this package.  Its function ``ntk(x1, x2, ..)`` or ``nngp`` takes two
         different inputs, and the numbers of the network and its depth as keyword arguments; equations repeat in loops
-        where they fold.  Expectations without a closed form are quadratures for variances up to 16, as their docstrings
-        say; beyond, for functions that grow like exp, only K(X) has the digits.  What is compiled is text to read: the
-        operations per input and those per pair.
+        where they fold.  Expectations without a closed form are quadratures for variances up to 16, less for functions
+        that grow like exp, as their docstrings say; beyond, the file raises a ValueError (NaN where jax traces), and
+        K(X) has the digits.  What is compiled is text to read: the operations per input and those per pair.
 
         Args:
             language: ``"numpy"``, ``"torch"`` or ``"jax"``; None for what is compiled.
