@@ -97,6 +97,8 @@ RESULTS = {
     "AtomValue": (lambda: account().atoms[0], ["±"], False),
     "Kernel": (lambda: tp.ntk(NET), ["NTK"], False),
     "OutputKernels": (lambda: tp.ntk(two_outputs()), ["NTK"], False),
+    "DerivativeKernel": (lambda: tp.derivative(tp.ntk(NET), (0, 0), (1,)), ["∂"], False),
+    "SphereSpectrum": (lambda: learn.spectrum(tp.nngp(NET), 3, degrees=6), ["S^2", "degree"], False),
     "KernelAccount": (lambda: tp.ntk(NET).account(X), ["(3, 3)", "error"], False),
     "Recursion": (lambda: tp.nngp(NET).recursion(), ["NNGP"], False),
     "SizedKernel": (lambda: tp.nngp(NET).recursion().at(depth=7), ["7"], False),

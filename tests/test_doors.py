@@ -48,9 +48,10 @@ OWN = {  # arguments that mean something else here
     "Trace.gram": dict.fromkeys("ab", T.inputs[0][0]),
     "tp.abc": {"a": (0, 0, 0), "b": (0, 0, 0)},
     "tp.check_formula": {"K": tp.nngp(NET), "claimed": "K(x,x') = 2"}, "tp.compare": dict.fromkeys("ab", NET),
-    "tp.draw": {"inputs": 1}, "tp.moment": {"vectors": V},
+    "tp.derivative": {"kernel": tp.nngp(NET), "order": (0,), "other": ()}, "tp.draw": {"inputs": 1},
+    "tp.moment": {"vectors": V}, "SphereSpectrum.learning_curve": {"powers": [1.0], "counts": [4]},
     "tp.nonlin": {"vectors": V}, "tp.polynomial": {"coefficients": 1},
-    "tp.unroll": {"seeds": None, "widths": None},
+    "tp.spectrum": {"K": tp.nngp(NET), "dim": 3}, "tp.unroll": {"seeds": None, "widths": None},
 }  # fmt: skip
 ALWAYS = {"widths", "seeds", "steps"}  # given even where they have a default, which takes long
 CALLS = ("__call__", "__getitem__", "__contains__", "__matmul__", "__add__", "__mul__", "__pow__")
@@ -170,7 +171,7 @@ def test_what_a_result_holds_can_be_looked_at(name):
 
 def test_an_estimator_refuses_weights_and_takes_none():
     model = learn.NTKRegressor(NET)
-    with pytest.raises(tp.ProgramError, match="one noise variance alpha for all samples"):
+    with pytest.raises(tp.ProgramError, match="give alpha as an array, one for each sample"):
         model.fit(X, Y, sample_weight=[1, 2, 1])
     plain = model.fit(X, Y).dual_coef_
     assert np.array_equal(model.fit(X, Y, sample_weight=None).dual_coef_, plain)
@@ -188,7 +189,8 @@ def test_an_estimator_refuses_weights_and_takes_none():
         ({"match_equal": None}, "match_equal must be True or False, got None"),
         ({"network": "mlp"}, "expected a network"),
         ({"kind": 1}, "unknown kind of kernel 1"),
-        ({"alpha": [1]}, "alpha is a noise variance"),
+        ({"alpha": [1]}, "alpha has 1 noise variances for 3 training inputs"),
+        ({"alpha": "a"}, "alpha is a noise variance"),
     ],
 )
 def test_options_of_estimators_are_looked_at_when_they_are_fitted(change, words):

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from scipy import optimize, special
 
-from tensorprog.errors import AccuracyError, DataError, ProgramError
-from tensorprog.given import count
+from tensorprog.errors import AccuracyError, DataError, ProgramError, shortly
+from tensorprog.given import count, number
 from tensorprog.kernels.kernel import Kernel
 from tensorprog.learn.gaussian import noise_variance
 from tensorprog.learn.networks import values_by_symbol
@@ -77,7 +77,7 @@ class SphereSpectrum(Shown):
             parity: 0 for even degrees, 1 for odd ones; None for both.
             first: the smallest degree fitted; half of the largest when None.
         """
-        if parity not in (None, 0, 1):
+        if not (parity is None or (isinstance(parity, int) and parity in (0, 1))):
             raise DataError(f"parity is 0 (even degrees), 1 (odd ones) or None, got {parity!r}")
         k = np.arange(len(self.values))
         least = len(k) // 2 if first is None else count(first, "first")
@@ -116,33 +116,35 @@ class SphereSpectrum(Shown):
         Reference: A. Canatar, B. Bordelon, C. Pehlevan, *Spectral bias and task-model alignment explain generalization
         in kernel regression and infinitely wide neural networks*, 2021, Eq. 4 and 5.
         """
-        weights, ridge, noise = np.asarray(powers, float), noise_variance(alpha, 1), float(noise)
+        weights, ridge, noise = _numbers(powers), noise_variance(alpha, 1), number(noise, "noise", 0)
         if weights.ndim != 1 or len(weights) > len(self.values) or not (weights >= 0).all():
             most = len(self.values) - 1
             raise DataError(f"powers are mean squares >= 0 of degrees 0 to at most {most}, got {powers!r}")
-        if not (np.isfinite(noise) and noise >= 0):
-            raise DataError(f"noise is a variance, at least 0; got {noise!r}")
         w = np.concatenate([weights, np.zeros(len(self.values) - len(weights))])
-        return np.array([self._error(w, count(P, "counts"), float(ridge) + self._tail, noise)
-                         for P in np.atleast_1d(counts)])  # fmt: skip
+        several = (
+            counts
+            if isinstance(counts, (list, tuple)) or (isinstance(counts, np.ndarray) and counts.ndim)
+            else [counts]
+        )
+        return np.array([self._error(w, count(P, "counts"), float(ridge) + self._tail, noise) for P in several])
 
     def _error(self, w: np.ndarray, P: int, ridge: float, noise: float) -> float:
         λ, n = np.where(self.null, 0.0, self.values), self.multiplicities
 
         def excess(log_kappa: float) -> float:
             κ = np.exp(log_kappa)
-            return float(κ - ridge - np.sum(n * κ * λ / (κ + P * λ)))
+            return float(κ - ridge - np.sum(n * λ / (1 + P * λ / κ)))
 
         high = ridge + float(np.sum(n * λ))
         low = max(ridge, 1e-14 * high)
         if excess(np.log(low)) > 0:
             κ = low
         else:
-            κ = float(np.exp(optimize.brentq(excess, np.log(low), np.log(2 * high), xtol=1e-13)))
-        γ = float(np.sum(n * P * λ**2 / (P * λ + κ) ** 2))
+            κ = float(np.exp(optimize.brentq(excess, np.log(low), np.log(high) + 1e-9, xtol=1e-13)))
+        γ = float(np.sum(n * P * (λ / (P * λ + κ)) ** 2))
         if not γ < 1:
             raise AccuracyError(f"the learning curve has no finite error at P = {P} without a ridge: give alpha > 0")
-        return (float(np.sum(w * κ**2 / (P * λ + κ) ** 2)) + noise * γ) / (1 - γ)
+        return (float(np.sum(w / (P * λ / κ + 1) ** 2)) + noise * γ) / (1 - γ)
 
 
 def spectrum(K: Any, dim: int, degrees: int = 20, *, radius: float | None = None,
@@ -212,12 +214,28 @@ def _row(K: Any, dim: int, θ: np.ndarray, radius: float, values: Any) -> np.nda
     if isinstance(K, Kernel):
         found = _angles(K, dim, θ, radius, values)
     elif callable(K) and values is None:
-        found = np.asarray(K(np.cos(θ)), float)
+        found = _of_cosines(K, np.cos(θ))
     else:
         raise ProgramError(f"spectrum takes a kernel such as tp.ntk(net), or a function of cosines, got {K!r}")
     if found.shape != θ.shape or not np.isfinite(found).all():
         raise DataError(f"the kernel must give a finite number for each of {len(θ)} cosines")
     return found
+
+
+def _of_cosines(K: Any, cosines: np.ndarray) -> np.ndarray:
+    try:
+        return np.asarray(K(cosines), float)
+    except (TypeError, ValueError) as error:
+        raise ProgramError(
+            f"spectrum takes a function of an array of cosines, and {K!r} takes none: {error}"
+        ) from error
+
+
+def _numbers(powers: Any) -> np.ndarray:
+    try:
+        return np.asarray(powers, float)
+    except (TypeError, ValueError):
+        raise DataError(f"powers are mean squares by degree, got {shortly(powers)}") from None
 
 
 def _angles(K: Kernel, dim: int, θ: np.ndarray, radius: float, values: Mapping[Any, Any] | None) -> np.ndarray:
