@@ -235,10 +235,14 @@ def growth(e: sp.Expr, sides: tuple[int, ...] = (-1, 1)) -> float:
         return float(e.exp) * growth(e.base, sides) if e.exp.is_number and e.exp > 0 else 0.0
     if not isinstance(e, Fn) or e.family.ends or not (e.family.pieces or e.family.definition):
         return 0.0
-    inner = sum(abs(float(sp.diff(e.args[0], v))) for v in e.args[0].free_symbols)
     if e.family.pieces:
-        return inner * max(growth(e.family.pieces[0], (-1,)), growth(e.family.pieces[-1], (1,)))
-    return inner * growth(e.family.definition)
+        rate = max(growth(e.family.pieces[0], (-1,)), growth(e.family.pieces[-1], (1,)))
+    else:
+        rate = growth(e.family.definition)
+    slopes = [sp.diff(e.args[0], v) for v in e.args[0].free_symbols] if rate else []
+    if not all(s.is_number for s in slopes):
+        raise _too_fast(e)
+    return rate * sum(abs(float(s)) for s in slopes)
 
 
 def _exponential(e: sp.Expr, sides: tuple[int, ...]) -> float:
@@ -254,7 +258,11 @@ def _exponential(e: sp.Expr, sides: tuple[int, ...]) -> float:
         of = sp.Poly(inside, *given)
         if of.degree() % 2 == 0 and of.LC() < 0:
             return 0.0
-    raise NoRuleError(f"{e} grows too fast for the quadrature of the exported code; use the kernel itself, K(X)")
+    raise _too_fast(e)
+
+
+def _too_fast(e: sp.Expr) -> NoRuleError:
+    return NoRuleError(f"{e} grows too fast for the quadrature of the exported code; use the kernel itself, K(X)")
 
 
 def _words(g: Expect) -> str:

@@ -12,7 +12,8 @@ from tensorprog.cli import main
 from tests.gallery import BUILT
 
 FAST = ("mlp", "tied_autoencoder", "cnn")
-SLOW = [pytest.param(n, marks=[] if n in FAST else [pytest.mark.slow]) for n in BUILT]
+FORWARD = "batchnorm_mlp"  # kernels between members of batches are derived forward only
+SLOW = [pytest.param(n, marks=[] if n in FAST else [pytest.mark.slow]) for n in BUILT if n != FORWARD]
 
 
 def balanced(tex):
@@ -44,6 +45,11 @@ def test_derivations_of_the_gallery_hold_and_print(name):
     assert re.findall(r"\\usepackage(?:\[.*\])?\{(.*)\}", tex) == ["amsmath"]
     assert all(ord(ch) < 128 for ch in tex), {ch for ch in tex if ord(ch) > 127}
     assert "http" not in html.replace("http://www.w3.org", "") and html.startswith("<!doctype html>")
+
+
+def test_kernels_between_members_of_batches_have_no_document_and_say_so():
+    with pytest.raises(tp.NoRuleError, match="has no backward program"):
+        tp.derivation(BUILT[FORWARD])
 
 
 @pytest.mark.slow
