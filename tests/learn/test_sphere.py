@@ -81,17 +81,19 @@ def test_multiplicities():
 
 
 def test_effective_dimension_is_that_of_the_matrix_of_many_inputs():
-    """Σ λ/(λ + α) of K/N at uniform inputs, averaged over draws: within four standard errors, N large."""
-    found = spectrum(tp.ntk(ONE), 3, degrees=80)
-    rng, each, N, alpha = np.random.default_rng(0), [], 300, 0.05
-    for _ in range(10):
+    """Σ λ/(λ + α) of K/N at uniform inputs, whose bias of order 1/N two sizes take away: within four standard errors."""
+    alpha, rng, draws = 0.05, np.random.default_rng(0), 24
+
+    def drawn(N):
         X = rng.normal(size=(N, 3))
         X *= np.sqrt(3) / np.linalg.norm(X, axis=1, keepdims=True)
         values = np.linalg.eigvalsh(tp.ntk(ONE)(X) / N)
-        each.append(np.sum(values / (values + alpha)))
-    error = np.std(each, ddof=1) / np.sqrt(len(each))
-    bias = found.effective_dimension(alpha) ** 2 / N  # of the estimate, at most
-    assert abs(np.mean(each) - found.effective_dimension(alpha)) < 4 * error + bias
+        return np.sum(values / (values + alpha))
+
+    few, many = ([drawn(N) for _ in range(draws)] for N in (100, 200))
+    error = np.sqrt((4 * np.var(many, ddof=1) + np.var(few, ddof=1)) / draws)
+    found = spectrum(tp.ntk(ONE), 3, degrees=80).effective_dimension(alpha)
+    assert error < 0.02 and abs(2 * np.mean(many) - np.mean(few) - found) < 4 * error
 
 
 def test_learning_curves_beside_measured_ones():
