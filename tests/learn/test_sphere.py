@@ -81,7 +81,7 @@ def test_multiplicities():
 
 
 def test_effective_dimension_is_that_of_the_matrix_of_many_inputs():
-    """Σ λ/(λ + α) of K/N at uniform inputs, whose bias of order 1/N two sizes take away: within four standard errors."""
+    """Σ λ/(λ + α) of K/N at uniform inputs, whose bias of order 1/N two sizes take away."""
     alpha, rng, draws = 0.05, np.random.default_rng(0), 24
 
     def drawn(N):
