@@ -1,6 +1,7 @@
 """Runs standalone files in a process where tensorprog cannot be imported: ``python run_files.py FOLDER LANGUAGE``.
 
-FOLDER holds ``name.py`` and ``inputs.pickle``, {name: (function, [(x1, x2), ..])}; results go to ``results.pickle``.
+FOLDER holds ``name.py`` and ``inputs.pickle``, {name: (function, [(x1, x2), ..])}; results go to ``results.pickle``,
+numbers or the words of a ValueError.
 """
 
 import importlib
@@ -24,6 +25,14 @@ def arrays(language):
     return jax.numpy.asarray, float
 
 
+def answer(f, number, x, y):
+    """The number, or why there is none."""
+    try:
+        return number(f(x, y))
+    except ValueError as error:
+        return str(error)
+
+
 def main(folder, language):
     given = pickle.loads((folder / "inputs.pickle").read_bytes())
     make, number = arrays(language)
@@ -34,7 +43,7 @@ def main(folder, language):
     found = {}
     for name, (function, pairs) in given.items():
         f = runpy.run_path(str(folder / f"{name}.py"))[function]
-        found[name] = [number(f(of(x), of(y))) for x, y in pairs]
+        found[name] = [answer(f, number, of(x), of(y)) for x, y in pairs]
     (folder / "results.pickle").write_bytes(pickle.dumps(found))
 
 

@@ -261,7 +261,8 @@ def random_files(seeds):
         except (tp.AccuracyWarning, tp.TensorProgramError):
             continue  # an estimate, or infinite
         try:
-            text = K.source("numpy", values=case.symbols)
+            lengths = (len(X[0]), len(X[1])) if net.form == "sequences" else None
+            text = K.source("numpy", values=case.symbols, lengths=lengths)
         except tp.NoRuleError as error:
             refused[seed] = str(error)
             continue
@@ -272,8 +273,15 @@ def random_files(seeds):
 def check_random(folder, seeds, least):
     files, wanted, refused = random_files(seeds)
     assert len(files) >= least, refused
-    for name, [found] in run(folder, "numpy", files).items():
-        assert abs(found - wanted[name]) <= 1e-11 * abs(wanted[name]) + 1e-13, (name, found, wanted[name])
+    results = run(folder, "numpy", files)
+    too_wide = {name for name, [found] in results.items() if isinstance(found, str) and "variance is above" in found}
+    assert len(results) - len(too_wide) >= least
+    for name, [found] in results.items():
+        assert name in too_wide or abs(found - wanted[name]) <= 1e-11 * abs(wanted[name]) + 1e-13, (
+            name,
+            found,
+            wanted[name],
+        )
     assert all("has no standalone code:" in words for words in refused.values())
 
 
