@@ -253,7 +253,7 @@ def random_files(seeds):
         net, X = case.network(), case.X
         if case.wild or len(X) < 2:
             continue
-        K = tp.ntk(net)
+        K = tp.ntk(net, lengths=(len(X[0]), len(X[1]))) if net.form == "sequences" else tp.ntk(net)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
@@ -261,8 +261,7 @@ def random_files(seeds):
         except (tp.AccuracyWarning, tp.TensorProgramError):
             continue  # an estimate, or infinite
         try:
-            lengths = (len(X[0]), len(X[1])) if net.form == "sequences" else None
-            text = K.source("numpy", values=case.symbols, lengths=lengths)
+            text = K.source("numpy", values=case.symbols)
         except tp.NoRuleError as error:
             refused[seed] = str(error)
             continue
