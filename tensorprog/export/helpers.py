@@ -58,13 +58,13 @@ HELPERS = {
     """E f(u), u ~ N(m, q), by the trapezoid rule: 1e-13 for built-in functions and q up to 16."""
     z = {linspace}
     w = (18 / 256) * {m}.exp(-z**2 / 2) / (2 * pi)**0.5
-    q, m = q + 0 * m, m + 0 * q
+    q, m = {array}(1.0) * q + 0 * m, m + 0 * {array}(1.0) * q
     return (w * f(m[..., None] + root(q)[..., None] * z)).sum(-1)
 ''',
     "smooth_mean2": '''def smooth_mean2(f, q, c, p, m=0.0, n=0.0):
     """E f(u, v), Cov = [[q, c], [c, p]], by the trapezoid rule: 1e-13 for built-in functions, q and p up to 16."""
     z = {linspace}
-    w = (18 / 256) * {m}.exp(-z**2 / 2) / (2 * pi)**0.5
+    w, q = (18 / 256) * {m}.exp(-z**2 / 2) / (2 * pi)**0.5, {array}(1.0) * q
     q, c, p = (a[..., None, None] for a in (q + 0 * (c + p), c + 0 * (q + p), p + 0 * (q + c)))
     a = {m}.where(q > 0, root(q), 1 + 0 * q)
     u, v = root(q) * z[:, None], c / a * z[:, None] + {m}.where(q > 0, sine(q, c, p) / a, root(p)) * z

@@ -292,3 +292,13 @@ def test_some_random_networks(tmp_path):
 @pytest.mark.slow
 def test_many_random_networks(tmp_path):
     check_random(tmp_path, range(1000, 1300), 100)
+
+
+def test_a_quadrature_at_a_constant_variance(tmp_path):
+    """Θ of a network whose hidden layer reads only a bias holds E gelu'(u) at a number."""
+    net = tp.network(
+        lambda net, x: net.readout("V", tp.tanh(net.dense("W", tp.gelu(net.bias("b", std=1.3))) + net.embed("U", x)))
+    )()
+    X, K = np.random.default_rng(0).normal(size=(2, 3)), tp.ntk(net)
+    [found] = run(tmp_path, "numpy", {"constant": (K.source("numpy"), "ntk", [(X[0], X[1])])})["constant"]
+    assert found == pytest.approx(K(X[:1], X[1:]).item(), rel=1e-11)
