@@ -313,8 +313,13 @@ def markdown(entries: Sequence[Entry], link: str = "{name}", why: bool = False) 
     """
     rows = [[link.format(name=e.name), *e.cells()[1:]] for e in entries]
     table = [f"| {' | '.join(row)} |" for row in [HEAD, ["---"] * len(HEAD), *rows]]
-    listed = [f"- {name}, {column}: {detail}" for name, column, detail in reasons(entries)] if why else []
+    listed = [f"- {name}, {column}: {_escaped(detail)}" for name, column, detail in reasons(entries)] if why else []
     return "\n".join([*table, *([""] if listed else []), *listed])
+
+
+def _escaped(detail: str) -> str:
+    """Brackets are no links of Markdown."""
+    return detail.replace("[", r"\[").replace("]", r"\]")
 
 
 def html(entries: Sequence[Entry]) -> str:

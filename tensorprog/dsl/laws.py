@@ -18,6 +18,10 @@ CLOSE = 1e-3  # how far the moments of quantiles, found at so many points, may b
 POINTS = 2**16
 
 
+def _unchanged(p: np.ndarray) -> np.ndarray:
+    return p
+
+
 @dataclass(frozen=True, repr=False)
 class WeightLaw(Shown):
     """The law of the entries of a weight, of mean 0 and variance 1; ``tp.law`` makes it.
@@ -31,7 +35,7 @@ class WeightLaw(Shown):
     name: str
     values: tuple[float, ...] = ()
     weights: tuple[float, ...] = ()
-    quantile: Callable[[np.ndarray], np.ndarray] = field(default=np.asarray, compare=False)
+    quantile: Callable[[np.ndarray], np.ndarray] = field(default=_unchanged, compare=False)
 
     def text(self) -> str:
         """Its name."""

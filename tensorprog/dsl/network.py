@@ -38,7 +38,7 @@ class Network(Shown):
     Attributes:
         name: of the function.
         hyperparameters: by name.
-        fn: the function (net, x, *, hyperparameters).
+        fn: the function, of net, x and hyperparameters by name.
     """
 
     def __init__(self, fn: Callable[..., Any], hyperparameters: dict[str, Any], name: str) -> None:

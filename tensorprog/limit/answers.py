@@ -20,9 +20,6 @@ class Limit(Shown):
 
     Args:
         program: the program.
-
-    Attributes:
-        program: the program.
     """
 
     def __init__(self, program: ProgramGraph) -> None:

@@ -32,7 +32,7 @@ def conditioning(net: Network, *, grid: Mapping[str, Sequence[Any]] | None = Non
                  progress: Progress = None) -> Study:  # fmt: skip
     """κ₁/κ₂, the condition number of the NTK, and the variance of trained networks, against depth.
 
-    Of inputs with |x|²/d = 1 that all have the same correlation. The variance of f at t = ∞ over initialisations is,
+    Of inputs with x·x = d that all have the same correlation. The variance of f at t = ∞ over initialisations is,
     with
     q = K(x,x), q' = K(x,x') of the NNGP and S samples (Theorem 5.3),
 

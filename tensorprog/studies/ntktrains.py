@@ -45,7 +45,7 @@ def ntktrain(net: Network, X: Data | None = None, y: Data | None = None, *, step
         progress: True for a bar, False for none; None for one where the work is long and somebody looks on.
 
     Returns:
-        ``numbers``: f and prediction by width (seeds, steps + 1, N), the exponents of |f − prediction| and of the
+        ``numbers``: f and prediction by width (seeds, steps + 1, N), the exponents of f − prediction and of the
         kernel's drift; claims of the certificate and of the exponents.
 
     Raises:

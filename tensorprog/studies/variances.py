@@ -58,7 +58,7 @@ def variance(net: Network, grid: Mapping[str, Sequence[Any]] | None = None, *, X
         net: an architecture.
         grid: values of up to two hyperparameters, such as ``{"sigma_w": [1, 2], "depth": [2, 8]}``; the network as
             it is when None.
-        X: inputs, of which ratios are averaged; one with |x|²/d = 1 when None.
+        X: inputs, of which ratios are averaged; one with x·x = d when None.
         widths: of the networks.
         seeds: networks at each point.
         error: a standard error to reach by doubling the networks.

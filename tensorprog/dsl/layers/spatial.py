@@ -133,7 +133,7 @@ def axes_of(net: Builder, x: Any, call: str) -> Axes:
 
 def avg_pool(net: Builder, x: Vec | Datum, kernel: Extent = 2, *, stride: Extent | None = None,
              padding: Padding = "valid") -> Any:  # fmt: skip
-    """The average y[p] = (1/|w|) Σ_k x[s p + k] over windows, by default side by side.
+    """The average y[p] = Σ_k x[s p + k]/w over windows of w positions, by default side by side.
 
     Under ``padding="same"`` what is beyond the border counts as 0.
 
