@@ -219,7 +219,9 @@ def parse_parametrization(text: str | None, c: str = "0") -> Parametrization | N
         return None if text is None else standard(c) if text == "standard" else NAMED[text]()
     fields = dict(part.partition("=")[::2] for part in text.replace(" ", "").split(";"))
     if not {"a", "b"} <= fields.keys() <= {"a", "b", "c"}:
-        raise ProgramError(f"--parametrization {text!r}: {nearest(text, NAMED)}; or write 'a=..,..,..;b=..,..,..;c=..'")
+        raise ProgramError(
+            f"--parametrization {shortly(text)}: {nearest(text, NAMED)}; or write 'a=..,..,..;b=..,..,..;c=..'"
+        )
     return abc(fields["a"].split(","), fields["b"].split(","), fields.get("c", c))
 
 

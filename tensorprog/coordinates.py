@@ -13,7 +13,7 @@ import numpy as np
 from tensorprog.derivation.data import read_inputs
 from tensorprog.dsl.network import Network, check_network
 from tensorprog.dsl.parameters import frozen_words
-from tensorprog.errors import DataError, ProgramError
+from tensorprog.errors import DataError, ProgramError, shortly
 from tensorprog.finite.direct import DirectTraining
 from tensorprog.finite.estimate import Exponent, exponent
 from tensorprog.finite.sample import batches
@@ -69,7 +69,7 @@ class CoordinateCheck(Shown):
         if not isinstance(key[1], str) or key not in self.samples:
             raise DataError(f"no {key} in this check; it has {', '.join(map(str, self.samples))}")
         if t is not None and (isinstance(t, bool) or not isinstance(t, (int, np.integer)) or not 0 <= t <= self.steps):
-            raise DataError(f"t must be a time between 0 and {self.steps}, got {t!r}")
+            raise DataError(f"t must be a time between 0 and {self.steps}, got {shortly(t)}")
         rows = self.samples[key][:, :, self.steps if t is None else t]
         return exponent(self.widths, [r[:, None] for r in rows])
 
@@ -148,7 +148,7 @@ def coordinate_check(
     if len(set(widths)) < 2 or seeds < 2:
         raise DataError(f"sizes are compared over two or more widths and seeds, got {list(widths)} and {seeds}")
     if not isinstance(parametrizations, Sequence) or not parametrizations:
-        raise ProgramError(f"parametrizations must be a list such as [tp.mup()], got {parametrizations!r}")
+        raise ProgramError(f"parametrizations must be a list such as [tp.mup()], got {shortly(parametrizations)}")
     for chosen in parametrizations:
         check_parametrization(chosen)
     inputs = read_inputs(X, "X", net.form)

@@ -132,7 +132,7 @@ def folder(out: Any) -> Path:
         DataError: no path, or one that ends as files do.
     """
     if not isinstance(out, (str, PathLike)):
-        raise DataError(f"out must be the path of a folder, got the {type(out).__name__} {out!r}")
+        raise DataError(f"out must be the path of a folder, got the {type(out).__name__} {shortly(out)}")
     path = Path(out)
     if path.suffix.lower() in OF_FILES and not path.is_dir():
         raise DataError(f"{path} is the name of a file; give the name of a folder, in which several files are written")
@@ -142,16 +142,16 @@ def folder(out: Any) -> Path:
 def unknown_keywords(call: str, unknown: Iterable[str], known: Iterable[str]) -> ProgramError:
     """The error for keywords that a call does not have."""
     first = min(unknown)
-    return ProgramError(f"{call} has no argument {first!r}; {nearest(first, known)}")
+    return ProgramError(f"{call} has no argument {shortly(first)}; {nearest(first, known)}")
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint naming the known names closest to ``name``.
+def nearest(name: Any, known: Iterable[str]) -> str:
+    """A hint naming the known names closest to ``name``, or to the text of what stands where a name belongs.
 
     >>> nearest("sigma_q", ["sigma_w", "depth"])
     "did you mean 'sigma_w'? known: depth, sigma_w"
     """
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1)
+    close = difflib.get_close_matches(name if isinstance(name, str) else shortly(name), names, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}known: {', '.join(names)}"

@@ -19,7 +19,7 @@ from scipy import special
 from sympy.functions.elementary.piecewise import ExprCondPair
 
 from tensorprog.at_numbers import AtNumbers, X
-from tensorprog.errors import DataError, NoRuleError
+from tensorprog.errors import DataError, NoRuleError, shortly
 from tensorprog.printing import pretty
 
 Array = Any
@@ -198,7 +198,7 @@ def abstract(name: str) -> type[Fn]:
     phi'(x)
     """
     if not name.isidentifier():
-        raise NoRuleError(f"abstract({name!r}): the name must be an identifier such as 'phi'")
+        raise NoRuleError(f"abstract({shortly(name)}): the name must be an identifier such as 'phi'")
     return member(_abstract_family(name), 0)
 
 

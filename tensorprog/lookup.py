@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tensorprog.errors import ProgramError, TensorProgramError, nearest
+from tensorprog.errors import ProgramError, TensorProgramError, nearest, shortly
 from tensorprog.programs import GALLERY
 
 
@@ -36,7 +36,9 @@ def builder(spec: str) -> Callable[..., Any]:
     path, _, name = spec.rpartition(":") if ".py:" in spec else (spec, "", "")
     if not path.endswith(".py"):
         if spec not in GALLERY:
-            raise ProgramError(f"no network {spec!r} in the gallery; {nearest(spec, GALLERY)}; or give path.py:network")
+            raise ProgramError(
+                f"no network {shortly(spec)} in the gallery; {nearest(spec, GALLERY)}; or give path.py:network"
+            )
         return GALLERY[spec]
     if not Path(path).is_file():
         raise ProgramError(f"there is no file {path}")
@@ -49,7 +51,7 @@ def builder(spec: str) -> Callable[..., Any]:
     if not found:
         raise ProgramError(f"{path} defines no network; decorate a function with @tp.network")
     if name and name not in found:
-        raise ProgramError(f"{path} defines no network {name!r}; {nearest(name, found)}")
+        raise ProgramError(f"{path} defines no network {shortly(name)}; {nearest(name, found)}")
     if not name and len(found) != 1:
         raise ProgramError(f"{path} defines {len(found)} networks ({', '.join(found)}); choose one with {path}:NAME")
     return found[name] if name else next(iter(found.values()))  # type: ignore[no-any-return]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copyreg
 from typing import Any
 
-from tensorprog.errors import ProgramError
+from tensorprog.errors import ProgramError, shortly
 from tensorprog.functions import FAMILIES, Family, Fn, abstract, member
 
 BUILT_IN = frozenset(FAMILIES)
@@ -64,5 +64,5 @@ def __getattr__(name: str) -> type[Fn]:
     marked, _, member_name = name.partition("member:")
     family = member_name.rstrip("'")
     if marked or not family.isidentifier():
-        raise AttributeError(f"{__name__} has no {name!r}")
+        raise AttributeError(f"{__name__} has no {shortly(name)}")
     return _named(family, len(member_name) - len(family))

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from html import escape
 from typing import Any, Protocol
 
-from tensorprog.errors import ProgramError
+from tensorprog.errors import ProgramError, shortly
 
 LONG = 3.0  # seconds that work must take for a bar to be shown unasked
 OFTEN = 0.1  # seconds between two pictures in a notebook
@@ -85,7 +85,7 @@ def telling(progress: Progress = None) -> Iterator[Tell]:
     if not (progress is None or isinstance(progress, bool) or callable(progress)):
         raise ProgramError(
             f"progress is True, False, None (a bar for long work where somebody looks on) or a function of "
-            f"(done, total, what), got {progress!r}"
+            f"(done, total, what), got {shortly(progress)}"
         )
     work = _Work(progress, _current.get())
     token = _current.set(work)

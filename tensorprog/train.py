@@ -12,7 +12,7 @@ import numpy as np
 
 from tensorprog.derivation.data import Inputs, read_inputs
 from tensorprog.dsl.network import Network, check_network
-from tensorprog.errors import DataError, listed, writing
+from tensorprog.errors import DataError, listed, shortly, writing
 from tensorprog.errors import folder as folder_of
 from tensorprog.finite.empirical import concatenate
 from tensorprog.finite.estimate import ROUNDING, Exponent, exponent, measured, vanish
@@ -208,10 +208,10 @@ def train(
             that jumps.
     """
     if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= MANY:
-        raise DataError(f"steps must be a positive integer of at most {MANY}, got {steps!r}")
+        raise DataError(f"steps must be a positive integer of at most {MANY}, got {shortly(steps)}")
     widths = check_widths(widths)
     if isinstance(seeds, bool) or not isinstance(seeds, (int, np.integer)) or seeds > MANY:
-        raise DataError(f"seeds must be an integer, got {seeds!r}")
+        raise DataError(f"seeds must be an integer, got {shortly(seeds)}")
     subtract_start = flag(subtract_start, "subtract_start")
     which = Rates.of(trainable, rates, parametrization)
     scheme = which.parametrization

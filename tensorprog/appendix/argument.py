@@ -20,7 +20,7 @@ from tensorprog.derivation.derived import DerivedKernel
 from tensorprog.derivation.names import NetworkNames
 from tensorprog.derivation.ntk import Term, ntk_terms, sum_terms
 from tensorprog.dsl.network import Network
-from tensorprog.errors import AssumptionError, FoldError, NoRuleError, ProgramError, TensorProgramError
+from tensorprog.errors import AssumptionError, FoldError, NoRuleError, ProgramError, TensorProgramError, shortly
 from tensorprog.expectations.atoms import Expect, head_of
 from tensorprog.expectations.closed.printed import Q2, C, Q, closed_form
 from tensorprog.expectations.lawful import Lawful
@@ -88,7 +88,7 @@ def _derived(what: Any) -> DerivationDocument:
         return DerivationDocument(f"The limit of a program of {len(what)} instructions", [
             _program_section("Program", list(what), {}, Names()), _limits_section(limit, [v for v, _ in what], Names()),
             _assumptions_of_program()])  # fmt: skip
-    raise ProgramError(f"tp.derivation takes a network, a kernel, a program or a training run, got {what!r}")
+    raise ProgramError(f"tp.derivation takes a network, a kernel, a program or a training run, got {shortly(what)}")
 
 
 def _run(run: Training) -> DerivationDocument:

@@ -18,7 +18,7 @@ from tensorprog.appendix.reading import read
 from tensorprog.appendix.repairs import guesses, of_function, of_numbers
 from tensorprog.appendix.terms import Mean, Node, Quantity, Rule, Sym, addends, walk, written
 from tensorprog.derivation.derived import DerivedKernel
-from tensorprog.errors import DataError, TensorProgramError, integer
+from tensorprog.errors import DataError, TensorProgramError, integer, shortly
 from tensorprog.expectations.atoms import Expect, head_of
 from tensorprog.formulas.typeset import ATOM, QUANTITY, SCALAR, TEXT, terms
 from tensorprog.kernels.kernel import Kernel
@@ -109,7 +109,7 @@ def check_formula(K: Kernel, claimed: Any, *, settings: int = SETTINGS, seed: in
       repaired by: a factor σ_w in σ_w·V[φ](Σ^(1)(x,x'))
     """
     if not isinstance(K, DerivedKernel):
-        raise DataError(f"check_formula compares with a kernel such as tp.ntk(net), got {K!r}")
+        raise DataError(f"check_formula compares with a kernel such as tp.ntk(net), got {shortly(K)}")
     count = integer(settings, "settings", 1, 1000)
     seed = integer(seed, "seed", 0, 2**32 - 1)
     if callable(claimed):
@@ -334,7 +334,7 @@ def _function(K: Any, claimed: Callable[..., Any], count: int, seed: int) -> For
     try:
         parameters = list(inspect.signature(claimed).parameters.values())
     except (TypeError, ValueError) as error:
-        raise DataError(f"the claimed function has no signature: {claimed!r}") from error
+        raise DataError(f"the claimed function has no signature: {shortly(claimed)}") from error
     named = [p.name for p in parameters[3:] if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if len(parameters) < 3:
         raise DataError("a claimed function takes three Gram entries first, f(q, c, p, ..), and then hyperparameters")

@@ -14,7 +14,7 @@ from tensorprog.derivation.data import read_pair
 from tensorprog.derivation.derived import DerivedKernel
 from tensorprog.derivation.exact import products
 from tensorprog.dsl.network import Network
-from tensorprog.errors import DataError, NoRuleError, ProgramError
+from tensorprog.errors import DataError, NoRuleError, ProgramError, shortly
 from tensorprog.kernels.methods import ntk
 from tensorprog.limit.equations import Name, reachable
 from tensorprog.limit.evaluate import numbers
@@ -139,7 +139,7 @@ def _kernel(what: Any, lengths: Sequence[int] | None) -> DerivedKernel:
         return ntk(what, lengths=lengths if what.takes_sequences else None)
     if isinstance(what, DerivedKernel):
         return what
-    raise ProgramError(f"tp.compare takes two networks or kernels, got {what!r}")
+    raise ProgramError(f"tp.compare takes two networks or kernels, got {shortly(what)}")
 
 
 def _sequences(what: Any) -> bool:

@@ -18,7 +18,7 @@ from tensorprog.appendix.reading import read
 from tensorprog.appendix.terms import Num, Quantity, written
 from tensorprog.dsl.network import Network
 from tensorprog.dsl.nonlinearities import NONLINEARITIES, Nonlinearity, declare
-from tensorprog.errors import DataError, FoldError, NoRuleError
+from tensorprog.errors import DataError, FoldError, NoRuleError, shortly
 from tensorprog.expectations.atoms import Expect, head_of
 from tensorprog.expectations.numeric import expectation
 from tensorprog.functions import Delta, Fn
@@ -136,7 +136,7 @@ class Engine:
         found = from_net if from_net is not None else NAMED.get(stem)
         if found is None:
             raise DataError(
-                f"the claim has a function {name!r}; known are φ, that of the network, and {', '.join(NAMED)}"
+                f"the claim has a function {shortly(name)}; known are φ, that of the network, and {', '.join(NAMED)}"
             )
         u = sp.Symbol("u", real=True)
         body = as_members(sp.sympify(found(u)))

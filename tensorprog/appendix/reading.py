@@ -20,7 +20,7 @@ import sympy as sp
 
 from tensorprog.appendix.plain_words import plain
 from tensorprog.appendix.terms import Gram, Mean, Node, Num, Op, Quantity, Rule, Sum, Sym
-from tensorprog.errors import DataError
+from tensorprog.errors import DataError, shortly
 from tensorprog.printing import text
 
 LONGEST, DEEPEST = 100_000, 200  # characters, and brackets within brackets
@@ -60,7 +60,7 @@ def read(claimed: Any) -> list[Rule]:
     if isinstance(claimed, (str, sp.Eq)):
         claimed = [claimed]
     if not isinstance(claimed, (list, tuple)):
-        raise DataError(f"a claim is equations as text, LaTeX or sympy, or a function; got {claimed!r}")
+        raise DataError(f"a claim is equations as text, LaTeX or sympy, or a function; got {shortly(claimed)}")
     found = [rule for one in claimed for rule in _rules(one)]
     if not found:
         raise DataError("the claim has no equation: write lines such as \\Theta(x,x') = ..")
@@ -74,7 +74,7 @@ def _rules(one: Any) -> list[Rule]:
     if isinstance(one, sp.Eq):
         return [_rule(plain(f"{text(one.lhs)} = {text(one.rhs)}"))]
     if not isinstance(one, str):
-        raise DataError(f"a claimed equation is text, LaTeX or a sympy equation, got {one!r}")
+        raise DataError(f"a claimed equation is text, LaTeX or a sympy equation, got {shortly(one)}")
     if len(one) > LONGEST:
         raise DataError(f"a claim of {len(one)} characters is not read; at most {LONGEST} are")
     return [_rule(line) for line in _lines(plain(one))]
@@ -96,7 +96,7 @@ def _lines(claim: str) -> list[str]:
             found[-1] += f" {stripped}"
         else:
             raise DataError(
-                f"a claim starts with {stripped[:60]!r}, where an equation such as Θ(x,x') = .. was expected"
+                f"a claim starts with {shortly(stripped[:60])}, where an equation such as Θ(x,x') = .. was expected"
             )
     return found
 
@@ -135,7 +135,7 @@ class Reader:
 
     def expect(self, token: str) -> None:
         if self.accept(token) is None:
-            raise self.error(f"{token!r} was expected")
+            raise self.error(f"{shortly(token)} was expected")
 
     def word(self) -> str | None:
         """A word of several letters, where one stands here."""
@@ -143,7 +143,7 @@ class Reader:
         return found[1] if found else None
 
     def error(self, why: str) -> DataError:
-        return DataError(f"cannot read the claim {self.line!r} at character {self.at}: {why}")
+        return DataError(f"cannot read the claim {shortly(self.line)} at character {self.at}: {why}")
 
     # ---- grammar ---------------------------------------------------------------------------------
 
@@ -226,7 +226,7 @@ class Reader:
             self.at = WORD.match(self.line, self.at).end()  # type: ignore[union-attr]
             return self._call(word)
         if not token or not token[0].isalpha():
-            raise self.error(f"a formula was expected, not {token!r}")
+            raise self.error(f"a formula was expected, not {shortly(token)}")
         return self._named(self.take())
 
     def _call(self, word: str) -> Node:
@@ -407,7 +407,7 @@ class Reader:
         if bracket:
             self.expect(")")
         if self.peek():
-            raise self.error(f"{self.peek()!r} was not expected")
+            raise self.error(f"{shortly(self.peek())} was not expected")
         return found
 
 

@@ -16,7 +16,7 @@ from tensorprog.compile.compiled import Program
 from tensorprog.compile.schedule import TILE, Code
 from tensorprog.compile.tape import LEFT, RIGHT
 from tensorprog.compile.vectors import Vectors
-from tensorprog.errors import NoRuleError, nearest
+from tensorprog.errors import NoRuleError, nearest, shortly
 
 Panel = tuple[int, int, int, int]  # rows i0..i1, columns j0..j1
 BLOCK = 512  # height and width of the pairs whose products a thread takes at once, half as high where there are few
@@ -138,7 +138,7 @@ def _named(backend: str | None, known: bool) -> str:
     if backend is None:
         return "numba" if installed and known else "numpy"
     if backend not in MACHINES:
-        raise NoRuleError(f"unknown backend {backend!r}; {nearest(str(backend), MACHINES)}")
+        raise NoRuleError(f"unknown backend {shortly(backend)}; {nearest(backend, MACHINES)}")
     if backend == "numba" and not installed:
         raise NoRuleError("backend='numba' needs numba: pip install 'tensorprog[fast]'")
     return backend

@@ -13,7 +13,7 @@ from tensorprog.derivation.named import Layout, at_positions, check_names, vecto
 from tensorprog.derivation.tokens import encoded
 from tensorprog.dsl.network import Form
 from tensorprog.dsl.parts import Parts
-from tensorprog.errors import DataError
+from tensorprog.errors import DataError, shortly
 from tensorprog.expectations.angles.gaps import gap, near, stretch
 from tensorprog.expectations.determinants import two_product
 from tensorprog.given import count
@@ -70,7 +70,7 @@ class Inputs(Shown):
     def __getitem__(self, i: int) -> np.ndarray:
         """Input number i as (T, d)."""
         if isinstance(i, bool) or not isinstance(i, (int, np.integer)):
-            raise DataError(f"an input is chosen by its number, got {i!r}")
+            raise DataError(f"an input is chosen by its number, got {shortly(i)}")
         for t, rows in self.groups.items():
             where = int(np.searchsorted(rows, i))
             if where < len(rows) and rows[where] == i:

@@ -24,7 +24,7 @@ from tensorprog.derivation.sampled.randomised import Sampled, sampled_gram
 from tensorprog.derivation.sampled.scores import sampled_scores
 from tensorprog.derivation.underflow import ADVICE, UNDERFLOW, scales_of, with_underflow
 from tensorprog.dsl.network import Network, refuse_lengths
-from tensorprog.errors import NoRuleError, ProgramError
+from tensorprog.errors import NoRuleError, ProgramError, shortly
 from tensorprog.limit.evaluate import Atom
 from tensorprog.passes.rates import Rates
 
@@ -92,7 +92,7 @@ class DerivedKernel:
             or len(lengths) != 2
             or not all(isinstance(t, int) and t >= 1 for t in lengths)
         ):
-            raise ProgramError(f"lengths must be two positive integers (T, T'), got {lengths!r}")
+            raise ProgramError(f"lengths must be two positive integers (T, T'), got {shortly(lengths)}")
         return (lengths[0], lengths[1])
 
     def _of(self, net: Network) -> Self:

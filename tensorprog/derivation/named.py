@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tensorprog.dsl.parts import SHAPES, Parts
-from tensorprog.errors import DataError, nearest
+from tensorprog.errors import DataError, nearest, shortly
 
 Read = Callable[[Any, str], np.ndarray]
 Grouped = tuple[dict[Any, np.ndarray], dict[Any, np.ndarray], int]
@@ -34,7 +34,7 @@ class Layout:
             if known == name:
                 return data[..., start:stop]
             start = stop
-        raise DataError(f"there is no array {name!r}; there are {', '.join(n for n, _ in self.widths)}")
+        raise DataError(f"there is no array {shortly(name)}; there are {', '.join(n for n, _ in self.widths)}")
 
 
 def check_names(X: Any, name: str, parts: Parts) -> None:
@@ -49,11 +49,11 @@ def check_names(X: Any, name: str, parts: Parts) -> None:
     for key in X:
         if key not in parts.uses:
             raise DataError(
-                f"{name} has the array {key!r}, which the network does not read; {nearest(str(key), parts.uses)}"
+                f"{name} has the array {shortly(key)}, which the network does not read; {nearest(key, parts.uses)}"
             )
     for key in parts.uses:
         if key not in X:
-            raise DataError(f"{name} lacks the array {key!r}; this network takes {{{wanted}}}")
+            raise DataError(f"{name} lacks the array {shortly(key)}; this network takes {{{wanted}}}")
 
 
 def vectors_in_a_row(X: Mapping[str, Any], name: str, parts: Parts, read: Read) -> np.ndarray:
@@ -61,7 +61,7 @@ def vectors_in_a_row(X: Mapping[str, Any], name: str, parts: Parts, read: Read) 
     arrays = {key: read(X[key], f"{name}[{key!r}]") for key in parts.vectors}
     for key, x in arrays.items():
         if x.ndim != 2 or 0 in x.shape:
-            raise DataError(f"{name}[{key!r}] must have shape {SHAPES['vector']}; got {x.shape}")
+            raise DataError(f"{name}[{shortly(key)}] must have shape {SHAPES['vector']}; got {x.shape}")
     _check_counts({f"{name}[{key!r}]": len(x) for key, x in arrays.items()})
     _check_shared(arrays, name, parts)
     most = max(x.shape[1] for x in arrays.values())
@@ -86,7 +86,8 @@ def _check_shared(arrays: Mapping[str, Any], name: str, parts: Parts) -> None:
             d, d2 = (x[0].shape[-1] for x in (arrays[first], arrays[other]))
             if d != d2:
                 raise DataError(
-                    f"{name}[{first!r}] and {name}[{other!r}] are embedded by one matrix, {key!r}, and have "
+                    f"{name}[{shortly(first)}] and {name}[{shortly(other)}] are embedded by one "
+                    f"matrix, {shortly(key)}, and have "
                     f"dimensions {d} and {d2}"
                 )
 

@@ -52,4 +52,7 @@ def encoded(sets: Sequence[Any], names: Sequence[str]) -> list[Any]:
                 raise DataError(f"{name}[{i}] holds the token {x.min()}; tokens are integers from 0")
     count = max((int(x.max()) + 1 for of in rows for x in of if x.size), default=1)
     vectors = [[np.sqrt(count) * (x[:, None] == np.arange(count)) for x in of] for of in rows]
-    return [v if isinstance(X, (list, tuple)) else np.stack(v) for v, X in zip(vectors, sets, strict=True)]
+    return [
+        v if isinstance(X, (list, tuple)) else np.stack(v) if v else np.empty((0, X.shape[1], count))
+        for v, X in zip(vectors, sets, strict=True)
+    ]

@@ -26,12 +26,14 @@ class Builder:
         name, start = name_of(key), start_of(key, kind, initial)
         known = self._trace.parameters.setdefault(name, Parameter(key, kind, std, start=start, by=by, law=law))
         if known.kind != kind:
-            raise ProgramError(f"parameter {name!r} is {a(known.kind)} and cannot be used as {a(kind)}")
+            raise ProgramError(f"parameter {shortly(name)} is {a(known.kind)} and cannot be used as {a(kind)}")
         for what, first, now in (("std", known.std, std), ("initial", known.start, start), ("law", known.law, law)):
             if first != now:
-                raise ProgramError(f"parameter {name!r} is shared, but its {what} is {first} here and {now} there")
+                raise ProgramError(
+                    f"parameter {shortly(name)} is shared, but its {what} is {first} here and {now} there"
+                )
         if known.by != by:
-            raise ProgramError(f"parameter {name!r} is used in two ways: {_way(known.by)}, and {_way(by)}")
+            raise ProgramError(f"parameter {shortly(name)} is used in two ways: {_way(known.by)}, and {_way(by)}")
         return name
 
     def _called(self, stem: str, *index: int, time: int | None = None) -> str:

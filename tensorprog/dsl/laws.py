@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tensorprog.errors import ProgramError, nearest
+from tensorprog.errors import ProgramError, nearest, shortly
 from tensorprog.printing import Shown
 from tensorprog.types import Data
 
@@ -78,13 +78,15 @@ def law(values: Data | None = None, weights: Data | None = None, *,
     if (values is None) == (quantile is None):
         raise ProgramError("tp.law takes values of a discrete law, or quantile=, a function of p")
     if not isinstance(name, str):
-        raise ProgramError(f"the name of a law is a text, got {name!r}")
+        raise ProgramError(f"the name of a law is a text, got {shortly(name)}")
     if quantile is not None:
         return _by_quantile(quantile, name)
     found = _numbers(values, "values")
     shares = np.full(len(found), 1 / len(found)) if weights is None else _numbers(weights, "weights")
     if len(shares) != len(found) or shares.min() < 0 or not math.isclose(shares.sum(), 1, rel_tol=1e-9):
-        raise ProgramError(f"weights of tp.law are probabilities, one for each of {len(found)} values, got {weights!r}")
+        raise ProgramError(
+            f"weights of tp.law are probabilities, one for each of {len(found)} values, got {shortly(weights)}"
+        )
     shares = shares / shares.sum()
     mean, deviation = float(shares @ found), math.sqrt(float(shares @ found**2))
     if deviation == 0 or abs(mean) > 1e-9 * deviation:
@@ -97,15 +99,15 @@ def _numbers(given: Any, what: str) -> np.ndarray:
     try:
         found = np.asarray(given, float).ravel()
     except (TypeError, ValueError) as error:
-        raise ProgramError(f"{what} of tp.law are numbers, got {given!r}") from error
+        raise ProgramError(f"{what} of tp.law are numbers, got {shortly(given)}") from error
     if not 0 < len(found) <= MOST or not np.isfinite(found).all():
-        raise ProgramError(f"{what} of tp.law are one to {MOST} finite numbers, got {given!r}")
+        raise ProgramError(f"{what} of tp.law are one to {MOST} finite numbers, got {shortly(given)}")
     return found
 
 
 def _by_quantile(quantile: Any, name: str) -> WeightLaw:
     if not callable(quantile):
-        raise ProgramError(f"quantile of tp.law is a function of p, got {quantile!r}")
+        raise ProgramError(f"quantile of tp.law is a function of p, got {shortly(quantile)}")
     p = (np.arange(POINTS) + 0.5) / POINTS
     try:
         x = np.asarray(quantile(p), float)
@@ -133,6 +135,10 @@ def law_of(key: Any, given: Any) -> WeightLaw | None:
     if isinstance(given, str):
         if given not in NAMED:
             known: Sequence[str] = ["gaussian", *NAMED]
-            raise ProgramError(f"unknown law {given!r} of {key!r}; {nearest(given, known)}; or give tp.law(..)")
+            raise ProgramError(
+                f"unknown law {shortly(given)} of {shortly(key)}; {nearest(given, known)}; or give tp.law(..)"
+            )
         return NAMED[given]
-    raise ProgramError(f"law of {key!r} is 'gaussian', 'uniform', 'rademacher' or tp.law(..), got {given!r}")
+    raise ProgramError(
+        f"law of {shortly(key)} is 'gaussian', 'uniform', 'rademacher' or tp.law(..), got {shortly(given)}"
+    )

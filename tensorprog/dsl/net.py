@@ -22,7 +22,7 @@ from tensorprog.dsl.layers import (
     spatial,
 )
 from tensorprog.dsl.refusals import NoAttribute
-from tensorprog.errors import ProgramError
+from tensorprog.errors import ProgramError, shortly
 from tensorprog.lazy import closest
 
 
@@ -70,7 +70,7 @@ class Net(Builder):
         def __getattr__(self, name: str) -> NoReturn:
             close = closest(name, LAYERS)
             hint = f"did you mean {close!r}? " if close else ""
-            raise NoAttribute(f"net has no layer {name!r}; {hint}known: {', '.join(sorted(LAYERS))}")
+            raise NoAttribute(f"net has no layer {shortly(name)}; {hint}known: {', '.join(sorted(LAYERS))}")
 
 
 def _told(name: str, layer: Callable[..., Any]) -> Callable[..., Any]:

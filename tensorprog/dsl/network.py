@@ -181,7 +181,8 @@ class Network(Shown):
             heads = returned if isinstance(returned, tuple) else (returned,)
             if not heads or not all(isinstance(f, Output) and f.readouts for f in heads):
                 raise ProgramError(
-                    f"{self.name} must return net.readout(..) or net.average(..), or a tuple of them; got {returned!r}"
+                    f"{self.name} must return net.readout(..) or net.average(..), or a tuple of "
+                    f"them; got {shortly(returned)}"
                 )
             axes = axes_of_outputs(t, heads)
             if axes is not None and isinstance(length, tuple):
@@ -251,12 +252,12 @@ def _inputs(lengths: Any, labels: Any) -> list[tuple[Any, str]]:
     of = listed(lengths, "lengths", "lengths of sequences, each None for a single vector")
     for t in of:
         if not isinstance(t, (tuple, NoneType)) and (isinstance(t, bool) or not isinstance(t, (int, np.integer))):
-            raise ProgramError(f"the length of a sequence is an integer, None of a single vector, got {t!r}")
+            raise ProgramError(f"the length of a sequence is an integer, None of a single vector, got {shortly(t)}")
     if labels is None:
         labels = ["x" + "'" * i if i < 3 else f"x[{i}]" for i in range(len(of))]
     names = listed(labels, "labels", "names, one for each input")
     if len(names) != len(of) or not all(isinstance(n, str) for n in names):
-        raise ProgramError(f"labels must be {len(of)} names, one for each input, got {labels!r}")
+        raise ProgramError(f"labels must be {len(of)} names, one for each input, got {shortly(labels)}")
     return list(zip(of, names, strict=True))
 
 
@@ -345,7 +346,9 @@ def network(fn: Callable[Concatenate[Net, X, P], Output | tuple[Output, ...]]) -
     one_hidden_layer(phi=relu, sigma_w=2)
     """
     if not callable(fn) or not hasattr(fn, "__name__"):
-        raise ProgramError(f"tp.network takes a function (net, x, *, hyperparameters), got {type(fn).__name__} {fn!r}")
+        raise ProgramError(
+            f"tp.network takes a function (net, x, *, hyperparameters), got {type(fn).__name__} {shortly(fn)}"
+        )
     signature = inspect.signature(fn)
     _check_arguments(fn, signature)
     names = list(signature.parameters)[2:]
@@ -357,7 +360,7 @@ def network(fn: Callable[Concatenate[Net, X, P], Output | tuple[Output, ...]]) -
             raise ProgramError(_by_name(fn.__name__, names, defaults))
         for key in hyperparameters:
             if key not in names:
-                raise ProgramError(f"{fn.__name__} has no hyperparameter {key!r}; {nearest(key, names)}")
+                raise ProgramError(f"{fn.__name__} has no hyperparameter {shortly(key)}; {nearest(key, names)}")
         missing = [k for k in names if k not in hyperparameters and k not in defaults]
         if missing:
             raise ProgramError(f"{fn.__name__} needs a value for {', '.join(missing)}")

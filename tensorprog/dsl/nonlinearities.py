@@ -12,7 +12,7 @@ from tensorprog import functions
 from tensorprog.dsl.concatenated import Channels
 from tensorprog.dsl.decimals import exact
 from tensorprog.dsl.program import Scal, Vec, moment, nonlin
-from tensorprog.errors import ProgramError, listed, nearest
+from tensorprog.errors import ProgramError, listed, nearest, shortly
 from tensorprog.functions import Fn
 from tensorprog.given import flag
 from tensorprog.members import BUILT_IN, declared_family, family_of
@@ -153,10 +153,11 @@ def hermite(degree: int, normalised: bool = False) -> Nonlinearity:
 
 def _degree(degree: int, what: str) -> int:
     if isinstance(degree, bool) or not isinstance(degree, int) or degree < 0:
-        raise ProgramError(f"{what}({degree!r}): the degree must be an integer ≥ 0")
+        raise ProgramError(f"{what}({shortly(degree)}): the degree must be an integer ≥ 0")
     if degree > HIGHEST:
         raise ProgramError(
-            f"{what}({degree!r}): the degree must be at most {HIGHEST}; beyond it coefficients and moments such as "
+            f"{what}({shortly(degree)}): the degree must be at most {HIGHEST}; beyond it "
+            "coefficients and moments such as "
             "E u^k = (k−1)!! leave the range of floats"
         )
     return degree
@@ -198,19 +199,23 @@ def declare(
     ('closed form', 0.263383348956)
     """
     if not isinstance(name, str) or not name.isidentifier() or name in BUILT_IN:
-        raise ProgramError(f"declare({name!r}): the name must be an identifier that is not taken")
+        raise ProgramError(f"declare({shortly(name)}): the name must be an identifier that is not taken")
     pieces, ends = listed(pieces, "pieces", "functions"), listed(ends, "ends", "functions")
     if not all(callable(f) for f in (*pieces, *ends, *(() if formula is None else (formula,)))):
-        raise ProgramError(f"declare({name!r}): formula, pieces and ends are functions of x, such as lambda x: x**2")
+        raise ProgramError(
+            f"declare({shortly(name)}): formula, pieces and ends are functions of x, such as lambda x: x**2"
+        )
     x = functions.X
     wholly = tuple(_at_x(f, f"a piece of {name}") for f in pieces)
     lines = tuple(_at_x(f, f"an end of {name}") for f in ends)
     corners = tuple(exact(k, f"a kink of {name}") for k in listed(kinks, "kinks", "numbers"))
     smooth = None if formula is None else _at_x(formula, f"the formula of {name}")
     if (smooth is None) != bool(pieces) or (pieces and len(wholly) != len(corners) + 1) or len(lines) not in (0, 2):
-        raise ProgramError(f"declare({name!r}): give a formula, or one piece more than kinks; and no or two ends")
+        raise ProgramError(
+            f"declare({shortly(name)}): give a formula, or one piece more than kinks; and no or two ends"
+        )
     if list(corners) != sorted(corners) or any(e.free_symbols - {x} for e in (*wholly, *lines, smooth or x)):
-        raise ProgramError(f"declare({name!r}): kinks must ascend, and x must be the only symbol")
+        raise ProgramError(f"declare({shortly(name)}): kinks must ascend, and x must be the only symbol")
     made = name, smooth, corners, parity, wholly, lines
     _check_parity(family_of(*made))
     return _declared(*made)
@@ -237,7 +242,7 @@ def _check_parity(family: functions.Family) -> None:
     formula = functions.member(family, 0)(functions.X)
     right, left = (functions.evaluate(formula, {functions.X: sign * points}) for sign in (1, -1))
     if family.parity not in (-1, 0, 1) or (family.parity and not np.allclose(left, family.parity * right, rtol=1e-9)):
-        raise ProgramError(f"declare({family.name!r}): parity {family.parity} does not hold; 0 is always safe")
+        raise ProgramError(f"declare({shortly(family.name)}): parity {family.parity} does not hold; 0 is always safe")
 
 
 def abstract(name: str = "phi") -> Nonlinearity:
@@ -247,7 +252,7 @@ def abstract(name: str = "phi") -> Nonlinearity:
     phi'(x)
     """
     if not isinstance(name, str):
-        raise ProgramError(f"abstract takes the name of a function, such as 'phi', got {name!r}")
+        raise ProgramError(f"abstract takes the name of a function, such as 'phi', got {shortly(name)}")
     return Nonlinearity(name, functions.abstract(name), f"The unspecified function {name}.", (abstract, name))
 
 
@@ -268,5 +273,5 @@ def by_name(name: str) -> Nonlinearity:
     if name == "phi":
         return abstract("phi")
     if name not in NONLINEARITIES:
-        raise ProgramError(f"unknown nonlinearity {name!r}; {nearest(name, [*NONLINEARITIES, 'phi'])}")
+        raise ProgramError(f"unknown nonlinearity {shortly(name)}; {nearest(name, [*NONLINEARITIES, 'phi'])}")
     return NONLINEARITIES[name]

@@ -10,7 +10,7 @@ import sympy as sp
 
 from tensorprog.dsl.decimals import exact
 from tensorprog.dsl.laws import WeightLaw
-from tensorprog.errors import ProgramError
+from tensorprog.errors import ProgramError, shortly
 from tensorprog.ir.axes import Map
 from tensorprog.ir.instructions import Var
 
@@ -63,7 +63,8 @@ def start_of(key: Any, kind: str, initial: Any) -> sp.Expr | None:
         return sp.S.Zero
     known = '0 or "identity" (c·h + net.dense(.., h, initial=0) for c times the identity)' if kind == "matrix" else "0"
     raise ProgramError(
-        f"initial of {key!r} must be None, for random entries of standard deviation std, or {known}; got {initial!r}"
+        f"initial of {shortly(key)} must be None, for random entries of standard deviation std, or "
+        f"{known}; got {shortly(initial)}"
     )
 
 

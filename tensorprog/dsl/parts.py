@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Any, NoReturn
 
 from tensorprog.dsl.refusals import NotAnArray
-from tensorprog.errors import ProgramError
+from tensorprog.errors import ProgramError, shortly
 from tensorprog.printing import Shown
 
 SHAPES = {
@@ -39,7 +39,7 @@ class Parts(Shown):
         """
         known = self.uses.setdefault(name, use)
         if known != use:
-            raise ProgramError(f"x[{name!r}] is used as {known} and as {use}; give two arrays")
+            raise ProgramError(f"x[{shortly(name)}] is used as {known} and as {use}; give two arrays")
 
     def note_embedded(self, key: str, name: str) -> None:
         """Remember that a vector, or one at every position, is embedded by a matrix."""
@@ -77,7 +77,9 @@ class Named(NotAnArray):
 
     def __getitem__(self, name: Any) -> Any:
         if not isinstance(name, str) or not name.isidentifier():
-            raise ProgramError(f"an array of the input is named by a word, such as {self._label}['u'], got {name!r}")
+            raise ProgramError(
+                f"an array of the input is named by a word, such as {self._label}['u'], got {shortly(name)}"
+            )
         return self._make(name)
 
     def _instead(self, name: str) -> str:

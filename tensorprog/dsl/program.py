@@ -76,7 +76,7 @@ class Program(ProgramGraph):
             raise ProgramError(f"{len(names)} vectors need {len(names)} means, got {len(means)}")
         rows = _rows(cov)
         if rows is None:
-            raise ProgramError(f"the covariance of {', '.join(names)} must be a square matrix, got {cov!r}")
+            raise ProgramError(f"the covariance of {', '.join(names)} must be a square matrix, got {shortly(cov)}")
         return self._vectors(names, rows, means)
 
     def _vectors(self, names: list[str], cov: list[list[Any]], means: list[Any]) -> list[Vec]:
@@ -116,7 +116,7 @@ def _named(names: Any) -> list[str]:
     """Names of vectors as a list."""
     found = list(names) if isinstance(names, (list, tuple)) else []
     if not found or not all(isinstance(n, str) and n for n in found):
-        raise ProgramError(f"vectors are named by non-empty strings, such as 'a b' or ['a', 'b'], got {names!r}")
+        raise ProgramError(f"vectors are named by non-empty strings, such as 'a b' or ['a', 'b'], got {shortly(names)}")
     return found
 
 
@@ -192,7 +192,7 @@ class Mat(Handle):
             first, second = (f"{m}.T" if m.transposed else f"{m}" for m in (self, x))
             raise ProgramError(f"{first} @ {second}: a matrix multiplies a vector; write {first} @ ({second} @ h)")
         if not isinstance(x, Vec):
-            raise ProgramError(f"a matrix multiplies a vector of a program, got {type(x).__name__} {x!r}")
+            raise ProgramError(f"a matrix multiplies a vector of a program, got {type(x).__name__} {shortly(x)}")
         same_program(self, x)
         product = Vec(self.program, self.program.append(name, MatMul(self.var, self.transposed, x.var), "g"))
         return product if self.identity == 0 else product + self.identity * x  # type: ignore[no-any-return]
@@ -355,13 +355,16 @@ def trace(fn: Any, vectors: int, scalars: int = 0) -> sp.Expr:
         result = fn(*slots)
     except TypeError as error:
         raise ProgramError(
-            f"{fn!r} cannot be applied to a symbol ({error}); write tp.tanh(a) or sp.tanh(a) instead of functions of "
+            f"{shortly(fn)} cannot be applied to a symbol ({error}); write tp.tanh(a) or sp.tanh(a) "
+            "instead of functions of "
             "NumPy or math, tp.step(a) or sp.Max(a, 0) instead of if and max"
         ) from error
     except ValueError as error:  # of sympy, as for Max(a, I)
-        raise ProgramError(f"{fn!r} of a symbol: {error} Its value must be a finite real number everywhere") from error
+        raise ProgramError(
+            f"{shortly(fn)} of a symbol: {error} Its value must be a finite real number everywhere"
+        ) from error
     if not isinstance(result, (sp.Expr, numbers.Real)):
-        raise ProgramError(f"{fn!r} must return a sympy expression of its arguments, got {shortly(result)}")
+        raise ProgramError(f"{shortly(fn)} must return a sympy expression of its arguments, got {shortly(result)}")
     body = from_sympy(exact(result, "the function"))
     unknown = next((e for e in sp.postorder_traversal(body) if isinstance(e, sp.Piecewise)), without_rule(body))
     if isinstance(unknown, sp.Piecewise):
@@ -379,7 +382,7 @@ CASES = (
 
 def _check_arity(fn: Any, count: int) -> None:
     if not callable(fn) or isinstance(fn, Handle):
-        raise ProgramError(f"expected a function, got {fn!r}")
+        raise ProgramError(f"expected a function, got {shortly(fn)}")
     try:
         inspect.signature(fn).bind(*range(count))
     except TypeError as error:

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import numpy as np
 import sympy as sp
 
-from tensorprog.errors import ProgramError
+from tensorprog.errors import ProgramError, shortly
 from tensorprog.functions import FAMILIES
 
 OPERATORS: dict[str, Callable[..., Any]] = {
@@ -98,7 +98,7 @@ class NotAnArray:
         if name in REDUCTIONS:
             call = "" if name == "T" else "()"
             raise NoAttribute(f"{self}.{name}{call}: {self} is {self._WHAT}; write {self._instead(name)}")
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        raise AttributeError(f"{shortly(type(self).__name__)} object has no attribute {shortly(name)}")
 
     def _sympy_(self) -> NoReturn:
         raise NoExpression(f"{self} is {self._WHAT}, not an expression of sympy; write {self._function_instead()}")

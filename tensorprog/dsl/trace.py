@@ -14,7 +14,7 @@ from tensorprog.dsl.parameters import Parameter
 from tensorprog.dsl.parts import Parts
 from tensorprog.dsl.program import Program
 from tensorprog.dsl.refusals import NotAnArray
-from tensorprog.errors import ProgramError
+from tensorprog.errors import ProgramError, shortly
 from tensorprog.ir.axes import Axes, Reading
 from tensorprog.ir.instructions import Var
 from tensorprog.ir.random_scores import are_random
@@ -87,7 +87,7 @@ class Datum(NotAnArray):
 
     def __getitem__(self, index: Any) -> Datum:
         if isinstance(index, str):
-            raise NeedsNames(f"the network reads {self}[{index!r}]: give dictionaries of named arrays")
+            raise NeedsNames(f"the network reads {self}[{shortly(index)}]: give dictionaries of named arrays")
         return list(iter(self))[index]  # type: ignore[no-any-return]
 
 
@@ -122,7 +122,7 @@ class Output(NotAnArray):
         if other == 0:
             return self
         if not isinstance(other, Output):
-            raise ProgramError(f"outputs can be added to outputs only, got {other!r}")
+            raise ProgramError(f"outputs can be added to outputs only, got {shortly(other)}")
         return Output(self.readouts + other.readouts, self.biases + other.biases, self.factors | other.factors)
 
     __radd__ = __add__
@@ -228,7 +228,9 @@ class Trace(Shown):
     def gram(self, a: Datum, b: Datum) -> sp.Symbol:
         """The symbol of a·b/d."""
         if not (isinstance(a, Datum) and isinstance(b, Datum)):
-            raise ProgramError(f"inner products are of two inputs, as trace.inputs lists them, got {a!r} and {b!r}")
+            raise ProgramError(
+                f"inner products are of two inputs, as trace.inputs lists them, got {shortly(a)} and {shortly(b)}"
+            )
         if (a.owner, a.time or 0) > (b.owner, b.time or 0):
             a, b = b, a
         if (a, b) not in self._symbols:
@@ -246,7 +248,8 @@ class Trace(Shown):
         """σ_u² ⟨ξ,ξ'⟩ of two data embedded by one matrix."""
         if not all(isinstance(v, Var) and v in self.embeddings for v in (a, b)):
             raise ProgramError(
-                f"a covariance is of two embedded vectors, as trace.embeddings lists them, got {a!r}, {b!r}"
+                "a covariance is of two embedded vectors, as trace.embeddings lists them, got "
+                f"{shortly(a)}, {shortly(b)}"
             )
         (name, x), (_, y) = self.embeddings[a], self.embeddings[b]
         std = self.parameters[name].std

@@ -60,7 +60,7 @@ def standalone(kernel: Any, language: str, values: Mapping[sp.Symbol, float]) ->
         NoRuleError: the kernel has no such code; says what of it.
     """
     if not isinstance(language, str) or language not in LIBRARIES:
-        raise DataError(f"unknown language {language!r} for a standalone file; {nearest(str(language), LIBRARIES)}")
+        raise DataError(f"unknown language {language!r} for a standalone file; {nearest(language, LIBRARIES)}")
     library = LIBRARIES[language]
     if kernel._has_laws:
         raise NoRuleError(f"{kernel!r} has weights that are not Gaussian, whose integrals have no standalone code")

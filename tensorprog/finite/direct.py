@@ -14,7 +14,7 @@ import numpy as np
 from tensorprog.derivation.data import Inputs
 from tensorprog.dsl.network import Network
 from tensorprog.dsl.trace import Readout
-from tensorprog.errors import DataError, ProgramError
+from tensorprog.errors import DataError, ProgramError, shortly
 from tensorprog.finite.empirical import FiniteNetwork
 from tensorprog.finite.execute import Values
 from tensorprog.finite.families import At, Shared, is_untied, side_by_side, unplaced
@@ -57,7 +57,7 @@ class DirectTraining:
         if len(self.trace.heads[0]) > 1:
             raise ProgramError(f"{net.name} has {len(self.trace.heads[0])} outputs; this needs a network with one")
         if not isinstance(optimizer, SGD) or not optimizer.plain:
-            raise ProgramError(f"{optimizer!r}: only plain SGD, tp.SGD(lr), moves the weights directly")
+            raise ProgramError(f"{shortly(optimizer)}: only plain SGD, tp.SGD(lr), moves the weights directly")
         self.y, self.batch, self.optimizer = read_labels(y, len(inputs)), batch, optimizer
         if self.y.shape[1] != 1:
             raise DataError(f"{net.name} has one output, but y has {self.y.shape[1]} columns")

@@ -12,7 +12,7 @@ from typing import Any, TextIO, TypeVar
 
 import numpy as np
 
-from tensorprog.errors import DataError, writing
+from tensorprog.errors import DataError, shortly, writing
 from tensorprog.files import plain_file, read_json
 from tensorprog.finite.empirical import FiniteNetwork
 from tensorprog.finite.sample import at_once
@@ -120,7 +120,8 @@ def _run(finite: FiniteNetwork, gvars: list[Var], width: int, seeds: list[int]) 
     values = finite.run(parameters)
     theta, outputs = finite.ntk(values), finite.outputs(values, parameters)
     rows = [values[v].reshape(len(values[v]), -1, width) for v in gvars]
-    g = np.concatenate([np.broadcast_to(x, (len(seeds), *x.shape[1:])) for x in rows], axis=1)
+    none = np.zeros((len(seeds), 0, width))  # of a network without matrices
+    g = np.concatenate([none, *(np.broadcast_to(x, (len(seeds), *x.shape[1:])) for x in rows)], axis=1)
     few = g.shape[1] <= ALL_PAIRS
     second = g @ np.swapaxes(g, 1, 2) / width if few else np.mean(g * g, axis=2)
     return [Record(theta[k], outputs[k], g[k].mean(axis=1), second[k]) for k in range(len(seeds))]
@@ -157,7 +158,7 @@ def _record(row: Any, kind: type[R], shapes: Shapes) -> tuple[tuple[int, int], R
     """
     lacking = sorted({"width", "seed", *shapes} - row.keys()) if isinstance(row, dict) else ["width"]
     if lacking:
-        raise ValueError(f"a line has no {lacking[0]!r}")
+        raise ValueError(f"a line has no {shortly(lacking[0])}")
     place = row["width"], row["seed"]
     if not all(type(k) is int and k >= 0 for k in place):
         raise ValueError(f"a width and a seed are {place!r:.60}")
@@ -166,7 +167,9 @@ def _record(row: Any, kind: type[R], shapes: Shapes) -> tuple[tuple[int, int], R
         array = np.array(row[name])
         empty = 0 in shape and array.size == 0  # lists have lost where the other axes were
         if not empty and (array.dtype.kind not in "fi" or array.shape != shape):
-            raise ValueError(f"{name!r} of width {place[0]}, seed {place[1]} are not real numbers of shape {shape}")
+            raise ValueError(
+                f"{shortly(name)} of width {place[0]}, seed {place[1]} are not real numbers of shape {shape}"
+            )
         arrays[name] = array.astype(float).reshape(shape)
     return place, kind(**arrays)
 

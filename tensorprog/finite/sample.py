@@ -161,17 +161,21 @@ def _given(
     for key, value in (initial or {}).items():
         name = key if isinstance(key, str) else str(getattr(key, "var", key))
         if name not in places or getattr(key, "transpose", False):
-            raise DataError(f"initial: the program has no initial matrix or vector {name!r}; {nearest(name, places)}")
+            raise DataError(
+                f"initial: the program has no initial matrix or vector {shortly(name)}; {nearest(name, places)}"
+            )
         shape = (width,) * (2 if places[name].kind == "matrix" else 1)
         allowed = [shape] if seeds is None else [shape, (seeds, *shape)]
         try:
             array = np.asarray(value, dtype)
         except (TypeError, ValueError) as error:
-            raise DataError(f"initial: {name!r} is not an array of numbers: {error}") from error
+            raise DataError(f"initial: {shortly(name)} is not an array of numbers: {error}") from error
         if array.shape not in allowed:
-            raise DataError(f"initial: {name!r} has shape {array.shape}; it must be {' or '.join(map(str, allowed))}")
+            raise DataError(
+                f"initial: {shortly(name)} has shape {array.shape}; it must be {' or '.join(map(str, allowed))}"
+            )
         if not np.isfinite(array).all():
-            raise DataError(f"initial: {name!r} has entries that are not finite")
+            raise DataError(f"initial: {shortly(name)} has entries that are not finite")
         result[places[name]] = array if array.ndim > len(shape) else array[None]
     return result
 
@@ -194,7 +198,7 @@ def check_settings(width: Any, seed: Any, seeds: Any, dtype: Any) -> None:
     except TypeError:
         known = False
     if dtype is None or not known:
-        raise DataError(f"dtype must be float64 or float32, got {dtype!r}")
+        raise DataError(f"dtype must be float64 or float32, got {shortly(dtype)}")
 
 
 def at_once(numbers: int, width: int, dtype: Any, memory: int = MEMORY) -> int:

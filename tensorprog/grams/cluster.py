@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
-from tensorprog.errors import ComputeError, DataError, TensorProgramError
+from tensorprog.errors import ComputeError, DataError, TensorProgramError, shortly
 
 
 def pack(value: Any) -> bytes:
@@ -49,7 +49,7 @@ def results(client: Any, function: Callable[..., Any], calls: Iterable[tuple[Any
     except ImportError as error:
         raise _missing() from error
     if not (hasattr(client, "submit") and hasattr(client, "nthreads")):
-        raise DataError(f"client must be a distributed.Client, got {client!r}")
+        raise DataError(f"client must be a distributed.Client, got {shortly(client)}")
     names: dict[Any, Any] = {}
     waiting = iter(calls)
 

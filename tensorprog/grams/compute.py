@@ -22,7 +22,7 @@ from tensorprog.derivation.compiling import COMPILING
 from tensorprog.derivation.data import Inputs, read_pair
 from tensorprog.derivation.named import Layout
 from tensorprog.derivation.underflow import warn_of_underflow
-from tensorprog.errors import DataError, NoRuleError, unknown_keywords
+from tensorprog.errors import DataError, NoRuleError, shortly, unknown_keywords
 from tensorprog.files import read_memory
 from tensorprog.functions import FAMILIES
 from tensorprog.grams.blocks import (
@@ -236,9 +236,9 @@ def gram(kernels: AnyKernel | Sequence[AnyKernel], X1: Data, X2: Data | None = N
            [0.772, 1.5  ]])
     """
     if backend is not None and not isinstance(backend, str):
-        raise NoRuleError(f"backend is a name such as 'numba', got {backend!r}")
+        raise NoRuleError(f"backend is a name such as 'numba', got {shortly(backend)}")
     if not isinstance(resume, bool):
-        raise DataError(f"resume is True or False, got {resume!r}")
+        raise DataError(f"resume is True or False, got {shortly(resume)}")
     memory, several, xp = read_memory(memory), isinstance(kernels, Sequence), namespace(X1)
     chosen = _kernels(kernels if isinstance(kernels, Sequence) else [kernels])
     if xp is not None:
@@ -327,11 +327,11 @@ def source(kernel: AnyKernel, lengths: Sequence[int] | None = None, values: Hype
         )
     if lengths is None or not kernel.net.takes_sequences:
         if lengths is not None:
-            raise DataError(f"{kernel.net.name} takes single vectors; leave out lengths={lengths!r}")
+            raise DataError(f"{kernel.net.name} takes single vectors; leave out lengths={shortly(lengths)}")
         return text.source(Evaluator([kernel], kernel.lengths, hyper).program)
     fits = isinstance(lengths, Sequence) and len(lengths) == 2 and all(type(t) is int and t > 0 for t in lengths)
     if not fits:
-        raise DataError(f"lengths must be two positive integers (T, T'), got {lengths!r}")
+        raise DataError(f"lengths must be two positive integers (T, T'), got {shortly(lengths)}")
     if max(lengths) > SHORT and min(lengths) > 1:
         with contextlib.suppress(NoRuleError):
             found = SequenceEvaluator([kernel], hyper)
@@ -343,7 +343,7 @@ def source(kernel: AnyKernel, lengths: Sequence[int] | None = None, values: Hype
 def _kernels(kernels: Any) -> tuple[AnyKernel, ...]:
     chosen = tuple(k.at() if isinstance(k, FoldedKernel) else k for k in kernels)
     if not chosen or not all(isinstance(k, AnyKernel) for k in chosen):
-        raise DataError(f"gram takes a kernel or a list of kernels, got {kernels!r}")
+        raise DataError(f"gram takes a kernel or a list of kernels, got {shortly(kernels)}")
     if len({k.net.takes_sequences for k in chosen}) > 1:
         raise DataError("one pass serves kernels of the same inputs: some of these take vectors, some sequences")
     return of_inputs(chosen)
@@ -369,7 +369,7 @@ def _dtype(dtype: Any) -> Any:
     try:
         found = np.dtype(dtype)
     except TypeError as error:
-        raise DataError(f"dtype must be float64 or float32, got {dtype!r}") from error
+        raise DataError(f"dtype must be float64 or float32, got {shortly(dtype)}") from error
     if found not in (np.dtype(np.float64), np.dtype(np.float32)):
         raise DataError(f"dtype must be float64 or float32, got {found}")
     return found
@@ -392,7 +392,7 @@ def _block_size(job: Job, block: int | None, memory: int) -> int:
         block = max(1, min(block, -(-max(job.shape) // TILE) * TILE))
         block -= block % TILE if block > TILE else 0
     if isinstance(block, bool) or not isinstance(block, (int, np.integer)) or block < 1:
-        raise DataError(f"block must be a positive integer, got {block!r}")
+        raise DataError(f"block must be a positive integer, got {shortly(block)}")
     return int(block)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tensorprog.errors import ComputeError, DataError
+from tensorprog.errors import ComputeError, DataError, shortly
 from tensorprog.files import check_space, free_space, held, plain_file, said_bytes
 from tensorprog.grams.blocks import ENDINGS
 
@@ -54,7 +54,7 @@ def paths_of(path: Any, count: int, several: bool, data: Sequence[np.ndarray]) -
     """The files to write to, one for each of ``count`` kernels, none that of an input."""
     named = path if several and isinstance(path, Sequence) and not isinstance(path, str) else [path]
     if not all(isinstance(p, str | Path) for p in named):
-        raise DataError(f"path must be a file name, got {path!r}")
+        raise DataError(f"path must be a file name, got {shortly(path)}")
     paths = [Path(p) for p in named]
     if len(paths) != count:
         raise DataError(f"path must hold one path for each of the {count} kernels, got {len(paths)}")

@@ -31,7 +31,7 @@ def as_var(x: Variable) -> Var:
     """The variable behind a handle, or the variable itself."""
     var = getattr(x, "var", x)
     if not isinstance(var, Var):
-        raise ProgramError(f"expected a variable of a program, got {type(x).__name__} {x!r}")
+        raise ProgramError(f"expected a variable of a program, got {type(x).__name__} {shortly(x)}")
     return var
 
 
@@ -76,7 +76,7 @@ class ProgramGraph(Shown):
         if not name.isprintable():
             raise ProgramError(f"the name {shortly(name)} cannot be printed; use letters, digits and signs")
         if name in self._names:
-            raise ProgramError(f"{name!r} is already defined in this program; choose another name")
+            raise ProgramError(f"{shortly(name)} is already defined in this program; choose another name")
         problem = next(iter(violations(op, name, self)), None)
         if problem is not None:
             raise ProgramError(f"{problem}\n{self._listing(name, op)}")
@@ -100,7 +100,7 @@ class ProgramGraph(Shown):
         try:
             return self.graph.nodes[var]["op"]  # type: ignore[no-any-return]
         except (KeyError, TypeError):
-            raise ProgramError(f"{var!r} is not a variable of this program") from None
+            raise ProgramError(f"{shortly(var)} is not a variable of this program") from None
 
     def axes(self, var: Var) -> Any:
         """The axes of a family, those of pairs of positions for scores; None for a single vector or scalar."""
@@ -115,7 +115,7 @@ class ProgramGraph(Shown):
     def named(self, name: str) -> Var:
         """The variable called ``name``."""
         if not isinstance(name, str) or name not in self._names:
-            raise ProgramError(f"this program defines no {name!r}; it has {', '.join(self._names) or 'nothing'}")
+            raise ProgramError(f"this program defines no {shortly(name)}; it has {', '.join(self._names) or 'nothing'}")
         return self._names[name]
 
     @property

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from tensorprog.errors import DataError, nearest
+from tensorprog.errors import DataError, nearest, shortly
 from tensorprog.functions import no_value
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import Covariances, InitVector
@@ -38,9 +38,9 @@ def symbol_values(
         try:
             number = float(value)
         except (TypeError, ValueError):
-            raise DataError(f"the value of {key} must be a number, got {value!r}") from None
+            raise DataError(f"the value of {key} must be a number, got {shortly(value)}") from None
         if isinstance(value, str):
-            raise DataError(f"the value of {key} must be a number, got {value!r}")
+            raise DataError(f"the value of {key} must be a number, got {shortly(value)}")
         if not np.isfinite(number):
             raise DataError(f"the value of {key} is {number}; it must be finite")
         if number < 0 and key.is_nonnegative:
@@ -56,7 +56,7 @@ def check_values(values: Any) -> None:
         DataError: saying what was given.
     """
     if values is not None and not isinstance(values, Mapping):
-        raise DataError(f"values must map hyperparameters to numbers, such as {{sigma: 1.5}}, got {values!r}")
+        raise DataError(f"values must map hyperparameters to numbers, such as {{sigma: 1.5}}, got {shortly(values)}")
 
 
 def by_symbol(
@@ -88,7 +88,7 @@ def program_symbols(program: ProgramGraph) -> set[sp.Symbol]:
 def _symbol(key: Any, known: Collection[sp.Symbol] | None, more: bool) -> sp.Symbol:
     """The symbol of a key of ``values``."""
     if not isinstance(key, (str, sp.Symbol)) or (known is None and isinstance(key, str)):
-        raise DataError(f"values must be given by sympy symbol, got the key {key!r}")
+        raise DataError(f"values must be given by sympy symbol, got the key {shortly(key)}")
     if known is None or key in known:
         return key
     same = [s for s in known if s.name == str(key)]
@@ -98,5 +98,5 @@ def _symbol(key: Any, known: Collection[sp.Symbol] | None, more: bool) -> sp.Sym
         raise no_value(same, [key])
     if more and isinstance(key, sp.Symbol):
         return key
-    names = nearest(str(key), {s.name for s in known}) if known else "there is none: all hyperparameters are numbers"
-    raise DataError(f"values has {str(key)!r}, which is no hyperparameter symbol here; {names}")
+    names = nearest(key, {s.name for s in known}) if known else "there is none: all hyperparameters are numbers"
+    raise DataError(f"values has {shortly(str(key))}, which is no hyperparameter symbol here; {names}")

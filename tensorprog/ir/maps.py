@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from tensorprog.errors import DataError
+from tensorprog.errors import DataError, shortly
 from tensorprog.ir.axes import Everywhere, Map, Sizes, Window
 
 Normalisation = Literal["none", "mean", "symmetric"]
@@ -159,7 +159,7 @@ class Given(Map):
         return () if self.pooled else sizes
 
     def reads(self, sizes: Sizes) -> np.ndarray:
-        raise DataError(f"{self.name!r} is given with every input and is no map between sizes alone")
+        raise DataError(f"{shortly(self.name)} is given with every input and is no map between sizes alone")
 
     def matrix(self, given: np.ndarray) -> np.ndarray:
         """What multiplies, (.., 1 or P, P), from what is given, (.., P) if pooled, (.., P, P) otherwise.
@@ -179,7 +179,7 @@ class Given(Map):
             return a * _inverse(rows)
         if min(rows.min(), columns.min()) < 0:
             raise DataError(
-                f"{self.name!r} has rows or columns of negative sum: normalise='symmetric' takes their roots"
+                f"{shortly(self.name)} has rows or columns of negative sum: normalise='symmetric' takes their roots"
             )
         return a * _inverse(np.sqrt(rows)) * _inverse(np.sqrt(columns))
 

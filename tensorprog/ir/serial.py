@@ -108,7 +108,7 @@ def decode(data: Any) -> sp.Expr:
         ProgramError: anything but the nested lists that ``encode`` writes.
     """
     if isinstance(data, bool) or data is None:
-        raise ProgramError(f"expected an expression, got {data!r}")
+        raise ProgramError(f"expected an expression, got {shortly(data)}")
     if isinstance(data, int):
         return sp.Integer(data)
     if isinstance(data, float):
@@ -117,11 +117,12 @@ def decode(data: Any) -> sp.Expr:
         return sp.Float(data)
     if not isinstance(data, list) or not data or not isinstance(data[0], str):
         raise ProgramError(
-            f"expected a number or a list such as ['+', 1, ['slot', 'x0']], got {data!r}; text is never evaluated"
+            f"expected a number or a list such as ['+', 1, ['slot', 'x0']], got {shortly(data)}; "
+            "text is never evaluated"
         )
     rule = _DECODERS.get(data[0])
     if rule is None:
-        raise ProgramError(f"unknown expression head {data[0]!r}; {nearest(data[0], _DECODERS)}")
+        raise ProgramError(f"unknown expression head {shortly(data[0])}; {nearest(data[0], _DECODERS)}")
     try:
         expr: sp.Expr = rule(*data[1:])
         if expr.is_Float and not (expr == 0 or LEAST < abs(expr) < 1 / LEAST):
@@ -130,7 +131,7 @@ def decode(data: Any) -> sp.Expr:
     except (TypeError, ValueError, KeyError, ArithmeticError) as error:
         if isinstance(error, ProgramError):
             raise
-        raise ProgramError(f"malformed expression {data!r}: {error}") from error
+        raise ProgramError(f"malformed expression {shortly(data)}: {error}") from error
 
 
 def _symbol(name: str, *facts: str) -> sp.Symbol:
@@ -138,9 +139,9 @@ def _symbol(name: str, *facts: str) -> sp.Symbol:
         return NameSymbol(name)
     parts = name[1:-1].split(",") if isinstance(name, str) and _PATCHES.fullmatch(name) else []
     if not isinstance(name, str) or not (_SYMBOL.fullmatch(name) or (parts and len(parts) % 2 == 0)):
-        raise ProgramError(f"{name!r} is not a symbol name")
+        raise ProgramError(f"{shortly(name)} is not a symbol name")
     if not set(facts) <= {"real", "positive", "nonnegative"}:
-        raise ProgramError(f"unknown assumptions {facts} of symbol {name!r}")
+        raise ProgramError(f"unknown assumptions {facts} of symbol {shortly(name)}")
     if name.startswith("⟨"):
         half = len(parts) // 2
         return inner(",".join(parts[:half]), ",".join(parts[half:]))
@@ -149,7 +150,7 @@ def _symbol(name: str, *facts: str) -> sp.Symbol:
 
 def _slot(name: str) -> Slot:
     if not re.fullmatch(r"[xs]\d+", name):
-        raise ProgramError(f"{name!r} is not a placeholder such as 'x0' or 's1'")
+        raise ProgramError(f"{shortly(name)} is not a placeholder such as 'x0' or 's1'")
     return Slot(name)
 
 
@@ -161,13 +162,13 @@ def _order(order: Any) -> int:
 
 def _fn(name: str, order: int, argument: Any) -> sp.Expr:
     if name not in FAMILIES:
-        raise ProgramError(f"unknown function {name!r}; {nearest(str(name), FAMILIES)}")
+        raise ProgramError(f"unknown function {shortly(name)}; {nearest(name, FAMILIES)}")
     return member(FAMILIES[name], _order(order))(decode(argument))
 
 
 def _abstract(name: str, order: int, argument: Any) -> sp.Expr:
     if not isinstance(name, str) or not name.isidentifier():
-        raise ProgramError(f"{name!r} is not the name of a function")
+        raise ProgramError(f"{shortly(name)} is not the name of a function")
     return member(abstract(name).family, _order(order))(decode(argument))
 
 
@@ -199,7 +200,7 @@ def _short(number: sp.Expr) -> str:
 
 def _rational(p: Any, q: Any) -> sp.Expr:
     if not (isinstance(p, int) and isinstance(q, int) and q != 0):
-        raise ProgramError(f"a rational needs two integers, got {p!r} and {q!r}")
+        raise ProgramError(f"a rational needs two integers, got {shortly(p)} and {shortly(q)}")
     return sp.Rational(p, q)
 
 
@@ -272,7 +273,9 @@ def load_json(text: str, program: ProgramGraph) -> None:
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise ProgramError(f'expected a JSON object with "format": "{FORMAT}"')
     if data.get("version") != VERSION:
-        raise ProgramError(f"version {data.get('version')!r} of the format is not known; this is version {VERSION}")
+        raise ProgramError(
+            f"version {shortly(data.get('version'))} of the format is not known; this is version {VERSION}"
+        )
     rows = data.get("instructions")
     if not isinstance(rows, list):
         raise ProgramError('"instructions" must be a list')
@@ -314,11 +317,11 @@ def _names_in(row: dict[str, Any]) -> Iterator[str]:
 
 def _load_row(i: int, row: Any, program: ProgramGraph, reads: dict[str, set[str]]) -> None:
     if not isinstance(row, dict) or not isinstance(row.get("name"), str):
-        raise ProgramError(f'instruction {i} must be an object with a "name", got {row!r}')
+        raise ProgramError(f'instruction {i} must be an object with a "name", got {shortly(row)}')
     name, kind = row["name"], row.get("op")
     cls = _INSTRUCTIONS.get(kind) if isinstance(kind, str) else None
     if cls is None:
-        raise ProgramError(f"`{name}` has the unknown instruction {kind!r}; {nearest(str(kind), _INSTRUCTIONS)}")
+        raise ProgramError(f"`{name}` has the unknown instruction {shortly(kind)}; {nearest(kind, _INSTRUCTIONS)}")
     fields = cls.__dataclass_fields__  # type: ignore[attr-defined]
     needed = {"name", "op", *(key for key in fields if key not in OPTIONAL or kind in ("Mix", "Place", "Mask"))}
     if not needed <= set(row) <= {"name", "op", *fields}:
@@ -337,7 +340,7 @@ def _load_row(i: int, row: Any, program: ProgramGraph, reads: dict[str, set[str]
 
 def _operand(value: Any, name: str, program: ProgramGraph, reads: dict[str, set[str]]) -> Var:
     if not isinstance(value, str):
-        raise ProgramError(f"`{name}` must name its operand by a string, got {value!r}")
+        raise ProgramError(f"`{name}` must name its operand by a string, got {shortly(value)}")
     if value not in program:
         if name in _reachable(value, reads):
             raise ProgramError(f"`{name}` reads `{value}`, which itself depends on `{name}`: a cycle")
@@ -357,25 +360,25 @@ def _reachable(start: str, reads: dict[str, set[str]]) -> set[str]:
 
 def _operands(value: Any, name: str, *context: Any) -> tuple[Var, ...]:
     if not isinstance(value, list):
-        raise ProgramError(f"`{name}` needs a list of operand names, got {value!r}")
+        raise ProgramError(f"`{name}` needs a list of operand names, got {shortly(value)}")
     return tuple(_operand(v, name, *context) for v in value)
 
 
 def _changes(value: Any, name: str, *context: Any) -> tuple[Var | None, ...]:
     if not isinstance(value, list):
-        raise ProgramError(f"`{name}` needs a list of operand names or nulls, got {value!r}")
+        raise ProgramError(f"`{name}` needs a list of operand names or nulls, got {shortly(value)}")
     return tuple(None if v is None else _operand(v, name, *context) for v in value)
 
 
 def _cov(value: Any, name: str, program: ProgramGraph, reads: Any) -> tuple[tuple[Var, sp.Expr], ...]:
     if not isinstance(value, list) or not all(isinstance(p, list) and len(p) == 2 for p in value):
-        raise ProgramError(f'"cov" of `{name}` must be a list of [name, covariance] pairs, got {value!r}')
+        raise ProgramError(f'"cov" of `{name}` must be a list of [name, covariance] pairs, got {shortly(value)}')
     return tuple((Var(name, "vector") if v == name else _operand(v, name, program, reads), decode(c)) for v, c in value)
 
 
 def _flag(value: Any, name: str, *_: Any) -> bool:
     if not isinstance(value, bool):
-        raise ProgramError(f"a flag of `{name}` must be true or false, got {value!r}")
+        raise ProgramError(f"a flag of `{name}` must be true or false, got {shortly(value)}")
     return value
 
 
@@ -385,7 +388,7 @@ def _expr(value: Any, *_: Any) -> sp.Expr:
 
 def _source(value: Any, name: str, *_: Any) -> str:
     if not isinstance(value, str):
-        raise ProgramError(f'"source" of `{name}` must be the name of an input, got {value!r}')
+        raise ProgramError(f'"source" of `{name}` must be the name of an input, got {shortly(value)}')
     return value
 
 

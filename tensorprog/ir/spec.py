@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import sympy as sp
 
-from tensorprog.errors import NoRuleError
+from tensorprog.errors import NoRuleError, shortly
 from tensorprog.ir.axes import Axes, Pairs
 from tensorprog.ir.instructions import (
     Copied,
@@ -66,7 +66,7 @@ def _reads(name: str, operands: tuple[Var, ...], kind: str, program: Earlier) ->
 
 def _number(name: str, what: str, value: sp.Expr, *, nonnegative: bool = False) -> Iterator[str]:
     if not isinstance(value, sp.Expr):
-        yield f"the {what} of `{name}` must be a number or a sympy expression, got {value!r}"
+        yield f"the {what} of `{name}` must be a number or a sympy expression, got {shortly(value)}"
     elif value.is_finite is False or value is sp.nan:
         yield f"the {what} of `{name}` is {value}; it must be finite"
     elif value.is_number and not value.is_real:
@@ -142,7 +142,7 @@ def _row_sum(op: RowSum | Softmax, name: str, program: Earlier) -> Iterator[str]
 
 def _mask(op: Mask, name: str, program: Earlier) -> Iterator[str]:
     if not isinstance(op.axes, Pairs):
-        yield f"the axes of `{name}` must be those of pairs of positions, got {op.axes!r}"
+        yield f"the axes of `{name}` must be those of pairs of positions, got {shortly(op.axes)}"
 
 
 def _weigh(op: Weigh, name: str, program: Earlier) -> Iterator[str]:
@@ -176,7 +176,7 @@ def _function(op: Nonlin | Moment, name: str, program: Earlier) -> Iterator[str]
     yield from _reads(name, op.args, "vector", program)
     yield from _reads(name, op.params, "scalar", program)
     if not isinstance(op.body, sp.Expr):
-        yield f"the body of `{name}` must be a sympy expression, got {op.body!r}"
+        yield f"the body of `{name}` must be a sympy expression, got {shortly(op.body)}"
         return
     if op.body.has(sp.nan, sp.zoo, sp.oo):
         yield f"the body of `{name}` is {op.body}; it must be finite"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, get_args
 
-from tensorprog.errors import ProgramError, nearest
+from tensorprog.errors import ProgramError, nearest, shortly
 from tensorprog.ir.axes import Axes, Map, Padding, Pairs, Reading
 from tensorprog.ir.maps import MAPS, Normalisation
 
@@ -47,10 +47,10 @@ def map_in(data: Any) -> Map:
         ProgramError: anything but what it writes.
     """
     if not isinstance(data, list) or len(data) != 2 or not isinstance(data[1], dict):
-        raise ProgramError(f"expected a map such as ['Window', {{'kernel': 3, ..}}], got {data!r}")
+        raise ProgramError(f"expected a map such as ['Window', {{'kernel': 3, ..}}], got {shortly(data)}")
     cls = MAPS.get(data[0]) if isinstance(data[0], str) else None
     if cls is None:
-        raise ProgramError(f"unknown map {data[0]!r}; {nearest(str(data[0]), MAPS)}")
+        raise ProgramError(f"unknown map {shortly(data[0])}; {nearest(data[0], MAPS)}")
     names = [f.name for f in fields(cls)]
     if set(data[1]) != set(names):
         raise ProgramError(f"the map {data[0]} needs the fields {', '.join(names)}; got {', '.join(data[1])}")
@@ -60,7 +60,7 @@ def map_in(data: Any) -> Map:
 def _in(kind: str, name: str, value: Any) -> Any:
     rule, convert = _FIELDS[name]
     if not rule(value):
-        raise ProgramError(f"{name} of the map {kind} cannot be {value!r}")
+        raise ProgramError(f"{name} of the map {kind} cannot be {shortly(value)}")
     return convert(value)
 
 
@@ -73,7 +73,7 @@ def axes_in(data: Any) -> Axes | Pairs | None:
         if isinstance(left, Axes) and isinstance(right, Axes):
             return Pairs(left, right)
     if not (isinstance(data, list) and len(data) == 2 and isinstance(data[0], str) and isinstance(data[1], list)):
-        raise ProgramError(f"expected axes such as ['x', []], got {data!r}")
+        raise ProgramError(f"expected axes such as ['x', []], got {shortly(data)}")
     return Axes(data[0], tuple(map_in(m) for m in data[1]))
 
 
@@ -82,10 +82,10 @@ def reading_in(data: Any) -> Reading | None:
     if data is None:
         return None
     if not isinstance(data, list) or len(data) != 2:
-        raise ProgramError(f"expected a map and its axes, got {data!r}")
+        raise ProgramError(f"expected a map and its axes, got {shortly(data)}")
     axes = axes_in(data[1])
     if isinstance(axes, Pairs):
-        raise ProgramError(f"a map reads positions, not pairs of them: {data!r}")
+        raise ProgramError(f"a map reads positions, not pairs of them: {shortly(data)}")
     return Reading(map_in(data[0]), axes)
 
 

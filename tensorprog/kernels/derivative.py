@@ -31,7 +31,7 @@ def _order(given: Any) -> Order:
     if not isinstance(given, tuple) or any(isinstance(k, bool) or not isinstance(k, int) or k < 0 for k in given):
         raise ProgramError(f"{WORDS}; got {shortly(given)}")
     if len(given) > HIGHEST:
-        raise ProgramError(f"derivatives up to order {HIGHEST} are taken, got {given!r}, of order {len(given)}")
+        raise ProgramError(f"derivatives up to order {HIGHEST} are taken, got {shortly(given)}, of order {len(given)}")
     return tuple(sorted(given))
 
 
@@ -42,7 +42,9 @@ def _operator(given: Any) -> Operator:
     found: Operator = {}
     for order, factor in given.items():
         if isinstance(factor, bool) or not isinstance(factor, (int, float, np.number)) or not math.isfinite(factor):
-            raise ProgramError(f"the factor of the derivative {order!r} must be a finite number, got {shortly(factor)}")
+            raise ProgramError(
+                f"the factor of the derivative {shortly(order)} must be a finite number, got {shortly(factor)}"
+            )
         found[_order(order)] = found.get(_order(order), 0.0) + float(factor)
     if not found:
         raise ProgramError(f"an operator needs a derivative, such as {{(0, 0): 1, (1, 1): 1}}; {WORDS}")

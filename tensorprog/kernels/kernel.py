@@ -17,7 +17,7 @@ from tensorprog.derivation.indices import Indices
 from tensorprog.derivation.kernel_account import KernelAccount, warn
 from tensorprog.derivation.sampled.scores import is_random
 from tensorprog.dsl.parts import Parts
-from tensorprog.errors import AssumptionError, DataError, FoldError
+from tensorprog.errors import AssumptionError, DataError, FoldError, shortly
 from tensorprog.expectations.atoms import Expect
 from tensorprog.export.standalone import standalone
 from tensorprog.formulas.arguments import once, short
@@ -308,7 +308,9 @@ class Kernel(DerivedKernel):
         if language is None:
             return source(self, lengths, values)
         if lengths is not None:
-            raise DataError(f"a standalone file takes sequences as the kernel does; leave out lengths={lengths!r}")
+            raise DataError(
+                f"a standalone file takes sequences as the kernel does; leave out lengths={shortly(lengths)}"
+            )
         return standalone(self, language, self._hyper(values))
 
 

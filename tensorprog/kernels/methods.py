@@ -16,7 +16,7 @@ from tensorprog.derivation.paths import PathSum, enumerate_kernel
 from tensorprog.derivation.route import ROUTES, How
 from tensorprog.derivation.sampled.randomised import Sampling
 from tensorprog.dsl.network import Network, check_network
-from tensorprog.errors import AssumptionError, ProgramError, nearest
+from tensorprog.errors import AssumptionError, ProgramError, nearest, shortly
 from tensorprog.kernels.kernel import Kernel
 from tensorprog.kernels.outputs import OutputKernels, chosen_outputs, one_output, printed_lengths, refuse_members
 from tensorprog.limit.master import Interpreter
@@ -180,7 +180,8 @@ def _of_members(net: Network, method: str, how: How, chosen: Rates) -> Kernel:
     """
     if method in NTK_METHODS and method != "paths":
         raise ProgramError(
-            f"the NTK between members of batches is derived by path sums, not by {method!r}: leave method= at 'auto'"
+            f"the NTK between members of batches is derived by path sums, not by {shortly(method)}: "
+            "leave method= at 'auto'"
         )
     derive, straight = (functools.partial(_by_paths, chosen=chosen, names=n) for n in (NetworkNames, EveryName))
     trained = chosen if chosen != ALL else None
@@ -191,7 +192,7 @@ def _how(method: Any, derivations: Collection[str], formulas: str, what: str, sa
     """How numbers are found, and by which derivation formulas are."""
     known = [*ROUTES, *derivations]
     if not isinstance(method, str) or method not in known:
-        raise ProgramError(f"unknown method {method!r} for {what}; {nearest(str(method), known)}")
+        raise ProgramError(f"unknown method {shortly(method)} for {what}; {nearest(method, known)}")
     return (How("exact", sampling), method) if method in derivations else (How(method, sampling), formulas)
 
 

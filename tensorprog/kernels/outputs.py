@@ -17,7 +17,7 @@ from tensorprog.derivation.heads import cross_matrix
 from tensorprog.dsl.layers.member_outputs import member_output
 from tensorprog.dsl.network import Network
 from tensorprog.dsl.trace import Output
-from tensorprog.errors import ProgramError
+from tensorprog.errors import ProgramError, shortly
 from tensorprog.kernels.kernel import Kernel
 from tensorprog.limit.evaluate import same
 from tensorprog.progress import Progress
@@ -80,9 +80,9 @@ def chosen_outputs(net: Network, outputs: Any, lengths: Iterable[Length] = (None
     for k in listed:
         if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 0 <= k < count:
             has = "one output, number 0" if count == 1 else f"{count} outputs, numbers 0 to {count - 1}"
-            raise ProgramError(f"{net.name} has {has}; outputs={outputs!r} names none of them")
+            raise ProgramError(f"{net.name} has {has}; outputs={shortly(outputs)} names none of them")
     if not listed or len(set(listed)) != len(listed):
-        raise ProgramError(f"outputs must name different outputs, got {outputs!r}")
+        raise ProgramError(f"outputs must name different outputs, got {shortly(outputs)}")
     return [int(k) for k in listed]
 
 
@@ -95,7 +95,7 @@ def refuse_members(net: Network, outputs: Any) -> None:
     if outputs is not None and net.takes_batches:
         raise ProgramError(
             f"every member of a batch has an output of {net.name}, and their kernel is K(X), (N1, N2, B1, B2), in "
-            f"which [.., k, l] are members k and l: leave out outputs={outputs!r}"
+            f"which [.., k, l] are members k and l: leave out outputs={shortly(outputs)}"
         )
 
 
@@ -147,7 +147,7 @@ class OutputKernels(Kernel):
     def __getitem__(self, k: int) -> Kernel:
         """The kernel of output k."""
         if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k not in self.which:
-            raise ProgramError(f"this kernel is about the outputs {self.which} of {self.net.name}, not {k!r}")
+            raise ProgramError(f"this kernel is about the outputs {self.which} of {self.net.name}, not {shortly(k)}")
         if k not in self._one:
             self._one[k] = self._make(one_output(self.net, k))
         return self._one[k]

@@ -22,7 +22,7 @@ from scipy import optimize
 from tensorprog.derivation.data import read_inputs
 from tensorprog.derivation.route import is_sampled
 from tensorprog.dsl.network import Network, check_network
-from tensorprog.errors import AccuracyError, AssumptionError, DataError, ProgramError, unknown_keywords
+from tensorprog.errors import AccuracyError, AssumptionError, DataError, ProgramError, shortly, unknown_keywords
 from tensorprog.given import flag
 from tensorprog.ir.hyper import symbol_values
 from tensorprog.learn.gaussian import SLACK, covariance, draw, targets
@@ -134,7 +134,9 @@ class Dynamics(Shown):
         if unknown:
             raise unknown_keywords("Dynamics.of", unknown, OPTIONS)
         if not isinstance(kind, str) or kind not in ("ntk", "nngp"):
-            raise ProgramError(f"kind must be 'ntk' (all parameters are trained) or 'nngp' (the readout), got {kind!r}")
+            raise ProgramError(
+                f"kind must be 'ntk' (all parameters are trained) or 'nngp' (the readout), got {shortly(kind)}"
+            )
         ensemble = flag(ensemble, "ensemble")
         X, X_test, y = on_host(X), on_host(X_test), on_host(y)
         kernel, form = kernel_of(net, kind, Rates.of(trainable, rates, parametrization)), net.form
@@ -305,7 +307,7 @@ class Dynamics(Shown):
         """g_t at the eigenvalues; 0 where they vanish, since Θ(x, X) vanishes there too."""
         t, rate = _time(t, "a time must be at least 0"), None if rate is None else _rate(rate)
         if rate is not None and np.isfinite(t) and t != round(t):
-            raise DataError(f"with a learning rate t counts steps and must be an integer, got {t!r}")
+            raise DataError(f"with a learning rate t counts steps and must be an integer, got {shortly(t)}")
         speed = self.spectrum.values * self._weight * (1.0 if rate is None else rate)
         if np.isfinite(t):
             return self._finite_gain(t, rate, speed)
@@ -361,7 +363,7 @@ def _time(t: Any, words: str) -> float:
     """A time, ∞ among them."""
     found: Any = t if isinstance(t, numbers.Real) and not isinstance(t, bool) else -1
     if not found >= 0:
-        raise DataError(f"{words}, got {t!r}")
+        raise DataError(f"{words}, got {shortly(t)}")
     return np.inf if found > HUGE else float(found)
 
 
@@ -369,7 +371,7 @@ def _rate(rate: Any) -> float:
     """A learning rate."""
     found: Any = rate if isinstance(rate, numbers.Real) and not isinstance(rate, bool) else -1
     if not 0 < found < HUGE:
-        raise DataError(f"a learning rate must be a positive number, got {rate!r}")
+        raise DataError(f"a learning rate must be a positive number, got {shortly(rate)}")
     return float(found)
 
 

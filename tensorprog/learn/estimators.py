@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 from tensorprog.derivation.data import Form, read_inputs, refuse_masked
 from tensorprog.derivation.route import is_sampled
 from tensorprog.dsl.network import Network
-from tensorprog.errors import AssumptionError, DataError, ProgramError, nearest, unknown_keywords
+from tensorprog.errors import AssumptionError, DataError, ProgramError, nearest, shortly, unknown_keywords
 from tensorprog.given import flag
 from tensorprog.ir.hyper import symbol_values
 from tensorprog.kernels.kernel import Kernel
@@ -94,20 +94,30 @@ class _KernelEstimator(BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         refuse_masked(X, "X")
         if self._form == "vectors":
-            return validate_data(self, X, reset=False, dtype=np.float64)
+            return self._vectors(X, reset=False)
         read_inputs(X, "X", self._form)
         return X
+
+    def _vectors(self, *given: Any, **options: Any) -> Any:
+        """What scikit-learn makes of an array of inputs, and of targets beside it."""
+        try:
+            return validate_data(self, *given, dtype=np.float64, **options)
+        except OverflowError as error:  # whole numbers of hundreds of digits
+            raise DataError(f"X and y hold numbers up to {np.finfo(float).max:.2g}: {error}") from error
 
     def _read_training(self, X: Data, y: Data, **options: Any) -> tuple[Any, np.ndarray]:
         refuse_masked(X, "X")
         refuse_masked(y, "y")
         if self._form == "vectors":
-            return validate_data(self, X, y, dtype=np.float64, **options)  # type: ignore[no-any-return]
+            return self._vectors(X, y, **options)  # type: ignore[no-any-return]
         data = read_inputs(X, "X", self._form)
         self.n_features_in_ = data.dimension
-        target = np.asarray(y)
+        try:
+            target = np.asarray(y)
+        except ValueError as error:  # rows of several lengths
+            raise DataError(f"y must be one array, (N,) or (N, outputs): {error}; got {shortly(y)}") from error
         if y is None or target.ndim == 0:
-            raise DataError(f"y must hold a target for each of the {len(data)} inputs, got {y!r}")
+            raise DataError(f"y must hold a target for each of the {len(data)} inputs, got {shortly(y)}")
         if len(target) != len(data):
             raise DataError(f"y has {len(target)} rows for {len(data)} inputs")
         return X, target
@@ -126,7 +136,7 @@ class _KernelEstimator(BaseEstimator):  # type: ignore[misc]
     def _iterates(self, X: Any) -> bool:
         """Whether conjugate gradients are asked for, or are the choice for so many inputs."""
         if not isinstance(self.solver, str) or self.solver not in SOLVERS:
-            raise ProgramError(f"unknown solver {self.solver!r}; {nearest(str(self.solver), SOLVERS)}")
+            raise ProgramError(f"unknown solver {shortly(self.solver)}; {nearest(self.solver, SOLVERS)}")
         if self.solver == "cholesky" or (self.solver == "auto" and len(X) < MANY_INPUTS):
             return False
         first = read_inputs(X[:2], "X", self._form)
@@ -345,7 +355,7 @@ class NTKClassifier(ClassifierMixin, _KernelEstimator):  # type: ignore[misc]
         check_classification_targets(labels)
         classes, codes = np.unique(labels, return_inverse=True)
         if len(classes) < 2:
-            raise DataError(f"a classifier needs at least two classes, y holds one class: {classes[0]!r}")
+            raise DataError(f"a classifier needs at least two classes, y holds one class: {shortly(classes[0])}")
         indicators = 2.0 * (codes[:, None] == np.arange(len(classes))) - 1
         self._fit_process(data, indicators[:, 1] if len(classes) == 2 else indicators)
         self.classes_ = classes

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tensorprog.errors import DataError
+from tensorprog.errors import DataError, shortly
 from tensorprog.given import count, generator
 from tensorprog.learn.ridge import Eigen, Factor, factor
 from tensorprog.learn.spectrum import Spectrum, kernel_matrix, real_array, rounding_of, symmetric_matrix
@@ -46,7 +46,7 @@ def noise_variance(alpha: Any, count: int) -> float | np.ndarray:
         value = np.array(-1.0)
     if not (np.isfinite(value).all() and (value >= 0).all() and value.ndim < 2):
         raise DataError(
-            f"alpha is a noise variance (a ridge), one number >= 0 or one for each training input; got {alpha!r}"
+            f"alpha is a noise variance (a ridge), one number >= 0 or one for each training input; got {shortly(alpha)}"
         )
     if value.ndim and len(value) != count:
         raise DataError(f"alpha has {len(value)} noise variances for {count} training inputs")

@@ -17,7 +17,7 @@ from tensorprog.derivation.kernel_account import KernelAccount, outside, warn
 from tensorprog.derivation.route import is_sampled
 from tensorprog.dsl.network import Network, check_network
 from tensorprog.dsl.trace import Trace
-from tensorprog.errors import DataError, MixtureWarning, ProgramError, nearest
+from tensorprog.errors import DataError, MixtureWarning, ProgramError, nearest, shortly
 from tensorprog.grams.compute import gram
 from tensorprog.ir.hyper import check_values, symbol_values
 from tensorprog.ir.instructions import Moment, Nonlin, Slot
@@ -43,7 +43,7 @@ def kernel_of(network: Network | None, kind: str, chosen: Rates = ALL) -> Kernel
     if network is not None:
         check_network(network)
     if not isinstance(kind, str) or kind not in KINDS:
-        raise ProgramError(f"unknown kind of kernel {kind!r}; {nearest(str(kind), KINDS)}")
+        raise ProgramError(f"unknown kind of kernel {shortly(kind)}; {nearest(kind, KINDS)}")
     if kind == "nngp" and chosen != ALL:
         raise ProgramError(f"the NNGP kernel is that of networks before training; leave out{chosen.words[1:]}")
     try:
@@ -109,8 +109,8 @@ def values_by_symbol(kernel: Kernel, values: Mapping[Any, Any] | None,
     for key, value in (values or {}).items():
         name = key.name if isinstance(key, sp.Symbol) else key
         if name not in symbols:
-            known = nearest(str(name), symbols) if symbols else "it has none: all of its hyperparameters are numbers"
-            raise DataError(f"the network has no hyperparameter symbol {name!r}; {known}")
+            known = nearest(name, symbols) if symbols else "it has none: all of its hyperparameters are numbers"
+            raise DataError(f"the network has no hyperparameter symbol {shortly(name)}; {known}")
         result[symbols[name]] = value
     return result
 

@@ -13,7 +13,7 @@ from sklearn.gaussian_process.kernels import Kernel as ProcessKernel
 
 from tensorprog import programs
 from tensorprog.dsl.network import Network
-from tensorprog.errors import DataError, TensorProgramError
+from tensorprog.errors import DataError, TensorProgramError, shortly
 from tensorprog.given import flag
 from tensorprog.kernels.kernel import Kernel
 from tensorprog.learn.derivatives import diagonal, gram_with_gradient
@@ -67,7 +67,9 @@ class NetworkKernel(GenericKernelMixin, ProcessKernel):  # type: ignore[misc]
         numbers = dict.fromkeys(symbols_of(self._kernel), 1.0)
         for symbol, value in values_by_symbol(self._kernel, self.values).items():
             if not (np.isscalar(value) and np.isreal(value) and 0 < float(value) < np.inf):  # type: ignore[arg-type]
-                raise DataError(f"{symbol} is searched on a logarithmic scale and must be positive, got {value!r}")
+                raise DataError(
+                    f"{symbol} is searched on a logarithmic scale and must be positive, got {shortly(value)}"
+                )
             numbers[symbol] = float(value)  # type: ignore[arg-type]
         return numbers
 

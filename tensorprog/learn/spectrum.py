@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tensorprog.derivation.data import refuse_masked
-from tensorprog.errors import DataError
+from tensorprog.errors import DataError, shortly
 from tensorprog.printing import Shown, counted, to_html
 from tensorprog.report.shown import spectrum
 from tensorprog.types import Data
@@ -109,7 +109,7 @@ class Spectrum(Shown):
         'numerical rank 2 of 2, condition number 3'
         """
         if eps is not None and (not isinstance(eps, Real) or not eps >= 0):
-            raise DataError(f"eps must be a number of at least 0, got {eps!r}")
+            raise DataError(f"eps must be a number of at least 0, got {shortly(eps)}")
         matrix = symmetric_matrix(K, name)
         eps = rounding_of(K) if eps is None else eps
         values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)

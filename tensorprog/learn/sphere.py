@@ -78,7 +78,7 @@ class SphereSpectrum(Shown):
             first: the smallest degree fitted; half of the largest when None.
         """
         if not (parity is None or (isinstance(parity, int) and parity in (0, 1))):
-            raise DataError(f"parity is 0 (even degrees), 1 (odd ones) or None, got {parity!r}")
+            raise DataError(f"parity is 0 (even degrees), 1 (odd ones) or None, got {shortly(parity)}")
         k = np.arange(len(self.values))
         least = len(k) // 2 if first is None else count(first, "first")
         used = (k >= max(least, 1)) & ~self.null & (self.values > 0)
@@ -119,7 +119,7 @@ class SphereSpectrum(Shown):
         weights, ridge, noise = _numbers(powers), noise_variance(alpha, 1), number(noise, "noise", 0)
         if weights.ndim != 1 or len(weights) > len(self.values) or not (weights >= 0).all():
             most = len(self.values) - 1
-            raise DataError(f"powers are mean squares >= 0 of degrees 0 to at most {most}, got {powers!r}")
+            raise DataError(f"powers are mean squares >= 0 of degrees 0 to at most {most}, got {shortly(powers)}")
         w = np.concatenate([weights, np.zeros(len(self.values) - len(weights))])
         several = (
             counts
@@ -216,7 +216,7 @@ def _row(K: Any, dim: int, θ: np.ndarray, radius: float, values: Any) -> np.nda
     elif callable(K) and values is None:
         found = _of_cosines(K, np.cos(θ))
     else:
-        raise ProgramError(f"spectrum takes a kernel such as tp.ntk(net), or a function of cosines, got {K!r}")
+        raise ProgramError(f"spectrum takes a kernel such as tp.ntk(net), or a function of cosines, got {shortly(K)}")
     if found.shape != θ.shape or not np.isfinite(found).all():
         raise DataError(f"the kernel must give a finite number for each of {len(θ)} cosines")
     return found
@@ -267,5 +267,5 @@ def _positive(value: Any, name: str) -> float:
     except (TypeError, ValueError):
         number = -1.0
     if not (np.isfinite(number) and number > 0):
-        raise DataError(f"{name} must be a positive number, got {value!r}")
+        raise DataError(f"{name} must be a positive number, got {shortly(value)}")
     return number

@@ -22,7 +22,7 @@ import sympy as sp
 from scipy import special
 
 from tensorprog.dsl.program import trace
-from tensorprog.errors import AssumptionError, DataError, NoRuleError, ProgramError
+from tensorprog.errors import AssumptionError, DataError, NoRuleError, ProgramError, shortly
 from tensorprog.expectations.many.points import sobol_points
 from tensorprog.files import read_memory
 from tensorprog.functions import evaluate
@@ -68,7 +68,9 @@ class Estimate(Shown, float):
 
     def __new__(cls, value: float, stderr: float = 0.0, method: str = "exact") -> Estimate:
         if not all(isinstance(x, Real) for x in (value, stderr)):
-            raise DataError(f"an estimate is a number with a standard error, got {value!r} and {stderr!r}")
+            raise DataError(
+                f"an estimate is a number with a standard error, got {shortly(value)} and {shortly(stderr)}"
+            )
         self = super().__new__(cls, value)
         self.stderr, self.method = float(stderr), method
         return self
@@ -342,7 +344,7 @@ class SampledLimit(Shown):
         """The standard error of an answer."""
         if not isinstance(answer, Estimate):
             raise DataError(
-                f"what this limit answered has a standard error, not the {type(answer).__name__} {answer!r}"
+                f"what this limit answered has a standard error, not the {type(answer).__name__} {shortly(answer)}"
             )
         return answer.stderr
 

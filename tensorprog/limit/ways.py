@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any, Literal, overload
 
-from tensorprog.errors import NoRuleError, nearest, unknown_keywords
+from tensorprog.errors import NoRuleError, nearest, shortly, unknown_keywords
 from tensorprog.ir.graph import ProgramGraph, check_program
 from tensorprog.limit.answers import Limit
 from tensorprog.limit.auto import AutoLimit
@@ -56,9 +56,9 @@ def limit(program: ProgramGraph, method: str = "exact", **options: Any) -> Any:
     """
     check_program(program, "tp.limit")
     if not isinstance(method, str) or method not in METHODS:
-        raise NoRuleError(f"method={method!r} is not available; {nearest(str(method), METHODS)}")
+        raise NoRuleError(f"method={shortly(method)} is not available; {nearest(method, METHODS)}")
     sampled = list(inspect.signature(SampledLimit).parameters)[1:]
     known = sampled if method == "auto" else list(inspect.signature(METHODS[method]).parameters)[1:]
     if options.keys() - set(known):
-        raise unknown_keywords(f"tp.limit(.., {method!r})", options.keys() - set(known), known)
+        raise unknown_keywords(f"tp.limit(.., {shortly(method)})", options.keys() - set(known), known)
     return METHODS[method](program, **options)

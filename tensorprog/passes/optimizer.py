@@ -10,7 +10,7 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.dsl.decimals import exact
-from tensorprog.errors import ProgramError, nearest
+from tensorprog.errors import ProgramError, nearest, shortly
 from tensorprog.functions import Softplus, evaluate, from_sympy, no_numbers, without_rule
 from tensorprog.given import count
 from tensorprog.passes.rates import factors_of
@@ -48,7 +48,7 @@ class SGD:
         if self.weight_decay.is_negative or self.weight_decay.is_real is False:
             raise ProgramError(f"weight_decay must not be negative, got {weight_decay}")
         if not isinstance(nesterov, bool):
-            raise ProgramError(f"nesterov must be True or False, got {nesterov!r}")
+            raise ProgramError(f"nesterov must be True or False, got {shortly(nesterov)}")
         if nesterov and self.momentum == 0:
             raise ProgramError("nesterov=True is a kind of momentum; give momentum= too, such as 0.9")
         self.nesterov = nesterov
@@ -175,10 +175,10 @@ class Loss:
 
     def _differentiate(self, loss: Any) -> list[sp.Expr]:
         if isinstance(loss, str) and loss not in _LOSSES:
-            raise ProgramError(f"unknown loss {loss!r}; {nearest(loss, _LOSSES)}; or give a function of (f, y)")
+            raise ProgramError(f"unknown loss {shortly(loss)}; {nearest(loss, _LOSSES)}; or give a function of (f, y)")
         fn: Callable[..., Any] = _LOSSES[loss] if isinstance(loss, str) else loss
         if not callable(fn):
-            raise ProgramError(f"loss must be a name, a function of (f, y) or None, got {loss!r}")
+            raise ProgramError(f"loss must be a name, a function of (f, y) or None, got {shortly(loss)}")
         named = isinstance(loss, str)
         single = len(self._f) == 1
         try:
@@ -190,7 +190,7 @@ class Loss:
             of = "(f, y) of sympy symbols" if single else f"(f, y), tuples of {len(self._f)} sympy symbols"
             raise ProgramError(f"the loss {self.name} must be a function of {of}: {error}") from error
         if not isinstance(total, sp.Expr) or not total.free_symbols & set(self._f):
-            raise ProgramError(f"the loss {self.name} must return a sympy expression of f, got {total!r}")
+            raise ProgramError(f"the loss {self.name} must return a sympy expression of f, got {shortly(total)}")
         derivatives = [from_sympy(sp.diff(from_sympy(exact(total, "the loss")), f)) for f in self._f]
         for d in derivatives:
             if (unknown := without_rule(d)) is not None and not d.has(sp.Derivative, sp.Subs):

@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeAlias
 import sympy as sp
 
 from tensorprog.dsl.decimals import exact
-from tensorprog.errors import ProgramError, nearest
+from tensorprog.errors import ProgramError, nearest, shortly
 from tensorprog.given import MANY
 from tensorprog.printing import Shown
 from tensorprog.types import Exponent
@@ -120,7 +120,9 @@ class Parametrization(Shown):
         known = len(self.a) - 2
         count = known if hidden is None else hidden
         if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= MANY:
-            raise ProgramError(f"hidden is the number of hidden matrices, an integer of at least 0, got {hidden!r}")
+            raise ProgramError(
+                f"hidden is the number of hidden matrices, an integer of at least 0, got {shortly(hidden)}"
+            )
         if count != known and known != 1:
             raise ProgramError(
                 f"{self.name} has exponents for {known} hidden matrices, the network has {count}; "
@@ -283,7 +285,7 @@ def abc(
         raise ProgramError(f"a has {len(xs)} exponents and c {len(rate)}; give one c for all layers, or one for each")
     pair = (xs[-1] - HALF, ys[-1]) if output_bias is None else _exponents(output_bias, "output_bias")
     if len(pair) != 2:
-        raise ProgramError(f"output_bias must be the pair (a, b), got {output_bias!r}")
+        raise ProgramError(f"output_bias must be the pair (a, b), got {shortly(output_bias)}")
     name = f"abc(a = {_shown(xs)}, b = {_shown(ys)}, c = {_shown(rate)})"
     return Parametrization(name, xs, ys, rate, (pair[0], pair[1]))
 
@@ -328,7 +330,9 @@ def standard(c: Exponent | Sequence[Exponent] = 0, trained: str = "w") -> Parame
     (False, 'kernel regime', standard(c=1, trained='W'))
     """
     if not isinstance(trained, str) or trained not in ("w", "W"):
-        raise ProgramError(f"trained is 'w' (W = σ w, w is trained) or 'W' (W itself is trained), got {trained!r}")
+        raise ProgramError(
+            f"trained is 'w' (W = σ w, w is trained) or 'W' (W itself is trained), got {shortly(trained)}"
+        )
     which = "" if trained == "w" else ", trained='W'"
     own = _is_list(c)  # biases of the output have one input, as those of layer 1
     found = abc([0, 0, 0], [0, HALF, HALF], c, output_bias=(-HALF, HALF) if own else (0, 0))
@@ -357,16 +361,18 @@ def rational(value: Any, what: str) -> sp.Rational:
         try:
             value = sp.Rational(*Fraction(value).as_integer_ratio())
         except (ValueError, ZeroDivisionError):
-            raise ProgramError(f"{what} must be a rational number such as 1/2, got {value!r}") from None
+            raise ProgramError(f"{what} must be a rational number such as 1/2, got {shortly(value)}") from None
     result = exact(value, what)
     if not result.is_Rational:
-        raise ProgramError(f"{what} must be a rational number such as 1/2, got {value!r}")
+        raise ProgramError(f"{what} must be a rational number such as 1/2, got {shortly(value)}")
     return result
 
 
 def _exponents(values: Any, what: str) -> tuple[sp.Rational, ...]:
     if isinstance(values, str) or not isinstance(values, Sequence) or len(values) < 2:
-        raise ProgramError(f"{what} must list the exponents of the layers, (input, hidden, readout), got {values!r}")
+        raise ProgramError(
+            f"{what} must list the exponents of the layers, (input, hidden, readout), got {shortly(values)}"
+        )
     return tuple(rational(v, f"{what}[{l}]") for l, v in enumerate(values, start=1))
 
 
@@ -387,7 +393,9 @@ def chosen_parametrization(given: Any) -> Parametrization | None:
     """
     if isinstance(given, str):
         if given not in BY_NAME:
-            raise ProgramError(f"unknown parametrization {given!r}; {nearest(given, BY_NAME)}; or give tp.abc(..)")
+            raise ProgramError(
+                f"unknown parametrization {shortly(given)}; {nearest(given, BY_NAME)}; or give tp.abc(..)"
+            )
         return BY_NAME[given]
     if given is not None:
         check_parametrization(given)
@@ -403,5 +411,5 @@ def check_parametrization(chosen: Any) -> None:
     if not isinstance(chosen, Parametrization):
         names = ", ".join(map(repr, BY_NAME))
         raise ProgramError(
-            f"parametrization must be tp.mup(), tp.standard(c), tp.abc(..), .. or one of {names}, got {chosen!r}"
+            f"parametrization must be tp.mup(), tp.standard(c), tp.abc(..), .. or one of {names}, got {shortly(chosen)}"
         )

@@ -14,7 +14,7 @@ import sympy as sp
 
 from tensorprog.dsl.decimals import exact
 from tensorprog.dsl.trace import Trace
-from tensorprog.errors import AssumptionError, ProgramError, listed, nearest
+from tensorprog.errors import AssumptionError, ProgramError, listed, nearest, shortly
 from tensorprog.passes.parametrization import Parametrization, chosen_parametrization
 from tensorprog.passes.scaling import scaling
 
@@ -104,7 +104,8 @@ class Rates:
         scale, factors = scaling(trace, self.parametrization), self.factors(trace)
         if scale.r == 0:
             raise AssumptionError(
-                f"{self.parametrization!r} learns features, which no fixed kernel describes; see tp.feature_limit"
+                f"{shortly(self.parametrization)} learns features, which no fixed kernel describes; "
+                "see tp.feature_limit"
             )
         kept = (n for n in sorted(self.trained(trace)) if scale.update.get(n, 0) == 0)
         return {n: factors.get(n, sp.S.One) for n in kept}
@@ -151,12 +152,12 @@ def factors_of(rates: Any, what: str, of: str) -> tuple[tuple[Pattern, sp.Expr],
         ProgramError: no mapping; a factor that is no number or symbol, or negative.
     """
     if not isinstance(rates, Mapping):
-        raise ProgramError(f"{what} must be a mapping such as {{'V': 2}}, got {rates!r}")
+        raise ProgramError(f"{what} must be a mapping such as {{'V': 2}}, got {shortly(rates)}")
     found = []
     for key, value in rates.items():
         factor = exact(value, f"{of} {key!r}")
         if factor.is_negative or factor.is_real is False:
-            raise ProgramError(f"{of} {key!r} must not be negative, got {value}")
+            raise ProgramError(f"{of} {shortly(key)} must not be negative, got {value}")
         found.append((key, factor))
     return tuple(found)
 
@@ -212,7 +213,7 @@ def unknown(trace: Trace, pattern: Pattern, what: str) -> ProgramError:
     """The error for a name that is none, with those there are."""
     families = {f for p in trace.parameters.values() for f in _families(p.key)}
     known = dict.fromkeys([*trace.trainable, *trace.trainable.values(), *sorted(families)])
-    return ProgramError(f"{what} names the unknown parameter {pattern!r}; {nearest(str(pattern), list(known))}")
+    return ProgramError(f"{what} names the unknown parameter {shortly(pattern)}; {nearest(pattern, list(known))}")
 
 
 def stds_of(trace: Trace) -> dict[str, sp.Expr]:

@@ -13,7 +13,7 @@ from numbers import Real
 import numpy as np
 
 from tensorprog.derivation.kernel_account import KernelAccount
-from tensorprog.errors import AccuracyError, AssumptionError, DataError
+from tensorprog.errors import AccuracyError, AssumptionError, DataError, shortly
 
 DEPTHS = (16, 32, 64, 128, 256, 512)
 SETTLED = 256  # depth from which the ratio of increments, extrapolated in 1/depth, decides
@@ -42,7 +42,7 @@ def fixed_point(kernel_at: Callable[[int], np.ndarray], rtol: float) -> KernelAc
         AccuracyError: they contract too slowly for the tolerance.
     """
     if not isinstance(rtol, Real) or not 0 < rtol < 1:
-        raise DataError(f"rtol must be a number between 0 and 1, got {rtol!r}")
+        raise DataError(f"rtol must be a number between 0 and 1, got {shortly(rtol)}")
     before, rate = None, 0.0
     for depth in DEPTHS:
         now = _step(kernel_at, depth)

@@ -27,7 +27,7 @@ from tensorprog.derivation.route import refuse_expanding
 from tensorprog.derivation.underflow import warn_of_underflow
 from tensorprog.dsl.network import Network
 from tensorprog.dsl.trace import Trace
-from tensorprog.errors import DataError, FoldError, ProgramError, nearest
+from tensorprog.errors import DataError, FoldError, ProgramError, nearest, shortly
 from tensorprog.formulas.typeset import for_notebooks
 from tensorprog.given import flag
 from tensorprog.ir.hyper import symbol_values
@@ -358,12 +358,12 @@ class FoldedKernel:
             given = {name if k == "L" else k: v for k, v in given.items()}
         for key in given:
             if key != name:
-                raise ProgramError(f"this recursion has no size {key!r}; {nearest(key, [name] if name else [])}")
+                raise ProgramError(f"this recursion has no size {shortly(key)}; {nearest(key, [name] if name else [])}")
         if name is None:
             return {}
         layers = given.get(name, self.net.hyperparameters[name])
         if isinstance(layers, bool) or not isinstance(layers, (int, np.integer)) or layers < 1:
-            raise ProgramError(f"{name} must be a positive integer, got {layers!r}")
+            raise ProgramError(f"{name} must be a positive integer, got {shortly(layers)}")
         if layers > DEEPEST:
             raise ProgramError(f"{name} must be at most {DEEPEST}, got {layers}; R.fixed_point(X) is infinitely deep")
         return {"L": int(layers)}

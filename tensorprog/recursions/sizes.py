@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any
 
 from tensorprog.dsl.network import Network
-from tensorprog.errors import FoldError, ProgramError, listed, nearest
+from tensorprog.errors import FoldError, ProgramError, listed, nearest, shortly
 from tensorprog.recursions.ranges import Sizes
 
 DEPTHS = ("depth", "layers", "n_layers", "num_layers", "blocks")
@@ -82,10 +82,10 @@ class Over:
 def form_of(kind: str, form: str | None, batches: bool = False) -> str | None:
     if kind != "ntk":
         if form is not None:
-            raise ProgramError(f"form={form!r} is for the NTK; the recursion of an NNGP kernel has one form")
+            raise ProgramError(f"form={shortly(form)} is for the NTK; the recursion of an NNGP kernel has one form")
         return None
     if form is not None and not (isinstance(form, str) and form in FORMS):
-        raise ProgramError(f"unknown form {form!r}; {nearest(str(form), FORMS)}")
+        raise ProgramError(f"unknown form {shortly(form)}; {nearest(form, FORMS)}")
     if batches and form == "sum":
         raise FoldError("the NTK between members of batches is derived forward and is no sum of gradient covariances")
     return form or ("forward" if batches else "sum")
@@ -102,7 +102,7 @@ def over_of(net: Network, over: Any) -> Over:
     chosen = known if over is None else [over] if isinstance(over, str) else listed(over, "over", "sizes")
     for key in chosen:
         if not isinstance(key, str) or key not in known:
-            raise ProgramError(f"{net.name} has no size {key!r} to fold over; {nearest(str(key), known)}")
+            raise ProgramError(f"{net.name} has no size {shortly(key)} to fold over; {nearest(key, known)}")
     return Over(next((k for k in chosen if k != "lengths"), None), "lengths" in chosen)
 
 

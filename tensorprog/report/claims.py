@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tensorprog.errors import DataError, writing
+from tensorprog.errors import DataError, shortly, writing
 from tensorprog.finite.estimate import Exponent, Extrapolation, within
 from tensorprog.given import file_path
 from tensorprog.printing import Shown, to_html
@@ -96,7 +96,9 @@ class Verification(Shown):
 
             path.write_text(page(self), encoding="utf-8")
         else:
-            raise DataError(f"cannot save a verification as {path.name!r}; use a name ending in .html, .png or .txt")
+            raise DataError(
+                f"cannot save a verification as {shortly(path.name)}; use a name ending in .html, .png or .txt"
+            )
         return path
 
 

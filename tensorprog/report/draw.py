@@ -8,7 +8,7 @@ from pathlib import Path as FilePath
 from typing import TypeAlias
 
 from tensorprog.dsl.network import Network
-from tensorprog.errors import DataError, ProgramError, listed, nearest, writing
+from tensorprog.errors import DataError, ProgramError, listed, nearest, shortly, writing
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import Var
 from tensorprog.report.formulas import Functions
@@ -71,11 +71,11 @@ class Drawing:
             DataError: another ending, or the file cannot be written.
         """
         if not isinstance(path, str | FilePath):
-            raise DataError(f"a drawing is saved under a file name, got {path!r}")
+            raise DataError(f"a drawing is saved under a file name, got {shortly(path)}")
         path = FilePath(path)
         if path.suffix not in SUFFIXES:
             known = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
-            raise DataError(f"cannot save a drawing as {path.name!r}; use a name ending in {known}")
+            raise DataError(f"cannot save a drawing as {shortly(path.name)}; use a name ending in {known}")
         with writing(path):
             if path.suffix in (".svg", ".tex"):
                 text = self.svg if path.suffix == ".svg" else self.tikz()
@@ -137,7 +137,7 @@ def _named(s: Subject, names: str | Iterable[str]) -> list[Var]:
     known |= {v.name: w for v, w in s.kept.items() if w in s.drawn}
     for name in [names] if isinstance(names, str) else listed(names, "highlight", "names"):
         if not isinstance(name, str) or name not in known:
-            raise ProgramError(f"the drawing has no variable {name!r} to highlight; {nearest(str(name), known)}")
+            raise ProgramError(f"the drawing has no variable {shortly(name)} to highlight; {nearest(name, known)}")
         found.append(known[name])
     return found
 

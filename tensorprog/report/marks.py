@@ -9,7 +9,7 @@ from typing import Any
 
 from tensorprog.derivation.names import NetworkNames
 from tensorprog.derivation.paths import PathSum, paths
-from tensorprog.errors import ProgramError, nearest
+from tensorprog.errors import ProgramError, nearest, shortly
 from tensorprog.ir.instructions import MatMul, Nonlin, Var
 from tensorprog.limit.master import Interpreter
 from tensorprog.report.subject import Subject
@@ -66,7 +66,7 @@ def choose(s: Subject, path: Any) -> list[ProgramPath]:
     last = len(s.trace.outputs) - 1
     if isinstance(path, list):
         if len(path) != 2:
-            raise ProgramError(f"a pair of paths is a list of two, such as ['W2', ('W3', 1)]; got {path!r}")
+            raise ProgramError(f"a pair of paths is a list of two, such as ['W2', ('W3', 1)]; got {shortly(path)}")
         return [_number(_found(s, wanted, i), wanted) for wanted, i in zip(path, (0, last), strict=True)]
     first = _found(s, path, 0)
     chosen = [_number(first, path)] if isinstance(path, tuple) else first
@@ -78,19 +78,24 @@ def _found(s: Subject, wanted: Any, i: int) -> list[ProgramPath]:
     """All paths from the parameter that is wanted, "W2" or ("W2", number), to output i."""
     assert s.trace is not None
     if isinstance(wanted, tuple) and len(wanted) != 2:
-        raise ProgramError(f"a path is asked for as 'W2' or ('W2', number), got {wanted!r}")
+        raise ProgramError(f"a path is asked for as 'W2' or ('W2', number), got {shortly(wanted)}")
     name = wanted[0] if isinstance(wanted, tuple) else wanted
     parameters = [n for n, kind in s.trace.trainable.items() if kind in ("matrix", "embedding", "bias")]
     if not isinstance(name, str) or name not in parameters:
-        raise ProgramError(f"no paths start at {name!r}: they start at a matrix, embedding or bias; "
-                           f"{nearest(str(name), parameters)}")  # fmt: skip
-    return _all(s, name, i)
+        raise ProgramError(f"no paths start at {shortly(name)}: they start at a matrix, embedding or bias; "
+                           f"{nearest(name, parameters)}")  # fmt: skip
+    found = _all(s, name, i)
+    if not found:
+        raise ProgramError(f"no path from {name} is drawn: nothing that is drawn depends on it by a derivative")
+    return found
 
 
 def _number(found: list[ProgramPath], wanted: Any) -> ProgramPath:
     name, number = wanted if isinstance(wanted, tuple) else (wanted, 0)
     if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < len(found):
-        raise ProgramError(f"there is no path {number!r} from {name}: there are {len(found)}, from 0, longest first")
+        raise ProgramError(
+            f"there is no path {shortly(number)} from {name}: there are {len(found)}, from 0, longest first"
+        )
     return found[number]
 
 
@@ -100,13 +105,14 @@ def _all(s: Subject, parameter: str, i: int) -> list[ProgramPath]:
     assert trace is not None
     sums = PathSum(trace, Interpreter(trace.program, NetworkNames(trace, [])))
     listed = ((r.x, p) for r in trace.outputs[i].readouts for p in paths(sums, r.x))
-    result = []
+    result, drawn = list[ProgramPath](), set(s.drawn)
     for count, (end, p) in enumerate(listed):
         if count == MOST:
             raise ProgramError(f"more than {MOST} paths lead to an output; draw fewer layers or a shorter sequence")
         gvars = [g for g, _ in p]
         if _starts(s, gvars[0]) == parameter:
-            result.append(_path(s, parameter, [s.kept[g] for g in gvars], s.kept[end]))
+            path = _path(s, parameter, [s.kept[g] for g in gvars], s.kept[end])
+            result += [path] if drawn.issuperset(path.vectors) else []
     return sorted(result, key=len, reverse=True)
 
 

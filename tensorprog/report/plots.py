@@ -10,13 +10,13 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from tensorprog.errors import DataError, writing
+from tensorprog.errors import DataError, shortly, writing
 from tensorprog.finite.estimate import Exponent
 
 
 def _save(figure: Figure, path: Any) -> None:
     if not isinstance(path, (str, Path)):
-        raise DataError(f"a picture is saved to a path such as 'check.png', got {path!r}")
+        raise DataError(f"a picture is saved to a path such as 'check.png', got {shortly(path)}")
     with writing(path):
         figure.savefig(path)
 

@@ -13,7 +13,7 @@ import sympy as sp
 from tensorprog.ceilings import check_ceiling
 from tensorprog.dsl.network import Network, check_called, refuse_lengths
 from tensorprog.dsl.trace import Output, Trace
-from tensorprog.errors import ProgramError
+from tensorprog.errors import ProgramError, shortly
 from tensorprog.given import MANY, flag
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.instructions import InitMatrix, InitScalar, InitVector, MatMul, Nonlin, Var
@@ -120,19 +120,19 @@ def subject(
         return _finish(s, [v for v, _ in what])
     if isinstance(what, ProgramGraph):
         raise ProgramError("programs are drawn as they are; draw tp.canonicalize(program)[0] for the reduced form")
-    raise ProgramError(f"draw takes a program, a network or tp.unroll(..), got {type(what).__name__} {what!r}")
+    raise ProgramError(f"draw takes a program, a network or tp.unroll(..), got {type(what).__name__} {shortly(what)}")
 
 
 def _of_network(
     net: Network, backprop: bool, lengths: Sequence[int] | None, inputs: int, reduced: bool | None
 ) -> Subject:
     if isinstance(inputs, bool) or not isinstance(inputs, int) or not 1 <= inputs <= MANY:
-        raise ProgramError(f"inputs must be a positive integer, got {inputs!r}")
+        raise ProgramError(f"inputs must be a positive integer, got {shortly(inputs)}")
     if net.takes_sequences:
         given = lengths if isinstance(lengths, Sequence | None) else ()
         chosen: Sequence[int | None] = [net.fitting_length(4)] * inputs if given is None else list(given)
         if not chosen or not all(isinstance(t, int) and t >= 1 for t in chosen):
-            raise ProgramError(f"lengths must be positive integers, one for each input, got {lengths!r}")
+            raise ProgramError(f"lengths must be positive integers, one for each input, got {shortly(lengths)}")
     elif lengths is not None:
         refuse_lengths(net, f"lengths={lengths!r}")
     else:

@@ -10,7 +10,7 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.dsl.trace import Trace
-from tensorprog.errors import AccuracyError, DataError, NoRuleError, ProgramError, nearest
+from tensorprog.errors import AccuracyError, DataError, NoRuleError, ProgramError, nearest, shortly
 from tensorprog.functions import Fn
 from tensorprog.given import count
 from tensorprog.ir.instructions import MatMul, Moment, Nonlin, Var
@@ -57,7 +57,7 @@ class FeatureLimit(Shown):
         seed: int = 0,
     ) -> None:
         if not isinstance(method, str) or method not in METHODS:
-            raise NoRuleError(f"method={method!r} is not available; {nearest(str(method), METHODS)}")
+            raise NoRuleError(f"method={shortly(method)} is not available; {nearest(method, METHODS)}")
         self.training, self.values = training, dict(values)
         self._sampling = {"samples": samples, "seed": seed}
         self.exact_start = False
@@ -119,7 +119,7 @@ class FeatureLimit(Shown):
         known = features(self.training.trace, i)
         name = list(known)[-1] if layer is None else layer
         if not isinstance(name, str) or name not in known:
-            raise ProgramError(f"no layer {layer!r}; {nearest(str(layer), known)}")
+            raise ProgramError(f"no layer {shortly(layer)}; {nearest(layer, known)}")
         return self.training.at(count(t, "t", 0, self.training.plan.steps), known[name])
 
     def _table(self, rows: list[Var], columns: list[Var], fn: Callable[..., Any],

@@ -20,7 +20,7 @@ from tensorprog.derivation.heads import KernelOfHeads, PathKernels, kernels_of
 from tensorprog.derivation.names import NetworkNames
 from tensorprog.dsl.network import Network, check_network
 from tensorprog.dsl.trace import Trace
-from tensorprog.errors import AssumptionError, DataError, ProgramError, integer
+from tensorprog.errors import AssumptionError, DataError, ProgramError, integer, shortly
 from tensorprog.given import MANY, flag, is_array
 from tensorprog.ir.graph import ProgramGraph, Variable, as_var
 from tensorprog.ir.instructions import Var
@@ -220,7 +220,7 @@ class Training(Shown):
         """The same for another network, on inputs of the same names."""
         net = kernel.net if isinstance(kernel, DerivedKernel) else kernel
         if not isinstance(net, Network):
-            raise ProgramError(f"certify compares with a network or a kernel of one, got {kernel!r}")
+            raise ProgramError(f"certify compares with a network or a kernel of one, got {shortly(kernel)}")
         lengths: list[Length] = [data[0].time and len(data) for data in self.trace.inputs]
         trace = net.trace(lengths, [data[0].label for data in self.trace.inputs])
         lost = self.trace.trainable.keys() - self.plan.moving
@@ -353,7 +353,7 @@ def check_counts(**counts: Any) -> None:
     """
     for what, value in counts.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ProgramError(f"{what} must be a positive integer, got {value!r}")
+            raise ProgramError(f"{what} must be a positive integer, got {shortly(value)}")
         if value > MANY:
             raise ProgramError(f"{what} must be at most {MANY}, got {value}")
 
@@ -365,10 +365,10 @@ def check_widths(widths: Any, least: int = 1) -> list[int]:
         DataError: saying what was given.
     """
     if not isinstance(widths, (Sequence, np.ndarray)) or isinstance(widths, str) or not is_array(widths):
-        raise DataError(f"widths must be a sequence such as (64, 128, 256), got {widths!r}")
+        raise DataError(f"widths must be a sequence such as (64, 128, 256), got {shortly(widths)}")
     for w in widths:
         if isinstance(w, bool) or not isinstance(w, (int, np.integer)) or w < least:
-            raise DataError(f"a width must be an integer of at least {least}, got {w!r}")
+            raise DataError(f"a width must be an integer of at least {least}, got {shortly(w)}")
     return [int(w) for w in widths]
 
 
@@ -403,10 +403,10 @@ def make_plan(
     """The plan of a run, checked; of the trace, the parameters and the number of outputs matter."""
     optimizer = SGD(sp.Symbol("eta", positive=True)) if optimizer is None else optimizer
     if not isinstance(optimizer, SGD):
-        raise ProgramError(f"unsupported optimizer {optimizer!r}; use tp.SGD(lr, momentum, weight_decay)")
+        raise ProgramError(f"unsupported optimizer {shortly(optimizer)}; use tp.SGD(lr, momentum, weight_decay)")
     for t in probes:
         if not 0 <= t <= len(schedule):
-            raise ProgramError(f"probes must be times between 0 and {len(schedule)}, got {t!r}")
+            raise ProgramError(f"probes must be times between 0 and {len(schedule)}, got {shortly(t)}")
     for t in range(len(schedule)):
         optimizer.rate(t)
     plan = Plan(

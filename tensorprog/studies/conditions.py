@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tensorprog.dsl.network import Network, check_network
-from tensorprog.errors import DataError, ProgramError
+from tensorprog.errors import DataError, ProgramError, shortly
 from tensorprog.given import count, number
 from tensorprog.kernels.kernel import Kernel
 from tensorprog.kernels.methods import nngp, ntk
@@ -60,11 +60,13 @@ def conditioning(net: Network, *, grid: Mapping[str, Sequence[Any]] | None = Non
     points, samples = list(at_points(net, grid, 1)), count(samples, "samples")
     rho = number(correlation, "correlation", 0)
     if rho >= 1:
-        raise DataError(f"correlation must be below 1, got {correlation!r}")
+        raise DataError(f"correlation must be below 1, got {shortly(correlation)}")
     if trained not in ("w", "W"):
-        raise ProgramError(f"trained is 'w' (W = σ w, w is trained) or 'W' (W itself is trained), got {trained!r}")
+        raise ProgramError(
+            f"trained is 'w' (W = σ w, w is trained) or 'W' (W itself is trained), got {shortly(trained)}"
+        )
     if isinstance(depths, str) or not isinstance(depths, Sequence) or not len(depths):
-        raise DataError(f"depths must be a list of integers, got {depths!r}")
+        raise DataError(f"depths must be a list of integers, got {shortly(depths)}")
     layers = [count(L, "depths") for L in depths]
     if net.form != "vectors" or not any(type(net.hyperparameters.get(k)) is int for k in DEPTHS):
         raise DataError(f"{net.name} does not take vectors, or has no depth ({', '.join(DEPTHS)})")

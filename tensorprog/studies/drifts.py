@@ -14,7 +14,7 @@ import numpy as np
 
 from tensorprog.derivation.data import read_inputs
 from tensorprog.dsl.network import Network, check_network
-from tensorprog.errors import DataError
+from tensorprog.errors import DataError, shortly
 from tensorprog.errors import folder as folder_of
 from tensorprog.finite.estimate import Exponent, exponent, vanish
 from tensorprog.finite.runs import stream
@@ -76,7 +76,7 @@ def drift(net: Network, X: Data | None = None, y: Data | None = None, *,
     check_network(net)
     sizes, seeds = check_widths(widths), count(seeds, "seeds", 2)
     if not isinstance(times, (list, tuple)) or not times:
-        raise DataError(f"times must be a list of steps, got {times!r}")
+        raise DataError(f"times must be a list of steps, got {shortly(times)}")
     looked = sorted({count(t, "times") for t in times})
     given, points = read_grid(net, grid), list(at_points(net, grid))
     data = random_inputs(net, SAMPLES, seed) if X is None else X

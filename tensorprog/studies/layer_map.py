@@ -19,7 +19,7 @@ import sympy as sp
 
 from tensorprog.algebra import Apply, Gen, Poly, Scalar, monomial
 from tensorprog.dsl.network import Network, check_network
-from tensorprog.errors import AssumptionError, DataError, ProgramError, nearest
+from tensorprog.errors import AssumptionError, DataError, ProgramError, nearest, shortly
 from tensorprog.expectations.atoms import Expect, variables
 from tensorprog.expectations.numeric import expectation
 from tensorprog.functions import Fn, evaluate, jumps
@@ -69,14 +69,14 @@ class LayerMap:
         for name in free:
             if not isinstance(name, str) or name not in net.hyperparameters:
                 raise ProgramError(
-                    f"{net.name} has no hyperparameter {name!r}; {nearest(str(name), net.hyperparameters)}"
+                    f"{net.name} has no hyperparameter {shortly(name)}; {nearest(name, net.hyperparameters)}"
                 )
         self.symbols = {name: sp.Symbol(name, positive=True) for name in free}
         self.net = Network(net.fn, {**net.hyperparameters, **self.symbols}, net.name)
         depth = next((k for k in DEPTHS if type(net.hyperparameters.get(k)) is int), None)
         chosen = ("lengths" if net.takes_sequences else "depth") if over is None else over
         if chosen not in ("depth", "lengths"):
-            raise ProgramError(f"over must be 'depth' or 'lengths', got {over!r}")
+            raise ProgramError(f"over must be 'depth' or 'lengths', got {shortly(over)}")
         self.size = "T" if chosen == "lengths" else "L"
         self.recursion = nngp(self.net).recursion(over=depth if chosen == "depth" else "lengths")
         part = next(p for p in self.recursion._parts if p.over.related in ("", "="))
@@ -264,4 +264,4 @@ def check_values(values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         array = np.asarray(value)
         if array.dtype.kind not in "iuf" or not np.isfinite(array).all() or (array < 0).any():
-            raise DataError(f"{name} must be finite numbers that are not negative, got {value!r}")
+            raise DataError(f"{name} must be finite numbers that are not negative, got {shortly(value)}")

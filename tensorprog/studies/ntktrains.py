@@ -10,7 +10,7 @@ import numpy as np
 
 from tensorprog.derivation.data import read_inputs
 from tensorprog.dsl.network import Network, check_network
-from tensorprog.errors import AssumptionError, DataError, NoRuleError, ProgramError
+from tensorprog.errors import AssumptionError, DataError, NoRuleError, ProgramError, shortly
 from tensorprog.finite.estimate import Exponent
 from tensorprog.given import count
 from tensorprog.passes.optimizer import SGD
@@ -64,7 +64,7 @@ def ntktrain(net: Network, X: Data | None = None, y: Data | None = None, *, step
         given = np.sign(np.random.default_rng([count(seed, "seed", 0), 1]).standard_normal(samples))
     chosen = SGD(0.2) if optimizer is None else optimizer
     if not isinstance(chosen, SGD):
-        raise ProgramError(f"unsupported optimizer {chosen!r}; use tp.SGD(lr, momentum, weight_decay)")
+        raise ProgramError(f"unsupported optimizer {shortly(chosen)}; use tp.SGD(lr, momentum, weight_decay)")
     with telling(progress) as tell:
         tell(0, 2, "the certificate")
         claims = [_certified(net, chosen)]

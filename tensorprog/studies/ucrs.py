@@ -14,7 +14,7 @@ import numpy as np
 import sympy as sp
 
 from tensorprog.dsl.network import Network, check_network
-from tensorprog.errors import ComputeError, DataError, NoRuleError
+from tensorprog.errors import ComputeError, DataError, NoRuleError, shortly
 from tensorprog.errors import folder as folder_of
 from tensorprog.given import count
 from tensorprog.kernels.kernel import Kernel
@@ -103,7 +103,7 @@ def ucr(net: Network, *, grid: Mapping[str, Sequence[Any]] | None = None, sets: 
     if not net.takes_sequences:
         raise NoRuleError(f"{net.name} takes no sequences; the study compares a recurrent network with others")
     if isinstance(sets, str) or not all(isinstance(s, str) for s in sets):
-        raise DataError(f"sets must be a list of names, got {sets!r}")
+        raise DataError(f"sets must be a list of names, got {shortly(sets)}")
     _machine()
     chosen = RECURRENT if grid is None else grid
     wanted = read_grid(net, {k: v for k, v in chosen.items() if grid is not None or k in net.hyperparameters}, 4)

@@ -12,7 +12,7 @@ import numpy as np
 
 from tensorprog.derivation.data import Inputs, read_inputs
 from tensorprog.dsl.network import Network, check_network
-from tensorprog.errors import DataError, ProgramError, TensorProgramError
+from tensorprog.errors import DataError, ProgramError, TensorProgramError, shortly
 from tensorprog.errors import folder as folder_of
 from tensorprog.finite.layerwise import Layerwise
 from tensorprog.finite.runs import stream
@@ -85,7 +85,9 @@ def variance(net: Network, grid: Mapping[str, Sequence[Any]] | None = None, *, X
     seeds, most = count(seeds, "seeds", 2), count(most, "most", 2)
     bound = None if error is None else number(error, "error", 1e-6)
     if trained not in ("w", "W"):
-        raise ProgramError(f"trained is 'w' (W = σ w, w is trained) or 'W' (W itself is trained), got {trained!r}")
+        raise ProgramError(
+            f"trained is 'w' (W = σ w, w is trained) or 'W' (W itself is trained), got {shortly(trained)}"
+        )
     shape = tuple(len(v) for v in given.values())
     folder = None if out is None else folder_of(out)
     found = {

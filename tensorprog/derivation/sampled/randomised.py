@@ -28,7 +28,7 @@ from tensorprog.derivation.sampled.order import Order
 from tensorprog.derivation.sampled.rows import Law, RowsLimit
 from tensorprog.dsl.network import Network
 from tensorprog.dsl.trace import Trace
-from tensorprog.errors import AssumptionError, DataError
+from tensorprog.errors import AssumptionError, DataError, shortly
 from tensorprog.functions import evaluate
 from tensorprog.progress import telling
 
@@ -53,9 +53,9 @@ class Sampling:
         for what, value, least in (("samples", self.samples, 1), ("seed", self.seed, 0)):
             whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
             if not (whole and value >= least) and not (what == "samples" and value is None):  # type: ignore[operator]
-                raise DataError(f"{what} must be an integer of at least {least}, got {value!r}")
+                raise DataError(f"{what} must be an integer of at least {least}, got {shortly(value)}")
         if self.rtol is not None and not (np.isscalar(self.rtol) and np.isreal(self.rtol) and 0 < self.rtol < 1):  # type: ignore[operator]
-            raise DataError(f"rtol must be a number between 0 and 1, got {self.rtol!r}")
+            raise DataError(f"rtol must be a number between 0 and 1, got {shortly(self.rtol)}")
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def _scores(net: Builder, x: Vec, y: Vec, scale: Scale, name: str) -> Scal:
 
 def _is_root(scale: Any) -> bool:
     if scale not in SCALES:
-        raise ProgramError(f"the scale of scores is {SCALES[0]!r} or {SCALES[1]!r}, got {shortly(scale)}")
+        raise ProgramError(f"the scale of scores is {shortly(SCALES[0])} or {shortly(SCALES[1])}, got {shortly(scale)}")
     return bool(scale == SCALES[1])
 
 
@@ -122,7 +122,7 @@ def attention(net: Builder, key: Key, x: Vec, heads: int | Literal["infinite"] =
         out = _head(net, key, 1, at, inside, scale, tied, causal, exact(std, "std"), std_q, std_v)
         return Vec(program, program.append(None, Gathered(out.var)))
     if not isinstance(heads, int) or heads < 1:
-        raise ProgramError(f"heads must be a positive integer or {INFINITE!r}, got {shortly(heads)}")
+        raise ProgramError(f"heads must be a positive integer or {shortly(INFINITE)}, got {shortly(heads)}")
     scaled = exact(std, "std") / sp.sqrt(heads)
     outs = []
     for h in range(1, heads + 1):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tensorprog.dsl.builder import Builder
 from tensorprog.dsl.concatenated import Channels
 from tensorprog.dsl.program import Vec
-from tensorprog.errors import ProgramError
+from tensorprog.errors import ProgramError, shortly
 
 
 def concat(net: Builder, *parts: Vec | Channels) -> Channels:
@@ -24,7 +24,7 @@ def concat(net: Builder, *parts: Vec | Channels) -> Channels:
     """
     for x in parts:
         if not isinstance(x, (Vec, Channels)):
-            raise ProgramError(f"concat(..) takes vectors of the network, got {type(x).__name__} {x!r}")
+            raise ProgramError(f"concat(..) takes vectors of the network, got {type(x).__name__} {shortly(x)}")
     found = tuple(v for x in parts for v in (x.parts if isinstance(x, Channels) else (x,)))
     if len(found) < 2:
         raise ProgramError(f"concat(..) takes two vectors or more, got {len(found)}")

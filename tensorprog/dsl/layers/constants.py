@@ -41,10 +41,10 @@ def bias(net: Builder, key: Key, std: Number = 1, initial: Number | None = None,
     own = law_of(key, law)
     if own is not None and (t.placed or initial is not None):
         words = "for vectors and sequences, not for inputs with positions" if t.placed else "that of a random start"
-        raise ProgramError(f"law={own.name!r} of {key!r}: the law of a bias is {words}")
+        raise ProgramError(f"law={shortly(own.name)} of {shortly(key)}: the law of a bias is {words}")
     name = net._declare(key, "bias", std, initial, None if axes is None else TOTAL, own)
     if axes is not None and t.parameters[name].start:
-        raise ProgramError(f"initial of {key!r} must be None or 0 for a bias at positions; add the number to it")
+        raise ProgramError(f"initial of {shortly(key)} must be None or 0 for a bias at positions; add the number to it")
     p = t.parameters[name]
     if p.var is None:
         if own is None:
@@ -68,7 +68,8 @@ def state(net: Builder, key: Key, std: Number = 1) -> Vec:
     t, name, var = net._trace, name_of(key), Var(f"{name_of(key)}({net._label})", "vector")
     if t.placed:
         raise ProgramError(
-            f"state({key!r}) is derived for vectors and sequences, and inputs have positions here; for one vector that "
+            f"state({shortly(key)}) is derived for vectors and sequences, and inputs have positions "
+            "here; for one vector that "
             "all inputs share use net.bias and leave it out of trainable"
         )
     t.program.append(var.name, InitVector(sp.S.Zero, ((var, std_of(key, std) ** 2),)))

@@ -8,7 +8,7 @@ from tensorprog.dsl.builder import Builder
 from tensorprog.dsl.layers.spatial import mixed
 from tensorprog.dsl.program import Vec
 from tensorprog.dsl.trace import Datum
-from tensorprog.errors import ProgramError
+from tensorprog.errors import ProgramError, shortly
 from tensorprog.ir.maps import Given, Normalisation
 
 
@@ -30,9 +30,9 @@ def aggregate(net: Builder, x: Vec | Datum, A: Datum, normalise: Normalisation =
     array([[2.]])
     """
     if normalise not in get_args(Normalisation):
-        raise ProgramError(f"normalise of aggregate(..) is 'none', 'mean' or 'symmetric', got {normalise!r}")
+        raise ProgramError(f"normalise of aggregate(..) is 'none', 'mean' or 'symmetric', got {shortly(normalise)}")
     if isinstance(loops, bool) or not isinstance(loops, (int, float)):
-        raise ProgramError(f"loops of aggregate(..) is the number c of A + c I, got {loops!r}")
+        raise ProgramError(f"loops of aggregate(..) is the number c of A + c I, got {shortly(loops)}")
     name = _given(net, "aggregate(..)", A, "matrix")
     return mixed(net, "aggregate(..)", x, Given(name, normalise, float(loops)))
 
@@ -48,7 +48,7 @@ def weighted_pool(net: Builder, x: Vec | Datum, a: Datum, normalise: Normalisati
     array([[9.]])
     """
     if normalise not in ("none", "mean"):
-        raise ProgramError(f"normalise of weighted_pool(..) is 'none' or 'mean', got {normalise!r}")
+        raise ProgramError(f"normalise of weighted_pool(..) is 'none' or 'mean', got {shortly(normalise)}")
     return mixed(
         net, "weighted_pool(..)", x, Given(_given(net, "weighted_pool(..)", a, "weights"), normalise, pooled=True)
     )
@@ -57,7 +57,7 @@ def weighted_pool(net: Builder, x: Vec | Datum, a: Datum, normalise: Normalisati
 def _given(net: Builder, call: str, A: Any, use: str) -> str:
     if not isinstance(A, Datum) or A.part is None:
         raise ProgramError(
-            f"{call} reads {use} that come with every input: x['A'] of inputs {{'A': .., ..}}, got {A!r}"
+            f"{call} reads {use} that come with every input: x['A'] of inputs {{'A': .., ..}}, got {shortly(A)}"
         )
     net._trace.parts.note(A.part, use)
     return A.part

@@ -14,7 +14,7 @@ from tensorprog.dsl.laws import WeightLaw, law_of
 from tensorprog.dsl.parts import Named
 from tensorprog.dsl.program import Mat, Vec
 from tensorprog.dsl.trace import Datum
-from tensorprog.errors import ProgramError
+from tensorprog.errors import ProgramError, shortly
 from tensorprog.ir.axes import Map
 from tensorprog.ir.instructions import Covariances, Entries, InitVector, Mix, Var
 from tensorprog.types import Key, Number
@@ -39,15 +39,15 @@ def embed(net: Builder, key: Key, x: Datum, std: Number = 1, initial: Number | N
     """
     if not isinstance(x, Datum):
         if isinstance(x, Named):
-            raise ProgramError(f"embed({key!r}, ..) takes one of the arrays of {x}: {x}['u'] for that named u")
+            raise ProgramError(f"embed({shortly(key)}, ..) takes one of the arrays of {x}: {x}['u'] for that named u")
         if isinstance(x, tuple):
-            raise ProgramError(f"embed({key!r}, ..) takes one vector of the sequence: write `for x_t in x`")
-        raise ProgramError(f"embed({key!r}, ..) takes an input vector, got {type(x).__name__} {x!r}")
+            raise ProgramError(f"embed({shortly(key)}, ..) takes one vector of the sequence: write `for x_t in x`")
+        raise ProgramError(f"embed({shortly(key)}, ..) takes an input vector, got {type(x).__name__} {shortly(x)}")
     t, std, mixes, x = net._trace, std_of(key, std), x.mixes, replace(x, mixes=())
     own = law_of(key, law)
     if own is not None and (t.placed or initial is not None):
         words = "for vectors and sequences, not for inputs with positions" if t.placed else "that of a random start"
-        raise ProgramError(f"law={own.name!r} of {key!r}: the law of an embedding is {words}")
+        raise ProgramError(f"law={shortly(own.name)} of {shortly(key)}: the law of an embedding is {words}")
     name = net._declare(key, "embedding", std, initial, None if x.by is None else x.by.map, own)
     if x.part is not None:
         t.parts.note_embedded(name, x.part)
@@ -132,7 +132,8 @@ def low_rank(net: Builder, key: Key, x: Vec, rank: float = 1, std: Number = 1, i
     number = isinstance(rank, (int, float)) and not isinstance(rank, bool)
     if not number or not 0 < rank <= 1:
         raise ProgramError(
-            f"rank of low_rank({key!r}, ..) is a share of the width, above 0 and at most 1, got {rank!r}: a rank that "
+            f"rank of low_rank({shortly(key)}, ..) is a share of the width, above 0 and at most 1, "
+            f"got {shortly(rank)}: a rank that "
             "stays finite leaves B A random at infinite width, whose kernel is a mixture and is not derived"
         )
     name_of(key)

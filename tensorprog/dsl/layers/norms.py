@@ -8,7 +8,7 @@ from tensorprog.dsl.builder import Builder
 from tensorprog.dsl.layers.member_outputs import axes_of_members
 from tensorprog.dsl.layers.spatial import global_pool
 from tensorprog.dsl.program import Vec, exact, moment, nonlin
-from tensorprog.errors import ProgramError
+from tensorprog.errors import ProgramError, shortly
 from tensorprog.types import Number
 
 
@@ -66,7 +66,7 @@ def batch_norm(net: Builder, h: Vec, eps: Number = 0) -> Vec:
 
 def _size(h: Vec, eps: Number, call: str) -> sp.Expr:
     if not isinstance(h, Vec):
-        raise ProgramError(f"{call}(..) takes a vector of the network, got {type(h).__name__} {h!r}")
+        raise ProgramError(f"{call}(..) takes a vector of the network, got {type(h).__name__} {shortly(h)}")
     eps = exact(eps, f"eps of {call}")
     if eps.is_negative:
         raise ProgramError(f"eps of {call} is {eps}; it must not be negative")

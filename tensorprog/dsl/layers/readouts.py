@@ -13,7 +13,7 @@ from tensorprog.dsl.decimals import exact
 from tensorprog.dsl.layers.linear import embed
 from tensorprog.dsl.program import Vec
 from tensorprog.dsl.trace import Datum, NeedsAxes, Output, Readout
-from tensorprog.errors import ProgramError
+from tensorprog.errors import ProgramError, shortly
 from tensorprog.ir.axes import Everywhere, Reading
 from tensorprog.ir.instructions import InitVector
 from tensorprog.types import Key, Number
@@ -42,8 +42,9 @@ def readout(net: Builder, key: Key, x: Vec | Channels | Datum, std: Number = 1, 
     axes = net._trace.program.axes(x.var)
     if axes is not None and axes not in net._trace.batched:
         raise ProgramError(
-            f"the readout {key!r} takes one vector, and {x} has one at every position: net.global_pool({x}) averages "
-            f"them, net.flatten({key!r}, {x}) reads each with weights of its own"
+            f"the readout {shortly(key)} takes one vector, and {x} has one at every position: "
+            f"net.global_pool({x}) averages "
+            f"them, net.flatten({shortly(key)}, {x}) reads each with weights of its own"
         )
     return _read(net, key, x, std, bias, initial, None)
 
@@ -78,7 +79,8 @@ def _of_input(net: Builder, key: Key, x: Datum, std: Number, bias: Number, initi
     name, found = name_of(key), embed(net, key, x, std, initial)
     if net._trace.program.axes(found.var) is not None:
         raise ProgramError(
-            f"the readout {key!r} takes one vector, and {x} has one at every position: net.at({x}, 0) is one of them, "
+            f"the readout {shortly(key)} takes one vector, and {x} has one at every position: "
+            f"net.at({x}, 0) is one of them, "
             f"net.global_pool({x}) their mean"
         )
     bias = exact(bias, f"bias of {key!r}")
@@ -103,4 +105,6 @@ def average(net: Builder, x: Vec, scale: Number = 1) -> Output:
 def check_vector(key: Any, x: Any) -> None:
     """Refuse what is no vector of the network."""
     if not isinstance(x, Vec):
-        raise ProgramError(f"the readout {key!r} takes a vector of the network, got {type(x).__name__} {x!r}")
+        raise ProgramError(
+            f"the readout {shortly(key)} takes a vector of the network, got {type(x).__name__} {shortly(x)}"
+        )

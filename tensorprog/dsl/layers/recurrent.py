@@ -103,7 +103,7 @@ def gru(net: Builder, key: Key, x: Sequence[Datum] | Sequence[Vec], std: Number 
     array([[0.263271]])
     """
     if reset not in ("after", "before"):
-        raise ProgramError(f"reset must be 'after' the matrix or 'before' it, got {reset!r}")
+        raise ProgramError(f"reset must be 'after' the matrix or 'before' it, got {shortly(reset)}")
     state, states = start, []
     for x_t, at in _times(net, key, x, (std, std_u, bias), tied, reverse, start):
         keep = at.pre("z", x_t, state)
@@ -159,7 +159,9 @@ def _times(net: Builder, key: Key, x: Any, scales: tuple[Number, Number, Number]
     cell = _Cell(net, key, scales, flag(tied, "tied"))
     read = list(x) if not isinstance(x, Vec) else []
     if not read or not all(isinstance(x_t, Datum | Vec) for x_t in read):
-        raise ProgramError(f"{shortly(key)} reads a sequence: the input of the network or a list of vectors; got {x!r}")
+        raise ProgramError(
+            f"{shortly(key)} reads a sequence: the input of the network or a list of vectors; got {shortly(x)}"
+        )
     if start is not None and not isinstance(start, Vec):
         raise ProgramError(f"start of {shortly(key)} is a vector such as net.state('h0'), got {shortly(start)}")
     times = range(len(read), 0, -1) if flag(reverse, "reverse") else range(1, len(read) + 1)

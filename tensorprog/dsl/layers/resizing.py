@@ -14,7 +14,7 @@ from tensorprog.dsl.builder import Builder
 from tensorprog.dsl.layers.spatial import Extent, axes_of, extent, mixed
 from tensorprog.dsl.program import Vec
 from tensorprog.dsl.trace import Datum
-from tensorprog.errors import ProgramError
+from tensorprog.errors import ProgramError, shortly
 from tensorprog.ir.axes import Axes, Reading
 from tensorprog.ir.instructions import InitVector, Mix, Nonlin, Var, vector_slot
 from tensorprog.ir.maps import Beside, Margins, Position, View
@@ -60,7 +60,7 @@ def beside(net: Builder, *families: Vec, axis: int = 0) -> Vec:
     array([[2.5]])
     """
     if isinstance(axis, bool) or not isinstance(axis, int) or axis < 0:
-        raise ProgramError(f"axis of beside(..) counts the axes of positions from 0, got {axis!r}")
+        raise ProgramError(f"axis of beside(..) counts the axes of positions from 0, got {shortly(axis)}")
     if not families:
         raise ProgramError("beside(..) takes families of vectors")
     found = [axes_of(net, x, "beside(..)") for x in families]

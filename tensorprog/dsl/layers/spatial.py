@@ -11,7 +11,7 @@ from tensorprog.dsl.concatenated import Channels
 from tensorprog.dsl.layers.linear import embed, matrix_of
 from tensorprog.dsl.program import Vec
 from tensorprog.dsl.trace import Datum, NeedsAxes
-from tensorprog.errors import ProgramError
+from tensorprog.errors import ProgramError, shortly
 from tensorprog.ir.axes import Axes, Everywhere, Map, Padding, Reading, Window
 from tensorprog.ir.instructions import MatMul, Mix
 from tensorprog.ir.maps import Spread
@@ -83,7 +83,9 @@ def conv_transpose(net: Builder, key: Key, x: Vec | Datum, kernel: Extent = 3, s
 
 def _windowed(net: Builder, name: str, key: Key, x: Any, by: Map, std: Number, initial: Any) -> Vec:
     if initial == "identity":
-        raise ProgramError(f"initial of {key!r} must be None or 0 for a convolution; for c·h beside it add c * h")
+        raise ProgramError(
+            f"initial of {shortly(key)} must be None or 0 for a convolution; for c·h beside it add c * h"
+        )
     if isinstance(x, Datum):
         return embed(net, key, patches(x, by), std, initial)
     if isinstance(x, Channels):
@@ -123,7 +125,7 @@ def _axes_after(x: Datum) -> Axes:
 def axes_of(net: Builder, x: Any, call: str) -> Axes:
     """The axes of a family of vectors."""
     if not isinstance(x, Vec):
-        raise ProgramError(f"{call} takes vectors of the network, got {type(x).__name__} {x!r}")
+        raise ProgramError(f"{call} takes vectors of the network, got {type(x).__name__} {shortly(x)}")
     axes = net._trace.program.axes(x.var)
     if axes is None:
         words = f"{call} reads positions, and {x} has none: give images, (N, H, W, C), or signals, (N, L, C)"
@@ -176,7 +178,7 @@ def mixed(net: Builder, call: str, x: Any, by: Map) -> Any:
 def _window(name: str, key: Any, kernel: Any, stride: Any, dilation: Any, padding: Any) -> Window:
     call = f"{name}(..)" if key is None else f"{name}({key!r}, ..)"
     if padding not in get_args(Padding):
-        raise ProgramError(f"padding of {call} is 'same', 'valid' or 'circular', got {padding!r}")
+        raise ProgramError(f"padding of {call} is 'same', 'valid' or 'circular', got {shortly(padding)}")
     kernel, stride, dilation = (
         extent(f"{what} of {call}", v) for what, v in (("kernel", kernel), ("stride", stride), ("dilation", dilation))
     )
@@ -198,7 +200,7 @@ def extent(what: str, value: Any, accepts: Callable[[int], bool] = lambda n: n >
     parts = tuple(value) if isinstance(value, (tuple, list)) else (value,)
     known = [_integer(v) for v in parts]
     if not parts or not all(n is not None and accepts(n) for n in known):
-        raise ProgramError(f"{what} must be {wanted}, or a tuple with one for each axis; got {value!r}")
+        raise ProgramError(f"{what} must be {wanted}, or a tuple with one for each axis; got {shortly(value)}")
     return tuple(n for n in known if n is not None) if isinstance(value, (tuple, list)) else known[0]  # type: ignore[return-value]
 
 
