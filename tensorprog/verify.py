@@ -355,6 +355,8 @@ class _Check:
         gvars = self.gvars if self.apart is None or self.sampled else [v for g in self.gvars for v in self.apart.of(g)]
         k = len(gvars)
         name = f"coordinate moments of {k} G-vars"
+        if not k:
+            return Claim(name, None, "the network has no matrix products")
         if self.sampled:
             return Claim(name, None, f"{self.unknown}: their moments were not computed")
         pairs = np.triu_indices(k) if k <= ALL_PAIRS else (np.arange(k), np.arange(k))

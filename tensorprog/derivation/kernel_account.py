@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from tensorprog.algebra import Poly
+from tensorprog.algebra import Poly, monomial
 from tensorprog.errors import AccuracyWarning, DataError
 from tensorprog.expectations.atoms import Expect
 from tensorprog.expectations.law import NOTICED, Value
+from tensorprog.limit.equations import reachable
 from tensorprog.limit.evaluate import Atom, expected
 from tensorprog.printing import Shown
 
@@ -155,14 +156,21 @@ def spread(evaluate: Callable[[Atom], Array], total: Array, recorder: Recorder) 
     return np.sqrt(noticed or len(recorder.found)) * largest + ROUNDING * np.abs(total)
 
 
+def _of_data(g: Expect) -> bool:
+    """Whether an expectation depends on no other one, so that it does not move with them."""
+    read = reachable([*g.cov, *g.mean, *map(monomial, g.scalars.values())])
+    return not any(isinstance(h, Expect) for h in read)
+
+
 def _change(evaluate: Callable[[Atom], Array], total: Array, found: Mapping[tuple[Expect, int | None], Value],
             signs: Mapping[tuple[Expect, int | None], float]) -> Array:  # fmt: skip
     for turn in (1.0, -1.0):
 
         def atom(g: Expect, value: Callable[[Poly], Any], gap: Array | None, of: int | None = None,
                  turn: float = turn) -> Array:  # fmt: skip
-            moved = expected(g, value, gap)
-            return moved.value + turn * signs[g, of] * found[g, of].error
+            known = found[g, of]
+            moved = known if _of_data(g) else expected(g, value, gap)
+            return moved.value + turn * signs[g, of] * known.error
 
         try:
             return np.abs(evaluate(atom) - total)

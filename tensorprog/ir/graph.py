@@ -42,8 +42,7 @@ def check_program(program: Any, call: str) -> None:
         ProgramError: the call, and what was given.
     """
     if not isinstance(program, ProgramGraph):
-        shown = " ".join(repr(program).split())[:80]
-        raise ProgramError(f"{call} takes a program (tp.Program()), got {type(program).__name__} {shown}")
+        raise ProgramError(f"{call} takes a program (tp.Program()), got {type(program).__name__} {shortly(program)}")
 
 
 class ProgramGraph(Shown):

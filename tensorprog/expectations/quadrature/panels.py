@@ -47,7 +47,7 @@ STEPS = tuple(1.13 * 2 ** (-k / 2) for k in range(9))
 DENSE = 0.6  # nodes of a graded rule's middle, per step and length scale
 MIDDLE = 300.0  # longest one
 FINER = 0.7  # of two rules across, by which outer pieces are compared
-WORK = 1 << 26  # nodes in all that one level, or the bisection of one entry, may take: some seconds
+WORK = 1 << 25  # nodes in all that one level, or the bisection of one entry, may take: some seconds
 
 
 def panels(problem: Problem, rtol: float, atol: float) -> Result:
@@ -155,6 +155,11 @@ class Frame:
     heights: Array
     exact: dict[sp.Symbol, int]
     scan: int = 65
+
+    def take(self, rows: slice) -> Frame:
+        """The frame of some entries."""
+        lines = {k: getattr(self, k)[rows] for k in ("intercept", "slope", "breaks", "heights")}
+        return replace(self, problem=self.problem.take(rows), **lines)
 
     @property
     def blurred(self) -> bool:
@@ -278,7 +283,9 @@ def _ratio(a: Array, b: Array) -> Array:
 
 
 def _clipped(points: Array, reach: float) -> Array:
-    return np.sort(np.clip(np.where(np.isnan(points), reach, points), -reach, reach), axis=-1)
+    """Breakpoints in order, (..., B); those on the rim for all entries, which make empty cells, are left out."""
+    found = np.sort(np.clip(np.where(np.isnan(points), reach, points), -reach, reach), axis=-1)
+    return found[..., (np.abs(found) < reach).any(axis=tuple(range(found.ndim - 1)))]
 
 
 @dataclass(frozen=True)
@@ -356,19 +363,26 @@ def _segments(expressions: list[sp.Expr], reach: float, problem: Problem, rule: 
     nodes = (len(expressions) + 1) * len(rule.weight)
     flat = problem.factor.shape[2] == 1
     for rows in blocks(len(problem.mean), nodes * (1 if flat else nodes)):
-        view = frame(problem.take(rows), expressions, reach)
-        if flat:
-            out[:, rows] = _innermost(view, view.intercept, view.breaks, rule)
+        view, done = frame(problem.take(rows), expressions, reach), out[:, rows]
+        if not flat:
+            done[:] = _across(view, rule)
             continue
-        cells = _cells(view.breaks, reach, rule)
-        x = cells.node.reshape(len(view.breaks), -1)
-        inner = np.empty((3, *x.shape))
-        for part in blocks(x.shape[1], nodes * len(x)):
-            inner[:, :, part] = strip(view, x[:, part], rule)
-        value, size, rim = inner.reshape(3, *cells.node.shape)
-        value, size, beyond = (_summed(value, cells, rule)[0], *_summed(size, cells, rule)[1:])
-        out[:, rows] = value, size, beyond + _summed(rim, cells, rule)[1]
+        for part in blocks(done.shape[1], (view.breaks.shape[1] + 1) * len(rule.weight)):
+            some = view.take(part)  # an expression of one variable may have any number of breakpoints
+            done[:, part] = _innermost(some, some.intercept, some.breaks, rule)
     return out[0], out[1], out[2]
+
+
+def _across(view: Frame, rule: Rule) -> tuple[Array, Array, Array]:
+    """The integrals of a frame of two axes, see ``_summed``."""
+    cells = _cells(view.breaks, view.reach, rule)
+    x = cells.node.reshape(len(view.breaks), -1)
+    inner = np.empty((3, *x.shape))
+    for part in blocks(x.shape[1], (view.intercept.shape[1] + 1) * len(rule.weight) * len(x)):
+        inner[:, :, part] = strip(view, x[:, part], rule)
+    value, size, rim = inner.reshape(3, *cells.node.shape)
+    value, size, beyond = (_summed(value, cells, rule)[0], *_summed(size, cells, rule)[1:])
+    return value, size, beyond + _summed(rim, cells, rule)[1]
 
 
 def _bisect(view: Frame, steep: float, rules: tuple[Rule, Rule], tolerance: Callable[[float], float]) -> Any:

@@ -21,7 +21,7 @@ from tensorprog.expectations.quadrature.widths import slope
 from tensorprog.functions import Cos, Sin, evaluate
 
 Array = Any
-BLOCK = 1 << 18  # nodes evaluated together: 2 MB per temporary array
+BLOCK = 1 << 15  # nodes evaluated together: 256 kB per temporary array, which stays in the cache
 RADII = (9.0, 12.0, 17.0, 24.0, 34.0)
 STEPS = tuple(0.5 * 2 ** (-k / 2) for k in range(28))
 NODE_LIMIT = {1: 1 << 17, 2: 1 << 20, 3: 1 << 24, 4: 1 << 26}
