@@ -1,7 +1,11 @@
 """What is no program, no optimizer, no batch: refused by name, never computed with."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
+import sympy as sp
 
 import tensorprog as tp
 
@@ -141,3 +145,44 @@ def test_a_coordinate_check_is_drawn_where_it_can_be(tmp_path):
     with pytest.raises(tp.DataError, match="cannot write"):
         check.plot(str(tmp_path / "nowhere" / "a.png"))
     assert check.plot(str(tmp_path / "a.png")).exists()
+
+
+LONG = 10**5000  # Python prints no more than 4300 digits
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: tp.sample(LONG, width=4),
+        lambda: tp.nngp(tp.programs.mlp(sigma_w=sp.Symbol("s", positive=True)))(X, values={"s": LONG}),
+        lambda: tp.nngp(tp.programs.rnn()).source(values={LONG: 1}),
+        lambda: tp.abc([LONG, 0, 1], [0, 0, LONG], LONG),
+        lambda: tp.check_formula(LONG, tp.programs.mlp()),
+        lambda: tp.learn.NTKRegressor(tp.programs.mlp(depth=1)).fit(X, Y).predict([[LONG, 1]]),
+        lambda: tp.learn.NTKRegressor(tp.programs.mlp(depth=1)).fit([[LONG, 1], [0, 1]], Y),
+        lambda: tp.ntk(tp.programs.mlp(), method=LONG),
+        lambda: tp.draw(tp.programs.mlp(), path=LONG),
+        lambda: tp.draw(tp.programs.mlp(), highlight=[LONG]),
+    ],
+    ids=["program", "value", "name", "exponents", "claim", "data", "training", "method", "path", "highlight"],
+)
+def test_whole_numbers_without_a_text_are_refused_in_words(call):
+    with pytest.raises(tp.TensorProgramError, match=r"digits|too large|numbers up to"):
+        call()
+
+
+def test_messages_cut_what_was_given():
+    """An integer of thousands of digits has no repr, and an array of thousands of rows a long one."""
+    for path in Path(tp.__file__).parent.rglob("*.py"):
+        for line in path.read_text().splitlines():
+            assert not re.search(r"got \{[^}]*!r\}", line), f"{path.name}: {line.strip()} (use errors.shortly)"
+
+
+def test_no_sequences_of_tokens_are_refused_as_no_vectors_are():
+    with pytest.raises(tp.DataError, match="X1 holds no inputs"):
+        tp.ntk(tp.programs.rnn()).gram(np.zeros((0, 3), int))
+
+
+def test_targets_of_several_lengths_are_refused():
+    with pytest.raises(tp.DataError, match="y must be one array"):
+        tp.learn.NTKRegressor(tp.programs.rnn()).fit(np.ones((2, 1, 2)), [np.ones(2), np.ones(3)])

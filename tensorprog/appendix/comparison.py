@@ -150,7 +150,7 @@ def _sequences(what: Any) -> bool:
 def _two(data: Any) -> tuple[np.ndarray, np.ndarray]:
     try:
         pair = [np.asarray(x, float) for x in data]
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"data are two inputs, x and x', as arrays: {error}") from error
     if len(pair) != 2:
         raise DataError(f"data are two inputs, x and x'; got {len(pair)}")

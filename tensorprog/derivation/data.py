@@ -279,7 +279,7 @@ def _array(X: Any, name: str, copy: bool, dtype: Any) -> np.ndarray:
         if x.dtype.kind not in "fiub":
             raise DataError(f"{name} must hold real numbers, got dtype {x.dtype}")
         x = x.astype(dtype if x.dtype == dtype else np.float64, copy=copy)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(_uneven(X, name) or f"{name} is not an array of numbers: {error}") from error

@@ -98,7 +98,7 @@ def law(values: Data | None = None, weights: Data | None = None, *,
 def _numbers(given: Any, what: str) -> np.ndarray:
     try:
         found = np.asarray(given, float).ravel()
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ProgramError(f"{what} of tp.law are numbers, got {shortly(given)}") from error
     if not 0 < len(found) <= MOST or not np.isfinite(found).all():
         raise ProgramError(f"{what} of tp.law are one to {MOST} finite numbers, got {shortly(given)}")

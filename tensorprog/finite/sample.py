@@ -168,7 +168,7 @@ def _given(
         allowed = [shape] if seeds is None else [shape, (seeds, *shape)]
         try:
             array = np.asarray(value, dtype)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise DataError(f"initial: {shortly(name)} is not an array of numbers: {error}") from error
         if array.shape not in allowed:
             raise DataError(

@@ -345,7 +345,7 @@ def read_labels(y: Any, inputs: int) -> np.ndarray:
     """Labels as (N, outputs), checked."""
     try:
         labels = np.asarray(y, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"y is not an array of numbers: {error}") from error
     if labels.ndim not in (1, 2) or not 1 <= len(labels) <= inputs:
         raise DataError(f"y must have shape (N,) or (N, outputs) with one row for each of the samples, "

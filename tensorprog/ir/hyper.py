@@ -37,7 +37,7 @@ def symbol_values(
     for key, value in by_symbol(values, known, more).items():
         try:
             number = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise DataError(f"the value of {key} must be a number, got {shortly(value)}") from None
         if isinstance(value, str):
             raise DataError(f"the value of {key} must be a number, got {shortly(value)}")

@@ -42,7 +42,7 @@ def noise_variance(alpha: Any, count: int) -> float | np.ndarray:
     """
     try:
         value = np.asarray(alpha, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         value = np.array(-1.0)
     if not (np.isfinite(value).all() and (value >= 0).all() and value.ndim < 2):
         raise DataError(

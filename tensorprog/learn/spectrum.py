@@ -32,7 +32,7 @@ def real_array(x: Any, name: str, what: str) -> np.ndarray:
         if array.dtype.kind not in "biufO":
             raise TypeError(f"its entries are of type {array.dtype}")
         return array.astype(np.float64, copy=False)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{name} is not {what} of real numbers: {error}") from error
 
 

@@ -225,7 +225,7 @@ def _row(K: Any, dim: int, θ: np.ndarray, radius: float, values: Any) -> np.nda
 def _of_cosines(K: Any, cosines: np.ndarray) -> np.ndarray:
     try:
         return np.asarray(K(cosines), float)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ProgramError(
             f"spectrum takes a function of an array of cosines, and {K!r} takes none: {error}"
         ) from error
@@ -234,7 +234,7 @@ def _of_cosines(K: Any, cosines: np.ndarray) -> np.ndarray:
 def _numbers(powers: Any) -> np.ndarray:
     try:
         return np.asarray(powers, float)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise DataError(f"powers are mean squares by degree, got {shortly(powers)}") from None
 
 
@@ -264,7 +264,7 @@ def _positive(value: Any, name: str) -> float:
     """
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = -1.0
     if not (np.isfinite(number) and number > 0):
         raise DataError(f"{name} must be a positive number, got {shortly(value)}")

@@ -13,7 +13,7 @@ from scipy import integrate, special
 from tensorprog.errors import AccuracyError, DataError, NoRuleError
 from tensorprog.expectations.bodies import kinks
 from tensorprog.expectations.numeric import expectation
-from tensorprog.expectations.quadrature.panels import panels
+from tensorprog.expectations.quadrature.panels import _clipped, panels
 from tensorprog.expectations.quadrature.trapezoid import Problem, trapezoid
 from tensorprog.functions import (
     Abs,
@@ -365,3 +365,9 @@ def test_proportional_variables_among_others_are_integrated_over_one_dimension()
     assert np.all(got.error[[0, 2]] <= 1e-12 * want)
     density = np.array([1.0, np.sqrt(4 / 3)]) / (2 * np.pi)  # of both at 0, where they are independent or c = 1/2
     assert got.value[[1, 3]] == pytest.approx((4 / 3 * h**3) ** 2 * density, rel=1e-7, abs=0)
+
+
+def test_breakpoints_on_the_rim_make_no_cells():
+    found = _clipped(np.array([[-20.0, 0.5, 30.0, np.nan], [-30.0, -9.5, 2.0, 40.0]]), 9.0)
+    assert found.tolist() == [[0.5, 9.0], [-9.0, 2.0]]
+    assert _clipped(np.full((3, 2, 4), np.nan), 9.0).shape == (3, 2, 0)

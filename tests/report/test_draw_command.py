@@ -41,6 +41,13 @@ def test_two_paths(cli):
     assert [line[:6] for line in out.splitlines()[:2]] == ["p: x¹ ", "q: x² "]
 
 
+def test_a_path_along_which_nothing_is_trained_is_refused(cli):
+    status, _, err = cli(
+        "tied_autoencoder", "--sgd", "2", "--path", "U", "-p", "phi=sign"
+    )  # the derivative of sign is 0
+    assert status == 2 and "no path from U is drawn" in err
+
+
 def test_a_training_run(cli, tmp_path):
     assert cli("mlp", "-p", "depth=2", "--sgd", "1")[0] == 0
     assert "forward, t = 1" in (tmp_path / "mlp.svg").read_text(encoding="utf-8")
