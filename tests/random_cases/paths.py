@@ -298,7 +298,7 @@ def by_autograd(case: Case) -> Any:
 def finite(case: Case, name: str) -> Array:
     """The same by the package."""
     network, parameters = _finite_network(case)
-    values = network.run(parameters)
+    values = network.run(parameters, network.used)
     theta = network.ntk(values)
     if name == "layerwise":
         net = case.network()
