@@ -60,7 +60,8 @@ class _Notes:
             spread(evaluate, total, recorder) if self.accounted or recorder.noticed or recorder.cancels(total) else 0.0
         )
         if rounded is not None:
-            error = error + rounded({g: v for (g, _), v in recorder.found.items()})
+            lost = rounded({g: v for (g, _), v in recorder.found.items()})
+            error = error + (lost if self.accounted else np.where(total != 0, lost, 0.0))  # a 0 is no reason to warn
         return np.stack([np.broadcast_to(x, shape) for x in (total, error)])
 
 

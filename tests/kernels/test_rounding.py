@@ -24,7 +24,7 @@ def test_the_error_of_terms_that_cancel_is_their_rounding(phi, share, size):
     account = K.account([[1.0]])
     apart = np.abs(account.value - share * size**2)
     assert (apart <= account.error).all() and (account.error < 1e-14).all()
-    assert 0 < apart.max()
+    assert apart.max() > 0
     with pytest.warns(tp.AccuracyWarning):
         K([[1.0]])
 
@@ -44,5 +44,5 @@ def test_samples_say_what_single_precision_has_left_of_them():
         return net.readout("R", shrunk(tp.erf(net.embed("U", x, std=3.0))))
 
     account = tp.ntk(net(), method="sampling", samples=2**13).account([[0.6, 1.0]])
-    assert (0 < account.value).all() and (account.value < 6.5 * account.error).all()
+    assert (account.value > 0).all() and (account.value < 6.5 * account.error).all()
     assert (account.error < 1e-13).all()

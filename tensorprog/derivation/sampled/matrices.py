@@ -29,10 +29,12 @@ class Span:
         vectors: independent vectors of variance 1, block by block.
         root: L, their second moments are L Lᵀ.
         step: of the last block.
+        chosen: the order in which vectors of all blocks so far were taken for new ones, by whatever matrix.
     """
 
     def __init__(self, vectors: tuple[np.ndarray, ...] = (), root: np.ndarray | None = None,
-                 step: Step | None = None) -> None:  # fmt: skip
+                 step: Step | None = None, chosen: list[tuple[int, ...]] | None = None) -> None:  # fmt: skip
+        self.chosen: list[tuple[int, ...]] = [] if chosen is None else chosen
         self.vectors, self.root, self.step = vectors, np.zeros((0, 0)) if root is None else root, step
         self._after: WeakValueDictionary[Any, Span] = WeakValueDictionary()  # kept by the matrices that are there
 
@@ -55,11 +57,12 @@ class Span:
         left = solve_triangular(self.root, before.T, lower=True).T if known else before
         root, order, rank = _pivoted((h @ h.T).astype(float) / count - left @ left.T, dependent(h.dtype))
         step = Step(size, left, root, order, rank)
+        self.chosen.append((rank, *map(int, order)))
         if not rank:
-            return Span(self.vectors, self.root, step)
+            return Span(self.vectors, self.root, step, self.chosen)
         chosen = order[:rank]
         whole = np.block([[self.root, np.zeros((known, rank))], [left[chosen], root[:rank]]])
-        return Span((*self.vectors, h[chosen]), whole, step)
+        return Span((*self.vectors, h[chosen]), whole, step, self.chosen)
 
 
 @dataclass(frozen=True)

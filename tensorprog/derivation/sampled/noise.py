@@ -22,9 +22,6 @@ class Noise:
         dtype: of the samples.
         drawn: what they are rounded to as they are drawn; ``dtype`` if absent.
 
-    Attributes:
-        taken: how many rows were asked for, those of signs included.
-
     >>> noise = Noise(3, 10, (0, 1))
     >>> z = noise.take(3)
     >>> bool(np.abs(z @ z.T / 1024 - np.eye(3)).max() < 0.1)
@@ -38,13 +35,12 @@ class Noise:
         self._rng = np.random.Generator(np.random.SFC64(seed))
         count = min(dimensions, DIMENSIONS)
         self._points = sobol_points(count, log2, self._rng) if count else np.zeros((self.samples, 0))
-        self.taken = self._next = 0
+        self._next = 0
 
     def take(self, count: int) -> np.ndarray:
         """The next rows, (count, m)."""
         chosen = self._points[:, self._next : self._next + count]
         self._next += count
-        self.taken += count
         rows = special.ndtri(np.ascontiguousarray(chosen.T)).astype(self._drawn)
         missing = (count - len(rows), self.samples)
         rows = np.concatenate([rows, self._rng.standard_normal(missing, self._drawn)]) if missing[0] else rows
@@ -52,6 +48,5 @@ class Noise:
 
     def signs(self, count: int) -> np.ndarray:
         """Rows of independent random signs, (count, m)."""
-        self.taken += count
         bits = np.unpackbits(np.frombuffer(self._rng.bytes(-(-count * self.samples // 8)), np.uint8))
         return 1 - 2 * bits[: count * self.samples].reshape(count, self.samples).astype(self.dtype)

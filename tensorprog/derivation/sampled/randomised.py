@@ -192,20 +192,25 @@ class _Sampler:
             raise DataError(f"{error}; check the scale of inputs and hyperparameters") from error
 
     def rounding(self, seed: int) -> np.ndarray:
-        """What single precision changes of a small randomisation: all there is of a kernel whose terms cancel."""
-        noise = [Noise(self.dimensions, LEAST, (seed, 0), dtype, np.float32) for dtype in (np.float32, np.float64)]
+        """What single precision changes of a small randomisation: all there is of a kernel whose terms cancel.
+
+        0 where it cannot be told: in double precision other vectors may be taken for new, whose samples are others.
+        """
+        laws = [
+            Law(Noise(self.dimensions, LEAST, (seed, 0), dtype, np.float32), self.basis)
+            for dtype in (np.float32, np.float64)
+        ]
         try:
-            found = np.array([self._matrix(one) for one in noise])
+            found = np.array([self._matrix(law) for law in laws])
         except OverflowError:  # what is computed in double precision
             return np.zeros((len(self.order), len(self.order)))
-        same = noise[0].taken == noise[1].taken  # what single precision takes for dependent has fewer draws
+        same = laws[0].start.chosen == laws[1].start.chosen
         return np.abs(found[0] - found[1]) if same and np.isfinite(found).all() else np.zeros(found[0].shape)
 
     def _once(self, log2: int, seed: tuple[int, ...], dtype: Any) -> np.ndarray:
-        return self._matrix(Noise(self.dimensions, log2, seed, dtype))
+        return self._matrix(Law(Noise(self.dimensions, log2, seed, dtype), self.basis))
 
-    def _matrix(self, noise: Noise) -> np.ndarray:
-        law = Law(noise, self.basis)
+    def _matrix(self, law: Law) -> np.ndarray:
         found: list[tuple[RowsLimit, int, dict[str, list[Pair]]]] = []
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused in the end
             for t, program in self.programs.items():
