@@ -51,7 +51,7 @@ class _Notes:
 
     def accounts(self, evaluate: Callable[[Atom], Array], shape: tuple[int, ...],
                  rounded: Callable[[Mapping[Expect, Value]], Array] | None = None) -> np.ndarray:  # fmt: skip
-        """A value, given how expectations are found, and its errors; with what rounding does to it where terms cancel."""
+        """A value, given how expectations are found, and its errors, that of terms that cancel among them."""
         recorder = Recorder()
         total = evaluate(recorder.atom)
         self.methods.update(recorder.methods)
