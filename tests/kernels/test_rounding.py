@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 
 import tensorprog as tp
+from tensorprog.derivation.data import read_inputs
+from tensorprog.derivation.sampled.order import Order
+from tensorprog.derivation.sampled.randomised import _Sampler
 
 
 @tp.network
@@ -46,3 +49,25 @@ def test_samples_say_what_single_precision_has_left_of_them():
     account = tp.ntk(net(), method="sampling", samples=2**13).account([[0.6, 1.0]])
     assert (account.value > 0).all() and (account.value < 6.5 * account.error).all()
     assert (account.error < 1e-13).all()
+
+
+@pytest.mark.parametrize("phi", [tp.relu, tp.tanh])
+def test_both_precisions_draw_the_same(phi):
+    """Rounding decides the order of vectors of one length: their samples differ by rounding all the same."""
+    net = tp.programs.mlp(depth=3, phi=phi)
+    X = np.random.default_rng(0).normal(size=(5, 3))
+    sampler = _Sampler(net, "ntk", Order(net, read_inputs(X, "X", "vectors"), None), {}, None)
+    rounding = sampler.rounding(0)
+    assert (rounding > 0).any() and rounding.max() < 1e-5
+
+
+def test_what_is_rounded_below_a_matrix_is_known_too():
+    shrunk = tp.declare("shrunk", kinks=(-1, 1), pieces=(lambda x: x + 1, lambda x: 0, lambda x: x - 1), parity=-1)
+
+    @tp.network
+    def net(net, x):
+        return net.readout("R", shrunk(tp.erf(net.dense("W", net.embed("U", x, std=3.0)))))
+
+    account = tp.ntk(net(), method="sampling", samples=2**13).account([[0.6, 1.0], [1.0, 0.3]])
+    assert (np.diag(account.value) > 0).all()
+    assert (np.diag(account.value) < 6.5 * np.diag(account.error)).all() and (account.error < 1e-13).all()

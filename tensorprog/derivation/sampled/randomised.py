@@ -23,6 +23,7 @@ from tensorprog.derivation.data import Inputs
 from tensorprog.derivation.kernel_account import relative, scale_of
 from tensorprog.derivation.outer import Pair
 from tensorprog.derivation.sampled.grams import Grams
+from tensorprog.derivation.sampled.matrices import Choices, Span
 from tensorprog.derivation.sampled.noise import DIMENSIONS, Noise
 from tensorprog.derivation.sampled.order import Order
 from tensorprog.derivation.sampled.rows import Law, RowsLimit
@@ -194,18 +195,20 @@ class _Sampler:
     def rounding(self, seed: int) -> np.ndarray:
         """What single precision changes of a small randomisation: all there is of a kernel whose terms cancel.
 
-        0 where it cannot be told: in double precision other vectors may be taken for new, whose samples are others.
+        The second time the same vectors are taken for new; 0 where double precision has fewer of them.
         """
-        laws = [
-            Law(Noise(self.dimensions, LEAST, (seed, 0), dtype, np.float32), self.basis)
-            for dtype in (np.float32, np.float64)
-        ]
+        law = Law(self._small(seed, np.float32), self.basis)
         try:
-            found = np.array([self._matrix(law) for law in laws])
-        except OverflowError:  # what is computed in double precision
+            single = self._matrix(law)
+            again = Span(choices=Choices(law.start.choices.made))
+            double = self._matrix(Law(self._small(seed, np.float64), self.basis, start=again))
+        except (OverflowError, np.linalg.LinAlgError):  # the first is computed in double precision anyway
             return np.zeros((len(self.order), len(self.order)))
-        same = laws[0].start.chosen == laws[1].start.chosen
-        return np.abs(found[0] - found[1]) if same and np.isfinite(found).all() else np.zeros(found[0].shape)
+        finite = np.isfinite(single).all() and np.isfinite(double).all()
+        return np.abs(single - double) if finite else np.zeros(single.shape)
+
+    def _small(self, seed: int, dtype: Any) -> Noise:
+        return Noise(self.dimensions, LEAST, (seed, 0), dtype, np.float32)
 
     def _once(self, log2: int, seed: tuple[int, ...], dtype: Any) -> np.ndarray:
         return self._matrix(Law(Noise(self.dimensions, log2, seed, dtype), self.basis))
