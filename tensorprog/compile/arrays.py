@@ -313,6 +313,7 @@ RULES: dict[str, Callable[..., Array]] = {
     "cosh": _cosh,
     "acute": _acute,
     "arctan": lambda m, op, c, r1, r2, square: np.arctan2(c * r1 * r2, np.sqrt(square)),
+    "far exp": lambda m, op, c, half, far: np.exp(np.where(c < 0, far, half + c)),
     "far sinh": lambda m, op, c, far: np.sign(c) * np.exp(-far) * -np.expm1(-2 * abs(c)) / 2,
     "far cosh": lambda m, op, c, far: np.exp(-far) * (1 + np.exp(-2 * abs(c))) / 2,
     "erf square": lambda m, op, q: 2 / pi * np.arctan2(2 * q, np.sqrt(1 + 4 * q)),

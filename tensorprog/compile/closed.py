@@ -105,12 +105,19 @@ def _over_root(t: Tape, q1: int, q2: int, c: int, shift: float, scale: float = 1
 
 def _hyperbolic(t: Tape, kind: str, q1: int, q2: int, c: int) -> int:
     """exp(−(q1 + q2)/2) sinh c or cosh c."""
-    value, near = t.add(kind, c, t.sum([(0.5, [q1]), (0.5, [q2])])), acute(t, q1, q2, c)
-    if near is not None:
-        s1, s2 = t.add("sqrt", q1), t.add("sqrt", q2)
-        far = t.add("spread", t.sum([(1.0, [s1, s2, near])]), s1, s2)
+    value, far = t.add(kind, c, t.sum([(0.5, [q1]), (0.5, [q2])])), _apart(t, q1, q2, c)
+    if far is not None:
         t.exact[value] = t.add(f"far {kind}", c, far)
     return value
+
+
+def _apart(t: Tape, q1: int, q2: int, c: int) -> int | None:
+    """(q1 + q2)/2 − |c| by the angle, None where c alone is known."""
+    near = acute(t, q1, q2, c)
+    if near is None:
+        return None
+    s1, s2 = t.add("sqrt", q1), t.add("sqrt", q2)
+    return t.add("spread", t.sum([(1.0, [s1, s2, near])]), s1, s2)
 
 
 def _arc(t: Tape, kind: str, q1: int, q2: int, c: int) -> int:
@@ -169,7 +176,11 @@ def erf_prime(t: Tape, q1: int, q2: int, c: int) -> int:
 
 @inline(Exp, Exp)
 def exp_exp(t: Tape, q1: int, q2: int, c: int) -> int:
-    return t.add("exp", c, t.sum([(0.5, [q1]), (0.5, [q2])]))
+    half = t.sum([(0.5, [q1]), (0.5, [q2])])
+    value, far = t.add("exp", c, half), _apart(t, q1, q2, c)
+    if far is not None:
+        t.exact[value] = t.add("far exp", c, half, far)
+    return value
 
 
 @inline(Sin, Sin)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,10 +17,13 @@ from tensorprog.derivation.kernel_account import KernelAccount, Recorder, spread
 from tensorprog.derivation.named import Layout
 from tensorprog.derivation.over_positions import over_positions
 from tensorprog.dsl.trace import Datum
+from tensorprog.expectations.atoms import Expect
+from tensorprog.expectations.law import Value
 from tensorprog.expectations.many.sobol import ERRORS
 from tensorprog.limit.equations import reachable
 from tensorprog.limit.evaluate import Atom, numbers
 from tensorprog.limit.gap import Data, Gaps
+from tensorprog.limit.rounded import rounding, subtracts
 
 BLOCK_BYTES = 2**27
 Array = Any
@@ -41,10 +44,14 @@ class _Notes:
         def evaluate(atom: Atom) -> Array:
             return numbers([d.poly], {**hyper, **grams}, Gaps(d.limit.structure, data), atom)[0]
 
-        return self.accounts(evaluate, shape)
+        def rounded(found: Mapping[Expect, Value]) -> Array:
+            return rounding(d.poly, {**hyper, **grams}, found)
 
-    def accounts(self, evaluate: Callable[[Atom], Array], shape: tuple[int, ...]) -> np.ndarray:
-        """A value, given how expectations are found, and its errors."""
+        return self.accounts(evaluate, shape, rounded if subtracts(d.poly) else None)
+
+    def accounts(self, evaluate: Callable[[Atom], Array], shape: tuple[int, ...],
+                 rounded: Callable[[Mapping[Expect, Value]], Array] | None = None) -> np.ndarray:  # fmt: skip
+        """A value, given how expectations are found, and its errors, that of terms that cancel among them."""
         recorder = Recorder()
         total = evaluate(recorder.atom)
         self.methods.update(recorder.methods)
@@ -52,6 +59,9 @@ class _Notes:
         error = (
             spread(evaluate, total, recorder) if self.accounted or recorder.noticed or recorder.cancels(total) else 0.0
         )
+        if rounded is not None:
+            lost = rounded({g: v for (g, _), v in recorder.found.items()})
+            error = error + (lost if self.accounted else np.where(total != 0, lost, 0.0))  # a 0 is no reason to warn
         return np.stack([np.broadcast_to(x, shape) for x in (total, error)])
 
 

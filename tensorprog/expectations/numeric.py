@@ -21,6 +21,7 @@ from tensorprog.expectations.determinants import extreme, pair_factor, pivoted_f
 from tensorprog.expectations.law import SLACK, Law, Value, most, plus, times
 from tensorprog.expectations.many.residual import left_out
 from tensorprog.expectations.many.structured import structured
+from tensorprog.expectations.plateaus import resolved
 from tensorprog.expectations.quadrature.panels import panels
 from tensorprog.expectations.quadrature.trapezoid import Problem, Result, late, one_feature, stretched, trapezoid
 from tensorprog.expectations.rounding import rounding
@@ -108,7 +109,8 @@ def expectation(
         None if gap is None else np.asarray(gap, float),
         slack,
     )
-    return _expect(in_pieces(from_sympy(sp.sympify(body)), has_deltas), _validated(law))
+    body = resolved(in_pieces(from_sympy(sp.sympify(body)), has_deltas), law.variables)
+    return _expect(body, _validated(law))
 
 
 def _validated(law: Law) -> Law:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,7 +27,7 @@ from tensorprog.ir.axes import Axes, Reading, Sizes
 from tensorprog.ir.dependent import dependent_products
 from tensorprog.ir.graph import ProgramGraph
 from tensorprog.ir.hyper import symbol_values
-from tensorprog.ir.instructions import Var
+from tensorprog.ir.instructions import MatMul, Var
 from tensorprog.ir.maps import Given
 from tensorprog.kernels.outputs import chosen_outputs, one_output
 from tensorprog.limit.mixing import shared
@@ -97,9 +97,18 @@ class FiniteNetwork:
         weights = shapes(self.trace, width, self.inputs, self.sizes).values()
         return volume(self.program, self.sizes) * width + sum(map(math.prod, weights))
 
-    def run(self, parameters: Mapping[str, np.ndarray]) -> Values:
-        """All variables of the program, forward and backward, at these parameters."""
-        return execute(self._run, self.initial(parameters), self.hyper, sizes=self.sizes)
+    def run(self, parameters: Mapping[str, np.ndarray], only: Collection[Var] | None = None) -> Values:
+        """The variables of the program, forward and backward, at these parameters; ``only`` some and what they read."""
+        return execute(self._run, self.initial(parameters), self.hyper, only, sizes=self.sizes)
+
+    @functools.cached_property
+    def used(self) -> set[Var]:
+        """What outputs and kernel read: a branch that neither depends on may overflow."""
+        found = {v for f in self.trace.outputs for r in f.readouts for v in (r.v, r.x)}
+        for g in self.gradients:
+            found |= {d for uses in g.of.values() for d in uses} | {d for uses in g.places.values() for _, d in uses}
+            found |= {op.x for var, op in self.trace.program if isinstance(op, MatMul) and g.of.get(var)}
+        return found
 
     @functools.cached_property
     def _run(self) -> ProgramGraph:

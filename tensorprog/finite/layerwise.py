@@ -95,7 +95,7 @@ class RowsProgram:
         self.program = dependent_products(program)
         given = {v for v, op in self.program if isinstance(op, InitMatrix | InitVector)}
         self.matrices = {p.var: n for n, p in self.trace.parameters.items() if p.kind == "matrix" and p.var}
-        self.groups = schedule(self.program, given, None if trained is None else list(self._wanted()))
+        self.groups = schedule(self.program, given, list(self._wanted()))
         self.forward = schedule(self.program, given, [v for f in self.heads for r in f.readouts for v in (r.v, r.x)])
         self.std = {n: float(evaluate(p.std, hyper)) for n, p in self.trace.parameters.items()}
         self.volume = volume(self.program, self.sizes)
@@ -113,8 +113,8 @@ class RowsProgram:
         for gradients in self.gradients:
             of = gradients.of
             for var, op in self.trace.program:
-                if isinstance(op, MatMul) and self._counts(self.matrices[op.matrix]):
-                    yield from (op.x, *of.get(var, ()))
+                if isinstance(op, MatMul) and var in of and self._counts(self.matrices[op.matrix]):
+                    yield from (op.x, *of[var])
             yield from (d for uses in gradients.places.values() for _, d in uses)
             for var, (name, _) in self.trace.embeddings.items():
                 yield from of.get(var, ()) if self._counts(name) else ()

@@ -117,7 +117,7 @@ def _consecutive(numbers: int, width: int, todo: list[int]) -> list[list[int]]:
 
 def _run(finite: FiniteNetwork, gvars: list[Var], width: int, seeds: list[int]) -> list[Record]:
     parameters = finite.draw(width, seeds)
-    values = finite.run(parameters)
+    values = finite.run(parameters, {*finite.used, *gvars})
     theta, outputs = finite.ntk(values), finite.outputs(values, parameters)
     rows = [values[v].reshape(len(values[v]), -1, width) for v in gvars]
     none = np.zeros((len(seeds), 0, width))  # of a network without matrices

@@ -11,7 +11,7 @@ import functools
 import itertools
 import operator
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -88,10 +88,7 @@ def numbers(
             gap = gaps(g, value) if gaps and not isinstance(g, Lawful) else None
             return atom(g, value, gap) if atom else expected(g, value, gap).value
         assert isinstance(g, Apply)
-        if isinstance(g.fn, sp.Lambda):
-            return evaluate_expr(g.fn.expr, dict(zip(g.fn.variables, map(value, g.args), strict=True)))
-        u = variables(1)[0]
-        return evaluate_expr(g.fn(u), {u: value(g.args[0])})
+        return applied(g, [value(a) for a in g.args])
 
     with np.errstate(over="ignore", invalid="ignore"):  # a value that is not finite is refused below
         try:
@@ -107,6 +104,14 @@ def numbers(
                 found = evaluate_all([monomial(g) for g in names], leaf, float)
             raise _not_finite(g.symbol for g, x in zip(names, found, strict=True) if not np.all(np.isfinite(x)))
     return results
+
+
+def applied(g: Apply, args: Sequence[Array]) -> Array:
+    """A function of scalars at some values of them."""
+    if isinstance(g.fn, sp.Lambda):
+        return evaluate_expr(g.fn.expr, dict(zip(g.fn.variables, args, strict=True)))
+    u = variables(1)[0]
+    return evaluate_expr(g.fn(u), {u: args[0]})
 
 
 def _not_finite(symbols: Iterable[Any]) -> DataError:

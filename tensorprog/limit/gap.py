@@ -291,6 +291,8 @@ class Gaps:
 
     def _make(self, u: Poly, v: Poly, value: Valued) -> Law | None:
         entries, parts = self._entries.get((u, v)), self.structure.parts(u, v)
+        if entries is None and not parts:  # two constants
+            return None
         try:
             if entries is None:
                 values = [[value(p) for p in (part.aa, part.bb, part.ab)] for part in parts]

@@ -96,6 +96,23 @@ def test_pair_against_many_digits(pair):
     np.testing.assert_allclose(got, want, rtol=1e-13, atol=1e-30)
 
 
+@pytest.mark.parametrize("pair", [(Exp, Exp), (Sin, Sin), (Cos, Cos)], ids=lambda pair: text_name(pair[0]))
+@pytest.mark.parametrize("scale", [1.0, 1e4, 2e11, 1e15])
+def test_exponentials_of_large_variances_follow_the_gap(pair, scale):
+    """c tells (q + q')/2 - |c| to q ε only; 1 - |ρ| is exact."""
+    sign = -1 if pair[0] is Exp else 1  # where the exponent cancels
+    gaps, factor = np.array([0.0, 0.1, 0.5, 0.9])[:, None] / scale, np.array([1.0, 1 + 1e-13, 1 + 1e-9])
+    q, p = scale, scale * factor
+    with mp.workdps(60):
+        rows = [[mp.sqrt(mp.mpf(q) * mp.mpf(b)) * (1 - mp.mpf(t)) for b in p] for t in gaps[:, 0]]
+        want = np.array([[float(TEXTBOOK[pair](mp.mpf(q), mp.mpf(b), sign * c)) for b, c in zip(p, row, strict=True)]
+                         for row in rows])  # fmt: skip
+    c = sign * np.array([[float(c) for c in row] for row in rows])
+    found = expectation(pair[0](U) * pair[1](V), (U, V), [[q, c], [c, p]], gap=gaps)
+    np.testing.assert_allclose(found.value, want, rtol=4e-15)
+    assert found.method == "closed form"
+
+
 @pytest.mark.parametrize("pair", PAIRS, ids=PAIR_IDS)
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(q1=VARIANCE, q2=VARIANCE, rho=CORRELATION)

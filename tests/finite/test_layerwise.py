@@ -155,6 +155,27 @@ def test_products_that_cancel_are_0_at_every_width():
     assert np.allclose(sampled, tp.nngp(plain())(X), rtol=0.02)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_branch_that_nothing_reads_may_overflow():
+    def net(net, x, dead):
+        h = net.embed("U", x) + net.bias("b")
+        g = h
+        for k in range(4 if dead else 0):
+            g = net.dense(("W", k), tp.exp(g))
+        return net.readout("V", tp.tanh(h))
+
+    X = [[1.0, 0.5], [0.3, -1.0]]
+    runs = [FiniteNetwork.of(tp.network(net)(dead=d), read_inputs(X, "X", "vectors")) for d in (True, False)]
+    found = []
+    for finite in runs:
+        parameters = finite.draw(16, [0, 1])
+        values = finite.run(parameters, finite.used)
+        found.append((finite.ntk(values), finite.outputs(values, parameters)))
+    assert np.allclose(found[0][0], found[1][0], rtol=1e-14) and np.allclose(found[0][1], found[1][1], rtol=1e-14)
+    layers = [tp.empirical_ntk(tp.network(net)(dead=d), X, width=16, seeds=2) for d in (True, False)]
+    assert np.allclose(layers[0], layers[1], rtol=1e-14)
+
+
 def test_without_parameters_nothing_trains():
     @tp.network
     def constant(net, x):

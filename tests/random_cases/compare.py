@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -168,8 +168,14 @@ class Comparison:
         """Whether the reference itself had to be estimated and says so."""
         return self.reference.refusal is None and bool(np.any(self.reference.error > RTOL * self._size))
 
-    def hold_statistics(self, name: str, draw: Callable[[int], Any], turn: bool = True) -> None:
-        """Compare an estimate (value, standard error); a large deviation must repeat on more samples."""
+    def hold_statistics(self, name: str, draw: Callable[[int], Any], turn: bool = True,
+                        rounding: Callable[[], Any] | None = None,
+                        larger: Callable[[], Any] | None = None) -> None:  # fmt: skip
+        """Compare an estimate (value, standard error); a large deviation must repeat on more samples.
+
+        ``rounding`` is what the last digit of every variable does to samples, which are compared to no more than that;
+        ``larger`` the estimate at larger inputs, where events happen that are rare here.
+        """
         if self.nothing or not self.effort.wants(self.what, name, turn):
             return
         if self.reference.refusal is not None:
@@ -192,6 +198,13 @@ class Comparison:
         if self._within(found, np.where(found.error <= SMALL * self._size, RARE, SMALL)):
             self.report.skipped[f"{self.what} {name}: equal samples have seen no rare event"] += 1
             return
+        if larger is not None and self._unseen(found, larger):
+            self.report.skipped[f"{self.what} {name}: samples of 0 have seen no rare event"] += 1
+            return
+        rounded = attempt(rounding, self.seconds) if rounding is not None else Outcome(0.0)
+        if rounded.refusal is None and self._within(replace(found, stated=found.error + rounded.value)):
+            self.report.skipped[f"{self.what} {name}: samples are rounded beside terms that cancel"] += 1
+            return
         self.report.compared[f"{self.what} {name}"] += 1
         self.fault(name, found)
 
@@ -206,6 +219,23 @@ class Comparison:
             self.report.compared[f"{self.what} {name}"] += 1
             if found.refusal is None and np.isfinite(found.value).all():
                 self.fault(name, found)
+
+    def _unseen(self, found: Outcome, larger: Callable[[], Any]) -> bool:
+        """Whether samples are 0 throughout where the reference is that of an event too rare for them.
+
+        Then it is small, and samples at larger inputs, where the event is not rare, are not 0.
+        """
+        reference = self.reference
+        if not np.isfinite(reference.value).all() or not np.isfinite(found.value).all():
+            return False
+        value, error = np.broadcast_arrays(found.value, found.error)
+        unit = max(1.0, float(np.max(np.abs(reference.value), initial=0.0)))
+        blind = (value == 0) & (error == 0) & (np.abs(reference.value) <= RARE * unit)
+        seen = replace(found, value=np.where(blind, reference.value, value))
+        if not (blind.any() and self._within(seen)):
+            return False
+        there = attempt(larger, self.seconds)
+        return there.refusal is None and bool((np.broadcast_to(there.value, value.shape)[blind] != 0).all())
 
     @property
     def _size(self) -> Any:

@@ -35,7 +35,7 @@ def finite(case: Layers, seed: int = 0) -> Iterator[tuple[str, float]]:
     w = network.draw(WIDTH, [seed])
     states = {v.name for v in network.trace.states}
     f, theta = by_autograd(case, X, {k: a[0] for k, a in w.items()}, states)
-    values = network.run(w)
+    values = network.run(w, network.used)
     yield "outputs", far(network.outputs(values, w)[0], f)
     yield "program", far(network.ntk(values)[0], theta)
     yield "layerwise", far(layerwise_ntk(net, network.inputs, None, WIDTH, [seed], {}, np.float64)[0], theta)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -56,9 +57,16 @@ def _check_kernel(case: Case, kind: str, effort: Effort) -> Report:
     for k, (name, change) in enumerate(REWRITTEN.items()):
         rewritten = lambda change=change: paths.kernel_ways(change(case), kind)["K(X)"]()  # noqa: E731
         comparison.hold(name, rewritten, name == "fused" or k == turn)
-    comparison.hold_statistics("sampled", lambda k: _sampled(case, kind, k), turn % 2 == 1)
-    comparison.hold_statistics("sampling", lambda k: _sampling(case, kind, k), turn in (1, 5))
-    comparison.hold_statistics("simulated", lambda k: two_widths(SIMULATED[kind](case), k), turn % 2 == 0)
+    larger = replace(case, data=(LARGER * case.X).tolist())
+    for name, (draw, turns) in STATISTICS.items():
+        rounding = (lambda: paths.rounding(case, kind)) if name == "sampled" else None
+        comparison.hold_statistics(
+            name,
+            lambda k, draw=draw: draw(case, kind, k),
+            turn in turns,
+            rounding,
+            lambda draw=draw: draw(larger, kind, 0)[0],
+        )
     if effort.wants(f"{kind} single", "gram float32", turn == 4):
         ours, exact = paths.single(case, kind)
         rounded = Comparison(case, f"{kind} single", "K(X)", exact, effort)
@@ -93,3 +101,12 @@ def _sampling(case: Case, kind: str, k: int) -> Any:
     samples = 2 ** (13 + 3 * k)
     value, error = paths.sampling_kernel(case, kind, k, samples)
     return value, error + 3 * 16 / samples * scale_of(value)
+
+
+def _simulated(case: Case, kind: str, k: int) -> Any:
+    """The line through finite networks of two widths."""
+    return two_widths(SIMULATED[kind](case), k)
+
+
+LARGER = 100.0
+STATISTICS = {"sampled": (_sampled, (1, 3, 5)), "sampling": (_sampling, (1, 5)), "simulated": (_simulated, (0, 2, 4))}

@@ -6,6 +6,7 @@ import math
 import re
 import signal
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from tensorprog.errors import DataError, TensorProgramError
 from tensorprog.finite.empirical import FiniteNetwork, hyper_values
 from tensorprog.finite.layerwise import layerwise_ntk
 from tensorprog.functions import evaluate
-from tensorprog.limit.sampling import REPLICATES, SampledLimit
+from tensorprog.limit.sampling import REPLICATES, Replicate, SampledLimit
 from tensorprog.passes.backprop import backprop
 from tests.random_cases import plain
 from tests.random_cases.case import Case
@@ -155,6 +156,36 @@ def sampled(case: Case, kind: str, seed: int, samples: int = 2**15) -> Any:
 
     A delta has no samples, so programs with one are refused by ``NoRuleError``.
     """
+    found = _sampled_matrices(case, kind, SampledLimit, seed, samples, REPLICATES)
+    return found.mean(0), found.std(0, ddof=1) / math.sqrt(REPLICATES)
+
+
+def rounding(case: Case, kind: str, seed: int = 0, samples: int = 2**10) -> Array:
+    """What some roundings of every variable of the program do to the kernel by samples, beyond what samples cost.
+
+    Every function of coordinates is off by up to two last digits, at random; 10 times the largest change of three.
+    """
+    value = _sampled_matrices(case, kind, SampledLimit, seed, samples, 1)
+    shaken = [_sampled_matrices(case, kind, _shaken(k), seed, samples, 1) for k in range(3)]
+    return 10 * np.max([np.abs(other - value)[0] for other in shaken], axis=0)
+
+
+def _shaken(turn: int) -> type[SampledLimit]:
+    class Off(Replicate):
+        def apply(self, op: Any) -> Array:
+            found = super().apply(op)
+            key = zlib.crc32(repr((turn, op)).encode())  # what is computed alike is rounded alike
+            return found * (1 + EPSILON * np.random.default_rng(key).uniform(-2, 2, found.shape))
+
+    class Shaken(SampledLimit):
+        def _replicate(self, k: int) -> Replicate:
+            return Off(self._drawn, self._gaussians(k), self._hyper)
+
+    return Shaken
+
+
+def _sampled_matrices(case: Case, kind: str, make: type[SampledLimit], seed: int, samples: int, count: int) -> Array:
+    """The kernel by each of some randomisations, (count, N, N)."""
     net, X = case.network(), case.X
     inputs = read_inputs(X, "X", net.form)
     trace = net.trace(inputs.lengths)
@@ -162,14 +193,13 @@ def sampled(case: Case, kind: str, seed: int, samples: int = 2**15) -> Any:
     if kind == "nngp" and not trace.passes_gia_check:
         raise tp.AssumptionError("no covariance without random readouts")
     hyper = hyper_values(trace, inputs, case.symbols)
-    limit = SampledLimit(program, samples=samples, seed=seed, values=hyper)
+    limit = make(program, samples=samples, seed=seed, values=hyper)
     answers = []
-    for k in range(REPLICATES):
+    for k in range(count):
         run = limit._replicate(k)
         answers.append(np.array([[_one(trace, gradients, run, hyper, kind, i, j) for j in range(len(X))]
                                  for i in range(len(X))]))  # fmt: skip
-    found = np.array(answers)
-    return found.mean(0), found.std(0, ddof=1) / math.sqrt(REPLICATES)
+    return np.array(answers)
 
 
 def _one(trace: Any, gradients: Any, run: Any, hyper: Any, kind: str, i: int, j: int) -> float:
@@ -298,7 +328,7 @@ def by_autograd(case: Case) -> Any:
 def finite(case: Case, name: str) -> Array:
     """The same by the package."""
     network, parameters = _finite_network(case)
-    values = network.run(parameters)
+    values = network.run(parameters, network.used)
     theta = network.ntk(values)
     if name == "layerwise":
         net = case.network()

@@ -8,7 +8,7 @@ moments of what follows count, ε may be any independent variables of variance 1
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
@@ -17,6 +17,24 @@ import numpy as np
 from scipy.linalg import lapack, solve_triangular
 
 DEPENDENT = 1e-10
+
+
+Choice = tuple[np.ndarray, int]  # an order of vectors, and how many of them are new
+
+
+class Choices:
+    """Which vectors are taken for new ones, block by block: in an order that rounding decides, or as ``given``."""
+
+    def __init__(self, given: Iterable[Choice] = ()) -> None:
+        self.made: list[Choice] = []
+        self._given = iter(given)
+
+    def of(self, residual: np.ndarray, least: float) -> tuple[np.ndarray, np.ndarray, int]:
+        """L (N, r) with residual[order][:, order] = L Lᵀ, the order, and r."""
+        known = next(self._given, None)
+        root, order, rank = _pivoted(residual, least) if known is None else _repeated(residual, *known)
+        self.made.append((order, rank))
+        return root, order, rank
 
 
 class Span:
@@ -29,10 +47,12 @@ class Span:
         vectors: independent vectors of variance 1, block by block.
         root: L, their second moments are L Lᵀ.
         step: of the last block.
+        choices: which vectors of each block were taken for new ones, by whatever matrix.
     """
 
     def __init__(self, vectors: tuple[np.ndarray, ...] = (), root: np.ndarray | None = None,
-                 step: Step | None = None) -> None:  # fmt: skip
+                 step: Step | None = None, choices: Choices | None = None) -> None:  # fmt: skip
+        self.choices = Choices() if choices is None else choices
         self.vectors, self.root, self.step = vectors, np.zeros((0, 0)) if root is None else root, step
         self._after: WeakValueDictionary[Any, Span] = WeakValueDictionary()  # kept by the matrices that are there
 
@@ -53,13 +73,14 @@ class Span:
         h = h / np.where(size > 0, size, 1.0).astype(h.dtype)
         before = np.concatenate([np.zeros((len(h), 0)), *(h @ v.T for v in self.vectors)], axis=1) / count
         left = solve_triangular(self.root, before.T, lower=True).T if known else before
-        root, order, rank = _pivoted((h @ h.T).astype(float) / count - left @ left.T, dependent(h.dtype))
+        residual = (h @ h.T).astype(float) / count - left @ left.T
+        root, order, rank = self.choices.of(residual, dependent(h.dtype))
         step = Step(size, left, root, order, rank)
         if not rank:
-            return Span(self.vectors, self.root, step)
+            return Span(self.vectors, self.root, step, self.choices)
         chosen = order[:rank]
         whole = np.block([[self.root, np.zeros((known, rank))], [left[chosen], root[:rank]]])
-        return Span((*self.vectors, h[chosen]), whole, step)
+        return Span((*self.vectors, h[chosen]), whole, step, self.choices)
 
 
 @dataclass(frozen=True)
@@ -119,6 +140,17 @@ def _pivoted(residual: np.ndarray, least: float) -> tuple[np.ndarray, np.ndarray
         return np.zeros((len(residual), 0)), np.arange(len(residual)), 0
     lower, pivot, rank, _ = lapack.dpstrf(residual, tol=least, lower=1)
     return np.tril(lower)[:, :rank], pivot - 1, int(rank)
+
+
+def _repeated(residual: np.ndarray, order: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """The same for a given order and rank.
+
+    Raises:
+        LinAlgError: they are none of this matrix.
+    """
+    ordered = residual[np.ix_(order, order[:rank])]
+    top = np.linalg.cholesky(ordered[:rank])
+    return solve_triangular(top, ordered.T, lower=True).T if rank else ordered, order, rank
 
 
 def correction(x: np.ndarray, uses: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:

@@ -20,6 +20,7 @@ class Noise:
         log2: m = 2^log2.
         seed: of the scrambling.
         dtype: of the samples.
+        drawn: what they are rounded to as they are drawn; ``dtype`` if absent.
 
     >>> noise = Noise(3, 10, (0, 1))
     >>> z = noise.take(3)
@@ -27,20 +28,23 @@ class Noise:
     True
     """
 
-    def __init__(self, dimensions: int, log2: int, seed: tuple[int, ...], dtype: Any = np.float64) -> None:
+    def __init__(self, dimensions: int, log2: int, seed: tuple[int, ...], dtype: Any = np.float64,
+                 drawn: Any = None) -> None:  # fmt: skip
         self.samples, self.dtype = 2**log2, np.dtype(dtype)
+        self._drawn = self.dtype if drawn is None else np.dtype(drawn)
         self._rng = np.random.Generator(np.random.SFC64(seed))
         count = min(dimensions, DIMENSIONS)
         self._points = sobol_points(count, log2, self._rng) if count else np.zeros((self.samples, 0))
-        self._taken = 0
+        self._next = 0
 
     def take(self, count: int) -> np.ndarray:
         """The next rows, (count, m)."""
-        chosen = self._points[:, self._taken : self._taken + count]
-        self._taken += count
-        rows = special.ndtri(np.ascontiguousarray(chosen.T)).astype(self.dtype)
+        chosen = self._points[:, self._next : self._next + count]
+        self._next += count
+        rows = special.ndtri(np.ascontiguousarray(chosen.T)).astype(self._drawn)
         missing = (count - len(rows), self.samples)
-        return np.concatenate([rows, self._rng.standard_normal(missing, self.dtype)]) if missing[0] else rows
+        rows = np.concatenate([rows, self._rng.standard_normal(missing, self._drawn)]) if missing[0] else rows
+        return rows.astype(self.dtype, copy=False)
 
     def signs(self, count: int) -> np.ndarray:
         """Rows of independent random signs, (count, m)."""

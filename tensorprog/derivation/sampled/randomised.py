@@ -23,6 +23,7 @@ from tensorprog.derivation.data import Inputs
 from tensorprog.derivation.kernel_account import relative, scale_of
 from tensorprog.derivation.outer import Pair
 from tensorprog.derivation.sampled.grams import Grams
+from tensorprog.derivation.sampled.matrices import Choices, Span
 from tensorprog.derivation.sampled.noise import DIMENSIONS, Noise
 from tensorprog.derivation.sampled.order import Order
 from tensorprog.derivation.sampled.rows import Law, RowsLimit
@@ -91,18 +92,19 @@ def sampled_gram(net: Network, kind: str, first: Inputs, second: Inputs | None, 
     log2, count = sampler.sizes(how)
     found: list[np.ndarray] = []
     with one_thread, telling() as tell:
+        rounding = order.restore(sampler.rounding(how.seed))
         while len(found) < count:
             for matrix in sampler.randomised(range(len(found), count), log2, how.seed):
                 found.append(order.restore(matrix))
                 tell(len(found), count, "sampling")
-            result = mean_of(found, 2**log2)
+            result = mean_of(found, 2**log2, rounding)
             if how.samples is None and how.rtol is not None:
                 count = wanted(result, how.rtol, len(found), max(REPLICATES, MOST >> log2))
     return result
 
 
-def mean_of(found: list[np.ndarray], samples: int) -> Sampled:
-    """The mean of randomisations of so many samples each, and its standard error.
+def mean_of(found: list[np.ndarray], samples: int, rounding: np.ndarray | float = 0.0) -> Sampled:
+    """The mean of randomisations of so many samples each, and its standard error, with what ``rounding`` adds to it.
 
     Raises:
         DataError: it is not finite.
@@ -112,7 +114,8 @@ def mean_of(found: list[np.ndarray], samples: int) -> Sampled:
         raise DataError("the kernel by sampling is not finite on the data; check the scale of inputs")
     value, spread = K.mean(axis=0), K.std(axis=0, ddof=1) / np.sqrt(len(K))
     bias = BIAS / samples * scale_of(value)
-    return Sampled(value, np.where(scale_of(value) > 0, np.hypot(spread, bias), 0.0), samples * len(K))
+    error = np.where(scale_of(value) > 0, np.hypot(spread, bias), 0.0) + rounding
+    return Sampled(value, error, samples * len(K))
 
 
 def wanted(result: Sampled, rtol: float, have: int, most: int) -> int:
@@ -189,8 +192,28 @@ class _Sampler:
         except OverflowError as error:
             raise DataError(f"{error}; check the scale of inputs and hyperparameters") from error
 
+    def rounding(self, seed: int) -> np.ndarray:
+        """What single precision changes of a small randomisation: all there is of a kernel whose terms cancel.
+
+        The second time the same vectors are taken for new; 0 where double precision has fewer of them.
+        """
+        law = Law(self._small(seed, np.float32), self.basis)
+        try:
+            single = self._matrix(law)
+            again = Span(choices=Choices(law.start.choices.made))
+            double = self._matrix(Law(self._small(seed, np.float64), self.basis, start=again))
+        except (OverflowError, np.linalg.LinAlgError):  # the first is computed in double precision anyway
+            return np.zeros((len(self.order), len(self.order)))
+        finite = np.isfinite(single).all() and np.isfinite(double).all()
+        return np.abs(single - double) if finite else np.zeros(single.shape)
+
+    def _small(self, seed: int, dtype: Any) -> Noise:
+        return Noise(self.dimensions, LEAST, (seed, 0), dtype, np.float32)
+
     def _once(self, log2: int, seed: tuple[int, ...], dtype: Any) -> np.ndarray:
-        law = Law(Noise(self.dimensions, log2, seed, dtype), self.basis)
+        return self._matrix(Law(Noise(self.dimensions, log2, seed, dtype), self.basis))
+
+    def _matrix(self, law: Law) -> np.ndarray:
         found: list[tuple[RowsLimit, int, dict[str, list[Pair]]]] = []
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused in the end
             for t, program in self.programs.items():

@@ -151,23 +151,32 @@ def erf_prime(q1: Array, q2: Array, c: Array, det: Array) -> Array:
     return 4 / (pi * np.sqrt(_erf_det(q1, q2, det)))
 
 
+def apart(q1: Array, q2: Array, c: Array, det: Array) -> Array:
+    """(q1 + q2)/2 - |c|, a sum of positive terms: |c| may differ from a q of 1e11 by 1e-9 only, which det knows."""
+    first, second = np.sqrt(q1), np.sqrt(q2)
+    both, size = first * second, np.abs(c)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rest = np.where(np.isfinite(det), det / (both + size), np.maximum(both - size, 0.0))
+        longer = (q1 - q2) / (first + second)
+    return np.where(both > 0, longer * longer / 2 + rest, (q1 + q2) / 2)
+
+
 @pair(Exp, Exp, CHARACTERISTIC)
 def exp_exp(q1: Array, q2: Array, c: Array, det: Array) -> Array:
     """exp((q1 + q2 + 2 c)/2)."""
-    return np.exp((q1 + q2) / 2 + c)
+    return np.exp(np.where(c < 0, apart(q1, q2, c, det), (q1 + q2) / 2 + c))
 
 
 @pair(Sin, Sin, CHARACTERISTIC)
 def sin_sin(q1: Array, q2: Array, c: Array, det: Array) -> Array:
     """exp(-(q1 + q2)/2) sinh c, written so that neither factor over- or underflows alone."""
-    size = np.abs(c)
-    return -np.copysign(0.5, c) * np.exp(size - (q1 + q2) / 2) * np.expm1(-2 * size)
+    return -np.copysign(0.5, c) * np.exp(-apart(q1, q2, c, det)) * np.expm1(-2 * np.abs(c))
 
 
 @pair(Cos, Cos, CHARACTERISTIC)
 def cos_cos(q1: Array, q2: Array, c: Array, det: Array) -> Array:
     """exp(-(q1 + q2)/2) cosh c."""
-    return (np.exp(c - (q1 + q2) / 2) + np.exp(-c - (q1 + q2) / 2)) / 2
+    return np.exp(-apart(q1, q2, c, det)) * (1 + np.exp(-2 * np.abs(c))) / 2
 
 
 @pair(Sin, Cos, CHARACTERISTIC)
