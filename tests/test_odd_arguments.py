@@ -154,6 +154,8 @@ LONG = 10**5000  # Python prints no more than 4300 digits
     "call",
     [
         lambda: tp.sample(LONG, width=4),
+        lambda: tp.Program().scalar(LONG, 1),
+        lambda: tp.Program().vector(LONG, 1),
         lambda: tp.nngp(tp.programs.mlp(sigma_w=sp.Symbol("s", positive=True)))(X, values={"s": LONG}),
         lambda: tp.nngp(tp.programs.rnn()).source(values={LONG: 1}),
         lambda: tp.abc([LONG, 0, 1], [0, 0, LONG], LONG),
@@ -164,7 +166,20 @@ LONG = 10**5000  # Python prints no more than 4300 digits
         lambda: tp.draw(tp.programs.mlp(), path=LONG),
         lambda: tp.draw(tp.programs.mlp(), highlight=[LONG]),
     ],
-    ids=["program", "value", "name", "exponents", "claim", "data", "training", "method", "path", "highlight"],
+    ids=[
+        "program",
+        "name of a scalar",
+        "name of a vector",
+        "value",
+        "name",
+        "exponents",
+        "claim",
+        "data",
+        "training",
+        "method",
+        "path",
+        "highlight",
+    ],
 )
 def test_whole_numbers_without_a_text_are_refused_in_words(call):
     with pytest.raises(tp.TensorProgramError, match=r"digits|too large|numbers up to"):

@@ -55,11 +55,11 @@ def start_of(key: Any, kind: str, initial: Any) -> sp.Expr | None:
     if initial is None:
         return None
     if kind == "bias":
-        return exact(initial, f"initial of {key!r}")
+        return exact(initial, f"initial of {shortly(key)}")
     if isinstance(initial, str):
         if kind == "matrix" and initial == "identity":
             return sp.S.One
-    elif exact(initial, f"initial of {key!r}") == 0:
+    elif exact(initial, f"initial of {shortly(key)}") == 0:
         return sp.S.Zero
     known = '0 or "identity" (c·h + net.dense(.., h, initial=0) for c times the identity)' if kind == "matrix" else "0"
     raise ProgramError(

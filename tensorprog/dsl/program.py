@@ -49,7 +49,7 @@ class Program(ProgramGraph):
 
     def matrix(self, name: str | None = None, variance: Number = 1) -> Mat:
         """An n×n matrix with entries iid N(0, variance/n)."""
-        op = InitMatrix(exact(variance, f"the variance of matrix {name!r}"))
+        op = InitMatrix(exact(variance, f"the variance of matrix {shortly(name)}"))
         return Mat(self, self.append(name, op, "W"))
 
     def vector(self, name: str | None = None, variance: Number = 1, mean: Number = 0) -> Vec:
@@ -88,13 +88,13 @@ class Program(ProgramGraph):
         variables = [Var(n, "vector") for n in names]
         for i, name in enumerate(names):
             entries = tuple((variables[j], cov[i][j]) for j in range(i + 1) if j == i or cov[i][j] != 0)
-            op = InitVector(exact(means[i], f"the mean of vector {name!r}"), entries)
+            op = InitVector(exact(means[i], f"the mean of vector {shortly(name)}"), entries)
             handles.append(Vec(self, self.append(name, op)))
         return handles
 
     def scalar(self, name: str | None = None, value: Number = 0) -> Scal:
         """An initial scalar and its limit."""
-        return Scal(self, self.append(name, InitScalar(exact(value, f"the value of scalar {name!r}")), "s"))
+        return Scal(self, self.append(name, InitScalar(exact(value, f"the value of scalar {shortly(name)}")), "s"))
 
     def to_json(self) -> str:
         """The program as JSON text."""

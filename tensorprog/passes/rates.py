@@ -155,7 +155,7 @@ def factors_of(rates: Any, what: str, of: str) -> tuple[tuple[Pattern, sp.Expr],
         raise ProgramError(f"{what} must be a mapping such as {{'V': 2}}, got {shortly(rates)}")
     found = []
     for key, value in rates.items():
-        factor = exact(value, f"{of} {key!r}")
+        factor = exact(value, f"{of} {shortly(key)}")
         if factor.is_negative or factor.is_real is False:
             raise ProgramError(f"{of} {shortly(key)} must not be negative, got {value}")
         found.append((key, factor))

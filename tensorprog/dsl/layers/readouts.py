@@ -64,7 +64,7 @@ def flatten(net: Builder, key: Key, x: Vec | Channels, std: Number = 1, bias: Nu
 
 def _read(net: Builder, key: Key, x: Vec, std: Number, bias: Number, initial: Number | None,
           by: Reading | None) -> Output:  # fmt: skip
-    t, std, bias = net._trace, std_of(key, std), exact(bias, f"bias of {key!r}")
+    t, std, bias = net._trace, std_of(key, std), exact(bias, f"bias of {shortly(key)}")
     name = net._declare(key, "readout", std, initial, None if by is None else by.map)
     p = t.parameters[name]
     if p.var is None:
@@ -83,7 +83,7 @@ def _of_input(net: Builder, key: Key, x: Datum, std: Number, bias: Number, initi
             f"net.at({x}, 0) is one of them, "
             f"net.global_pool({x}) their mean"
         )
-    bias = exact(bias, f"bias of {key!r}")
+    bias = exact(bias, f"bias of {shortly(key)}")
     biases = ((f"{name}.bias", bias),) if bias != 0 else ()
     net._trace.bias_stds |= dict(biases)
     (r,) = average(net, found).readouts
