@@ -13,6 +13,7 @@ from tensorprog.algebra import Gen, Poly, Scalar
 from tensorprog.compile.arrays import run
 from tensorprog.compile.closed import INLINE, SQUARES, acute
 from tensorprog.compile.tape import CONST, LEFT, PAIR, RIGHT, Tape
+from tensorprog.errors import DataError
 from tensorprog.expectations.atoms import Expect, variables
 from tensorprog.expectations.closed.pairs import MEANS, find_pair
 from tensorprog.expectations.series.mehler import split, tame
@@ -61,7 +62,9 @@ class Lowering:
         return [self.poly(p) for p in polys]
 
     def poly(self, p: Poly) -> int:
-        return self.tape.sum((float(c), [self.at[g] for g, e in mono for _ in range(e)]) for mono, c in p.terms.items())
+        return self.tape.sum(
+            (_float(c), [self.at[g] for g, e in mono for _ in range(e)]) for mono, c in p.terms.items()
+        )
 
     def _folded(self, i: int) -> int:
         """An operation of numbers alone as the number that it is: what is made of parts is then known by its parts."""
@@ -169,3 +172,18 @@ def function_factors(body: sp.Expr, over: tuple[sp.Symbol, ...]) -> tuple[tuple[
 def function_name(cls: type[Fn]) -> tuple[str, int]:
     """A member of the table of functions by its family's name and its order."""
     return cls.family.name, cls.order
+
+
+def _float(c: Any) -> float:
+    """A coefficient as a float.
+
+    Raises:
+        DataError: it is beyond the range of floats.
+    """
+    try:
+        return float(c)
+    except OverflowError as error:
+        size = np.finfo(float).max
+        raise DataError(
+            f"a coefficient of the formula is beyond {size:.2g}: make the hyperparameters smaller"
+        ) from error

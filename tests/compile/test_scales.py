@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import sympy as sp
 
 import tensorprog as tp
 
@@ -64,3 +65,13 @@ def test_zero_inputs_and_those_whose_squares_vanish_are_alike(phi, sigma_b, kern
     want = K(zero)
     for inputs in (zero, tiny):
         assert np.abs(K.gram(inputs, backend=backend) - want).max() < 1e-10 * want.max()
+
+
+def test_a_coefficient_beyond_floats_is_refused_in_words():
+    @tp.network
+    def square(net, x):
+        h = net.embed("U", x, std=sp.Integer(10) ** 160)
+        return net.readout("V", h * tp.relu(h))
+
+    with pytest.raises(tp.DataError, match="coefficient of the formula is beyond 1.8e"):
+        tp.nngp(square()).gram(np.eye(2))
